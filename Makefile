@@ -1,0 +1,186 @@
+# weirdtrick. `make run` trains, `make test` tests; both do all the set-up. See README.md.
+#
+#   make            all programs, into bin/
+#   make run        trains mini on Fashion-MNIST on two (virtual) GPUs
+#   make test       builds and runs the tests          T="-tc=conv*" passes options to the runner
+#   make deps       installs the libraries (apt, or into build/deps without root)
+#   make clean
+#
+#   TARGET=cuda|vgpu   real or virtual GPUs            default: cuda where there are nvcc and a GPU
+#   ARCHS="80 90"      real GPU architectures; *_sm90.cu are always built for sm_90a
+#   PREFIX=DIR         where libraries were unpacked   default: build/deps
+#   SAN=1              AddressSanitizer and UBSan (vgpu)
+#   BUILD=DIR          where objects go                default: build
+#   V=1                shows the commands
+
+.DEFAULT_GOAL := all
+SHELL := /bin/bash
+BUILD  ?= build
+PREFIX ?= $(BUILD)/deps
+ARCHS  ?= 80 90
+SAN    ?=
+Q      := $(if $(V),,@)
+
+# ---- what is here ---------------------------------------------------------------------------
+NVCC ?= $(or $(shell command -v nvcc),$(wildcard /usr/local/cuda/bin/nvcc))
+GPU  := $(shell nvidia-smi --query-gpu=name --format=csv,noheader 2>/dev/null | head -n1)
+ifndef TARGET
+  ifneq ($(and $(NVCC),$(GPU)),)
+    TARGET := cuda
+    WHY := nvcc and a GPU are here
+  else
+    TARGET := vgpu
+    WHY := $(if $(NVCC),no GPU,no nvcc) here
+  endif
+else
+  WHY := asked for
+endif
+ifeq ($(filter $(TARGET),cuda vgpu),)
+  $(error TARGET=$(TARGET): must be cuda or vgpu)
+endif
+ifeq ($(TARGET),cuda)
+  ifeq ($(NVCC),)
+    $(error TARGET=cuda needs nvcc: install the CUDA toolkit (12.3 or later) and put nvcc on PATH, or use TARGET=vgpu)
+  endif
+endif
+
+DEPS_USR := $(abspath $(PREFIX))/usr
+find_header = $(firstword $(wildcard $(addsuffix /$(1),$(DEPS_USR)/include /usr/include /usr/local/include)))
+NEEDED := doctest/doctest.h stb/stb_image.h CLI/CLI.hpp nlohmann/json.hpp zlib.h
+MISSING := $(strip $(foreach h,$(NEEDED),$(if $(call find_header,$(h)),,$(h))))
+ONEDNN := $(call find_header,dnnl.hpp)
+
+# ---- flags ----------------------------------------------------------------------------------
+OUT := $(BUILD)/$(TARGET)$(if $(SAN),-san)
+CPPFLAGS += -I. $(if $(wildcard $(DEPS_USR)/include),-isystem $(DEPS_USR)/include)
+WARN := -Wall -Wextra -Wno-unknown-pragmas
+CXXSTD := -std=c++20
+LDLIBS += -lz -lpthread
+DEPS_LIB := $(DEPS_USR)/lib/x86_64-linux-gnu
+LDFLAGS += $(if $(wildcard $(DEPS_LIB)),-L$(DEPS_LIB) -Wl,-rpath,$(DEPS_LIB))
+
+ifeq ($(TARGET),vgpu)
+  OPT ?= -O3
+  CPPFLAGS := -Ihost/vgpu/include -DVGPU $(CPPFLAGS)
+  CXXFLAGS += $(CXXSTD) $(OPT) -g1 -march=native -ffp-contract=fast -fno-math-errno -fno-trapping-math -fopenmp $(WARN)
+  ifneq ($(ONEDNN),)
+    CPPFLAGS += -DWT_ONEDNN
+    LDLIBS += -ldnnl
+  endif
+  ifneq ($(SAN),)
+    OPT := -O1
+    CXXFLAGS += -fsanitize=address,undefined -fno-sanitize-recover=undefined -fno-omit-frame-pointer
+    LDFLAGS += -fsanitize=address,undefined
+  endif
+  LDFLAGS += -fopenmp -rdynamic
+  CU_COMPILE = $(CXX) -x c++ $(CPPFLAGS) $(CXXFLAGS) -MMD -MP -c $< -o $@
+  LINK = $(CXX)
+else
+  CUDA_HOME := $(patsubst %/bin/,%,$(dir $(realpath $(NVCC))))
+  CUDA_INC := $(CUDA_HOME)/include
+  CPPFLAGS += -isystem $(CUDA_INC)
+  CXXFLAGS += $(CXXSTD) -O2 -g1 $(WARN)
+  CUDNN  := $(firstword $(wildcard $(CUDA_INC)/cudnn.h) $(call find_header,cudnn.h))
+  CUBLAS := $(wildcard $(CUDA_INC)/cublas_v2.h)
+  CUDA_LIB := $(firstword $(wildcard $(CUDA_HOME)/lib64 $(CUDA_HOME)/lib))
+  ifneq ($(CUDNN),)
+    CPPFLAGS += -DWT_CUDNN
+    LDLIBS += -lcudnn
+  endif
+  ifneq ($(CUBLAS),)
+    CPPFLAGS += -DWT_CUBLAS
+    LDLIBS += -lcublas
+  endif
+  LDLIBS += -lcudart -ldl
+  LDFLAGS += -L$(CUDA_LIB) -Wl,-rpath,$(CUDA_LIB) $(foreach d,$(wildcard $(CUDA_HOME)/lib),-L$(d) -Wl,-rpath,$(d))
+  NEWEST := $(lastword $(ARCHS))
+  GENCODE = $(foreach a,$(ARCHS),-gencode=arch=compute_$(a),code=sm_$(a)) -gencode=arch=compute_$(NEWEST),code=compute_$(NEWEST)
+  # Files that use wgmma and TMA need the a-architecture; -arch would add a plain pass that rejects them.
+  %_sm90.o: GENCODE := -gencode=arch=compute_90a,code=sm_90a
+  NVCCFLAGS += $(CXXSTD) -O3 -lineinfo --expt-relaxed-constexpr --extended-lambda -Xcompiler=-Wall,-Wextra,-Wno-unknown-pragmas \
+               -Xptxas=--warn-on-spills -diag-suppress=20012 --threads 1
+  CU_COMPILE = $(NVCC) $(CPPFLAGS) $(NVCCFLAGS) $(GENCODE) -MMD -MP -c $< -o $@
+  LINK = $(CXX)
+endif
+
+# ---- sources --------------------------------------------------------------------------------
+LIB_SRC := $(wildcard kernels/*.cu kernels/*/*.cu kernels/*.cpp kernels/*/*.cpp host/cuda/*.cpp host/net/*.cpp \
+             host/parallel/*.cpp host/train/*.cpp data/*.cpp)
+ifeq ($(TARGET),vgpu)
+  LIB_SRC += $(wildcard host/vgpu/*.cpp)
+  LIB_SRC := $(filter-out %_cudnn.cpp %_cublas.cpp $(if $(ONEDNN),,%_onednn.cpp),$(LIB_SRC))
+else
+  LIB_SRC := $(filter-out %_onednn.cpp $(if $(CUDNN),,%_cudnn.cpp) $(if $(CUBLAS),,%_cublas.cpp),$(LIB_SRC))
+endif
+TEST_SRC := $(wildcard test/*.cpp test/*.cu test/reference/*.cpp)
+ifeq ($(TARGET),cuda)
+  TEST_SRC := $(filter-out test/vgpu_only_%,$(TEST_SRC))
+endif
+TOOLS := $(patsubst tools/%.cpp,%,$(filter-out tools/common_%.cpp,$(wildcard tools/*.cpp)))
+COMMON_SRC := $(wildcard tools/common_*.cpp)
+
+LIB_OBJ    := $(addprefix $(OUT)/,$(addsuffix .o,$(basename $(LIB_SRC))))
+TEST_OBJ   := $(addprefix $(OUT)/,$(addsuffix .o,$(basename $(TEST_SRC))))
+COMMON_OBJ := $(addprefix $(OUT)/,$(addsuffix .o,$(basename $(COMMON_SRC))))
+PROGRAMS   := $(addprefix $(OUT)/bin/,$(TOOLS))
+
+# ---- rules ----------------------------------------------------------------------------------
+.PHONY: all programs run test deps clean found
+.SECONDARY:
+
+ifneq ($(MISSING),)
+# Libraries are missing: install them, then start again with them in view.
+all run test programs:
+	$(Q)echo "missing: $(MISSING); installing (make deps)"
+	$(Q)$(MAKE) --no-print-directory deps
+	$(Q)$(MAKE) --no-print-directory $@ DEPS_TRIED=1
+ifdef DEPS_TRIED
+$(error still missing after make deps: $(MISSING))
+endif
+else
+
+all: found programs
+programs: $(PROGRAMS)
+ifeq ($(BUILD),build)
+	@[ "$$(readlink bin)" = "$(OUT)/bin" ] || ln -sfn $(OUT)/bin bin
+endif
+
+found:
+	@echo "target  $(TARGET)$(if $(SAN), with sanitizers) ($(WHY))"
+	@echo "found   $(notdir $(CXX)) $$($(CXX) -dumpfullversion); nvcc $(if $(NVCC),$$($(NVCC) --version | sed -n 's/.*release \([0-9.]*\).*/\1/p'),none); GPU $(or $(GPU),none);$\
+	$(if $(filter vgpu,$(TARGET)), oneDNN $(if $(ONEDNN),yes,none), cuDNN $(if $(CUDNN),yes,none); cuBLAS $(if $(CUBLAS),yes,none))"
+
+run: all
+	$(Q)$(OUT)/bin/train $(RUN)
+
+test: found $(OUT)/bin/unit
+	$(Q)$(OUT)/bin/unit $(T)
+
+# A change of flags rebuilds what it touches: the stamp's text is the flags.
+FLAGS_NOW := $(TARGET) $(CXX) $(CPPFLAGS) $(CXXFLAGS) $(NVCC) $(NVCCFLAGS) $(ARCHS)
+STAMP := $(OUT)/flags
+$(shell mkdir -p $(OUT)/bin; echo '$(FLAGS_NOW)' | cmp -s - $(STAMP) || echo '$(FLAGS_NOW)' > $(STAMP))
+
+$(OUT)/%.o: %.cu $(STAMP)
+	@mkdir -p $(@D)
+	@echo "  cu   $<"
+	$(Q)$(CU_COMPILE)
+$(OUT)/%.o: %.cpp $(STAMP)
+	@mkdir -p $(@D)
+	@echo "  c++  $<"
+	$(Q)$(CXX) $(CPPFLAGS) $(CXXFLAGS) -MMD -MP -c $< -o $@
+$(OUT)/bin/unit: $(TEST_OBJ) $(LIB_OBJ) $(COMMON_OBJ)
+	@echo "  link $@"
+	$(Q)$(LINK) $(LDFLAGS) $^ $(LDLIBS) -o $@
+$(PROGRAMS): $(OUT)/bin/%: $(OUT)/tools/%.o $(LIB_OBJ) $(COMMON_OBJ)
+	@echo "  link $@"
+	$(Q)$(LINK) $(LDFLAGS) $^ $(LDLIBS) -o $@
+
+-include $(LIB_OBJ:.o=.d) $(TEST_OBJ:.o=.d) $(COMMON_OBJ:.o=.d) $(TOOLS:%=$(OUT)/tools/%.d)
+endif
+
+deps:
+	$(Q)tools/deps.sh "$(PREFIX)"
+
+clean:
+	$(Q)rm -rf $(BUILD)/vgpu $(BUILD)/vgpu-san $(BUILD)/cuda bin

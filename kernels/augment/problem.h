@@ -1,0 +1,44 @@
+// From stored images to the network's input, on the GPU: crop, mirror, colour noise, mean and scale.
+//   y[n, i, j, ch] = (src[n, y0 + i, x0 + (mirror ? out_w - 1 - j : j), ch] + noise[ch] - mean[ch]) * inv_std[ch]
+// in 0..255 units. Images uint8 NHWC with 1 or 3 channels (one channel is used for all three outputs);
+// output NHWC with 3 channels. The caller draws the parameters (data/): they are a function of
+// (seed, epoch, sample).
+#pragma once
+
+#include <cuda_runtime.h>
+
+#include "kernels/dtype.h"
+#include "kernels/variant.h"
+
+namespace wt {
+
+struct AugmentParams {
+    int16_t y0, x0;    // top left corner of the crop
+    int32_t mirror;    // 0 or 1
+    float noise[3];    // added to each channel, 0..255 units
+};
+
+struct AugmentProblem {
+    int n = 1;
+    int src_h = 1, src_w = 1, src_c = 3;
+    int out_h = 1, out_w = 1;
+    DType dtype = DType::f32;  // of y
+
+    double bytes() const {
+        return double(n) * out_h * out_w * (src_c + 3.0 * size_of(dtype));
+    }
+};
+
+struct AugmentArgs {
+    const uint8_t* images;
+    const AugmentParams* params;  // device, n of them
+    float mean[3];
+    float inv_std[3];
+    void* y;
+    cudaStream_t stream;
+};
+
+using Augment = Variant<AugmentProblem, AugmentArgs>;
+Table<AugmentProblem, AugmentArgs> augment_variants();
+
+}  // namespace wt

@@ -1,0 +1,43 @@
+// Softmax cross-entropy with top-1 and top-5 counts, and its gradient.
+//   loss_i      = log(sum_j exp(z_ij)) - z_i,label            (max subtracted first)
+//   dlogits_ij  = scale * (softmax(z_i)_j - [j == label_i])
+//   rank_i      = number of classes that beat the label: z_ij > z_i,label, or equal with j < label
+//                 top-1 correct when rank 0, top-5 when rank < 5; a row whose label's logit is NaN is wrong.
+// A row with label -1 (padding of the last batch of an evaluation) counts nowhere and has gradient 0.
+#pragma once
+
+#include <cuda_runtime.h>
+
+#include "kernels/dtype.h"
+#include "kernels/variant.h"
+
+namespace wt {
+
+struct SoftmaxStats {
+    double loss_sum;  // over the counted rows, added in row order
+    int rows;         // counted
+    int top1, top5;   // correct
+};
+
+struct SoftmaxProblem {
+    int rows = 1, classes = 1;
+    int ld_logits = 1, ld_dlogits = 1;
+    DType dtype = DType::f32;  // of dlogits; logits are fp32
+    float scale = 1.f;         // of the gradient: 1 / global batch
+
+    double bytes() const { return double(rows) * classes * (4 + size_of(dtype)); }
+};
+
+struct SoftmaxArgs {
+    const float* logits;
+    const int* labels;
+    void* dlogits;         // null: evaluation only
+    SoftmaxStats* stats;   // device; overwritten
+    void* workspace;       // per-row results before the ordered sum
+    cudaStream_t stream;
+};
+
+using Softmax = Variant<SoftmaxProblem, SoftmaxArgs>;
+Table<SoftmaxProblem, SoftmaxArgs> softmax_variants();
+
+}  // namespace wt
