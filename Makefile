@@ -35,17 +35,22 @@ ifndef TARGET
 else
   WHY := asked for
 endif
+NVCC_VERSION := $(or $(if $(NVCC),$(shell $(NVCC) --version | sed -n 's/.*release \([0-9.]*\).*/\1/p')),none)
 ifeq ($(filter $(TARGET),cuda vgpu),)
-  $(error TARGET=$(TARGET): must be cuda or vgpu)
+  $(error unknown TARGET '$(TARGET)': must be cuda or vgpu)
 endif
 ifeq ($(TARGET),cuda)
+  ifneq ($(SAN),)
+    $(error SAN=1 is for TARGET=vgpu; on a GPU use compute-sanitizer)
+  endif
   ifeq ($(NVCC),)
     $(error TARGET=cuda needs nvcc: install the CUDA toolkit (12.3 or later) and put nvcc on PATH, or use TARGET=vgpu)
   endif
 endif
 
 DEPS_USR := $(abspath $(PREFIX))/usr
-find_header = $(firstword $(wildcard $(addsuffix /$(1),$(DEPS_USR)/include /usr/include /usr/local/include)))
+SYSTEM_INCLUDE ?= /usr/include /usr/local/include
+find_header = $(firstword $(wildcard $(addsuffix /$(1),$(DEPS_USR)/include $(SYSTEM_INCLUDE))))
 NEEDED := doctest/doctest.h stb/stb_image.h CLI/CLI.hpp nlohmann/json.hpp zlib.h
 MISSING := $(strip $(foreach h,$(NEEDED),$(if $(call find_header,$(h)),,$(h))))
 ONEDNN := $(call find_header,dnnl.hpp)
@@ -57,7 +62,8 @@ WARN := -Wall -Wextra -Wno-unknown-pragmas
 CXXSTD := -std=c++20
 LDLIBS += -lz -lpthread
 DEPS_LIB := $(DEPS_USR)/lib/x86_64-linux-gnu
-LDFLAGS += $(if $(wildcard $(DEPS_LIB)),-L$(DEPS_LIB) -Wl,-rpath,$(DEPS_LIB))
+# RPATH, not RUNPATH: oneDNN's own libraries are found through it too.
+LDFLAGS += $(if $(wildcard $(DEPS_LIB)),-L$(DEPS_LIB) -Wl,--disable-new-dtags -Wl,-rpath,$(DEPS_LIB))
 
 ifeq ($(TARGET),vgpu)
   OPT ?= -O3
@@ -130,13 +136,17 @@ PROGRAMS   := $(addprefix $(OUT)/bin/,$(TOOLS))
 
 ifneq ($(MISSING),)
 # Libraries are missing: install them, then start again with them in view.
-all run test programs:
-	$(Q)echo "missing: $(MISSING); installing (make deps)"
-	$(Q)$(MAKE) --no-print-directory deps
-	$(Q)$(MAKE) --no-print-directory $@ DEPS_TRIED=1
 ifdef DEPS_TRIED
-$(error still missing after make deps: $(MISSING))
+  $(error still missing after make deps: $(MISSING); see $(PREFIX)/deps.log)
 endif
+WANTED := $(filter-out deps clean,$(or $(MAKECMDGOALS),all))
+.PHONY: again $(WANTED)
+again:
+	@echo "missing: $(MISSING)"
+	$(Q)$(MAKE) --no-print-directory deps
+	$(Q)$(MAKE) --no-print-directory $(WANTED) DEPS_TRIED=1
+$(WANTED): again
+	@:
 else
 
 all: found programs
@@ -145,21 +155,28 @@ ifeq ($(BUILD),build)
 	@[ "$$(readlink bin)" = "$(OUT)/bin" ] || ln -sfn $(OUT)/bin bin
 endif
 
+comma := ,
+LIBRARIES := $(if $(filter vgpu,$(TARGET)),oneDNN $(if $(ONEDNN),yes,none),cuDNN $(if $(CUDNN),yes,none)$(comma) cuBLAS $(if $(CUBLAS),yes,none))
 found:
 	@echo "target  $(TARGET)$(if $(SAN), with sanitizers) ($(WHY))"
-	@echo "found   $(notdir $(CXX)) $$($(CXX) -dumpfullversion); nvcc $(if $(NVCC),$$($(NVCC) --version | sed -n 's/.*release \([0-9.]*\).*/\1/p'),none); GPU $(or $(GPU),none);$\
-	$(if $(filter vgpu,$(TARGET)), oneDNN $(if $(ONEDNN),yes,none), cuDNN $(if $(CUDNN),yes,none); cuBLAS $(if $(CUBLAS),yes,none))"
+	@echo "found   $(notdir $(CXX)) $$($(CXX) -dumpfullversion -dumpversion); nvcc $(NVCC_VERSION); GPU $(or $(GPU),none); $(LIBRARIES)"
 
 run: all
 	$(Q)$(OUT)/bin/train $(RUN)
 
-test: found $(OUT)/bin/unit
+# The programs too: some tests run them.
+test: found programs $(OUT)/bin/unit
 	$(Q)$(OUT)/bin/unit $(T)
 
-# A change of flags rebuilds what it touches: the stamp's text is the flags.
-FLAGS_NOW := $(TARGET) $(CXX) $(CPPFLAGS) $(CXXFLAGS) $(NVCC) $(NVCCFLAGS) $(ARCHS)
+# A change of flags rebuilds what it touches: the stamp's text is the flags (and the CPU, which -march=native
+# means: a tree copied to another machine is built anew). The second one's is what is linked, so that removing
+# a file links again.
+CPU := $(shell sed -n 's/^model name.*: //p;T;q' /proc/cpuinfo)
+FLAGS_NOW := $(TARGET) $(CXX) $(CPPFLAGS) $(CXXFLAGS) $(LDFLAGS) $(LDLIBS) $(if $(filter cuda,$(TARGET)),$(NVCC) $(NVCCFLAGS) $(ARCHS)) $(CPU)
 STAMP := $(OUT)/flags
-$(shell mkdir -p $(OUT)/bin; echo '$(FLAGS_NOW)' | cmp -s - $(STAMP) || echo '$(FLAGS_NOW)' > $(STAMP))
+LINKED := $(OUT)/linked
+stamp = mkdir -p $(OUT)/bin; echo '$(2)' | cmp -s - $(1) || echo '$(2)' > $(1);
+$(shell $(call stamp,$(STAMP),$(FLAGS_NOW)) $(call stamp,$(LINKED),$(TEST_OBJ) $(LIB_OBJ) $(COMMON_OBJ)))
 
 $(OUT)/%.o: %.cu $(STAMP)
 	@mkdir -p $(@D)
@@ -169,12 +186,12 @@ $(OUT)/%.o: %.cpp $(STAMP)
 	@mkdir -p $(@D)
 	@echo "  c++  $<"
 	$(Q)$(CXX) $(CPPFLAGS) $(CXXFLAGS) -MMD -MP -c $< -o $@
-$(OUT)/bin/unit: $(TEST_OBJ) $(LIB_OBJ) $(COMMON_OBJ)
+$(OUT)/bin/unit: $(TEST_OBJ) $(LIB_OBJ) $(COMMON_OBJ) $(LINKED)
 	@echo "  link $@"
-	$(Q)$(LINK) $(LDFLAGS) $^ $(LDLIBS) -o $@
-$(PROGRAMS): $(OUT)/bin/%: $(OUT)/tools/%.o $(LIB_OBJ) $(COMMON_OBJ)
+	$(Q)$(LINK) $(LDFLAGS) $(filter %.o,$^) $(LDLIBS) -o $@
+$(PROGRAMS): $(OUT)/bin/%: $(OUT)/tools/%.o $(LIB_OBJ) $(COMMON_OBJ) $(LINKED)
 	@echo "  link $@"
-	$(Q)$(LINK) $(LDFLAGS) $^ $(LDLIBS) -o $@
+	$(Q)$(LINK) $(LDFLAGS) $(filter %.o,$^) $(LDLIBS) -o $@
 
 -include $(LIB_OBJ:.o=.d) $(TEST_OBJ:.o=.d) $(COMMON_OBJ:.o=.d) $(TOOLS:%=$(OUT)/tools/%.d)
 endif
@@ -183,4 +200,5 @@ deps:
 	$(Q)tools/deps.sh "$(PREFIX)"
 
 clean:
-	$(Q)rm -rf $(BUILD)/vgpu $(BUILD)/vgpu-san $(BUILD)/cuda bin
+	$(Q)rm -rf $(BUILD)/vgpu $(BUILD)/vgpu-san $(BUILD)/cuda $(BUILD)/cuda-san
+	$(Q)[ ! -L bin ] || rm -f bin
