@@ -1,0 +1,87 @@
+// Data sets as the trainer sees them: two splits of equally sized uint8 images with labels, and the
+// training split's colour statistics.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <mutex>
+#include <set>
+#include <string>
+#include <vector>
+
+#include "host/cuda/check.h"
+
+namespace wt {
+
+// An image that could not be used, and why, in words.
+struct BadImage {
+    std::string path, reason;
+};
+
+// One split: `size()` images of one stored size, uint8, HWC, with 1 or 3 channels.
+class Dataset {
+public:
+    virtual ~Dataset() = default;
+    virtual int64_t size() const = 0;
+    virtual int label(int64_t i) const = 0;
+    // Writes image i, resized and cropped to the stored size, to out[height * width * channels].
+    // False when the file cannot be read or decoded, which is noted for `bad_count`; the caller takes
+    // another image. Safe to call from several threads.
+    virtual bool load(int64_t i, uint8_t* out) const = 0;
+
+    int height = 0, width = 0, channels = 0;
+    std::vector<std::string> classes;
+    bool mirrors = true;  // false where a mirrored image means something else (digits)
+
+    // Files of this split found unusable so far, each counted once: left out when the set was opened, or
+    // replaced when they were to be loaded.
+    int64_t bad_count() const;
+    std::vector<BadImage> bad_images() const;  // the first 10 of them
+
+protected:
+    // `id` is the file's place in the listing, the same however often it is met.
+    void note_bad(int64_t id, BadImage bad) const;
+
+private:
+    mutable std::mutex bad_mutex_;
+    mutable std::set<int64_t> bad_ids_;
+    mutable std::vector<BadImage> bad_;
+};
+
+struct DataSpec {
+    std::string text;               // --data: KIND[:ARGUMENT]
+    int net_input = 227;            // side of the network's input
+    uint64_t seed = 1;              // of synthetic images; nothing else here is random
+    int64_t statistics_from = 1000; // images (evenly spaced) behind mean, std_dev and pca; 0: leave them 0, 1, 0
+};
+
+struct DataSplits {
+    std::unique_ptr<Dataset> train;
+    std::unique_ptr<Dataset> held_out;  // null for a folder without val/ and test/; then say so
+    std::string held_out_name;          // "test" or "val"; "" without one
+    // Of the training split's pixels, in 0..255; one-channel sets have the same value three times.
+    float mean[3] = {0, 0, 0};
+    float std_dev[3] = {1, 1, 1};  // never 0
+    // Column k is eigenvector k of the covariance of RGB, times the square root of its eigenvalue (the
+    // standard deviation along it), 0..255 units, largest first. Colour noise is pca * a, a ~ N(0, 0.1 I):
+    // cuda-convnet2's form. The paper's text multiplies by the eigenvalue itself, which has the wrong unit.
+    float pca[3][3] = {};
+    std::string description;  // one line: what it is, how many, which size
+};
+
+// KIND is one of
+//   fashion-mnist[:DIR]  IDX files, gzip or not; found by itself where `make deps` puts them
+//   mnist:DIR            the same reader, digits (not mirrored)
+//   cifar10:DIR          binary batches
+//   folder:DIR           DIR/train/<class>/*.{jpg,jpeg,png}, DIR/val (or DIR/test) likewise
+//   synthetic[:CLASSES]  images made up from seed and index, learnable; default 1000 classes
+// Throws UsageError for a bad text, Error for files: one line with what, where and what to do.
+DataSplits open_data(const DataSpec& spec);
+
+// The side images are stored at for a network's input: 256 for 227 and 224, and in that proportion for others.
+// Sets of small images (side `native` > 0) are framed tightly already: they keep their own size when the
+// input takes three quarters of it or more (cifar: 24 of 32), else they are enlarged so that the margin is
+// one of their own pixels on each side (mini on Fashion-MNIST: 67 of 72).
+int stored_size(int net_input, int native = 0);
+
+}  // namespace wt

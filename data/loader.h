@@ -1,0 +1,97 @@
+// Prefetching loader: threads fill pinned batches ahead of the trainer, in an order and with contents
+// that do not depend on how many threads or workers there are.
+#pragma once
+
+#include <condition_variable>
+#include <cstdint>
+#include <exception>
+#include <memory>
+#include <mutex>
+#include <thread>
+#include <vector>
+
+#include "data/dataset.h"
+#include "data/sampling.h"
+#include "host/cuda/buffer.h"
+#include "kernels/augment/problem.h"
+
+namespace wt {
+
+struct LoaderOptions {
+    int batch = 0;         // rows of this worker
+    int global_batch = 0;  // rows of all workers; 0: batch
+    int row0 = 0;          // this worker's first row within the global batch
+    bool shuffle = true;
+    uint64_t seed = 1;
+    AugmentMode mode = AugmentMode::crop;
+    int out = 0;                      // side of the crop: the network's input
+    float pca[3][3] = {};             // for AugmentMode::full, from DataSplits
+    int threads = 1;                  // that load; they sleep when `depth` batches are ready
+    int depth = 3;                    // batches in memory, given out ones included; at least 2
+    int64_t start_step = 0;           // global step to begin at: a resumed run sees the same batches
+    bool evaluation = false;          // keep the last partial batch, padded with label -1; unreadable images too
+};
+
+// Filled rows of one global batch, in pinned memory; the caller's from next() until release().
+struct Batch {
+    uint8_t* images = nullptr;        // [count, height, width, channels]
+    int* labels = nullptr;            // [count]; -1: a row that does not count (evaluation only)
+    AugmentParams* params = nullptr;  // [count]
+    int count = 0;                    // rows: LoaderOptions::batch
+    int valid = 0;                    // rows with a label >= 0
+    int64_t step = 0;                 // global step: epoch * steps_per_epoch + place in the epoch
+    uint64_t epoch = 0;
+    int64_t first = 0;                // position of row 0 in the epoch's order
+};
+
+// Batch t of epoch e holds positions [t * G, (t + 1) * G) of that epoch's order (G the global batch), of which
+// this worker has rows row0 .. row0 + batch. In training a last partial batch is dropped; in evaluation
+// it is padded. next() goes on into the following epoch by itself.
+class Loader {
+public:
+    // Throws Error when a training split is smaller than the global batch. The data set must outlive the loader.
+    Loader(const Dataset& data, const LoaderOptions& options);
+    ~Loader();
+    Loader(const Loader&) = delete;
+    Loader& operator=(const Loader&) = delete;
+
+    // The next batch in order; waits for it. Rethrows what failed in a loading thread. Throws when all
+    // `depth` batches are given out. next() and release() belong to one thread.
+    Batch& next();
+    // Gives the buffers back to be filled again; call it when the copy to the device has finished.
+    void release(Batch& batch);
+
+    int64_t steps_per_epoch() const { return steps_per_epoch_; }
+    int64_t dropped_per_epoch() const;   // training samples an epoch leaves out (a different set each epoch)
+    double wait_seconds() const { return wait_seconds_; }  // that next() has waited in all: input starvation
+
+private:
+    enum class State { free, filling, ready, given };
+    struct Slot {
+        PinnedBuffer<uint8_t> images;
+        PinnedBuffer<int> labels;
+        PinnedBuffer<AugmentParams> params;
+        Batch batch;
+        State state = State::free;
+        int rows_done = 0;
+    };
+    void work(std::stop_token stop);
+    void load_row(Slot& slot, int row);
+    void begin(Slot& slot, int64_t step);
+
+    const Dataset& data_;
+    LoaderOptions options_;
+    int64_t steps_per_epoch_ = 0;
+    double wait_seconds_ = 0;
+    int64_t next_step_;     // that next() returns
+    int64_t fill_step_;     // being filled, and the first of its rows no thread has taken
+    int fill_row_ = 0;
+    std::vector<Slot> slots_;  // step s lives in slot s % depth
+    std::exception_ptr failure_;
+    std::mutex mutex_;
+    std::condition_variable_any can_fill_;
+    std::condition_variable is_ready_;
+    std::vector<std::jthread> threads_;  // last: they stop before what they use goes
+};
+
+}  // namespace wt
