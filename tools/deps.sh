@@ -30,11 +30,13 @@ cleanup() { [ -z "$WORK" ] || rm -rf "$WORK"; }
 trap cleanup EXIT
 trap 'exit 130' INT TERM
 
-# The last thing apt complained about, for a message of one line.
+# What apt complained about, for a message of one line: a failed download explains what follows from it.
 reason() {
     local r
-    r=$(grep -hE '^(E:|W: Failed|Err:)' "$LOG" | tail -n1)
-    echo "${r:-see $LOG}"
+    r=$(grep -h '^W: Failed to fetch' "$LOG" | tail -n1)
+    r=${r:-$(grep -h '^E:' "$LOG" | tail -n1)}
+    r=${r:-see $LOG}
+    echo "${r#[EW]: }"
 }
 
 # ---- apt, as root ---------------------------------------------------------------------------------------
