@@ -19,7 +19,7 @@ struct ActivationProblem {
     Activation kind = Activation::relu;
     DType dtype = DType::f32;
 
-    int64_t count() const { return rows * cols; }
+    constexpr int64_t count() const { return rows * cols; }
     double forward_bytes() const { return 2.0 * count() * size_of(dtype); }
     double backward_bytes() const { return 3.0 * count() * size_of(dtype); }
 };

@@ -23,7 +23,7 @@ struct DropoutProblem {
     float p = 0.5f;  // probability of zeroing, 0 <= p < 1
     DType dtype = DType::f32;
 
-    int64_t count() const { return rows * cols; }
+    constexpr int64_t count() const { return rows * cols; }
     double bytes() const { return 2.0 * count() * size_of(dtype); }
 };
 

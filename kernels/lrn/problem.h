@@ -22,7 +22,7 @@ struct LrnProblem {
     float alpha = 1e-4f, beta = 0.75f, k = 2.f;
     DType dtype = DType::f32;
 
-    int64_t count() const { return pixels * c; }
+    constexpr int64_t count() const { return pixels * c; }
     double forward_bytes() const { return 2.0 * count() * size_of(dtype); }   // x, y
     double backward_bytes() const { return 3.0 * count() * size_of(dtype); }  // x, dy, dx
 };

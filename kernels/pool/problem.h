@@ -17,10 +17,10 @@ struct PoolProblem {
     int window = 3, stride = 2, pad = 0;  // window at most 15: argmax is one byte. pad < window.
     DType dtype = DType::f32;
 
-    int p() const { return (h + 2 * pad - window) / stride + 1; }
-    int q() const { return (w + 2 * pad - window) / stride + 1; }
-    int64_t x_count() const { return int64_t(n) * h * w * c; }
-    int64_t y_count() const { return int64_t(n) * p() * q() * c; }
+    constexpr int p() const { return (h + 2 * pad - window) / stride + 1; }
+    constexpr int q() const { return (w + 2 * pad - window) / stride + 1; }
+    constexpr int64_t x_count() const { return int64_t(n) * h * w * c; }
+    constexpr int64_t y_count() const { return int64_t(n) * p() * q() * c; }
     double forward_bytes() const { return double(x_count() + y_count()) * size_of(dtype) + y_count(); }
     double backward_bytes() const { return forward_bytes(); }
 };

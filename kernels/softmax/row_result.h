@@ -1,0 +1,18 @@
+// The second half of softmax cross-entropy: per-row results to SoftmaxStats, in row order.
+#pragma once
+
+#include "kernels/softmax/problem.h"
+
+namespace wt {
+
+struct SoftmaxRow {
+    float loss;
+    int rank;  // -1: the row counts nowhere. INT_MAX: wrong whatever the others are.
+};
+
+inline size_t softmax_rows_bytes(const SoftmaxProblem& p) { return p.rows * sizeof(SoftmaxRow); }
+
+// Adds the rows' results in row order, so that the sum does not depend on the grid.
+void launch_softmax_stats(const SoftmaxProblem&, const SoftmaxRow* rows, SoftmaxStats* stats, cudaStream_t stream);
+
+}  // namespace wt
