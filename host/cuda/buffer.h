@@ -48,9 +48,9 @@ private:
     void swap(DeviceBuffer& o) noexcept {
         std::swap(data_, o.data_), std::swap(count_, o.count_), std::swap(device_, o.device_);
     }
-    T* data_ = nullptr;
-    size_t count_ = 0;
     int device_ = 0;
+    size_t count_ = 0;
+    T* data_ = nullptr;
 };
 
 // Page-locked host memory: what an asynchronous copy needs to be asynchronous.

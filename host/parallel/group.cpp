@@ -1,0 +1,152 @@
+#include "host/parallel/group.h"
+
+#include <map>
+
+namespace wt {
+
+namespace {
+
+// Bytes needed on each device at this batch a worker.
+std::map<int, size_t> needed(std::vector<WorkerConfig> configs, int batch) {
+    std::map<int, size_t> by_device;
+    for (WorkerConfig& c : configs) {
+        c.batch = batch;
+        by_device[c.device] += memory_needed(c);
+    }
+    return by_device;
+}
+
+bool fits(const std::vector<WorkerConfig>& configs, int batch) {
+    for (const auto& [device, bytes] : needed(configs, batch))
+        if (bytes > device_free_bytes(device)) return false;
+    return true;
+}
+
+}  // namespace
+
+void check_memory(const std::vector<WorkerConfig>& configs) {
+    const int batch = configs[0].batch;
+    for (const auto& [device, bytes] : needed(configs, batch)) {
+        const size_t free = device_free_bytes(device);
+        if (bytes <= free) continue;
+        int good = 0;  // the largest batch known to fit
+        for (int step = batch / 2; step > 0; step /= 2)
+            if (fits(configs, good + step)) good += step;
+        const WorkerConfig* first = nullptr;
+        int on_device = 0;
+        for (const WorkerConfig& c : configs)
+            if (c.device == device) first = first ? first : &c, ++on_device;
+        std::string s = "out of memory on GPU " + std::to_string(device) + ": " + first->net.name + " at batch " + std::to_string(batch) +
+                        " needs " + human_bytes(bytes);
+        if (on_device > 1) s += " for " + std::to_string(on_device) + " workers";
+        s += " (" + Layout(*first).plan.text() + (on_device > 1 ? " each" : "") + "), " + human_bytes(free) + " is free; ";
+        s += good > 0 ? "--batch " + std::to_string(good) + " fits" : "not even --batch 1 fits";
+        throw Error(s);
+    }
+}
+
+Group::Group(const std::vector<WorkerConfig>& configs) {
+    check_memory(configs);
+    for (const WorkerConfig& a : configs)
+        for (const WorkerConfig& b : configs)
+            if (a.device != b.device && !enable_peer_access(a.device, b.device))
+                throw Error("GPU " + std::to_string(a.device) + " has no peer access to GPU " + std::to_string(b.device) +
+                            ": choose GPUs on one PCIe root or NVLink, or put the workers on one GPU (--gpus " + std::to_string(a.device) +
+                            "," + std::to_string(a.device) + ")");
+    board_ = std::make_unique<Board>(static_cast<int>(configs.size()), Worker::slots(configs[0].net));
+    workers_.resize(configs.size());
+    for (size_t r = 0; r < configs.size(); ++r) threads_.emplace_back([this, r] { serve(static_cast<int>(r)); });
+    try {
+        run_on_threads([&](int r) { workers_[r] = std::make_unique<Worker>(configs[r], *board_); });
+    } catch (...) {
+        shut_down();
+        throw;
+    }
+}
+
+Group::~Group() { shut_down(); }
+
+void Group::shut_down() {
+    try {
+        run_on_threads([&](int r) {
+            if (workers_[r]) workers_[r]->synchronize();
+        });
+    } catch (...) {  // what failed has been reported where it was run
+    }
+    {
+        std::lock_guard lock(mutex_);
+        stop_ = true;
+        changed_.notify_all();
+    }
+    for (std::thread& t : threads_) t.join();
+}
+
+void Group::serve(int rank) {
+    long seen = 0;
+    std::unique_lock lock(mutex_);
+    for (;;) {
+        changed_.wait(lock, [&] { return stop_ || round_ > seen; });
+        if (stop_) return;
+        seen = round_;
+        lock.unlock();
+        std::exception_ptr failure;
+        try {
+            task_(rank);
+        } catch (const Aborted&) {
+        } catch (...) {
+            failure = std::current_exception();
+            board_->abort();
+        }
+        lock.lock();
+        if (failure && !failure_) failure_ = failure;
+        if (--running_ == 0) changed_.notify_all();
+    }
+}
+
+void Group::run_on_threads(const std::function<void(int)>& task) {
+    std::unique_lock lock(mutex_);
+    task_ = task;
+    running_ = static_cast<int>(threads_.size());
+    failure_ = nullptr;
+    ++round_;
+    changed_.notify_all();
+    changed_.wait(lock, [&] { return running_ == 0; });
+    if (failure_) std::rethrow_exception(failure_);
+}
+
+void Group::run(const std::function<void(Worker&)>& task) {
+    run_on_threads([&](int r) { task(*workers_[r]); });
+}
+
+std::vector<float> Group::get_param(int i, bool momentum) {
+    const Layout& l = worker(0).layout();
+    if (!l.params[i].sharded) return momentum ? worker(0).get_momentum(i) : worker(0).get_param(i);
+    std::vector<float> all;
+    for (auto& w : workers_) {
+        const auto part = momentum ? w->get_momentum(i) : w->get_param(i);
+        all.insert(all.end(), part.begin(), part.end());
+    }
+    return all;
+}
+
+std::vector<float> Group::get_gradient(int i) {
+    const Layout& l = worker(0).layout();
+    if (!l.params[i].sharded) return worker(0).get_gradient(i);
+    std::vector<float> all;
+    for (auto& w : workers_) {
+        const auto part = w->get_gradient(i);
+        all.insert(all.end(), part.begin(), part.end());
+    }
+    return all;
+}
+
+void Group::set_param(int i, const std::vector<float>& values, bool momentum) {
+    for (auto& w : workers_) {
+        const Shard s = w->layout().rows[i];
+        const int64_t row = w->layout().params[i].row;
+        const std::vector<float> part(values.begin() + s.first * row, values.begin() + (s.first + s.count) * row);
+        momentum ? w->set_momentum(i, part) : w->set_param(i, part);
+    }
+}
+
+}  // namespace wt

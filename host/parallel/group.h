@@ -1,0 +1,57 @@
+// The workers of a job: one thread each, driven together.
+#pragma once
+
+#include <condition_variable>
+#include <exception>
+#include <functional>
+#include <memory>
+#include <mutex>
+#include <thread>
+#include <vector>
+
+#include "host/parallel/worker.h"
+
+namespace wt {
+
+class Group {
+public:
+    // configs[r].rank == r. Checks that everything fits before anything is allocated, enables peer access,
+    // and builds each worker on its own thread.
+    explicit Group(const std::vector<WorkerConfig>& configs);
+    ~Group();
+    Group(const Group&) = delete;
+    Group& operator=(const Group&) = delete;
+
+    int workers() const { return static_cast<int>(threads_.size()); }
+    Worker& worker(int rank) { return *workers_[rank]; }
+
+    // Runs task(worker) on every worker's thread at once; returns when all are done. Rethrows the first
+    // failure; after one the group only serves to be destroyed.
+    void run(const std::function<void(Worker&)>& task);
+
+    // A whole parameter or momentum in memory order, put together from or dealt out to the shards.
+    std::vector<float> get_param(int i, bool momentum = false);
+    std::vector<float> get_gradient(int i);
+    void set_param(int i, const std::vector<float>& values, bool momentum = false);
+
+private:
+    void run_on_threads(const std::function<void(int rank)>& task);
+    void serve(int rank);
+    void shut_down();
+
+    std::unique_ptr<Board> board_;
+    std::vector<std::unique_ptr<Worker>> workers_;
+    std::vector<std::thread> threads_;
+    std::mutex mutex_;
+    std::condition_variable changed_;
+    std::function<void(int)> task_;
+    long round_ = 0;     // of tasks given out
+    int running_ = 0;    // threads that have not finished this round's
+    bool stop_ = false;
+    std::exception_ptr failure_;
+};
+
+// Throws Error when the workers do not fit their devices: how much is needed, for what, and which batch fits.
+void check_memory(const std::vector<WorkerConfig>& configs);
+
+}  // namespace wt
