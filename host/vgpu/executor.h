@@ -1,0 +1,108 @@
+// The executor's inside: one Worker for each OS thread that runs blocks. Shared by executor.cpp (blocks and fibers),
+// rendezvous.cpp (barriers, warps) and report.cpp (what went wrong).
+#pragma once
+
+#include <atomic>
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "host/vgpu/fiber.h"
+#include "host/vgpu/grid.h"
+
+namespace vgpu {
+
+inline constexpr unsigned kNamedBarriers = 16;
+inline constexpr size_t kMaxShared = 227 * 1024;  // as an H200's block
+inline constexpr unsigned kMaxBlock = 1024;
+
+struct Barrier {
+    unsigned arrived = 0, expected = 0;
+    const void* site = nullptr;  // of the first to arrive
+    FiberList waiting;
+    int sum = 0, result = 0;     // of the predicates of __syncthreads_*
+};
+
+// One rendezvous of some lanes. Lanes that wait together are found by the lowest lane of their mask, so disjoint
+// masks of one warp do not meet.
+struct WarpSlot {
+    unsigned expected = 0, arrived = 0;  // lane masks
+    WarpOp op{};
+    uint64_t sum = 0;
+    FiberList waiting;
+};
+
+struct Warp {
+    uint64_t in[32], out[32];
+    uint8_t source[32];
+    void* pointer[32];
+    WarpSlot slot[32];
+};
+
+// Where workers get blocks from: [next, end) of the grid's blocks in the order the seed gives.
+struct BlockSource {
+    std::atomic<uint64_t> next{0};
+    uint64_t end = 0;
+    unsigned chunk = 1;
+    std::atomic<bool> stop{false};
+    uint64_t multiplier = 1, offset = 0;  // block = (i * multiplier + offset) % end
+};
+
+struct Worker {
+    FiberPool fibers;
+    const Grid* grid = nullptr;
+    BlockSource* source = nullptr;
+    uint64_t block_next = 0, block_end = 0;  // taken from the source, not yet run
+    uint64_t deadline_ns = 0;                // stop taking blocks after this; 0: never
+    uint64_t random = 0;                     // state of the order of fibers; 0: first come first served
+
+    Fiber* current = nullptr;
+    FiberList ready;    // hold a thread that can go on
+    FiberList parked;   // hold none, wait in next_thread()
+    unsigned used = 0;  // fibers made for this grid
+    unsigned live = 0;  // threads that hold a fiber of their own, running or not
+    unsigned threads = 0;  // of a block
+    uint3 cursor{};     // the last thread handed out, while no fiber is in the loop
+    bool unstarted = false;  // there are threads after the cursor, and no fiber is in the loop
+
+    Barrier barriers[kNamedBarriers];
+    Warp warps[kMaxBlock / 32];
+    char* shared = nullptr;
+
+    void* main_sp = nullptr;  // the OS thread's own stack, while a fiber runs
+    const void* main_stack = nullptr;  // AddressSanitizer's bounds of it
+    size_t main_stack_size = 0;
+    void* main_fake_stack = nullptr;
+    bool running = false;  // a kernel runs: signals are its
+
+    // A failure in the making: set before the jump to the main stack.
+    int failed = 0;
+    std::string what, detail;
+    int signal = 0;
+    const void* signal_address = nullptr;
+
+    Worker();
+    ~Worker();
+};
+
+// The running thread waits in `list` until someone moves it to `ready`; another goes on.
+void wait_in(Worker&, FiberList& list, const Wait&);
+// All of `list` can go on.
+void release(Worker&, FiberList& list);
+// Forgets every barrier and rendezvous: after a failure, and when a block ends.
+void reset_rendezvous(Worker&);
+
+// Ends the grid from a fiber. Fills nothing if a failure is already there.
+[[noreturn]] void abandon(Worker&);
+[[noreturn]] void fail_with(Worker&, int code, std::string what, std::string detail = {});
+
+// report.cpp
+std::string where(const Context&, const Grid&);          // kernel, grid, block, thread
+std::string describe_site(const void* site);             // "file.cu:12"
+[[noreturn]] void fail_stuck(Worker&);                   // no thread of the block can go on
+void describe_signal(Worker&);                           // fills failed and what from signal and signal_address
+void install_handlers();                                 // once a process
+void install_alternate_stack(Worker&);                   // once an OS thread
+void remove_alternate_stack();
+
+}  // namespace vgpu

@@ -1,0 +1,103 @@
+#include "host/vgpu/fiber.h"
+
+#include <sys/mman.h>
+
+#include <cstdlib>
+#include <new>
+#include <string>
+
+#ifdef VGPU_ASAN
+#include <sanitizer/asan_interface.h>
+#endif
+
+// System V x86-64: rbx, rbp, r12-r15 and the stack pointer are the callee's to keep; everything else the compiler
+// has already saved around the call.
+asm(R"(
+    .text
+    .p2align 4
+    .globl vgpu_switch
+    .type vgpu_switch, @function
+vgpu_switch:
+    pushq %rbp
+    pushq %rbx
+    pushq %r12
+    pushq %r13
+    pushq %r14
+    pushq %r15
+    movq %rsp, (%rdi)
+    movq %rsi, %rdi
+    .globl vgpu_jump
+    .type vgpu_jump, @function
+vgpu_jump:
+    movq %rdi, %rsp
+    popq %r15
+    popq %r14
+    popq %r13
+    popq %r12
+    popq %rbx
+    popq %rbp
+    ret
+    .size vgpu_switch, .-vgpu_switch
+    .size vgpu_jump, .-vgpu_jump
+)");
+
+namespace vgpu {
+namespace {
+
+constexpr size_t kPage = 4096;
+
+// VGPU_STACK: bytes of stack a thread, or with K: kibibytes.
+size_t stack_size() {
+#ifdef VGPU_ASAN
+    size_t bytes = 256 * 1024;  // frames are several times larger
+#else
+    size_t bytes = 128 * 1024;
+#endif
+    if (const char* text = std::getenv("VGPU_STACK")) {
+        char* end = nullptr;
+        const unsigned long long n = std::strtoull(text, &end, 10);
+        const size_t asked = *end == 'K' || *end == 'k' ? n * 1024 : n;
+        if (asked >= 4 * kPage) bytes = asked;
+    }
+    return (bytes + kPage - 1) / kPage * kPage;
+}
+
+}  // namespace
+
+FiberPool::FiberPool() : fibers_(new Fiber[kMax]), stack_(stack_size()) {
+    void* p = mmap(nullptr, kMax * (stack_ + kPage), PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    if (p == MAP_FAILED) throw std::bad_alloc();
+    base_ = static_cast<char*>(p);
+}
+
+FiberPool::~FiberPool() { munmap(base_, kMax * (stack_ + kPage)); }
+
+Fiber* FiberPool::fresh(unsigned i, void (*entry)()) {
+    Fiber& f = fibers_[i];
+    if (!f.stack) {
+        char* stack = base_ + i * (stack_ + kPage) + kPage;
+        // Where the kernel's limit of mappings is met (very many cores), stacks go on without guard pages.
+        if (mprotect(stack, stack_, PROT_READ | PROT_WRITE) != 0 &&
+            mprotect(base_, kMax * (stack_ + kPage), PROT_READ | PROT_WRITE) != 0)
+            throw std::bad_alloc();
+        f.stack = stack;
+    }
+#ifdef VGPU_ASAN
+    ASAN_UNPOISON_MEMORY_REGION(f.stack, stack_);
+    f.fake_stack = nullptr;
+#endif
+    // Tops are staggered: at equal offsets in their pages, all stacks would fight for the same cache sets.
+    void** sp = reinterpret_cast<void**>(f.stack + stack_ - i * 320 % kPage / 64 * 64);
+    *--sp = nullptr;                          // keeps the stack aligned at entry, and ends backtraces
+    *--sp = reinterpret_cast<void*>(entry);   // vgpu_jump returns to it
+    for (int r = 0; r < 6; ++r) *--sp = nullptr;
+    f.sp = sp;
+    return &f;
+}
+
+bool FiberPool::in_guard(const Fiber& f, const void* address) const {
+    const char* a = static_cast<const char*>(address);
+    return f.stack && a < f.stack && a >= f.stack - kPage;
+}
+
+}  // namespace vgpu

@@ -1,0 +1,202 @@
+// Where threads wait for each other: block barriers, named barriers, warp operations.
+#include <bit>
+#include <cstring>
+
+#include "host/vgpu/executor.h"
+
+namespace vgpu {
+namespace {
+
+const void* key(Site s) { return std::bit_cast<const void*>(s); }
+
+// The same place in the source? An inlined or templated function has several Site objects for one place.
+bool same_place(const void* a, const void* b) {
+    if (a == b) return true;
+    const Site x = std::bit_cast<Site>(a), y = std::bit_cast<Site>(b);
+    return x.line() == y.line() && std::strcmp(x.file_name(), y.file_name()) == 0;
+}
+
+unsigned existing_lanes(const Worker& w, unsigned warp) {
+    const unsigned n = w.threads - warp * 32;
+    return n >= 32 ? 0xffffffffu : (1u << n) - 1;
+}
+
+std::string hex(unsigned v) {
+    char s[16];
+    std::snprintf(s, sizeof s, "0x%08x", v);
+    return s;
+}
+
+}  // namespace
+
+int block_barrier(BlockOp op, int predicate, Site site) {
+    Worker& w = *context.worker;
+    Barrier& b = w.barriers[0];
+    if (b.arrived == 0) {
+        b.expected = w.threads;
+        b.site = key(site);
+    } else if (!same_place(b.site, key(site))) [[unlikely]] {
+        fail_with(w, 719, "divergent barriers: this thread is in __syncthreads at " + describe_site(key(site)) +
+                              " while others of its block wait in __syncthreads at " + describe_site(b.site));
+    } else if (b.expected != w.threads) [[unlikely]] {
+        fail_with(w, 719, "__syncthreads at " + describe_site(key(site)) + " while bar.sync 0 for " +
+                              std::to_string(b.expected) + " threads is under way at " + describe_site(b.site));
+    }
+    b.sum += predicate != 0;
+    if (++b.arrived < w.threads) {
+        wait_in(w, b.waiting, {Wait::block, 0, w.threads, key(site)});
+    } else {
+        b.result = b.sum;
+        b.sum = 0;
+        b.arrived = 0;
+        release(w, b.waiting);
+    }
+    // Nobody can complete the next barrier before this thread has read its result.
+    switch (op) {
+        case BlockOp::count: return b.result;
+        case BlockOp::all: return b.result == static_cast<int>(w.threads);
+        case BlockOp::any: return b.result != 0;
+        default: return 0;
+    }
+}
+
+// Counts this thread in; true when it completes the barrier.
+static bool arrive(Worker& w, Barrier& b, unsigned id, unsigned threads, Site site, const char* what) {
+    if (id >= kNamedBarriers || threads == 0 || threads % 32 || threads > (w.threads + 31) / 32 * 32) [[unlikely]]
+        fail_with(w, 719, std::string(what) + ' ' + std::to_string(id) + ", " + std::to_string(threads) + " at " +
+                              describe_site(key(site)) + ": ids are 0 to 15, threads a multiple of 32 within the block");
+    if (b.arrived == 0) {
+        b.expected = threads;
+        b.site = key(site);
+    } else if (b.expected != threads) [[unlikely]] {
+        fail_with(w, 719, std::string(what) + ' ' + std::to_string(id) + ", " + std::to_string(threads) + " at " +
+                              describe_site(key(site)) + ", but the barrier under way (" + describe_site(b.site) +
+                              ") is for " + std::to_string(b.expected) + " threads");
+    }
+    if (++b.arrived < threads) return false;
+    b.arrived = 0;
+    release(w, b.waiting);
+    return true;
+}
+
+void bar_sync(unsigned id, unsigned threads, Site site) {
+    Worker& w = *context.worker;
+    Barrier& b = w.barriers[id % kNamedBarriers];
+    if (!arrive(w, b, id, threads, site, "bar.sync"))
+        wait_in(w, b.waiting, {Wait::named, static_cast<uint8_t>(id), threads, key(site)});
+}
+
+void bar_arrive(unsigned id, unsigned threads, Site site) {
+    Worker& w = *context.worker;
+    arrive(w, w.barriers[id % kNamedBarriers], id, threads, site, "bar.arrive");
+}
+
+// ---- warps ----------------------------------------------------------------------------------
+
+namespace {
+
+uint64_t start_value(WarpOp op) {
+    switch (op) {
+        case WarpOp::min: return ~uint64_t{0};
+        case WarpOp::min_signed: return static_cast<uint64_t>(INT64_MAX);
+        case WarpOp::max_signed: return static_cast<uint64_t>(INT64_MIN);
+        case WarpOp::bit_and: return ~uint64_t{0};
+        default: return 0;
+    }
+}
+
+uint64_t combine(WarpOp op, uint64_t a, uint64_t b, unsigned lane) {
+    switch (op) {
+        case WarpOp::ballot: return a | b << lane;
+        case WarpOp::add: return a + b;
+        case WarpOp::min: return b < a ? b : a;
+        case WarpOp::max: return b > a ? b : a;
+        case WarpOp::min_signed: return static_cast<int64_t>(b) < static_cast<int64_t>(a) ? b : a;
+        case WarpOp::max_signed: return static_cast<int64_t>(b) > static_cast<int64_t>(a) ? b : a;
+        case WarpOp::bit_and: return a & b;
+        case WarpOp::bit_or: return a | b;
+        case WarpOp::bit_xor: return a ^ b;
+        default: return 0;
+    }
+}
+
+const char* name_of(WarpOp op) {
+    switch (op) {
+        case WarpOp::sync: return "__syncwarp";
+        case WarpOp::shuffle: return "a shuffle";
+        case WarpOp::together: return "a warp operation";
+        default: return "a vote or reduction";
+    }
+}
+
+// Brings this lane to its rendezvous. The last lane calls finish(slot) and lets the others go on.
+template <class Finish>
+inline void meet(Worker& w, Warp& warp, unsigned lane, unsigned warp_index, WarpOp op, unsigned mask, Site site, Finish finish) {
+    if (!(mask >> lane & 1)) [[unlikely]]
+        fail_with(w, 719, std::string(name_of(op)) + " at " + describe_site(key(site)) + ": its mask " + hex(mask) +
+                              " lacks the calling lane " + std::to_string(lane));
+    const unsigned lanes = mask & existing_lanes(w, warp_index);
+    WarpSlot& slot = warp.slot[std::countr_zero(lanes)];
+    if (slot.arrived == 0) {
+        slot.expected = lanes;
+        slot.op = op;
+    } else if (slot.expected != lanes || slot.op != op) [[unlikely]] {
+        fail_with(w, 719, std::string(name_of(op)) + " with mask " + hex(lanes) + " at " + describe_site(key(site)) +
+                              " while other lanes of the warp wait in " + name_of(slot.op) + " with mask " + hex(slot.expected));
+    }
+    slot.arrived |= 1u << lane;
+    if (slot.arrived != lanes) {
+        wait_in(w, slot.waiting, {Wait::warp, static_cast<uint8_t>(op), lanes, key(site)});
+    } else {
+        slot.arrived = 0;
+        finish(lanes);
+        release(w, slot.waiting);
+    }
+}
+
+}  // namespace
+
+uint64_t warp_op(WarpOp op, unsigned mask, uint64_t value, unsigned source, Site site) {
+    Worker& w = *context.worker;
+    const unsigned thread = linear_thread(), lane = thread % 32;
+    Warp& warp = w.warps[thread / 32];
+    warp.in[lane] = value;
+    warp.source[lane] = static_cast<uint8_t>(source);
+    // out[lane] stays this lane's until it comes again.
+    meet(w, warp, lane, thread / 32, op, mask, site, [&](unsigned lanes) {
+        if (op == WarpOp::sync) return;
+        if (op == WarpOp::shuffle) {
+            for (unsigned l = 0; l < 32; ++l) {
+                const unsigned from = warp.source[l] % 32;
+                if (lanes >> l & 1) warp.out[l] = lanes >> from & 1 ? warp.in[from] : ~uint64_t{0};
+            }
+            return;
+        }
+        uint64_t sum = start_value(op);
+        for (unsigned l = 0; l < 32; ++l)
+            if (lanes >> l & 1) sum = combine(op, sum, warp.in[l], l);
+        for (unsigned l = 0; l < 32; ++l)
+            if (lanes >> l & 1) warp.out[l] = sum;
+    });
+    return warp.out[lane];
+}
+
+void warp_together(unsigned mask, void* mine, void (*work)(void* const* lanes, unsigned mask), Site site) {
+    Worker& w = *context.worker;
+    const unsigned thread = linear_thread(), lane = thread % 32;
+    Warp& warp = w.warps[thread / 32];
+    warp.pointer[lane] = mine;
+    meet(w, warp, lane, thread / 32, WarpOp::together, mask, site, [&](unsigned lanes) {
+        void* pointers[32];
+        for (unsigned l = 0; l < 32; ++l) pointers[l] = lanes >> l & 1 ? warp.pointer[l] : nullptr;
+        work(pointers, lanes);
+    });
+}
+
+void reset_rendezvous(Worker& w) {
+    for (Barrier& b : w.barriers) b = {};
+    for (unsigned i = 0; i < (w.threads + 31) / 32; ++i)
+        for (WarpSlot& s : w.warps[i].slot) s = {};
+}
+
+}  // namespace vgpu

@@ -1,0 +1,191 @@
+// What is said when a kernel goes wrong: where it was, which threads wait for what, which signal struck.
+#include <signal.h>
+#include <sys/mman.h>
+#include <ucontext.h>
+
+#include <algorithm>
+#include <bit>
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+#include <map>
+#include <tuple>
+
+#include "host/vgpu/executor.h"
+
+#ifdef VGPU_ASAN
+#include <sanitizer/common_interface_defs.h>
+#endif
+
+namespace vgpu {
+namespace {
+
+std::string triple(const uint3& v) {
+    return '(' + std::to_string(v.x) + ',' + std::to_string(v.y) + ',' + std::to_string(v.z) + ')';
+}
+
+unsigned linear(const uint3& t, const dim3& b) { return t.x + b.x * (t.y + b.y * t.z); }
+
+// "0-31,40" of a sorted list.
+std::string ranges(const std::vector<unsigned>& v) {
+    std::string s;
+    for (size_t i = 0; i < v.size();) {
+        size_t j = i;
+        while (j + 1 < v.size() && v[j + 1] == v[j] + 1) ++j;
+        if (!s.empty()) s += ',';
+        s += std::to_string(v[i]);
+        if (j > i) s += '-' + std::to_string(v[j]);
+        i = j + 1;
+    }
+    return s;
+}
+
+std::string threads_text(const std::vector<unsigned>& v) { return (v.size() == 1 ? "thread " : "threads ") + ranges(v); }
+
+std::string waits_text(const Wait& wait) {
+    const std::string at = " at " + describe_site(wait.site);
+    char mask[16];
+    switch (wait.kind) {
+        case Wait::block: return "__syncthreads" + at;
+        case Wait::named: return "bar.sync " + std::to_string(wait.id) + ", " + std::to_string(wait.count) + at;
+        default: std::snprintf(mask, sizeof mask, "0x%08x", wait.count); return std::string("a warp operation of lanes ") + mask + at;
+    }
+}
+
+}  // namespace
+
+std::string where(const Context& c, const Grid& g) {
+    const std::string name = symbol_name(g.kernel);
+    return (name.starts_with("kernel ") ? "" : "kernel ") + name + ", grid " + triple(g.grid) + ", block " + triple(c.block) + ", thread " + triple(c.thread);
+}
+
+std::string describe_site(const void* site) {
+    if (!site) return "?";
+    const Site s = std::bit_cast<Site>(site);
+    return std::string(s.file_name()) + ':' + std::to_string(s.line());
+}
+
+void fail_stuck(Worker& w) {
+    // Threads are numbered as in their block, x fastest. Those without a fiber have returned.
+    std::map<std::tuple<int, int, unsigned, std::string>, std::pair<Wait, std::vector<unsigned>>> groups;
+    std::vector<bool> waits(w.threads);
+    uint3 first{};
+    unsigned lowest = ~0u;
+    for (unsigned i = 0; i < w.used; ++i) {
+        const Fiber& f = w.fibers[i];
+        if (f.wait.kind == Wait::none) continue;
+        const unsigned t = linear(f.thread, context.block_dim);
+        waits[t] = true;
+        if (t < lowest) lowest = t, first = f.thread;
+        auto& group = groups[{f.wait.kind, f.wait.id, f.wait.count, describe_site(f.wait.site)}];
+        group.first = f.wait;
+    }
+    for (unsigned i = 0; i < w.used; ++i) {
+        const Fiber& f = w.fibers[i];
+        if (f.wait.kind != Wait::none)
+            groups[{f.wait.kind, f.wait.id, f.wait.count, describe_site(f.wait.site)}].second.push_back(linear(f.thread, context.block_dim));
+    }
+    std::string list;
+    for (auto& [_, group] : groups) {
+        auto& [wait, threads] = group;
+        std::sort(threads.begin(), threads.end());
+        list += (list.empty() ? "" : "; ") + threads_text(threads) + (threads.size() == 1 ? " waits in " : " wait in ") + waits_text(wait);
+    }
+    std::vector<unsigned> gone;
+    for (unsigned t = 0; t < w.threads; ++t)
+        if (!waits[t]) gone.push_back(t);
+    if (!gone.empty()) list += "; " + threads_text(gone) + (gone.size() == 1 ? " has returned" : " have returned");
+    context.thread = first;
+    fail_with(w, 719, (gone.empty() ? "deadlock: " : "deadlock, threads returned while others wait: ") + list);
+}
+
+// ---- signals --------------------------------------------------------------------------------
+
+namespace {
+
+constexpr int kSignals[] = {SIGSEGV, SIGBUS, SIGFPE, SIGILL};
+struct sigaction before[NSIG];
+constexpr size_t kSignalStack = 64 * 1024;
+
+// In a kernel: notes the signal and goes on, on the worker's own stack, as if its fiber had switched there.
+// Elsewhere: what was installed before.
+void on_signal(int signal, siginfo_t* info, void* machine) {
+    Worker* w = context.worker;
+    if (!w || !w->running) {
+        sigaction(signal, &before[signal], nullptr);
+        return;  // the instruction runs again, and strikes again
+    }
+    w->running = false;
+    w->signal = signal;
+    w->signal_address = info->si_addr;
+    auto& registers = static_cast<ucontext_t*>(machine)->uc_mcontext.gregs;
+    registers[REG_RIP] = static_cast<greg_t>(std::bit_cast<uintptr_t>(&vgpu_jump));
+    registers[REG_RDI] = static_cast<greg_t>(std::bit_cast<uintptr_t>(w->main_sp));
+}
+
+}  // namespace
+
+void describe_signal(Worker& w) {
+    char address[32];
+    std::snprintf(address, sizeof address, "%p", w.signal_address);
+    w.detail.clear();
+    switch (w.signal) {
+        case SIGSEGV:
+        case SIGBUS:
+            w.failed = 700;
+            if (w.fibers.in_guard(*w.current, w.signal_address))
+                w.what = "stack overflow: a thread has " + std::to_string(w.fibers.stack_bytes() / 1024) +
+                         " KiB of stack; VGPU_STACK=" + std::to_string(w.fibers.stack_bytes() / 512) + "K gives twice that";
+            else if (w.signal_address >= w.shared + kMaxShared && w.signal_address < w.shared + kMaxShared + 4096)
+                w.what = "access beyond the largest shared memory a block may have";
+            else
+                w.what = std::string("illegal access at address ") + address;
+            break;
+        case SIGFPE: w.failed = 719, w.what = "integer division by zero or overflow"; break;
+        default: w.failed = 719, w.what = "illegal instruction or trap"; break;
+    }
+}
+
+void install_handlers() {
+#ifdef VGPU_ASAN
+    // AddressSanitizer reports and ends the program; this says which kernel it was in.
+    __sanitizer_set_death_callback([] {
+        if (const Worker* w = context.worker; w && w->grid) std::fprintf(stderr, "in %s\n", where(context, *w->grid).c_str());
+    });
+#else
+    struct sigaction action {};
+    action.sa_sigaction = on_signal;
+    action.sa_flags = SA_SIGINFO | SA_ONSTACK;
+    for (int s : kSignals) sigaction(s, &action, &before[s]);
+#endif
+}
+
+void install_alternate_stack(Worker&) {
+#ifndef VGPU_ASAN
+    void* p = mmap(nullptr, kSignalStack, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (p == MAP_FAILED) return;  // stack overflows then end the program
+    stack_t s{};
+    s.ss_sp = p;
+    s.ss_size = kSignalStack;
+    sigaltstack(&s, nullptr);
+#endif
+}
+
+void remove_alternate_stack() {
+#ifndef VGPU_ASAN
+    stack_t old{}, off{};
+    off.ss_flags = SS_DISABLE;
+    sigaltstack(&off, &old);
+    if (old.ss_sp && !(old.ss_flags & SS_DISABLE)) munmap(old.ss_sp, old.ss_size);
+#endif
+}
+
+}  // namespace vgpu
+
+// A failed assert in a kernel fails its grid; elsewhere it ends the program as glibc's own does.
+extern "C" [[noreturn]] void __assert_fail(const char* expression, const char* file, unsigned line, const char* function) noexcept {
+    if (vgpu::Worker* w = vgpu::context.worker; w && w->running)
+        vgpu::fail_with(*w, 710, std::string("assertion `") + expression + "' failed at " + file + ':' + std::to_string(line));
+    std::fprintf(stderr, "%s:%u: %s: Assertion `%s' failed.\n", file, line, function, expression);
+    std::abort();
+}
