@@ -1,0 +1,34 @@
+// Files that are whole or not there: written aside in the same directory, synced, then renamed.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <string_view>
+
+namespace wt {
+
+// Writes PATH.tmp, syncs it, renames it to PATH and syncs the directory. Killed at any moment, PATH is the old
+// file or the new one. When the file cannot be written (full disk, quota, no right) the aside is removed, PATH
+// keeps what it had, and the Error is "cannot write PATH: REASON (N bytes needed)", with ". The previous file is
+// kept" when there is one.
+class AtomicFile {
+public:
+    // `needed`: the size of the whole, for the message; `noun`: what PATH is ("checkpoint").
+    AtomicFile(std::string path, uint64_t needed, std::string noun);
+    ~AtomicFile();  // not committed: removes the aside
+    AtomicFile(const AtomicFile&) = delete;
+    AtomicFile& operator=(const AtomicFile&) = delete;
+
+    void write(const void* bytes, size_t n);
+    void commit();
+
+private:
+    [[noreturn]] void fail(int error);
+    std::string path_, aside_, noun_;
+    uint64_t needed_;
+    int fd_ = -1;
+};
+
+void atomic_write_file(const std::string& path, std::string_view bytes, const std::string& noun = "file");
+
+}  // namespace wt
