@@ -51,7 +51,6 @@ class Loader {
 public:
     // Throws Error when a training split is smaller than the global batch. The data set must outlive the loader.
     Loader(const Dataset& data, const LoaderOptions& options);
-    ~Loader();
     Loader(const Loader&) = delete;
     Loader& operator=(const Loader&) = delete;
 
@@ -62,8 +61,10 @@ public:
     void release(Batch& batch);
 
     int64_t steps_per_epoch() const { return steps_per_epoch_; }
-    int64_t dropped_per_epoch() const;   // training samples an epoch leaves out (a different set each epoch)
-    double wait_seconds() const { return wait_seconds_; }  // that next() has waited in all: input starvation
+    // Training samples that an epoch leaves out, other ones each time; 0 in evaluation.
+    int64_t dropped_per_epoch() const;
+    // How long next() has waited in all: time the input was too slow for the trainer.
+    double wait_seconds() const { return wait_seconds_; }
 
 private:
     enum class State { free, filling, ready, given };
@@ -76,15 +77,15 @@ private:
         int rows_done = 0;
     };
     void work(std::stop_token stop);
+    void begin(Slot& slot);
     void load_row(Slot& slot, int row);
-    void begin(Slot& slot, int64_t step);
 
     const Dataset& data_;
     LoaderOptions options_;
     int64_t steps_per_epoch_ = 0;
     double wait_seconds_ = 0;
-    int64_t next_step_;     // that next() returns
-    int64_t fill_step_;     // being filled, and the first of its rows no thread has taken
+    int64_t next_step_ = 0;  // that next() gives out
+    int64_t fill_step_ = 0;  // whose rows from fill_row_ on no thread has taken yet
     int fill_row_ = 0;
     std::vector<Slot> slots_;  // step s lives in slot s % depth
     std::exception_ptr failure_;

@@ -1,0 +1,173 @@
+#include "data/dataset.h"
+
+#include <algorithm>
+#include <charconv>
+#include <cmath>
+#include <numeric>
+
+#include "data/parallel_for.h"
+#include "data/readers.h"
+
+namespace wt {
+
+int64_t Dataset::bad_count() const {
+    std::lock_guard lock(bad_mutex_);
+    return int64_t(bad_ids_.size());
+}
+
+std::vector<BadImage> Dataset::bad_images() const {
+    std::lock_guard lock(bad_mutex_);
+    return bad_;
+}
+
+void Dataset::note_bad(int64_t id, BadImage bad) const {
+    std::lock_guard lock(bad_mutex_);
+    if (bad_ids_.insert(id).second && bad_.size() < 10) bad_.push_back(std::move(bad));
+}
+
+int stored_size(int net_input, int native) {
+    if (native > 0 && net_input <= native && net_input * 4 >= native * 3) return native;
+    if (native > 2) return std::max(net_input, int(std::lround(net_input * double(native) / (native - 2))));
+    if (net_input == 224) return 256;
+    return std::max(net_input, int(std::lround(net_input * 256.0 / 227)));
+}
+
+namespace {
+
+// Eigenvectors (columns of v) and eigenvalues of a symmetric 3x3 matrix, by Jacobi's rotations.
+void eigen3(double a[3][3], double v[3][3], double value[3]) {
+    for (int i = 0; i < 3; ++i)
+        for (int j = 0; j < 3; ++j) v[i][j] = i == j;
+    for (int sweep = 0; sweep < 30; ++sweep)
+        for (int p = 0; p < 2; ++p)
+            for (int q = p + 1; q < 3; ++q) {
+                if (a[p][q] == 0) continue;
+                const double theta = (a[q][q] - a[p][p]) / (2 * a[p][q]);
+                const double t = (theta < 0 ? -1 : 1) / (std::abs(theta) + std::sqrt(theta * theta + 1));
+                const double c = 1 / std::sqrt(t * t + 1), s = t * c;
+                for (int k = 0; k < 3; ++k) {
+                    const double kp = a[k][p], kq = a[k][q];
+                    a[k][p] = c * kp - s * kq, a[k][q] = s * kp + c * kq;
+                }
+                for (int k = 0; k < 3; ++k) {
+                    const double pk = a[p][k], qk = a[q][k];
+                    a[p][k] = c * pk - s * qk, a[q][k] = s * pk + c * qk;
+                }
+                for (int k = 0; k < 3; ++k) {
+                    const double kp = v[k][p], kq = v[k][q];
+                    v[k][p] = c * kp - s * kq, v[k][q] = s * kp + c * kq;
+                }
+            }
+    for (int i = 0; i < 3; ++i) value[i] = a[i][i];
+}
+
+// Sums are integers, so the result depends on no order of threads.
+void measure_colours(DataSplits& s, int64_t samples) {
+    const Dataset& d = *s.train;
+    const int64_t n = std::min(samples, d.size());
+    if (n < 1) return;
+    struct Sums {
+        uint64_t pixels = 0, x[3] = {}, xx[3][3] = {};
+    } total;
+    std::mutex mutex;
+    const int64_t pixels = int64_t(d.height) * d.width;
+    parallel_for(n, [&](int64_t k) {
+        std::vector<uint8_t> image(pixels * d.channels);
+        if (!d.load(k * d.size() / n, image.data())) return;
+        Sums sum;
+        sum.pixels = pixels;
+        if (d.channels == 1) {
+            uint64_t x = 0, xx = 0;
+            for (int64_t i = 0; i < pixels; ++i) x += image[i], xx += uint32_t(image[i]) * image[i];
+            for (int a = 0; a < 3; ++a) {
+                sum.x[a] = x;
+                for (int b = 0; b < 3; ++b) sum.xx[a][b] = xx;
+            }
+        } else {
+            for (int64_t i = 0; i < pixels; ++i) {
+                const uint32_t r = image[i * 3], g = image[i * 3 + 1], b = image[i * 3 + 2];
+                sum.x[0] += r, sum.x[1] += g, sum.x[2] += b;
+                sum.xx[0][0] += r * r, sum.xx[1][1] += g * g, sum.xx[2][2] += b * b;
+                sum.xx[0][1] += r * g, sum.xx[0][2] += r * b, sum.xx[1][2] += g * b;
+            }
+            sum.xx[1][0] = sum.xx[0][1], sum.xx[2][0] = sum.xx[0][2], sum.xx[2][1] = sum.xx[1][2];
+        }
+        std::lock_guard lock(mutex);
+        total.pixels += sum.pixels;
+        for (int a = 0; a < 3; ++a) {
+            total.x[a] += sum.x[a];
+            for (int b = 0; b < 3; ++b) total.xx[a][b] += sum.xx[a][b];
+        }
+    });
+    if (!total.pixels) return;
+    const double count = double(total.pixels);
+    double cov[3][3], vec[3][3], value[3];
+    for (int a = 0; a < 3; ++a)
+        for (int b = 0; b < 3; ++b)
+            cov[a][b] = double(total.xx[a][b]) / count - (double(total.x[a]) / count) * (double(total.x[b]) / count);
+    for (int a = 0; a < 3; ++a) {
+        s.mean[a] = float(double(total.x[a]) / count);
+        s.std_dev[a] = cov[a][a] > 1e-6 ? float(std::sqrt(cov[a][a])) : 1.0f;
+    }
+    eigen3(cov, vec, value);
+    int by_size[3] = {0, 1, 2};
+    std::sort(by_size, by_size + 3, [&](int a, int b) { return value[a] > value[b]; });
+    for (int k = 0; k < 3; ++k)
+        for (int ch = 0; ch < 3; ++ch)
+            s.pca[ch][k] = float(vec[ch][by_size[k]] * std::sqrt(std::max(0.0, value[by_size[k]])));
+}
+
+size_t edit_distance(const std::string& a, const std::string& b) {
+    std::vector<size_t> row(b.size() + 1);
+    std::iota(row.begin(), row.end(), size_t(0));
+    for (size_t i = 1; i <= a.size(); ++i) {
+        size_t diagonal = row[0]++;
+        for (size_t j = 1; j <= b.size(); ++j) {
+            const size_t keep = diagonal + (a[i - 1] != b[j - 1]);
+            diagonal = row[j];
+            row[j] = std::min({row[j] + 1, row[j - 1] + 1, keep});
+        }
+    }
+    return row.back();
+}
+
+constexpr const char* kAllowed =
+    "fashion-mnist[:DIR], mnist:DIR, cifar10:DIR, folder:DIR, synthetic[:CLASSES]";
+
+DataSplits open_kind(const DataSpec& spec) {
+    const size_t colon = spec.text.find(':');
+    const std::string kind = spec.text.substr(0, colon);
+    const std::string argument = colon == std::string::npos ? "" : spec.text.substr(colon + 1);
+    const auto folder = [&] {
+        if (argument.empty()) throw UsageError("--data " + spec.text + ": needs a folder: --data " + kind + ":DIR");
+        return argument;
+    };
+    if (kind == "fashion-mnist") return open_fashion_mnist(argument, spec.net_input);
+    if (kind == "mnist") return open_mnist(folder(), spec.net_input);
+    if (kind == "cifar10") return open_cifar10(folder(), spec.net_input);
+    if (kind == "folder") return open_folder(folder(), spec.net_input);
+    if (kind == "synthetic") {
+        int classes = 1000;
+        const char* end = argument.data() + argument.size();
+        if (colon != std::string::npos)
+            if (const auto r = std::from_chars(argument.data(), end, classes);
+                r.ec != std::errc() || r.ptr != end || classes < 1 || classes > 1'000'000)
+                throw UsageError("--data " + spec.text + ": the number of classes must be 1 to 1000000");
+        return open_synthetic(classes, spec.net_input, spec.seed);
+    }
+    const char* const kinds[] = {"fashion-mnist", "mnist", "cifar10", "folder", "synthetic"};
+    const std::string nearest = *std::min_element(std::begin(kinds), std::end(kinds), [&](const char* a, const char* b) {
+        return edit_distance(kind, a) < edit_distance(kind, b);
+    });
+    throw UsageError("--data " + spec.text + ": no such kind of data; nearest is " + nearest + "; allowed are " + kAllowed);
+}
+
+}  // namespace
+
+DataSplits open_data(const DataSpec& spec) {
+    DataSplits s = open_kind(spec);
+    measure_colours(s, spec.statistics_from);
+    return s;
+}
+
+}  // namespace wt

@@ -1,0 +1,144 @@
+// A folder of image files, one folder a class: DIR/train/<class>/*, DIR/val/<class>/* (or DIR/test).
+#include <algorithm>
+#include <cctype>
+#include <filesystem>
+
+#include "data/image.h"
+#include "data/parallel_for.h"
+#include "data/readers.h"
+
+namespace wt {
+namespace {
+
+namespace fs = std::filesystem;
+
+// Up to so many files, each is looked at when the set is opened (two small reads a file). Beyond it that would
+// take minutes on a cold disk, and the broken ones are found as they are read.
+constexpr int64_t kGlanceLimit = 200'000;
+
+bool is_image_name(const fs::path& p) {
+    std::string e = p.extension().string();
+    std::transform(e.begin(), e.end(), e.begin(), [](unsigned char c) { return char(std::tolower(c)); });
+    return e == ".jpg" || e == ".jpeg" || e == ".png";
+}
+
+// Sorted names of what is in a folder and passes; those that begin with a dot never do.
+template <class Wanted>
+std::vector<std::string> list(const fs::path& dir, const Wanted& wanted) {
+    std::vector<std::string> names;
+    try {
+        for (const fs::directory_entry& e : fs::directory_iterator(dir)) {
+            const std::string name = e.path().filename().string();
+            if (name[0] != '.' && wanted(e)) names.push_back(name);
+        }
+    } catch (const fs::filesystem_error& e) {
+        throw Error("cannot read the folder " + dir.string() + ": " + e.code().message());
+    }
+    std::sort(names.begin(), names.end());
+    return names;
+}
+
+std::vector<std::string> list_classes(const fs::path& dir) {
+    return list(dir, [](const fs::directory_entry& e) { return e.is_directory(); });
+}
+
+class Folder : public Dataset {
+public:
+    // `known`: the training split's classes, or null for the training split itself.
+    Folder(const fs::path& dir, int side, const std::vector<std::string>* known) : dir_(dir.string()) {
+        height = width = side;
+        channels = 3;
+        const std::vector<std::string> found = list_classes(dir);
+        if (found.empty())
+            throw Error(dir_ + " has no class folders; images belong in " + dir_ + "/<class>/*.jpg, .jpeg or .png");
+        classes = known ? *known : found;
+        for (const std::string& name : found) {
+            const auto at = std::lower_bound(classes.begin(), classes.end(), name);
+            if (at == classes.end() || *at != name)
+                throw Error(dir_ + "/" + name + ": a class the training split lacks; add it there or remove it here");
+            const auto files = list(dir / name, [](const fs::directory_entry& e) { return is_image_name(e.path()); });
+            if (files.empty())
+                throw Error(dir_ + "/" + name + ": empty class folder (no .jpg, .jpeg or .png); add images or remove it");
+            for (const std::string& f : files) {
+                items_.push_back({names_.size(), int32_t(at - classes.begin()), int32_t(items_.size())});
+                names_.append(f).push_back('\0');
+            }
+        }
+        leave_out_broken();
+    }
+    int64_t size() const override { return int64_t(items_.size()); }
+    int label(int64_t i) const override { return items_[i].label; }
+    bool load(int64_t i, uint8_t* out) const override {
+        std::vector<uint8_t> bytes;
+        Image image;
+        std::string wrong = read_file(path(i), bytes);
+        if (wrong.empty()) wrong = decode_image(std::move(bytes), image);
+        if (!wrong.empty()) {
+            note_bad(items_[i].id, {path(i), wrong});
+            return false;
+        }
+        resize_short_side(image.rgb.data(), image.height, image.width, 3, height, out);
+        return true;
+    }
+
+private:
+    struct Item {
+        size_t name;    // offset into names_
+        int32_t label;
+        int32_t id;     // place in the listing, broken files included
+    };
+    std::string path(int64_t i) const { return dir_ + "/" + classes[items_[i].label] + "/" + &names_[items_[i].name]; }
+
+    void leave_out_broken() {
+        const int64_t n = size();
+        if (n > kGlanceLimit) return;
+        std::vector<std::string> wrong(n);
+        // Waiting for the disk, not computing: more threads than cores.
+        parallel_for(n, [&](int64_t i) { wrong[i] = glance_at_image(path(i)); }, 64, 8);
+        std::vector<Item> good;
+        std::vector<char> class_has(classes.size(), 0), class_seen(classes.size(), 0);
+        for (int64_t i = 0; i < n; ++i) {
+            class_seen[items_[i].label] = 1;
+            if (wrong[i].empty()) {
+                good.push_back(items_[i]);
+                class_has[items_[i].label] = 1;
+            } else {
+                note_bad(items_[i].id, {path(i), wrong[i]});
+            }
+        }
+        for (size_t c = 0; c < classes.size(); ++c)
+            if (class_seen[c] && !class_has[c])
+                throw Error(dir_ + "/" + classes[c] + ": no readable image in this class folder (" + bad_images()[0].path + ": " +
+                            bad_images()[0].reason + "); add images or remove it");
+        items_ = std::move(good);
+    }
+
+    std::string dir_;
+    std::string names_;  // one string for a million names: a quarter of the memory of a million strings
+    std::vector<Item> items_;
+};
+
+}  // namespace
+
+DataSplits open_folder(const std::string& dir, int net_input) {
+    const fs::path root = dir;
+    if (!fs::is_directory(root)) throw Error(dir + ": no such folder");
+    if (!fs::is_directory(root / "train"))
+        throw Error(dir + "/train is missing; a folder of images is laid out as DIR/train/<class>/* and DIR/val/<class>/*");
+    const int side = stored_size(net_input);
+    DataSplits s;
+    s.train = std::make_unique<Folder>(root / "train", side, nullptr);
+    for (const char* name : {"val", "test"}) {
+        if (!fs::is_directory(root / name)) continue;
+        s.held_out = std::make_unique<Folder>(root / name, side, &s.train->classes);
+        s.held_out_name = name;
+        break;
+    }
+    s.description = "images in " + dir + ": " + std::to_string(s.train->size()) + " training" +
+                    (s.held_out ? " and " + std::to_string(s.held_out->size()) + " " + s.held_out_name : std::string()) +
+                    " images, " + std::to_string(s.train->classes.size()) + " classes, resized to " + std::to_string(side) +
+                    (s.held_out ? "" : "; no " + dir + "/val, so nothing is held out");
+    return s;
+}
+
+}  // namespace wt

@@ -1,0 +1,163 @@
+#include "data/loader.h"
+
+#include <algorithm>
+#include <chrono>
+#include <cstring>
+#include <string>
+
+#include "host/cuda/nvtx.h"
+
+namespace wt {
+namespace {
+
+// Rows a thread takes at a time: few, so that threads finish a batch together; one row of a small net is
+// 10 microseconds, a lock well under one.
+constexpr int kRowsAtATime = 8;
+
+// A broken image gives way to one of the next in the listing, most often of its own class. Beyond so many
+// in a row the set is not fit for training.
+constexpr int64_t kMostBrokenInARow = 1000;
+
+}  // namespace
+
+Loader::Loader(const Dataset& data, const LoaderOptions& options) : data_(data), options_(options) {
+    LoaderOptions& o = options_;
+    if (o.global_batch == 0) o.global_batch = o.batch;
+    o.threads = std::max(o.threads, 1);
+    o.depth = std::max(o.depth, 2);
+    if (o.batch < 1 || o.row0 < 0 || o.row0 + o.batch > o.global_batch)
+        throw Error("loader: rows " + std::to_string(o.row0) + " to " + std::to_string(o.row0 + o.batch) +
+                    " are not part of a batch of " + std::to_string(o.global_batch));
+    if (o.out < 1 || o.out > std::min(data.height, data.width))
+        throw Error("loader: a crop of " + std::to_string(o.out) + " does not fit into images stored at " +
+                    std::to_string(data.height) + "x" + std::to_string(data.width));
+    const int64_t n = data.size(), g = o.global_batch;
+    steps_per_epoch_ = o.evaluation ? (n + g - 1) / g : n / g;
+    if (steps_per_epoch_ == 0)
+        throw Error("a batch of " + std::to_string(g) + " images does not fit: the " +
+                    (o.evaluation ? "held-out" : "training") + " split has " + std::to_string(n) +
+                    (n > 0 ? "; use --batch " + std::to_string(std::max<int64_t>(1, n / (g / o.batch))) + " or less" : ""));
+    next_step_ = fill_step_ = o.start_step;
+    const size_t image_bytes = size_t(data.height) * data.width * data.channels;
+    slots_.resize(o.depth);
+    for (Slot& s : slots_) {
+        s.images = PinnedBuffer<uint8_t>(image_bytes * o.batch);
+        s.labels = PinnedBuffer<int>(o.batch);
+        s.params = PinnedBuffer<AugmentParams>(o.batch);
+        s.batch.images = s.images.data(), s.batch.labels = s.labels.data(), s.batch.params = s.params.data();
+        s.batch.count = o.batch;
+    }
+    for (int t = 0; t < o.threads; ++t) threads_.emplace_back([this](std::stop_token stop) { work(stop); });
+}
+
+int64_t Loader::dropped_per_epoch() const {
+    return options_.evaluation ? 0 : data_.size() - steps_per_epoch_ * options_.global_batch;
+}
+
+Batch& Loader::next() {
+    std::unique_lock lock(mutex_);
+    Slot& slot = slots_[next_step_ % options_.depth];
+    if (slot.state == State::given)
+        throw Error("loader: all " + std::to_string(options_.depth) + " batches are given out; release one first");
+    const auto ready = [&] { return failure_ || slot.state == State::ready; };
+    if (!ready()) {
+        const auto begin = std::chrono::steady_clock::now();
+        is_ready_.wait(lock, ready);
+        wait_seconds_ += std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
+    }
+    if (failure_) std::rethrow_exception(failure_);
+    slot.state = State::given;
+    slot.batch.valid = int(std::count_if(slot.batch.labels, slot.batch.labels + slot.batch.count, [](int l) { return l >= 0; }));
+    ++next_step_;
+    return slot.batch;
+}
+
+void Loader::release(Batch& batch) {
+    {
+        std::lock_guard lock(mutex_);
+        Slot& slot = slots_[batch.step % options_.depth];
+        if (&slot.batch != &batch || slot.state != State::given)
+            throw Error("loader: release of a batch that is not given out");
+        slot.state = State::free;
+    }
+    can_fill_.notify_all();
+}
+
+void Loader::work(std::stop_token stop) {
+    std::unique_lock lock(mutex_);
+    for (;;) {
+        // The rows of one step are all taken before those of the next: batches get ready in order.
+        const auto can_take = [&] {
+            return slots_[fill_step_ % options_.depth].state == (fill_row_ == 0 ? State::free : State::filling);
+        };
+        if (!can_fill_.wait(lock, stop, can_take)) return;
+        Slot& slot = slots_[fill_step_ % options_.depth];
+        if (fill_row_ == 0) begin(slot);
+        const int from = fill_row_, to = std::min(from + kRowsAtATime, options_.batch);
+        fill_row_ = to;
+        if (to == options_.batch) ++fill_step_, fill_row_ = 0;
+
+        lock.unlock();
+        std::exception_ptr failure;
+        try {
+            const Range range("loader");
+            for (int row = from; row < to; ++row) load_row(slot, row);
+        } catch (...) {
+            failure = std::current_exception();
+        }
+        lock.lock();
+
+        slot.rows_done += to - from;
+        if (failure) {
+            if (!failure_) failure_ = failure;
+            is_ready_.notify_all();
+            return;
+        }
+        if (slot.rows_done == options_.batch) {
+            slot.state = State::ready;
+            is_ready_.notify_all();
+        }
+    }
+}
+
+void Loader::begin(Slot& slot) {
+    slot.state = State::filling;
+    slot.rows_done = 0;
+    slot.batch.step = fill_step_;
+    slot.batch.epoch = uint64_t(fill_step_ / steps_per_epoch_);
+    slot.batch.first = fill_step_ % steps_per_epoch_ * options_.global_batch + options_.row0;
+    // One thread takes the first rows; the others may wait for the state to change.
+    can_fill_.notify_all();
+}
+
+void Loader::load_row(Slot& slot, int row) {
+    const LoaderOptions& o = options_;
+    const Batch& b = slot.batch;
+    const size_t image_bytes = size_t(data_.height) * data_.width * data_.channels;
+    uint8_t* image = b.images + image_bytes * row;
+    const int64_t n = data_.size(), position = b.first + row;
+    int label = -1;
+    int64_t sample = 0;
+    if (position < n) {
+        sample = o.shuffle ? shuffled(o.seed, b.epoch, position, n) : position;
+        int64_t used = sample;
+        bool good = data_.load(used, image);
+        // In evaluation a substitute would count twice.
+        for (int64_t tried = 1; !good && !o.evaluation; ++tried) {
+            if (tried == std::min(n, kMostBrokenInARow)) {
+                const auto bad = data_.bad_images();
+                throw Error("no readable image among " + std::to_string(tried) + " in a row" +
+                            (bad.empty() ? "" : "; the first: " + bad[0].path + ": " + bad[0].reason));
+            }
+            used = (used + 1) % n;
+            good = data_.load(used, image);
+        }
+        if (good) label = data_.label(used);
+    }
+    if (label < 0) std::memset(image, 0, image_bytes);
+    b.labels[row] = label;
+    b.params[row] = draw_augment(o.mode, o.seed, b.epoch, uint64_t(sample), data_.height, data_.width, o.out, o.pca);
+    if (!data_.mirrors) b.params[row].mirror = 0;
+}
+
+}  // namespace wt

@@ -1,0 +1,36 @@
+// The readers behind open_data, one function a kind. Each returns the splits without statistics.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "data/dataset.h"
+#include "data/resize.h"
+
+namespace wt {
+
+DataSplits open_fashion_mnist(const std::string& dir, int net_input);  // idx.cpp; dir "": looks for it
+DataSplits open_mnist(const std::string& dir, int net_input);          // idx.cpp
+DataSplits open_cifar10(const std::string& dir, int net_input);        // cifar10.cpp
+DataSplits open_folder(const std::string& dir, int net_input);         // folder.cpp
+DataSplits open_synthetic(int classes, int net_input, uint64_t seed);  // synthetic.cpp
+
+// A split that is in memory at its native size and resized when loaded (Fashion-MNIST for mini: about
+// 10 microseconds an image, so no cache is needed).
+class MemoryImages : public Dataset {
+public:
+    // pixels: [n, native_h, native_w, channels]; shrunk or enlarged to side x side.
+    MemoryImages(std::vector<uint8_t> pixels, std::vector<uint8_t> labels, int native_h, int native_w, int channels,
+                 int side);
+    int64_t size() const override { return int64_t(labels_.size()); }
+    int label(int64_t i) const override { return labels_[i]; }
+    bool load(int64_t i, uint8_t* out) const override;
+
+private:
+    std::vector<uint8_t> pixels_, labels_;
+    size_t image_bytes_;
+    ResizeAxis rows_, cols_;
+};
+
+}  // namespace wt
