@@ -41,8 +41,8 @@ std::string opening(const std::string& path, const std::string& bytes) {
 // The header of two F32 tensors of one element at these offsets.
 std::string two(const char* a, int a0, int a1, const char* b, int b0, int b1) {
     const auto one = [](const char* name, int from, int to) {
-        return "\"" + std::string(name) + R"(":{"dtype":"F32","shape":[1],"data_offsets":[)" + std::to_string(from) + "," +
-               std::to_string(to) + "]}";
+        return "\"" + std::string(name) + R"(":{"dtype":"F32","shape":[1],"data_offsets":[)" + std::to_string(from) +
+               "," + std::to_string(to) + "]}";
     };
     return "{" + one(a, a0, a1) + "," + one(b, b0, b1) + "}";
 }

@@ -1,0 +1,80 @@
+#include "host/train/metrics.h"
+
+#include "host/cuda/check.h"
+#include "host/train/atomic_file.h"
+
+#include <nlohmann/json.hpp>
+
+#include <cerrno>
+#include <cstring>
+#include <fcntl.h>
+#include <filesystem>
+#include <fstream>
+#include <unistd.h>
+
+namespace wt {
+namespace {
+
+using json = nlohmann::ordered_json;  // keys in the order written; dumps a NaN or an infinity as null
+
+// Whether a resumed run keeps this line; takes its `seconds`.
+bool keeps(const std::string& line, int64_t step, double& seconds) {
+    const json j = json::parse(line, nullptr, false);
+    if (!j.is_object() || !j.contains("step") || !j["step"].is_number_integer()) return false;
+    if (j["step"].get<int64_t>() > step || j.value("kind", "") == "done") return false;
+    if (j.contains("seconds") && j["seconds"].is_number()) seconds = j["seconds"].get<double>();
+    return true;
+}
+
+}  // namespace
+
+MetricsLog::MetricsLog(const std::string& dir, int64_t step) : path_(dir + "/metrics.jsonl") {
+    std::error_code e;
+    std::filesystem::create_directories(dir, e);
+    if (e) throw Error("cannot make the directory " + dir + ": " + e.message() + ": give another with --out");
+    if (step >= 0) {
+        std::string kept;
+        std::ifstream in(path_);
+        for (std::string line; std::getline(in, line);)
+            if (!in.eof() && keeps(line, step, seconds_)) kept += line + '\n';  // at eof: no newline, a torn line
+        in.close();
+        atomic_write_file(path_, kept);
+    }
+    fd_ = open(path_.c_str(), O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC | (step < 0 ? O_TRUNC : 0), 0666);
+    if (fd_ < 0) throw Error("cannot write " + path_ + ": " + std::strerror(errno));
+}
+
+MetricsLog::~MetricsLog() {
+    if (fd_ >= 0) close(fd_);
+}
+
+void MetricsLog::write_line(std::string line) {
+    line += '\n';
+    for (size_t at = 0; at < line.size();) {
+        const ssize_t w = ::write(fd_, line.data() + at, line.size() - at);
+        if (w < 0 && errno == EINTR) continue;
+        if (w <= 0) throw Error("cannot write " + path_ + ": " + std::strerror(w < 0 ? errno : ENOSPC));
+        at += static_cast<size_t>(w);
+    }
+}
+
+void MetricsLog::step(const StepMetrics& m) {
+    const json j = {{"kind", "step"}, {"step", m.step}, {"epoch", m.epoch}, {"loss", m.loss},
+                    {"lr", m.lr}, {"images_per_s", m.images_per_s}, {"seconds", m.seconds}};
+    write_line(j.dump());
+}
+
+void MetricsLog::eval(const EvalMetrics& m) {
+    const json j = {{"kind", "eval"}, {"step", m.step}, {"epoch", m.epoch}, {"split", m.split}, {"loss", m.loss},
+                    {"top1_error", m.top1_error}, {"top5_error", m.top5_error}, {"images", m.images},
+                    {"seconds", m.seconds}};
+    write_line(j.dump());
+}
+
+void MetricsLog::done(const DoneMetrics& m) {
+    const json j = {{"kind", "done"}, {"step", m.step}, {"epoch", m.epoch}, {"reason", m.reason},
+                    {"seconds", m.seconds}};
+    write_line(j.dump());
+}
+
+}  // namespace wt

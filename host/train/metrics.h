@@ -1,0 +1,66 @@
+// DIR/metrics.jsonl: the course of a run, one JSON object a line, each line whole in the file when the call returns.
+//
+//   {"kind":"step","step":120,"epoch":0.26,"loss":0.81,"lr":0.01,"images_per_s":512.3,"seconds":60.1}
+//   {"kind":"eval","step":468,"epoch":1,"split":"val","loss":0.52,"top1_error":18.4,"top5_error":1.1,"images":10000,
+//    "seconds":240.5}
+//   {"kind":"done","step":1404,"epoch":3,"reason":"finished","seconds":180.2}
+//
+// `epoch` counts passes over the training data, with a fraction within one. Errors are in percent, `seconds` since
+// training began (over all parts of a resumed run), `images_per_s` over all workers. A number that is not finite
+// is null.
+#pragma once
+
+#include <cstdint>
+#include <string>
+
+namespace wt {
+
+struct StepMetrics {
+    int64_t step;
+    double epoch, loss, lr, images_per_s, seconds;
+};
+
+struct EvalMetrics {
+    int64_t step;
+    double epoch;
+    std::string split;  // "val", "test", "train"
+    double loss, top1_error, top5_error;
+    int64_t images;
+    double seconds;
+};
+
+struct DoneMetrics {
+    int64_t step;
+    double epoch;
+    std::string reason;  // "finished", "interrupted", ...
+    double seconds;
+};
+
+class MetricsLog {
+public:
+    static constexpr int64_t kFresh = -1;
+
+    // Makes DIR where it is missing. kFresh begins an empty file. Otherwise the run goes on after `step`: its file
+    // keeps the lines of steps up to that one; later ones, a "done" and a torn last line are dropped (the file is
+    // rewritten aside and renamed). Throws Error when the directory or file cannot be written.
+    MetricsLog(const std::string& dir, int64_t step);
+    ~MetricsLog();
+    MetricsLog(const MetricsLog&) = delete;
+    MetricsLog& operator=(const MetricsLog&) = delete;
+
+    void step(const StepMetrics&);
+    void eval(const EvalMetrics&);
+    void done(const DoneMetrics&);
+
+    // `seconds` of the last line kept when resuming (0 for a fresh file): where the run's clock goes on.
+    double seconds() const { return seconds_; }
+    const std::string& path() const { return path_; }
+
+private:
+    void write_line(std::string line);
+    std::string path_;
+    double seconds_ = 0;
+    int fd_ = -1;
+};
+
+}  // namespace wt

@@ -1,0 +1,61 @@
+// How far a run is, for a person: a bar that redraws itself on a terminal, plain lines elsewhere.
+//
+//   epoch 1/3 [=====>              ] 120/468  loss 0.8123  lr 0.01  512 images/s  eta 0:42
+//   epoch 1/3  step 120/468  loss 0.8123  lr 0.01  512 images/s  eta 0:42
+#pragma once
+
+#include <cstdint>
+#include <cstdio>
+#include <functional>
+#include <string>
+
+namespace wt {
+
+struct ProgressState {
+    int64_t epoch, epochs;          // the first is 1; epochs 0: not known (a run of so many steps)
+    int64_t step, steps;            // within the epoch, or within the run when epochs is 0
+    double loss, lr, images_per_s;
+    double eta = -1;                // seconds; negative: not known yet
+};
+
+// "0:42", "12:05", "3:00:07", "4 d 03:00".
+std::string duration_text(double seconds);
+// The bar in at most `width` columns, without a line end; narrow terminals lose the bar, then the end of the text.
+std::string progress_bar(const ProgressState&, int width);
+std::string progress_line(const ProgressState&);
+
+class Progress {
+public:
+    struct Options {
+        int64_t every_steps = 0;       // plain lines: after so many updates as well; 0: by time alone
+        double every_seconds = 10;     // plain lines
+        double redraw_seconds = 0.1;   // the bar
+        int terminal = -1;             // 1 a bar, 0 lines, -1: a bar where `out` is a terminal that can
+        std::function<double()> clock; // seconds, for tests
+    };
+    // `run_steps`: updates of the whole run still to come, from which the remaining time is estimated.
+    Progress(std::FILE* out, int64_t run_steps, Options options);
+    Progress(std::FILE* out, int64_t run_steps) : Progress(out, run_steps, Options{}) {}
+    ~Progress();  // ends the bar's line
+    Progress(const Progress&) = delete;
+    Progress& operator=(const Progress&) = delete;
+
+    // After every step; shows it when it is time, and always an epoch's last. Fills in `eta`.
+    void update(ProgressState state);
+    // A line of its own, above the bar.
+    void message(const std::string& line);
+    // Leaves the bar as it stands and goes to the next line; the next update begins another.
+    void end_bar();
+
+private:
+    void draw(const std::string& text);
+    std::FILE* out_;
+    int64_t run_steps_;
+    Options options_;
+    bool bar_ = false;
+    int64_t updates_ = 0, shown_updates_ = 0;
+    double began_ = 0, shown_ = 0;
+    std::string drawn_;  // the bar on the screen
+};
+
+}  // namespace wt
