@@ -1,0 +1,81 @@
+#include "host/train/checkpoint.h"
+
+#include <algorithm>
+#include <nlohmann/json.hpp>
+
+#include "host/train/safetensors.h"
+
+namespace wt {
+
+std::string checkpoint_path(const std::string& run_directory) { return run_directory + "/checkpoint.safetensors"; }
+
+void save_checkpoint(const std::string& path, Group& group, const NetSpec& net, const Position& position) {
+    const std::vector<Param>& params = group.worker(0).layout().params;
+    std::vector<std::vector<float>> values;
+    std::vector<NamedTensor> tensors;
+    for (int momentum = 0; momentum < 2; ++momentum)
+        for (size_t i = 0; i < params.size(); ++i) {
+            values.push_back(to_file_order(net, params[i], group.get_param(static_cast<int>(i), momentum)));
+            tensors.push_back({params[i].name + (momentum ? ".momentum" : ""), params[i].shape, values.back().data()});
+        }
+    char seconds[32];
+    std::snprintf(seconds, sizeof seconds, "%.17g", position.seconds);
+    write_safetensors(path, tensors,
+                      {{"format", "weirdtrick-1"},
+                       {"net", position.net},
+                       {"step", std::to_string(position.step)},
+                       {"seed", std::to_string(position.seed)},
+                       {"global_batch", std::to_string(position.global_batch)},
+                       {"schedule", position.schedule},
+                       {"seconds", seconds},
+                       {"arguments", nlohmann::json(position.arguments).dump()}});
+}
+
+Position read_position(const std::string& path) {
+    const auto file = SafetensorsFile::open(path);
+    const auto meta = file.metadata();
+    const auto get = [&](const char* key) {
+        const auto it = meta.find(key);
+        if (it == meta.end()) throw Error(path + " has no '" + key + "': not a training checkpoint (weights alone are for --init)");
+        return it->second;
+    };
+    try {
+        Position p;
+        p.net = get("net");
+        p.step = std::stoll(get("step"));
+        p.seed = std::stoull(get("seed"));
+        p.global_batch = std::stoll(get("global_batch"));
+        p.schedule = get("schedule");
+        p.seconds = std::stod(get("seconds"));
+        p.arguments = nlohmann::json::parse(get("arguments")).get<std::vector<std::string>>();
+        return p;
+    } catch (const std::invalid_argument&) {
+        throw Error(path + ": its position is not understood; the file is damaged");
+    } catch (const nlohmann::json::exception&) {
+        throw Error(path + ": its position is not understood; the file is damaged");
+    }
+}
+
+void load_weights(const std::string& path, Group& group, const NetSpec& net, bool with_momentum) {
+    const auto file = SafetensorsFile::open(path);
+    const auto names = file.names();
+    const auto shape_text = [](const std::vector<int64_t>& s) {
+        std::string t;
+        for (int64_t e : s) t += (t.empty() ? "" : "x") + std::to_string(e);
+        return t;
+    };
+    const std::vector<Param>& params = group.worker(0).layout().params;
+    for (int momentum = 0; momentum < (with_momentum ? 2 : 1); ++momentum)
+        for (size_t i = 0; i < params.size(); ++i) {
+            const Param& p = params[i];
+            const std::string name = p.name + (momentum ? ".momentum" : "");
+            if (std::find(names.begin(), names.end(), name) == names.end())
+                throw Error(path + " has no tensor " + name + ": not a file of net " + net.name);
+            if (file.shape(name) != p.shape)
+                throw Error(path + ": tensor " + name + " is " + shape_text(file.shape(name)) + ", net " + net.name + " has " +
+                            shape_text(p.shape) + ": a file of another network or number of classes");
+            group.set_param(static_cast<int>(i), from_file_order(net, p, file.read(name)), momentum);
+        }
+}
+
+}  // namespace wt

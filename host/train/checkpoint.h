@@ -1,0 +1,38 @@
+// A run's state on disk: weights, momentum, position, seed, in one safetensors file. Independent of how many
+// workers wrote it. Weights alone (what others publish) can be read too.
+//
+// Tensors "conv1.weight" ... "fc8.bias" in file order (OIHW, fp32), momentum as "conv1.weight.momentum".
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "host/parallel/group.h"
+
+namespace wt {
+
+struct Position {
+    std::string net;
+    int64_t step = 0;            // steps done
+    uint64_t seed = 1;
+    int64_t global_batch = 0;
+    std::string schedule;        // Schedule::state
+    double seconds = 0;          // of training so far
+    std::vector<std::string> arguments;  // the command line's flags
+};
+
+std::string checkpoint_path(const std::string& run_directory);
+
+// Written aside and renamed: whatever happens, the file is whole, old or new. Throws Error when it cannot
+// be written; the old one is kept.
+void save_checkpoint(const std::string& path, Group& group, const NetSpec& net, const Position& position);
+
+// Only what position the checkpoint is at.
+Position read_position(const std::string& path);
+
+// Fills the workers. Throws Error when a tensor is missing or of another shape: a checkpoint of another network.
+// Without `with_momentum`, weights alone.
+void load_weights(const std::string& path, Group& group, const NetSpec& net, bool with_momentum);
+
+}  // namespace wt

@@ -1,0 +1,37 @@
+// What a training run is asked to do: bin/train's flags, parsed.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "host/net/kernel_settings.h"
+#include "host/net/spec.h"
+
+namespace wt {
+
+struct TrainOptions {
+    std::string net = "mini";
+    std::string data;                 // empty: the recipe's
+    std::vector<int> gpus;            // one worker per entry
+    int batch = 0;                    // per worker; 0: the recipe's
+    std::string precision = "fp32";   // fp32, tf32, bf16
+    std::string kernels = "auto";
+    int epochs = -1;                  // negative: the recipe's
+    int64_t steps = -1;               // instead of epochs, when not negative
+    double lr = -1, momentum = -1, weight_decay = -1;  // negative: the recipe's
+    std::string lr_policy;            // empty: the recipe's, and so on
+    std::string init, augment;
+    NetOptions net_options;           // activation, pool, lrn, dropout
+    uint64_t seed = 1;
+    std::optional<std::vector<float>> mean, std_dev;   // three each, 0..255 units; absent: of the data
+    std::string out;                  // empty: runs/NET
+    int64_t save_every = 0;           // steps; 0: every epoch and at the end
+    bool resume = false;              // from out/checkpoint.safetensors
+    bool eval_only = false;
+    int loader_threads = 1;           // per worker
+    std::vector<std::string> arguments;  // the flags themselves, kept in the checkpoint for --resume
+};
+
+}  // namespace wt

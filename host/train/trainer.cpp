@@ -1,0 +1,407 @@
+#include "host/train/trainer.h"
+
+#include <atomic>
+#include <chrono>
+#include <cmath>
+#include <csignal>
+#include <cstdio>
+#include <filesystem>
+#include <memory>
+
+#include "data/dataset.h"
+#include "data/loader.h"
+#include "host/parallel/group.h"
+#include "host/train/checkpoint.h"
+#include "host/train/metrics.h"
+#include "host/train/progress.h"
+#include "host/train/schedule.h"
+
+namespace wt {
+
+namespace {
+
+std::atomic<int> interrupts{0};
+
+// Ctrl-C asks for a stop after the step under way; a second one stops at once.
+void on_interrupt(int) {
+    if (++interrupts > 1) std::_Exit(130);
+}
+
+using Clock = std::chrono::steady_clock;
+double seconds_since(Clock::time_point t) { return std::chrono::duration<double>(Clock::now() - t).count(); }
+
+struct Evaluation {
+    double loss = 0, top1_error = 0, top5_error = 0;  // errors in percent
+    int64_t images = 0;
+};
+
+class Run {
+public:
+    explicit Run(const TrainOptions& options);
+    int train();
+    int evaluate_only();
+
+private:
+    struct Submitted {
+        long ticket = 0;
+        int64_t step = 0;
+        double lr = 0;
+        std::vector<Batch*> batches;
+        explicit operator bool() const { return !batches.empty(); }
+    };
+    void open_data_and_net();
+    void make_group();
+    void fill_weights();
+    void announce();
+    std::vector<std::unique_ptr<Loader>> loaders(const Dataset& data, bool evaluation);
+    Submitted submit(int64_t step);
+    void finish(Submitted& s);
+    Evaluation evaluate();
+    void log_evaluation(const Evaluation& e);
+    void watch(double loss);
+    void save();
+    double epoch() const { return double(step_) / double(steps_per_epoch_); }  // passes over the training images so far
+
+    TrainOptions o_;
+    Recipe recipe_;
+    DataSplits data_;
+    NetSpec net_;
+    AugmentMode augment_ = AugmentMode::crop;
+    std::unique_ptr<Group> group_;
+    std::vector<std::unique_ptr<Loader>> train_loaders_;
+    Schedule schedule_;
+    std::unique_ptr<MetricsLog> log_;
+    std::unique_ptr<Progress> progress_;
+    int64_t step_ = 0;  // steps done
+    int64_t total_steps_ = 0, steps_per_epoch_ = 1, global_batch_ = 0;
+    double seconds_before_ = 0;  // of training, before this start
+    Clock::time_point start_, last_step_;
+    double smooth_loss_ = 0, best_error_ = 1e30;
+    int64_t watched_ = 0;
+    bool warned_stuck_ = false;
+    int64_t saved_at_ = -1;
+    Evaluation last_evaluation_;
+};
+
+Run::Run(const TrainOptions& options) : o_(options), recipe_(recipe_of(options.net)) {
+    // What the command line left open is the recipe's.
+    if (o_.data.empty()) o_.data = recipe_.data;
+    if (o_.batch <= 0) o_.batch = recipe_.batch;
+    if (o_.epochs < 0) o_.epochs = recipe_.epochs;
+    if (o_.lr < 0) o_.lr = recipe_.lr;
+    if (o_.momentum < 0) o_.momentum = recipe_.momentum;
+    if (o_.weight_decay < 0) o_.weight_decay = recipe_.weight_decay;
+    if (o_.lr_policy.empty()) o_.lr_policy = recipe_.lr_policy;
+    if (o_.init.empty()) o_.init = recipe_.init;
+    if (o_.augment.empty()) o_.augment = recipe_.augment;
+    if (o_.out.empty()) o_.out = "runs/" + o_.net;
+    augment_ = o_.augment == "none" ? AugmentMode::none : o_.augment == "crop" ? AugmentMode::crop : AugmentMode::full;
+    global_batch_ = int64_t(o_.batch) * static_cast<int64_t>(o_.gpus.size());
+
+    open_data_and_net();
+    if (!o_.eval_only) {
+        steps_per_epoch_ = data_.train->size() / global_batch_;
+        total_steps_ = o_.steps >= 0 ? o_.steps : o_.epochs * steps_per_epoch_;
+    }
+    schedule_ = Schedule(o_.lr_policy, o_.lr, std::max<int64_t>(1, steps_per_epoch_), std::max<int64_t>(1, total_steps_));
+    if (o_.resume) {
+        const Position p = read_position(checkpoint_path(o_.out));
+        if (p.net != o_.net)
+            throw Error(checkpoint_path(o_.out) + " is of net " + p.net + " (step " + std::to_string(p.step) + "), not of " + o_.net +
+                        ": leave --net out, or give another --out");
+        if (!o_.eval_only) {
+            if (p.global_batch != global_batch_)
+                throw Error(checkpoint_path(o_.out) + " was made with " + std::to_string(p.global_batch) + " images a step, this run has " +
+                            std::to_string(global_batch_) + ": give a --batch that makes batch x workers the same");
+            step_ = p.step;
+            o_.seed = p.seed;
+            seconds_before_ = p.seconds;
+            schedule_.restore(p.schedule);
+        }
+    }
+    if (!o_.eval_only) train_loaders_ = loaders(*data_.train, false);
+    make_group();
+    fill_weights();
+}
+
+void Run::open_data_and_net() {
+    NetOptions options = o_.net_options;
+    NetSpec probe = make_net(o_.net, options);  // its input size does not depend on the classes
+    data_ = open_data({o_.data, probe.input.h, o_.seed, o_.mean && o_.std_dev && augment_ != AugmentMode::full ? 0 : 1000});
+    options.classes = static_cast<int>(data_.train->classes.size());
+    net_ = make_net(o_.net, options);
+    if (o_.eval_only && !data_.held_out) throw Error("--eval-only: " + o_.data + " has no held-out images (no val/ or test/ folder)");
+}
+
+void Run::make_group() {
+    std::vector<WorkerConfig> configs;
+    for (size_t r = 0; r < o_.gpus.size(); ++r) {
+        WorkerConfig c;
+        c.net = net_;
+        c.rank = static_cast<int>(r);
+        c.workers = static_cast<int>(o_.gpus.size());
+        c.device = o_.gpus[r];
+        c.batch = o_.batch;
+        c.dtype = o_.precision == "bf16" ? DType::bf16 : DType::f32;
+        c.kernels = KernelSettings::parse(o_.kernels);
+        c.image_h = data_.train->height, c.image_w = data_.train->width, c.image_c = data_.train->channels;
+        c.training = !o_.eval_only;
+        configs.push_back(c);
+    }
+    group_ = std::make_unique<Group>(configs);
+    Normalisation n;
+    for (int i = 0; i < 3; ++i) {
+        n.mean[i] = o_.mean ? (*o_.mean)[i] : data_.mean[i];
+        const float std_dev = o_.std_dev ? (*o_.std_dev)[i] : recipe_.divide_std ? data_.std_dev[i] : 1.f;
+        n.inv_std[i] = 1.f / std_dev;
+    }
+    group_->run([&](Worker& w) {
+        w.set_normalisation(n);
+        w.set_weight_decay(static_cast<float>(o_.weight_decay));
+    });
+}
+
+void Run::fill_weights() {
+    if (o_.resume) return load_weights(checkpoint_path(o_.out), *group_, net_, !o_.eval_only);
+    if (o_.init != "paper" && o_.init != "he") {
+        load_weights(o_.init, *group_, net_, false);
+    } else {
+        const Init init = o_.init == "he" ? Init::he : Init::paper;
+        group_->run([&](Worker& w) {
+            const Layout& l = w.layout();
+            for (size_t i = 0; i < l.params.size(); ++i)
+                w.set_param(static_cast<int>(i), initial_values(net_, l.params[i], l.rows[i], init, o_.seed));
+        });
+    }
+    if (o_.eval_only) return;
+    group_->run([](Worker& w) {
+        for (size_t i = 0; i < w.layout().params.size(); ++i)
+            w.set_momentum(static_cast<int>(i), std::vector<float>(w.layout().rows[i].count * w.layout().params[i].row));
+    });
+}
+
+std::vector<std::unique_ptr<Loader>> Run::loaders(const Dataset& data, bool evaluation) {
+    std::vector<std::unique_ptr<Loader>> all;
+    for (size_t r = 0; r < o_.gpus.size(); ++r) {
+        LoaderOptions l;
+        l.batch = o_.batch;
+        l.global_batch = static_cast<int>(global_batch_);
+        l.row0 = static_cast<int>(r) * o_.batch;
+        l.shuffle = !evaluation;
+        l.seed = o_.seed;
+        l.mode = evaluation ? AugmentMode::none : augment_;
+        l.out = net_.input.h;
+        std::copy(&data_.pca[0][0], &data_.pca[0][0] + 9, &l.pca[0][0]);
+        l.threads = o_.loader_threads;
+        l.depth = 4;
+        l.start_step = evaluation ? 0 : step_;
+        l.evaluation = evaluation;
+        all.push_back(std::make_unique<Loader>(data, l));
+    }
+    return all;
+}
+
+void Run::announce() {
+    std::string gpus;
+    for (int g : o_.gpus) gpus += (gpus.empty() ? "" : ", ") + std::to_string(g) + " (" + device_name(g) + ")";
+    const MemoryPlan& plan = group_->worker(0).layout().plan;
+    std::printf("net     %s: %lld parameters, %.1f M multiply-adds an image\n", net_.name.c_str(), static_cast<long long>(net_.parameters()), net_.macs() / 1e6);
+    std::printf("data    %s\n", data_.description.c_str());
+    std::printf("workers %zu: GPU %s\n", o_.gpus.size(), gpus.c_str());
+    std::printf("memory  %s a worker: %s\n", human_bytes(plan.total()).c_str(), plan.text().c_str());
+    std::printf("batch   %d a worker, %lld in all; rate %g (%s), momentum %g, weight decay %g, %s, kernels %s\n", o_.batch,
+                static_cast<long long>(global_batch_), o_.lr, o_.lr_policy.c_str(), o_.momentum, o_.weight_decay, o_.precision.c_str(), o_.kernels.c_str());
+    if (const int64_t left = train_loaders_[0]->dropped_per_epoch(); left > 0)
+        std::printf("epoch   %lld steps; the last %lld images of each shuffle do not fill a batch and are left out\n",
+                    static_cast<long long>(steps_per_epoch_), static_cast<long long>(left));
+    if (!data_.held_out) std::printf("notice  no held-out images: nothing is evaluated\n");
+    std::fflush(stdout);
+}
+
+// ---- steps ------------------------------------------------------------------------------------
+
+Run::Submitted Run::submit(int64_t step) {
+    Submitted s;
+    s.step = step;
+    s.lr = schedule_.rate(step);
+    for (auto& l : train_loaders_) s.batches.push_back(&l->next());
+    const StepState state{o_.seed, static_cast<uint64_t>(step), static_cast<float>(s.lr), static_cast<float>(o_.momentum)};
+    std::vector<long> tickets(s.batches.size());
+    group_->run([&](Worker& w) {
+        const int r = w.layout().config.rank;
+        const Batch& b = *s.batches[r];
+        tickets[r] = w.train({b.images, b.params, b.labels}, state);
+    });
+    s.ticket = tickets[0];
+    return s;
+}
+
+void Run::finish(Submitted& s) {
+    SoftmaxStats stats{};
+    for (int r = 0; r < group_->workers(); ++r) {
+        const SoftmaxStats mine = group_->worker(r).wait(s.ticket);
+        if (r == 0) stats = mine;
+        train_loaders_[r]->release(*s.batches[r]);
+    }
+    s.batches.clear();
+    step_ = s.step + 1;
+    const double loss = stats.loss_sum / std::max(1, stats.rows);
+    const double took = seconds_since(last_step_);
+    last_step_ = Clock::now();
+    const double rate = global_batch_ / std::max(took, 1e-9);
+    log_->step({step_, epoch(), loss, s.lr, rate, seconds_before_ + seconds_since(start_)});
+    // Of the epoch where the run is so many epochs, of the run where it is so many steps.
+    if (o_.steps >= 0)
+        progress_->update({1, 0, step_, total_steps_, loss, s.lr, rate});
+    else
+        progress_->update({s.step / steps_per_epoch_ + 1, o_.epochs, s.step % steps_per_epoch_ + 1, steps_per_epoch_, loss, s.lr, rate});
+    if (!std::isfinite(loss)) {
+        progress_->end_bar();
+        throw Error("the loss is not finite at step " + std::to_string(step_) + " (rate " + std::to_string(s.lr) + "): lower --lr, or try --init he; " +
+                    (std::filesystem::exists(checkpoint_path(o_.out)) ? "the last checkpoint in " + o_.out + " is kept" : "no checkpoint was written"));
+    }
+    watch(loss);
+}
+
+// The paper's initialisation can stay at loss ln(classes) for long: say so once, with what helps.
+void Run::watch(double loss) {
+    smooth_loss_ = watched_ == 0 ? loss : 0.98 * smooth_loss_ + 0.02 * loss;
+    const double chance = std::log(static_cast<double>(net_.classes()));
+    if (++watched_ < 200 || warned_stuck_ || std::abs(smooth_loss_ - chance) > 0.01 * chance) return;
+    warned_stuck_ = true;
+    progress_->end_bar();
+    std::fprintf(stderr, "warning: after %lld steps the loss is still %.3f, that of guessing among %d classes (ln %d = %.3f)%s\n",
+                 static_cast<long long>(step_), smooth_loss_, net_.classes(), net_.classes(), chance,
+                 o_.init == "paper" ? "; --init he starts faster" : "; check --lr and the labels");
+}
+
+Evaluation Run::evaluate() {
+    const auto eval_loaders = loaders(*data_.held_out, true);
+    const int64_t batches = eval_loaders[0]->steps_per_epoch();
+    Evaluation e;
+    double loss = 0;
+    int64_t top1 = 0, top5 = 0;
+    std::vector<Batch*> previous;
+    long previous_ticket = -1;
+    const auto drain = [&] {
+        if (previous_ticket < 0) return;
+        SoftmaxStats stats{};
+        for (int r = 0; r < group_->workers(); ++r) {
+            stats = group_->worker(r).wait(previous_ticket);
+            eval_loaders[r]->release(*previous[r]);
+        }
+        loss += stats.loss_sum, top1 += stats.top1, top5 += stats.top5, e.images += stats.rows;
+    };
+    for (int64_t b = 0; b < batches; ++b) {
+        std::vector<Batch*> now;
+        for (auto& l : eval_loaders) now.push_back(&l->next());
+        std::vector<long> tickets(now.size());
+        group_->run([&](Worker& w) {
+            const int r = w.layout().config.rank;
+            tickets[r] = w.evaluate({now[r]->images, now[r]->params, now[r]->labels});
+        });
+        drain();
+        previous = now;
+        previous_ticket = tickets[0];
+    }
+    drain();
+    const double n = std::max<int64_t>(1, e.images);
+    e.loss = loss / n;
+    e.top1_error = 100.0 * (1.0 - top1 / n);
+    e.top5_error = 100.0 * (1.0 - top5 / n);
+    return e;
+}
+
+void Run::log_evaluation(const Evaluation& e) {
+    log_->eval({step_, epoch(), data_.held_out_name, e.loss, e.top1_error, e.top5_error, e.images, seconds_before_ + seconds_since(start_)});
+    progress_->end_bar();
+    std::printf("%s after %lld steps: loss %.4f, top-1 error %.2f%%, top-5 error %.2f%% (%lld images)\n", data_.held_out_name.c_str(),
+                static_cast<long long>(step_), e.loss, e.top1_error, e.top5_error, static_cast<long long>(e.images));
+    std::fflush(stdout);
+    last_evaluation_ = e;
+}
+
+void Run::save() {
+    if (saved_at_ == step_) return;
+    Position p;
+    p.net = net_.name;
+    p.step = step_;
+    p.seed = o_.seed;
+    p.global_batch = global_batch_;
+    p.schedule = schedule_.state();
+    p.seconds = seconds_before_ + seconds_since(start_);
+    p.arguments = o_.arguments;
+    save_checkpoint(checkpoint_path(o_.out), *group_, net_, p);
+    saved_at_ = step_;
+}
+
+int Run::train() {
+    std::error_code ec;
+    std::filesystem::create_directories(o_.out, ec);
+    if (ec) throw Error("cannot make the folder " + o_.out + ": " + ec.message() + "; give another --out");
+    log_ = std::make_unique<MetricsLog>(o_.out, o_.resume ? step_ : MetricsLog::kFresh);
+    announce();
+    if (o_.resume) std::printf("resumed at step %lld of %lld\n", static_cast<long long>(step_), static_cast<long long>(total_steps_));
+    progress_ = std::make_unique<Progress>(stdout, total_steps_ - step_);
+    interrupts = 0;
+    struct sigaction action {}, before{};
+    action.sa_handler = on_interrupt;
+    sigaction(SIGINT, &action, &before);
+
+    start_ = last_step_ = Clock::now();
+    Submitted pending;
+    bool stopped = false;
+    for (int64_t next = step_; next < total_steps_ && !stopped; ++next) {
+        Submitted now = submit(next);
+        if (pending) finish(pending);  // the device has the next step while the host looks at this one
+        pending = std::move(now);
+        const int64_t done = next + 1;
+        const bool epoch_ends = done % steps_per_epoch_ == 0, last = done == total_steps_;
+        stopped = interrupts > 0;
+        if (epoch_ends || last || stopped || (o_.save_every > 0 && done % o_.save_every == 0)) {
+            finish(pending);
+            if ((epoch_ends || last) && data_.held_out) {
+                const Evaluation e = evaluate();
+                log_evaluation(e);
+                if (schedule_.evaluated(e.top1_error) && !last)
+                    std::printf("no better for 3 evaluations: the rate falls to %g\n", schedule_.rate(done));
+                last_step_ = Clock::now();
+            }
+            if (o_.save_every == 0 || last || stopped || done % o_.save_every == 0) save();
+            last_step_ = Clock::now();
+        }
+    }
+    progress_->end_bar();
+    sigaction(SIGINT, &before, nullptr);
+    for (const Dataset* d : {data_.train.get(), data_.held_out.get()}) {
+        if (!d || d->bad_count() == 0) continue;
+        std::printf("skipped %lld unreadable images of the %s split:\n", static_cast<long long>(d->bad_count()), d == data_.train.get() ? "training" : "held-out");
+        for (const BadImage& b : d->bad_images()) std::printf("  %s: %s\n", b.path.c_str(), b.reason.c_str());
+    }
+    const double seconds = seconds_before_ + seconds_since(start_);
+    if (stopped && step_ < total_steps_) {
+        std::printf("interrupted at step %lld; go on with: bin/train --resume %s\n", static_cast<long long>(step_), o_.out.c_str());
+        return 130;
+    }
+    if (total_steps_ == 0) save();
+    log_->done({step_, epoch(), "finished", seconds});
+    std::printf("trained %lld steps in %.1f s; wrote %s and %s/metrics.jsonl\n", static_cast<long long>(step_), seconds,
+                checkpoint_path(o_.out).c_str(), o_.out.c_str());
+    return 0;
+}
+
+int Run::evaluate_only() {
+    const Evaluation e = evaluate();
+    std::printf("%s: loss %.4f, top-1 error %.2f%%, top-5 error %.2f%% (%lld images)\n", data_.held_out_name.c_str(), e.loss, e.top1_error,
+                e.top5_error, static_cast<long long>(e.images));
+    return 0;
+}
+
+}  // namespace
+
+int run_training(const TrainOptions& options) {
+    Run run(options);
+    return options.eval_only ? run.evaluate_only() : run.train();
+}
+
+}  // namespace wt

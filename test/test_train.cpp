@@ -1,0 +1,217 @@
+// bin/train as its users meet it: runs, resumes, survives, and answers bad input with one line.
+#include <doctest/doctest.h>
+#include <signal.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <cstdlib>
+#include <filesystem>
+#include <fstream>
+#include <nlohmann/json.hpp>
+#include <sstream>
+#include <thread>
+
+#include "host/train/safetensors.h"
+
+namespace fs = std::filesystem;
+using namespace wt;
+
+namespace {
+
+std::string slurp(const fs::path& p) {
+    std::ifstream f(p, std::ios::binary);
+    std::stringstream s;
+    s << f.rdbuf();
+    return s.str();
+}
+
+// A folder of its own for each test, removed at its end.
+struct Scratch {
+    fs::path dir;
+    Scratch() {
+        std::string t = (fs::temp_directory_path() / "weirdtrick-test-XXXXXX").string();
+        REQUIRE(mkdtemp(t.data()) != nullptr);
+        dir = t;
+    }
+    ~Scratch() { fs::remove_all(dir); }
+    std::string operator/(const char* name) const { return (dir / name).string(); }
+};
+
+struct Result {
+    int status = -1;
+    std::string out, err;
+    int error_lines() const { return static_cast<int>(std::count(err.begin(), err.end(), '\n')); }
+};
+
+std::string program(const char* name) { return (fs::read_symlink("/proc/self/exe").parent_path() / name).string(); }
+
+Result run(const Scratch& s, const std::string& command) {
+    Result r;
+    const int status = std::system(("cd " + s.dir.string() + " && ( " + command + " ) >out.txt 2>err.txt </dev/null").c_str());
+    r.status = WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
+    r.out = slurp(s.dir / "out.txt");
+    r.err = slurp(s.dir / "err.txt");
+    return r;
+}
+
+// A run of `mini` on made-up images, small enough to take a second.
+std::string train(const std::string& flags) {
+    return program("train") + " --net mini --data synthetic:10 --batch 4 --epochs 1 --lr-policy constant " + flags;
+}
+
+void check_one_line(const Result& r, int status, const std::string& part) {
+    INFO("status " << r.status << ", stderr: " << r.err);
+    CHECK(r.status == status);
+    CHECK(r.error_lines() == 1);
+    CHECK(r.err.find(part) != std::string::npos);
+}
+
+bool same_tensors(const std::string& a, const std::string& b) {
+    const auto x = SafetensorsFile::open(a), y = SafetensorsFile::open(b);
+    if (x.names() != y.names()) return false;
+    for (const auto& n : x.names())
+        if (x.read(n) != y.read(n)) return false;
+    return true;
+}
+
+}  // namespace
+
+TEST_CASE("train: a run leaves a log and a checkpoint; two workers on one device too") {
+    const Scratch s;
+    for (const char* gpus : {"0", "0,0"}) {
+        const Result r = run(s, train(std::string("--steps 4 --out r --gpus ") + gpus));
+        INFO(r.err);
+        REQUIRE(r.status == 0);
+        std::ifstream log(s / "r/metrics.jsonl");
+        int steps = 0, evals = 0, dones = 0;
+        for (std::string line; std::getline(log, line);) {
+            const auto j = nlohmann::json::parse(line);
+            if (j["kind"] == "step") {
+                ++steps;
+                CHECK(j["step"] == steps);
+                CHECK(j["loss"].get<double>() > 0);
+                CHECK(j["images_per_s"].get<double>() > 0);
+                for (const char* key : {"epoch", "lr", "seconds"}) CHECK(j.contains(key));
+            } else if (j["kind"] == "eval") {
+                ++evals;
+                for (const char* key : {"split", "loss", "top1_error", "top5_error", "images"}) CHECK(j.contains(key));
+                CHECK(j["top1_error"].get<double>() <= 100);
+            } else if (j["kind"] == "done") {
+                ++dones;
+            }
+        }
+        CHECK(steps == 4);
+        CHECK(evals == 1);
+        CHECK(dones == 1);
+        const auto c = SafetensorsFile::open(s / "r/checkpoint.safetensors");
+        CHECK(c.shape("conv1.weight") == std::vector<int64_t>{48, 3, 11, 11});
+        CHECK(c.shape("fc8.bias") == std::vector<int64_t>{10});
+        fs::remove_all(s / "r");
+    }
+}
+
+TEST_CASE("train: a resumed run is bit for bit the one that was not stopped") {
+    const Scratch s;
+    REQUIRE(run(s, train("--steps 6 --out whole")).status == 0);
+    REQUIRE(run(s, train("--steps 3 --out parts")).status == 0);
+    const Result r = run(s, program("train") + " --resume parts --steps 6");
+    INFO(r.err);
+    REQUIRE(r.status == 0);
+    CHECK(same_tensors(s / "whole/checkpoint.safetensors", s / "parts/checkpoint.safetensors"));
+    const auto step_lines = [&](const char* file) {
+        std::ifstream log(s / file);
+        std::vector<std::pair<int, double>> lines;
+        for (std::string line; std::getline(log, line);) {
+            const auto j = nlohmann::json::parse(line);
+            if (j["kind"] == "step") lines.emplace_back(j["step"].get<int>(), j["loss"].get<double>());
+        }
+        return lines;
+    };
+    CHECK(step_lines("whole/metrics.jsonl") == step_lines("parts/metrics.jsonl"));
+}
+
+TEST_CASE("train: after kill -9 the last checkpoint is whole, and the run goes on to the same end") {
+    const Scratch s;
+    REQUIRE(run(s, train("--steps 12 --out whole")).status == 0);
+    // Killed at whatever moment: saving after every step makes it likely that this is during a save.
+    run(s, "timeout -s KILL 1.5 " + train("--steps 12 --save-every 1 --out parts"));
+    if (!fs::exists(s / "parts/checkpoint.safetensors"))  // killed before the first: nothing to resume, nothing half-written
+        REQUIRE(run(s, train("--steps 1 --out parts")).status == 0);
+    const Result r = run(s, program("train") + " --resume parts --steps 12");
+    INFO(r.err);
+    REQUIRE(r.status == 0);
+    CHECK(same_tensors(s / "whole/checkpoint.safetensors", s / "parts/checkpoint.safetensors"));
+}
+
+TEST_CASE("train: Ctrl-C writes a checkpoint and exits 130; the run goes on from there") {
+    const Scratch s;
+    const Result r = run(s, "timeout -s INT 2 " + train("--steps 100000 --epochs 1 --out r; echo status $? >&2"));
+    INFO(r.err);
+    if (r.err.find("status 130") == std::string::npos) CHECK(r.status == 124);  // timeout's own, when it relays
+    REQUIRE(fs::exists(s / "r/checkpoint.safetensors"));
+    const auto meta = SafetensorsFile::open(s / "r/checkpoint.safetensors").metadata();
+    const int step = std::stoi(meta.at("step"));
+    CHECK(step > 0);
+    CHECK(run(s, program("train") + " --resume r --steps " + std::to_string(step + 1)).status == 0);
+}
+
+TEST_CASE("train: bad command lines are one line and exit 2") {
+    const Scratch s;
+    check_one_line(run(s, program("train") + " --net alexnett"), 2, "nearest is alexnet");
+    check_one_line(run(s, program("train") + " --bacth 3"), 2, "--batch");
+    check_one_line(run(s, train("--gpus 7")), 2, "unknown GPU 7");
+    check_one_line(run(s, train("--gpus 0,x")), 2, "--gpus 0,x");
+    check_one_line(run(s, train("--batch 0")), 2, "--batch");
+    check_one_line(run(s, train("--batch many")), 2, "--batch");
+    check_one_line(run(s, train("--lr-policy cosine")), 2, "--lr-policy cosine");
+    check_one_line(run(s, train("--kernels conv2.wgrad=nope")), 2, "unknown variant 'nope'");
+    check_one_line(run(s, train("--mean 1,2")), 2, "--mean 1,2");
+    check_one_line(run(s, train("--data nothing:x")), 2, "nothing");
+    check_one_line(run(s, train("--init nowhere.safetensors")), 2, "nowhere.safetensors");
+    check_one_line(run(s, train("--eval-only")), 2, "--eval-only needs weights");
+    check_one_line(run(s, program("summary") + " alexnett"), 2, "nearest is alexnet");
+    CHECK(run(s, program("train") + " --help").status == 0);
+    CHECK(run(s, program("train") + " --help").err.empty());
+}
+
+TEST_CASE("train: what the files and the machine refuse is one line and exit 1") {
+    const Scratch s;
+    check_one_line(run(s, train("--data folder:missing")), 1, "missing");
+    check_one_line(run(s, train("--batch 5000")), 1, "--batch");
+    check_one_line(run(s, train("--resume missing")), 1, "missing");
+    check_one_line(run(s, "VGPU_MEMORY=8M " + train("--gpus 0 --out oom")), 1, "out of memory on GPU 0: mini at batch 4 needs");
+    check_one_line(run(s, train("--steps 40 --lr 1000 --out nan")), 1, "the loss is not finite at step");
+
+    REQUIRE(run(s, train("--steps 1 --out r")).status == 0);
+    check_one_line(run(s, program("train") + " --resume r --net cifar"), 1, "is of net mini");
+    check_one_line(run(s, program("train") + " --net cifar --data synthetic:10 --init r/checkpoint.safetensors --steps 1 --out c"), 1,
+                   "a file of another network");
+    check_one_line(run(s, program("train") + " --resume r --batch 8"), 1, "images a step");
+    // A full disk: no file may grow beyond 2 MB. The checkpoint that was there stays.
+    const std::string before = slurp(s.dir / "r/checkpoint.safetensors");
+    check_one_line(run(s, "trap '' XFSZ; ulimit -f 2000; " + program("train") + " --resume r --steps 2"), 1, "r/checkpoint.safetensors");
+    CHECK(slurp(s.dir / "r/checkpoint.safetensors") == before);
+    for (const auto& f : fs::directory_iterator(s / "r")) CHECK(f.path().filename().string().find("tmp") == std::string::npos);
+    // Half a checkpoint is recognised.
+    std::ofstream(s / "r/checkpoint.safetensors", std::ios::binary) << before.substr(0, before.size() / 2);
+    check_one_line(run(s, program("train") + " --resume r --steps 2"), 1, "r/checkpoint.safetensors");
+}
+
+TEST_CASE("train: a loss that stays at ln(classes) is warned of once") {
+    const Scratch s;
+    const Result r = run(s, program("train") + " --net cifar --data synthetic:10 --batch 2 --gpus 0 --init paper --lr 0 --steps 220 --out r");
+    CHECK(r.status == 0);
+    CHECK(r.err.find("that of guessing among 10 classes") != std::string::npos);
+    CHECK(r.err.find("--init he") != std::string::npos);
+}
+
+TEST_CASE("train: weights given as a file are those that are trained, and can be evaluated") {
+    const Scratch s;
+    REQUIRE(run(s, train("--steps 2 --out a")).status == 0);
+    REQUIRE(run(s, train("--steps 1 --lr 0 --init a/checkpoint.safetensors --out b")).status == 0);
+    const auto a = SafetensorsFile::open(s / "a/checkpoint.safetensors"), b = SafetensorsFile::open(s / "b/checkpoint.safetensors");
+    for (const char* name : {"conv1.weight", "conv3.bias", "fc6.weight", "fc8.weight"}) CHECK(a.read(name) == b.read(name));
+    const Result e = run(s, program("train") + " --resume a --eval-only");
+    CHECK(e.status == 0);
+    CHECK(e.out.find("top-1 error") != std::string::npos);
+}
