@@ -122,7 +122,8 @@ inline void run_other(Worker& w) {
         take_loop(w);
         switch_to(w, loop);
     } else {
-        fail_stuck(w);
+        note_stuck(w);
+        abandon(w);
     }
 }
 
@@ -232,7 +233,10 @@ bool next_thread_slow() {
         switch_to(w, f);
         return next_thread();  // taken for the loop again
     }
-    if (w.live) fail_stuck(w);
+    if (w.live) {
+        note_stuck(w);
+        abandon(w);
+    }
     return next_block(w) && next_thread();
 }
 
@@ -242,19 +246,14 @@ void abandon(Worker& w) {
     vgpu_jump(w.main_sp);
 }
 
-void fail_with(Worker& w, int code, std::string what, std::string detail) {
+void note_failure(Worker& w, int code, std::string what) {
     w.failed = code;
     w.what = std::move(what);
-    w.detail = std::move(detail);
-    abandon(w);
 }
 
 void fail(int code, const char* what, Site site) {
-    std::string text = what;
-    text += " at ";
-    text += site.file_name();
-    text += ':' + std::to_string(site.line());
-    fail_with(*context.worker, code, std::move(text));
+    note_failure(*context.worker, code, std::string(what) + " at " + site.file_name() + ':' + std::to_string(site.line()));
+    abandon(*context.worker);
 }
 
 // ---- workers --------------------------------------------------------------------------------
@@ -311,7 +310,7 @@ GridFailure work(Worker& w, const Grid& grid, BlockSource& source, uint64_t dead
         w.running = false;
         after_switch(w, w.main_fake_stack);
         if (w.signal) describe_signal(w);
-        if (w.failed) failure = {w.failed, where(c, grid) + ": " + w.what, w.detail};
+        if (w.failed) failure = {w.failed, where(c, grid) + ": " + w.what, {}};
     }
     c.worker = nullptr;
     return failure;
@@ -351,8 +350,7 @@ int core_count() {
 }
 
 GridFailure run_grid(const Grid& grid, uint64_t seed) {
-    static std::once_flag once;
-    std::call_once(once, install_handlers);
+    install_handlers();
     if (std::string reason = refuse(grid); !reason.empty()) {
         context.thread = context.block = {};
         return {9, where(context, grid) + ": " + reason, {}};

@@ -77,7 +77,7 @@ struct Worker {
 
     // A failure in the making: set before the jump to the main stack.
     int failed = 0;
-    std::string what, detail;
+    std::string what;
     int signal = 0;
     const void* signal_address = nullptr;
 
@@ -92,16 +92,17 @@ void release(Worker&, FiberList& list);
 // Forgets every barrier and rendezvous: after a failure, and when a block ends.
 void reset_rendezvous(Worker&);
 
-// Ends the grid from a fiber. Fills nothing if a failure is already there.
+// A failing fiber first notes why, then abandons the grid: two statements, because nothing on the fiber's stack is
+// destroyed after the jump, not even the temporaries of the message.
+void note_failure(Worker&, int code, std::string what);
 [[noreturn]] void abandon(Worker&);
-[[noreturn]] void fail_with(Worker&, int code, std::string what, std::string detail = {});
 
 // report.cpp
 std::string where(const Context&, const Grid&);          // kernel, grid, block, thread
 std::string describe_site(const void* site);             // "file.cu:12"
-[[noreturn]] void fail_stuck(Worker&);                   // no thread of the block can go on
+void note_stuck(Worker&);                                // no thread of the block can go on: who waits for what
 void describe_signal(Worker&);                           // fills failed and what from signal and signal_address
-void install_handlers();                                 // once a process
+void install_handlers();                                 // before every grid; one system call when they are there
 void install_alternate_stack(Worker&);                   // once an OS thread
 void remove_alternate_stack();
 

@@ -36,11 +36,13 @@ int block_barrier(BlockOp op, int predicate, Site site) {
         b.expected = w.threads;
         b.site = key(site);
     } else if (!same_place(b.site, key(site))) [[unlikely]] {
-        fail_with(w, 719, "divergent barriers: this thread is in __syncthreads at " + describe_site(key(site)) +
+        note_failure(w, 719, "divergent barriers: this thread is in __syncthreads at " + describe_site(key(site)) +
                               " while others of its block wait in __syncthreads at " + describe_site(b.site));
+        abandon(w);
     } else if (b.expected != w.threads) [[unlikely]] {
-        fail_with(w, 719, "__syncthreads at " + describe_site(key(site)) + " while bar.sync 0 for " +
+        note_failure(w, 719, "__syncthreads at " + describe_site(key(site)) + " while bar.sync 0 for " +
                               std::to_string(b.expected) + " threads is under way at " + describe_site(b.site));
+        abandon(w);
     }
     b.sum += predicate != 0;
     if (++b.arrived < w.threads) {
@@ -62,16 +64,19 @@ int block_barrier(BlockOp op, int predicate, Site site) {
 
 // Counts this thread in; true when it completes the barrier.
 static bool arrive(Worker& w, Barrier& b, unsigned id, unsigned threads, Site site, const char* what) {
-    if (id >= kNamedBarriers || threads == 0 || threads % 32 || threads > (w.threads + 31) / 32 * 32) [[unlikely]]
-        fail_with(w, 719, std::string(what) + ' ' + std::to_string(id) + ", " + std::to_string(threads) + " at " +
+    if (id >= kNamedBarriers || threads == 0 || threads % 32 || threads > (w.threads + 31) / 32 * 32) [[unlikely]] {
+        note_failure(w, 719, std::string(what) + ' ' + std::to_string(id) + ", " + std::to_string(threads) + " at " +
                               describe_site(key(site)) + ": ids are 0 to 15, threads a multiple of 32 within the block");
+        abandon(w);
+    }
     if (b.arrived == 0) {
         b.expected = threads;
         b.site = key(site);
     } else if (b.expected != threads) [[unlikely]] {
-        fail_with(w, 719, std::string(what) + ' ' + std::to_string(id) + ", " + std::to_string(threads) + " at " +
+        note_failure(w, 719, std::string(what) + ' ' + std::to_string(id) + ", " + std::to_string(threads) + " at " +
                               describe_site(key(site)) + ", but the barrier under way (" + describe_site(b.site) +
                               ") is for " + std::to_string(b.expected) + " threads");
+        abandon(w);
     }
     if (++b.arrived < threads) return false;
     b.arrived = 0;
@@ -132,17 +137,20 @@ const char* name_of(WarpOp op) {
 // Brings this lane to its rendezvous. The last lane calls finish(slot) and lets the others go on.
 template <class Finish>
 inline void meet(Worker& w, Warp& warp, unsigned lane, unsigned warp_index, WarpOp op, unsigned mask, Site site, Finish finish) {
-    if (!(mask >> lane & 1)) [[unlikely]]
-        fail_with(w, 719, std::string(name_of(op)) + " at " + describe_site(key(site)) + ": its mask " + hex(mask) +
+    if (!(mask >> lane & 1)) [[unlikely]] {
+        note_failure(w, 719, std::string(name_of(op)) + " at " + describe_site(key(site)) + ": its mask " + hex(mask) +
                               " lacks the calling lane " + std::to_string(lane));
+        abandon(w);
+    }
     const unsigned lanes = mask & existing_lanes(w, warp_index);
     WarpSlot& slot = warp.slot[std::countr_zero(lanes)];
     if (slot.arrived == 0) {
         slot.expected = lanes;
         slot.op = op;
     } else if (slot.expected != lanes || slot.op != op) [[unlikely]] {
-        fail_with(w, 719, std::string(name_of(op)) + " with mask " + hex(lanes) + " at " + describe_site(key(site)) +
+        note_failure(w, 719, std::string(name_of(op)) + " with mask " + hex(lanes) + " at " + describe_site(key(site)) +
                               " while other lanes of the warp wait in " + name_of(slot.op) + " with mask " + hex(slot.expected));
+        abandon(w);
     }
     slot.arrived |= 1u << lane;
     if (slot.arrived != lanes) {

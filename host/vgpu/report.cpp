@@ -65,7 +65,7 @@ std::string describe_site(const void* site) {
     return std::string(s.file_name()) + ':' + std::to_string(s.line());
 }
 
-void fail_stuck(Worker& w) {
+void note_stuck(Worker& w) {
     // Threads are numbered as in their block, x fastest. Those without a fiber have returned.
     std::map<std::tuple<int, int, unsigned, std::string>, std::pair<Wait, std::vector<unsigned>>> groups;
     std::vector<bool> waits(w.threads);
@@ -96,11 +96,12 @@ void fail_stuck(Worker& w) {
         if (!waits[t]) gone.push_back(t);
     if (!gone.empty()) list += "; " + threads_text(gone) + (gone.size() == 1 ? " has returned" : " have returned");
     context.thread = first;
-    fail_with(w, 719, (gone.empty() ? "deadlock: " : "deadlock, threads returned while others wait: ") + list);
+    note_failure(w, 719, (gone.empty() ? "deadlock: " : "deadlock, threads returned while others wait: ") + list);
 }
 
-// ---- signals --------------------------------------------------------------------------------
+// ---- signals: AddressSanitizer handles them in its builds ------------------------------------
 
+#ifndef VGPU_ASAN
 namespace {
 
 constexpr int kSignals[] = {SIGSEGV, SIGBUS, SIGFPE, SIGILL};
@@ -124,11 +125,11 @@ void on_signal(int signal, siginfo_t* info, void* machine) {
 }
 
 }  // namespace
+#endif
 
 void describe_signal(Worker& w) {
     char address[32];
     std::snprintf(address, sizeof address, "%p", w.signal_address);
-    w.detail.clear();
     switch (w.signal) {
         case SIGSEGV:
         case SIGBUS:
@@ -153,10 +154,18 @@ void install_handlers() {
         if (const Worker* w = context.worker; w && w->grid) std::fprintf(stderr, "in %s\n", where(context, *w->grid).c_str());
     });
 #else
+    // Others install handlers too (a test framework, for each test), so this is looked at before every grid.
+    struct sigaction now {};
+    sigaction(SIGSEGV, nullptr, &now);
+    if (now.sa_sigaction == on_signal) return;
     struct sigaction action {};
     action.sa_sigaction = on_signal;
     action.sa_flags = SA_SIGINFO | SA_ONSTACK;
-    for (int s : kSignals) sigaction(s, &action, &before[s]);
+    for (int s : kSignals) {
+        struct sigaction old {};
+        sigaction(s, &action, &old);
+        if (old.sa_sigaction != on_signal) before[s] = old;
+    }
 #endif
 }
 
@@ -184,8 +193,10 @@ void remove_alternate_stack() {
 
 // A failed assert in a kernel fails its grid; elsewhere it ends the program as glibc's own does.
 extern "C" [[noreturn]] void __assert_fail(const char* expression, const char* file, unsigned line, const char* function) noexcept {
-    if (vgpu::Worker* w = vgpu::context.worker; w && w->running)
-        vgpu::fail_with(*w, 710, std::string("assertion `") + expression + "' failed at " + file + ':' + std::to_string(line));
+    if (vgpu::Worker* w = vgpu::context.worker; w && w->running) {
+        vgpu::note_failure(*w, 710, std::string("assertion `") + expression + "' failed at " + file + ':' + std::to_string(line));
+        vgpu::abandon(*w);
+    }
     std::fprintf(stderr, "%s:%u: %s: Assertion `%s' failed.\n", file, line, function, expression);
     std::abort();
 }

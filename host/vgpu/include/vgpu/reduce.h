@@ -2,7 +2,6 @@
 #pragma once
 
 #include <cstring>
-#include <string>
 #include <type_traits>
 
 #include "vgpu/device.h"
@@ -41,10 +40,10 @@ T all_ones() {
     return v;
 }
 
-inline void expect_block(int x, int y, int z, const char* who, Site site) {
+inline void expect_block(int x, int y, int z, Site site) {
     const dim3& b = context.block_dim;
     if (static_cast<int>(b.x) != x || static_cast<int>(b.y) != y || static_cast<int>(b.z) != z) [[unlikely]]
-        fail(719, (std::string(who) + " is made for another block size than this launch's").c_str(), site);
+        fail(719, "a CUB class made for another block size than this launch's", site);
 }
 
 }  // namespace vgpu

@@ -22,7 +22,7 @@ public:
     // Of the first `valid` threads' values.
     template <class Op>
     T Reduce(const T& v, Op op, int valid, vgpu::Site site = vgpu::Site::current()) {
-        vgpu::expect_block(BlockX, BlockY, BlockZ, "cub::BlockReduce", site);
+        vgpu::expect_block(BlockX, BlockY, BlockZ, site);
         const unsigned t = vgpu::linear_thread();
         storage_.value[t] = v;
         __syncthreads(site);

@@ -54,7 +54,7 @@ public:
 private:
     template <class Op>
     unsigned scan(T in, Op op, vgpu::Site site) {
-        vgpu::expect_block(BlockX, BlockY, BlockZ, "cub::BlockScan", site);
+        vgpu::expect_block(BlockX, BlockY, BlockZ, site);
         const unsigned t = vgpu::linear_thread();
         storage_.value[t] = in;
         __syncthreads(site);
