@@ -66,6 +66,10 @@ __global__ void fine(int* out) { out[blockIdx.x * blockDim.x + threadIdx.x] = 1;
     if (threadIdx.x == 37) out[0] = s[threadIdx.x + 64];
 }
 
+[[maybe_unused]] __global__ void shifts_too_far(int* p) {
+    if (threadIdx.x == 3) p[1] = 1 << p[0];
+}
+
 void still_works() {
     std::vector<int> out(512);
     const auto failure = run({8, 64}, fine, out.data());
@@ -161,14 +165,16 @@ TEST_CASE("vgpu: faults end the grid, not the program") {
 
 #else
 
-TEST_CASE("vgpu: AddressSanitizer's report names the kernel") {
+// What a child process that runs the kernel says before the sanitizer ends it.
+template <class Kernel>
+std::string last_words(const Shape& shape, Kernel kernel, int argument) {
     int ends[2];
     REQUIRE(pipe(ends) == 0);
     const pid_t child = fork();
     if (child == 0) {
         dup2(ends[1], 2);
-        int out[64];
-        run({1, 64, 64 * sizeof(int)}, past_shared, static_cast<int*>(out));
+        int out[64] = {argument};
+        run(shape, kernel, static_cast<int*>(out));
         _exit(0);
     }
     close(ends[1]);
@@ -179,8 +185,16 @@ TEST_CASE("vgpu: AddressSanitizer's report names the kernel") {
     int status = 0;
     waitpid(child, &status, 0);
     CHECK(status != 0);
-    CHECK_MESSAGE(has(text, "AddressSanitizer: use-after-poison"), text);
-    CHECK_MESSAGE(has(text, "in kernel past_shared, grid (1,1,1), block (0,0,0), thread (37,0,0)"), text);
+    return text;
+}
+
+TEST_CASE("vgpu: the sanitizers' reports name the kernel") {
+    const std::string address = last_words({1, 64, 64 * sizeof(int)}, past_shared, 0);
+    CHECK_MESSAGE(has(address, "AddressSanitizer: use-after-poison"), address);
+    CHECK_MESSAGE(has(address, "in kernel past_shared, grid (1,1,1), block (0,0,0), thread (37,0,0)"), address);
+    const std::string undefined = last_words({1, 64}, shifts_too_far, 40);
+    CHECK_MESSAGE(has(undefined, "shift exponent 40 is too large"), undefined);
+    CHECK_MESSAGE(has(undefined, "in kernel shifts_too_far, grid (1,1,1), block (0,0,0), thread (3,0,0)"), undefined);
 }
 
 #endif

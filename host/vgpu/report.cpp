@@ -147,12 +147,18 @@ void describe_signal(Worker& w) {
     }
 }
 
+#ifdef VGPU_ASAN
+// The sanitizers report and end the program; this says which kernel it was in.
+static void say_kernel() {
+    if (const Worker* w = context.worker; w && w->running) std::fprintf(stderr, "in %s\n", where(context, *w->grid).c_str());
+}
+// UBSan calls it for each report, once the report is printed.
+extern "C" void __ubsan_on_report() { say_kernel(); }
+#endif
+
 void install_handlers() {
 #ifdef VGPU_ASAN
-    // AddressSanitizer reports and ends the program; this says which kernel it was in.
-    __sanitizer_set_death_callback([] {
-        if (const Worker* w = context.worker; w && w->grid) std::fprintf(stderr, "in %s\n", where(context, *w->grid).c_str());
-    });
+    __sanitizer_set_death_callback(say_kernel);
 #else
     // Others install handlers too (a test framework, for each test), so this is looked at before every grid.
     struct sigaction now {};

@@ -116,14 +116,14 @@ inline float scale2(float p, float n) {
     return p * std::bit_cast<float>((half + 127) << 23) * std::bit_cast<float>((i - half + 127) << 23);
 }
 
-// 2^f for f in [-0.51, 0.51]: the Taylor polynomial of degree 6, remainder below 2^-25.
+// 2^f for f in [-0.505, 0.505]: (2^f - 1) / f interpolated at Chebyshev's nodes, error below 2^-27.7.
 inline float exp2_small(float f) {
-    float p = 1.540353039338e-4f;
-    p = fmaf(p, f, 1.333355814643e-3f);
-    p = fmaf(p, f, 9.618129107629e-3f);
-    p = fmaf(p, f, 5.550410866482e-2f);
-    p = fmaf(p, f, 2.402265069591e-1f);
-    p = fmaf(p, f, 6.931471805599e-1f);
+    float p = 1.545416208e-4f;
+    p = fmaf(p, f, 1.339201741e-3f);
+    p = fmaf(p, f, 9.618080665e-3f);
+    p = fmaf(p, f, 5.550354929e-2f);
+    p = fmaf(p, f, 2.402265076e-1f);
+    p = fmaf(p, f, 6.931471885e-1f);
     return fmaf(p, f, 1.0f);
 }
 
