@@ -20,6 +20,9 @@
 #include <sanitizer/common_interface_defs.h>
 #endif
 
+constinit thread_local dim3 blockDim __attribute__((tls_model("initial-exec")));
+constinit thread_local dim3 gridDim __attribute__((tls_model("initial-exec")));
+
 namespace vgpu {
 
 constinit thread_local Context context __attribute__((tls_model("initial-exec")));
@@ -296,6 +299,8 @@ GridFailure work(Worker& w, const Grid& grid, BlockSource& source, uint64_t dead
     c.worker = &w;
     c.block_dim = grid.block;
     c.grid_dim = grid.grid;
+    ::blockDim = grid.block;
+    ::gridDim = grid.grid;
     c.shared = w.shared;
     GridFailure failure;
 #ifdef VGPU_ASAN

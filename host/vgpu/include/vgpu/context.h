@@ -47,6 +47,7 @@ inline unsigned lane_id() { return linear_thread() % 32; }
 
 #define threadIdx (static_cast<const ::uint3&>(::vgpu::context.thread))
 #define blockIdx (static_cast<const ::uint3&>(::vgpu::context.block))
-#define blockDim (static_cast<const ::dim3&>(::vgpu::context.block_dim))
-#define gridDim (static_cast<const ::dim3&>(::vgpu::context.grid_dim))
+// Variables, not macros: cudaLaunchConfig_t has members of these names.
+extern constinit thread_local dim3 blockDim __attribute__((tls_model("initial-exec")));
+extern constinit thread_local dim3 gridDim __attribute__((tls_model("initial-exec")));
 inline constexpr int warpSize = 32;
