@@ -192,6 +192,13 @@ __global__ void polls(int* out) {
     }
 }
 
+[[maybe_unused]] __global__ void reads_unwritten(float* out) {
+    float* s = &shared<float>();
+    if (threadIdx.x == 0) s[0] = 1.0f;  // no other
+    __syncthreads();
+    out[blockIdx.x * blockDim.x + threadIdx.x] = s[threadIdx.x];
+}
+
 }  // namespace
 
 TEST_CASE("vgpu: every thread of every block runs once") {
@@ -368,3 +375,11 @@ TEST_CASE("vgpu: a polling thread lets the others run") {
     REQUIRE_MESSAGE(!failure, failure.message);
     CHECK(out == 63);
 }
+
+#ifdef __SANITIZE_ADDRESS__
+TEST_CASE("vgpu: shared memory that nobody wrote reads as NaN, in every block anew") {
+    std::vector<float> out(3 * 32);
+    REQUIRE(!run({3, 32, 32 * sizeof(float)}, reads_unwritten, out.data()));
+    for (size_t i = 0; i < out.size(); ++i) CHECK((out[i] == 1.0f) == (i % 32 == 0));
+}
+#endif

@@ -4,6 +4,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <cstdio>
 #include <string>
 #include <vector>
 
@@ -171,10 +172,11 @@ std::string last_words(const Shape& shape, Kernel kernel, int argument) {
     int ends[2];
     REQUIRE(pipe(ends) == 0);
     const pid_t child = fork();
+    REQUIRE(child >= 0);
     if (child == 0) {
         dup2(ends[1], 2);
         int out[64] = {argument};
-        run(shape, kernel, static_cast<int*>(out));
+        std::fputs(run(shape, kernel, static_cast<int*>(out)).message.c_str(), stderr);
         _exit(0);
     }
     close(ends[1]);
