@@ -81,7 +81,8 @@ DataSplits open_data(const DataSpec& spec);
 // The side images are stored at for a network's input: 256 for 227 and 224, and in that proportion for others.
 // Sets of small images (side `native` > 0) are framed tightly already: they keep their own size when the
 // input takes three quarters of it or more (cifar: 24 of 32), else they are enlarged so that the margin is
-// one of their own pixels on each side (mini on Fashion-MNIST: 67 of 72).
+// one of their own pixels on each side (mini on Fashion-MNIST: 67 of 72). Folders follow the first rule, and the
+// second for inputs up to 64 only where it keeps the files' own size.
 int stored_size(int net_input, int native = 0);
 
 }  // namespace wt

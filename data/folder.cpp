@@ -81,6 +81,19 @@ public:
         return true;
     }
 
+    // Small nets on small images (cifar on 32x32 files): when the first readable image is of a size the input takes
+    // three quarters of, all are stored at that size, not resized.
+    void keep_small_size(int net_input) {
+        Image image;
+        std::vector<uint8_t> bytes;
+        for (int64_t i = 0; i < std::min<int64_t>(size(), 100); ++i) {
+            if (!read_file(path(i), bytes).empty() || !decode_image(bytes, image).empty()) continue;
+            const int native = std::min(image.height, image.width);
+            if (stored_size(net_input, native) == native) height = width = native;
+            return;
+        }
+    }
+
 private:
     struct Item {
         size_t name;    // offset into names_
@@ -125,9 +138,11 @@ DataSplits open_folder(const std::string& dir, int net_input) {
     if (!fs::is_directory(root)) throw Error(dir + ": no such folder");
     if (!fs::is_directory(root / "train"))
         throw Error(dir + "/train is missing; a folder of images is laid out as DIR/train/<class>/* and DIR/val/<class>/*");
-    const int side = stored_size(net_input);
     DataSplits s;
-    s.train = std::make_unique<Folder>(root / "train", side, nullptr);
+    auto train = std::make_unique<Folder>(root / "train", stored_size(net_input), nullptr);
+    if (net_input <= 64) train->keep_small_size(net_input);
+    const int side = train->height;
+    s.train = std::move(train);
     for (const char* name : {"val", "test"}) {
         if (!fs::is_directory(root / name)) continue;
         s.held_out = std::make_unique<Folder>(root / name, side, &s.train->classes);

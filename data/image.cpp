@@ -38,6 +38,9 @@ struct File {
 bool starts_with(const std::vector<uint8_t>& b, std::string_view magic) {
     return b.size() >= magic.size() && std::memcmp(b.data(), magic.data(), magic.size()) == 0;
 }
+// A damaged header must not ask for gigabytes; photographs have a tenth of this.
+constexpr int64_t kMostPixels = 200'000'000;
+
 constexpr std::string_view kJpeg("\xFF\xD8\xFF", 3), kPng("\x89PNG\r\n\x1A\n", 8);
 
 uint32_t big_endian(const uint8_t* p) {
@@ -115,6 +118,8 @@ std::string decode_image(std::vector<uint8_t> b, Image& image) {
         b.insert(b.begin() + 2, std::begin(app14), std::end(app14));
     }
     int width = 0, height = 0, channels = 0;
+    if (stbi_info_from_memory(b.data(), int(b.size()), &width, &height, &channels) && int64_t(width) * height > kMostPixels)
+        return "claims " + std::to_string(width) + "x" + std::to_string(height) + " pixels";
     const std::unique_ptr<stbi_uc, void (*)(void*)> pixels(
         stbi_load_from_memory(b.data(), int(b.size()), &width, &height, &channels, 3), stbi_image_free);
     if (!pixels) return std::string(jpeg ? "JPEG" : "PNG") + " that cannot be decoded (" + stbi_failure_reason() + ")";

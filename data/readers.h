@@ -16,8 +16,8 @@ DataSplits open_cifar10(const std::string& dir, int net_input);        // cifar1
 DataSplits open_folder(const std::string& dir, int net_input);         // folder.cpp
 DataSplits open_synthetic(int classes, int net_input, uint64_t seed);  // synthetic.cpp
 
-// A split that is in memory at its native size and resized when loaded (Fashion-MNIST for mini: about
-// 10 microseconds an image, so no cache is needed).
+// A split that is in memory at its native size and resized when loaded (Fashion-MNIST for mini: 20
+// microseconds an image, 1% of a core at 500 images/s, so no cache is needed).
 class MemoryImages : public Dataset {
 public:
     // pixels: [n, native_h, native_w, channels]; shrunk or enlarged to side x side.

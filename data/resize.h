@@ -1,8 +1,8 @@
 // Resizing of uint8 images: separable triangle filter, widened when shrinking (so it averages), the same as
 // bilinear when enlarging. Edges use the taps that exist.
 //
-// Not stb_image_resize: that one takes 3 to 4 times as long (see test_data.cpp's timing case), which is as
-// long again as decoding the JPEG; and the filters here are computed once for sets of one size.
+// Not stb_image_resize: that takes 1.8 ms where this takes 0.5 (an ImageNet photograph to 256, one core), which
+// is as long again as decoding it, and version 0.97 aborts on an assertion at some sizes.
 #pragma once
 
 #include <cstdint>

@@ -372,6 +372,9 @@ TEST_CASE("data: every kind of image file becomes RGB") {
         CHECK(has(decode_image(p, image), "damaged PNG"));
         CHECK(has(decode_image({'h', 'e', 'l', 'l', 'o'}, image), "neither JPEG nor PNG"));
         CHECK(decode_image({}, image) == "empty file");
+        Bytes huge = kGrey;
+        huge[94] = huge[95] = huge[96] = huge[97] = 0x7F;  // height and width in the frame header
+        CHECK(decode_image(huge, image) == "claims 32639x32639 pixels");
     }
 }
 
@@ -455,6 +458,12 @@ TEST_CASE("data: a folder of images") {
     SUBCASE("a class that only val/ has") {
         write_file(dir / "val/eel/a.jpg", jpeg(10, 10));
         CHECK_MESSAGE((has(error(), dir / "val/eel") && has(error(), "training split lacks")), error());
+    }
+    SUBCASE("a small net keeps the size of small images") {
+        write_file(dir / "small/train/a/1.png", flat_png(32, 32, 1, 2, 3));
+        CHECK(open("folder:" + dir / "small", 24).train->height == 32);
+        CHECK(open("folder:" + dir / "small", 67).train->height == 76);
+        CHECK(open("folder:" + dir.path, 24).train->height == 27);
     }
     SUBCASE("missing folders") {
         CHECK(has(open_error("folder:" + dir / "nowhere"), "nowhere: no such folder"));
