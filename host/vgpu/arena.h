@@ -9,11 +9,13 @@
 
 namespace vgpu {
 
-// Device d owns [kFirstAddress + d TiB, + 1 TiB): an address says its owner. The base lies above what
-// AddressSanitizer reserves and below where Linux puts libraries. Allocations start kSkip into the range so
-// that the upper half of a pointer (23130...) is an unlikely value of an int beside another int: kernel
-// arguments are searched for pointers word by word (launch.cpp).
-inline constexpr uint64_t kFirstAddress = 0x5A00'0000'0000, kRange = uint64_t(1) << 40, kSkip = 0x5A'0000'0000;
+// Device d owns [kFirstAddress + d TiB, + 1 TiB): an address says its owner. The ranges lie above what
+// AddressSanitizer reserves (0x10007fff8000) and below where Linux may put a program (from 0x555555554000), its
+// heap and its libraries. Allocations start kSkip into the range so that the upper half of a pointer (16730...)
+// is an unlikely value of an int beside another int: kernel arguments are searched for pointers word by word
+// (launch.cpp).
+inline constexpr uint64_t kFirstAddress = 0x4100'0000'0000, kRange = uint64_t(1) << 40, kSkip = 0x5A'0000'0000;
+inline constexpr int kMaxDevices = 16;
 
 #if defined(__SANITIZE_ADDRESS__)
 inline constexpr bool kSanitized = true;
@@ -61,7 +63,7 @@ private:
 // The device whose range holds p, whether or not it exists; -1 for host memory.
 inline int owner_of(const void* p) {
     const uint64_t a = reinterpret_cast<uint64_t>(p);
-    return a >= kFirstAddress && a < kFirstAddress + 64 * kRange ? static_cast<int>((a - kFirstAddress) / kRange) : -1;
+    return a >= kFirstAddress && a < kFirstAddress + kMaxDevices * kRange ? static_cast<int>((a - kFirstAddress) / kRange) : -1;
 }
 
 }  // namespace vgpu

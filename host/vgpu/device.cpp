@@ -42,7 +42,7 @@ int wanted_devices() {
     if (!s || !*s) return 2;
     char* end = nullptr;
     const long n = std::strtol(s, &end, 10);
-    if (!*end && n >= 0 && n <= 16) return static_cast<int>(n);
+    if (!*end && n >= 0 && n <= kMaxDevices) return static_cast<int>(n);
     std::fprintf(stderr, "vgpu: VGPU_DEVICES=%s: must be 0 to 16; there are 2 virtual GPUs now\n", s);
     return 2;
 }

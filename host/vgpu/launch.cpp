@@ -75,7 +75,8 @@ cudaError_t check_shape(const cudaLaunchConfig_t& c, const void* kernel, dim3& c
 }  // namespace
 
 ArgumentBlock::ArgumentBlock(const Signature& s, const void* const* args)
-    : bytes_(static_cast<std::byte*>(::operator new(s.bytes + 8, std::align_val_t(128)))) {
+    : bytes_(static_cast<std::byte*>(s.align > 16 ? ::operator new(s.bytes, std::align_val_t(128)) : ::operator new(s.bytes)),
+             Release{s.align > 16}) {
     for (uint32_t i = 0; i < s.count; ++i)
         std::memcpy(bytes_.get() + s.parameters[i].offset, args[i], s.parameters[i].size);
 }

@@ -38,7 +38,8 @@ public:
 
 private:
     struct Release {
-        void operator()(std::byte* p) const { ::operator delete(p, std::align_val_t(128)); }
+        bool aligned;
+        void operator()(std::byte* p) const { aligned ? ::operator delete(p, std::align_val_t(128)) : ::operator delete(p); }
     };
     std::unique_ptr<std::byte, Release> bytes_;
 };
