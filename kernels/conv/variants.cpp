@@ -9,19 +9,56 @@ extern const ConvDgrad dgrad;
 extern const ConvWgrad wgrad;
 }  // namespace conv_naive
 
+#ifdef WT_ONEDNN
+namespace conv_onednn {
+extern const ConvFprop fprop;
+extern const ConvDgrad dgrad;
+extern const ConvWgrad wgrad;
+}  // namespace conv_onednn
+namespace conv_winograd_onednn {
+extern const ConvFprop fprop;
+extern const ConvDgrad dgrad;
+extern const ConvWgrad wgrad;
+}  // namespace conv_winograd_onednn
+namespace conv_fold_onednn {
+extern const ConvFprop fprop;
+extern const ConvWgrad wgrad;
+}  // namespace conv_fold_onednn
+#endif
+
 // Variants live in other files: the arrays are made at the first call, when those are initialised.
 Table<ConvProblem, ConvFpropArgs> conv_fprop_variants() {
-    static const ConvFprop table[] = {conv_naive::fprop};
+    static const ConvFprop table[] = {
+        conv_naive::fprop,
+#ifdef WT_ONEDNN
+        conv_onednn::fprop,
+        conv_winograd_onednn::fprop,
+        conv_fold_onednn::fprop,
+#endif
+    };
     return table;
 }
 
 Table<ConvProblem, ConvDgradArgs> conv_dgrad_variants() {
-    static const ConvDgrad table[] = {conv_naive::dgrad};
+    static const ConvDgrad table[] = {
+        conv_naive::dgrad,
+#ifdef WT_ONEDNN
+        conv_onednn::dgrad,
+        conv_winograd_onednn::dgrad,
+#endif
+    };
     return table;
 }
 
 Table<ConvProblem, ConvWgradArgs> conv_wgrad_variants() {
-    static const ConvWgrad table[] = {conv_naive::wgrad};
+    static const ConvWgrad table[] = {
+        conv_naive::wgrad,
+#ifdef WT_ONEDNN
+        conv_onednn::wgrad,
+        conv_winograd_onednn::wgrad,
+        conv_fold_onednn::wgrad,
+#endif
+    };
     return table;
 }
 

@@ -6,9 +6,19 @@ namespace wt {
 namespace gemm_naive {
 extern const Gemm gemm;
 }
+#ifdef WT_ONEDNN
+namespace gemm_onednn {
+extern const Gemm gemm;
+}
+#endif
 
 Table<GemmProblem, GemmArgs> gemm_variants() {
-    static const Gemm table[] = {gemm_naive::gemm};  // made at the first call, when the others are initialised
+    static const Gemm table[] = {  // made at the first call, when the others are initialised
+        gemm_naive::gemm,
+#ifdef WT_ONEDNN
+        gemm_onednn::gemm,
+#endif
+    };
     return table;
 }
 

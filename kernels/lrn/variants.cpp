@@ -5,10 +5,19 @@ namespace wt {
 
 namespace lrn_forward_naive { extern const LrnForward variant; }
 namespace lrn_backward_naive { extern const LrnBackward variant; }
+#ifdef WT_ONEDNN
+namespace lrn_onednn {
+extern const LrnForward forward_variant;
+extern const LrnBackward backward_variant;
+}  // namespace lrn_onednn
+#endif
 
 Table<LrnProblem, LrnForwardArgs> lrn_forward_variants() {
     static const LrnForward table[] = {
         lrn_forward_naive::variant,
+#ifdef WT_ONEDNN
+        lrn_onednn::forward_variant,
+#endif
     };
     return table;
 }
@@ -16,6 +25,9 @@ Table<LrnProblem, LrnForwardArgs> lrn_forward_variants() {
 Table<LrnProblem, LrnBackwardArgs> lrn_backward_variants() {
     static const LrnBackward table[] = {
         lrn_backward_naive::variant,
+#ifdef WT_ONEDNN
+        lrn_onednn::backward_variant,
+#endif
     };
     return table;
 }

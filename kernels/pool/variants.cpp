@@ -5,10 +5,19 @@ namespace wt {
 
 namespace pool_forward_naive { extern const PoolForward variant; }
 namespace pool_backward_naive { extern const PoolBackward variant; }
+#ifdef WT_ONEDNN
+namespace pool_onednn {
+extern const PoolForward forward_variant;
+extern const PoolBackward backward_variant;
+}  // namespace pool_onednn
+#endif
 
 Table<PoolProblem, PoolForwardArgs> pool_forward_variants() {
     static const PoolForward table[] = {
         pool_forward_naive::variant,
+#ifdef WT_ONEDNN
+        pool_onednn::forward_variant,
+#endif
     };
     return table;
 }
@@ -16,6 +25,9 @@ Table<PoolProblem, PoolForwardArgs> pool_forward_variants() {
 Table<PoolProblem, PoolBackwardArgs> pool_backward_variants() {
     static const PoolBackward table[] = {
         pool_backward_naive::variant,
+#ifdef WT_ONEDNN
+        pool_onednn::backward_variant,
+#endif
     };
     return table;
 }

@@ -1,0 +1,48 @@
+// What the convolutions by oneDNN share: our layouts in oneDNN's terms and the key of a problem's plan.
+#pragma once
+
+#include "kernels/conv/problem.h"
+#include "kernels/vendor/onednn.h"
+
+namespace wt::onednn {
+
+inline Plans<>::Key key(const ConvProblem& p) {
+    return {p.n, p.h, p.w, p.c, p.k, p.r, p.s, p.stride_h, p.stride_w, p.pad_h, p.pad_w, p.groups,
+            static_cast<int64_t>(p.dtype), p.bias, p.relu};
+}
+
+// Dimensions in oneDNN's order, whatever the order in memory: activations n, c, h, w; filters (g,) k, c, r, s.
+struct ConvLayouts {
+    Desc x, w, y, bias;
+};
+
+inline Desc krsc(int64_t k, int64_t r, int64_t s, int64_t c, DType t) {
+    return Desc({k, c, r, s}, type_of(t), Dims{r * s * c, 1, s * c, c});
+}
+
+inline Desc bias_of(int64_t k) { return Desc({k}, dnnl::memory::data_type::f32, dnnl::memory::format_tag::a); }
+
+// The whole problem, groups and all. `filters` is the filters' type: fp32 for their gradient.
+inline ConvLayouts layouts(const ConvProblem& p, DType filters) {
+    const int64_t k = p.kg(), c = p.cg(), r = p.r, s = p.s;
+    return {nhwc(p.n, p.h, p.w, p.c, p.dtype),
+            p.groups == 1 ? krsc(k, r, s, c, filters)
+                          : Desc({p.groups, k, c, r, s}, type_of(filters), Dims{k * r * s * c, r * s * c, 1, s * c, c}),
+            nhwc(p.n, p.p(), p.q(), p.k, p.dtype), p.bias ? bias_of(p.k) : Desc()};
+}
+
+inline Dims strides(const ConvProblem& p) { return {p.stride_h, p.stride_w}; }
+inline Dims padding(const ConvProblem& p) { return {p.pad_h, p.pad_w}; }
+
+// ReLU in the forward primitive's epilogue, scratch from the caller.
+inline dnnl::primitive_attr fprop_attr(bool relu) {
+    dnnl::primitive_attr attr = user_scratchpad();
+    if (relu) {
+        dnnl::post_ops post;
+        post.append_eltwise(1.f, dnnl::algorithm::eltwise_relu, 0.f, 0.f);
+        attr.set_post_ops(post);
+    }
+    return attr;
+}
+
+}  // namespace wt::onednn
