@@ -105,7 +105,12 @@ void Runtime::nudge(Lock& lock) {
 }
 
 void Runtime::wait_stream(Lock& lock, const std::shared_ptr<Stream>& s) {
-    wait(lock, [s, until = s->submitted] { return s->completed >= until; });
+    if (!s->legacy) return wait(lock, [s, until = s->submitted] { return s->completed >= until; });
+    wait(lock, [this, s, until = order_] {  // the default stream comes after all blocking streams
+        for (const Stream* o : active_)
+            if (o->device == s->device && !(o->flags & cudaStreamNonBlocking) && o->queue.front().order <= until) return false;
+        return true;
+    });
 }
 
 void Runtime::wait_device(Lock& lock, int device) {

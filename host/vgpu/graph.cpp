@@ -102,12 +102,12 @@ cudaError_t cudaStreamEndCapture(cudaStream_t handle, cudaGraph_t* graph) {
             o->capture.reset();
             o->frontier.clear();
         }
-        dropped = c->body;
+        dropped = std::move(c->body);  // events recorded in the capture must not keep it
         if (c->invalid) return cudaErrorStreamCaptureInvalidated;
         if (std::find(joined.begin(), joined.end(), 0) != joined.end())
             return explain(cudaErrorStreamCaptureUnjoined, "a stream that joined the capture was not waited for");
-        *graph = reinterpret_cast<cudaGraph_t>(c->body.get());
-        rt.graphs.emplace(*graph, c->body);
+        *graph = reinterpret_cast<cudaGraph_t>(dropped.get());
+        rt.graphs.emplace(*graph, dropped);
         return cudaSuccess;
     });
 }

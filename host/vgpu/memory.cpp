@@ -159,7 +159,7 @@ cudaError_t cudaFree(void* p) {
         if (cudaError_t e = forbid_in_capture(rt, "cudaFree"); e != cudaSuccess) return e;
         const int device = allocation_owner(rt, p);
         if (device < 0) return explain(cudaErrorInvalidValue, "cudaFree: not the start of a live allocation");
-        if (!rt.on_executor()) rt.wait_device(lock, device);
+        if (!rt.on_executor()) rt.wait_all(lock);  // other devices' copies may use it too
         if (!rt.devices[device]->arena.release(p))
             return explain(cudaErrorInvalidValue, "cudaFree: work in a stream freed it as well");
         ++rt.generation;

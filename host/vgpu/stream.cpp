@@ -50,7 +50,8 @@ cudaError_t cudaStreamCreateWithPriority(cudaStream_t* stream, unsigned flags, i
 
 // Runs what is queued first: work is never lost with its stream.
 cudaError_t cudaStreamDestroy(cudaStream_t handle) {
-    std::shared_ptr<Stream> s;
+    std::shared_ptr<Stream> s;  // these die outside of the lock
+    std::shared_ptr<GraphBody> dropped;
     return api([&](Runtime& rt, Lock& lock) {
         if (!handle || handle == cudaStreamLegacy || !(s = rt.stream(handle))) return no_stream();
         if (rt.on_executor()) return explain(cudaErrorNotPermitted, "cudaStreamDestroy in a host function");
@@ -61,6 +62,7 @@ cudaError_t cudaStreamDestroy(cudaStream_t handle) {
             if (capture->origin == s.get()) {
                 for (Stream* o : capture->streams) o->capture.reset();
                 capture->ended = true;
+                dropped = std::move(capture->body);
                 std::erase(rt.captures, capture);
             }
             s->capture.reset();

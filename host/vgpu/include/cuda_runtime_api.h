@@ -33,7 +33,7 @@ cudaError_t cudaDeviceDisablePeerAccess(int peer);
 
 // ---- memory ----------------------------------------------------------------------------------------
 cudaError_t cudaMalloc(void** p, size_t bytes);
-cudaError_t cudaFree(void* p);  // waits for the device's queued work, as CUDA does
+cudaError_t cudaFree(void* p);  // waits for all queued work first, as CUDA does
 cudaError_t cudaMallocAsync(void** p, size_t bytes, cudaStream_t stream);
 cudaError_t cudaFreeAsync(void* p, cudaStream_t stream);
 cudaError_t cudaMallocHost(void** p, size_t bytes);
