@@ -1,16 +1,12 @@
 // Augmentation, one thread per output element.
-#include "kernels/augment/problem.h"
+#include "kernels/augment/colour.h"
 #include "kernels/launch.h"
 
 namespace wt::augment_naive {
 namespace {
 
-struct Colour {
-    float mean[3], inv_std[3];
-};
-
 template <class T>
-__global__ void augment_naive_kernel(AugmentProblem p, Colour colour, const uint8_t* images,
+__global__ void augment_naive_kernel(AugmentProblem p, AugmentColour colour, const uint8_t* images,
                                      const AugmentParams* params, T* y) {
     const int64_t e = int64_t(blockIdx.x) * blockDim.x + threadIdx.x;
     if (e >= int64_t(p.n) * p.out_h * p.out_w * 3) return;
@@ -24,26 +20,18 @@ __global__ void augment_naive_kernel(AugmentProblem p, Colour colour, const uint
     y[e] = from_float<T>((v + a.noise[ch] - colour.mean[ch]) * colour.inv_std[ch]);
 }
 
-std::string refuses(const AugmentProblem& p) {
-    if (p.src_c != 1 && p.src_c != 3) return "images must have 1 or 3 channels";
-    if (p.out_h > p.src_h || p.out_w > p.src_w) return "the crop is larger than the image";
-    return {};
-}
-
 void run(const AugmentProblem& p, const AugmentArgs& a) {
     const int64_t count = int64_t(p.n) * p.out_h * p.out_w * 3;
     if (!count) return;
-    Colour colour;
-    for (int ch = 0; ch < 3; ++ch) colour.mean[ch] = a.mean[ch], colour.inv_std[ch] = a.inv_std[ch];
     by_dtype(p.dtype, [&]<class T>() {
-        launch("augment_naive", {dim3(ceil_div(count, 256)), dim3(256), a.stream}, augment_naive_kernel<T>, p, colour,
-               a.images, a.params, static_cast<T*>(a.y));
+        launch("augment_naive", {dim3(ceil_div(count, 256)), dim3(256), a.stream}, augment_naive_kernel<T>, p,
+               augment_colour(a), a.images, a.params, static_cast<T*>(a.y));
     });
 }
 
 }  // namespace
 
 extern const Augment variant;
-const Augment variant{"naive", refuses, nullptr, run};
+const Augment variant{"naive", augment_refuses, nullptr, run};
 
 }  // namespace wt::augment_naive

@@ -3,11 +3,17 @@
 
 namespace wt {
 
+namespace exchange_copy_naive { extern const ExchangeCopy variant; }
+namespace exchange_copy_vec8 { extern const ExchangeCopy variant; }
 namespace exchange_copy_peer { extern const ExchangeCopy variant; }
 namespace exchange_reduce_naive { extern const ExchangeReduce variant; }
+namespace exchange_reduce_vec8 { extern const ExchangeReduce variant; }
 
 Table<CopyProblem, CopyArgs> exchange_copy_variants() {
+    // The copy engine last: it leaves the multiprocessors to the kernels that the copy is to overlap with.
     static const ExchangeCopy table[] = {
+        exchange_copy_naive::variant,
+        exchange_copy_vec8::variant,
         exchange_copy_peer::variant,
     };
     return table;
@@ -16,6 +22,7 @@ Table<CopyProblem, CopyArgs> exchange_copy_variants() {
 Table<ReduceProblem, ReduceArgs> exchange_reduce_variants() {
     static const ExchangeReduce table[] = {
         exchange_reduce_naive::variant,
+        exchange_reduce_vec8::variant,
     };
     return table;
 }

@@ -4,7 +4,11 @@
 namespace wt {
 
 namespace lrn_forward_naive { extern const LrnForward variant; }
+namespace lrn_forward_vec8 { extern const LrnForward variant; }
+namespace lrn_forward_pixel { extern const LrnForward variant; }
 namespace lrn_backward_naive { extern const LrnBackward variant; }
+namespace lrn_backward_vec8 { extern const LrnBackward variant; }
+namespace lrn_backward_pixel { extern const LrnBackward variant; }
 #ifdef WT_ONEDNN
 namespace lrn_onednn {
 extern const LrnForward forward_variant;
@@ -18,6 +22,13 @@ Table<LrnProblem, LrnForwardArgs> lrn_forward_variants() {
 #ifdef WT_ONEDNN
         lrn_onednn::forward_variant,
 #endif
+#ifdef VGPU
+        lrn_forward_vec8::variant,
+        lrn_forward_pixel::variant,
+#else
+        lrn_forward_pixel::variant,
+        lrn_forward_vec8::variant,
+#endif
     };
     return table;
 }
@@ -27,6 +38,13 @@ Table<LrnProblem, LrnBackwardArgs> lrn_backward_variants() {
         lrn_backward_naive::variant,
 #ifdef WT_ONEDNN
         lrn_onednn::backward_variant,
+#endif
+#ifdef VGPU
+        lrn_backward_vec8::variant,
+        lrn_backward_pixel::variant,
+#else
+        lrn_backward_pixel::variant,
+        lrn_backward_vec8::variant,
 #endif
     };
     return table;

@@ -4,7 +4,9 @@
 namespace wt {
 
 namespace pool_forward_naive { extern const PoolForward variant; }
+namespace pool_forward_vec8 { extern const PoolForward variant; }
 namespace pool_backward_naive { extern const PoolBackward variant; }
+namespace pool_backward_vec8 { extern const PoolBackward variant; }
 #ifdef WT_ONEDNN
 namespace pool_onednn {
 extern const PoolForward forward_variant;
@@ -18,6 +20,7 @@ Table<PoolProblem, PoolForwardArgs> pool_forward_variants() {
 #ifdef WT_ONEDNN
         pool_onednn::forward_variant,
 #endif
+        pool_forward_vec8::variant,
     };
     return table;
 }
@@ -28,6 +31,7 @@ Table<PoolProblem, PoolBackwardArgs> pool_backward_variants() {
 #ifdef WT_ONEDNN
         pool_onednn::backward_variant,
 #endif
+        pool_backward_vec8::variant,
     };
     return table;
 }

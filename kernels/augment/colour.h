@@ -1,0 +1,23 @@
+// What the variants of augmentation share.
+#pragma once
+
+#include "kernels/augment/problem.h"
+
+namespace wt {
+
+// By value in a kernel's parameters.
+struct AugmentColour {
+    float mean[3], inv_std[3];
+};
+
+inline AugmentColour augment_colour(const AugmentArgs& a) {
+    return {{a.mean[0], a.mean[1], a.mean[2]}, {a.inv_std[0], a.inv_std[1], a.inv_std[2]}};
+}
+
+inline std::string augment_refuses(const AugmentProblem& p) {
+    if (p.src_c != 1 && p.src_c != 3) return "images must have 1 or 3 channels";
+    if (p.out_h > p.src_h || p.out_w > p.src_w) return "the crop is larger than the image";
+    return {};
+}
+
+}  // namespace wt

@@ -1,0 +1,75 @@
+// LRN backward, a thread per pixel: three vectorised passes over its channels through local arrays with borders of
+// zeros (squares; dy x s^(-beta - 1); dx). Suits a virtual GPU; on a real one the arrays lie in local memory and vec8
+// is faster.
+#include "kernels/lrn/power.h"
+#include "kernels/lrn/problem.h"
+#include "kernels/tile/stream.h"
+
+namespace wt::lrn_backward_pixel {
+namespace {
+
+constexpr int kMaxChannels = 512, kMaxHalf = 7;
+constexpr int64_t kPixels = 64;  // of a block
+
+template <class T, int kHalf, bool kThreeQuarters>
+__global__ void lrn_backward_pixel_kernel(LrnProblem p, const T* __restrict__ x, const T* __restrict__ dy,
+                                          T* __restrict__ dx) {
+    float square[kMaxChannels + 2 * kMaxHalf], term[kMaxChannels + 2 * kMaxHalf];  // of channel i at i + kHalf
+    float direct[kMaxChannels];                                                    // dy s^-beta
+    for (int i = 0; i < kHalf; ++i)
+        square[i] = square[p.c + kHalf + i] = term[i] = term[p.c + kHalf + i] = 0;
+    const float factor = 2 * p.alpha * p.beta;
+    const int64_t first = blockIdx.x * kPixels, end = min(first + kPixels, p.pixels);
+    for (int64_t pixel = first + threadIdx.x; pixel < end; pixel += blockDim.x) {
+        const T* xp = x + pixel * p.c;
+        const T* dyp = dy + pixel * p.c;
+        T* dxp = dx + pixel * p.c;
+        for (int i = 0; i < p.c; ++i) {
+            const float v = to_float(xp[i]);
+            square[kHalf + i] = v * v;
+        }
+        for (int i = 0; i < p.c; ++i) {
+            float sum = 0;
+            for (int d = 0; d <= 2 * kHalf; ++d) sum += square[i + d];
+            const LrnPowers s = lrn_powers<kThreeQuarters>(p.k + p.alpha * sum, p.beta);
+            const float g = to_float(dyp[i]);
+            direct[i] = g * s.y;
+            term[kHalf + i] = g * to_float(xp[i]) * s.dx;
+        }
+        for (int i = 0; i < p.c; ++i) {
+            float sum = 0;
+            for (int d = 0; d <= 2 * kHalf; ++d) sum += term[i + d];
+            dxp[i] = from_float<T>(direct[i] - factor * to_float(xp[i]) * sum);
+        }
+    }
+}
+
+std::string refuses(const LrnProblem& p) {
+    if (p.size % 2 == 0 || p.size < 1 || p.size > 2 * kMaxHalf + 1) return "size must be odd and at most 15";
+    if (p.c > kMaxChannels) return "more than 512 channels";
+    return {};
+}
+
+template <class T, int kHalf = 0>
+auto kernel_for(const LrnProblem& p) -> void (*)(LrnProblem, const T*, const T*, T*) {
+    if constexpr (kHalf < kMaxHalf)
+        if (p.size / 2 != kHalf) return kernel_for<T, kHalf + 1>(p);
+    if (p.beta == 0.75f) return lrn_backward_pixel_kernel<T, kHalf, true>;
+    return lrn_backward_pixel_kernel<T, kHalf, false>;
+}
+
+void run(const LrnProblem& p, const LrnBackwardArgs& a) {
+    if (!p.count()) return;
+    const LaunchShape shape{dim3(ceil_div(p.pixels, kPixels)), pixel_block(1, kPixels), a.stream};
+    by_dtype(p.dtype, [&]<class T>() {
+        launch("lrn_backward_pixel", shape, kernel_for<T>(p), p, static_cast<const T*>(a.x),
+               static_cast<const T*>(a.dy), static_cast<T*>(a.dx));
+    });
+}
+
+}  // namespace
+
+extern const LrnBackward variant;
+const LrnBackward variant{"pixel", refuses, nullptr, run};
+
+}  // namespace wt::lrn_backward_pixel

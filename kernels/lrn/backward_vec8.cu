@@ -1,0 +1,96 @@
+// LRN backward, 8 channels of a pixel at a time, s recomputed. The window's neighbours come from the groups before
+// and after, which other threads of the same warp load as well: L1 answers them.
+#include "kernels/lrn/power.h"
+#include "kernels/lrn/problem.h"
+#include "kernels/tile/group.h"
+#include "kernels/tile/stream.h"
+
+namespace wt::lrn_backward_vec8 {
+namespace {
+
+constexpr int kGroup = 8;
+constexpr int64_t kPixels = 64;  // of a block
+
+template <class T>
+__device__ __forceinline__ void load_three(const T* at, bool before, bool after, bool aligned, float (&v)[3 * kGroup]) {
+    float part[kGroup];
+    for (int i = 0; i < kGroup; ++i) v[i] = v[2 * kGroup + i] = 0;
+    if (before) {
+        load_group(at - kGroup, kGroup, aligned, part);
+        for (int i = 0; i < kGroup; ++i) v[i] = part[i];
+    }
+    load_group(at, kGroup, aligned, part);
+    for (int i = 0; i < kGroup; ++i) v[kGroup + i] = part[i];
+    if (after) {
+        load_group(at + kGroup, kGroup, aligned, part);
+        for (int i = 0; i < kGroup; ++i) v[2 * kGroup + i] = part[i];
+    }
+}
+
+template <class T, int kHalf, bool kThreeQuarters>
+__global__ void lrn_backward_vec8_kernel(LrnProblem p, bool aligned, const T* x, const T* dy, T* dx) {
+    static_assert(2 * kHalf <= kGroup, "the window of a window must lie in the neighbouring groups");
+    const int groups = p.c / kGroup;
+    const int64_t first = blockIdx.x * kPixels, end = min(first + kPixels, p.pixels);
+    for (int64_t pixel = first + threadIdx.y; pixel < end; pixel += blockDim.y)
+        for (int g = threadIdx.x; g < groups; g += blockDim.x) {
+            const int64_t at = pixel * p.c + g * kGroup;
+            const bool before = g > 0, after = g + 1 < groups;
+            float xs[3 * kGroup], dys[3 * kGroup];
+            load_three(x + at, before, after, aligned, xs);
+            load_three(dy + at, before, after, aligned, dys);
+
+            // term[j] belongs to channel j - kHalf of the group: dy_j x_j s_j^(-beta - 1). Outside the pixel x is 0.
+            float term[kGroup + 2 * kHalf], direct[kGroup + 2 * kHalf];
+            for (int j = 0; j < kGroup + 2 * kHalf; ++j) {
+                const int m = kGroup - kHalf + j;
+                float sum = 0;
+                for (int d = -kHalf; d <= kHalf; ++d) sum += xs[m + d] * xs[m + d];
+                const LrnPowers s = lrn_powers<kThreeQuarters>(p.k + p.alpha * sum, p.beta);
+                term[j] = dys[m] * xs[m] * s.dx;
+                direct[j] = dys[m] * s.y;
+            }
+            float out[kGroup];
+            for (int i = 0; i < kGroup; ++i) {
+                float sum = 0;
+                for (int d = 0; d <= 2 * kHalf; ++d) sum += term[i + d];
+                out[i] = direct[kHalf + i] - 2 * p.alpha * p.beta * xs[kGroup + i] * sum;
+            }
+            store_group(dx + at, kGroup, aligned, out);
+        }
+}
+
+std::string refuses(const LrnProblem& p) {
+    if (p.size != 3 && p.size != 5 && p.size != 7 && p.size != 9) return "size must be 3, 5, 7 or 9";
+    if (p.c % kGroup) return "channels must be a multiple of 8";
+    return {};
+}
+
+void run(const LrnProblem& p, const LrnBackwardArgs& a) {
+    if (!p.count()) return;
+    const LaunchShape shape{dim3(ceil_div(p.pixels, kPixels)), pixel_block(p.c / kGroup, kPixels), a.stream};
+    const size_t size = size_of(p.dtype);
+    const bool aligned =
+        groups_aligned(a.x, p.c, size) && groups_aligned(a.dy, p.c, size) && groups_aligned(a.dx, p.c, size);
+    by_dtype(p.dtype, [&]<class T>() {
+        auto start = [&]<int kHalf>() {
+            auto kernel = p.beta == 0.75f ? lrn_backward_vec8_kernel<T, kHalf, true>
+                                          : lrn_backward_vec8_kernel<T, kHalf, false>;
+            launch("lrn_backward_vec8", shape, kernel, p, aligned, static_cast<const T*>(a.x),
+                   static_cast<const T*>(a.dy), static_cast<T*>(a.dx));
+        };
+        switch (p.size) {
+            case 3: return start.template operator()<1>();
+            case 5: return start.template operator()<2>();
+            case 7: return start.template operator()<3>();
+            default: return start.template operator()<4>();
+        }
+    });
+}
+
+}  // namespace
+
+extern const LrnBackward variant;
+const LrnBackward variant{"vec8", refuses, nullptr, run};
+
+}  // namespace wt::lrn_backward_vec8

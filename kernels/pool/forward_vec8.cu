@@ -1,0 +1,86 @@
+// Max-pool forward, 8 channels at a time; a block computes rows of the output.
+#include "kernels/pool/problem.h"
+#include "kernels/tile/group.h"
+#include "kernels/tile/stream.h"
+
+namespace wt::pool_forward_vec8 {
+namespace {
+
+constexpr int kGroup = 8;
+
+// kWindow 0: read from the problem.
+template <class T, int kWindow>
+__global__ void pool_forward_vec8_kernel(PoolProblem s, bool aligned, const T* x, T* y, uint8_t* argmax) {
+    const int window = kWindow ? kWindow : s.window;
+    const int groups = s.c / kGroup, rows = s.n * s.p(), width = s.q();
+    for (int row = blockIdx.x; row < rows; row += gridDim.x) {
+        const int n = row / s.p(), h0 = row % s.p() * s.stride - s.pad;
+        const int i0 = max(0, -h0), i1 = min(window, s.h - h0);  // the window's rows inside the image
+        for (int q = threadIdx.y; q < width; q += blockDim.y) {
+            const int w0 = q * s.stride - s.pad;
+            const int j0 = max(0, -w0), j1 = min(window, s.w - w0);
+            const bool inside = i0 == 0 && j0 == 0 && i1 == window && j1 == window;
+            for (int g = threadIdx.x; g < groups; g += blockDim.x) {
+                const T* at = x + ((int64_t(n) * s.h + h0) * s.w + w0) * s.c + g * kGroup;
+                float best[kGroup], v[kGroup];
+                int chosen[kGroup];
+                for (int e = 0; e < kGroup; ++e) best[e] = -INFINITY, chosen[e] = i0 * window + j0;
+                auto tap = [&](int i, int j) {
+                    load_group(at + (int64_t(i) * s.w + j) * s.c, kGroup, aligned, v);
+                    // Greater, or the first NaN: nothing replaces a NaN.
+                    for (int e = 0; e < kGroup; ++e) {
+                        const bool take = !(v[e] <= best[e]) && best[e] == best[e];
+                        best[e] = take ? v[e] : best[e];
+                        chosen[e] = take ? i * window + j : chosen[e];
+                    }
+                };
+                if (kWindow && inside) {
+#pragma unroll
+                    for (int i = 0; i < kWindow; ++i)
+#pragma unroll
+                        for (int j = 0; j < kWindow; ++j) tap(i, j);
+                } else {
+                    for (int i = i0; i < i1; ++i)
+                        for (int j = j0; j < j1; ++j) tap(i, j);
+                }
+                const int64_t out = (int64_t(row) * width + q) * s.c + g * kGroup;
+                store_group(y + out, kGroup, aligned, best);
+                Group<uint8_t, kGroup> bytes;
+                for (int e = 0; e < kGroup; ++e) bytes.v[e] = static_cast<uint8_t>(chosen[e]);
+                if (aligned)
+                    *reinterpret_cast<Group<uint8_t, kGroup>*>(argmax + out) = bytes;
+                else
+                    for (int e = 0; e < kGroup; ++e) argmax[out + e] = bytes.v[e];
+            }
+        }
+    }
+}
+
+std::string refuses(const PoolProblem& s) {
+    if (s.window < 1 || s.window > 15) return "window must be 1 to 15: argmax is one byte";
+    if (s.pad < 0 || s.pad >= s.window) return "pad must be less than the window";
+    if (s.c % kGroup) return "channels must be a multiple of 8";
+    return {};
+}
+
+void run(const PoolProblem& s, const PoolForwardArgs& a) {
+    if (!s.y_count()) return;
+    const size_t size = size_of(s.dtype);
+    const bool aligned =
+        groups_aligned(a.x, s.c, size) && groups_aligned(a.y, s.c, size) && groups_aligned(a.argmax, s.c, 1);
+    const LaunchShape shape{dim3(s.n * s.p()), pixel_block(s.c / kGroup, s.q()), a.stream};
+    by_dtype(s.dtype, [&]<class T>() {
+        auto kernel = s.window == 3   ? pool_forward_vec8_kernel<T, 3>
+                      : s.window == 2 ? pool_forward_vec8_kernel<T, 2>
+                                      : pool_forward_vec8_kernel<T, 0>;
+        launch("pool_forward_vec8", shape, kernel, s, aligned, static_cast<const T*>(a.x), static_cast<T*>(a.y),
+               a.argmax);
+    });
+}
+
+}  // namespace
+
+extern const PoolForward variant;
+const PoolForward variant{"vec8", refuses, nullptr, run};
+
+}  // namespace wt::pool_forward_vec8

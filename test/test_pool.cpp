@@ -1,0 +1,119 @@
+#include "kernels/pool/problem.h"
+#include "test/close.h"
+#include "test/device_data.h"
+#include "test/reference/pool.h"
+
+using namespace wt;
+using namespace wt::test;
+
+namespace {
+
+std::vector<PoolProblem> problems() {
+    std::vector<PoolProblem> all;
+    auto add = [&](int n, int h, int w, int c, int window, int stride, int pad) {
+        for (DType t : {DType::f32, DType::bf16}) {
+            PoolProblem p;
+            p.n = n, p.h = h, p.w = w, p.c = c, p.window = window, p.stride = stride, p.pad = pad, p.dtype = t;
+            all.push_back(p);
+        }
+    };
+    add(2, 13, 13, 256, 3, 2, 0);  // pool5
+    add(1, 27, 27, 96, 3, 2, 0);   // half of pool1
+    add(3, 8, 8, 16, 2, 2, 0);
+    add(2, 7, 10, 24, 3, 2, 0);  // the last column is in no window
+    add(1, 9, 6, 8, 3, 1, 1);
+    add(1, 11, 12, 40, 5, 3, 2);
+    add(2, 6, 5, 3, 3, 2, 1);  // channels below a group
+    add(1, 5, 7, 13, 2, 2, 1);
+    add(1, 10, 10, 8, 2, 3, 0);    // gaps between the windows
+    add(1, 3, 3, 8, 3, 2, 0);      // one window
+    add(1, 4, 5, 8, 1, 1, 0);      // a window of one
+    add(1, 17, 16, 8, 15, 1, 14);  // the largest window and pad: every byte of argmax
+    return all;
+}
+
+std::string text(const PoolProblem& p) {
+    return std::to_string(p.h) + "x" + std::to_string(p.w) + "x" + std::to_string(p.c) + ", window " +
+           std::to_string(p.window) + ", stride " + std::to_string(p.stride) + ", pad " + std::to_string(p.pad) + ", " +
+           name_of(p.dtype);
+}
+
+// `kind` 0: all different, 1: many ties, 2: NaNs and infinities among ties.
+std::vector<double> inputs(const PoolProblem& p, int kind) {
+    auto x = rounded(random_values(p.x_count(), 7 + kind, -4, 4), p.dtype);
+    for (size_t i = 0; kind && i < x.size(); ++i) {
+        x[i] = std::floor(x[i] / 2);
+        if (kind == 2 && i % 7 == 3) x[i] = NAN;
+        if (kind == 2 && i % 5 == 1) x[i] = -INFINITY;
+        if (kind == 2 && i % 11 == 4) x[i] = INFINITY;
+    }
+    return x;
+}
+
+bool same(double a, double b) { return a == b || (std::isnan(a) && std::isnan(b)); }
+
+}  // namespace
+
+TEST_CASE("pool forward: every variant, exactly") {
+    for (const PoolProblem& p : problems())
+        for (int kind : {0, 1, 2}) {
+            INFO(text(p), ", kind of input ", kind);
+            const auto x = inputs(p, kind);
+            const auto want = reference::pool_forward(p, x);
+            const Stream stream(0);
+            const size_t offset = kind == 1;  // also off the vectors' alignment
+            const DeviceArray xd(p.dtype, x, 0, offset);
+            each_variant("pool forward", pool_forward_variants(), p, [&](const PoolForward& v) {
+                const DeviceArray y(p.dtype, p.y_count(), 0, offset);
+                DeviceBuffer<uint8_t> argmax(0, p.y_count() + offset);
+                argmax.upload(std::vector<uint8_t>(argmax.size(), 0xFF));
+                DeviceBuffer<char> workspace(0, v.workspace_bytes(p));
+                v.launch(p, {xd.data(), y.data(), argmax.data() + offset, workspace.data(), stream.get()});
+                stream.synchronize();
+                const auto got = y.read();
+                const auto chosen = argmax.download();
+                int64_t wrong = 0;
+                for (int64_t i = 0; i < p.y_count(); ++i)
+                    wrong += !same(got[i], want.y[i]) || chosen[i + offset] != want.argmax[i];
+                CHECK(wrong == 0);
+            });
+        }
+}
+
+TEST_CASE("pool backward: every variant against the scattered sum") {
+    for (const PoolProblem& p : problems())
+        for (int kind : {0, 1}) {
+            INFO(text(p), ", kind of input ", kind);
+            const auto chosen = reference::pool_forward(p, inputs(p, kind)).argmax;
+            const auto dy = rounded(random_values(p.y_count(), 9), p.dtype);
+            const auto want = reference::pool_backward(p, dy, chosen);
+            const Stream stream(0);
+            const size_t offset = kind;
+            const DeviceArray dyd(p.dtype, dy, 0, offset);
+            DeviceBuffer<uint8_t> argmax(0, p.y_count() + offset);
+            std::vector<uint8_t> shifted(offset, 0);
+            shifted.insert(shifted.end(), chosen.begin(), chosen.end());
+            argmax.upload(shifted);
+            // A sum of at most window^2 values of at most 1: that many roundings of a partial sum below window^2.
+            const int terms = std::min(p.window * p.window, (p.window / p.stride + 1) * (p.window / p.stride + 1));
+            const double atol = terms * terms * 6e-8, rtol = p.dtype == DType::bf16 ? 1.0 / 256 : 0;
+            each_variant("pool backward", pool_backward_variants(), p, [&](const PoolBackward& v) {
+                const DeviceArray dx(p.dtype, p.x_count(), 0, offset);
+                DeviceBuffer<char> workspace(0, v.workspace_bytes(p));
+                v.launch(p, {dyd.data(), argmax.data() + offset, dx.data(), workspace.data(), stream.get()});
+                stream.synchronize();
+                const Closeness c = close<double>(dx.read(), want, rtol, atol);
+                CHECK_MESSAGE(c.ok(), c.text());
+            });
+        }
+}
+
+TEST_CASE("pool: a window that argmax cannot hold and a pad that leaves empty windows are refused") {
+    PoolProblem p;
+    p.h = p.w = 40, p.c = 8, p.window = 16, p.stride = 1;
+    for (const auto& v : pool_forward_variants()) CHECK_FALSE(v.refuses(p).empty());
+    for (const auto& v : pool_backward_variants()) CHECK_FALSE(v.refuses(p).empty());
+    p.window = 3, p.pad = 3;
+    for (const auto& v : pool_forward_variants()) CHECK_FALSE(v.refuses(p).empty());
+    for (const auto& v : pool_backward_variants()) CHECK_FALSE(v.refuses(p).empty());
+}
