@@ -117,20 +117,23 @@ template <class Problem, class Args, class F>
 void each_variant(const char* op, Table<Problem, Args> table, const Problem& problem, F&& f) {
     static std::set<std::string> said;
     REQUIRE(table.size() > 0);
-    CHECK_MESSAGE(table[0].refuses(problem).empty(), op, ": variant 0 refuses: ", table[0].refuses(problem));
+    const std::string title = std::string(op) + " ";
+    CHECK_MESSAGE(table[0].refuses(problem).empty(), title, "variant 0 refuses: ", table[0].refuses(problem));
     const int sm = device_sm(0);
     for (const auto& v : table) {
         std::string reason = v.refuses(problem);
         if (reason.empty() && v.sm && sm && v.sm != sm) reason = "needs sm_" + std::to_string(v.sm);
         if (!reason.empty()) {
-            if (said.insert(std::string(op) + v.name + reason).second)
-                MESSAGE("skip: ", op, " ", v.name, ": ", reason);
+            const std::string line = title + v.name + ": " + reason;
+            if (said.insert(line).second) MESSAGE("skip: ", line);
             continue;
         }
         const int before = stream_threads;
         for (const int threads : {before, 96}) {
+            if (v.baseline && threads != before) continue;
             stream_threads = threads;
-            INFO(op, " ", v.name, ", at most ", threads, " threads to a block's piece");
+            const std::string name = title + v.name;
+            INFO(name, ", at most ", threads, " threads to a block's piece");
             f(v);
         }
         stream_threads = before;

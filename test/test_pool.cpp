@@ -64,6 +64,7 @@ TEST_CASE("pool forward: every variant, exactly") {
             const size_t offset = kind == 1;  // also off the vectors' alignment
             const DeviceArray xd(p.dtype, x, 0, offset);
             each_variant("pool forward", pool_forward_variants(), p, [&](const PoolForward& v) {
+                if (v.baseline && kind == 2) return;  // libraries differ on NaN
                 const DeviceArray y(p.dtype, p.y_count(), 0, offset);
                 DeviceBuffer<uint8_t> argmax(0, p.y_count() + offset);
                 argmax.upload(std::vector<uint8_t>(argmax.size(), 0xFF));
@@ -102,7 +103,9 @@ TEST_CASE("pool backward: every variant against the scattered sum") {
                 DeviceBuffer<char> workspace(0, v.workspace_bytes(p));
                 v.launch(p, {dyd.data(), argmax.data() + offset, dx.data(), workspace.data(), stream.get()});
                 stream.synchronize();
-                const Closeness c = close<double>(dx.read(), want, rtol, atol);
+                // oneDNN rounds every partial sum to bf16.
+                const double more = v.baseline && p.dtype == DType::bf16 ? terms * terms / 512.0 : 0;
+                const Closeness c = close<double>(dx.read(), want, rtol, atol + more);
                 CHECK_MESSAGE(c.ok(), c.text());
             });
         }
