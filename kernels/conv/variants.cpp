@@ -8,6 +8,11 @@ extern const ConvFprop fprop;
 extern const ConvDgrad dgrad;
 extern const ConvWgrad wgrad;
 }  // namespace conv_naive
+namespace conv_tiled {
+extern const ConvFprop fprop;
+extern const ConvDgrad dgrad;
+extern const ConvWgrad wgrad;
+}  // namespace conv_tiled
 
 #ifdef WT_ONEDNN
 namespace conv_onednn {
@@ -30,6 +35,7 @@ extern const ConvWgrad wgrad;
 Table<ConvProblem, ConvFpropArgs> conv_fprop_variants() {
     static const ConvFprop table[] = {
         conv_naive::fprop,
+        conv_tiled::fprop,
 #ifdef WT_ONEDNN
         conv_onednn::fprop,
         conv_winograd_onednn::fprop,
@@ -42,6 +48,7 @@ Table<ConvProblem, ConvFpropArgs> conv_fprop_variants() {
 Table<ConvProblem, ConvDgradArgs> conv_dgrad_variants() {
     static const ConvDgrad table[] = {
         conv_naive::dgrad,
+        conv_tiled::dgrad,
 #ifdef WT_ONEDNN
         conv_onednn::dgrad,
         conv_winograd_onednn::dgrad,
@@ -53,6 +60,7 @@ Table<ConvProblem, ConvDgradArgs> conv_dgrad_variants() {
 Table<ConvProblem, ConvWgradArgs> conv_wgrad_variants() {
     static const ConvWgrad table[] = {
         conv_naive::wgrad,
+        conv_tiled::wgrad,
 #ifdef WT_ONEDNN
         conv_onednn::wgrad,
         conv_winograd_onednn::wgrad,

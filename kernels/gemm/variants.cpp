@@ -6,6 +6,9 @@ namespace wt {
 namespace gemm_naive {
 extern const Gemm gemm;
 }
+namespace gemm_tiled {
+extern const Gemm gemm;
+}
 #ifdef WT_ONEDNN
 namespace gemm_onednn {
 extern const Gemm gemm;
@@ -13,8 +16,10 @@ extern const Gemm gemm;
 #endif
 
 Table<GemmProblem, GemmArgs> gemm_variants() {
-    static const Gemm table[] = {  // made at the first call, when the others are initialised
+    // Made at the first call, when the variants' own files are initialised.
+    static const Gemm table[] = {
         gemm_naive::gemm,
+        gemm_tiled::gemm,
 #ifdef WT_ONEDNN
         gemm_onednn::gemm,
 #endif

@@ -1,0 +1,53 @@
+// Gradient of the convolution's input as implicit GEMM in shared-memory tiles on ordinary threads: 128
+// input pixels x 128 channels x 16 (tap, filter) pairs a block. The outputs that read a pixel are
+// gathered on their way to shared memory; a weight is never transposed in memory.
+#include "kernels/conv/sources.h"
+#include "kernels/conv/tiled.h"
+
+namespace wt::conv_tiled {
+
+template <class Tile, int V, class T>
+__global__ void __launch_bounds__(Tile::kThreads, Tile::kBlocksPerSM)
+    dgrad_kernel(ConvShape v, const T* dy, const T* w, Result<T> r) {
+    const BlockTile tile = my_tile<Tile>(r);
+    const simt::Place at = simt::my_place<Tile>();
+    const int k0 = tile.split * r.split.steps * Tile::BK;
+    simt::AlongK<Tile, Tile::BM, OutputPatches<T, V>> load_a({dy + tile.group * v.kg, v, r.rows}, tile.m, k0);
+    simt::AlongMN<Tile, Tile::BN, FiltersByTap<T, V>> load_b({w + filter_offset(v, tile.group, 0, 0, 0, 0), v}, tile.n, k0);
+
+    Vec<8> acc[8];
+    unroll<8>([&](auto i) { acc[i] = splat<8>(0); });
+    float none = 0;
+    simt::product<Tile>(shared_storage<typename Tile::SharedStorage>(), load_a, load_b, tile.steps, at, acc, false, none);
+    store_tile<Tile>(r, tile, at, acc, none);
+}
+
+static Extents dgrad_extents(const ConvProblem& p) {
+    return {p.n * p.h * p.w, p.cg(), p.r * p.s * p.kg(), whole_vectors(p, p.cg(), p.kg())};
+}
+
+static size_t dgrad_workspace(const ConvProblem& p) {
+    const Extents e = dgrad_extents(p);
+    return split_workspace(e.split(p.groups), e.rows, e.cols, p.groups, false);
+}
+
+static void launch_dgrad(const ConvProblem& p, const ConvDgradArgs& a) {
+    const Extents e = dgrad_extents(p);
+    by_dtype(p.dtype, [&]<class T>() {
+        Result<T> r;
+        r.c = static_cast<T*>(a.dx);
+        r.rows = e.rows, r.cols = e.cols, r.ld = p.c;
+        r.groups = p.groups, r.group_stride = p.cg();
+        r.split = e.split(p.groups);
+        r.slabs = static_cast<float*>(a.workspace);
+        by_tile<T>(e, [&]<class Tile, int V>() {
+            launch("conv_dgrad.tiled", {product_grid<Tile>(r), dim3(Tile::kThreads), a.stream, sizeof(typename Tile::SharedStorage)},
+                   dgrad_kernel<Tile, V, T>, ConvShape(p), static_cast<const T*>(a.dy), static_cast<const T*>(a.w), r);
+        });
+        add_slabs("conv_dgrad.tiled sum", r, a.stream);
+    });
+}
+
+extern const ConvDgrad dgrad = {.name = "tiled", .refuses = refuses, .workspace = dgrad_workspace, .launch = launch_dgrad};
+
+}  // namespace wt::conv_tiled

@@ -1,0 +1,57 @@
+// Convolution forward as implicit GEMM in shared-memory tiles on ordinary threads: 128 output pixels x
+// 128 filters x 16 taps a block (64 x 64 for few filters or channels that are no whole 16 bytes), 8 x 8 a
+// thread. Patches of x are gathered on their way to shared memory; bias and ReLU are in the epilogue.
+#include "kernels/conv/sources.h"
+#include "kernels/conv/tiled.h"
+#include "kernels/gemm/sources.h"
+
+namespace wt::conv_tiled {
+
+template <class Tile, int V, class T>
+__global__ void __launch_bounds__(Tile::kThreads, Tile::kBlocksPerSM)
+    fprop_kernel(ConvShape v, const T* x, const T* w, Result<T> r) {
+    const BlockTile tile = my_tile<Tile>(r);
+    const simt::Place at = simt::my_place<Tile>();
+    const int k0 = tile.split * r.split.steps * Tile::BK, taps = v.r * v.s * v.cg;
+    simt::AlongK<Tile, Tile::BM, InputPatches<T, V>> load_a({x + tile.group * v.cg, v, r.rows}, tile.m, k0);
+    simt::AlongK<Tile, Tile::BN, ContiguousK<T, V>> load_b(
+        {w + static_cast<int64_t>(tile.group) * v.kg * taps, taps, v.kg, taps}, tile.n, k0);
+
+    Vec<8> acc[8];
+    unroll<8>([&](auto i) { acc[i] = splat<8>(0); });
+    float none = 0;
+    simt::product<Tile>(shared_storage<typename Tile::SharedStorage>(), load_a, load_b, tile.steps, at, acc, false, none);
+    store_tile<Tile>(r, tile, at, acc, none);
+}
+
+static Extents fprop_extents(const ConvProblem& p) {
+    return {p.n * p.p() * p.q(), p.kg(), p.r * p.s * p.cg(), whole_vectors(p, p.cg(), p.cg())};
+}
+
+static size_t fprop_workspace(const ConvProblem& p) {
+    const Extents e = fprop_extents(p);
+    return split_workspace(e.split(p.groups), e.rows, e.cols, p.groups, false);
+}
+
+static void launch_fprop(const ConvProblem& p, const ConvFpropArgs& a) {
+    const Extents e = fprop_extents(p);
+    by_dtype(p.dtype, [&]<class T>() {
+        Result<T> r;
+        r.c = static_cast<T*>(a.y);
+        r.rows = e.rows, r.cols = e.cols, r.ld = p.k;
+        r.groups = p.groups, r.group_stride = p.kg();
+        r.bias = p.bias ? a.bias : nullptr;
+        r.relu = p.relu;
+        r.split = e.split(p.groups);
+        r.slabs = static_cast<float*>(a.workspace);
+        by_tile<T>(e, [&]<class Tile, int V>() {
+            launch("conv_fprop.tiled", {product_grid<Tile>(r), dim3(Tile::kThreads), a.stream, sizeof(typename Tile::SharedStorage)},
+                   fprop_kernel<Tile, V, T>, ConvShape(p), static_cast<const T*>(a.x), static_cast<const T*>(a.w), r);
+        });
+        add_slabs("conv_fprop.tiled sum", r, a.stream);
+    });
+}
+
+extern const ConvFprop fprop = {.name = "tiled", .refuses = refuses, .workspace = fprop_workspace, .launch = launch_fprop};
+
+}  // namespace wt::conv_tiled

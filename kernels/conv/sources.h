@@ -1,0 +1,119 @@
+// Tensors as operands of the tiled products of kernels/tile/simt.h: each class is one of the matrices of
+// kernels/conv/gemm_map.h, read V channels (or filters) at a time. The division of a matrix coordinate into
+// tensor indices is done once a thread; then cursors step by additions.
+#pragma once
+
+#include "kernels/conv/gemm_map.h"
+#include "kernels/tile/vec.h"
+
+namespace wt {
+
+// fprop's A: rows are output pixels, k are taps (r, s, channel). Contiguous along channels.
+template <class T, int V_>
+struct InputPatches {
+    static constexpr int V = V_;
+    const T* x;  // of the group
+    const ConvShape& v;
+    int pixels;
+    TapCursor tap{0, 1, 1};
+
+    // The pixel's patch: its image, and the input row and column of tap (0, 0), maybe in the padding.
+    struct Row {
+        int64_t corner;  // elements from x; may be negative
+        int h, w;
+    };
+    __device__ __forceinline__ Row row(int m) const {
+        if (m >= pixels) return {0, -(1 << 30), 0};  // h + r is outside any image: reads zeros
+        const Pixel o = pixel_at(m, v.p, v.q);
+        const int h = input_row(v, o.row, 0), w = input_col(v, o.col, 0);
+        return {((static_cast<int64_t>(o.n) * v.h + h) * v.w + w) * v.c, h, w};
+    }
+    __device__ __forceinline__ void seek(int k) { tap = TapCursor(k, v.s, v.cg); }
+    __device__ __forceinline__ Vec<V> read(const Row& row) const {
+        const bool inside = static_cast<unsigned>(row.h + tap.at.r) < static_cast<unsigned>(v.h) &&
+                            static_cast<unsigned>(row.w + tap.at.s) < static_cast<unsigned>(v.w) && tap.at.r < v.r;
+        if (!inside) return splat<V>(0);
+        return load<V>(x + row.corner + ((tap.at.r * v.w + tap.at.s) * v.c + tap.at.c));
+    }
+    __device__ __forceinline__ void advance(int step) { tap.advance(step); }
+};
+
+// dgrad's A: rows are input pixels, k are taps (r, s, filter): the output pixel that reads this input
+// through this tap, or zero. With stride above 1 most are zero: the work is stride_h x stride_w times
+// what is needed (AlexNet's only strided layer is the first, whose input has no gradient).
+template <class T, int V_>
+struct OutputPatches {
+    static constexpr int V = V_;
+    const T* dy;  // of the group
+    const ConvShape& v;
+    int pixels;
+    TapCursor tap{0, 1, 1};
+
+    struct Row {
+        int image;  // first output row of the image, counted over the stack
+        int h, w;   // input pixel + pad
+    };
+    __device__ __forceinline__ Row row(int m) const {
+        if (m >= pixels) return {0, -(1 << 30), 0};
+        const Pixel i = pixel_at(m, v.h, v.w);
+        return {i.n * v.p, i.row + v.pad_h, i.col + v.pad_w};
+    }
+    __device__ __forceinline__ void seek(int k) { tap = TapCursor(k, v.s, v.kg); }
+    __device__ __forceinline__ Vec<V> read(const Row& row) const {
+        int p = row.h - tap.at.r, q = row.w - tap.at.s;
+        bool inside = p >= 0 && q >= 0 && tap.at.r < v.r;
+        if (v.stride_h != 1) inside = inside && p % v.stride_h == 0, p /= v.stride_h;
+        if (v.stride_w != 1) inside = inside && q % v.stride_w == 0, q /= v.stride_w;
+        if (!inside || p >= v.p || q >= v.q) return splat<V>(0);
+        return load<V>(dy + static_cast<int64_t>((row.image + p) * v.q + q) * v.k + tap.at.c);
+    }
+    __device__ __forceinline__ void advance(int step) { tap.advance(step); }
+};
+
+// dgrad's B: columns are channels, k are taps (r, s, filter). Contiguous along channels.
+template <class T, int V_>
+struct FiltersByTap {
+    static constexpr int V = V_;
+    const T* w;  // of the group
+    const ConvShape& v;
+    TapCursor tap{0, 1, 1};
+    int channel = 0;
+
+    __device__ __forceinline__ void seek(int channel0, int k) {
+        channel = channel0;
+        tap = TapCursor(k, v.s, v.kg);
+    }
+    __device__ __forceinline__ Vec<V> read() const {
+        if (channel >= v.cg || tap.at.r >= v.r) return splat<V>(0);
+        return load<V>(w + static_cast<int64_t>((tap.at.c * v.r + tap.at.r) * v.s + tap.at.s) * v.cg + channel);
+    }
+    __device__ __forceinline__ void advance(int step) { tap.advance(step); }
+};
+
+// wgrad's B: columns are taps (r, s, channel), k are output pixels. Contiguous along channels.
+template <class T, int V_>
+struct InputByPixel {
+    static constexpr int V = V_;
+    const T* x;  // of the group
+    const ConvShape& v;
+    PixelCursor pixel{0, 1, 1};
+    int h = 0, w = 0, c = 0;  // of this column's tap: input row and column for output pixel (0, 0)
+
+    __device__ __forceinline__ void seek(int column, int k) {
+        const Tap tap = tap_at(column, v.s, v.cg);
+        h = tap.r < v.r ? input_row(v, 0, tap.r) : 1 << 30;  // beyond the last column: reads zeros
+        w = input_col(v, 0, tap.s);
+        c = tap.c;
+        pixel = PixelCursor(k, v.p, v.q);
+    }
+    __device__ __forceinline__ Vec<V> read() const {
+        const int row = pixel.at.row * v.stride_h + h, col = pixel.at.col * v.stride_w + w;
+        if (static_cast<unsigned>(row) >= static_cast<unsigned>(v.h) ||
+            static_cast<unsigned>(col) >= static_cast<unsigned>(v.w) || pixel.at.n >= v.n)
+            return splat<V>(0);
+        return load<V>(x + static_cast<int64_t>((pixel.at.n * v.h + row) * v.w + col) * v.c + c);
+    }
+    __device__ __forceinline__ void advance(int step) { pixel.advance(step); }
+};
+
+}  // namespace wt

@@ -1,0 +1,58 @@
+// Gradient of the filters as implicit GEMM in shared-memory tiles on ordinary threads: 128 filters x 128
+// taps a block, summed over the output pixels of the whole batch. There are few tiles and many pixels,
+// so the pixels are split over blocks and the partial sums added in order (kernels/tile/result.h). The
+// bias gradient is the row sums of dy, taken by the blocks of the first tap tile while dy is in shared
+// memory.
+#include "kernels/conv/sources.h"
+#include "kernels/conv/tiled.h"
+#include "kernels/gemm/sources.h"
+
+namespace wt::conv_tiled {
+
+template <class Tile, int V, class T>
+__global__ void __launch_bounds__(Tile::kThreads, Tile::kBlocksPerSM)
+    wgrad_kernel(ConvShape v, const T* x, const T* dy, Result<float> r) {
+    const BlockTile tile = my_tile<Tile>(r);
+    const simt::Place at = simt::my_place<Tile>();
+    const int k0 = tile.split * r.split.steps * Tile::BK;
+    simt::AlongMN<Tile, Tile::BM, ContiguousMN<T, V>> load_a({dy + tile.group * v.kg, v.k, v.kg, v.n * v.p * v.q}, tile.m, k0);
+    simt::AlongMN<Tile, Tile::BN, InputByPixel<T, V>> load_b({x + tile.group * v.cg, v}, tile.n, k0);
+
+    Vec<8> acc[8];
+    unroll<8>([&](auto i) { acc[i] = splat<8>(0); });
+    float row_sum = 0;
+    simt::product<Tile>(shared_storage<typename Tile::SharedStorage>(), load_a, load_b, tile.steps, at, acc,
+                        r.row_sums && tile.n == 0, row_sum);
+    store_tile<Tile>(r, tile, at, acc, row_sum);
+}
+
+static Extents wgrad_extents(const ConvProblem& p) {
+    return {p.kg(), p.r * p.s * p.cg(), p.n * p.p() * p.q(), whole_vectors(p, p.cg(), p.kg())};
+}
+
+static size_t wgrad_workspace(const ConvProblem& p) {
+    const Extents e = wgrad_extents(p);
+    return split_workspace(e.split(p.groups), e.rows, e.cols, p.groups, p.bias);
+}
+
+static void launch_wgrad(const ConvProblem& p, const ConvWgradArgs& a) {
+    const Extents e = wgrad_extents(p);
+    Result<float> r;
+    r.c = a.dw;
+    r.rows = e.rows, r.cols = e.cols, r.ld = e.cols;
+    r.groups = p.groups, r.group_stride = int64_t(e.rows) * e.cols;
+    r.row_sums = p.bias ? a.db : nullptr;
+    r.split = e.split(p.groups);
+    r.slabs = static_cast<float*>(a.workspace);
+    by_dtype(p.dtype, [&]<class T>() {
+        by_tile<T>(e, [&]<class Tile, int V>() {
+            launch("conv_wgrad.tiled", {product_grid<Tile>(r), dim3(Tile::kThreads), a.stream, sizeof(typename Tile::SharedStorage)},
+                   wgrad_kernel<Tile, V, T>, ConvShape(p), static_cast<const T*>(a.x), static_cast<const T*>(a.dy), r);
+        });
+    });
+    add_slabs("conv_wgrad.tiled sum", r, a.stream);
+}
+
+extern const ConvWgrad wgrad = {.name = "tiled", .refuses = refuses, .workspace = wgrad_workspace, .launch = launch_wgrad};
+
+}  // namespace wt::conv_tiled

@@ -1,0 +1,93 @@
+// Matrix products from shared-memory tiles on ordinary threads: 128 x 128 x 16 a block, 8 x 8 a thread,
+// or 64 x 64 where C is small or an operand cannot be read 16 bytes at a time. k is split where C
+// has too few tiles to fill the machine (kernels/tile/result.h), which is the rule for fc layers.
+#include "kernels/gemm/problem.h"
+#include "kernels/gemm/sources.h"
+#include "kernels/tile/result.h"
+#include "kernels/tile/simt.h"
+
+namespace wt::gemm_tiled {
+
+using Big = simt::Tile<128, 128>;
+using Small = simt::Tile<64, 64>;
+
+// A(m,k) and B(k,n) of a layout: where memory runs along k, tiles are transposed on their way to shared memory.
+template <class T, int V, class Tile, bool AlongK, int R>
+using Loader = std::conditional_t<AlongK, simt::AlongK<Tile, R, ContiguousK<T, V>>, simt::AlongMN<Tile, R, ContiguousMN<T, V>>>;
+
+template <class Tile, GemmLayout L, int V, class T, class Out>
+__global__ void __launch_bounds__(Tile::kThreads, Tile::kBlocksPerSM)
+    gemm_kernel(const T* a, int64_t lda, const T* b, int64_t ldb, int k, Result<Out> r) {
+    const BlockTile tile = my_tile<Tile>(r);
+    const simt::Place at = simt::my_place<Tile>();
+    const int k0 = tile.split * r.split.steps * Tile::BK;
+    Loader<T, V, Tile, L != GemmLayout::tn, Tile::BM> load_a({a, lda, r.rows, k}, tile.m, k0);
+    Loader<T, V, Tile, L == GemmLayout::nt, Tile::BN> load_b({b, ldb, r.cols, k}, tile.n, k0);
+
+    Vec<8> acc[8];
+    unroll<8>([&](auto i) { acc[i] = splat<8>(0); });
+    float row_sum = 0;
+    simt::product<Tile>(shared_storage<typename Tile::SharedStorage>(), load_a, load_b, tile.steps, at, acc,
+                        L == GemmLayout::tn && r.row_sums && tile.n == 0, row_sum);
+    store_tile<Tile>(r, tile, at, acc, row_sum);
+}
+
+// Small tiles where big ones would be mostly padding.
+static bool wants_big(const GemmProblem& p) { return p.m > 64 && p.n > 64; }
+
+// Elements of a 16-byte load when every row of A and B starts on such a boundary, else 1.
+static int vector_width(const GemmProblem& p) {
+    const int v = 16 / static_cast<int>(size_of(p.dtype));
+    const int a = p.layout == GemmLayout::tn ? p.m : p.k, b = p.layout == GemmLayout::nt ? p.k : p.n;
+    return p.lda % v == 0 && p.ldb % v == 0 && a % v == 0 && b % v == 0 ? v : 1;
+}
+
+static SplitK plan(const GemmProblem& p) {
+    const int edge = wants_big(p) && vector_width(p) > 1 ? 128 : 64;
+    return split_k(ceil_div(p.m, edge) * ceil_div(p.n, edge), p.k, Big::BK);
+}
+
+static size_t workspace(const GemmProblem& p) {
+    return split_workspace(plan(p), p.m, p.n, 1, p.layout == GemmLayout::tn && p.bias);
+}
+
+template <class Tile, GemmLayout L, int V, class T, class Out>
+static void launch_kernel(const GemmProblem& p, const GemmArgs& g) {
+    Result<Out> r;
+    r.c = static_cast<Out*>(g.c);
+    r.rows = p.m, r.cols = p.n, r.ld = p.ldc;
+    r.bias = p.bias && L == GemmLayout::nt ? g.bias : nullptr;
+    r.relu = p.relu;
+    r.row_sums = p.bias && L == GemmLayout::tn ? g.bias_grad : nullptr;
+    r.split = plan(p);
+    r.slabs = static_cast<float*>(g.workspace);
+    launch("gemm.tiled", {product_grid<Tile>(r), dim3(Tile::kThreads), g.stream, sizeof(typename Tile::SharedStorage)},
+           gemm_kernel<Tile, L, V, T, Out>, static_cast<const T*>(g.a), p.lda, static_cast<const T*>(g.b), p.ldb, p.k, r);
+    add_slabs("gemm.tiled sum", r, g.stream);
+}
+
+template <GemmLayout L, class T, class Out>
+static void launch_layout(const GemmProblem& p, const GemmArgs& g) {
+    constexpr int V = 16 / sizeof(T);
+    const bool vectors = vector_width(p) > 1 && aligned_for<V>(static_cast<const T*>(g.a), p.lda) &&
+                         aligned_for<V>(static_cast<const T*>(g.b), p.ldb);
+    if (!vectors) return launch_kernel<Small, L, 1, T, Out>(p, g);
+    if (wants_big(p)) return launch_kernel<Big, L, V, T, Out>(p, g);
+    launch_kernel<Small, L, V, T, Out>(p, g);
+}
+
+static void launch_gemm(const GemmProblem& p, const GemmArgs& g) {
+    by_dtype(p.dtype, [&]<class T>() {
+        by_dtype(p.out, [&]<class Out>() {
+            switch (p.layout) {
+                case GemmLayout::nt: return launch_layout<GemmLayout::nt, T, Out>(p, g);
+                case GemmLayout::nn: return launch_layout<GemmLayout::nn, T, Out>(p, g);
+                case GemmLayout::tn: return launch_layout<GemmLayout::tn, T, Out>(p, g);
+            }
+        });
+    });
+}
+
+extern const Gemm gemm = {.name = "tiled", .refuses = fits_all, .workspace = workspace, .launch = launch_gemm};
+
+}  // namespace wt::gemm_tiled

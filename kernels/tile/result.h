@@ -1,0 +1,173 @@
+// Where a tiled product's result goes. Either straight to C, with bias and ReLU; or, where C has too few
+// tiles to fill the machine, k is split: every split writes an fp32 slab of its own and a second kernel
+// adds the slabs up in order, so that results are the same bit for bit in every run.
+#pragma once
+
+#include <algorithm>
+
+#include "kernels/launch.h"
+#include "kernels/tile/vec.h"
+
+namespace wt {
+
+// How k is divided. `splits` x `steps` steps of BK cover it; the last split may have fewer steps.
+struct SplitK {
+    int splits = 1;
+    int steps = 1;        // of one split
+    int total_steps = 1;
+};
+
+// Tiles that fill the machine: two on each of the 132 SMs of an H100. A virtual GPU needs none of
+// that, but computes the same sums.
+constexpr int64_t kTilesToFill = 264;
+
+// Divides k so that tiles x splits fills the machine, with at least 16 steps in a split: below that
+// writing and adding slabs costs more than idle SMs.
+inline SplitK split_k(int64_t tiles, int64_t k, int bk) {
+    SplitK s;
+    s.total_steps = static_cast<int>(std::max<int64_t>(1, ceil_div(k, bk)));
+    s.splits = static_cast<int>(std::clamp<int64_t>(kTilesToFill / tiles, 1, std::max(1, s.total_steps / 16)));
+    s.steps = static_cast<int>(ceil_div(s.total_steps, s.splits));
+    s.splits = static_cast<int>(ceil_div(s.total_steps, s.steps));  // none empty
+    return s;
+}
+
+// A product's C: `groups` matrices of rows x cols, each with a leading dimension.
+template <class Out>
+struct Result {
+    Out* c;
+    int rows, cols;
+    int64_t ld;
+    int groups = 1;
+    int64_t group_stride = 0;     // elements from one group's C to the next
+    const float* bias = nullptr;  // cols a group, added to every row; null: none
+    bool relu = false;
+    float* row_sums = nullptr;  // rows a group: receives the sums of A's rows over k; null: not wanted
+    SplitK split;
+    float* slabs = nullptr;  // workspace, when split.splits > 1
+
+    __host__ __device__ int slab_ld() const { return (cols + 3) / 4 * 4; }
+    __host__ __device__ int64_t slab_size() const { return int64_t(rows) * slab_ld(); }
+    // Slab of a group and split; behind all of those one row of sums each.
+    __host__ __device__ float* slab(int group, int s) const { return slabs + (int64_t(group) * split.splits + s) * slab_size(); }
+    __host__ __device__ float* sum_slab(int group, int s) const {
+        return slabs + int64_t(groups) * split.splits * slab_size() + (int64_t(group) * split.splits + s) * rows;
+    }
+};
+
+inline size_t split_workspace(const SplitK& s, int rows, int cols, int groups, bool row_sums) {
+    if (s.splits == 1) return 0;
+    return sizeof(float) * groups * s.splits * rows * ((cols + 3) / 4 * 4 + (row_sums ? 1 : 0));
+}
+
+// The tile that a block works on. Tiles across n are neighbours, so that they find A in the L2 cache.
+struct BlockTile {
+    int m, n, group, split, steps;
+};
+
+template <class Tile, class Out>
+__device__ __forceinline__ BlockTile my_tile(const Result<Out>& r) {
+    const unsigned across = (r.cols + Tile::BN - 1) / Tile::BN;
+    BlockTile t;
+    t.m = static_cast<int>(blockIdx.x / across) * Tile::BM;
+    t.n = static_cast<int>(blockIdx.x % across) * Tile::BN;
+    t.group = blockIdx.z;
+    t.split = blockIdx.y;
+    t.steps = min(r.split.steps, r.split.total_steps - t.split * r.split.steps);
+    return t;
+}
+
+template <class Tile, class Out>
+dim3 product_grid(const Result<Out>& r) {
+    return dim3(static_cast<unsigned>(ceil_div(r.rows, Tile::BM) * ceil_div(r.cols, Tile::BN)), r.split.splits, r.groups);
+}
+
+// Whether p + any multiple of ld may be accessed V elements at a time.
+template <int V, class T>
+__host__ __device__ inline bool aligned_for(const T* p, int64_t ld) {
+    return reinterpret_cast<uintptr_t>(p) % (V * sizeof(T)) == 0 && ld % V == 0;
+}
+
+// 4 columns of a row of C from `col` on, those that exist.
+template <class Out>
+__device__ __forceinline__ void store_four(Out* row, int col, int cols, bool whole, const Vec<4>& v) {
+    if (whole && col + 4 <= cols) {
+        store(row + col, v);
+    } else {
+        unroll<4>([&](auto j) {
+            if (col + j < cols) row[col + j] = from_float<Out>(v[j]);
+        });
+    }
+}
+
+template <class Out>
+__device__ __forceinline__ Vec<4> finish(const Result<Out>& r, int group, int col, Vec<4> v) {
+    unroll<4>([&](auto j) {
+        float f = v[j];
+        if (r.bias && col + j < r.cols) f += r.bias[static_cast<int64_t>(group) * r.cols + col + j];
+        if (r.relu && f < 0) f = 0;
+        v.set(j, f);
+    });
+    return v;
+}
+
+// Stores a thread's 8 x 8 accumulators (rows m.., columns n.. and n+32..) and, from one tile across only, the row sums.
+template <class Tile, class Out, class Place>
+__device__ __forceinline__ void store_tile(const Result<Out>& r, const BlockTile& t, Place at, const Vec<8> (&acc)[8],
+                                           float row_sum) {
+    const int thread = threadIdx.x;
+    if (r.row_sums && t.n == 0 && thread < Tile::BM && t.m + thread < r.rows) {
+        float* sums = r.split.splits == 1 ? r.row_sums + int64_t(t.group) * r.rows : r.sum_slab(t.group, t.split);
+        sums[t.m + thread] = row_sum;
+    }
+    const int row0 = t.m + at.m;
+    const int col0 = t.n + at.n;
+    if (r.split.splits > 1) {
+        float* slab = r.slab(t.group, t.split);
+        unroll<8>([&](auto i) {
+            if (row0 + i >= r.rows) return;
+            float* row = slab + int64_t(row0 + i) * r.slab_ld();
+            store_four(row, col0, r.slab_ld(), true, low(acc[i]));
+            store_four(row, col0 + 32, r.slab_ld(), true, high(acc[i]));
+        });
+        return;
+    }
+    Out* c = r.c + t.group * r.group_stride;
+    const bool whole = aligned_for<4>(c, r.ld);
+    unroll<8>([&](auto i) {
+        if (row0 + i >= r.rows) return;
+        Out* row = c + (row0 + i) * r.ld;
+        store_four(row, col0, r.cols, whole, finish(r, t.group, col0, low(acc[i])));
+        store_four(row, col0 + 32, r.cols, whole, finish(r, t.group, col0 + 32, high(acc[i])));
+    });
+}
+
+// Adds up the slabs, one thread for 4 columns of a row; and one thread for each row sum.
+template <class Out>
+__global__ void add_slabs_kernel(Result<Out> r) {
+    const int group = blockIdx.y, quads = r.slab_ld() / 4;
+    const int64_t i = static_cast<int64_t>(blockIdx.x) * blockDim.x + threadIdx.x;
+    if (i < int64_t(r.rows) * quads) {
+        const int64_t row = i / quads;
+        const int col = static_cast<int>(i % quads) * 4;
+        const float* from = r.slab(group, 0) + row * r.slab_ld() + col;
+        Vec<4> sum = load<4>(from);
+        for (int s = 1; s < r.split.splits; ++s) sum = sum + load<4>(from + s * r.slab_size());
+        Out* c = r.c + group * r.group_stride;
+        store_four(c + row * r.ld, col, r.cols, aligned_for<4>(c, r.ld), finish(r, group, col, sum));
+    }
+    if (r.row_sums && i < r.rows) {
+        float sum = 0;
+        for (int s = 0; s < r.split.splits; ++s) sum += r.sum_slab(group, s)[i];
+        r.row_sums[group * r.rows + i] = sum;
+    }
+}
+
+template <class Out>
+void add_slabs(const char* name, const Result<Out>& r, cudaStream_t stream) {
+    if (r.split.splits == 1) return;
+    const int64_t threads = int64_t(r.rows) * (r.slab_ld() / 4);
+    launch(name, {dim3(static_cast<unsigned>(ceil_div(threads, 256)), r.groups), dim3(256), stream}, add_slabs_kernel<Out>, r);
+}
+
+}  // namespace wt

@@ -1,0 +1,155 @@
+// The parts of a matrix product on ordinary (SIMT) threads, shared by gemm and the convolutions:
+// how a block's threads divide a tile, how operands travel from memory to shared memory, and the
+// loop over k. What A(m,k) and B(k,n) are is said by a source (kernels/gemm/sources.h,
+// kernels/conv/sources.h); kernels/tile/result.h stores the tile.
+//
+// A block computes BM x BN of C in steps of BK = 16; a thread 8 x 8 of that. Two stages of shared
+// memory: while one is multiplied the next one's loads are in flight, so there is one barrier a step.
+//
+// A warp's 32 threads cover 32 x 64: 4 threads down, 8 across. A thread owns 8 adjacent rows and twice
+// 4 adjacent columns, 32 apart: then the 8 threads across read 128 contiguous bytes of B at a time,
+// free of bank conflicts.
+#pragma once
+
+#include "kernels/launch.h"
+#include "kernels/tile/vec.h"
+
+namespace wt::simt {
+
+template <int BM_, int BN_>
+struct Tile {
+    static constexpr int BM = BM_, BN = BN_, BK = 16;
+    static constexpr int kThreads = BM * BN / 64;
+    static constexpr int kBlocksPerSM = kThreads == 256 ? 2 : 4;  // leaves 128 (255) registers a thread: no spills
+    static_assert(BM % 32 == 0 && BN % 64 == 0, "whole warps of 32 x 64");
+
+    struct Stage {
+        float a[BK][BM];
+        float b[BK][BN];
+    };
+    struct SharedStorage {
+        alignas(16) Stage stage[2];
+    };
+};
+
+// Within row k of a stage, element i lies at i ^ swizzle(k). Operands that are contiguous along k are
+// stored transposed, 4 threads to a row of memory; the swizzle sends those 4 to different banks.
+// Groups of 8 stay together, so 16-byte accesses remain whole.
+__device__ __forceinline__ constexpr int swizzle(int k) { return (k >> 2 & 3) << 3; }
+
+// This thread's place in the tile: rows m .. m+7, columns n .. n+3 and n+32 .. n+35.
+struct Place {
+    int m, n;
+};
+
+template <class Tile>
+__device__ __forceinline__ Place my_place() {
+    constexpr int kWarpsAcross = Tile::BN / 64;
+    const int lane = threadIdx.x % 32, warp = threadIdx.x / 32;
+    return {warp / kWarpsAcross * 32 + lane / 8 * 8, warp % kWarpsAcross * 64 + lane % 8 * 4};
+}
+
+// Carries R rows x BK of an operand that is contiguous along k. A thread takes V adjacent k of every
+// kStep-th row.
+// Source: T, V, Row; Row row(int); void seek(int k); Vec<V> read(const Row&), zeros outside
+// the matrix; void advance(int k).
+template <class Tile, int R, class Source>
+struct AlongK {
+    static constexpr int V = Source::V, kPerRow = Tile::BK / V, kStep = Tile::kThreads / kPerRow, kCount = R / kStep;
+    static_assert(R % kStep == 0 && (kStep & (kStep - 1)) == 0);
+    Source source;
+    typename Source::Row rows[kCount];
+    Vec<V> held[kCount];
+    int k, place;
+
+    __device__ __forceinline__ AlongK(const Source& s, int row0, int k0)
+        : source(s), k(threadIdx.x % kPerRow * V), place(threadIdx.x / kPerRow ^ swizzle(k)) {
+#pragma unroll
+        for (int i = 0; i < kCount; ++i) rows[i] = source.row(row0 + threadIdx.x / kPerRow + i * kStep);
+        source.seek(k0 + k);
+    }
+    __device__ __forceinline__ void fetch() {
+        unroll<kCount>([&](auto i) { held[i] = source.read(rows[i]); });
+        source.advance(Tile::BK);
+    }
+    __device__ __forceinline__ void store(float (&stage)[Tile::BK][R]) const {
+        // (r + i kStep) ^ swizzle(k + j), so written that one register and constants say it.
+        float* row = stage[k];
+        unroll<kCount>([&](auto i) {
+            unroll<V>([&](auto j) { row[j * R + (place ^ (i * kStep) ^ swizzle(j))] = held[i][j]; });
+        });
+    }
+};
+
+// Carries BK x R of an operand that is contiguous along m (or n). A thread takes V adjacent columns
+// of every kStep-th k.
+// Source: T, V; void seek(int column, int k); Vec<V> read(); void advance(int k).
+template <class Tile, int R, class Source>
+struct AlongMN {
+    static constexpr int V = Source::V, kPerRow = R / V, kStep = Tile::kThreads / kPerRow, kCount = Tile::BK / kStep;
+    static_assert(Tile::BK % kStep == 0);
+    Source source;
+    Vec<V> held[kCount];
+    int k, c;
+
+    __device__ __forceinline__ AlongMN(const Source& s, int column0, int k0)
+        : source(s), k(threadIdx.x / kPerRow), c(threadIdx.x % kPerRow * V) {
+        source.seek(column0 + c, k0 + k);
+    }
+    __device__ __forceinline__ void fetch() {
+        unroll<kCount>([&](auto i) {
+            held[i] = source.read();
+            source.advance(kStep);
+        });
+    }
+    __device__ __forceinline__ void store(float (&stage)[Tile::BK][R]) const {
+        unroll<kCount>([&](auto i) { wt::store(&stage[k + i * kStep][c ^ swizzle(k + i * kStep)], held[i]); });
+    }
+};
+
+// acc[i] += A(m+i, k) * B(k, n..) over the k of [K0, K1) of one stage.
+template <class Tile, int K0, int K1>
+__device__ __forceinline__ void multiply(const typename Tile::Stage& s, Place at, Vec<8> (&acc)[8]) {
+    WT_UNROLL_K
+    for (int k = K0; k < K1; ++k) {
+        const float* bk = &s.b[k][at.n ^ swizzle(k)];
+        const Vec<8> b = join(load<4>(bk), load<4>(bk + 32));
+#ifdef VGPU  // a CPU broadcasts from memory
+        const float* a = &s.a[k][at.m ^ swizzle(k)];
+#else
+        const Vec<8> a = load<8>(&s.a[k][at.m ^ swizzle(k)]);
+#endif
+        unroll<8>([&](auto i) { acc[i] = fma(a[i], b, acc[i]); });
+    }
+}
+
+// The loop over k: `steps` steps of BK (at least one). With sum_rows, thread t < BM also adds up row t of A into
+// row_sum: a bias gradient for one more pass over shared memory.
+template <class Tile, class LoadA, class LoadB>
+__device__ __forceinline__ void product(typename Tile::SharedStorage& shared, LoadA& a, LoadB& b, int steps, Place at,
+                                        Vec<8> (&acc)[8], bool sum_rows, float& row_sum) {
+    a.fetch();
+    b.fetch();
+    a.store(shared.stage[0].a);
+    b.store(shared.stage[0].b);
+    __syncthreads();
+    for (int step = 0; step < steps; ++step) {
+        const typename Tile::Stage& now = shared.stage[step % 2];
+        typename Tile::Stage& next = shared.stage[(step + 1) % 2];
+        const bool more = step + 1 < steps;
+        // One operand's loads at a time: half the registers, and half a step still hides their latency.
+        if (more) a.fetch();
+        multiply<Tile, 0, Tile::BK / 2>(now, at, acc);
+        if (more) {
+            a.store(next.a);
+            b.fetch();
+        }
+        multiply<Tile, Tile::BK / 2, Tile::BK>(now, at, acc);
+        if (more) b.store(next.b);
+        if (sum_rows && threadIdx.x < Tile::BM)
+            for (int k = 0; k < Tile::BK; ++k) row_sum += now.a[k][threadIdx.x ^ swizzle(k)];
+        __syncthreads();
+    }
+}
+
+}  // namespace wt::simt

@@ -1,0 +1,68 @@
+// Random operands for tests of kernels, in storage type and in fp64, and device buffers that a kernel must
+// overwrite: filled with NaN beforehand.
+#pragma once
+
+#include <cstring>
+#include <random>
+#include <span>
+#include <vector>
+
+#include "host/cuda/buffer.h"
+#include "kernels/dtype.h"
+#include "test/close.h"
+#include "test/reference/conv.h"
+
+namespace wt::test {
+
+// `count` values uniform in [-1, 1), rounded to T, so that the fp64 copy is exactly what the kernel reads.
+template <class T>
+struct Operand {
+    std::vector<double> exact;
+    DeviceBuffer<T> device;
+
+    Operand(size_t count, uint32_t seed) : exact(count), device(0, count, "operand") {
+        std::mt19937 random(seed);
+        std::vector<T> host(count);
+        for (size_t i = 0; i < count; ++i) {
+            host[i] = from_float<T>(std::uniform_real_distribution<float>(-1, 1)(random));
+            exact[i] = to_float(host[i]);
+        }
+        device.upload(host);
+    }
+    const T* data() const { return device.data(); }
+};
+
+// Fills with bytes 0xff: NaN in fp32 and bf16.
+template <class T>
+void poison(const DeviceBuffer<T>& b) {
+    DeviceGuard guard(b.device());
+    if (b.bytes()) WT_CUDA(cudaMemset(b.data(), 0xff, b.bytes()));
+}
+
+template <class T>
+std::vector<float> floats(const std::vector<T>& v) {
+    std::vector<float> f(v.size());
+    for (size_t i = 0; i < v.size(); ++i) f[i] = to_float(v[i]);
+    return f;
+}
+
+// Whether results are right to rounding. Adding `terms` products in fp32, in whatever order, each addition errs by at
+// most 2^-24 of the partial sum, which is at most the sum of magnitudes M: the error is below terms * 2^-24 * M in the
+// worst case, and for signs at random about sqrt(terms) * 2^-24 * M. Allowed is 4 times the latter plus a few
+// roundings of M. Storing as bf16 adds half of 2^-8 of the result; we allow 2^-8 (the fp32 error may tip a tie).
+template <class T>
+Closeness close_sums(const std::vector<T>& got, const reference::Sums& want, double terms) {
+    Closeness c;
+    c.same_size = got.size() == want.value.size();
+    if (!c.same_size) return c;
+    const double rtol = dtype_of<T> == DType::bf16 ? 1.0 / 256 : 0, per_m = (4 * std::sqrt(terms) + 4) * 0x1p-24;
+    for (size_t i = 0; i < got.size(); ++i) {
+        const double one[] = {want.value[i]};
+        const float g[] = {to_float(got[i])};
+        const Closeness e = close(std::span<const float>(g), std::span<const double>(one), rtol, 1e-30 + per_m * want.magnitude[i]);
+        if (e.worst > c.worst || c.at < 0) c = e, c.at = static_cast<long>(i);
+    }
+    return c;
+}
+
+}  // namespace wt::test

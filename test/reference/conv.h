@@ -1,0 +1,66 @@
+// Convolution and its gradients in fp64, by their definitions (kernels/conv/problem.h), written as scatters over
+// (output, tap) pairs: another loop order than any kernel's. Each also returns for every result the sum of the
+// magnitudes added up, against which rounding errors are judged.
+#pragma once
+
+#include <cmath>
+#include <vector>
+
+#include "kernels/conv/problem.h"
+
+namespace wt::reference {
+
+struct Sums {
+    std::vector<double> value, magnitude;
+    explicit Sums(size_t n) : value(n), magnitude(n) {}
+    void add(size_t i, double v) { value[i] += v, magnitude[i] += std::abs(v); }
+};
+
+// Calls f(x index, w index, y index) for every product of the convolution, padding left out.
+template <class F>
+void for_each_product(const ConvProblem& v, F&& f) {
+    for (int n = 0; n < v.n; ++n)
+        for (int p = 0; p < v.p(); ++p)
+            for (int q = 0; q < v.q(); ++q)
+                for (int k = 0; k < v.k; ++k)
+                    for (int r = 0; r < v.r; ++r)
+                        for (int s = 0; s < v.s; ++s) {
+                            const int h = p * v.stride_h + r - v.pad_h, w = q * v.stride_w + s - v.pad_w;
+                            if (h < 0 || w < 0 || h >= v.h || w >= v.w) continue;
+                            const size_t x = ((size_t(n) * v.h + h) * v.w + w) * v.c + k / v.kg() * v.cg();
+                            const size_t f0 = ((size_t(k) * v.r + r) * v.s + s) * v.cg();
+                            const size_t y = ((size_t(n) * v.p() + p) * v.q() + q) * v.k + k;
+                            for (int c = 0; c < v.cg(); ++c) f(x + c, f0 + c, y);
+                        }
+}
+
+inline Sums conv_fprop(const ConvProblem& v, const std::vector<double>& x, const std::vector<double>& w,
+                       const std::vector<double>& bias) {
+    Sums y(v.y_count());
+    if (v.bias)
+        for (size_t i = 0; i < y.value.size(); ++i) y.add(i, bias[i % v.k]);
+    for_each_product(v, [&](size_t xi, size_t wi, size_t yi) { y.add(yi, x[xi] * w[wi]); });
+    if (v.relu)
+        for (double& e : y.value) e = std::max(e, 0.0);
+    return y;
+}
+
+inline Sums conv_dgrad(const ConvProblem& v, const std::vector<double>& dy, const std::vector<double>& w) {
+    Sums dx(v.x_count());
+    for_each_product(v, [&](size_t xi, size_t wi, size_t yi) { dx.add(xi, dy[yi] * w[wi]); });
+    return dx;
+}
+
+inline Sums conv_wgrad(const ConvProblem& v, const std::vector<double>& x, const std::vector<double>& dy) {
+    Sums dw(v.w_count());
+    for_each_product(v, [&](size_t xi, size_t wi, size_t yi) { dw.add(wi, dy[yi] * x[xi]); });
+    return dw;
+}
+
+inline Sums conv_bias_grad(const ConvProblem& v, const std::vector<double>& dy) {
+    Sums db(v.k);
+    for (size_t i = 0; i < dy.size(); ++i) db.add(i % v.k, dy[i]);
+    return db;
+}
+
+}  // namespace wt::reference

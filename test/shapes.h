@@ -1,0 +1,85 @@
+// Awkward shapes that every variant of an operation is tested on: channels below a tile, odd heights and
+// widths, asymmetric stride and padding, groups, partial tiles, batch 1, sums long enough to be split.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "kernels/conv/problem.h"
+#include "kernels/gemm/problem.h"
+
+namespace wt::test {
+
+#ifdef __SANITIZE_ADDRESS__
+inline constexpr bool kReducedList = true;  // sanitizers cost a factor of ten
+#else
+inline constexpr bool kReducedList = false;
+#endif
+
+inline std::vector<ConvProblem> conv_shapes() {
+    std::vector<ConvProblem> list = {
+        {.n = 1, .h = 1, .w = 1, .c = 1, .k = 1, .r = 1, .s = 1},
+        {.n = 2, .h = 7, .w = 9, .c = 8, .k = 16, .r = 3, .s = 3, .pad_h = 1, .pad_w = 1},
+        {.n = 3, .h = 5, .w = 6, .c = 7, .k = 5, .r = 1, .s = 1},                                            // odd channels
+        {.n = 2, .h = 8, .w = 11, .c = 4, .k = 12, .r = 2, .s = 3, .stride_h = 2, .stride_w = 1, .pad_h = 0, .pad_w = 2},
+        {.n = 1, .h = 9, .w = 7, .c = 16, .k = 24, .r = 3, .s = 5, .stride_h = 1, .stride_w = 3, .pad_h = 2, .pad_w = 1, .groups = 2},
+        {.n = 2, .h = 6, .w = 6, .c = 6, .k = 12, .r = 3, .s = 3, .pad_h = 1, .pad_w = 1, .groups = 6},      // depthwise
+        {.n = 2, .h = 12, .w = 12, .c = 8, .k = 8, .r = 3, .s = 3, .stride_h = 2, .stride_w = 2},            // last row unread
+        {.n = 1, .h = 3, .w = 4, .c = 8, .k = 8, .r = 5, .s = 6, .pad_h = 2, .pad_w = 3},                    // filter above image
+        {.n = 2, .h = 35, .w = 39, .c = 3, .k = 10, .r = 11, .s = 11, .stride_h = 4, .stride_w = 4},         // first layers
+        {.n = 1, .h = 30, .w = 30, .c = 3, .k = 40, .r = 11, .s = 11, .stride_h = 4, .stride_w = 4, .pad_h = 2, .pad_w = 2},
+        {.n = 2, .h = 11, .w = 13, .c = 3, .k = 32, .r = 5, .s = 5, .pad_h = 2, .pad_w = 2},
+        {.n = 1, .h = 9, .w = 70, .c = 1, .k = 6, .r = 3, .s = 4, .stride_h = 1, .stride_w = 1, .pad_h = 1, .pad_w = 0},
+    };
+    if (kReducedList) return list;
+    list.push_back({.n = 2, .h = 13, .w = 13, .c = 72, .k = 136, .r = 3, .s = 3, .pad_h = 1, .pad_w = 1});  // partial big tiles
+    list.push_back({.n = 1, .h = 13, .w = 13, .c = 96, .k = 144, .r = 5, .s = 5, .pad_h = 2, .pad_w = 2, .groups = 2});
+    list.push_back({.n = 5, .h = 13, .w = 13, .c = 20, .k = 16, .r = 3, .s = 3, .pad_h = 1, .pad_w = 1});   // many pixels: split
+    list.push_back({.n = 1, .h = 67, .w = 67, .c = 3, .k = 96, .r = 11, .s = 11, .stride_h = 4, .stride_w = 4});
+    return list;
+}
+
+// Whether bias and ReLU are on varies over the list, so that all four pairs are met.
+inline void set_epilogue(ConvProblem& p, size_t i) { p.bias = i % 2 == 0, p.relu = i % 4 >= 2; }
+
+struct GemmShape {
+    int m, n, k, pad;  // pad: elements behind each row of A, B and C
+};
+
+inline std::vector<GemmShape> gemm_shapes() {
+    std::vector<GemmShape> list = {
+        {1, 1, 1, 0}, {5, 7, 3, 2}, {64, 64, 16, 0}, {65, 66, 33, 1}, {1, 100, 40, 0}, {128, 10, 64, 0},
+        {3, 24, 528, 8},  // k is split
+        {40, 4, 8, 4},
+    };
+    if (kReducedList) return list;
+    for (GemmShape s : {GemmShape{128, 128, 64, 0}, {136, 264, 72, 8}, {130, 257, 50, 3}, {72, 200, 1040, 0}}) list.push_back(s);
+    return list;
+}
+
+inline GemmProblem gemm_problem(GemmLayout layout, const GemmShape& s, DType dtype, DType out, size_t i) {
+    GemmProblem p{.layout = layout, .m = s.m, .n = s.n, .k = s.k, .dtype = dtype, .out = out};
+    p.lda = (layout == GemmLayout::tn ? s.m : s.k) + s.pad;
+    p.ldb = (layout == GemmLayout::nt ? s.k : s.n) + s.pad;
+    p.ldc = s.n + s.pad;
+    p.bias = layout != GemmLayout::nn && i % 2 == 0;
+    p.relu = layout == GemmLayout::nt && i % 4 >= 2;
+    return p;
+}
+
+inline std::string text(const ConvProblem& p) {
+    auto n = [](int v) { return std::to_string(v); };
+    return n(p.n) + "x" + n(p.h) + "x" + n(p.w) + "x" + n(p.c) + " filters " + n(p.k) + "x" + n(p.r) + "x" + n(p.s) +
+           " stride " + n(p.stride_h) + "," + n(p.stride_w) + " pad " + n(p.pad_h) + "," + n(p.pad_w) + " groups " +
+           n(p.groups) + " " + name_of(p.dtype) + (p.bias ? " bias" : "") + (p.relu ? " relu" : "");
+}
+
+inline std::string text(const GemmProblem& p) {
+    auto n = [](int v) { return std::to_string(v); };
+    const char* layout[] = {"nt", "nn", "tn"};
+    return std::string(layout[int(p.layout)]) + " m " + n(p.m) + " n " + n(p.n) + " k " + n(p.k) + " ld " + n(p.lda) + "," +
+           n(p.ldb) + "," + n(p.ldc) + " " + name_of(p.dtype) + "->" + name_of(p.out) + (p.bias ? " bias" : "") +
+           (p.relu ? " relu" : "");
+}
+
+}  // namespace wt::test

@@ -1,0 +1,174 @@
+// Every variant of convolution against fp64 loops; the index maps; that the gradients are gradients.
+#include <doctest/doctest.h>
+
+#include "host/cuda/stream.h"
+#include "kernels/conv/gemm_map.h"
+#include "test/operands.h"
+#include "test/shapes.h"
+
+using namespace wt;
+using namespace wt::test;
+
+namespace {
+
+// Runs `launch(workspace, stream)` twice over poisoned outputs and returns what each run left in `out`.
+template <class T, class F>
+std::vector<T> run_twice(const DeviceBuffer<T>& out, size_t workspace_bytes, F&& launch) {
+    Stream stream(0);
+    DeviceBuffer<std::byte> workspace(0, workspace_bytes, "workspace");
+    std::vector<T> first;
+    for (int run = 0; run < 2; ++run) {
+        poison(out), poison(workspace);
+        launch(workspace.data(), stream.get());
+        stream.synchronize();
+        std::vector<T> got = out.download();
+        if (run) {
+            CHECK_MESSAGE(std::memcmp(got.data(), first.data(), out.bytes()) == 0, "two runs differ");
+        }
+        first = std::move(got);
+    }
+    return first;
+}
+
+// Calls f(variant, problem) for every variant of the table that fits, over all shapes and storage types.
+template <class Problem, class Args, class F>
+void for_each_variant(Table<Problem, Args> table, F&& f) {
+    const int sm = device_sm(0);
+    for (const auto& variant : table) {
+        size_t i = 0, ran = 0;
+        std::string why;  // one of the reasons for a refusal
+        for (ConvProblem p : conv_shapes())
+            for (DType t : {DType::f32, DType::bf16}) {
+                p.dtype = t;
+                set_epilogue(p, i++);
+                if (variant.sm && sm && variant.sm != sm) continue;
+                if (const std::string no = variant.refuses(p); !no.empty()) {
+                    why = no;
+                    continue;
+                }
+                ++ran;
+                INFO(std::string(variant.name) << ": " << text(p));
+                by_dtype(t, [&]<class T>() { f.template operator()<T>(variant, p, uint32_t(100 + i)); });
+            }
+        MESSAGE(std::string(variant.name) << ": " << ran << " of " << i << " problems" << (why.empty() ? "" : "; " + why));
+    }
+}
+
+}  // namespace
+
+TEST_CASE("conv: fprop of every variant") {
+    for_each_variant(conv_fprop_variants(), []<class T>(const ConvFprop& variant, const ConvProblem& p, uint32_t seed) {
+        Operand<T> x(p.x_count(), seed), w(p.w_count(), seed + 1);
+        Operand<float> bias(p.k, seed + 2);
+        DeviceBuffer<T> y(0, p.y_count(), "y");
+        const auto got = run_twice(y, variant.workspace_bytes(p), [&](void* workspace, cudaStream_t stream) {
+            variant.launch(p, {x.data(), w.data(), p.bias ? bias.data() : nullptr, y.data(), workspace, stream});
+        });
+        const auto c = close_sums(got, reference::conv_fprop(p, x.exact, w.exact, bias.exact), p.r * p.s * p.cg() + 1);
+        CHECK_MESSAGE(c.ok(), c.text());
+    });
+}
+
+TEST_CASE("conv: dgrad of every variant") {
+    for_each_variant(conv_dgrad_variants(), []<class T>(const ConvDgrad& variant, const ConvProblem& p, uint32_t seed) {
+        Operand<T> dy(p.y_count(), seed), w(p.w_count(), seed + 1);
+        DeviceBuffer<T> dx(0, p.x_count(), "dx");
+        const auto got = run_twice(dx, variant.workspace_bytes(p), [&](void* workspace, cudaStream_t stream) {
+            variant.launch(p, {dy.data(), w.data(), dx.data(), workspace, stream});
+        });
+        const auto c = close_sums(got, reference::conv_dgrad(p, dy.exact, w.exact), p.r * p.s * p.kg());
+        CHECK_MESSAGE(c.ok(), c.text());
+    });
+}
+
+TEST_CASE("conv: wgrad of every variant") {
+    for_each_variant(conv_wgrad_variants(), []<class T>(const ConvWgrad& variant, const ConvProblem& p, uint32_t seed) {
+        Operand<T> x(p.x_count(), seed), dy(p.y_count(), seed + 1);
+        DeviceBuffer<float> dw(0, p.w_count(), "dw"), db(0, p.k, "db");
+        poison(db);
+        const auto got = run_twice(dw, variant.workspace_bytes(p), [&](void* workspace, cudaStream_t stream) {
+            variant.launch(p, {x.data(), dy.data(), dw.data(), p.bias ? db.data() : nullptr, workspace, stream});
+        });
+        const double pixels = double(p.n) * p.p() * p.q();
+        const auto c = close_sums(got, reference::conv_wgrad(p, x.exact, dy.exact), pixels);
+        CHECK_MESSAGE(c.ok(), c.text());
+        if (p.bias) {
+            const auto b = close_sums(db.download(), reference::conv_bias_grad(p, dy.exact), pixels);
+            CHECK_MESSAGE(b.ok(), "db: " << b.text());
+        }
+    });
+}
+
+TEST_CASE("conv: dgrad and wgrad are the gradients of fprop") {
+    // Convolution is linear in x and in w, so its gradients are its adjoints:
+    // <dy, conv(x, w)> = <dgrad(dy, w), x> = <wgrad(x, dy), w>. In fp64, of the references that judge the kernels.
+    for (ConvProblem p : conv_shapes()) {
+        p.bias = p.relu = false;
+        if (p.flops() > 4e6) continue;
+        INFO(text(p));
+        Operand<float> x(p.x_count(), 1), w(p.w_count(), 2), dy(p.y_count(), 3);
+        auto dot = [](const std::vector<double>& a, const std::vector<double>& b) {
+            double sum = 0;
+            for (size_t i = 0; i < a.size(); ++i) sum += a[i] * b[i];
+            return sum;
+        };
+        const double forward = dot(reference::conv_fprop(p, x.exact, w.exact, {}).value, dy.exact);
+        CHECK(dot(reference::conv_dgrad(p, dy.exact, w.exact).value, x.exact) == doctest::Approx(forward).epsilon(1e-9));
+        CHECK(dot(reference::conv_wgrad(p, x.exact, dy.exact).value, w.exact) == doctest::Approx(forward).epsilon(1e-9));
+    }
+}
+
+TEST_CASE("conv: maps from matrix coordinates to tensor elements") {
+    for (const ConvProblem& p : conv_shapes()) {
+        INFO(text(p));
+        const ConvShape v(p);
+        // Counting pixels and taps up in memory order names the same elements as dividing.
+        int64_t m = 0;
+        bool same = true;
+        PixelCursor pixel(0, v.p, v.q);
+        for (int n = 0; n < v.n; ++n)
+            for (int row = 0; row < v.p; ++row)
+                for (int col = 0; col < v.q; ++col, ++m, pixel.advance(1)) {
+                    const Pixel at = pixel_at(m, v.p, v.q);
+                    same &= at.n == n && at.row == row && at.col == col;
+                    same &= pixel.at.n == n && pixel.at.row == row && pixel.at.col == col;
+                    same &= output_offset(v, n, row, col, 0, 0) == m * v.k;
+                }
+        int k = 0;
+        TapCursor tap(0, v.s, v.cg);
+        for (int r = 0; r < v.r; ++r)
+            for (int s = 0; s < v.s; ++s)
+                for (int c = 0; c < v.cg; ++c, ++k, tap.advance(1)) {
+                    const Tap at = tap_at(k, v.s, v.cg);
+                    same &= at.r == r && at.s == s && at.c == c;
+                    same &= tap.at.r == r && tap.at.s == s && tap.at.c == c;
+                    same &= filter_offset(v, 0, 0, r, s, c) == k;
+                }
+        CHECK(same);
+        // A cursor may start anywhere and take any step.
+        for (int step : {1, 3, 16, 100}) {
+            PixelCursor pc(5, v.p, v.q);
+            TapCursor tc(3, v.s, v.cg);
+            for (int i = 0; i < 50; ++i, pc.advance(step), tc.advance(step)) {
+                const Pixel a = pixel_at(5 + int64_t(i) * step, v.p, v.q);
+                const Tap b = tap_at(3 + i * step, v.s, v.cg);
+                same &= pc.at.n == a.n && pc.at.row == a.row && pc.at.col == a.col;
+                same &= tc.at.r == b.r && tc.at.s == b.s && tc.at.c == b.c;
+            }
+        }
+        CHECK(same);
+        // input_row and output_index are each other's inverse.
+        for (int r = 0; r < v.r; ++r)
+            for (int h = -2; h < v.h + 2; ++h) {
+                int reader = -1;
+                for (int out = 0; out < v.p; ++out)
+                    if (input_row(v, out, r) == h) reader = out;
+                same &= output_index(h, r, v.pad_h, v.stride_h, v.p) == reader;
+            }
+        CHECK(same);
+        // The last element of each tensor is where the counts say.
+        CHECK(input_offset(v, v.n - 1, v.h - 1, v.w - 1, v.groups - 1, v.cg - 1) == p.x_count() - 1);
+        CHECK(output_offset(v, v.n - 1, v.p - 1, v.q - 1, v.groups - 1, v.kg - 1) == p.y_count() - 1);
+        CHECK(filter_offset(v, v.groups - 1, v.kg - 1, v.r - 1, v.s - 1, v.cg - 1) == p.w_count() - 1);
+    }
+}
