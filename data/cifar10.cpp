@@ -16,17 +16,22 @@ struct Records {
 
 void append(const std::string& path, Records& to) {
     std::ifstream in(path, std::ios::binary);
-    if (!in) throw Error(path + " is missing; CIFAR-10's binary version has data_batch_1.bin to data_batch_5.bin and test_batch.bin");
+    if (!in)
+        throw Error(
+            path +
+            " is missing; CIFAR-10's binary version has data_batch_1.bin to data_batch_5.bin and test_batch.bin");
     std::vector<uint8_t> record(kRecord);
     for (int64_t n = 0;; ++n) {
         in.read(reinterpret_cast<char*>(record.data()), kRecord);
         if (in.gcount() == 0 && n > 0) return;
         if (in.gcount() != kRecord)
-            throw Error(path + ": truncated: record " + std::to_string(n) + " at byte " + std::to_string(n * kRecord) + " has " +
-                        std::to_string(in.gcount()) + " of " + std::to_string(kRecord) + " bytes; copy or download it again");
+            throw Error(path + ": truncated: record " + std::to_string(n) + " at byte " + std::to_string(n * kRecord) +
+                        " has " + std::to_string(in.gcount()) + " of " + std::to_string(kRecord) +
+                        " bytes; copy or download it again");
         if (record[0] > 9)
             throw Error(path + ": label " + std::to_string(record[0]) + " at byte " + std::to_string(n * kRecord) +
-                        ", expected 0 to 9; not CIFAR-10's binary version (CIFAR-100 and the Python pickles are other formats)");
+                        ", expected 0 to 9; not CIFAR-10's binary version (CIFAR-100 and the Python pickles are other "
+                        "formats)");
         to.labels.push_back(record[0]);
         const size_t at = to.pixels.size();
         to.pixels.resize(at + 3 * kPlane);
@@ -66,7 +71,8 @@ DataSplits open_cifar10(const std::string& given, int net_input) {
     s.held_out = split(test);
     s.held_out_name = "test";
     s.description = "CIFAR-10 from " + dir + ": " + std::to_string(s.train->size()) + " training and " +
-                    std::to_string(s.held_out->size()) + " test images of 32x32, 10 classes, stored at " + std::to_string(side);
+                    std::to_string(s.held_out->size()) + " test images of 32x32, 10 classes, stored at " +
+                    std::to_string(side);
     return s;
 }
 

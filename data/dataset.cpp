@@ -156,10 +156,11 @@ DataSplits open_kind(const DataSpec& spec) {
         return open_synthetic(classes, spec.net_input, spec.seed);
     }
     const char* const kinds[] = {"fashion-mnist", "mnist", "cifar10", "folder", "synthetic"};
-    const std::string nearest = *std::min_element(std::begin(kinds), std::end(kinds), [&](const char* a, const char* b) {
-        return edit_distance(kind, a) < edit_distance(kind, b);
-    });
-    throw UsageError("--data " + spec.text + ": no such kind of data; nearest is " + nearest + "; allowed are " + kAllowed);
+    const std::string nearest = *std::min_element(
+        std::begin(kinds), std::end(kinds),
+        [&](const char* a, const char* b) { return edit_distance(kind, a) < edit_distance(kind, b); });
+    throw UsageError("--data " + spec.text + ": no such kind of data; nearest is " + nearest + "; allowed are " +
+                     kAllowed);
 }
 
 }  // namespace

@@ -58,7 +58,8 @@ public:
                 throw Error(dir_ + "/" + name + ": a class the training split lacks; add it there or remove it here");
             const auto files = list(dir / name, [](const fs::directory_entry& e) { return is_image_name(e.path()); });
             if (files.empty())
-                throw Error(dir_ + "/" + name + ": empty class folder (no .jpg, .jpeg or .png); add images or remove it");
+                throw Error(dir_ + "/" + name +
+                            ": empty class folder (no .jpg, .jpeg or .png); add images or remove it");
             for (const std::string& f : files) {
                 items_.push_back({names_.size(), int32_t(at - classes.begin()), int32_t(items_.size())});
                 names_.append(f).push_back('\0');
@@ -121,8 +122,8 @@ private:
         }
         for (size_t c = 0; c < classes.size(); ++c)
             if (class_seen[c] && !class_has[c])
-                throw Error(dir_ + "/" + classes[c] + ": no readable image in this class folder (" + bad_images()[0].path + ": " +
-                            bad_images()[0].reason + "); add images or remove it");
+                throw Error(dir_ + "/" + classes[c] + ": no readable image in this class folder (" +
+                            bad_images()[0].path + ": " + bad_images()[0].reason + "); add images or remove it");
         items_ = std::move(good);
     }
 
@@ -137,7 +138,8 @@ DataSplits open_folder(const std::string& dir, int net_input) {
     const fs::path root = dir;
     if (!fs::is_directory(root)) throw Error(dir + ": no such folder");
     if (!fs::is_directory(root / "train"))
-        throw Error(dir + "/train is missing; a folder of images is laid out as DIR/train/<class>/* and DIR/val/<class>/*");
+        throw Error(dir +
+                    "/train is missing; a folder of images is laid out as DIR/train/<class>/* and DIR/val/<class>/*");
     DataSplits s;
     auto train = std::make_unique<Folder>(root / "train", stored_size(net_input), nullptr);
     if (net_input <= 64) train->keep_small_size(net_input);
@@ -149,10 +151,11 @@ DataSplits open_folder(const std::string& dir, int net_input) {
         s.held_out_name = name;
         break;
     }
-    s.description = "images in " + dir + ": " + std::to_string(s.train->size()) + " training" +
-                    (s.held_out ? " and " + std::to_string(s.held_out->size()) + " " + s.held_out_name : std::string()) +
-                    " images, " + std::to_string(s.train->classes.size()) + " classes, resized to " + std::to_string(side) +
-                    (s.held_out ? "" : "; no " + dir + "/val, so nothing is held out");
+    s.description =
+        "images in " + dir + ": " + std::to_string(s.train->size()) + " training" +
+        (s.held_out ? " and " + std::to_string(s.held_out->size()) + " " + s.held_out_name : std::string()) +
+        " images, " + std::to_string(s.train->classes.size()) + " classes, resized to " + std::to_string(side) +
+        (s.held_out ? "" : "; no " + dir + "/val, so nothing is held out");
     return s;
 }
 

@@ -73,7 +73,8 @@ Idx read_idx(const std::string& path, int dims) {
     if (b[0] != 0 || b[1] != 0 || b[2] != 8 || b[3] != dims) {
         char got[40];
         std::snprintf(got, sizeof got, "%02x%02x%02x%02x, expected 0000080%d", b[0], b[1], b[2], b[3], dims);
-        throw Error(path + ": not an IDX file of " + (dims == 3 ? "images" : "labels") + ": magic number at byte 0 is " + got);
+        throw Error(path + ": not an IDX file of " + (dims == 3 ? "images" : "labels") +
+                    ": magic number at byte 0 is " + got);
     }
     int64_t count = 1;
     for (int d = 0; d < dims; ++d) {
@@ -85,8 +86,8 @@ Idx read_idx(const std::string& path, int dims) {
                         std::to_string(n) + ", which no set of images has; the header is damaged");
     }
     // Memory grows with what is really there: a damaged count does not ask for gigabytes.
-    const std::string what = std::to_string(4 + 4 * dims + count) + " (its header counts " + std::to_string(idx.dims[0]) +
-                             (dims == 3 ? " images)" : " labels)");
+    const std::string what = std::to_string(4 + 4 * dims + count) + " (its header counts " +
+                             std::to_string(idx.dims[0]) + (dims == 3 ? " images)" : " labels)");
     constexpr int64_t piece = 1 << 26;
     for (int64_t at = 0; at < count; at += piece) {
         const int64_t n = std::min(piece, count - at);
@@ -102,7 +103,8 @@ std::string find_idx(const std::string& dir, const std::string& name, const char
     for (const char* dot : {"-", "."})
         for (const char* gz : {"", ".gz"})
             if (const std::string path = dir + "/" + name + dot + kind + gz; fs::exists(path)) return path;
-    if (!fs::is_directory(dir)) throw Error(dir + ": no such folder; give the one that holds " + name + "-" + kind + "[.gz]");
+    if (!fs::is_directory(dir))
+        throw Error(dir + ": no such folder; give the one that holds " + name + "-" + kind + "[.gz]");
     throw Error(dir + "/" + name + "-" + kind + "[.gz] is missing; an IDX set has train-images-idx3-ubyte, "
                 "train-labels-idx1-ubyte, t10k-images-idx3-ubyte and t10k-labels-idx1-ubyte");
 }
@@ -115,8 +117,8 @@ Pair read_pair(const std::string& dir, const std::string& prefix, int classes) {
     Pair p{read_idx(find_idx(dir, prefix + "-images", "idx3-ubyte"), 3),
            read_idx(find_idx(dir, prefix + "-labels", "idx1-ubyte"), 1)};
     if (p.images.dims[0] != p.labels.dims[0])
-        throw Error(p.images.path + " has " + std::to_string(p.images.dims[0]) + " images but " + p.labels.path + " has " +
-                    std::to_string(p.labels.dims[0]) + " labels; they are not of one set");
+        throw Error(p.images.path + " has " + std::to_string(p.images.dims[0]) + " images but " + p.labels.path +
+                    " has " + std::to_string(p.labels.dims[0]) + " labels; they are not of one set");
     for (size_t i = 0; i < p.labels.values.size(); ++i)
         if (p.labels.values[i] >= classes)
             throw Error(p.labels.path + ": label " + std::to_string(p.labels.values[i]) + " at byte " +
@@ -140,7 +142,8 @@ DataSplits open_idx(const std::string& dir, int net_input, std::vector<std::stri
                     std::to_string(w) + "; they are not of one set");
     const int side = stored_size(net_input, int(std::min(h, w)));
     const auto split = [&](Pair& p) {
-        auto d = std::make_unique<MemoryImages>(std::move(p.images.values), std::move(p.labels.values), int(h), int(w), 1, side);
+        auto d = std::make_unique<MemoryImages>(std::move(p.images.values), std::move(p.labels.values), int(h), int(w),
+                                                1, side);
         d->classes = classes;
         d->mirrors = mirrors;
         return d;
@@ -150,8 +153,9 @@ DataSplits open_idx(const std::string& dir, int net_input, std::vector<std::stri
     s.held_out = split(test);
     s.held_out_name = "test";
     s.description = name + " from " + dir + ": " + std::to_string(s.train->size()) + " training and " +
-                    std::to_string(s.held_out->size()) + " test images of " + std::to_string(h) + "x" + std::to_string(w) +
-                    " grey, " + std::to_string(classes.size()) + " classes, stored at " + std::to_string(side);
+                    std::to_string(s.held_out->size()) + " test images of " + std::to_string(h) + "x" +
+                    std::to_string(w) + " grey, " + std::to_string(classes.size()) + " classes, stored at " +
+                    std::to_string(side);
     return s;
 }
 
@@ -166,7 +170,8 @@ std::string find_fashion_mnist() {
     if (!none) places.push_back((program.parent_path().parent_path().parent_path() / "deps" / below).string());
     std::string all;
     for (const std::string& p : places) {
-        if (fs::exists(p + "/train-images-idx3-ubyte.gz", none) || fs::exists(p + "/train-images-idx3-ubyte", none)) return p;
+        if (fs::exists(p + "/train-images-idx3-ubyte.gz", none) || fs::exists(p + "/train-images-idx3-ubyte", none))
+            return p;
         all += (all.empty() ? "" : ", ") + p;
     }
     throw Error("Fashion-MNIST is in none of " + all + "; `make deps` installs it (Debian's dataset-fashion-mnist), or "
@@ -176,9 +181,10 @@ std::string find_fashion_mnist() {
 }  // namespace
 
 DataSplits open_fashion_mnist(const std::string& dir, int net_input) {
-    return open_idx(dir.empty() ? find_fashion_mnist() : dir, net_input,
-                    {"t-shirt", "trouser", "pullover", "dress", "coat", "sandal", "shirt", "sneaker", "bag", "ankle boot"},
-                    true, "Fashion-MNIST");
+    return open_idx(
+        dir.empty() ? find_fashion_mnist() : dir, net_input,
+        {"t-shirt", "trouser", "pullover", "dress", "coat", "sandal", "shirt", "sneaker", "bag", "ankle boot"}, true,
+        "Fashion-MNIST");
 }
 
 DataSplits open_mnist(const std::string& dir, int net_input) { return open_idx(dir, net_input, {}, false, "IDX set"); }

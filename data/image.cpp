@@ -118,7 +118,8 @@ std::string decode_image(std::vector<uint8_t> b, Image& image) {
         b.insert(b.begin() + 2, std::begin(app14), std::end(app14));
     }
     int width = 0, height = 0, channels = 0;
-    if (stbi_info_from_memory(b.data(), int(b.size()), &width, &height, &channels) && int64_t(width) * height > kMostPixels)
+    if (stbi_info_from_memory(b.data(), int(b.size()), &width, &height, &channels) &&
+        int64_t(width) * height > kMostPixels)
         return "claims " + std::to_string(width) + "x" + std::to_string(height) + " pixels";
     const std::unique_ptr<stbi_uc, void (*)(void*)> pixels(
         stbi_load_from_memory(b.data(), int(b.size()), &width, &height, &channels, 3), stbi_image_free);

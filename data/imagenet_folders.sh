@@ -22,7 +22,7 @@ command -v python3 > /dev/null || fail "python3 is missing; it reads the devkit'
 mkdir -p "$dir/train" "$dir/val"
 
 # A class is unpacked aside and renamed, so what is there is whole.
-tar -tf "$source/ILSVRC2012_img_train.tar" | sed -n 's|^\(\./\)\{0,1\}\(n[0-9]*\)\.tar$|\1\2|p' | while read -r member; do
+tar -tf "$source/ILSVRC2012_img_train.tar" | sed -nE 's|^((\./)?n[0-9]+)\.tar$|\1|p' | while read -r member; do
     wnid=${member#./}
     [ -d "$dir/train/$wnid" ] && continue
     rm -rf "$dir/train/.part" && mkdir "$dir/train/.part"
@@ -52,7 +52,8 @@ def elements(b, at=0):
 
 def number(b):  # the first value of a numeric matrix: flags, extents, name, values
     kind, data = list(elements(b))[3]
-    return int(struct.unpack_from("<" + {1: "b", 2: "B", 3: "h", 4: "H", 5: "i", 6: "I", 7: "f", 9: "d"}[kind], data)[0])
+    form = {1: "b", 2: "B", 3: "h", 4: "H", 5: "i", 6: "I", 7: "f", 9: "d"}[kind]
+    return int(struct.unpack_from("<" + form, data)[0])
 
 def text(b):
     kind, data = list(elements(b))[3]

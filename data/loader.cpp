@@ -34,9 +34,10 @@ Loader::Loader(const Dataset& data, const LoaderOptions& options) : data_(data),
     const int64_t n = data.size(), g = o.global_batch;
     steps_per_epoch_ = o.evaluation ? (n + g - 1) / g : n / g;
     if (steps_per_epoch_ == 0)
-        throw Error("a batch of " + std::to_string(g) + " images does not fit: the " +
-                    (o.evaluation ? "held-out" : "training") + " split has " + std::to_string(n) +
-                    (n > 0 ? "; use --batch " + std::to_string(std::max<int64_t>(1, n / (g / o.batch))) + " or less" : ""));
+        throw Error(
+            "a batch of " + std::to_string(g) + " images does not fit: the " +
+            (o.evaluation ? "held-out" : "training") + " split has " + std::to_string(n) +
+            (n > 0 ? "; use --batch " + std::to_string(std::max<int64_t>(1, n / (g / o.batch))) + " or less" : ""));
     next_step_ = fill_step_ = o.start_step;
     const size_t image_bytes = size_t(data.height) * data.width * data.channels;
     slots_.resize(o.depth);
@@ -67,7 +68,8 @@ Batch& Loader::next() {
     }
     if (failure_) std::rethrow_exception(failure_);
     slot.state = State::given;
-    slot.batch.valid = int(std::count_if(slot.batch.labels, slot.batch.labels + slot.batch.count, [](int l) { return l >= 0; }));
+    slot.batch.valid =
+        int(std::count_if(slot.batch.labels, slot.batch.labels + slot.batch.count, [](int l) { return l >= 0; }));
     ++next_step_;
     return slot.batch;
 }

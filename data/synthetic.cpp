@@ -68,8 +68,8 @@ DataSplits open_synthetic(int classes, int net_input, uint64_t seed) {
     s.train = std::make_unique<Synthetic>(kTrain, 0, classes, side, seed);
     s.held_out = std::make_unique<Synthetic>(kHeldOut, kTrain, classes, side, seed);
     s.held_out_name = "val";
-    s.description = "synthetic: " + std::to_string(kTrain) + " training and " + std::to_string(kHeldOut) + " held-out images, " +
-                    std::to_string(classes) + " classes, made at " + std::to_string(side);
+    s.description = "synthetic: " + std::to_string(kTrain) + " training and " + std::to_string(kHeldOut) +
+                    " held-out images, " + std::to_string(classes) + " classes, made at " + std::to_string(side);
     return s;
 }
 

@@ -46,9 +46,12 @@ const Bytes kGrey = {
 Bytes jpeg(int w, int h, int seed = 0) {
     Bytes pixels(size_t(w) * h * 3), out;
     for (size_t i = 0; i < pixels.size(); ++i) pixels[i] = uint8_t((i / 3) % 256 + (i % 3) * 20 + seed);
-    stbi_write_jpg_to_func([](void* to, void* data, int n) {
-        static_cast<Bytes*>(to)->insert(static_cast<Bytes*>(to)->end(), static_cast<uint8_t*>(data), static_cast<uint8_t*>(data) + n);
-    }, &out, w, h, 3, pixels.data(), 90);
+    stbi_write_jpg_to_func(
+        [](void* to, void* data, int n) {
+            static_cast<Bytes*>(to)->insert(static_cast<Bytes*>(to)->end(), static_cast<uint8_t*>(data),
+                                            static_cast<uint8_t*>(data) + n);
+        },
+        &out, w, h, 3, pixels.data(), 90);
     return out;
 }
 
@@ -185,7 +188,8 @@ TEST_CASE("data: damaged IDX files say what, where and what to do") {
         b.resize(16 + 100);
         write_file(images, b);
         const std::string e = error();
-        CHECK_MESSAGE((has(e, images) && has(e, "truncated") && has(e, "116") && has(e, "15696") && has(e, "20 images")), e);
+        CHECK_MESSAGE(
+            (has(e, images) && has(e, "truncated") && has(e, "116") && has(e, "15696") && has(e, "20 images")), e);
     }
     SUBCASE("truncated in the header") {
         b.resize(6);

@@ -115,7 +115,8 @@ TEST_CASE("loader: an epoch's order is a permutation, another each epoch and see
     CHECK(chi < 60);
     // Neighbours land apart: the mean distance of two random places is n / 3.
     double distance = 0;
-    for (int64_t i = 0; i < 9999; ++i) distance += std::abs(double(shuffled(3, 0, i, 10000) - shuffled(3, 0, i + 1, 10000)));
+    for (int64_t i = 0; i < 9999; ++i)
+        distance += std::abs(double(shuffled(3, 0, i, 10000) - shuffled(3, 0, i + 1, 10000)));
     CHECK(distance / 9999 == doctest::Approx(3333).epsilon(0.05));
 }
 
@@ -318,7 +319,8 @@ TEST_CASE("loader: what does not fit is refused") {
     LoaderOptions o = options(32);
     o.global_batch = 64;
     const std::string e = message<Error>([&] { Loader loader(d, o); });
-    CHECK_MESSAGE((has(e, "a batch of 64 images does not fit: the training split has 50") && has(e, "--batch 25 or less")), e);
+    CHECK_MESSAGE(
+        (has(e, "a batch of 64 images does not fit: the training split has 50") && has(e, "--batch 25 or less")), e);
     o = options(10);
     o.out = 7;
     CHECK(has(message<Error>([&] { Loader loader(d, o); }), "a crop of 7 does not fit"));
