@@ -123,7 +123,7 @@ TEST_SRC := $(wildcard test/*.cpp test/*.cu test/reference/*.cpp)
 ifeq ($(TARGET),cuda)
   TEST_SRC := $(filter-out test/vgpu_only_%,$(TEST_SRC))
 endif
-TOOLS := $(patsubst tools/%.cpp,%,$(filter-out tools/common_%.cpp,$(wildcard tools/*.cpp)))
+TOOLS := $(patsubst tools/%.cpp,%,$(filter-out tools/common_%.cpp $(if $(filter cuda,$(TARGET)),tools/vgpu.cpp),$(wildcard tools/*.cpp)))
 COMMON_SRC := $(wildcard tools/common_*.cpp)
 
 LIB_OBJ    := $(addprefix $(OUT)/,$(addsuffix .o,$(basename $(LIB_SRC))))

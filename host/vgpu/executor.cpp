@@ -6,6 +6,7 @@
 #include <time.h>
 
 #include <algorithm>
+#include <cstdio>
 #include <cstdlib>
 #include <cstring>
 #include <mutex>
@@ -170,6 +171,7 @@ bool next_block(Worker& w) {
         const uint64_t rows = i / g.x;
         c.block = {static_cast<unsigned>(i % g.x), static_cast<unsigned>(rows % g.y), static_cast<unsigned>(rows / g.y)};
     }
+    if (w.stale) reset_barriers(w);
     if (checking() && w.grid->shared) std::memset(w.shared, 0xff, w.grid->shared);
     w.cursor = {~0u, 0, 0};  // next_thread() steps to thread 0
     take_loop(w);
@@ -263,16 +265,16 @@ void fail(int code, const char* what, Site site) {
 
 Worker::Worker() {
     // A page of guard behind the largest shared memory a block may have.
-    void* p = mmap(nullptr, kMaxShared + 4096, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    void* p = mmap(nullptr, kSharedMax + 4096, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     if (p == MAP_FAILED) throw std::bad_alloc();
     shared = static_cast<char*>(p);
-    mprotect(shared + kMaxShared, 4096, PROT_NONE);
+    mprotect(shared + kSharedMax, 4096, PROT_NONE);
     install_alternate_stack(*this);
 }
 
 Worker::~Worker() {
     remove_alternate_stack();
-    munmap(shared, kMaxShared + 4096);
+    munmap(shared, kSharedMax + 4096);
 }
 
 namespace {
@@ -294,7 +296,11 @@ GridFailure work(Worker& w, const Grid& grid, BlockSource& source, uint64_t dead
     w.used = w.live = 0;
     w.threads = grid.block.x * grid.block.y * grid.block.z;
     w.failed = w.signal = 0;
-    reset_rendezvous(w);
+    if (w.broken) {
+        reset_barriers(w);
+        reset_warps(w);
+        w.broken = false;
+    }
     Context& c = context;
     c.worker = &w;
     c.block_dim = grid.block;
@@ -304,8 +310,8 @@ GridFailure work(Worker& w, const Grid& grid, BlockSource& source, uint64_t dead
     c.shared = w.shared;
     GridFailure failure;
 #ifdef VGPU_ASAN
-    ASAN_UNPOISON_MEMORY_REGION(w.shared, kMaxShared);
-    ASAN_POISON_MEMORY_REGION(w.shared + grid.shared, kMaxShared - grid.shared);
+    ASAN_UNPOISON_MEMORY_REGION(w.shared, kSharedMax);
+    ASAN_POISON_MEMORY_REGION(w.shared + grid.shared, kSharedMax - grid.shared);
 #endif
     if (next_block(w)) {
         w.current = loop_fiber(w);
@@ -315,6 +321,7 @@ GridFailure work(Worker& w, const Grid& grid, BlockSource& source, uint64_t dead
         w.running = false;
         after_switch(w, w.main_fake_stack);
         if (w.signal) describe_signal(w);
+        w.broken = w.failed != 0;
         if (w.failed) failure = {w.failed, where(c, grid) + ": " + w.what, {}};
     }
     c.worker = nullptr;
@@ -333,9 +340,9 @@ void shuffle_blocks(BlockSource& s, uint64_t seed) {
 std::string refuse(const Grid& g) {
     const uint64_t threads = uint64_t{g.block.x} * g.block.y * g.block.z;
     if (threads == 0 || uint64_t{g.grid.x} * g.grid.y * g.grid.z == 0) return "the grid is empty";
-    if (threads > kMaxBlock || g.block.z > 64) return "more than 1024 threads in a block (or 64 in z)";
+    if (threads > static_cast<unsigned>(kBlockThreads) || g.block.z > 64) return "more than 1024 threads in a block (or 64 in z)";
     if (g.grid.x > 0x7fffffffu || g.grid.y > 65535 || g.grid.z > 65535) return "a grid may have 2^31-1 x 65535 x 65535 blocks";
-    if (g.shared > kMaxShared) return std::to_string(g.shared) + " bytes of shared memory; a block may have 227 KiB";
+    if (g.shared > kSharedMax) return std::to_string(g.shared) + " bytes of shared memory; a block may have 227 KiB";
     if (g.cluster.x * g.cluster.y * g.cluster.z != 1) return "virtual GPUs run no clusters of several blocks";
     return {};
 }
@@ -347,9 +354,14 @@ constexpr uint64_t kAloneNs = 20000;
 
 int core_count() {
     static const int n = [] {
+        const int all = std::max(1, omp_get_max_threads());
         const char* text = std::getenv("VGPU_THREADS");
-        const int asked = text ? std::atoi(text) : 0;
-        return asked > 0 ? asked : std::max(1, omp_get_max_threads());
+        if (!text || !*text) return all;
+        char* end = nullptr;
+        const long asked = std::strtol(text, &end, 10);
+        if (!*end && asked >= 1 && asked <= 1024) return static_cast<int>(asked);
+        std::fprintf(stderr, "vgpu: VGPU_THREADS=%s: must be 1 to 1024; %d now\n", text, all);
+        return all;
     }();
     return n;
 }

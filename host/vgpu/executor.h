@@ -9,12 +9,11 @@
 
 #include "host/vgpu/fiber.h"
 #include "host/vgpu/grid.h"
+#include "host/vgpu/limits.h"
 
 namespace vgpu {
 
 inline constexpr unsigned kNamedBarriers = 16;
-inline constexpr size_t kMaxShared = 227 * 1024;  // as an H200's block
-inline constexpr unsigned kMaxBlock = 1024;
 
 struct Barrier {
     unsigned arrived = 0, expected = 0;
@@ -65,8 +64,10 @@ struct Worker {
     uint3 cursor{};     // the last thread handed out, while no fiber is in the loop
     bool unstarted = false;  // there are threads after the cursor, and no fiber is in the loop
 
+    bool stale = false;     // barriers hold arrivals that nobody will wait for
+    bool broken = false;    // a grid was abandoned: barriers and warps hold threads that are gone
     Barrier barriers[kNamedBarriers];
-    Warp warps[kMaxBlock / 32];
+    Warp warps[kBlockThreads / 32];
     char* shared = nullptr;
 
     void* main_sp = nullptr;  // the OS thread's own stack, while a fiber runs
@@ -89,8 +90,9 @@ struct Worker {
 void wait_in(Worker&, FiberList& list, const Wait&);
 // All of `list` can go on.
 void release(Worker&, FiberList& list);
-// Forgets every barrier and rendezvous: after a failure, and when a block ends.
-void reset_rendezvous(Worker&);
+// Forgets who has arrived at the barriers; at the warps' rendezvous too.
+void reset_barriers(Worker&);
+void reset_warps(Worker&);
 
 // A failing fiber first notes why, then abandons the grid: two statements, because nothing on the fiber's stack is
 // destroyed after the jump, not even the temporaries of the message.

@@ -2,6 +2,7 @@
 
 #include <sys/mman.h>
 
+#include <cstdio>
 #include <cstdlib>
 #include <new>
 #include <string>
@@ -46,25 +47,30 @@ namespace {
 
 constexpr size_t kPage = 4096;
 
-// VGPU_STACK: bytes of stack a thread, or with K: kibibytes.
+// VGPU_STACK: a thread's stack: "65536", "256K", "1M".
 size_t stack_size() {
 #ifdef VGPU_ASAN
     size_t bytes = 256 * 1024;  // frames are several times larger
 #else
     size_t bytes = 128 * 1024;
 #endif
-    if (const char* text = std::getenv("VGPU_STACK")) {
+    if (const char* text = std::getenv("VGPU_STACK"); text && *text) {
         char* end = nullptr;
-        const unsigned long long n = std::strtoull(text, &end, 10);
-        const size_t asked = *end == 'K' || *end == 'k' ? n * 1024 : n;
-        if (asked >= 4 * kPage) bytes = asked;
+        const double asked = std::strtod(text, &end) * (*end == 'K' || *end == 'k' ? 1024.0 : *end == 'M' || *end == 'm' ? 1048576.0 : 1.0);
+        if (*end && end[1] == 0) ++end;
+        if (*end == 0 && asked >= 16 * 1024 && asked <= 64 * 1048576.0)
+            bytes = static_cast<size_t>(asked);
+        else
+            std::fprintf(stderr, "vgpu: VGPU_STACK=%s: must be a size from 16K to 64M; %zuK now\n", text, bytes / 1024);
     }
     return (bytes + kPage - 1) / kPage * kPage;
 }
 
 }  // namespace
 
-FiberPool::FiberPool() : fibers_(new Fiber[kMax]), stack_(stack_size()) {
+FiberPool::FiberPool() : fibers_(new Fiber[kMax]) {
+    static const size_t size = stack_size();  // said once where it is wrong
+    stack_ = size;
     void* p = mmap(nullptr, kMax * (stack_ + kPage), PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     if (p == MAP_FAILED) throw std::bad_alloc();
     base_ = static_cast<char*>(p);
@@ -92,6 +98,7 @@ Fiber* FiberPool::fresh(unsigned i, void (*entry)()) {
     *--sp = reinterpret_cast<void*>(entry);   // vgpu_jump returns to it
     for (int r = 0; r < 6; ++r) *--sp = nullptr;
     f.sp = sp;
+    f.wait = {};
     return &f;
 }
 

@@ -93,7 +93,7 @@ void bar_sync(unsigned id, unsigned threads, Site site) {
 
 void bar_arrive(unsigned id, unsigned threads, Site site) {
     Worker& w = *context.worker;
-    arrive(w, w.barriers[id % kNamedBarriers], id, threads, site, "bar.arrive");
+    w.stale |= !arrive(w, w.barriers[id % kNamedBarriers], id, threads, site, "bar.arrive");
 }
 
 // ---- warps ----------------------------------------------------------------------------------
@@ -201,10 +201,14 @@ void warp_together(unsigned mask, void* mine, void (*work)(void* const* lanes, u
     });
 }
 
-void reset_rendezvous(Worker& w) {
+void reset_barriers(Worker& w) {
     for (Barrier& b : w.barriers) b = {};
-    for (unsigned i = 0; i < (w.threads + 31) / 32; ++i)
-        for (WarpSlot& s : w.warps[i].slot) s = {};
+    w.stale = false;
+}
+
+void reset_warps(Worker& w) {
+    for (Warp& warp : w.warps)
+        for (WarpSlot& s : warp.slot) s = {};
 }
 
 }  // namespace vgpu

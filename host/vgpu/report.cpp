@@ -11,6 +11,7 @@
 #include <map>
 #include <tuple>
 
+#include "host/vgpu/arena.h"
 #include "host/vgpu/executor.h"
 
 #ifdef VGPU_ASAN
@@ -127,6 +128,14 @@ void on_signal(int signal, siginfo_t* info, void* machine) {
 }  // namespace
 #endif
 
+// Whose memory a bad address would be. The arenas' own books are under the runtime's lock, so no more is said.
+static std::string owner_text(const Worker& w) {
+    const int owner = owner_of(w.signal_address);
+    if (owner < 0) return {};
+    const std::string whose = " in device " + std::to_string(owner) + "'s range, where nothing is allocated";
+    return owner == w.grid->device ? whose : whose + " (the kernel runs on device " + std::to_string(w.grid->device) + ')';
+}
+
 void describe_signal(Worker& w) {
     char address[32];
     std::snprintf(address, sizeof address, "%p", w.signal_address);
@@ -137,10 +146,10 @@ void describe_signal(Worker& w) {
             if (w.fibers.in_guard(*w.current, w.signal_address))
                 w.what = "stack overflow: a thread has " + std::to_string(w.fibers.stack_bytes() / 1024) +
                          " KiB of stack; VGPU_STACK=" + std::to_string(w.fibers.stack_bytes() / 512) + "K gives twice that";
-            else if (w.signal_address >= w.shared + kMaxShared && w.signal_address < w.shared + kMaxShared + 4096)
+            else if (w.signal_address >= w.shared + kSharedMax && w.signal_address < w.shared + kSharedMax + 4096)
                 w.what = "access beyond the largest shared memory a block may have";
             else
-                w.what = std::string("illegal access at address ") + address;
+                w.what = std::string("illegal access at address ") + address + owner_text(w);
             break;
         case SIGFPE: w.failed = 719, w.what = "integer division by zero or overflow"; break;
         default: w.failed = 719, w.what = "illegal instruction or trap"; break;

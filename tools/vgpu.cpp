@@ -1,0 +1,127 @@
+// bin/vgpu: the virtual GPUs of this machine, their settings, and what their threads, barriers and launches cost.
+// Of the vgpu target only. VGPU_THREADS=1 bin/vgpu gives the figures of one core.
+#include <cuda_runtime.h>
+
+#include <algorithm>
+#include <chrono>
+#include <cstdio>
+#include <cstdlib>
+
+#include "host/cuda/buffer.h"
+#include "host/cuda/stream.h"
+#include "host/vgpu/fiber.h"
+#include "host/vgpu/grid.h"
+#include "kernels/launch.h"
+#include "tools/common_cli.h"
+
+namespace {
+
+using namespace wt;
+
+__global__ void nothing() {}
+
+__global__ void axpy(float* y, const float* x, float a, int64_t n) {
+    const int64_t i = int64_t{blockIdx.x} * blockDim.x + threadIdx.x;
+    if (i < n) y[i] += a * x[i];
+}
+
+__global__ void barriers(int times) {
+    for (int i = 0; i < times; ++i) __syncthreads();
+}
+
+__global__ void shuffles(float* out, int times) {
+    float v = static_cast<float>(threadIdx.x);
+    for (int i = 0; i < times; ++i) v += __shfl_xor_sync(0xffffffffu, v, 1 << i % 5);
+    if (v == -1.0f) *out = v;
+}
+
+// The best of `repeats` runs, in nanoseconds.
+template <class F>
+double best_ns(int repeats, F&& f) {
+    double best = 1e30;
+    for (int r = 0; r < repeats; ++r) {
+        const auto start = std::chrono::steady_clock::now();
+        f();
+        best = std::min(best, std::chrono::duration<double, std::nano>(std::chrono::steady_clock::now() - start).count());
+    }
+    return best;
+}
+
+void* there = nullptr;
+void* here = nullptr;
+
+// A bare switch: two contexts hand the core to each other.
+void echo() {
+    for (;;) vgpu::vgpu_switch(&there, here);
+}
+double switch_ns() {
+#ifdef VGPU_ASAN
+    return 0;  // a switch that AddressSanitizer is not told of
+#else
+    vgpu::FiberPool pool;
+    there = pool.fresh(0, echo)->sp;
+    constexpr int kTimes = 20000;
+    return best_ns(50, [] {
+               for (int i = 0; i < kTimes; ++i) vgpu::vgpu_switch(&here, there);
+           }) / (2 * kTimes);
+#endif
+}
+
+void setting(const char* name, const char* meaning, const char* otherwise) {
+    const char* value = std::getenv(name);
+    std::printf("  %-13s %-8s %s\n", name, value && *value ? value : otherwise, meaning);
+}
+
+int run(int argc, char** argv) {
+    CLI::App app("Shows the virtual GPUs, their settings (environment variables) and what threads, barriers and launches cost here.");
+    parse_command_line(app, argc, argv);
+
+    const int devices = device_count();
+    for (int d = 0; d < devices; ++d)
+        std::printf("%s, %s, %d cores\n", device_name(d).c_str(), human_bytes(device_free_bytes(d)).c_str(), vgpu::core_count());
+    std::printf("\nsettings\n");
+    setting("VGPU_DEVICES", "virtual GPUs", "2");
+    setting("VGPU_THREADS", "cores a grid may use", std::to_string(vgpu::core_count()).c_str());
+    setting("VGPU_MEMORY", "memory of each; without it, half of the host's is shared out", "-");
+    setting("VGPU_STACK", "stack of a CUDA thread", "128K");
+    setting("VGPU_SEED", "0: ascending order; else the order of blocks, threads and unordered streams is drawn", "0");
+    setting("VGPU_CHECK", "1: memory that nobody wrote reads as NaN", "0");
+    setting("VGPU_PEER", "0: no device may use another's memory", "1");
+    if (devices == 0) return 0;
+
+    const Stream stream(0);
+    const int64_t n = int64_t{1} << 18;  // 2 MiB in all: the threads' cost, not the memory's
+    DeviceBuffer<float> x(0, n), y(0, n);
+    const auto time = [&](int repeats, auto&&... launch_arguments) {
+        return best_ns(repeats, [&] {
+            launch("measure", launch_arguments...);
+            stream.synchronize();
+        });
+    };
+    WT_CUDA(cudaMemsetAsync(x.data(), 0, n * sizeof(float), stream.get()));
+    WT_CUDA(cudaMemsetAsync(y.data(), 0, n * sizeof(float), stream.get()));
+    const auto cores = static_cast<unsigned>(vgpu::core_count());
+    const dim3 blocks(static_cast<unsigned>(n / 256));
+    std::printf("\ncosts, best of several\n");
+    std::printf("  %8.1f ns    fiber switch\n", switch_ns());
+    std::printf("  %8.2f ns    element-wise kernel (y += a x), a thread, on %u core%s\n",
+                time(200, LaunchShape{blocks, 256, stream.get()}, axpy, y.data(), static_cast<const float*>(x.data()), 2.0f, n) / double(n),
+                cores, cores == 1 ? "" : "s");
+    constexpr int kTimes = 200;
+    for (unsigned threads : {32u, 256u, 1024u})
+        std::printf("  %8.1f ns    __syncthreads of %u threads, a thread\n",
+                    time(100, LaunchShape{1, threads, stream.get()}, barriers, kTimes) / kTimes / threads, threads);
+    std::printf("  %8.1f ns    warp shuffle, a thread\n",
+                time(100, LaunchShape{1, 256, stream.get()}, shuffles, y.data(), kTimes) / kTimes / 256);
+    std::printf("  %8.2f us    launch of one block and synchronize\n", time(2000, LaunchShape{1, 32, stream.get()}, nothing) * 1e-3);
+    constexpr int kQueued = 1000;
+    std::printf("  %8.2f us    launch in a queue of %d\n", best_ns(20, [&] {
+                    for (int i = 0; i < kQueued; ++i) launch("nothing", LaunchShape{1, 32, stream.get()}, nothing);
+                    stream.synchronize();
+                }) * 1e-3 / kQueued, kQueued);
+    return 0;
+}
+
+}  // namespace
+
+int main(int argc, char** argv) { return run_program(argc, argv, "vgpu", run); }
