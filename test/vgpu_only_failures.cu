@@ -33,6 +33,8 @@ __global__ void barrier_for_too_many() {
 
 __global__ void barrier_counts_differ() { vgpu::bar_sync(1, threadIdx.x < 32 ? 64 : 96); }
 
+__global__ void everyone_elsewhere() { vgpu::bar_sync(1 + threadIdx.x / 32, 96); }
+
 __global__ void lane_missing(int* out) {
     if (threadIdx.x % 32 != 5) out[threadIdx.x] = __shfl_sync(0xffffffffu, 1, 0);
 }
@@ -107,6 +109,14 @@ TEST_CASE("vgpu: named barriers that nobody completes") {
     const auto g = run({1, 96}, barrier_counts_differ);
     CHECK_MESSAGE(has(g.message, "is for 64 threads"), g.message);
     still_works();
+}
+
+TEST_CASE("vgpu: a long report has one line of message and the rest in its detail") {
+    const auto f = run({1, 192}, everyone_elsewhere);
+    CHECK_MESSAGE(has(f.message, "deadlock: threads 0-31 wait in bar.sync 1, 96 at "), f.message);
+    CHECK_MESSAGE(has(f.message, "and 2 more groups"), f.message);
+    CHECK(!has(f.message, "\n"));
+    CHECK_MESSAGE(has(f.detail, "threads 160-191 wait in bar.sync 6, 96 at "), f.detail);
 }
 
 TEST_CASE("vgpu: lanes that do not come") {

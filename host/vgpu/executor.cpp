@@ -296,6 +296,7 @@ GridFailure work(Worker& w, const Grid& grid, BlockSource& source, uint64_t dead
     w.used = w.live = 0;
     w.threads = grid.block.x * grid.block.y * grid.block.z;
     w.failed = w.signal = 0;
+    w.detail.clear();
     if (w.broken) {
         reset_barriers(w);
         reset_warps(w);
@@ -322,7 +323,7 @@ GridFailure work(Worker& w, const Grid& grid, BlockSource& source, uint64_t dead
         after_switch(w, w.main_fake_stack);
         if (w.signal) describe_signal(w);
         w.broken = w.failed != 0;
-        if (w.failed) failure = {w.failed, where(c, grid) + ": " + w.what, {}};
+        if (w.failed) failure = {w.failed, where(c, grid) + ": " + w.what, std::move(w.detail)};
     }
     c.worker = nullptr;
     return failure;

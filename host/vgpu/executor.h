@@ -78,7 +78,7 @@ struct Worker {
 
     // A failure in the making: set before the jump to the main stack.
     int failed = 0;
-    std::string what;
+    std::string what, detail;
     int signal = 0;
     const void* signal_address = nullptr;
 

@@ -86,18 +86,25 @@ void note_stuck(Worker& w) {
         if (f.wait.kind != Wait::none)
             groups[{f.wait.kind, f.wait.id, f.wait.count, describe_site(f.wait.site)}].second.push_back(linear(f.thread, context.block_dim));
     }
-    std::string list;
+    std::vector<std::string> lines;
     for (auto& [_, group] : groups) {
         auto& [wait, threads] = group;
         std::sort(threads.begin(), threads.end());
-        list += (list.empty() ? "" : "; ") + threads_text(threads) + (threads.size() == 1 ? " waits in " : " wait in ") + waits_text(wait);
+        lines.push_back(threads_text(threads) + (threads.size() == 1 ? " waits in " : " wait in ") + waits_text(wait));
     }
     std::vector<unsigned> gone;
     for (unsigned t = 0; t < w.threads; ++t)
         if (!waits[t]) gone.push_back(t);
-    if (!gone.empty()) list += "; " + threads_text(gone) + (gone.size() == 1 ? " has returned" : " have returned");
+    std::string text = gone.empty() ? "deadlock: " : "deadlock, threads returned while others wait: ";
+    if (!gone.empty()) lines.push_back(threads_text(gone) + (gone.size() == 1 ? " has returned" : " have returned"));
+    constexpr size_t kInMessage = 4;  // the others only in the detail
+    for (size_t i = 0; i < lines.size(); ++i) {
+        if (i < kInMessage) text += (i ? "; " : "") + lines[i];
+        if (lines.size() > kInMessage) w.detail += "  " + lines[i] + (i + 1 < lines.size() ? "\n" : "");
+    }
+    if (lines.size() > kInMessage) text += "; and " + std::to_string(lines.size() - kInMessage) + " more groups";
     context.thread = first;
-    note_failure(w, 719, (gone.empty() ? "deadlock: " : "deadlock, threads returned while others wait: ") + list);
+    note_failure(w, 719, text);
 }
 
 // ---- signals: AddressSanitizer handles them in its builds ------------------------------------
