@@ -13,6 +13,10 @@ extern const ConvFprop fprop;
 extern const ConvDgrad dgrad;
 extern const ConvWgrad wgrad;
 }  // namespace conv_tiled
+namespace conv1_direct {
+extern const ConvFprop fprop;
+extern const ConvWgrad wgrad;
+}  // namespace conv1_direct
 
 #ifdef WT_ONEDNN
 namespace conv_onednn {
@@ -36,6 +40,7 @@ Table<ConvProblem, ConvFpropArgs> conv_fprop_variants() {
     static const ConvFprop table[] = {
         conv_naive::fprop,
         conv_tiled::fprop,
+        conv1_direct::fprop,
 #ifdef WT_ONEDNN
         conv_onednn::fprop,
         conv_winograd_onednn::fprop,
@@ -61,6 +66,7 @@ Table<ConvProblem, ConvWgradArgs> conv_wgrad_variants() {
     static const ConvWgrad table[] = {
         conv_naive::wgrad,
         conv_tiled::wgrad,
+        conv1_direct::wgrad,
 #ifdef WT_ONEDNN
         conv_onednn::wgrad,
         conv_winograd_onednn::wgrad,
