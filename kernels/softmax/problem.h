@@ -2,7 +2,8 @@
 //   loss_i      = log(sum_j exp(z_ij)) - z_i,label            (max subtracted first)
 //   dlogits_ij  = scale * (softmax(z_i)_j - [j == label_i])
 //   rank_i      = number of classes that beat the label: z_ij > z_i,label, or equal with j < label
-//                 top-1 correct when rank 0, top-5 when rank < 5; a row whose label's logit is NaN is wrong.
+//                 top-1 correct when rank 0, top-5 when rank < 5
+// A row with a NaN logit, or a label that is no class, has loss NaN (which stops a training) and is wrong.
 // A row with label -1 (padding of the last batch of an evaluation) counts nowhere and has gradient 0.
 #pragma once
 

@@ -1,0 +1,25 @@
+// Augmentation in fp64, as kernels/augment/problem.h defines it.
+#pragma once
+
+#include <vector>
+
+#include "kernels/augment/problem.h"
+
+namespace wt::reference {
+
+inline std::vector<double> augment(const AugmentProblem& p, const std::vector<uint8_t>& images,
+                                   const std::vector<AugmentParams>& params, const float* mean, const float* inv_std) {
+    std::vector<double> y;
+    for (int n = 0; n < p.n; ++n)
+        for (int i = 0; i < p.out_h; ++i)
+            for (int j = 0; j < p.out_w; ++j)
+                for (int ch = 0; ch < 3; ++ch) {
+                    const AugmentParams& a = params[n];
+                    const int row = a.y0 + i, col = a.x0 + (a.mirror ? p.out_w - 1 - j : j);
+                    const size_t at = ((size_t(n) * p.src_h + row) * p.src_w + col) * p.src_c + (p.src_c == 3 ? ch : 0);
+                    y.push_back((double(images[at]) + a.noise[ch] - mean[ch]) * inv_std[ch]);
+                }
+    return y;
+}
+
+}  // namespace wt::reference

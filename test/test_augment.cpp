@@ -1,0 +1,58 @@
+#include "kernels/augment/problem.h"
+#include "test/close.h"
+#include "test/device_data.h"
+#include "test/reference/augment.h"
+
+using namespace wt;
+using namespace wt::test;
+
+TEST_CASE("augment: every variant, every corner of the image, mirrored or not") {
+    struct Shape {
+        int n, src_h, src_w, src_c, out_h, out_w;
+    };
+    const Shape shapes[] = {{4, 64, 66, 3, 57, 59}, {5, 28, 28, 1, 24, 24}, {2, 32, 32, 3, 32, 32},
+                            {3, 9, 8, 3, 3, 5},     {2, 5, 5, 1, 1, 1},     {2, 20, 30, 3, 16, 16}};
+    const float mean[3] = {123.7f, 116.3f, 103.5f}, inv_std[3] = {1 / 58.4f, 1 / 57.1f, 1 / 57.4f};
+    for (const Shape& s : shapes)
+        for (DType t : {DType::f32, DType::bf16}) {
+            INFO(s.src_h, "x", s.src_w, "x", s.src_c, " to ", s.out_h, "x", s.out_w, ", ", int(t));
+            AugmentProblem p;
+            p.n = s.n, p.src_h = s.src_h, p.src_w = s.src_w, p.src_c = s.src_c, p.out_h = s.out_h, p.out_w = s.out_w;
+            p.dtype = t;
+            std::vector<uint8_t> images;
+            for (double v : random_values(size_t(s.n) * s.src_h * s.src_w * s.src_c, 51, 0, 255.999))
+                images.push_back(static_cast<uint8_t>(v));
+            std::vector<AugmentParams> params(s.n);
+            for (int n = 0; n < s.n; ++n) {
+                params[n].y0 = static_cast<int16_t>(n & 1 ? s.src_h - s.out_h : 0);
+                params[n].x0 = static_cast<int16_t>(n & 2 ? s.src_w - s.out_w : (s.src_w - s.out_w) / 2);
+                params[n].mirror = n % 2 == 0;
+                for (int ch = 0; ch < 3; ++ch) params[n].noise[ch] = 3.f * n - 4.f * ch;
+            }
+            const auto want = reference::augment(p, images, params, mean, inv_std);
+            DeviceBuffer<uint8_t> source(0, images.size());
+            source.upload(images);
+            DeviceBuffer<AugmentParams> draws(0, params.size());
+            draws.upload(params);
+            const Stream stream(0);
+            each_variant("augment", augment_variants(), p, [&](const Augment& v) {
+                const DeviceArray y(t, want.size());
+                AugmentArgs a{source.data(), draws.data(), {}, {}, y.data(), stream.get()};
+                std::copy_n(mean, 3, a.mean), std::copy_n(inv_std, 3, a.inv_std);
+                v.launch(p, a);
+                stream.synchronize();
+                // Two roundings of numbers below 512, scaled by inv_std; one of the product.
+                const Closeness c = close<double>(y.read_rows(1, want.size(), want.size()), want,
+                                                  1e-7 + (t == DType::bf16 ? 1.0 / 256 : 0), 512 * 1.2e-7 / 57);
+                CHECK_MESSAGE(c.ok(), c.text());
+            });
+        }
+}
+
+TEST_CASE("augment: two channels, or a crop larger than the image, are refused") {
+    AugmentProblem p;
+    p.src_h = p.src_w = 8, p.out_h = p.out_w = 8, p.src_c = 2;
+    for (const auto& v : augment_variants()) CHECK_FALSE(v.refuses(p).empty());
+    p.src_c = 3, p.out_w = 9;
+    for (const auto& v : augment_variants()) CHECK_FALSE(v.refuses(p).empty());
+}
