@@ -44,7 +44,9 @@ __global__ void shapes(int* out, short a, double b, Operands o, char c, float f)
 struct alignas(64) Wide {
     int v[16];
 };
-__global__ void wide(int* out, char, Wide w) { out[0] = w.v[15], out[1] = static_cast<int>(reinterpret_cast<uintptr_t>(&w) % 64); }
+__global__ void wide(int* out, char, Wide w) {
+    out[0] = w.v[15], out[1] = static_cast<int>(reinterpret_cast<uintptr_t>(&w) % 64);
+}
 
 bool has(const std::string& text, const std::string& part) {
     const bool yes = text.find(part) != std::string::npos;
@@ -138,7 +140,8 @@ TEST_CASE("vgpu memory: two-dimensional copies and memsets keep what lies betwee
         auto back = d.download();
         bool right = true;
         for (size_t r = 0; r < rows; ++r)
-            for (size_t i = 0; i < dpitch; ++i) right &= back[r * dpitch + i] == (i < width ? src[r * spitch + i] : 0xAA);
+            for (size_t i = 0; i < dpitch; ++i)
+                right &= back[r * dpitch + i] == (i < width ? src[r * spitch + i] : 0xAA);
         CHECK(right);
         WT_CUDA(cudaMemset2D(d.data(), dpitch, 0, width, rows));
         WT_CUDA(cudaDeviceSynchronize());
@@ -211,7 +214,8 @@ TEST_CASE("vgpu memory: the device's limit is an error that does not stay") {
     WT_CUDA(cudaFree(p));
     WT_CUDA(cudaMemGetInfo(&now, &total));
     CHECK(now == free);
-    CHECK_THROWS_WITH_AS(DeviceBuffer<char>(1, size_t(1) << 50, "weights"), doctest::Contains("for weights"), wt::Error);
+    CHECK_THROWS_WITH_AS(DeviceBuffer<char>(1, size_t(1) << 50, "weights"), doctest::Contains("for weights"),
+                         wt::Error);
     CHECK(cudaGetLastError() == cudaSuccess);
 }
 
@@ -287,8 +291,9 @@ TEST_CASE("vgpu peers: without access a kernel fails and says which devices; wit
         wt::launch("copy", {dim3(1), dim3(32), s.get()}, copy_struct, Operands{10, theirs.data(), 1.0f, mine.data()});
         CHECK(cudaStreamSynchronize(s.get()) == cudaErrorIllegalAddress);
         CHECK(has(vgpu::last_failure(), "copy_struct"));
-        CHECK(has(vgpu::last_failure(), "on device 0: argument 0 points to memory of device 1, and peer access is not enabled "
-                                        "(cudaDeviceEnablePeerAccess)"));
+        CHECK(has(vgpu::last_failure(),
+                  "on device 0: argument 0 points to memory of device 1, and peer access is not enabled "
+                  "(cudaDeviceEnablePeerAccess)"));
         // Stays: everything on this device says so, the other device works.
         int* p;
         CHECK(cudaMalloc(&p, 4) == cudaErrorIllegalAddress);
@@ -330,7 +335,8 @@ TEST_CASE("vgpu peers: without access a kernel fails and says which devices; wit
 TEST_CASE("vgpu launch: arguments of every size arrive, converted and aligned") {
     DeviceBuffer<int> out(0, 6);
     const Stream s(0);
-    wt::launch("shapes", {dim3(1), dim3(1), s.get()}, shapes, out.data(), 1, 2.5f, Operands{3, nullptr, 4.0f, out.data()}, 'c', 6.0);
+    wt::launch("shapes", {dim3(1), dim3(1), s.get()}, shapes, out.data(), 1, 2.5f,
+               Operands{3, nullptr, 4.0f, out.data()}, 'c', 6.0);
     s.synchronize();
     CHECK(out.download() == std::vector<int>{1, 2, 3, 4, 'c', 6});
     Wide w{};
@@ -416,14 +422,22 @@ TEST_CASE("vgpu child: limits" * doctest::skip()) {
     int n = 0;
     const cudaError_t e = cudaGetDeviceCount(&n);
     if (!e) cudaMemGetInfo(&free, &total);
-    std::printf("%s: %d devices, %zu bytes, seed %llu\n", cudaGetErrorName(e), n, total, static_cast<unsigned long long>(vgpu::seed()));
+    std::printf("%s: %d devices, %zu bytes, seed %llu\n", cudaGetErrorName(e), n, total,
+                static_cast<unsigned long long>(vgpu::seed()));
 }
 
 TEST_CASE("vgpu child: work left at the end" * doctest::skip()) {
     cudaStream_t s;
     WT_CUDA(cudaStreamCreate(&s));
     vgpu::enqueue(s, "late", [] { std::printf("ran at the end\n"), std::fflush(stdout); });
-    static DeviceBuffer<int> freed_later(0, 10);
+    std::printf("main is done\n");
+    std::exit(0);
+}
+
+TEST_CASE("vgpu child: a buffer that outlives the runtime" * doctest::skip()) {
+    static DeviceBuffer<int> outlives;  // before the first call of the runtime: dies after it
+    outlives = DeviceBuffer<int>(0, 10);
+    static DeviceBuffer<int> dies_before(1, 10);
     std::printf("main is done\n");
     std::exit(0);
 }
@@ -457,6 +471,8 @@ TEST_CASE("vgpu processes: the environment sets devices, memory and seed; queued
     CHECK(has(child("vgpu child: limits", "VGPU_MEMORY=much"), "VGPU_MEMORY=much: must be a size such as"));
     CHECK(has(child("vgpu child: limits", "VGPU_DEVICES=x"), "VGPU_DEVICES=x: must be 0 to 16"));
     CHECK(has(child("vgpu child: work left at the end"), "main is done\nran at the end"));
+    CHECK(child("vgpu child: a buffer that outlives the runtime").ends_with("main is done\n"));
+    CHECK(has(child("vgpu child: limits", "VGPU_SEED=-x"), "VGPU_SEED=-x: must be a number"));
     CHECK(has(child("vgpu child: new memory", "VGPU_CHECK=1"), "all NaN"));
 }
 

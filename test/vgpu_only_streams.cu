@@ -252,7 +252,8 @@ TEST_CASE("vgpu streams: an exception in queued host work fails the device and d
     elsewhere.wait(e);  // a dropped record still lets others go on
     vgpu::enqueue(elsewhere.get(), "other", [&] { other = true; });
     CHECK(cudaStreamSynchronize(s.get()) == cudaErrorLaunchFailure);
-    CHECK(std::string(cudaGetErrorString(cudaErrorLaunchFailure)).find("matmul on device 0: no such engine") != std::string::npos);
+    CHECK(std::string(cudaGetErrorString(cudaErrorLaunchFailure)).find("matmul on device 0: no such engine") !=
+          std::string::npos);
     CHECK(vgpu::last_failure() == "matmul on device 0: no such engine");
     CHECK_FALSE(after);
     elsewhere.synchronize();
@@ -290,12 +291,14 @@ TEST_CASE("vgpu streams: two host threads drive two devices and exchange through
                 me.computed.record(me.compute.get());
                 meet.arrive_and_wait();  // both have recorded
                 me.exchange.wait(you.computed);
-                WT_CUDA(cudaMemcpyPeerAsync(me.theirs.data(), d, you.mine.data(), 1 - d, n * sizeof(int), me.exchange.get()));
+                WT_CUDA(cudaMemcpyPeerAsync(me.theirs.data(), d, you.mine.data(), 1 - d, n * sizeof(int),
+                                            me.exchange.get()));
                 me.received.record(me.exchange.get());
                 meet.arrive_and_wait();
                 me.compute.wait(me.received);   // my copy of theirs is here
                 me.compute.wait(you.received);  // and they have read mine
-                wt::launch("copy", {dim3(1), dim3(n), me.compute.get()}, copy_values, me.mine.data(), me.theirs.data(), n);
+                wt::launch("copy", {dim3(1), dim3(n), me.compute.get()}, copy_values, me.mine.data(), me.theirs.data(),
+                           n);
                 // What `theirs` holds is used up before the next copy into it.
                 me.sent_back.record(me.compute.get());
                 me.exchange.wait(me.sent_back);

@@ -41,7 +41,8 @@ bool fills() {
 
 Arena::Arena(int device, size_t limit) : base_(kFirstAddress + device * kRange + kSkip), limit_(limit) {
     const uint64_t first = kFirstAddress + device * kRange;
-    void* p = mmap(pointer(first), kRange, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED_NOREPLACE, -1, 0);
+    void* p = mmap(pointer(first), kRange, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED_NOREPLACE,
+                   -1, 0);
     if (p != pointer(first)) {
         std::fprintf(stderr, "vgpu: cannot reserve addresses for virtual GPU %d (%s); is ulimit -v set?\n", device,
                      std::strerror(errno));

@@ -63,7 +63,9 @@ private:
 // The device whose range holds p, whether or not it exists; -1 for host memory.
 inline int owner_of(const void* p) {
     const uint64_t a = reinterpret_cast<uint64_t>(p);
-    return a >= kFirstAddress && a < kFirstAddress + kMaxDevices * kRange ? static_cast<int>((a - kFirstAddress) / kRange) : -1;
+    return a >= kFirstAddress && a < kFirstAddress + kMaxDevices * kRange
+               ? static_cast<int>((a - kFirstAddress) / kRange)
+               : -1;
 }
 
 }  // namespace vgpu

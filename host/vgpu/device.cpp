@@ -69,7 +69,12 @@ Runtime* make_runtime() {
         legacy->legacy = true;
         rt->devices[d]->legacy = legacy;
     }
-    if (const char* s = std::getenv("VGPU_SEED")) rt->seed = std::strtoull(s, nullptr, 0);
+    if (const char* s = std::getenv("VGPU_SEED"); s && *s) {
+        char* end = nullptr;
+        rt->seed = std::strtoull(s, &end, 0);
+        if (*end) std::fprintf(stderr, "vgpu: VGPU_SEED=%s: must be a number; the seed is %llu now\n", s,
+                               static_cast<unsigned long long>(rt->seed));
+    }
     std::atexit([] {
         runtime().shut_down();
         ending = true;
@@ -119,10 +124,13 @@ cudaError_t cudaGetDeviceCount(int* count) {
     });
 }
 
-static bool no_device(const Runtime& rt, int device) { return device < 0 || device >= static_cast<int>(rt.devices.size()); }
+static bool no_device(const Runtime& rt, int device) {
+    return device < 0 || device >= static_cast<int>(rt.devices.size());
+}
 
 static cudaError_t invalid_device(const Runtime& rt, int device) {
-    return explain(cudaErrorInvalidDevice, "device " + std::to_string(device) + " of " + std::to_string(rt.devices.size()));
+    return explain(cudaErrorInvalidDevice,
+                   "device " + std::to_string(device) + " of " + std::to_string(rt.devices.size()));
 }
 
 cudaError_t cudaSetDevice(int device) {
@@ -199,7 +207,9 @@ cudaError_t cudaDeviceGetAttribute(int* value, cudaDeviceAttr attr, int device) 
         case cudaDevAttrComputeCapabilityMajor: *value = p.major; break;
         case cudaDevAttrComputeCapabilityMinor: *value = p.minor; break;
         case cudaDevAttrStreamPrioritiesSupported: *value = p.streamPrioritiesSupported; break;
-        case cudaDevAttrMaxSharedMemoryPerMultiprocessor: *value = static_cast<int>(p.sharedMemPerMultiprocessor); break;
+        case cudaDevAttrMaxSharedMemoryPerMultiprocessor:
+            *value = static_cast<int>(p.sharedMemPerMultiprocessor);
+            break;
         case cudaDevAttrCooperativeLaunch: *value = p.cooperativeLaunch; break;
         case cudaDevAttrMaxSharedMemoryPerBlockOptin: *value = static_cast<int>(p.sharedMemPerBlockOptin); break;
         case cudaDevAttrMaxBlocksPerMultiprocessor: *value = p.maxBlocksPerMultiProcessor; break;
@@ -207,7 +217,8 @@ cudaError_t cudaDeviceGetAttribute(int* value, cudaDeviceAttr attr, int device) 
         case cudaDevAttrClusterLaunch: *value = p.clusterLaunch; break;
         default:
             set_last_error(cudaErrorInvalidValue);
-            return explain(cudaErrorInvalidValue, "device attribute " + std::to_string(attr) + " is unknown to virtual GPUs");
+            return explain(cudaErrorInvalidValue,
+                           "device attribute " + std::to_string(attr) + " is unknown to virtual GPUs");
     }
     return cudaSuccess;
 }

@@ -1,4 +1,4 @@
-// The executor: one thread that runs the queued work of all streams of all devices, one operation
+// Draining the queues: one thread, the executor, runs the queued work of all streams of all devices, one operation
 // at a time, while some host thread waits for any of it.
 //
 // Why a host thread can wait without a deadlock: of all queued operations, the one submitted first
@@ -108,7 +108,8 @@ void Runtime::wait_stream(Lock& lock, const std::shared_ptr<Stream>& s) {
     if (!s->legacy) return wait(lock, [s, until = s->submitted] { return s->completed >= until; });
     wait(lock, [this, s, until = order_] {  // the default stream comes after all blocking streams
         for (const Stream* o : active_)
-            if (o->device == s->device && !(o->flags & cudaStreamNonBlocking) && o->queue.front().order <= until) return false;
+            if (o->device == s->device && !(o->flags & cudaStreamNonBlocking) && o->queue.front().order <= until)
+                return false;
         return true;
     });
 }
@@ -169,7 +170,8 @@ bool Runtime::may_run(const Stream& s, const Operation& op) const {
     // The legacy default stream: after all earlier work of the device's blocking streams, before all later.
     if (s.legacy) {
         for (const Stream* o : active_)
-            if (o != &s && o->device == s.device && !(o->flags & cudaStreamNonBlocking) && o->queue.front().order < op.order)
+            if (o != &s && o->device == s.device && !(o->flags & cudaStreamNonBlocking) &&
+                o->queue.front().order < op.order)
                 return false;
     } else if (!(s.flags & cudaStreamNonBlocking)) {
         const auto& legacy = devices[s.device]->legacy->queue;
@@ -199,7 +201,8 @@ bool Runtime::choose(Choice& best) const {
             }
         } else {
             // Recording and waiting cost nothing and hold others up: at once.
-            const bool free = std::holds_alternative<RecordEvent>(op.work) || std::holds_alternative<WaitEvent>(op.work);
+            const bool free =
+                std::holds_alternative<RecordEvent>(op.work) || std::holds_alternative<WaitEvent>(op.work);
             const uint64_t key = free ? 0 : order_key(seed, s->lane, op.position, 0);
             if (!best.stream || key < best.key) best = {s, 0, graph != nullptr, key};
         }
@@ -263,13 +266,15 @@ void Runtime::perform(Lock& lock, Work& work, int device, uint64_t& checked, uin
         lock.unlock();
         const GridFailure failure = run_grid(k->grid, seed ? key : 0);
         lock.lock();
-        if (failure) fail_device(*this, device, static_cast<cudaError_t>(failure.code), failure.message, failure.detail);
+        if (failure)
+            fail_device(*this, device, static_cast<cudaError_t>(failure.code), failure.message, failure.detail);
     } else if (auto* c = std::get_if<Copy>(&work)) {
         if (checked != generation) {
             std::string why = check_range(*this, c->dst, c->dpitch, c->width, c->height);
             if (why.empty() && !c->staged) why = check_range(*this, c->src, c->spitch, c->width, c->height);
             if (!why.empty())
-                return fail_device(*this, device, cudaErrorIllegalAddress, "copy on device " + std::to_string(device) + ": " + why, "");
+                return fail_device(*this, device, cudaErrorIllegalAddress,
+                                   "copy on device " + std::to_string(device) + ": " + why, "");
             checked = generation;
         }
         lock.unlock();
@@ -279,7 +284,8 @@ void Runtime::perform(Lock& lock, Work& work, int device, uint64_t& checked, uin
         if (checked != generation) {
             const std::string why = check_range(*this, fill->dst, fill->pitch, fill->width, fill->height);
             if (!why.empty())
-                return fail_device(*this, device, cudaErrorIllegalAddress, "memset on device " + std::to_string(device) + ": " + why, "");
+                return fail_device(*this, device, cudaErrorIllegalAddress,
+                                   "memset on device " + std::to_string(device) + ": " + why, "");
             checked = generation;
         }
         lock.unlock();
@@ -297,7 +303,8 @@ void Runtime::perform(Lock& lock, Work& work, int device, uint64_t& checked, uin
         }
         lock.lock();
         if (!what.empty())
-            fail_device(*this, device, cudaErrorLaunchFailure, closure->name + " on device " + std::to_string(device) + ": " + what, "");
+            fail_device(*this, device, cudaErrorLaunchFailure,
+                        closure->name + " on device " + std::to_string(device) + ": " + what, "");
     }
 }
 

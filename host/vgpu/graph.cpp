@@ -17,7 +17,8 @@ cudaError_t forbid_in_capture(Runtime& rt, const char* call) {
         invalidate(*c);
         forbidden = true;
     }
-    return forbidden ? explain(cudaErrorStreamCaptureUnsupported, std::string(call) + " during a capture") : cudaSuccess;
+    return forbidden ? explain(cudaErrorStreamCaptureUnsupported, std::string(call) + " during a capture")
+                     : cudaSuccess;
 }
 
 cudaError_t forbid_wait(Runtime& rt, const Stream* stream, int device, const char* call) {
@@ -165,7 +166,8 @@ cudaError_t cudaGraphGetNodes(cudaGraph_t graph, cudaGraphNode_t* nodes, size_t*
         if (it == rt.graphs.end() || !count) return explain(cudaErrorInvalidValue, "not a live graph");
         auto& all = it->second->nodes;
         if (nodes)
-            for (size_t i = 0; i < *count; ++i) nodes[i] = i < all.size() ? reinterpret_cast<cudaGraphNode_t>(&all[i]) : nullptr;
+            for (size_t i = 0; i < *count; ++i)
+                nodes[i] = i < all.size() ? reinterpret_cast<cudaGraphNode_t>(&all[i]) : nullptr;
         if (!nodes || *count > all.size()) *count = all.size();
         return cudaSuccess;
     });

@@ -34,7 +34,9 @@ std::string text(dim3 d) { return std::to_string(d.x) + "x" + std::to_string(d.y
 // What hardware of compute capability 9.0 refuses.
 cudaError_t check_shape(const cudaLaunchConfig_t& c, const void* kernel, dim3& cluster) {
     const dim3 g = c.gridDim, b = c.blockDim;
-    const auto refuse = [&](cudaError_t e, const std::string& why) { return explain(e, symbol_name(kernel) + ": " + why); };
+    const auto refuse = [&](cudaError_t e, const std::string& why) {
+        return explain(e, symbol_name(kernel) + ": " + why);
+    };
     if (!g.x || !g.y || !g.z || g.x > INT_MAX || g.y > kGridYz || g.z > kGridYz)
         return refuse(cudaErrorInvalidConfiguration, "grid " + text(g) + " must be 1 to 2^31-1, 65535, 65535 blocks");
     if (!b.x || !b.y || !b.z || b.z > kBlockZ || uint64_t(b.x) * b.y * b.z > kBlockThreads)
@@ -58,7 +60,8 @@ cudaError_t check_shape(const cudaLaunchConfig_t& c, const void* kernel, dim3& c
                 cluster = {a.val.clusterDim.x, a.val.clusterDim.y, a.val.clusterDim.z};
                 break;
             case cudaLaunchAttributeCooperative:
-                if (a.val.cooperative) return refuse(cudaErrorNotSupported, "virtual GPUs have no cooperative launches");
+                if (a.val.cooperative)
+                    return refuse(cudaErrorNotSupported, "virtual GPUs have no cooperative launches");
                 break;
             default:
                 return refuse(cudaErrorNotSupported, "launch attribute " + std::to_string(a.id));
@@ -75,7 +78,8 @@ cudaError_t check_shape(const cudaLaunchConfig_t& c, const void* kernel, dim3& c
 }  // namespace
 
 ArgumentBlock::ArgumentBlock(const Signature& s, const void* const* args)
-    : bytes_(static_cast<std::byte*>(s.align > 16 ? ::operator new(s.bytes, std::align_val_t(128)) : ::operator new(s.bytes)),
+    : bytes_(static_cast<std::byte*>(s.align > 16 ? ::operator new(s.bytes, std::align_val_t(128))
+                                                  : ::operator new(s.bytes)),
              Release{s.align > 16}) {
     for (uint32_t i = 0; i < s.count; ++i)
         std::memcpy(bytes_.get() + s.parameters[i].offset, args[i], s.parameters[i].size);
@@ -92,7 +96,8 @@ std::string check_arguments(const Runtime& rt, const Kernel& k, int device) {
             std::memcpy(&word, k.args.data() + at, 8);
             const void* p = reinterpret_cast<const void*>(word);
             const int owner = owner_of(p);
-            if (owner < 0 || owner >= static_cast<int>(rt.devices.size()) || !rt.devices[owner]->arena.touched(word)) continue;
+            if (owner < 0 || owner >= static_cast<int>(rt.devices.size()) || !rt.devices[owner]->arena.touched(word))
+                continue;
             const auto where = [&] {
                 return "kernel " + symbol_name(k.grid.kernel) + " on device " + std::to_string(device) + ": argument " +
                        std::to_string(i) + " points to ";
@@ -107,7 +112,8 @@ std::string check_arguments(const Runtime& rt, const Kernel& k, int device) {
     return {};
 }
 
-cudaError_t launch(const cudaLaunchConfig_t& config, const void* kernel, const Signature& signature, const void* const* args) {
+cudaError_t launch(const cudaLaunchConfig_t& config, const void* kernel, const Signature& signature,
+                   const void* const* args) {
     return device_api([&](Runtime& rt, Lock& lock) {
         if (!kernel) return explain(cudaErrorInvalidDeviceFunction, "the kernel is null");
         const auto stream = rt.stream(config.stream);
@@ -119,7 +125,8 @@ cudaError_t launch(const cudaLaunchConfig_t& config, const void* kernel, const S
         dim3 cluster;
         if (cudaError_t e = check_shape(config, kernel, cluster); e != cudaSuccess) return e;
         known().try_emplace(kernel, &signature);
-        Kernel k{{kernel, config.gridDim, config.blockDim, cluster, config.dynamicSmemBytes, stream->device, nullptr, signature.loop},
+        Kernel k{{kernel, config.gridDim, config.blockDim, cluster, config.dynamicSmemBytes, stream->device, nullptr,
+                  signature.loop},
                  &signature,
                  ArgumentBlock(signature, args)};
         k.grid.args = k.args.data();
@@ -158,7 +165,8 @@ cudaError_t cudaLaunchKernelExC(const cudaLaunchConfig_t* config, const void* ke
     return e == cudaSuccess ? launch(*config, kernel, *s, args) : e;
 }
 
-cudaError_t cudaLaunchKernel(const void* kernel, dim3 grid, dim3 block, void** args, size_t shared, cudaStream_t stream) {
+cudaError_t cudaLaunchKernel(const void* kernel, dim3 grid, dim3 block, void** args, size_t shared,
+                             cudaStream_t stream) {
     cudaLaunchConfig_t c;
     c.gridDim = grid, c.blockDim = block, c.dynamicSmemBytes = shared, c.stream = stream;
     return cudaLaunchKernelExC(&c, kernel, args);
@@ -171,7 +179,8 @@ cudaError_t cudaFuncSetAttribute(const void* kernel, cudaFuncAttribute attribute
             case cudaFuncAttributeMaxDynamicSharedMemorySize:
                 if (value < 0 || static_cast<size_t>(value) > kSharedMax)
                     return explain(cudaErrorInvalidValue, symbol_name(kernel) + ": " + std::to_string(value) +
-                                                              " bytes of shared memory, of " + std::to_string(kSharedMax));
+                                                              " bytes of shared memory, of " +
+                                                              std::to_string(kSharedMax));
                 settings()[kernel].shared = std::max<size_t>(value, kSharedDefault);
                 return cudaSuccess;
             case cudaFuncAttributeNonPortableClusterSizeAllowed:
@@ -210,7 +219,8 @@ cudaError_t cudaOccupancyMaxActiveBlocksPerMultiprocessor(int* blocks, const voi
         if (!kernel) return cudaErrorInvalidDeviceFunction;
         if (threads <= 0 || threads > kBlockThreads) return cudaErrorInvalidValue;
         const int by_threads = kSmThreads / ((threads + 31) / 32 * 32);
-        const int by_shared = shared > settings_of(kernel).shared ? 0 : static_cast<int>(kSharedPerSm / (shared + kSharedReserved));
+        const int by_shared =
+            shared > settings_of(kernel).shared ? 0 : static_cast<int>(kSharedPerSm / (shared + kSharedReserved));
         *blocks = std::min({kSmBlocks, by_threads, by_shared});
         return cudaSuccess;
     });

@@ -21,13 +21,16 @@ const Runtime::Pinned* Runtime::find_pinned(const void* p, size_t bytes, uint64_
 std::string check_range(const Runtime& rt, const void* p, size_t pitch, size_t width, size_t height) {
     const int owner = owner_of(p);
     const size_t bytes = height ? pitch * (height - 1) + width : 0;
-    if (owner < 0 || (owner < static_cast<int>(rt.devices.size()) && rt.devices[owner]->arena.contains(p, bytes))) return {};
+    if (owner < 0 || (owner < static_cast<int>(rt.devices.size()) && rt.devices[owner]->arena.contains(p, bytes)))
+        return {};
     char text[64];
     std::snprintf(text, sizeof text, "%zu bytes at %p", bytes, p);
     std::string s = text;
-    const auto live = owner < static_cast<int>(rt.devices.size()) ? rt.devices[owner]->arena.find(p) : std::pair<uint64_t, size_t>{};
+    const auto live =
+        owner < static_cast<int>(rt.devices.size()) ? rt.devices[owner]->arena.find(p) : std::pair<uint64_t, size_t>{};
     if (live.first)
-        return s + " pass the end of an allocation of " + std::to_string(live.second) + " bytes on device " + std::to_string(owner);
+        return s + " pass the end of an allocation of " + std::to_string(live.second) + " bytes on device " +
+               std::to_string(owner);
     return s + " are in no live allocation of device " + std::to_string(owner);
 }
 
@@ -47,8 +50,8 @@ cudaError_t allocate(Runtime& rt, Lock& lock, void** p, size_t bytes, int device
         *p = arena.allocate(bytes);
     }
     if (*p) return cudaSuccess;
-    return explain(cudaErrorMemoryAllocation, bytes_text(bytes) + " asked for on device " + std::to_string(device) + ", " +
-                                                  std::to_string(arena.limit() - arena.used()) + " of " +
+    return explain(cudaErrorMemoryAllocation, bytes_text(bytes) + " asked for on device " + std::to_string(device) +
+                                                  ", " + std::to_string(arena.limit() - arena.used()) + " of " +
                                                   std::to_string(arena.limit()) + " free (VGPU_MEMORY)");
 }
 
@@ -78,16 +81,21 @@ cudaError_t copy(Runtime& rt, Lock& lock, Copy c, cudaMemcpyKind kind, cudaStrea
     const bool wants_from = kind == cudaMemcpyDeviceToHost || kind == cudaMemcpyDeviceToDevice;
     if (kind != cudaMemcpyDefault) {
         if (wants_to != to_device && !(wants_to && to_pinned))
-            return explain(cudaErrorInvalidValue, std::string("the kind of the copy says that the destination is ") +
-                                                      (to_device ? "host memory, and it is a device's" : "a device's, and it is host memory"));
+            return explain(cudaErrorInvalidValue,
+                           std::string("the kind of the copy says that the destination is ") +
+                               (to_device ? "host memory, and it is a device's" : "a device's, and it is host memory"));
         if (wants_from != from_device && !(wants_from && from_pinned))
             return explain(cudaErrorInvalidValue, std::string("the kind of the copy says that the source is ") +
-                                                      (from_device ? "host memory, and it is a device's" : "a device's, and it is host memory"));
+                                                      (from_device ? "host memory, and it is a device's"
+                                                                   : "a device's, and it is host memory"));
     }
-    for (const auto& why : {check_range(rt, c.dst, c.dpitch, c.width, c.height), check_range(rt, c.src, c.spitch, c.width, c.height)})
+    for (const auto& why :
+         {check_range(rt, c.dst, c.dpitch, c.width, c.height), check_range(rt, c.src, c.spitch, c.width, c.height)})
         if (!why.empty()) return explain(cudaErrorInvalidValue, "copy: " + why);
-    if ((to_pinned && !rt.find_pinned(c.dst, extent(c.dpitch))) || (from_pinned && !rt.find_pinned(c.src, extent(c.spitch))))
-        return explain(cudaErrorInvalidValue, "copy: " + bytes_text(c.width * c.height) + " pass the end of page-locked memory");
+    if ((to_pinned && !rt.find_pinned(c.dst, extent(c.dpitch))) ||
+        (from_pinned && !rt.find_pinned(c.src, extent(c.spitch))))
+        return explain(cudaErrorInvalidValue,
+                       "copy: " + bytes_text(c.width * c.height) + " pass the end of page-locked memory");
 
     const bool captured = s->capture != nullptr;
     const bool waits = !captured && (blocking || (!to_device && !to_pinned));
@@ -127,15 +135,17 @@ cudaError_t fill(Fill f, cudaStream_t handle) {
         if (cudaError_t failed = rt.devices[s->device]->failed; failed != cudaSuccess) return failed;
         if (f.width == 0 || f.height == 0) return cudaSuccess;
         if (f.height == 1) f.pitch = f.width;
-        if (f.pitch < f.width) return explain(cudaErrorInvalidPitchValue, "a pitch below the width of " + bytes_text(f.width));
+        if (f.pitch < f.width)
+            return explain(cudaErrorInvalidPitchValue, "a pitch below the width of " + bytes_text(f.width));
         const int owner = owner_of(f.dst);
         if (owner < 0 && !rt.find_pinned(f.dst, f.pitch * (f.height - 1) + f.width))
             return explain(cudaErrorInvalidValue, "memset: the memory is no device's");
         if (const std::string why = check_range(rt, f.dst, f.pitch, f.width, f.height); !why.empty())
             return explain(cudaErrorInvalidValue, "memset: " + why);
         if (owner >= 0 && owner != s->device && !rt.devices[s->device]->peer[owner])
-            return explain(cudaErrorInvalidValue, "memset on device " + std::to_string(s->device) + ": the memory is device " +
-                                                      std::to_string(owner) + "'s, and peer access is not enabled");
+            return explain(cudaErrorInvalidValue, "memset on device " + std::to_string(s->device) +
+                                                      ": the memory is device " + std::to_string(owner) +
+                                                      "'s, and peer access is not enabled");
         return rt.submit(lock, *s, f);
     });
 }
@@ -186,7 +196,8 @@ cudaError_t cudaFreeAsync(void* p, cudaStream_t handle) {
         const auto s = rt.stream(handle);
         if (!s) return no_stream();
         if (!p) return cudaSuccess;
-        if (allocation_owner(rt, p) < 0) return explain(cudaErrorInvalidValue, "cudaFreeAsync: not the start of a live allocation");
+        if (allocation_owner(rt, p) < 0)
+            return explain(cudaErrorInvalidValue, "cudaFreeAsync: not the start of a live allocation");
         return rt.submit(lock, *s, Free{p});
     });
 }
@@ -200,8 +211,10 @@ cudaError_t cudaHostAlloc(void** p, size_t bytes, unsigned) {
         if (cudaError_t e = forbid_in_capture(rt, "cudaHostAlloc"); e != cudaSuccess) return e;
         if (bytes == 0) return cudaSuccess;
         const size_t huge = size_t(2) << 20, alignment = bytes >= huge ? huge : 4096;
-        void* host = bytes < size_t(1) << 46 ? ::operator new(bytes, std::align_val_t(alignment), std::nothrow) : nullptr;
-        if (!host) return explain(cudaErrorMemoryAllocation, bytes_text(bytes) + " of page-locked host memory asked for");
+        void* host =
+            bytes < size_t(1) << 46 ? ::operator new(bytes, std::align_val_t(alignment), std::nothrow) : nullptr;
+        if (!host)
+            return explain(cudaErrorMemoryAllocation, bytes_text(bytes) + " of page-locked host memory asked for");
         if (alignment == huge) madvise(host, bytes, MADV_HUGEPAGE);
         rt.pinned.emplace(reinterpret_cast<uint64_t>(host), Runtime::Pinned{bytes, current_device()});
         *p = host;
@@ -215,7 +228,8 @@ cudaError_t cudaFreeHost(void* p) {
         if (cudaError_t e = forbid_in_capture(rt, "cudaFreeHost"); e != cudaSuccess) return e;
         if (!rt.on_executor()) rt.wait_all(lock);  // any device's copies may use it
         const auto it = rt.pinned.find(reinterpret_cast<uint64_t>(p));
-        if (it == rt.pinned.end()) return explain(cudaErrorInvalidValue, "cudaFreeHost: not the start of page-locked memory");
+        if (it == rt.pinned.end())
+            return explain(cudaErrorInvalidValue, "cudaFreeHost: not the start of page-locked memory");
         const size_t huge = size_t(2) << 20;
         ::operator delete(p, std::align_val_t(it->second.bytes >= huge ? huge : 4096));
         rt.pinned.erase(it);
@@ -269,11 +283,12 @@ cudaError_t cudaMemcpy2DAsync(void* dst, size_t dpitch, const void* src, size_t 
 static cudaError_t check_peers(Runtime& rt, const void* dst, int dst_device, const void* src, int src_device) {
     for (int d : {dst_device, src_device})
         if (d < 0 || d >= static_cast<int>(rt.devices.size()))
-            return explain(cudaErrorInvalidDevice, "device " + std::to_string(d) + " of " + std::to_string(rt.devices.size()));
+            return explain(cudaErrorInvalidDevice,
+                           "device " + std::to_string(d) + " of " + std::to_string(rt.devices.size()));
     if (owner_of(dst) != dst_device || owner_of(src) != src_device)
-        return explain(cudaErrorInvalidValue, "the pointers belong to devices " + std::to_string(owner_of(dst)) + " and " +
-                                                  std::to_string(owner_of(src)) + ", not to " + std::to_string(dst_device) +
-                                                  " and " + std::to_string(src_device));
+        return explain(cudaErrorInvalidValue, "the pointers belong to devices " + std::to_string(owner_of(dst)) +
+                                                  " and " + std::to_string(owner_of(src)) + ", not to " +
+                                                  std::to_string(dst_device) + " and " + std::to_string(src_device));
     return cudaSuccess;
 }
 
@@ -290,7 +305,8 @@ cudaError_t cudaMemcpyPeer(void* dst, int dst_device, const void* src, int src_d
     });
 }
 
-cudaError_t cudaMemcpyPeerAsync(void* dst, int dst_device, const void* src, int src_device, size_t bytes, cudaStream_t stream) {
+cudaError_t cudaMemcpyPeerAsync(void* dst, int dst_device, const void* src, int src_device, size_t bytes,
+                                cudaStream_t stream) {
     return api([&](Runtime& rt, Lock& lock) {
         if (bytes == 0) return cudaSuccess;
         if (cudaError_t e = check_peers(rt, dst, dst_device, src, src_device); e != cudaSuccess) return e;

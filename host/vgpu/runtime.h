@@ -39,7 +39,9 @@ public:
 private:
     struct Release {
         bool aligned;
-        void operator()(std::byte* p) const { aligned ? ::operator delete(p, std::align_val_t(128)) : ::operator delete(p); }
+        void operator()(std::byte* p) const {
+            aligned ? ::operator delete(p, std::align_val_t(128)) : ::operator delete(p);
+        }
     };
     std::unique_ptr<std::byte, Release> bytes_;
 };
@@ -231,9 +233,8 @@ private:
     bool stop_ = false;
 };
 
-// The one runtime; null after the process began to end, or (count() == 0) where VGPU_DEVICES=0.
-Runtime& runtime();
-bool unloading();
+Runtime& runtime();  // the one there is, made by the first call
+bool unloading();    // the process ends, and the executor with it: calls answer cudaErrorCudartUnloading
 
 // ---- errors -----------------------------------------------------------------------------------------------
 

@@ -28,7 +28,9 @@ cudaError_t no_event() { return explain(cudaErrorInvalidResourceHandle, "not a l
 
 }  // namespace
 
-cudaError_t cudaStreamCreate(cudaStream_t* stream) { return cudaStreamCreateWithPriority(stream, cudaStreamDefault, 0); }
+cudaError_t cudaStreamCreate(cudaStream_t* stream) {
+    return cudaStreamCreateWithPriority(stream, cudaStreamDefault, 0);
+}
 
 cudaError_t cudaStreamCreateWithFlags(cudaStream_t* stream, unsigned flags) {
     return cudaStreamCreateWithPriority(stream, flags, 0);
@@ -124,7 +126,8 @@ cudaError_t cudaStreamWaitEvent(cudaStream_t handle, cudaEvent_t event, unsigned
                 s->frontier.clear();
             }
             for (uint32_t node : e->frontier)
-                if (std::find(s->frontier.begin(), s->frontier.end(), node) == s->frontier.end()) s->frontier.push_back(node);
+                if (std::find(s->frontier.begin(), s->frontier.end(), node) == s->frontier.end())
+                    s->frontier.push_back(node);
             return cudaSuccess;
         }
         if (!e->record) return cudaSuccess;

@@ -56,12 +56,13 @@ void loop(const void* kernel, const void* args) {
 }  // namespace detail
 
 template <class... P>
-inline constexpr Signature signature{&detail::loop<P...>, detail::layout<std::remove_cv_t<P>...>.at.data(), sizeof...(P),
-                                     detail::layout<std::remove_cv_t<P>...>.bytes,
+inline constexpr Signature signature{&detail::loop<P...>, detail::layout<std::remove_cv_t<P>...>.at.data(),
+                                     sizeof...(P), detail::layout<std::remove_cv_t<P>...>.bytes,
                                      detail::layout<std::remove_cv_t<P>...>.align};
 
 // Checks the launch and queues it; `args` points to one converted argument per parameter.
-cudaError_t launch(const cudaLaunchConfig_t& config, const void* kernel, const Signature& signature, const void* const* args);
+cudaError_t launch(const cudaLaunchConfig_t& config, const void* kernel, const Signature& signature,
+                   const void* const* args);
 
 // Remembers a kernel's parameter types for cudaLaunchKernelExC.
 void know(const void* kernel, const Signature& signature);
