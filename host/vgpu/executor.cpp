@@ -16,8 +16,6 @@
 
 #ifdef VGPU_ASAN
 #include <sanitizer/asan_interface.h>
-#endif
-#ifdef __SANITIZE_ADDRESS__
 #include <sanitizer/common_interface_defs.h>
 #endif
 
@@ -64,7 +62,7 @@ inline void before_switch([[maybe_unused]] void** keep, [[maybe_unused]] const v
     __sanitizer_start_switch_fiber(keep, stack, bytes);
 #endif
 }
-inline void after_switch([[maybe_unused]] Worker& w, [[maybe_unused]] void* kept) {
+inline void after_switch([[maybe_unused]] void* kept) {
 #ifdef VGPU_ASAN
     __sanitizer_finish_switch_fiber(kept, nullptr, nullptr);
 #endif
@@ -75,7 +73,7 @@ inline void switch_to(Worker& w, Fiber* to) {
     w.current = to;
     before_switch(&from->fake_stack, to->stack, w.fibers.stack_bytes());
     vgpu_switch(&from->sp, to->sp);
-    after_switch(w, from->fake_stack);
+    after_switch(from->fake_stack);
 }
 
 // The first code of every fiber.
@@ -257,7 +255,7 @@ void note_failure(Worker& w, int code, std::string what) {
 }
 
 void fail(int code, const char* what, Site site) {
-    note_failure(*context.worker, code, std::string(what) + " at " + site.file_name() + ':' + std::to_string(site.line()));
+    note_failure(*context.worker, code, std::string(what) + " at " + describe_site(site));
     abandon(*context.worker);
 }
 
@@ -320,7 +318,7 @@ GridFailure work(Worker& w, const Grid& grid, BlockSource& source, uint64_t dead
         before_switch(&w.main_fake_stack, w.current->stack, w.fibers.stack_bytes());
         vgpu_switch(&w.main_sp, w.current->sp);
         w.running = false;
-        after_switch(w, w.main_fake_stack);
+        after_switch(w.main_fake_stack);
         if (w.signal) describe_signal(w);
         w.broken = w.failed != 0;
         if (w.failed) failure = {w.failed, where(c, grid) + ": " + w.what, std::move(w.detail)};

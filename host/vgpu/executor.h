@@ -17,7 +17,7 @@ inline constexpr unsigned kNamedBarriers = 16;
 
 struct Barrier {
     unsigned arrived = 0, expected = 0;
-    const void* site = nullptr;  // of the first to arrive
+    Site site;                   // of the first to arrive
     FiberList waiting;
     int sum = 0, result = 0;     // of the predicates of __syncthreads_*
 };
@@ -101,7 +101,7 @@ void note_failure(Worker&, int code, std::string what);
 
 // report.cpp
 std::string where(const Context&, const Grid&);          // kernel, grid, block, thread
-std::string describe_site(const void* site);             // "file.cu:12"
+std::string describe_site(Site);                         // "file.cu:12"
 void note_stuck(Worker&);                                // no thread of the block can go on: who waits for what
 void describe_signal(Worker&);                           // fills failed and what from signal and signal_address
 void install_handlers();                                 // before every grid; one system call when they are there

@@ -23,7 +23,7 @@ struct Wait {
     enum Kind : uint8_t { none, block, named, warp } kind = none;
     uint8_t id = 0;      // named barrier
     unsigned count = 0;  // threads (block, named) or lane mask (warp)
-    const void* site = nullptr;
+    Site site;
 };
 
 struct Fiber {

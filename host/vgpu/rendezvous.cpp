@@ -7,14 +7,8 @@
 namespace vgpu {
 namespace {
 
-const void* key(Site s) { return std::bit_cast<const void*>(s); }
-
-// The same place in the source? An inlined or templated function has several Site objects for one place.
-bool same_place(const void* a, const void* b) {
-    if (a == b) return true;
-    const Site x = std::bit_cast<Site>(a), y = std::bit_cast<Site>(b);
-    return x.line() == y.line() && std::strcmp(x.file_name(), y.file_name()) == 0;
-}
+// Not by address: each translation unit has its own copy of a header's name.
+bool same_place(Site a, Site b) { return a.line == b.line && (a.file == b.file || std::strcmp(a.file, b.file) == 0); }
 
 unsigned existing_lanes(const Worker& w, unsigned warp) {
     const unsigned n = w.threads - warp * 32;
@@ -34,19 +28,19 @@ int block_barrier(BlockOp op, int predicate, Site site) {
     Barrier& b = w.barriers[0];
     if (b.arrived == 0) {
         b.expected = w.threads;
-        b.site = key(site);
-    } else if (!same_place(b.site, key(site))) [[unlikely]] {
-        note_failure(w, 719, "divergent barriers: this thread is in __syncthreads at " + describe_site(key(site)) +
+        b.site = site;
+    } else if (!same_place(b.site, site)) [[unlikely]] {
+        note_failure(w, 719, "divergent barriers: this thread is in __syncthreads at " + describe_site(site) +
                               " while others of its block wait in __syncthreads at " + describe_site(b.site));
         abandon(w);
     } else if (b.expected != w.threads) [[unlikely]] {
-        note_failure(w, 719, "__syncthreads at " + describe_site(key(site)) + " while bar.sync 0 for " +
+        note_failure(w, 719, "__syncthreads at " + describe_site(site) + " while bar.sync 0 for " +
                               std::to_string(b.expected) + " threads is under way at " + describe_site(b.site));
         abandon(w);
     }
     b.sum += predicate != 0;
     if (++b.arrived < w.threads) {
-        wait_in(w, b.waiting, {Wait::block, 0, w.threads, key(site)});
+        wait_in(w, b.waiting, {Wait::block, 0, w.threads, site});
     } else {
         b.result = b.sum;
         b.sum = 0;
@@ -66,15 +60,15 @@ int block_barrier(BlockOp op, int predicate, Site site) {
 static bool arrive(Worker& w, Barrier& b, unsigned id, unsigned threads, Site site, const char* what) {
     if (id >= kNamedBarriers || threads == 0 || threads % 32 || threads > (w.threads + 31) / 32 * 32) [[unlikely]] {
         note_failure(w, 719, std::string(what) + ' ' + std::to_string(id) + ", " + std::to_string(threads) + " at " +
-                              describe_site(key(site)) + ": ids are 0 to 15, threads a multiple of 32 within the block");
+                              describe_site(site) + ": ids are 0 to 15, threads a multiple of 32 within the block");
         abandon(w);
     }
     if (b.arrived == 0) {
         b.expected = threads;
-        b.site = key(site);
+        b.site = site;
     } else if (b.expected != threads) [[unlikely]] {
         note_failure(w, 719, std::string(what) + ' ' + std::to_string(id) + ", " + std::to_string(threads) + " at " +
-                              describe_site(key(site)) + ", but the barrier under way (" + describe_site(b.site) +
+                              describe_site(site) + ", but the barrier under way (" + describe_site(b.site) +
                               ") is for " + std::to_string(b.expected) + " threads");
         abandon(w);
     }
@@ -88,7 +82,7 @@ void bar_sync(unsigned id, unsigned threads, Site site) {
     Worker& w = *context.worker;
     Barrier& b = w.barriers[id % kNamedBarriers];
     if (!arrive(w, b, id, threads, site, "bar.sync"))
-        wait_in(w, b.waiting, {Wait::named, static_cast<uint8_t>(id), threads, key(site)});
+        wait_in(w, b.waiting, {Wait::named, static_cast<uint8_t>(id), threads, site});
 }
 
 void bar_arrive(unsigned id, unsigned threads, Site site) {
@@ -138,7 +132,7 @@ const char* name_of(WarpOp op) {
 template <class Finish>
 inline void meet(Worker& w, Warp& warp, unsigned lane, unsigned warp_index, WarpOp op, unsigned mask, Site site, Finish finish) {
     if (!(mask >> lane & 1)) [[unlikely]] {
-        note_failure(w, 719, std::string(name_of(op)) + " at " + describe_site(key(site)) + ": its mask " + hex(mask) +
+        note_failure(w, 719, std::string(name_of(op)) + " at " + describe_site(site) + ": its mask " + hex(mask) +
                               " lacks the calling lane " + std::to_string(lane));
         abandon(w);
     }
@@ -148,13 +142,13 @@ inline void meet(Worker& w, Warp& warp, unsigned lane, unsigned warp_index, Warp
         slot.expected = lanes;
         slot.op = op;
     } else if (slot.expected != lanes || slot.op != op) [[unlikely]] {
-        note_failure(w, 719, std::string(name_of(op)) + " with mask " + hex(lanes) + " at " + describe_site(key(site)) +
+        note_failure(w, 719, std::string(name_of(op)) + " with mask " + hex(lanes) + " at " + describe_site(site) +
                               " while other lanes of the warp wait in " + name_of(slot.op) + " with mask " + hex(slot.expected));
         abandon(w);
     }
     slot.arrived |= 1u << lane;
     if (slot.arrived != lanes) {
-        wait_in(w, slot.waiting, {Wait::warp, static_cast<uint8_t>(op), lanes, key(site)});
+        wait_in(w, slot.waiting, {Wait::warp, static_cast<uint8_t>(op), lanes, site});
     } else {
         slot.arrived = 0;
         finish(lanes);

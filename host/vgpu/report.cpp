@@ -60,11 +60,7 @@ std::string where(const Context& c, const Grid& g) {
     return (name.starts_with("kernel ") ? "" : "kernel ") + name + ", grid " + triple(g.grid) + ", block " + triple(c.block) + ", thread " + triple(c.thread);
 }
 
-std::string describe_site(const void* site) {
-    if (!site) return "?";
-    const Site s = std::bit_cast<Site>(site);
-    return std::string(s.file_name()) + ':' + std::to_string(s.line());
-}
+std::string describe_site(Site s) { return std::string(s.file) + ':' + std::to_string(s.line); }
 
 void note_stuck(Worker& w) {
     // Threads are numbered as in their block, x fastest. Those without a fiber have returned.

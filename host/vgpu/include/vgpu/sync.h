@@ -10,14 +10,18 @@
 
 #include <cstdint>
 #include <cstring>
-#include <source_location>
 #include <type_traits>
 
 #include "vgpu/context.h"
 
 namespace vgpu {
 
-using Site = std::source_location;
+// The place of a call in the source; std::source_location is missing from clang before 16.
+struct Site {
+    const char* file = "?";
+    unsigned line = 0;
+    static constexpr Site current(const char* file = __builtin_FILE(), unsigned line = __builtin_LINE()) { return {file, line}; }
+};
 
 enum class BlockOp : uint8_t { none, count, all, any };
 // __syncthreads and its counting forms; the result is of all threads' predicates.
