@@ -13,10 +13,10 @@ namespace {
 struct Job {
     std::string net;
     int workers = 1, global_batch = 4, classes = 10;
-    std::vector<int> devices;
+    std::vector<int> devices = {};
     DType dtype = DType::f32;
     const char* kernels = "auto";
-    NetOptions options;
+    NetOptions options = {};
 };
 
 struct Outcome {

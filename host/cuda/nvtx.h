@@ -1,8 +1,10 @@
 // Named ranges for Nsight Systems: step, phase, layer.pass, exchange, loader. Free when no profiler
-// is attached; nothing on virtual GPUs.
+// is attached. On virtual GPUs they name the lines of VGPU_PROFILE=1's table.
 #pragma once
 
-#ifndef VGPU
+#ifdef VGPU
+#include "vgpu/profile.h"
+#else
 #include <nvtx3/nvToolsExt.h>
 #endif
 
@@ -10,13 +12,17 @@ namespace wt {
 
 class Range {
 public:
-    explicit Range([[maybe_unused]] const char* name) {
-#ifndef VGPU
+    explicit Range(const char* name) {
+#ifdef VGPU
+        vgpu::push_range(name);
+#else
         nvtxRangePushA(name);
 #endif
     }
     ~Range() {
-#ifndef VGPU
+#ifdef VGPU
+        vgpu::pop_range();
+#else
         nvtxRangePop();
 #endif
     }

@@ -11,6 +11,7 @@
 #include <cstring>
 #include <exception>
 
+#include "host/vgpu/profile.h"
 #include "host/vgpu/runtime.h"
 
 namespace vgpu {
@@ -71,7 +72,7 @@ cudaError_t Runtime::submit(Lock& lock, Stream& s, Work&& work) {
         if (cudaError_t e = forbid_wait(*this, &s, s.device, "work on the default stream"); e != cudaSuccess) return e;
     if (const Copy* c = std::get_if<Copy>(&work); c && c->staged) staged_ += c->width * c->height;
     if (s.queue.empty()) active_.push_back(&s);
-    s.queue.push_back({std::move(work), ++order_, s.submitted++, generation});
+    s.queue.push_back({std::move(work), ++order_, s.submitted++, generation, current_range()});
     ++pending_;
     if (crowded()) wait(lock, [this] { return pending_ <= kCrowdedOperations / 2 && staged_ <= kCrowdedBytes / 2; });
     return cudaSuccess;
@@ -223,14 +224,14 @@ bool Runtime::step(Lock& lock) {
             const uint32_t index = g.ready[c.node];
             g.ready.erase(g.ready.begin() + c.node);
             Node& n = g.body->nodes[index];
-            perform(lock, n.work, n.device, n.checked, c.key);
+            perform(lock, n.work, n.device, n.checked, c.key, op.range);
             for (uint32_t next : n.before)
                 if (--g.waits[next] == 0) g.ready.push_back(next);
             --g.left;
         }
         if (g.left) return true;
     } else {
-        perform(lock, op.work, s.device, op.checked, c.key);
+        perform(lock, op.work, s.device, op.checked, c.key, op.range);
     }
     if (const Copy* copy = std::get_if<Copy>(&op.work); copy && copy->staged) staged_ -= copy->width * copy->height;
     // What the work owns may call cudaFree when it dies: not under the lock.
@@ -248,7 +249,7 @@ bool Runtime::step(Lock& lock) {
 }
 
 // One operation, on its device. `checked` is the generation at which its pointers were found alive.
-void Runtime::perform(Lock& lock, Work& work, int device, uint64_t& checked, uint64_t key) {
+void Runtime::perform(Lock& lock, Work& work, int device, uint64_t& checked, uint64_t key, int range) {
     const bool dropped = devices[device]->failed != cudaSuccess;
     if (auto* record = std::get_if<RecordEvent>(&work)) {
         record->record->when = std::chrono::steady_clock::now();
@@ -264,7 +265,10 @@ void Runtime::perform(Lock& lock, Work& work, int device, uint64_t& checked, uin
             checked = generation;
         }
         lock.unlock();
-        const GridFailure failure = run_grid(k->grid, seed ? key : 0);
+        const GridFailure failure = [&] {
+            const Timed timed(range, k->grid.kernel, "");
+            return run_grid(k->grid, seed ? key : 0);
+        }();
         lock.lock();
         if (failure)
             fail_device(*this, device, static_cast<cudaError_t>(failure.code), failure.message, failure.detail);
@@ -278,7 +282,10 @@ void Runtime::perform(Lock& lock, Work& work, int device, uint64_t& checked, uin
             checked = generation;
         }
         lock.unlock();
-        copy_rows(*c);
+        {
+            const Timed timed(range, nullptr, "copy");
+            copy_rows(*c);
+        }
         lock.lock();
     } else if (auto* fill = std::get_if<Fill>(&work)) {
         if (checked != generation) {
@@ -289,12 +296,16 @@ void Runtime::perform(Lock& lock, Work& work, int device, uint64_t& checked, uin
             checked = generation;
         }
         lock.unlock();
-        fill_rows(*fill);
+        {
+            const Timed timed(range, nullptr, "memset");
+            fill_rows(*fill);
+        }
         lock.lock();
     } else if (auto* closure = std::get_if<Closure>(&work)) {
         std::string what;
         lock.unlock();
         try {
+            const Timed timed(range, nullptr, closure->name.c_str());
             closure->run();
         } catch (const std::exception& e) {
             what = *e.what() ? e.what() : "an exception without a text";

@@ -131,6 +131,7 @@ struct Operation {
     uint64_t order;    // of submission, over all streams
     uint64_t position; // in the stream
     uint64_t checked;  // as Node::checked
+    int range;         // it was submitted in (profile.h)
 };
 
 struct Stream {
@@ -221,7 +222,7 @@ private:
     bool may_run(const Stream&, const Operation&) const;
     bool choose(Choice&) const;
     bool step(Lock&);
-    void perform(Lock&, Work&, int device, uint64_t& checked, uint64_t key);
+    void perform(Lock&, Work&, int device, uint64_t& checked, uint64_t key, int range);
 
     std::vector<Stream*> active_;  // streams with queued work
     uint64_t order_ = 0;
