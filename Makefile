@@ -177,7 +177,8 @@ FLAGS_NOW := $(TARGET) $(CXX) $(CPPFLAGS) $(CXXFLAGS) $(LDFLAGS) $(LDLIBS) $(if 
 STAMP := $(OUT)/flags
 LINKED := $(OUT)/linked
 stamp = mkdir -p $(OUT)/bin; echo '$(2)' | cmp -s - $(1) || echo '$(2)' > $(1);
-$(shell $(call stamp,$(STAMP),$(FLAGS_NOW)) $(call stamp,$(LINKED),$(TEST_OBJ) $(LIB_OBJ) $(COMMON_OBJ)))
+# Not with -n, which is to change nothing.
+$(if $(findstring n,$(firstword -$(MAKEFLAGS))),,$(shell $(call stamp,$(STAMP),$(FLAGS_NOW)) $(call stamp,$(LINKED),$(TEST_OBJ) $(LIB_OBJ) $(COMMON_OBJ))))
 
 $(OUT)/%.o: %.cu $(STAMP)
 	@mkdir -p $(@D)
