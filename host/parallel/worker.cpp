@@ -231,11 +231,11 @@ void Worker::head_backward() {
     void* const workspace = l.workspace ? at(l.workspace) : nullptr;
     for (int i = static_cast<int>(l.head.size()) - 1; i >= 0; --i) {
         const HeadOp& op = l.head[i];
-        if (op.has_dropout && !op.last)
-            op.drop_back({at(op.dy), at(op.dy), at<StepState>(l.state), op.dropout_layer, 0, op.shard.first, s});
-        if (op.has_act) op.act_back({at(op.kept), at(op.dy), at(op.dy), s});
         {
             const Range range(op.name_dgrad.c_str());
+            if (op.has_dropout && !op.last)
+                op.drop_back({at(op.dy), at(op.dy), at<StepState>(l.state), op.dropout_layer, 0, op.shard.first, s});
+            if (op.has_act) op.act_back({at(op.kept), at(op.dy), at(op.dy), s});
             op.dgrad({at(op.dy), weight(op.weight), nullptr, at(op.partial), nullptr, workspace, s});
         }
         // The exchange of the input's gradient runs behind the weight gradient.
@@ -266,12 +266,15 @@ void Worker::trunk_backward() {
     void* const workspace = l.workspace ? at(l.workspace) : nullptr;
     for (int i = static_cast<int>(l.trunk.size()) - 1; i >= 0; --i) {
         const TrunkOp& op = l.trunk[i];
-        const Range range(op.name_dgrad.c_str());
         switch (op.layer->kind) {
             case LayerKind::conv: {
                 float* const dw = at<float>(op.grad);
-                op.wgrad({at(op.x), at(op.dy), dw, dw + op.layer->weights(), workspace, s});
-                if (workers_ > 1) {  // summed on the second stream while the layers below go on
+                {
+                    const Range range(op.name_wgrad.c_str());
+                    op.wgrad({at(op.x), at(op.dy), dw, dw + op.layer->weights(), workspace, s});
+                }
+                if (workers_ > 1) {
+                    const Range range("exchange conv.reduce");  // on the second stream, while the layers below go on
                     const int slot = slot_gradient(static_cast<int>(l.head.size()) + i);
                     board_.post(rank_, slot, dw, s);
                     const auto grads = board_.collect(rank_, slot, comm_.get());
@@ -281,12 +284,25 @@ void Worker::trunk_backward() {
                     a.stream = comm_.get();
                     op.reduce(a);
                 }
+                const Range range(op.name_dgrad.c_str());
                 if (op.needs_dx) op.dgrad({at(op.dy), weight(op.weight), at(op.dx), workspace, s});
                 break;
             }
-            case LayerKind::activation: op.act_back({at(op.y), at(op.dy), at(op.dx), s}); break;
-            case LayerKind::lrn: op.lrn_back({at(op.x), at(op.dy), at(op.dx), workspace, s}); break;
-            case LayerKind::pool: op.pool_back({at(op.dy), at<uint8_t>(op.argmax), at(op.dx), workspace, s}); break;
+            case LayerKind::activation: {
+                const Range range(op.name_dgrad.c_str());
+                op.act_back({at(op.y), at(op.dy), at(op.dx), s});
+                break;
+            }
+            case LayerKind::lrn: {
+                const Range range(op.name_dgrad.c_str());
+                op.lrn_back({at(op.x), at(op.dy), at(op.dx), workspace, s});
+                break;
+            }
+            case LayerKind::pool: {
+                const Range range(op.name_dgrad.c_str());
+                op.pool_back({at(op.dy), at<uint8_t>(op.argmax), at(op.dx), workspace, s});
+                break;
+            }
             case LayerKind::dropout:
                 op.drop({at(op.dy), at(op.dx), at<StepState>(l.state), static_cast<uint32_t>(op.layer - l.config.net.layers.data()),
                          l.config.row0(), 0, s});
