@@ -12,26 +12,11 @@
 
 #include <doctest/doctest.h>
 
+#include "test/temp_dir.h"
+
 namespace wt::test {
 
 using Bytes = std::vector<uint8_t>;
-
-// A folder of its own, gone with the object.
-struct TempDir {
-    std::string path;
-    TempDir() {
-        std::string name = (std::filesystem::temp_directory_path() / "wt-data-XXXXXX").string();
-        REQUIRE(mkdtemp(name.data()) != nullptr);
-        path = name;
-    }
-    ~TempDir() {
-        std::error_code none;
-        std::filesystem::remove_all(path, none);
-    }
-    TempDir(const TempDir&) = delete;
-    TempDir& operator=(const TempDir&) = delete;
-    std::string operator/(const std::string& below) const { return path + "/" + below; }
-};
 
 inline void write_file(const std::string& path, const Bytes& bytes) {
     std::filesystem::create_directories(std::filesystem::path(path).parent_path());
@@ -39,7 +24,7 @@ inline void write_file(const std::string& path, const Bytes& bytes) {
         .write(reinterpret_cast<const char*>(bytes.data()), std::streamsize(bytes.size()));
 }
 
-inline Bytes slurp(const std::string& path) {
+inline Bytes read_bytes(const std::string& path) {
     std::ifstream in(path, std::ios::binary);
     return Bytes(std::istreambuf_iterator<char>(in), {});
 }

@@ -135,9 +135,9 @@ TEST_CASE("data: resizing follows the triangle filter") {
 
 TEST_CASE("data: IDX files are read back") {
     TempDir dir;
-    write_idx_set(dir.path, 20, 10);
+    write_idx_set(dir.path(), 20, 10);
     SUBCASE("at their own size") {
-        const DataSplits s = open("mnist:" + dir.path, 28);
+        const DataSplits s = open("mnist:" + dir.path(), 28);
         CHECK(s.train->size() == 20);
         CHECK(s.held_out->size() == 10);
         CHECK(s.held_out_name == "test");
@@ -153,7 +153,7 @@ TEST_CASE("data: IDX files are read back") {
             }
     }
     SUBCASE("enlarged, and as fashion") {
-        const DataSplits s = open("fashion-mnist:" + dir.path, 67);
+        const DataSplits s = open("fashion-mnist:" + dir.path(), 67);
         CHECK(s.train->height == 72);
         CHECK(s.train->mirrors);
         CHECK(s.train->classes[9] == "ankle boot");
@@ -161,7 +161,7 @@ TEST_CASE("data: IDX files are read back") {
         CHECK(image[0] == 21);  // the corner is the corner
     }
     SUBCASE("colour statistics of a grey set") {
-        const DataSplits s = open("mnist:" + dir.path, 28);
+        const DataSplits s = open("mnist:" + dir.path(), 28);
         double sum = 0, squares = 0;
         for (int i = 0; i < 20; ++i)
             for (uint8_t p : load(*s.train, i)) sum += p, squares += double(p) * p;
@@ -179,11 +179,11 @@ TEST_CASE("data: IDX files are read back") {
 
 TEST_CASE("data: damaged IDX files say what, where and what to do") {
     TempDir dir;
-    write_idx_set(dir.path, 20, 10);
+    write_idx_set(dir.path(), 20, 10);
     const std::string images = dir / "train-images-idx3-ubyte", labels = dir / "train-labels-idx1-ubyte";
     const std::string gz = dir / "t10k-images-idx3-ubyte.gz";
-    const auto error = [&] { return open_error("mnist:" + dir.path); };
-    Bytes b = slurp(images);
+    const auto error = [&] { return open_error("mnist:" + dir.path()); };
+    Bytes b = read_bytes(images);
     SUBCASE("truncated in the values") {
         b.resize(16 + 100);
         write_file(images, b);
@@ -206,7 +206,7 @@ TEST_CASE("data: damaged IDX files say what, where and what to do") {
         CHECK_MESSAGE((has(error(), "00000d03") && has(error(), "00000803") && has(error(), images)), error());
     }
     SUBCASE("labels given for images") {
-        write_file(images, slurp(labels));
+        write_file(images, read_bytes(labels));
         CHECK_MESSAGE(has(error(), "00000801, expected 00000803"), error());
     }
     SUBCASE("more data than the header says") {
@@ -235,19 +235,19 @@ TEST_CASE("data: damaged IDX files say what, where and what to do") {
         CHECK_MESSAGE((has(error(), "label 200 at byte 12") && has(error(), "expected 0 to 9")), error());
     }
     SUBCASE("truncated gzip") {
-        Bytes z = slurp(gz);
+        Bytes z = read_bytes(gz);
         z.resize(z.size() / 2);
         write_file(gz, z);
         CHECK_MESSAGE((has(error(), "truncated gzip") && has(error(), gz)), error());
     }
     SUBCASE("gzip without its last bytes") {
-        Bytes z = slurp(gz);
+        Bytes z = read_bytes(gz);
         z.resize(z.size() - 3);
         write_file(gz, z);
         CHECK_MESSAGE(has(error(), "truncated gzip"), error());
     }
     SUBCASE("gzip whose checksum is wrong") {
-        Bytes z = slurp(gz);
+        Bytes z = read_bytes(gz);
         z[z.size() - 6] ^= 0x10;  // of the CRC; the last four bytes are the length
         write_file(gz, z);
         CHECK_MESSAGE((has(error(), "damaged gzip") && has(error(), "incorrect data check")), error());
@@ -257,7 +257,7 @@ TEST_CASE("data: damaged IDX files say what, where and what to do") {
         CHECK_MESSAGE((has(error(), labels) && has(error(), "missing")), error());
     }
     SUBCASE("no such folder") {
-        CHECK(has(open_error("mnist:" + dir / "nowhere"), "no such folder"));
+        CHECK(has(open_error("mnist:" + (dir / "nowhere")), "no such folder"));
     }
     SUBCASE("images of two sizes") {
         write_gz(gz, idx_images(10, 20, 20));
@@ -279,7 +279,7 @@ TEST_CASE("data: CIFAR-10 records") {
     for (int k = 1; k <= 5; ++k) write_file(dir / "data_batch_" + std::to_string(k) + ".bin", batch(3, k));
     write_file(dir / "test_batch.bin", batch(2, 9));
     SUBCASE("read back, planes interleaved") {
-        const DataSplits s = open("cifar10:" + dir.path, 24);
+        const DataSplits s = open("cifar10:" + dir.path(), 24);
         CHECK(s.train->size() == 15);
         CHECK(s.train->height == 32);
         CHECK(s.train->classes[3] == "cat");
@@ -295,8 +295,8 @@ TEST_CASE("data: CIFAR-10 records") {
         std::string names;
         for (char c = 'a'; c < 'k'; ++c) names += std::string(1, c) + "\r\n";
         write_file(dir / "batches.meta.txt", Bytes(names.begin(), names.end()));
-        std::filesystem::create_directory_symlink(dir.path, dir / "outer/cifar-10-batches-bin");
-        const DataSplits s = open("cifar10:" + dir / "outer", 24);
+        std::filesystem::create_directory_symlink(dir.path(), dir / "outer/cifar-10-batches-bin");
+        const DataSplits s = open("cifar10:" + (dir / "outer"), 24);
         CHECK(s.train->classes.front() == "a");
         CHECK(s.train->classes.back() == "j");
     }
@@ -304,16 +304,16 @@ TEST_CASE("data: CIFAR-10 records") {
         Bytes b = batch(3, 2);
         b.resize(b.size() - 10);
         write_file(dir / "data_batch_2.bin", b);
-        const std::string e = open_error("cifar10:" + dir.path, 24);
+        const std::string e = open_error("cifar10:" + dir.path(), 24);
         CHECK_MESSAGE((has(e, "data_batch_2.bin") && has(e, "record 2 at byte 6146 has 3063 of 3073")), e);
     }
     SUBCASE("missing, empty, not of this format") {
         write_file(dir / "data_batch_3.bin", {});
-        CHECK(has(open_error("cifar10:" + dir.path, 24), "record 0 at byte 0 has 0 of 3073"));
+        CHECK(has(open_error("cifar10:" + dir.path(), 24), "record 0 at byte 0 has 0 of 3073"));
         write_file(dir / "data_batch_3.bin", Bytes(3073, 77));
-        CHECK(has(open_error("cifar10:" + dir.path, 24), "label 77 at byte 0"));
+        CHECK(has(open_error("cifar10:" + dir.path(), 24), "label 77 at byte 0"));
         std::filesystem::remove(dir / "data_batch_3.bin");
-        CHECK(has(open_error("cifar10:" + dir.path, 24), "data_batch_3.bin is missing"));
+        CHECK(has(open_error("cifar10:" + dir.path(), 24), "data_batch_3.bin is missing"));
     }
 }
 
@@ -392,9 +392,9 @@ TEST_CASE("data: a folder of images") {
     write_file(dir / "train/dog/misnamed.jpg", flat_png(76, 76, 9, 8, 7));
     write_file(dir / "train/.hidden/a.jpg", {});
     write_file(dir / "val/dog/b.jpg", jpeg(76, 76, 3));
-    const auto error = [&] { return open_error("folder:" + dir.path); };
+    const auto error = [&] { return open_error("folder:" + dir.path()); };
     SUBCASE("used in sorted order, resized, cropped") {
-        const DataSplits s = open("folder:" + dir.path);
+        const DataSplits s = open("folder:" + dir.path());
         REQUIRE(s.train->size() == 5);
         CHECK(s.train->classes == std::vector<std::string>{"cat", "dog"});
         CHECK(s.train->height == 76);
@@ -416,9 +416,9 @@ TEST_CASE("data: a folder of images") {
     }
     SUBCASE("test/ instead of val/, and neither") {
         std::filesystem::rename(dir / "val", dir / "test");
-        CHECK(open("folder:" + dir.path).held_out_name == "test");
+        CHECK(open("folder:" + dir.path()).held_out_name == "test");
         std::filesystem::remove_all(dir / "test");
-        const DataSplits s = open("folder:" + dir.path);
+        const DataSplits s = open("folder:" + dir.path());
         CHECK(s.held_out == nullptr);
         CHECK(has(s.description, "nothing is held out"));
     }
@@ -432,7 +432,7 @@ TEST_CASE("data: a folder of images") {
         Bytes no_size = kGrey;
         no_size[94] = no_size[95] = no_size[96] = no_size[97] = 0;
         write_file(dir / "train/dog/zero.jpg", no_size);
-        const DataSplits s = open("folder:" + dir.path);
+        const DataSplits s = open("folder:" + dir.path());
         CHECK(s.train->size() == 6);
         CHECK(s.train->bad_count() == 4);  // the last by the statistics' reading
         Bytes out(76 * 76 * 3);
@@ -449,7 +449,7 @@ TEST_CASE("data: a folder of images") {
     }
     SUBCASE("many broken images: all counted, ten listed") {
         for (int i = 0; i < 15; ++i) write_file(dir / "train/dog/x" + std::to_string(i) + ".jpg", {'x'});
-        const DataSplits s = open("folder:" + dir.path);
+        const DataSplits s = open("folder:" + dir.path());
         CHECK(s.train->bad_count() == 15);
         CHECK(s.train->bad_images().size() == 10);
     }
@@ -465,15 +465,15 @@ TEST_CASE("data: a folder of images") {
     }
     SUBCASE("a small net keeps the size of small images") {
         write_file(dir / "small/train/a/1.png", flat_png(32, 32, 1, 2, 3));
-        CHECK(open("folder:" + dir / "small", 24).train->height == 32);
-        CHECK(open("folder:" + dir / "small", 67).train->height == 76);
-        CHECK(open("folder:" + dir.path, 24).train->height == 27);
+        CHECK(open("folder:" + (dir / "small"), 24).train->height == 32);
+        CHECK(open("folder:" + (dir / "small"), 67).train->height == 76);
+        CHECK(open("folder:" + dir.path(), 24).train->height == 27);
     }
     SUBCASE("missing folders") {
-        CHECK(has(open_error("folder:" + dir / "nowhere"), "nowhere: no such folder"));
-        CHECK(has(open_error("folder:" + dir / "val"), "/train is missing"));
+        CHECK(has(open_error("folder:" + (dir / "nowhere")), "nowhere: no such folder"));
+        CHECK(has(open_error("folder:" + (dir / "val")), "/train is missing"));
         std::filesystem::create_directories(dir / "other/train");
-        CHECK(has(open_error("folder:" + dir / "other"), "has no class folders"));
+        CHECK(has(open_error("folder:" + (dir / "other")), "has no class folders"));
     }
 }
 
@@ -482,7 +482,7 @@ TEST_CASE("data: colour statistics of a folder") {
     TempDir dir;
     write_file(dir / "train/a/1.png", flat_png(80, 80, 100, 50, 30));
     write_file(dir / "train/a/2.png", flat_png(80, 80, 140, 70, 30));
-    const DataSplits s = open("folder:" + dir.path);
+    const DataSplits s = open("folder:" + dir.path());
     const float mean[3] = {120, 60, 30}, std_dev[3] = {20, 10, 1}, pca[3] = {20, 10, 0};
     for (int ch = 0; ch < 3; ++ch) {
         CHECK(s.mean[ch] == doctest::Approx(mean[ch]));

@@ -12,30 +12,14 @@
 #include <sstream>
 
 #include "host/train/safetensors.h"
+#include "test/temp_dir.h"
 
 namespace fs = std::filesystem;
 using namespace wt;
+using test::slurp;
+using test::TempDir;
 
 namespace {
-
-std::string slurp(const fs::path& p) {
-    std::ifstream f(p, std::ios::binary);
-    std::stringstream s;
-    s << f.rdbuf();
-    return s.str();
-}
-
-// A folder of its own for each test, removed at its end.
-struct Scratch {
-    fs::path dir;
-    Scratch() {
-        std::string t = (fs::temp_directory_path() / "weirdtrick-test-XXXXXX").string();
-        REQUIRE(mkdtemp(t.data()) != nullptr);
-        dir = t;
-    }
-    ~Scratch() { fs::remove_all(dir); }
-    std::string operator/(const char* name) const { return (dir / name).string(); }
-};
 
 struct Result {
     int status = -1;
@@ -45,12 +29,12 @@ struct Result {
 
 std::string program(const char* name) { return (fs::read_symlink("/proc/self/exe").parent_path() / name).string(); }
 
-Result run(const Scratch& s, const std::string& command) {
+Result run(const TempDir& s, const std::string& command) {
     Result r;
-    const int status = std::system(("cd " + s.dir.string() + " && ( " + command + " ) >out.txt 2>err.txt </dev/null").c_str());
+    const int status = std::system(("cd " + s.path() + " && ( " + command + " ) >out.txt 2>err.txt </dev/null").c_str());
     r.status = WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
-    r.out = slurp(s.dir / "out.txt");
-    r.err = slurp(s.dir / "err.txt");
+    r.out = slurp(s / "out.txt");
+    r.err = slurp(s / "err.txt");
     return r;
 }
 
@@ -77,7 +61,7 @@ bool same_tensors(const std::string& a, const std::string& b) {
 }  // namespace
 
 TEST_CASE("train: a run leaves a log and a checkpoint; two workers on one device too") {
-    const Scratch s;
+    const TempDir s;
     for (const char* gpus : {"0", "0,0"}) {
         const Result r = run(s, train(std::string("--steps 4 --out r --gpus ") + gpus));
         INFO(r.err);
@@ -111,7 +95,7 @@ TEST_CASE("train: a run leaves a log and a checkpoint; two workers on one device
 }
 
 TEST_CASE("train: a resumed run is bit for bit the one that was not stopped") {
-    const Scratch s;
+    const TempDir s;
     REQUIRE(run(s, train("--steps 6 --out whole")).status == 0);
     REQUIRE(run(s, train("--steps 3 --out parts")).status == 0);
     const Result r = run(s, program("train") + " --resume parts --steps 6");
@@ -131,7 +115,7 @@ TEST_CASE("train: a resumed run is bit for bit the one that was not stopped") {
 }
 
 TEST_CASE("train: after kill -9 the last checkpoint is whole, and the run goes on to the same end") {
-    const Scratch s;
+    const TempDir s;
     // Saving after every step makes it likely that the kill comes during a save.
     const Result killed = run(s, "timeout -s KILL 1.5 " + train("--steps 100000 --save-every 1 --out parts"));
     CHECK(killed.status == 128 + SIGKILL);
@@ -147,7 +131,7 @@ TEST_CASE("train: after kill -9 the last checkpoint is whole, and the run goes o
 }
 
 TEST_CASE("train: Ctrl-C writes a checkpoint and exits 130; the run goes on from there") {
-    const Scratch s;
+    const TempDir s;
     const Result r = run(s, "timeout --preserve-status -s INT 2 " + train("--steps 100000 --out r"));
     INFO(r.err);
     CHECK(r.status == 130);
@@ -159,7 +143,7 @@ TEST_CASE("train: Ctrl-C writes a checkpoint and exits 130; the run goes on from
 }
 
 TEST_CASE("train: bad command lines are one line and exit 2") {
-    const Scratch s;
+    const TempDir s;
     check_one_line(run(s, program("train") + " --net alexnett"), 2, "nearest is alexnet");
     check_one_line(run(s, program("train") + " --bacth 3"), 2, "--batch");
     check_one_line(run(s, train("--gpus 7")), 2, "unknown GPU 7");
@@ -178,7 +162,7 @@ TEST_CASE("train: bad command lines are one line and exit 2") {
 }
 
 TEST_CASE("train: what the files and the machine refuse is one line and exit 1") {
-    const Scratch s;
+    const TempDir s;
     check_one_line(run(s, train("--data folder:missing")), 1, "missing");
     check_one_line(run(s, train("--batch 5000")), 1, "--batch");
     check_one_line(run(s, train("--resume missing")), 1, "missing");
@@ -191,9 +175,9 @@ TEST_CASE("train: what the files and the machine refuse is one line and exit 1")
                    "a file of another network");
     check_one_line(run(s, program("train") + " --resume r --batch 8"), 1, "images a step");
     // A full disk: no file may grow beyond 2 MB. The checkpoint that was there stays.
-    const std::string before = slurp(s.dir / "r/checkpoint.safetensors");
+    const std::string before = slurp(s / "r/checkpoint.safetensors");
     check_one_line(run(s, "trap '' XFSZ; ulimit -f 2000; " + program("train") + " --resume r --steps 2"), 1, "r/checkpoint.safetensors");
-    CHECK(slurp(s.dir / "r/checkpoint.safetensors") == before);
+    CHECK(slurp(s / "r/checkpoint.safetensors") == before);
     for (const auto& f : fs::directory_iterator(s / "r")) CHECK(f.path().filename().string().find("tmp") == std::string::npos);
     // Half a checkpoint is recognised.
     std::ofstream(s / "r/checkpoint.safetensors", std::ios::binary) << before.substr(0, before.size() / 2);
@@ -201,7 +185,7 @@ TEST_CASE("train: what the files and the machine refuse is one line and exit 1")
 }
 
 TEST_CASE("train: a loss that stays at ln(classes) is warned of once") {
-    const Scratch s;
+    const TempDir s;
     const Result r = run(s, program("train") + " --net cifar --data synthetic:10 --batch 2 --gpus 0 --init paper --lr 0 --steps 220 --out r");
     CHECK(r.status == 0);
     CHECK(r.err.find("that of guessing among 10 classes") != std::string::npos);
@@ -209,7 +193,7 @@ TEST_CASE("train: a loss that stays at ln(classes) is warned of once") {
 }
 
 TEST_CASE("train: weights given as a file are those that are trained, and can be evaluated") {
-    const Scratch s;
+    const TempDir s;
     REQUIRE(run(s, train("--steps 2 --out a")).status == 0);
     REQUIRE(run(s, train("--steps 1 --lr 0 --init a/checkpoint.safetensors --out b")).status == 0);
     const auto a = SafetensorsFile::open(s / "a/checkpoint.safetensors"), b = SafetensorsFile::open(s / "b/checkpoint.safetensors");
