@@ -30,6 +30,7 @@ __global__ void activation_forward_vec8_kernel(RowPieces s, int64_t ld, bool ali
             const int64_t col = g * kGroup, at = row * ld + col;
             float a[kGroup];
             load_group(x + at, s.cols - col, aligned, a);
+            WT_LANES
             for (int i = 0; i < kGroup; ++i)
                 a[i] = kKind == Activation::relu ? (a[i] < 0 ? 0.f : a[i]) : fast_tanh(a[i]);  // a NaN stays one
             store_group(y + at, s.cols - col, aligned, a);
@@ -46,6 +47,7 @@ __global__ void activation_backward_vec8_kernel(RowPieces s, int64_t ld_y, int64
             float out[kGroup], d[kGroup];
             load_group(y + row * ld_y + col, s.cols - col, aligned, out);
             load_group(dy + row * ld_dy + col, s.cols - col, aligned, d);
+            WT_LANES
             for (int i = 0; i < kGroup; ++i)
                 d[i] = kKind == Activation::relu ? (out[i] > 0 ? d[i] : 0.f) : d[i] * (1 - out[i] * out[i]);
             store_group(dx + row * ld_dy + col, s.cols - col, aligned, d);

@@ -1,7 +1,8 @@
-// Augmentation, 8 pixels (24 elements) at a time: their bytes in output order first, then one arithmetic loop with the
-// channels' constants repeated eight times. SIMD on a virtual GPU; on a real one its stores lie 24 elements apart
-// from thread to thread and `rows` is faster.
+// Augmentation, 8 pixels (24 elements) at a time: one arithmetic loop over the source's bytes in their own order with
+// the channels' constants repeated eight times; a mirrored group is turned round as it is written. SIMD on a virtual
+// GPU; on a real one its stores lie 24 elements apart from thread to thread and `rows` is faster.
 #include "kernels/augment/colour.h"
+#include "kernels/tile/group.h"
 #include "kernels/tile/stream.h"
 
 namespace wt::augment_pixels8 {
@@ -17,31 +18,31 @@ __global__ void augment_pixels8_kernel(AugmentProblem p, AugmentColour colour, c
     const uint8_t* src = images + ((int64_t(n) * p.src_h + a.y0 + i) * p.src_w + a.x0) * p.src_c;
     T* dst = y + int64_t(row) * p.out_w * 3;
     float add[kElements], scale[kElements];
+    WT_LANES
     for (int e = 0; e < kElements; ++e) {
         add[e] = a.noise[e % 3] - colour.mean[e % 3];
         scale[e] = colour.inv_std[e % 3];
     }
     for (int j = threadIdx.x * kPixels; j < p.out_w; j += blockDim.x * kPixels) {
         const int pixels = min(kPixels, p.out_w - j);
-        uint8_t bytes[kElements];
-        if (p.src_c == 3 && !a.mirror && pixels == kPixels) {
-            for (int e = 0; e < kElements; ++e) bytes[e] = src[3 * j + e];
-        } else {
-            for (int k = 0; k < pixels; ++k) {
-                const int col = a.mirror ? p.out_w - 1 - j - k : j + k;
-                const uint8_t* pixel = src + col * p.src_c;
-                bytes[3 * k] = pixel[0];
-                bytes[3 * k + 1] = pixel[p.src_c == 3 ? 1 : 0];
-                bytes[3 * k + 2] = pixel[p.src_c == 3 ? 2 : 0];
-            }
-            for (int e = 3 * pixels; e < kElements; ++e) bytes[e] = 0;
-        }
+        const uint8_t* from = src + (a.mirror ? p.out_w - j - pixels : j) * p.src_c;
+        T* to = dst + 3 * j;
         float out[kElements];
-        for (int e = 0; e < kElements; ++e) out[e] = (bytes[e] + add[e]) * scale[e];
-        if (pixels == kPixels)
-            for (int e = 0; e < kElements; ++e) dst[3 * j + e] = from_float<T>(out[e]);
-        else
-            for (int e = 0; e < 3 * pixels; ++e) dst[3 * j + e] = from_float<T>(out[e]);
+        if (p.src_c == 3 && pixels == kPixels) {
+            WT_LANES
+            for (int e = 0; e < kElements; ++e) out[e] = (from[e] + add[e]) * scale[e];
+        } else {
+            for (int e = 0; e < 3 * pixels; ++e) out[e] = (from[p.src_c == 3 ? e : e / 3] + add[e]) * scale[e];
+        }
+        if (!a.mirror && pixels == kPixels) {
+            WT_LANES
+            for (int e = 0; e < kElements; ++e) to[e] = from_float<T>(out[e]);
+        } else if (!a.mirror) {
+            for (int e = 0; e < 3 * pixels; ++e) to[e] = from_float<T>(out[e]);
+        } else {
+            for (int k = 0; k < pixels; ++k)
+                for (int ch = 0; ch < 3; ++ch) to[3 * k + ch] = from_float<T>(out[3 * (pixels - 1 - k) + ch]);
+        }
     }
 }
 

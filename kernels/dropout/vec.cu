@@ -17,8 +17,10 @@ __device__ __forceinline__ void draw_masks(int64_t first, int64_t row, uint64_t 
     // philox4x32_10 of all the calls, word by word: the loop over the calls is innermost.
     uint32_t w0[kCalls], w1[kCalls], w2[kCalls], w3[kCalls];
     const PhiloxCounter c = dropout_counter(first, row, step);
+    WT_LANES
     for (int k = 0; k < kCalls; ++k) w0[k] = c.w[0] + k, w1[k] = c.w[1], w2[k] = c.w[2], w3[k] = c.w[3];
     for (int round = 0; round < 10; ++round) {
+        WT_LANES
         for (int k = 0; k < kCalls; ++k) {
             const uint64_t p0 = uint64_t(kPhiloxMultiplier0) * w0[k], p1 = uint64_t(kPhiloxMultiplier1) * w2[k];
             w0[k] = uint32_t(p1 >> 32) ^ w1[k] ^ key.w[0];
@@ -30,6 +32,7 @@ __device__ __forceinline__ void draw_masks(int64_t first, int64_t row, uint64_t 
         key.w[1] += kPhiloxWeyl1;
     }
     const uint32_t high = threshold << 16;  // of a half word where it stands, in the upper half of its word
+    WT_LANES
     for (int k = 0; k < kCalls; ++k)
         mask[k] = uint32_t((w0[k] << 16) >= high) | uint32_t((w0[k] & 0xFFFF0000u) >= high) << 1 |
                   uint32_t((w1[k] << 16) >= high) << 2 | uint32_t((w1[k] & 0xFFFF0000u) >= high) << 3 |
@@ -56,6 +59,7 @@ __global__ void dropout_vec_kernel(RowPieces s, int64_t ld_x, int64_t ld_y, bool
                 if (col >= 0 && left >= kDropoutGroup) {
                     float a[kDropoutGroup];
                     load_group(from, kDropoutGroup, aligned, a);
+                    WT_LANES
                     for (int i = 0; i < kDropoutGroup; ++i) a[i] = mask[k] >> i & 1 ? a[i] * scale : 0.f;
                     store_group(to, kDropoutGroup, aligned, a);
                 } else {

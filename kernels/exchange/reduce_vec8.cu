@@ -24,6 +24,7 @@ __global__ void exchange_reduce_vec8_kernel(RowPieces s, Sources src, int source
             load_group(static_cast<const T*>(src.at[0]) + from, s.cols - col, aligned, sum);
             for (int r = 1; r < sources; ++r) {
                 load_group(static_cast<const T*>(src.at[r]) + from, s.cols - col, aligned, v);
+                WT_LANES
                 for (int i = 0; i < kGroup; ++i) sum[i] += v[i];
             }
             store_group(dst + row * ld_dst + col, s.cols - col, aligned, sum);

@@ -14,15 +14,19 @@ constexpr int64_t kPixels = 64;  // of a block
 template <class T>
 __device__ __forceinline__ void load_three(const T* at, bool before, bool after, bool aligned, float (&v)[3 * kGroup]) {
     float part[kGroup];
+    WT_LANES
     for (int i = 0; i < kGroup; ++i) v[i] = v[2 * kGroup + i] = 0;
     if (before) {
         load_group(at - kGroup, kGroup, aligned, part);
+        WT_LANES
         for (int i = 0; i < kGroup; ++i) v[i] = part[i];
     }
     load_group(at, kGroup, aligned, part);
+    WT_LANES
     for (int i = 0; i < kGroup; ++i) v[kGroup + i] = part[i];
     if (after) {
         load_group(at + kGroup, kGroup, aligned, part);
+        WT_LANES
         for (int i = 0; i < kGroup; ++i) v[2 * kGroup + i] = part[i];
     }
 }
@@ -41,21 +45,29 @@ __global__ void lrn_backward_vec8_kernel(LrnProblem p, bool aligned, const T* x,
             load_three(dy + at, before, after, aligned, dys);
 
             // term[j] belongs to channel j - kHalf of the group: dy_j x_j s_j^(-beta - 1). Outside the pixel x is 0.
-            float term[kGroup + 2 * kHalf], direct[kGroup + 2 * kHalf];
-            for (int j = 0; j < kGroup + 2 * kHalf; ++j) {
+            constexpr int kTerms = kGroup + 2 * kHalf;
+            float norm[kTerms] = {}, term[kTerms], direct[kTerms], sum[kGroup] = {};
+#pragma unroll
+            for (int d = -kHalf; d <= kHalf; ++d) {
+                WT_LANES
+                for (int j = 0; j < kTerms; ++j) norm[j] += xs[kGroup - kHalf + j + d] * xs[kGroup - kHalf + j + d];
+            }
+            WT_LANES
+            for (int j = 0; j < kTerms; ++j) {
                 const int m = kGroup - kHalf + j;
-                float sum = 0;
-                for (int d = -kHalf; d <= kHalf; ++d) sum += xs[m + d] * xs[m + d];
-                const LrnPowers s = lrn_powers<kThreeQuarters>(p.k + p.alpha * sum, p.beta);
+                const LrnPowers s = lrn_powers<kThreeQuarters>(p.k + p.alpha * norm[j], p.beta);
                 term[j] = dys[m] * xs[m] * s.dx;
                 direct[j] = dys[m] * s.y;
             }
-            float out[kGroup];
-            for (int i = 0; i < kGroup; ++i) {
-                float sum = 0;
-                for (int d = 0; d <= 2 * kHalf; ++d) sum += term[i + d];
-                out[i] = direct[kHalf + i] - 2 * p.alpha * p.beta * xs[kGroup + i] * sum;
+#pragma unroll
+            for (int d = 0; d <= 2 * kHalf; ++d) {
+                WT_LANES
+                for (int i = 0; i < kGroup; ++i) sum[i] += term[i + d];
             }
+            float out[kGroup];
+            WT_LANES
+            for (int i = 0; i < kGroup; ++i)
+                out[i] = direct[kHalf + i] - 2 * p.alpha * p.beta * xs[kGroup + i] * sum[i];
             store_group(dx + at, kGroup, aligned, out);
         }
 }

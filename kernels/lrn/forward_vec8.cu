@@ -23,18 +23,22 @@ __global__ void lrn_forward_vec8_kernel(LrnProblem p, bool aligned, const T* x, 
             load_group(at, kGroup, aligned, own);
             if (g + 1 < groups) load_group(at + kGroup, kGroup, aligned, after);
 
-            float square[3 * kGroup];
+            float square[3 * kGroup], sum[kGroup] = {};
+            WT_LANES
             for (int i = 0; i < kGroup; ++i) {
                 square[i] = before[i] * before[i];
                 square[kGroup + i] = own[i] * own[i];
                 square[2 * kGroup + i] = after[i] * after[i];
             }
-            float out[kGroup];
-            for (int i = 0; i < kGroup; ++i) {
-                float sum = 0;
-                for (int d = -kHalf; d <= kHalf; ++d) sum += square[kGroup + i + d];
-                out[i] = own[i] * lrn_powers<kThreeQuarters>(p.k + p.alpha * sum, p.beta).y;
+#pragma unroll
+            for (int d = -kHalf; d <= kHalf; ++d) {
+                WT_LANES
+                for (int i = 0; i < kGroup; ++i) sum[i] += square[kGroup + i + d];
             }
+            float out[kGroup];
+            WT_LANES
+            for (int i = 0; i < kGroup; ++i)
+                out[i] = own[i] * lrn_powers<kThreeQuarters>(p.k + p.alpha * sum[i], p.beta).y;
             store_group(y + pixel * p.c + g * kGroup, kGroup, aligned, out);
         }
 }

@@ -19,15 +19,15 @@ extern const LrnBackward backward_variant;
 Table<LrnProblem, LrnForwardArgs> lrn_forward_variants() {
     static const LrnForward table[] = {
         lrn_forward_naive::variant,
-#ifdef WT_ONEDNN
-        lrn_onednn::forward_variant,
-#endif
 #ifdef VGPU
         lrn_forward_vec8::variant,
         lrn_forward_pixel::variant,
 #else
         lrn_forward_pixel::variant,
         lrn_forward_vec8::variant,
+#endif
+#ifdef WT_ONEDNN
+        lrn_onednn::forward_variant,
 #endif
     };
     return table;

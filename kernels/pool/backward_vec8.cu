@@ -3,15 +3,38 @@
 #include "kernels/pool/problem.h"
 #include "kernels/tile/group.h"
 #include "kernels/tile/stream.h"
+#include "kernels/tile/vec.h"
 
 namespace wt::pool_backward_vec8 {
 namespace {
 
 constexpr int kGroup = 8;
 
-template <class T>
-__global__ void pool_backward_vec8_kernel(PoolProblem s, bool aligned, const T* dy, const uint8_t* argmax, T* dx) {
+// Adds what the windows [p0, p0 + kP) x [q0, q0 + kQ) sent to one pixel. The counts are constants, so that the loads
+// of all windows are in flight together and the sum stays in registers.
+template <int kP, int kQ, bool kAligned, class T>
+__device__ __forceinline__ void gather(const T* dy, const uint8_t* argmax, int64_t row_pitch, int64_t pixel_pitch,
+                                       int first, int row_step, int pixel_step, float (&sum)[kGroup]) {
+    unroll<kP * kQ>([&](auto k) {
+        const int64_t at = k / kQ * row_pitch + k % kQ * pixel_pitch;
+        const int here = first - k / kQ * row_step - k % kQ * pixel_step;  // the pixel's place in that window
+        float v[kGroup];
+        load_group(dy + at, kGroup, kAligned, v);
+        int chosen[kGroup];
+        if (kAligned || kGroupsAnywhere)
+            load_group(argmax + at, chosen);
+        else
+            for (int e = 0; e < kGroup; ++e) chosen[e] = argmax[at + e];
+        WT_LANES
+        for (int e = 0; e < kGroup; ++e) sum[e] += chosen[e] == here ? v[e] : 0.f;
+    });
+}
+
+template <class T, bool kAligned>
+__global__ void pool_backward_vec8_kernel(PoolProblem s, const T* dy, const uint8_t* argmax, T* dx) {
     const int groups = s.c / kGroup, rows = s.n * s.h, height = s.p(), width = s.q();
+    const int64_t row_pitch = int64_t(width) * s.c;
+    const int row_step = s.stride * s.window, pixel_step = s.stride;
     for (int row = blockIdx.x; row < rows; row += gridDim.x) {
         const int n = row / s.h, h = row % s.h + s.pad;
         // Windows p that hold padded row h: p * stride <= h < p * stride + window.
@@ -19,22 +42,29 @@ __global__ void pool_backward_vec8_kernel(PoolProblem s, bool aligned, const T* 
         for (int w = threadIdx.y; w < s.w; w += blockDim.y) {
             const int wp = w + s.pad;
             const int q0 = wp < s.window ? 0 : (wp - s.window) / s.stride + 1, q1 = min(width, wp / s.stride + 1);
+            const int64_t base = ((int64_t(n) * height + p0) * width + q0) * s.c;
+            const int first = (h - p0 * s.stride) * s.window + wp - q0 * s.stride;
+            const int shape = (p1 - p0) * 16 + (q1 - q0);  // counts are at most 15
             for (int g = threadIdx.x; g < groups; g += blockDim.x) {
+                const T* dyg = dy + base + g * kGroup;
+                const uint8_t* chosen = argmax + base + g * kGroup;
                 float sum[kGroup] = {};
-                for (int p = p0; p < p1; ++p)
-                    for (int q = q0; q < q1; ++q) {
-                        const int here = (h - p * s.stride) * s.window + (wp - q * s.stride);
-                        const int64_t at = ((int64_t(n) * height + p) * width + q) * s.c + g * kGroup;
-                        float v[kGroup];
-                        load_group(dy + at, kGroup, aligned, v);
-                        Group<uint8_t, kGroup> bytes;
-                        if (aligned)
-                            bytes = *reinterpret_cast<const Group<uint8_t, kGroup>*>(argmax + at);
-                        else
-                            for (int e = 0; e < kGroup; ++e) bytes.v[e] = argmax[at + e];
-                        for (int e = 0; e < kGroup; ++e) sum[e] += bytes.v[e] == here ? v[e] : 0.f;
-                    }
-                store_group(dx + (int64_t(row) * s.w + w) * s.c + g * kGroup, kGroup, aligned, sum);
+                if (shape == 1 * 16 + 1)
+                    gather<1, 1, kAligned>(dyg, chosen, row_pitch, s.c, first, row_step, pixel_step, sum);
+                else if (shape == 1 * 16 + 2)
+                    gather<1, 2, kAligned>(dyg, chosen, row_pitch, s.c, first, row_step, pixel_step, sum);
+                else if (shape == 2 * 16 + 1)
+                    gather<2, 1, kAligned>(dyg, chosen, row_pitch, s.c, first, row_step, pixel_step, sum);
+                else if (shape == 2 * 16 + 2)
+                    gather<2, 2, kAligned>(dyg, chosen, row_pitch, s.c, first, row_step, pixel_step, sum);
+                else
+                    for (int p = 0; p < p1 - p0; ++p)
+                        for (int q = 0; q < q1 - q0; ++q) {
+                            const int64_t at = p * row_pitch + int64_t(q) * s.c;
+                            gather<1, 1, kAligned>(dyg + at, chosen + at, row_pitch, s.c,
+                                                   first - p * row_step - q * pixel_step, row_step, pixel_step, sum);
+                        }
+                store_group(dx + (int64_t(row) * s.w + w) * s.c + g * kGroup, kGroup, kAligned, sum);
             }
         }
     }
@@ -54,8 +84,8 @@ void run(const PoolProblem& s, const PoolBackwardArgs& a) {
         groups_aligned(a.dy, s.c, size) && groups_aligned(a.dx, s.c, size) && groups_aligned(a.argmax, s.c, 1);
     const LaunchShape shape{dim3(s.n * s.h), pixel_block(s.c / kGroup, s.w), a.stream};
     by_dtype(s.dtype, [&]<class T>() {
-        launch("pool_backward_vec8", shape, pool_backward_vec8_kernel<T>, s, aligned, static_cast<const T*>(a.dy),
-               a.argmax, static_cast<T*>(a.dx));
+        auto kernel = aligned ? pool_backward_vec8_kernel<T, true> : pool_backward_vec8_kernel<T, false>;
+        launch("pool_backward_vec8", shape, kernel, s, static_cast<const T*>(a.dy), a.argmax, static_cast<T*>(a.dx));
     });
 }
 

@@ -2,6 +2,7 @@
 #include "kernels/pool/problem.h"
 #include "kernels/tile/group.h"
 #include "kernels/tile/stream.h"
+#include "kernels/tile/vec.h"
 
 namespace wt::pool_forward_vec8 {
 namespace {
@@ -9,8 +10,8 @@ namespace {
 constexpr int kGroup = 8;
 
 // kWindow 0: read from the problem.
-template <class T, int kWindow>
-__global__ void pool_forward_vec8_kernel(PoolProblem s, bool aligned, const T* x, T* y, uint8_t* argmax) {
+template <class T, int kWindow, bool kAligned>
+__global__ void pool_forward_vec8_kernel(PoolProblem s, const T* x, T* y, uint8_t* argmax) {
     const int window = kWindow ? kWindow : s.window;
     const int groups = s.c / kGroup, rows = s.n * s.p(), width = s.q();
     for (int row = blockIdx.x; row < rows; row += gridDim.x) {
@@ -24,33 +25,33 @@ __global__ void pool_forward_vec8_kernel(PoolProblem s, bool aligned, const T* x
                 const T* at = x + ((int64_t(n) * s.h + h0) * s.w + w0) * s.c + g * kGroup;
                 float best[kGroup], v[kGroup];
                 int chosen[kGroup];
+                WT_LANES
                 for (int e = 0; e < kGroup; ++e) best[e] = -INFINITY, chosen[e] = i0 * window + j0;
                 auto tap = [&](int i, int j) {
-                    load_group(at + (int64_t(i) * s.w + j) * s.c, kGroup, aligned, v);
+                    load_group(at + (int64_t(i) * s.w + j) * s.c, kGroup, kAligned, v);
                     // Greater, or the first NaN: nothing replaces a NaN.
+                    WT_LANES
                     for (int e = 0; e < kGroup; ++e) {
                         const bool take = !(v[e] <= best[e]) && best[e] == best[e];
                         best[e] = take ? v[e] : best[e];
                         chosen[e] = take ? i * window + j : chosen[e];
                     }
                 };
-                if (kWindow && inside) {
-#pragma unroll
-                    for (int i = 0; i < kWindow; ++i)
-#pragma unroll
-                        for (int j = 0; j < kWindow; ++j) tap(i, j);
-                } else {
+                bool done = false;
+                if constexpr (kWindow > 0)
+                    if (inside) {
+                        unroll<kWindow * kWindow>([&](auto k) { tap(k / kWindow, k % kWindow); });
+                        done = true;
+                    }
+                if (!done)
                     for (int i = i0; i < i1; ++i)
                         for (int j = j0; j < j1; ++j) tap(i, j);
-                }
                 const int64_t out = (int64_t(row) * width + q) * s.c + g * kGroup;
-                store_group(y + out, kGroup, aligned, best);
-                Group<uint8_t, kGroup> bytes;
-                for (int e = 0; e < kGroup; ++e) bytes.v[e] = static_cast<uint8_t>(chosen[e]);
-                if (aligned)
-                    *reinterpret_cast<Group<uint8_t, kGroup>*>(argmax + out) = bytes;
+                store_group(y + out, kGroup, kAligned, best);
+                if (kAligned || kGroupsAnywhere)
+                    store_group(argmax + out, chosen);
                 else
-                    for (int e = 0; e < kGroup; ++e) argmax[out + e] = bytes.v[e];
+                    for (int e = 0; e < kGroup; ++e) argmax[out + e] = static_cast<uint8_t>(chosen[e]);
             }
         }
     }
@@ -70,10 +71,11 @@ void run(const PoolProblem& s, const PoolForwardArgs& a) {
         groups_aligned(a.x, s.c, size) && groups_aligned(a.y, s.c, size) && groups_aligned(a.argmax, s.c, 1);
     const LaunchShape shape{dim3(s.n * s.p()), pixel_block(s.c / kGroup, s.q()), a.stream};
     by_dtype(s.dtype, [&]<class T>() {
-        auto kernel = s.window == 3   ? pool_forward_vec8_kernel<T, 3>
-                      : s.window == 2 ? pool_forward_vec8_kernel<T, 2>
-                                      : pool_forward_vec8_kernel<T, 0>;
-        launch("pool_forward_vec8", shape, kernel, s, aligned, static_cast<const T*>(a.x), static_cast<T*>(a.y),
+        auto kernel = !aligned        ? pool_forward_vec8_kernel<T, 0, false>
+                      : s.window == 3 ? pool_forward_vec8_kernel<T, 3, true>
+                      : s.window == 2 ? pool_forward_vec8_kernel<T, 2, true>
+                                      : pool_forward_vec8_kernel<T, 0, true>;
+        launch("pool_forward_vec8", shape, kernel, s, static_cast<const T*>(a.x), static_cast<T*>(a.y),
                a.argmax);
     });
 }

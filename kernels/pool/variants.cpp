@@ -17,10 +17,10 @@ extern const PoolBackward backward_variant;
 Table<PoolProblem, PoolForwardArgs> pool_forward_variants() {
     static const PoolForward table[] = {
         pool_forward_naive::variant,
+        pool_forward_vec8::variant,
 #ifdef WT_ONEDNN
         pool_onednn::forward_variant,
 #endif
-        pool_forward_vec8::variant,
     };
     return table;
 }
@@ -28,10 +28,10 @@ Table<PoolProblem, PoolForwardArgs> pool_forward_variants() {
 Table<PoolProblem, PoolBackwardArgs> pool_backward_variants() {
     static const PoolBackward table[] = {
         pool_backward_naive::variant,
+        pool_backward_vec8::variant,
 #ifdef WT_ONEDNN
         pool_onednn::backward_variant,
 #endif
-        pool_backward_vec8::variant,
     };
     return table;
 }

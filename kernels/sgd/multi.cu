@@ -31,6 +31,7 @@ __global__ void sgd_multi_kernel(Network net, const StepState* state) {
         load_group(t.w + at, left, aligned, w);
         load_group(t.v + at, left, aligned, v);
         load_group(t.g + at, left, aligned, g);
+        WT_LANES
         for (int e = 0; e < kGroup; ++e) {
             v[e] = momentum * v[e] - decay * w[e] - lr * g[e];
             w[e] += v[e];

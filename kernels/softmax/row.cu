@@ -5,6 +5,7 @@
 
 #include "kernels/launch.h"
 #include "kernels/softmax/row_result.h"
+#include "kernels/tile/group.h"
 
 namespace wt::softmax_row {
 namespace {
@@ -26,8 +27,10 @@ __global__ void softmax_row_kernel(SoftmaxProblem p, const float* logits, const 
     }
 
     float lane_top[kLanes];
+    WT_LANES
     for (int l = 0; l < kLanes; ++l) lane_top[l] = -INFINITY;
     for (int j = 0; j < whole; j += kLanes)
+        WT_LANES
         for (int l = 0; l < kLanes; ++l) lane_top[l] = z[j + l] > lane_top[l] ? z[j + l] : lane_top[l];
     float top = -INFINITY;
     for (int l = 0; l < kLanes; ++l) top = fmaxf(top, lane_top[l]);
@@ -38,6 +41,7 @@ __global__ void softmax_row_kernel(SoftmaxProblem p, const float* logits, const 
     float lane_sum[kLanes] = {};
     int lane_rank[kLanes] = {};
     for (int j = 0; j < whole; j += kLanes)
+        WT_LANES
         for (int l = 0; l < kLanes; ++l) {
             const float v = z[j + l];
             lane_sum[l] += __expf(v - top);
@@ -57,7 +61,9 @@ __global__ void softmax_row_kernel(SoftmaxProblem p, const float* logits, const 
     const float factor = p.scale / sum;
     for (int j = 0; j < whole; j += kLanes) {
         float d[kLanes];
+        WT_LANES
         for (int l = 0; l < kLanes; ++l) d[l] = factor * __expf(z[j + l] - top);
+        WT_LANES
         for (int l = 0; l < kLanes; ++l) dz[j + l] = from_float<T>(d[l]);
     }
     for (int j = whole; j < p.classes; ++j) dz[j] = from_float<T>(factor * __expf(z[j] - top));
