@@ -1,4 +1,5 @@
 #include "data/dataset.h"
+#include "host/cuda/nearest.h"
 
 #include <algorithm>
 #include <charconv>
@@ -117,23 +118,6 @@ void measure_colours(DataSplits& s, int64_t samples) {
             s.pca[ch][k] = float(vec[ch][by_size[k]] * std::sqrt(std::max(0.0, value[by_size[k]])));
 }
 
-size_t edit_distance(const std::string& a, const std::string& b) {
-    std::vector<size_t> row(b.size() + 1);
-    std::iota(row.begin(), row.end(), size_t(0));
-    for (size_t i = 1; i <= a.size(); ++i) {
-        size_t diagonal = row[0]++;
-        for (size_t j = 1; j <= b.size(); ++j) {
-            const size_t keep = diagonal + (a[i - 1] != b[j - 1]);
-            diagonal = row[j];
-            row[j] = std::min({row[j] + 1, row[j - 1] + 1, keep});
-        }
-    }
-    return row.back();
-}
-
-constexpr const char* kAllowed =
-    "fashion-mnist[:DIR], mnist:DIR, cifar10:DIR, folder:DIR, synthetic[:CLASSES]";
-
 DataSplits open_kind(const DataSpec& spec) {
     const size_t colon = spec.text.find(':');
     const std::string kind = spec.text.substr(0, colon);
@@ -155,12 +139,8 @@ DataSplits open_kind(const DataSpec& spec) {
                 throw UsageError("--data " + spec.text + ": the number of classes must be 1 to 1000000");
         return open_synthetic(classes, spec.net_input, spec.seed);
     }
-    const char* const kinds[] = {"fashion-mnist", "mnist", "cifar10", "folder", "synthetic"};
-    const std::string nearest = *std::min_element(
-        std::begin(kinds), std::end(kinds),
-        [&](const char* a, const char* b) { return edit_distance(kind, a) < edit_distance(kind, b); });
-    throw UsageError("--data " + spec.text + ": no such kind of data; nearest is " + nearest + "; allowed are " +
-                     kAllowed);
+    throw UsageError("--data " + spec.text + ": " +
+                     unknown_name("kind of data", kind, {"fashion-mnist", "mnist", "cifar10", "folder", "synthetic"}));
 }
 
 }  // namespace

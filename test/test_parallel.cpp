@@ -165,6 +165,21 @@ TEST_CASE("parallel: runs of one configuration are bit-equal") {
     CHECK(a.losses == b.losses);
 }
 
+#ifdef VGPU
+TEST_CASE("parallel: any legal order of unordered work gives the same bits") {
+    const Job job{.net = "mini", .workers = 2, .global_batch = 4};
+    const Outcome want = run(job, 2);
+    for (uint64_t seed = 1; seed <= 12; ++seed) {
+        INFO("VGPU_SEED=" << seed);
+        vgpu::set_seed(seed);
+        const Outcome got = run(job, 2);
+        vgpu::set_seed(0);
+        CHECK(got.weights == want.weights);
+        CHECK(got.losses == want.losses);
+    }
+}
+#endif
+
 TEST_CASE("parallel: cifar on two workers") {
     Job job{.net = "cifar", .global_batch = 4, .options = {.dropout = 0.5f}};
     const Outcome one = run(job, 3);

@@ -164,6 +164,10 @@ TEST_CASE("train: bad command lines are one line and exit 2") {
 TEST_CASE("train: what the files and the machine refuse is one line and exit 1") {
     const TempDir s;
     check_one_line(run(s, train("--data folder:missing")), 1, "missing");
+    REQUIRE(run(s, "mkdir idx && printf 'not gzip' > idx/train-images-idx3-ubyte && cp idx/train-images-idx3-ubyte idx/train-labels-idx1-ubyte").status == 0);
+    check_one_line(run(s, train("--data mnist:idx")), 1, "idx/");
+    REQUIRE(run(s, "mkdir -p f/train/empty f/train/full && cp idx/train-images-idx3-ubyte f/train/full/text.jpg").status == 0);
+    check_one_line(run(s, train("--data folder:f")), 1, "empty");
     check_one_line(run(s, train("--batch 5000")), 1, "--batch");
     check_one_line(run(s, train("--resume missing")), 1, "missing");
     check_one_line(run(s, "VGPU_MEMORY=8M " + train("--gpus 0 --out oom")), 1, "out of memory on GPU 0: mini at batch 4 needs");
