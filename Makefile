@@ -96,7 +96,7 @@ else
   endif
   ifneq ($(CUBLAS),)
     CPPFLAGS += -DWT_CUBLAS
-    LDLIBS += -lcublas
+    LDLIBS += -lcublasLt
   endif
   LDLIBS += -lcudart -ldl
   LDFLAGS += -L$(CUDA_LIB) -Wl,-rpath,$(CUDA_LIB) $(foreach d,$(wildcard $(CUDA_HOME)/lib),-L$(d) -Wl,-rpath,$(d))

@@ -37,9 +37,9 @@ inline std::vector<ConvProblem> conv_shapes() {
     list.push_back({.n = 5, .h = 13, .w = 13, .c = 20, .k = 16, .r = 3, .s = 3, .pad_h = 1, .pad_w = 1});   // many pixels: split
     list.push_back({.n = 1, .h = 67, .w = 67, .c = 3, .k = 96, .r = 11, .s = 11, .stride_h = 4, .stride_w = 4});
     // Winograd: outputs that no tile of 4 divides, groups; a strided layer folded to it, in parts of 3 images.
-    list.push_back({.n = 2, .h = 10, .w = 7, .c = 32, .k = 48, .r = 3, .s = 3, .pad_h = 1, .pad_w = 1});
-    list.push_back({.n = 2, .h = 13, .w = 13, .c = 32, .k = 64, .r = 3, .s = 3, .pad_h = 1, .pad_w = 1, .groups = 2});
-    list.push_back({.n = 9, .h = 30, .w = 25, .c = 3, .k = 32, .r = 11, .s = 9, .stride_h = 4, .stride_w = 4, .pad_h = 2, .pad_w = 1});
+    list.push_back({.n = 8, .h = 10, .w = 14, .c = 16, .k = 32, .r = 3, .s = 3, .pad_h = 1, .pad_w = 1});
+    list.push_back({.n = 4, .h = 17, .w = 15, .c = 32, .k = 64, .r = 3, .s = 3, .pad_h = 0, .pad_w = 1, .groups = 2});
+    list.push_back({.n = 3, .h = 91, .w = 81, .c = 3, .k = 16, .r = 11, .s = 9, .stride_h = 4, .stride_w = 4, .pad_h = 2, .pad_w = 1});
     return list;
 }
 

@@ -91,16 +91,16 @@ static Plan make_wgrad(const ConvProblem& p) {
 }
 
 static auto fprop_plan(const ConvProblem& p) {
-    static Plans plans;
-    return plans.get(key(p), "conv_fprop.onednn", [&] { return make_fprop(p); });
+    static Cache<ConvProblem> plans;
+    return plans.get(p, "conv_fprop.onednn", [&] { return make_fprop(p); });
 }
 static auto dgrad_plan(const ConvProblem& p) {
-    static Plans plans;
-    return plans.get(key(p), "conv_dgrad.onednn", [&] { return make_dgrad(p); });
+    static Cache<ConvProblem> plans;
+    return plans.get(p, "conv_dgrad.onednn", [&] { return make_dgrad(p); });
 }
 static auto wgrad_plan(const ConvProblem& p) {
-    static Plans plans;
-    return plans.get(key(p), "conv_wgrad.onednn", [&] { return make_wgrad(p); });
+    static Cache<ConvProblem> plans;
+    return plans.get(p, "conv_wgrad.onednn", [&] { return make_wgrad(p); });
 }
 
 static void launch_fprop(const ConvProblem& p, const ConvFpropArgs& a) {

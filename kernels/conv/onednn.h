@@ -1,15 +1,10 @@
-// What the convolutions by oneDNN share: our layouts in oneDNN's terms and the key of a problem's plan.
+// What the convolutions by oneDNN share: our layouts in oneDNN's terms.
 #pragma once
 
 #include "kernels/conv/problem.h"
 #include "kernels/vendor/onednn.h"
 
 namespace wt::onednn {
-
-inline Plans<>::Key key(const ConvProblem& p) {
-    return {p.n, p.h, p.w, p.c, p.k, p.r, p.s, p.stride_h, p.stride_w, p.pad_h, p.pad_w, p.groups,
-            static_cast<int64_t>(p.dtype), p.bias, p.relu};
-}
 
 // Dimensions in oneDNN's order, whatever the order in memory: activations n, c, h, w; filters (g,) k, c, r, s.
 struct ConvLayouts {

@@ -11,6 +11,8 @@
 
 #include <cuda_runtime.h>
 
+#include <compare>
+
 #include "kernels/dtype.h"
 #include "kernels/variant.h"
 
@@ -37,6 +39,7 @@ struct ConvProblem {
     double flops() const { return 2.0 * y_count() * r * s * cg(); }
     // Each operand moved once.
     double bytes() const { return double(x_count() + y_count() + w_count()) * size_of(dtype); }
+    auto operator<=>(const ConvProblem&) const = default;  // a key of caches
 };
 
 struct ConvFpropArgs {

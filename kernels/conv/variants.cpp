@@ -34,11 +34,21 @@ extern const ConvFprop fprop;
 extern const ConvWgrad wgrad;
 }  // namespace conv_fold_onednn
 #endif
+#ifdef WT_CUDNN
+namespace conv_cudnn {
+extern const ConvFprop fprop;
+extern const ConvDgrad dgrad;
+extern const ConvWgrad wgrad;
+}  // namespace conv_cudnn
+#endif
 
 // Variants live in other files: the arrays are made at the first call, when those are initialised.
 Table<ConvProblem, ConvFpropArgs> conv_fprop_variants() {
     static const ConvFprop table[] = {
         conv_naive::fprop,
+#ifdef WT_CUDNN
+        conv_cudnn::fprop,
+#endif
         conv_tiled::fprop,
         conv1_direct::fprop,
 #ifdef WT_ONEDNN
@@ -53,6 +63,9 @@ Table<ConvProblem, ConvFpropArgs> conv_fprop_variants() {
 Table<ConvProblem, ConvDgradArgs> conv_dgrad_variants() {
     static const ConvDgrad table[] = {
         conv_naive::dgrad,
+#ifdef WT_CUDNN
+        conv_cudnn::dgrad,
+#endif
         conv_tiled::dgrad,
 #ifdef WT_ONEDNN
         conv_onednn::dgrad,
@@ -65,6 +78,9 @@ Table<ConvProblem, ConvDgradArgs> conv_dgrad_variants() {
 Table<ConvProblem, ConvWgradArgs> conv_wgrad_variants() {
     static const ConvWgrad table[] = {
         conv_naive::wgrad,
+#ifdef WT_CUDNN
+        conv_cudnn::wgrad,
+#endif
         conv_tiled::wgrad,
         conv1_direct::wgrad,
 #ifdef WT_ONEDNN

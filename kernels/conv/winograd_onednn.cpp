@@ -67,23 +67,33 @@ static Plan make_wgrad(const ConvProblem& p) {
 }
 
 static auto fprop_plan(const ConvProblem& p) {
-    static Plans plans;
-    return plans.get(key(p), "conv_fprop.onednn_winograd", [&] { return make_fprop(p); });
+    static Cache<ConvProblem> plans;
+    return plans.get(p, "conv_fprop.onednn_winograd", [&] { return make_fprop(p); });
 }
 static auto dgrad_plan(const ConvProblem& p) {
-    static Plans plans;
-    return plans.get(key(p), "conv_dgrad.onednn_winograd", [&] { return make_dgrad(p); });
+    static Cache<ConvProblem> plans;
+    return plans.get(p, "conv_dgrad.onednn_winograd", [&] { return make_dgrad(p); });
 }
 static auto wgrad_plan(const ConvProblem& p) {
-    static Plans plans;
-    return plans.get(key(p), "conv_wgrad.onednn_winograd", [&] { return make_wgrad(p); });
+    static Cache<ConvProblem> plans;
+    return plans.get(p, "conv_wgrad.onednn_winograd", [&] { return make_wgrad(p); });
 }
 
+// When the transforms pay. Fitted to times at 3x3 to 13x13 outputs, batches 16 to 128: a tile of 4x4 costs as much as
+// `pixels` outputs of the direct kernel, and the filters' transform as much as `fixed` tiles. The direct wgrad is
+// slower, so its constants are lower.
+struct Cost {
+    double pixels, fixed;
+};
+static constexpr Cost kForward{7, 46}, kFilters{5.5, 30};
+
 template <class MakePlan>
-static std::string refuses(const ConvProblem& p, MakePlan&& make_plan) {
+static std::string refuses(const ConvProblem& p, const Cost& cost, MakePlan&& make_plan) {
     if (p.dtype != DType::f32) return "fp32 only";
     if (p.r != 3 || p.s != 3 || p.stride_h != 1 || p.stride_w != 1) return "3x3 filters of stride 1 only";
     if (p.cg() % 16 || p.kg() % 16) return "channels of a group must be multiples of 16";
+    const int64_t tiles = int64_t(p.n) * ((p.p() + 3) / 4) * ((p.q() + 3) / 4);
+    if (double(p.n) * p.p() * p.q() < cost.pixels * (tiles + cost.fixed)) return "outputs too few or too small: direct is faster";
     try {
         make_plan(p);
     } catch (const Error&) {
@@ -129,21 +139,21 @@ static void launch_wgrad(const ConvProblem& p, const ConvWgradArgs& a) {
 
 extern const ConvFprop fprop = {
     .name = "onednn_winograd",
-    .refuses = [](const ConvProblem& p) { return refuses(p, fprop_plan); },
+    .refuses = [](const ConvProblem& p) { return refuses(p, kForward, fprop_plan); },
     .workspace = [](const ConvProblem& p) { return fprop_plan(p)->workspace(); },
     .launch = launch_fprop,
     .baseline = true,
 };
 extern const ConvDgrad dgrad = {
     .name = "onednn_winograd",
-    .refuses = [](const ConvProblem& p) { return refuses(p, dgrad_plan); },
+    .refuses = [](const ConvProblem& p) { return refuses(p, kForward, dgrad_plan); },
     .workspace = [](const ConvProblem& p) { return dgrad_plan(p)->workspace(); },
     .launch = launch_dgrad,
     .baseline = true,
 };
 extern const ConvWgrad wgrad = {
     .name = "onednn_winograd",
-    .refuses = [](const ConvProblem& p) { return refuses(p, wgrad_plan); },
+    .refuses = [](const ConvProblem& p) { return refuses(p, kFilters, wgrad_plan); },
     .workspace = [](const ConvProblem& p) { return wgrad_plan(p)->workspace(); },
     .launch = launch_wgrad,
     .baseline = true,

@@ -46,10 +46,8 @@ static Plan make_matmul(const GemmProblem& p) {
 }
 
 static std::shared_ptr<const Plan> matmul_plan(const GemmProblem& p) {
-    static Plans plans;
-    const Plans<>::Key key{static_cast<int64_t>(p.layout), p.m, p.n, p.k, p.lda, p.ldb, p.ldc, static_cast<int64_t>(p.dtype),
-                           static_cast<int64_t>(p.out), p.bias, p.relu};
-    return plans.get(key, "gemm.onednn", [&] { return make_matmul(p); });
+    static Cache<GemmProblem> plans;
+    return plans.get(p, "gemm.onednn", [&] { return make_matmul(p); });
 }
 
 static size_t workspace(const GemmProblem& p) { return by_sgemm(p) ? 0 : matmul_plan(p)->workspace(); }

@@ -9,6 +9,8 @@
 
 #include <cuda_runtime.h>
 
+#include <compare>
+
 #include "kernels/dtype.h"
 #include "kernels/variant.h"
 
@@ -29,6 +31,7 @@ struct GemmProblem {
     double bytes() const {
         return (double(m) * k + double(n) * k) * size_of(dtype) + double(m) * n * size_of(out);
     }
+    auto operator<=>(const GemmProblem&) const = default;  // a key of caches
 };
 
 struct GemmArgs {

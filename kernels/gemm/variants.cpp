@@ -14,11 +14,19 @@ namespace gemm_onednn {
 extern const Gemm gemm;
 }
 #endif
+#ifdef WT_CUBLAS
+namespace gemm_cublas {
+extern const Gemm gemm;
+}
+#endif
 
 Table<GemmProblem, GemmArgs> gemm_variants() {
     // Made at the first call, when the variants' own files are initialised.
     static const Gemm table[] = {
         gemm_naive::gemm,
+#ifdef WT_CUBLAS
+        gemm_cublas::gemm,
+#endif
         gemm_tiled::gemm,
 #ifdef WT_ONEDNN
         gemm_onednn::gemm,

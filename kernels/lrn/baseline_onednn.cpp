@@ -4,8 +4,6 @@
 // multiples of 16 and, backward, AVX-512 only; the rest is a reference loop of 40 to 130 ms an image: refused.
 // Its backward reads intermediate sums that its forward leaves behind; ours gets only x, so the forward runs
 // again into scratch first (three tensors of it).
-#include <cstring>
-
 #include "kernels/lrn/problem.h"
 #include "kernels/vendor/onednn.h"
 
@@ -66,18 +64,13 @@ static Backward make_backward(const LrnProblem& p) {
     return b;
 }
 
-static Plans<>::Key key(const LrnProblem& p) {
-    auto bits = [](float v) { int32_t i; std::memcpy(&i, &v, sizeof i); return int64_t(i); };
-    return {p.pixels, p.c, p.size, bits(p.alpha), bits(p.beta), bits(p.k), static_cast<int64_t>(p.dtype)};
-}
-
 static auto forward_plan(const LrnProblem& p) {
-    static Plans<> plans;
-    return plans.get(key(p), "lrn_forward.onednn", [&] { return make_forward(p); });
+    static Cache<LrnProblem> plans;
+    return plans.get(p, "lrn_forward.onednn", [&] { return make_forward(p); });
 }
 static auto backward_plan(const LrnProblem& p) {
-    static Plans<Backward> plans;
-    return plans.get(key(p), "lrn_backward.onednn", [&] { return make_backward(p); });
+    static Cache<LrnProblem, Backward> plans;
+    return plans.get(p, "lrn_backward.onednn", [&] { return make_backward(p); });
 }
 
 template <class MakePlan>

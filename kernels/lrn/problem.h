@@ -10,6 +10,8 @@
 
 #include <cuda_runtime.h>
 
+#include <compare>
+
 #include "kernels/dtype.h"
 #include "kernels/variant.h"
 
@@ -25,6 +27,7 @@ struct LrnProblem {
     constexpr int64_t count() const { return pixels * c; }
     double forward_bytes() const { return 2.0 * count() * size_of(dtype); }   // x, y
     double backward_bytes() const { return 3.0 * count() * size_of(dtype); }  // x, dy, dx
+    auto operator<=>(const LrnProblem&) const = default;  // a key of caches
 };
 
 struct LrnForwardArgs {

@@ -15,10 +15,19 @@ extern const LrnForward forward_variant;
 extern const LrnBackward backward_variant;
 }  // namespace lrn_onednn
 #endif
+#ifdef WT_CUDNN
+namespace lrn_cudnn {
+extern const LrnForward forward_variant;
+extern const LrnBackward backward_variant;
+}  // namespace lrn_cudnn
+#endif
 
 Table<LrnProblem, LrnForwardArgs> lrn_forward_variants() {
     static const LrnForward table[] = {
         lrn_forward_naive::variant,
+#ifdef WT_CUDNN
+        lrn_cudnn::forward_variant,
+#endif
 #ifdef VGPU
         lrn_forward_vec8::variant,
         lrn_forward_pixel::variant,
@@ -36,6 +45,9 @@ Table<LrnProblem, LrnForwardArgs> lrn_forward_variants() {
 Table<LrnProblem, LrnBackwardArgs> lrn_backward_variants() {
     static const LrnBackward table[] = {
         lrn_backward_naive::variant,
+#ifdef WT_CUDNN
+        lrn_cudnn::backward_variant,
+#endif
 #ifdef WT_ONEDNN
         lrn_onednn::backward_variant,
 #endif

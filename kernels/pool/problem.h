@@ -7,6 +7,8 @@
 
 #include <cuda_runtime.h>
 
+#include <compare>
+
 #include "kernels/dtype.h"
 #include "kernels/variant.h"
 
@@ -23,6 +25,7 @@ struct PoolProblem {
     constexpr int64_t y_count() const { return int64_t(n) * p() * q() * c; }
     double forward_bytes() const { return double(x_count() + y_count()) * size_of(dtype) + y_count(); }
     double backward_bytes() const { return forward_bytes(); }
+    auto operator<=>(const PoolProblem&) const = default;  // a key of caches
 };
 
 struct PoolForwardArgs {

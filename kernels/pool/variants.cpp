@@ -1,4 +1,5 @@
-// Max pooling: the tables of variants, plainest first, fastest last.
+// Max pooling: the tables of variants, plainest first, fastest last. cuDNN has none to offer: its max pooling keeps
+// no argmax, and its backward searches x and y again.
 #include "kernels/pool/problem.h"
 
 namespace wt {

@@ -10,15 +10,14 @@
 #include <cstdint>
 #include <dnnl.hpp>
 #include <functional>
-#include <map>
 #include <memory>
-#include <mutex>
 #include <span>
 #include <string>
 #include <vector>
 
 #include "host/cuda/check.h"
 #include "kernels/dtype.h"
+#include "kernels/vendor/plans.h"
 
 namespace wt::onednn {
 
@@ -90,31 +89,25 @@ private:
 
 [[noreturn]] void throw_onednn(const dnnl::error&, const std::string& where);
 
-// Plans by problem, each made once. `Key` is the numbers that tell problems apart.
-template <class P = Plan>
-class Plans {
+// A cache of plans by problem. `make()` runs with the threads that will run the plan; when oneDNN cannot make it,
+// wt::Error names `where`.
+template <class Problem, class P = Plan>
+class Cache {
 public:
-    using Key = std::vector<int64_t>;
-
-    // `make()` returns a P. Throws wt::Error naming `where` when oneDNN cannot.
     template <class Make>
-    std::shared_ptr<const P> get(const Key& key, const char* where, Make&& make) {
-        std::lock_guard lock(mutex_);
-        auto& slot = plans_[key];
-        if (!slot) {
+    std::shared_ptr<const P> get(const Problem& problem, const char* where, Make&& make) {
+        return plans_.get(problem, [&] {
             Threads threads;
             try {
-                slot = std::make_shared<const P>(make());
+                return make();
             } catch (const dnnl::error& e) {
                 throw_onednn(e, where);
             }
-        }
-        return slot;
+        });
     }
 
 private:
-    std::mutex mutex_;
-    std::map<Key, std::shared_ptr<const P>> plans_;
+    Plans<Problem, P> plans_;
 };
 
 // Puts `work` on the stream, behind what is there; oneDNN's failures come out as wt::Error.
