@@ -206,3 +206,18 @@ TEST_CASE("train: weights given as a file are those that are trained, and can be
     CHECK(e.status == 0);
     CHECK(e.out.find("top-1 error") != std::string::npos);
 }
+
+TEST_CASE("compare: checks what it is asked for, and refuses what does not exist") {
+    const TempDir s;
+    const Result r = run(s, program("compare") + " gemm --problem m=9,n=5,k=7,layout=tn,bias=1 --seconds 0 --json rows.json");
+    INFO(r.out << r.err);
+    CHECK(r.status == 0);
+    const auto rows = nlohmann::json::parse(slurp(s / "rows.json"));
+    CHECK(rows.size() >= 2);
+    for (const auto& row : rows) CHECK(row["error"].get<double>() <= 1e-4);
+    CHECK(run(s, program("compare") + " lrn_backward --net mini --batch 2 --check-only").status == 0);
+    check_one_line(run(s, program("compare") + " gemn"), 2, "nearest is gemm");
+    check_one_line(run(s, program("compare") + " gemm --problem q=3"), 2, "unknown field 'q'");
+    check_one_line(run(s, program("compare") + " conv_fprop --problem c=5,groups=2"), 2, "no such convolution");
+    check_one_line(run(s, program("compare") + " gemm --layer fc9"), 2, "no layer 'fc9'");
+}
