@@ -350,6 +350,19 @@ TEST_CASE("vgpu launch: arguments of every size arrive, converted and aligned") 
     s.synchronize();
 }
 
+TEST_CASE("vgpu launch: kernels may use page-locked host memory, and no other of the host's") {
+    ResetAfter reset;
+    wt::PinnedBuffer<int> pinned(8);
+    wt::launch("fill", {dim3(1), dim3(32), nullptr}, fill, pinned.data(), 4, 8);
+    wt::launch("fill", {dim3(1), dim3(32), nullptr}, fill, static_cast<int*>(nullptr), 4, 0);
+    WT_CUDA(cudaDeviceSynchronize());
+    CHECK(pinned[7] == 4);
+    std::vector<int> pageable(8);
+    wt::launch("fill", {dim3(1), dim3(32), nullptr}, fill, pageable.data(), 4, 8);
+    CHECK(cudaDeviceSynchronize() == cudaErrorIllegalAddress);
+    CHECK(has(vgpu::last_failure(), "argument 0 points to host memory that is not page-locked"));
+}
+
 TEST_CASE("vgpu launch: what hardware refuses") {
     DeviceBuffer<int> d(0, 4);
     int* p = d.data();

@@ -86,7 +86,8 @@ ArgumentBlock::ArgumentBlock(const Signature& s, const void* const* args)
 }
 
 // Every aligned 8-byte word of every argument, also inside structs, that is an address where a virtual
-// GPU has ever had memory must point into (or just past) a live allocation that the device may use.
+// GPU has ever had memory must point into (or just past) a live allocation that the device may use. A
+// parameter that is a pointer must do so whatever it holds, or be null, or point to page-locked memory.
 std::string check_arguments(const Runtime& rt, const Kernel& k, int device) {
     const Signature& s = *k.signature;
     for (uint32_t i = 0; i < s.count; ++i) {
@@ -96,12 +97,16 @@ std::string check_arguments(const Runtime& rt, const Kernel& k, int device) {
             std::memcpy(&word, k.args.data() + at, 8);
             const void* p = reinterpret_cast<const void*>(word);
             const int owner = owner_of(p);
-            if (owner < 0 || owner >= static_cast<int>(rt.devices.size()) || !rt.devices[owner]->arena.touched(word))
-                continue;
+            const bool exists = owner >= 0 && owner < static_cast<int>(rt.devices.size());
+            if (s.parameters[i].pointer ? !word : !exists || !rt.devices[owner]->arena.touched(word)) continue;
             const auto where = [&] {
                 return "kernel " + symbol_name(k.grid.kernel) + " on device " + std::to_string(device) + ": argument " +
                        std::to_string(i) + " points to ";
             };
+            if (!exists) {
+                if (rt.find_pinned(p, 0)) continue;
+                return where() + "host memory that is not page-locked, which kernels cannot use";
+            }
             if (owner != device && !rt.devices[device]->peer[owner])
                 return where() + "memory of device " + std::to_string(owner) +
                        ", and peer access is not enabled (cudaDeviceEnablePeerAccess)";

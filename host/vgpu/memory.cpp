@@ -13,7 +13,7 @@ const Runtime::Pinned* Runtime::find_pinned(const void* p, size_t bytes, uint64_
     auto it = pinned.upper_bound(a);
     if (it == pinned.begin()) return nullptr;
     --it;
-    if (a - it->first >= it->second.bytes || bytes > it->second.bytes - (a - it->first)) return nullptr;
+    if (a - it->first > it->second.bytes || bytes > it->second.bytes - (a - it->first)) return nullptr;
     if (base) *base = it->first;
     return &it->second;
 }
@@ -233,6 +233,7 @@ cudaError_t cudaFreeHost(void* p) {
         const size_t huge = size_t(2) << 20;
         ::operator delete(p, std::align_val_t(it->second.bytes >= huge ? huge : 4096));
         rt.pinned.erase(it);
+        ++rt.generation;
         return cudaSuccess;
     });
 }

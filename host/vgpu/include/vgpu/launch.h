@@ -14,6 +14,7 @@ namespace vgpu {
 
 struct Parameter {
     uint32_t offset, size;  // bytes, within the block of arguments
+    bool pointer;           // to data: then it must be null or memory that kernels can use
 };
 
 struct Signature {
@@ -32,9 +33,10 @@ struct Layout {
     uint32_t bytes = 0, align = 8;
     constexpr Layout() {
         constexpr uint32_t size[] = {uint32_t(sizeof(P))..., 0}, aligned[] = {uint32_t(alignof(P))..., 1};
+        constexpr bool pointer[] = {(std::is_pointer_v<P> && !std::is_function_v<std::remove_pointer_t<P>>)..., false};
         for (size_t i = 0; i < sizeof...(P); ++i) {
             bytes = (bytes + aligned[i] - 1) / aligned[i] * aligned[i];
-            at[i] = {bytes, size[i]};
+            at[i] = {bytes, size[i], pointer[i]};
             bytes += size[i];
             align = aligned[i] > align ? aligned[i] : align;
         }
