@@ -6,6 +6,7 @@
 #pragma once
 
 #include <cstdint>
+#include <cstring>
 
 #include "kernels/dtype.h"
 
@@ -51,7 +52,9 @@ inline void store_group(bf16* p, const float (&in)[N]) {  // to nearest even; a 
 }
 // Bytes by way of 16-byte vectors: g++ takes an 8-byte one apart.
 inline void load_group(const uint8_t* p, int (&out)[8]) {
-    const Lanes<uint64_t, 2> words = {(*reinterpret_cast<const Lanes<uint64_t, 1>*>(p))[0], 0};
+    uint64_t eight;
+    std::memcpy(&eight, p, 8);
+    const Lanes<uint64_t, 2> words = {eight, 0};
     const auto wide = __builtin_convertvector((Lanes<uint8_t, 16>)words, Lanes<uint16_t, 16>);
     const auto low = __builtin_shufflevector(wide, wide, 0, 1, 2, 3, 4, 5, 6, 7);
     *reinterpret_cast<Lanes<int, 8>*>(out) = __builtin_convertvector(low, Lanes<int, 8>);
@@ -60,7 +63,8 @@ inline void store_group(uint8_t* p, const int (&in)[8]) {
     const auto low = __builtin_convertvector(*reinterpret_cast<const Lanes<int, 8>*>(in), Lanes<uint16_t, 8>);
     const auto wide = __builtin_shufflevector(low, low, 0, 1, 2, 3, 4, 5, 6, 7, 0, 1, 2, 3, 4, 5, 6, 7);
     const auto words = (Lanes<uint64_t, 2>)__builtin_convertvector(wide, Lanes<uint8_t, 16>);
-    *reinterpret_cast<Lanes<uint64_t, 1>*>(p) = Lanes<uint64_t, 1>{words[0]};
+    const uint64_t eight = words[0];
+    std::memcpy(p, &eight, 8);
 }
 #else
 // p must be aligned for Group<T, N>: to its size, at most 16 bytes.
