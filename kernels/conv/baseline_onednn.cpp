@@ -2,8 +2,7 @@
 //
 // Activations stay NHWC; filters are copied from KRSC to the layout the primitive asks for at each call
 // (0.1 ms for AlexNet's largest against 90 to 480 of the convolution) because they change every step.
-// Measured at batch 128, NHWC is as fast as oneDNN's channel-blocked layout with its copies, but where oneDNN has
-// no NHWC kernel: see `best`.
+// Some passes run in oneDNN's channel-blocked layout instead, with copies: see `blocked_is_faster`.
 #include "kernels/conv/onednn.h"
 
 namespace wt::conv_onednn {
@@ -20,20 +19,33 @@ static std::string refuses_dgrad(const ConvProblem& p) {
     return refuses(p);
 }
 
-// Makes the primitive descriptor for NHWC activations, or with layouts of oneDNN's choice where NHWC has only
-// the im2col + gemm fallback: grouped dgrad with c/groups not a multiple of 16 (the 2012 net's conv2: 187 GFLOP/s
-// as gemm, 230 blocked with the copies), conv1's wgrad on AVX2 (108 and 160).
+enum class Pass { fprop, dgrad, wgrad };
+
+// Where oneDNN's channel-blocked layout beats NHWC although activations are copied there and back. On AVX-512 nowhere
+// (within 3%). On AVX2, GFLOP/s of a core, NHWC / blocked: fprop 5x5 120/118, 3x3 92/107; dgrad 5x5 101/118,
+// 3x3 108/105; wgrad 5x5 88/96, 3x3 77/88, conv1 77/82.
+static bool blocked_is_faster(const ConvProblem& p, Pass pass) {
+    if (has_avx512()) return false;
+    const bool small_filter = p.r * p.s <= 9;
+    return pass == Pass::wgrad || (pass == Pass::fprop && small_filter && p.cg() >= 8) || (pass == Pass::dgrad && !small_filter);
+}
+
+// Makes the primitive descriptor with NHWC activations or with layouts of oneDNN's choice, whichever is faster; the
+// other where the first has only the im2col + gemm fallback (a fifth slower, or for groups of odd sizes much more).
 template <class MakeDesc>
-static auto best(const ConvLayouts& o, MakeDesc&& make) {
+static auto best(const ConvLayouts& o, bool blocked_first, MakeDesc&& make) {
     auto is_jit = [](const auto& d) {
         const std::string name = d.impl_info_str();
         return name.find("gemm:") == std::string::npos && name.find("ref") == std::string::npos;
     };
-    const Desc w = any_like(o.w);
-    auto plain = make(o.x, w, o.y);
-    if (is_jit(plain)) return plain;
-    auto blocked = make(any_like(o.x), w, any_like(o.y));
-    return is_jit(blocked) ? blocked : plain;
+    auto with = [&](bool blocked) {
+        return blocked ? make(any_like(o.x), any_like(o.w), any_like(o.y)) : make(o.x, any_like(o.w), o.y);
+    };
+    auto first = with(blocked_first);
+    if (is_jit(first)) return first;
+    auto second = with(!blocked_first);
+    if (is_jit(second)) return second;
+    return blocked_first ? second : first;  // both gemm: NHWC, which needs no copies
 }
 
 // oneDNN wants a forward descriptor as a hint for the backward ones.
@@ -45,7 +57,7 @@ static dnnl::convolution_forward::primitive_desc hint(const ConvProblem& p, cons
 
 static Plan make_fprop(const ConvProblem& p) {
     const ConvLayouts o = layouts(p, p.dtype);
-    auto pd = best(o, [&](const Desc& x, const Desc& w, const Desc& y) {
+    auto pd = best(o, blocked_is_faster(p, Pass::fprop), [&](const Desc& x, const Desc& w, const Desc& y) {
         return dnnl::convolution_forward::primitive_desc(
             {prop_kind::forward_training, algorithm::convolution_direct, x, w, o.bias, y, strides(p), padding(p), padding(p)},
             fprop_attr(p.relu), engine());
@@ -61,7 +73,7 @@ static Plan make_fprop(const ConvProblem& p) {
 
 static Plan make_dgrad(const ConvProblem& p) {
     const ConvLayouts o = layouts(p, p.dtype);
-    auto pd = best(o, [&](const Desc& x, const Desc& w, const Desc& y) {
+    auto pd = best(o, blocked_is_faster(p, Pass::dgrad), [&](const Desc& x, const Desc& w, const Desc& y) {
         return dnnl::convolution_backward_data::primitive_desc(
             {algorithm::convolution_direct, x, w, y, strides(p), padding(p), padding(p)}, user_scratchpad(), engine(),
             hint(p, x, w, y));
@@ -76,7 +88,7 @@ static Plan make_dgrad(const ConvProblem& p) {
 
 static Plan make_wgrad(const ConvProblem& p) {
     const ConvLayouts o = layouts(p, DType::f32);  // the gradient is fp32 whatever the activations are
-    auto pd = best(o, [&](const Desc& x, const Desc& w, const Desc& y) {
+    auto pd = best(o, blocked_is_faster(p, Pass::wgrad), [&](const Desc& x, const Desc& w, const Desc& y) {
         return dnnl::convolution_backward_weights::primitive_desc(
             {algorithm::convolution_direct, x, w, o.bias, y, strides(p), padding(p), padding(p)}, user_scratchpad(),
             engine(), hint(p, x, w, y));

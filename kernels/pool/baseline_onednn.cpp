@@ -1,6 +1,5 @@
 // Max pooling by oneDNN, NHWC in place. Its "workspace" for training is one byte for each output, the index
-// i * window + j of the first maximum in row order: our argmax, so both directions read and write it directly. Four times as fast on a CPU as our kernels (0.4 against
-// 1.6 ms an image and core for the three layers of AlexNet, both directions).
+// i * window + j of the first maximum in row order: our argmax, so both directions read and write it directly.
 // One difference: oneDNN passes over a NaN, and of a window without any larger number makes -FLT_MAX.
 #include "kernels/pool/problem.h"
 #include "kernels/vendor/onednn.h"

@@ -18,10 +18,12 @@ extern const PoolBackward backward_variant;
 Table<PoolProblem, PoolForwardArgs> pool_forward_variants() {
     static const PoolForward table[] = {
         pool_forward_naive::variant,
-        pool_forward_vec8::variant,
 #ifdef WT_ONEDNN
+        // Faster by 0.09 ms an image and core (AlexNet's three layers: 0.15, ours 0.24), which is 0.2% of a step,
+        // but it loses NaNs: a net that diverges should show it.
         pool_onednn::forward_variant,
 #endif
+        pool_forward_vec8::variant,
     };
     return table;
 }

@@ -31,6 +31,7 @@ dnnl::stream& stream();
 // converts element by element, slower than our own kernels in fp32.
 std::string refuses_dtype(DType);
 dnnl::memory::data_type type_of(DType);
+bool has_avx512();  // and oneDNN is allowed to use it (DNNL_MAX_CPU_ISA)
 
 // NHWC activations of n x h x w x c as oneDNN names them (dimensions n, c, h, w); `pitch` is the number of
 // channels from one pixel to the next (more than c for one group's slice), 0: c.

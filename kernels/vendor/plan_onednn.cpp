@@ -15,11 +15,17 @@ dnnl::stream& stream() {
     return s;
 }
 
+// An instruction set's value has the bits of all that it includes.
+static bool has(dnnl::cpu_isa needed) {
+    const int isa = static_cast<int>(dnnl::get_effective_cpu_isa()), bits = static_cast<int>(needed);
+    return (isa & bits) == bits;
+}
+
+bool has_avx512() { return has(dnnl::cpu_isa::avx512_core); }
+
 std::string refuses_dtype(DType t) {
-    if (t == DType::f32) return {};
-    const int isa = static_cast<int>(dnnl::get_effective_cpu_isa());
-    const int needed = static_cast<int>(dnnl::cpu_isa::avx512_core_bf16);
-    return (isa & needed) == needed ? "" : "this CPU has no AVX512_BF16: oneDNN would convert element by element";
+    if (t == DType::f32 || has(dnnl::cpu_isa::avx512_core_bf16)) return {};
+    return "this CPU has no AVX512_BF16: oneDNN would convert element by element";
 }
 
 dnnl::memory::data_type type_of(DType t) {
