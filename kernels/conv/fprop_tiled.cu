@@ -19,9 +19,9 @@ __global__ void __launch_bounds__(Tile::kThreads, Tile::kBlocksPerSM)
 
     Vec<8> acc[8];
     unroll<8>([&](auto i) { acc[i] = splat<8>(0); });
-    float none = 0;
-    simt::product<Tile>(shared_storage<typename Tile::SharedStorage>(), load_a, load_b, tile.steps, at, acc, false, none);
-    store_tile<Tile>(r, tile, at, acc, none);
+    auto& shared = shared_storage<typename Tile::SharedStorage>();
+    simt::product<Tile>(shared, load_a, load_b, tile.steps, at, acc);
+    store_tile<Tile>(r, tile, at, acc);
 }
 
 static Extents fprop_extents(const ConvProblem& p) {

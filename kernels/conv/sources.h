@@ -8,32 +8,37 @@
 
 namespace wt {
 
+// A row or column so far outside that any tap of it is outside too: reads zeros. Images, filters and padding
+// are below 2^13 (conv_tiled::refuses), so that 16 bits hold a position.
+constexpr short kOutside = -(1 << 14);
+
 // fprop's A: rows are output pixels, k are taps (r, s, channel). Contiguous along channels.
-template <class T, int V_>
+template <class T_, int V_>
 struct InputPatches {
+    using T = T_;
     static constexpr int V = V_;
     const T* x;  // of the group
     const ConvShape& v;
     int pixels;
     TapCursor tap{0, 1, 1};
 
-    // The pixel's patch: its image, and the input row and column of tap (0, 0), maybe in the padding.
+    // The pixel's patch: where tap (0, 0) lies, maybe in the padding. Two registers.
     struct Row {
-        int64_t corner;  // elements from x; may be negative
-        int h, w;
+        int corner;  // pixels from x; may be negative
+        short h, w;
     };
     __device__ __forceinline__ Row row(int m) const {
-        if (m >= pixels) return {0, -(1 << 30), 0};  // h + r is outside any image: reads zeros
+        if (m >= pixels) return {0, kOutside, 0};
         const Pixel o = pixel_at(m, v.p, v.q);
         const int h = input_row(v, o.row, 0), w = input_col(v, o.col, 0);
-        return {((static_cast<int64_t>(o.n) * v.h + h) * v.w + w) * v.c, h, w};
+        return {(o.n * v.h + h) * v.w + w, static_cast<short>(h), static_cast<short>(w)};
     }
     __device__ __forceinline__ void seek(int k) { tap = TapCursor(k, v.s, v.cg); }
-    __device__ __forceinline__ Vec<V> read(const Row& row) const {
+    __device__ __forceinline__ Held<T, V> read(const Row& row) const {
         const bool inside = static_cast<unsigned>(row.h + tap.at.r) < static_cast<unsigned>(v.h) &&
                             static_cast<unsigned>(row.w + tap.at.s) < static_cast<unsigned>(v.w) && tap.at.r < v.r;
-        if (!inside) return splat<V>(0);
-        return load<V>(x + row.corner + ((tap.at.r * v.w + tap.at.s) * v.c + tap.at.c));
+        if (!inside) return Held<T, V>::zero();
+        return Held<T, V>::load(x + static_cast<int64_t>(row.corner + tap.at.r * v.w + tap.at.s) * v.c + tap.at.c);
     }
     __device__ __forceinline__ void advance(int step) { tap.advance(step); }
 };
@@ -41,8 +46,9 @@ struct InputPatches {
 // dgrad's A: rows are input pixels, k are taps (r, s, filter): the output pixel that reads this input
 // through this tap, or zero. With stride above 1 most are zero: the work is stride_h x stride_w times
 // what is needed (AlexNet's only strided layer is the first, whose input has no gradient).
-template <class T, int V_>
+template <class T_, int V_>
 struct OutputPatches {
+    using T = T_;
     static constexpr int V = V_;
     const T* dy;  // of the group
     const ConvShape& v;
@@ -50,29 +56,30 @@ struct OutputPatches {
     TapCursor tap{0, 1, 1};
 
     struct Row {
-        int image;  // first output row of the image, counted over the stack
-        int h, w;   // input pixel + pad
+        int image;   // first output row of the image, counted over the stack
+        short h, w;  // input pixel + pad
     };
     __device__ __forceinline__ Row row(int m) const {
-        if (m >= pixels) return {0, -(1 << 30), 0};
+        if (m >= pixels) return {0, kOutside, 0};
         const Pixel i = pixel_at(m, v.h, v.w);
-        return {i.n * v.p, i.row + v.pad_h, i.col + v.pad_w};
+        return {i.n * v.p, static_cast<short>(i.row + v.pad_h), static_cast<short>(i.col + v.pad_w)};
     }
     __device__ __forceinline__ void seek(int k) { tap = TapCursor(k, v.s, v.kg); }
-    __device__ __forceinline__ Vec<V> read(const Row& row) const {
+    __device__ __forceinline__ Held<T, V> read(const Row& row) const {
         int p = row.h - tap.at.r, q = row.w - tap.at.s;
         bool inside = p >= 0 && q >= 0 && tap.at.r < v.r;
         if (v.stride_h != 1) inside = inside && p % v.stride_h == 0, p /= v.stride_h;
         if (v.stride_w != 1) inside = inside && q % v.stride_w == 0, q /= v.stride_w;
-        if (!inside || p >= v.p || q >= v.q) return splat<V>(0);
-        return load<V>(dy + static_cast<int64_t>((row.image + p) * v.q + q) * v.k + tap.at.c);
+        if (!inside || p >= v.p || q >= v.q) return Held<T, V>::zero();
+        return Held<T, V>::load(dy + static_cast<int64_t>((row.image + p) * v.q + q) * v.k + tap.at.c);
     }
     __device__ __forceinline__ void advance(int step) { tap.advance(step); }
 };
 
 // dgrad's B: columns are channels, k are taps (r, s, filter). Contiguous along channels.
-template <class T, int V_>
+template <class T_, int V_>
 struct FiltersByTap {
+    using T = T_;
     static constexpr int V = V_;
     const T* w;  // of the group
     const ConvShape& v;
@@ -83,35 +90,37 @@ struct FiltersByTap {
         channel = channel0;
         tap = TapCursor(k, v.s, v.kg);
     }
-    __device__ __forceinline__ Vec<V> read() const {
-        if (channel >= v.cg || tap.at.r >= v.r) return splat<V>(0);
-        return load<V>(w + static_cast<int64_t>((tap.at.c * v.r + tap.at.r) * v.s + tap.at.s) * v.cg + channel);
+    __device__ __forceinline__ Held<T, V> read() const {
+        if (channel >= v.cg || tap.at.r >= v.r) return Held<T, V>::zero();
+        return Held<T, V>::load(w + static_cast<int64_t>((tap.at.c * v.r + tap.at.r) * v.s + tap.at.s) * v.cg + channel);
     }
     __device__ __forceinline__ void advance(int step) { tap.advance(step); }
 };
 
 // wgrad's B: columns are taps (r, s, channel), k are output pixels. Contiguous along channels.
-template <class T, int V_>
+template <class T_, int V_>
 struct InputByPixel {
+    using T = T_;
     static constexpr int V = V_;
     const T* x;  // of the group
     const ConvShape& v;
     PixelCursor pixel{0, 1, 1};
-    int h = 0, w = 0, c = 0;  // of this column's tap: input row and column for output pixel (0, 0)
+    short h = 0, w = 0;  // of this column's tap: input row and column for output pixel (0, 0)
+    int c = 0;           // and its channel
 
     __device__ __forceinline__ void seek(int column, int k) {
         const Tap tap = tap_at(column, v.s, v.cg);
-        h = tap.r < v.r ? input_row(v, 0, tap.r) : 1 << 30;  // beyond the last column: reads zeros
-        w = input_col(v, 0, tap.s);
+        h = tap.r < v.r ? static_cast<short>(input_row(v, 0, tap.r)) : short(2 * -kOutside - 1);  // beyond the last column
+        w = static_cast<short>(input_col(v, 0, tap.s));
         c = tap.c;
         pixel = PixelCursor(k, v.p, v.q);
     }
-    __device__ __forceinline__ Vec<V> read() const {
+    __device__ __forceinline__ Held<T, V> read() const {
         const int row = pixel.at.row * v.stride_h + h, col = pixel.at.col * v.stride_w + w;
         if (static_cast<unsigned>(row) >= static_cast<unsigned>(v.h) ||
             static_cast<unsigned>(col) >= static_cast<unsigned>(v.w) || pixel.at.n >= v.n)
-            return splat<V>(0);
-        return load<V>(x + static_cast<int64_t>((pixel.at.n * v.h + row) * v.w + col) * v.c + c);
+            return Held<T, V>::zero();
+        return Held<T, V>::load(x + static_cast<int64_t>((pixel.at.n * v.h + row) * v.w + col) * v.c + c);
     }
     __device__ __forceinline__ void advance(int step) { pixel.advance(step); }
 };

@@ -20,10 +20,10 @@ __global__ void __launch_bounds__(Tile::kThreads, Tile::kBlocksPerSM)
 
     Vec<8> acc[8];
     unroll<8>([&](auto i) { acc[i] = splat<8>(0); });
-    float row_sum = 0;
-    simt::product<Tile>(shared_storage<typename Tile::SharedStorage>(), load_a, load_b, tile.steps, at, acc,
-                        r.row_sums && tile.n == 0, row_sum);
-    store_tile<Tile>(r, tile, at, acc, row_sum);
+    auto& shared = shared_storage<typename Tile::SharedStorage>();
+    simt::product<Tile>(shared, load_a, load_b, tile.steps, at, acc,
+                        r.row_sums && tile.n == 0);
+    store_tile<Tile>(r, tile, at, acc, shared.row_sum);
 }
 
 static Extents wgrad_extents(const ConvProblem& p) {

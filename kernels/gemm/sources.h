@@ -6,8 +6,9 @@
 namespace wt {
 
 // Element (row, k) at base[row * ld + k].
-template <class T, int V_>
+template <class T_, int V_>
 struct ContiguousK {
+    using T = T_;
     static constexpr int V = V_;
     const T* base;
     int64_t ld;
@@ -17,15 +18,16 @@ struct ContiguousK {
     using Row = int;  // a number, not an address: half the registers
     __device__ __forceinline__ Row row(int r) const { return r; }
     __device__ __forceinline__ void seek(int k0) { k = k0; }
-    __device__ __forceinline__ Vec<V> read(Row r) const {
-        return r < rows && k < k_end ? load<V>(base + r * ld + k) : splat<V>(0);
+    __device__ __forceinline__ Held<T, V> read(Row r) const {
+        return r < rows && k < k_end ? Held<T, V>::load(base + r * ld + k) : Held<T, V>::zero();
     }
     __device__ __forceinline__ void advance(int step) { k += step; }
 };
 
 // Element (column, k) at base[k * ld + column].
-template <class T, int V_>
+template <class T_, int V_>
 struct ContiguousMN {
+    using T = T_;
     static constexpr int V = V_;
     const T* base;
     int64_t ld;
@@ -36,7 +38,7 @@ struct ContiguousMN {
         column = column0;
         k = column < columns ? k0 : k_end;
     }
-    __device__ __forceinline__ Vec<V> read() const { return k < k_end ? load<V>(base + k * ld + column) : splat<V>(0); }
+    __device__ __forceinline__ Held<T, V> read() const { return k < k_end ? Held<T, V>::load(base + k * ld + column) : Held<T, V>::zero(); }
     __device__ __forceinline__ void advance(int step) { k += step; }
 };
 

@@ -111,14 +111,15 @@ __device__ __forceinline__ Vec<4> finish(const Result<Out>& r, int group, int co
     return v;
 }
 
-// Stores a thread's 8 x 8 accumulators (rows m.., columns n.. and n+32..) and, from one tile across only, the row sums.
+// Stores a thread's 8 x 8 accumulators (rows m.., columns n.. and n+32..) and, from one tile across only, the row sums
+// (each thread reads the one it added up).
 template <class Tile, class Out, class Place>
 __device__ __forceinline__ void store_tile(const Result<Out>& r, const BlockTile& t, Place at, const Vec<8> (&acc)[8],
-                                           float row_sum) {
+                                           const float* row_sum = nullptr) {
     const int thread = threadIdx.x;
     if (r.row_sums && t.n == 0 && thread < Tile::BM && t.m + thread < r.rows) {
         float* sums = r.split.splits == 1 ? r.row_sums + int64_t(t.group) * r.rows : r.sum_slab(t.group, t.split);
-        sums[t.m + thread] = row_sum;
+        sums[t.m + thread] = row_sum[thread];
     }
     const int row0 = t.m + at.m;
     const int col0 = t.n + at.n;

@@ -29,12 +29,13 @@ struct Tile {
     };
     struct SharedStorage {
         alignas(16) Stage stage[2];
+        float row_sum[BM];  // of A, where a bias gradient is wanted
     };
 };
 
-// Within row k of a stage, element i lies at i ^ swizzle(k). Operands that are contiguous along k are
-// stored transposed, 4 threads to a row of memory; the swizzle sends those 4 to different banks.
-// Groups of 8 stay together, so 16-byte accesses remain whole.
+// Operands that are contiguous along k are stored transposed, 4 threads to a row of memory. So that those
+// 4 write to different banks, element i of such an operand's row k lies at i ^ swizzle(k). Groups of 8
+// stay together, so 16-byte accesses remain whole.
 __device__ __forceinline__ constexpr int swizzle(int k) { return (k >> 2 & 3) << 3; }
 
 // This thread's place in the tile: rows m .. m+7, columns n .. n+3 and n+32 .. n+35.
@@ -51,103 +52,134 @@ __device__ __forceinline__ Place my_place() {
 
 // Carries R rows x BK of an operand that is contiguous along k. A thread takes V adjacent k of every
 // kStep-th row.
-// Source: T, V, Row; Row row(int); void seek(int k); Vec<V> read(const Row&), zeros outside
+// Source: T, V, Row; Row row(int); void seek(int k); Held<T, V> read(const Row&), zeros outside
 // the matrix; void advance(int k).
 template <class Tile, int R, class Source>
 struct AlongK {
     static constexpr int V = Source::V, kPerRow = Tile::BK / V, kStep = Tile::kThreads / kPerRow, kCount = R / kStep;
-    static_assert(R % kStep == 0 && (kStep & (kStep - 1)) == 0);
+    static constexpr int kHeld = (kCount + 1) / 2;  // of a half of the tile
+    static constexpr bool kSwizzled = true;
+    static_assert(R % kStep == 0 && (kStep & (kStep - 1)) == 0 && (R & (R - 1)) == 0);
     Source source;
     typename Source::Row rows[kCount];
-    Vec<V> held[kCount];
-    int k, place;
+    Held<typename Source::T, V> held[kHeld];
+    int place;  // in a stage, of the first element
 
-    __device__ __forceinline__ AlongK(const Source& s, int row0, int k0)
-        : source(s), k(threadIdx.x % kPerRow * V), place(threadIdx.x / kPerRow ^ swizzle(k)) {
+    __device__ __forceinline__ AlongK(const Source& s, int row0, int k0) : source(s) {
+        const int k = threadIdx.x % kPerRow * V, r = threadIdx.x / kPerRow;
+        place = k * R + (r ^ swizzle(k));
 #pragma unroll
-        for (int i = 0; i < kCount; ++i) rows[i] = source.row(row0 + threadIdx.x / kPerRow + i * kStep);
+        for (int i = 0; i < kCount; ++i) rows[i] = source.row(row0 + r + i * kStep);
         source.seek(k0 + k);
     }
+    // Loads a half of the next tile; after the second half the source is at the tile behind it.
+    template <int Half>
     __device__ __forceinline__ void fetch() {
-        unroll<kCount>([&](auto i) { held[i] = source.read(rows[i]); });
-        source.advance(Tile::BK);
+        unroll<kHeld>([&](auto i) {
+            if constexpr (Half * kHeld + i < kCount) held[i] = source.read(rows[Half * kHeld + i]);
+        });
+        if constexpr (Half == 1) source.advance(Tile::BK);
     }
+    template <int Half>
     __device__ __forceinline__ void store(float (&stage)[Tile::BK][R]) const {
-        // (r + i kStep) ^ swizzle(k + j), so written that one register and constants say it.
-        float* row = stage[k];
-        unroll<kCount>([&](auto i) {
-            unroll<V>([&](auto j) { row[j * R + (place ^ (i * kStep) ^ swizzle(j))] = held[i][j]; });
+        unroll<kHeld>([&](auto h) {
+            constexpr int i = Half * kHeld + h;
+            if constexpr (i < kCount) {
+                const Vec<V> v = unpack(held[h]);
+                // stage[k + j][(r + i kStep) ^ swizzle(k + j)], so written that one register and constants say it.
+                unroll<V>([&](auto j) { stage[0][j * R + (place ^ (i * kStep) ^ swizzle(j))] = v[j]; });
+            }
         });
     }
 };
 
 // Carries BK x R of an operand that is contiguous along m (or n). A thread takes V adjacent columns
 // of every kStep-th k.
-// Source: T, V; void seek(int column, int k); Vec<V> read(); void advance(int k).
+// Source: T, V; void seek(int column, int k); Held<T, V> read(); void advance(int k).
 template <class Tile, int R, class Source>
 struct AlongMN {
     static constexpr int V = Source::V, kPerRow = R / V, kStep = Tile::kThreads / kPerRow, kCount = Tile::BK / kStep;
+    static constexpr int kHeld = (kCount + 1) / 2;
+    static constexpr bool kSwizzled = false;
     static_assert(Tile::BK % kStep == 0);
     Source source;
-    Vec<V> held[kCount];
-    int k, c;
+    Held<typename Source::T, V> held[kHeld];
+    int place;  // in a stage, of the first element
 
-    __device__ __forceinline__ AlongMN(const Source& s, int column0, int k0)
-        : source(s), k(threadIdx.x / kPerRow), c(threadIdx.x % kPerRow * V) {
+    __device__ __forceinline__ AlongMN(const Source& s, int column0, int k0) : source(s) {
+        const int k = threadIdx.x / kPerRow, c = threadIdx.x % kPerRow * V;
+        place = k * R + c;
         source.seek(column0 + c, k0 + k);
     }
+    template <int Half>
     __device__ __forceinline__ void fetch() {
-        unroll<kCount>([&](auto i) {
-            held[i] = source.read();
-            source.advance(kStep);
+        unroll<kHeld>([&](auto i) {
+            if constexpr (Half * kHeld + i < kCount) {
+                held[i] = source.read();
+                source.advance(kStep);
+            }
         });
     }
+    template <int Half>
     __device__ __forceinline__ void store(float (&stage)[Tile::BK][R]) const {
-        unroll<kCount>([&](auto i) { wt::store(&stage[k + i * kStep][c ^ swizzle(k + i * kStep)], held[i]); });
+        unroll<kHeld>([&](auto h) {
+            constexpr int i = Half * kHeld + h;
+            if constexpr (i < kCount) wt::store(&stage[0][place + i * kStep * R], unpack(held[h]));
+        });
     }
 };
 
 // acc[i] += A(m+i, k) * B(k, n..) over the k of [K0, K1) of one stage.
-template <class Tile, int K0, int K1>
+template <class Tile, bool SwizzledA, bool SwizzledB, int K0, int K1>
 __device__ __forceinline__ void multiply(const typename Tile::Stage& s, Place at, Vec<8> (&acc)[8]) {
     WT_UNROLL_K
     for (int k = K0; k < K1; ++k) {
-        const float* bk = &s.b[k][at.n ^ swizzle(k)];
+        const float* bk = &s.b[k][at.n ^ (SwizzledB ? swizzle(k) : 0)];
         const Vec<8> b = join(load<4>(bk), load<4>(bk + 32));
 #ifdef VGPU  // a CPU broadcasts from memory
-        const float* a = &s.a[k][at.m ^ swizzle(k)];
+        const float* a = &s.a[k][at.m ^ (SwizzledA ? swizzle(k) : 0)];
 #else
-        const Vec<8> a = load<8>(&s.a[k][at.m ^ swizzle(k)]);
+        const Vec<8> a = load<8>(&s.a[k][at.m ^ (SwizzledA ? swizzle(k) : 0)]);
 #endif
         unroll<8>([&](auto i) { acc[i] = fma(a[i], b, acc[i]); });
     }
 }
 
-// The loop over k: `steps` steps of BK (at least one). With sum_rows, thread t < BM also adds up row t of A into
-// row_sum: a bias gradient for one more pass over shared memory.
+// The loop over k: `steps` steps of BK (at least one). With sum_rows, thread t < BM also adds up row t of A in
+// shared.row_sum: a bias gradient for one more pass over shared memory. (There, not in a register: the
+// accumulators leave none.)
 template <class Tile, class LoadA, class LoadB>
 __device__ __forceinline__ void product(typename Tile::SharedStorage& shared, LoadA& a, LoadB& b, int steps, Place at,
-                                        Vec<8> (&acc)[8], bool sum_rows, float& row_sum) {
-    a.fetch();
-    b.fetch();
-    a.store(shared.stage[0].a);
-    b.store(shared.stage[0].b);
+                                        Vec<8> (&acc)[8], bool sum_rows = false) {
+    if (sum_rows && threadIdx.x < Tile::BM) shared.row_sum[threadIdx.x] = 0;
+    a.template fetch<0>(), a.template store<0>(shared.stage[0].a);
+    a.template fetch<1>(), a.template store<1>(shared.stage[0].a);
+    b.template fetch<0>(), b.template store<0>(shared.stage[0].b);
+    b.template fetch<1>(), b.template store<1>(shared.stage[0].b);
     __syncthreads();
+    constexpr int kQuarter = Tile::BK / 4;
+    constexpr bool kA = LoadA::kSwizzled, kB = LoadB::kSwizzled;
     for (int step = 0; step < steps; ++step) {
         const typename Tile::Stage& now = shared.stage[step % 2];
         typename Tile::Stage& next = shared.stage[(step + 1) % 2];
         const bool more = step + 1 < steps;
-        // One operand's loads at a time: half the registers, and half a step still hides their latency.
-        if (more) a.fetch();
-        multiply<Tile, 0, Tile::BK / 2>(now, at, acc);
-        if (more) {
-            a.store(next.a);
-            b.fetch();
+        // Half an operand's loads at a time: it takes a quarter of the registers, and a quarter of a step, 256
+        // multiply-adds a thread, still hides their latency.
+        if (more) a.template fetch<0>();
+        multiply<Tile, kA, kB, 0, kQuarter>(now, at, acc);
+        if (more) a.template store<0>(next.a), a.template fetch<1>();
+        multiply<Tile, kA, kB, kQuarter, 2 * kQuarter>(now, at, acc);
+        if (more) a.template store<1>(next.a), b.template fetch<0>();
+        multiply<Tile, kA, kB, 2 * kQuarter, 3 * kQuarter>(now, at, acc);
+        if (more) b.template store<0>(next.b), b.template fetch<1>();
+        multiply<Tile, kA, kB, 3 * kQuarter, Tile::BK>(now, at, acc);
+        if (more) b.template store<1>(next.b);
+        if (sum_rows && threadIdx.x < Tile::BM) {
+            float sum = shared.row_sum[threadIdx.x];
+#pragma unroll 2
+            for (int k = 0; k < Tile::BK; ++k) sum += now.a[k][threadIdx.x ^ (kA ? swizzle(k) : 0)];
+            shared.row_sum[threadIdx.x] = sum;
         }
-        multiply<Tile, Tile::BK / 2, Tile::BK>(now, at, acc);
-        if (more) b.store(next.b);
-        if (sum_rows && threadIdx.x < Tile::BM)
-            for (int k = 0; k < Tile::BK; ++k) row_sum += now.a[k][threadIdx.x ^ swizzle(k)];
         __syncthreads();
     }
 }

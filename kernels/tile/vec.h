@@ -117,37 +117,53 @@ __device__ __forceinline__ Vec<N> load(const float* p) {
 
 template <int N>
 __device__ __forceinline__ Vec<N> load(const bf16* p) {
-    // bf16 is the upper half of a float.
-    Vec<N> r;
+    Vec<N> r;  // bf16 is the upper half of a float
 #ifdef VGPU
     if constexpr (N > 1) {
         typename Simd<uint16_t, N>::type h;
         std::memcpy(&h, p, sizeof h);
         const auto w = __builtin_convertvector(h, typename Simd<uint32_t, N>::type) << 16;
         std::memcpy(&r.lanes, &w, sizeof r);
-    } else {
-        r.set(0, to_float(*p));
-    }
-#else
-    if constexpr (N == 8) {
-        const uint4 v = *reinterpret_cast<const uint4*>(p);
-        const uint32_t words[4] = {v.x, v.y, v.z, v.w};
-#pragma unroll
-        for (int i = 0; i < 4; ++i) {
-            r.lanes[2 * i] = __uint_as_float(words[i] << 16);
-            r.lanes[2 * i + 1] = __uint_as_float(words[i] & 0xffff0000u);
-        }
-    } else if constexpr (N == 4) {
-        const uint2 v = *reinterpret_cast<const uint2*>(p);
-        r.lanes[0] = __uint_as_float(v.x << 16), r.lanes[1] = __uint_as_float(v.x & 0xffff0000u);
-        r.lanes[2] = __uint_as_float(v.y << 16), r.lanes[3] = __uint_as_float(v.y & 0xffff0000u);
-    } else {
-#pragma unroll
-        for (int i = 0; i < N; ++i) r.lanes[i] = to_float(p[i]);
+        return r;
     }
 #endif
+#pragma unroll
+    for (int i = 0; i < N; ++i) r.set(i, to_float(p[i]));
     return r;
 }
+
+// N elements between their load and their use: 8 of bf16 stay packed, in half the registers.
+template <class T, int N>
+struct Held {
+    Vec<N> v;
+    __device__ __forceinline__ static Held load(const T* p) { return {wt::load<N>(p)}; }
+    __device__ __forceinline__ static Held zero() { return {splat<N>(0)}; }
+};
+
+template <class T, int N>
+__device__ __forceinline__ Vec<N> unpack(const Held<T, N>& h) {
+    return h.v;
+}
+
+#ifndef VGPU
+template <>
+struct Held<bf16, 8> {
+    uint4 v;
+    __device__ __forceinline__ static Held load(const bf16* p) { return {*reinterpret_cast<const uint4*>(p)}; }
+    __device__ __forceinline__ static Held zero() { return {make_uint4(0, 0, 0, 0)}; }
+};
+
+__device__ __forceinline__ Vec<8> unpack(const Held<bf16, 8>& h) {
+    const uint32_t words[4] = {h.v.x, h.v.y, h.v.z, h.v.w};
+    Vec<8> r;
+#pragma unroll
+    for (int i = 0; i < 4; ++i) {
+        r.lanes[2 * i] = __uint_as_float(words[i] << 16);
+        r.lanes[2 * i + 1] = __uint_as_float(words[i] & 0xffff0000u);
+    }
+    return r;
+}
+#endif
 
 // Stores N floats as T, rounded to nearest even. Same alignment as load.
 template <int N>
