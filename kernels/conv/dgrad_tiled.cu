@@ -1,6 +1,7 @@
 // Gradient of the convolution's input as implicit GEMM in shared-memory tiles on ordinary threads: 128
-// input pixels x 128 channels x 16 (tap, filter) pairs a block. The outputs that read a pixel are
-// gathered on their way to shared memory; a weight is never transposed in memory.
+// input pixels x 128 channels x 16 (tap, filter) pairs a block, 64 x 64 also where a stride is above 1. The
+// outputs that read a pixel are gathered on their way to shared memory; a weight is never transposed in
+// memory.
 #include "kernels/conv/sources.h"
 #include "kernels/conv/tiled.h"
 
@@ -12,7 +13,8 @@ __global__ void __launch_bounds__(Tile::kThreads, Tile::kBlocksPerSM)
     const BlockTile tile = my_tile<Tile>(r);
     const simt::Place at = simt::my_place<Tile>();
     const int k0 = tile.split * r.split.steps * Tile::BK;
-    simt::AlongK<Tile, Tile::BM, OutputPatches<T, V>> load_a({dy + tile.group * v.kg, v, r.rows}, tile.m, k0);
+    constexpr bool kStrided = Tile::BM == Small::BM;
+    simt::AlongK<Tile, Tile::BM, OutputPatches<T, V, kStrided>> load_a({dy + tile.group * v.kg, v, r.rows}, tile.m, k0);
     simt::AlongMN<Tile, Tile::BN, FiltersByTap<T, V>> load_b({w + filter_offset(v, tile.group, 0, 0, 0, 0), v}, tile.n, k0);
 
     Vec<8> acc[8];
@@ -23,7 +25,7 @@ __global__ void __launch_bounds__(Tile::kThreads, Tile::kBlocksPerSM)
 }
 
 static Extents dgrad_extents(const ConvProblem& p) {
-    return {p.n * p.h * p.w, p.cg(), p.r * p.s * p.kg(), whole_vectors(p, p.cg(), p.kg())};
+    return {p.n * p.h * p.w, p.cg(), p.r * p.s * p.kg(), whole_vectors(p, p.cg(), p.kg()), p.stride_h * p.stride_w > 1};
 }
 
 static size_t dgrad_workspace(const ConvProblem& p) {

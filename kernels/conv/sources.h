@@ -45,8 +45,9 @@ struct InputPatches {
 
 // dgrad's A: rows are input pixels, k are taps (r, s, filter): the output pixel that reads this input
 // through this tap, or zero. With stride above 1 most are zero: the work is stride_h x stride_w times
-// what is needed (AlexNet's only strided layer is the first, whose input has no gradient).
-template <class T_, int V_>
+// what is needed (AlexNet's only strided layer is the first, whose input has no gradient). Strided: whether
+// either stride may be above 1; the divisions take registers.
+template <class T_, int V_, bool Strided>
 struct OutputPatches {
     using T = T_;
     static constexpr int V = V_;
@@ -68,8 +69,10 @@ struct OutputPatches {
     __device__ __forceinline__ Held<T, V> read(const Row& row) const {
         int p = row.h - tap.at.r, q = row.w - tap.at.s;
         bool inside = p >= 0 && q >= 0 && tap.at.r < v.r;
-        if (v.stride_h != 1) inside = inside && p % v.stride_h == 0, p /= v.stride_h;
-        if (v.stride_w != 1) inside = inside && q % v.stride_w == 0, q /= v.stride_w;
+        if constexpr (Strided) {
+            inside = inside && p % v.stride_h == 0 && q % v.stride_w == 0;
+            p /= v.stride_h, q /= v.stride_w;
+        }
         if (!inside || p >= v.p || q >= v.q) return Held<T, V>::zero();
         return Held<T, V>::load(dy + static_cast<int64_t>((row.image + p) * v.q + q) * v.k + tap.at.c);
     }
@@ -92,7 +95,7 @@ struct FiltersByTap {
     }
     __device__ __forceinline__ Held<T, V> read() const {
         if (channel >= v.cg || tap.at.r >= v.r) return Held<T, V>::zero();
-        return Held<T, V>::load(w + static_cast<int64_t>((tap.at.c * v.r + tap.at.r) * v.s + tap.at.s) * v.cg + channel);
+        return Held<T, V>::load(w + (((tap.at.c * v.r + tap.at.r) * v.s + tap.at.s) * v.cg + channel));
     }
     __device__ __forceinline__ void advance(int step) { tap.advance(step); }
 };

@@ -28,8 +28,9 @@ inline std::string refuses(const ConvProblem& p) {
 struct Extents {
     int rows, cols, k;
     bool vectors;
+    bool small = false;  // only the small tile will do
 
-    bool big() const { return vectors && rows > 64 && cols > 64; }
+    bool big() const { return vectors && !small && rows > 64 && cols > 64; }
     int edge() const { return big() ? 128 : 64; }
     SplitK split(int groups) const {
         return split_k(ceil_div(rows, edge()) * ceil_div(cols, edge()) * groups, k, Big::BK);

@@ -23,20 +23,19 @@ struct Tile {
     static constexpr int kBlocksPerSM = kThreads == 256 ? 2 : 4;  // leaves 128 (255) registers a thread: no spills
     static_assert(BM % 32 == 0 && BN % 64 == 0, "whole warps of 32 x 64");
 
+    // Rows are 4 floats longer than the tile: operands contiguous along k are stored transposed, 4 (bf16: 2)
+    // threads to a row of memory, and so at most 2 of them write to the same bank. (An exact swizzle exists,
+    // but its addresses take the registers that the accumulators leave.)
+    static constexpr int kPad = 4, kPitchA = BM + kPad, kPitchB = BN + kPad;
     struct Stage {
-        float a[BK][BM];
-        float b[BK][BN];
+        float a[BK * kPitchA];
+        float b[BK * kPitchB];
     };
     struct SharedStorage {
         alignas(16) Stage stage[2];
         float row_sum[BM];  // of A, where a bias gradient is wanted
     };
 };
-
-// Operands that are contiguous along k are stored transposed, 4 threads to a row of memory. So that those
-// 4 write to different banks, element i of such an operand's row k lies at i ^ swizzle(k). Groups of 8
-// stay together, so 16-byte accesses remain whole.
-__device__ __forceinline__ constexpr int swizzle(int k) { return (k >> 2 & 3) << 3; }
 
 // This thread's place in the tile: rows m .. m+7, columns n .. n+3 and n+32 .. n+35.
 struct Place {
@@ -58,8 +57,8 @@ template <class Tile, int R, class Source>
 struct AlongK {
     static constexpr int V = Source::V, kPerRow = Tile::BK / V, kStep = Tile::kThreads / kPerRow, kCount = R / kStep;
     static constexpr int kHeld = (kCount + 1) / 2;  // of a half of the tile
-    static constexpr bool kSwizzled = true;
-    static_assert(R % kStep == 0 && (kStep & (kStep - 1)) == 0 && (R & (R - 1)) == 0);
+    static constexpr int kPitch = R + Tile::kPad;
+    static_assert(R % kStep == 0);
     Source source;
     typename Source::Row rows[kCount];
     Held<typename Source::T, V> held[kHeld];
@@ -67,7 +66,7 @@ struct AlongK {
 
     __device__ __forceinline__ AlongK(const Source& s, int row0, int k0) : source(s) {
         const int k = threadIdx.x % kPerRow * V, r = threadIdx.x / kPerRow;
-        place = k * R + (r ^ swizzle(k));
+        place = k * kPitch + r;
 #pragma unroll
         for (int i = 0; i < kCount; ++i) rows[i] = source.row(row0 + r + i * kStep);
         source.seek(k0 + k);
@@ -81,13 +80,12 @@ struct AlongK {
         if constexpr (Half == 1) source.advance(Tile::BK);
     }
     template <int Half>
-    __device__ __forceinline__ void store(float (&stage)[Tile::BK][R]) const {
+    __device__ __forceinline__ void store(float* stage) const {
         unroll<kHeld>([&](auto h) {
             constexpr int i = Half * kHeld + h;
             if constexpr (i < kCount) {
                 const Vec<V> v = unpack(held[h]);
-                // stage[k + j][(r + i kStep) ^ swizzle(k + j)], so written that one register and constants say it.
-                unroll<V>([&](auto j) { stage[0][j * R + (place ^ (i * kStep) ^ swizzle(j))] = v[j]; });
+                unroll<V>([&](auto j) { stage[place + j * kPitch + i * kStep] = v[j]; });
             }
         });
     }
@@ -100,7 +98,7 @@ template <class Tile, int R, class Source>
 struct AlongMN {
     static constexpr int V = Source::V, kPerRow = R / V, kStep = Tile::kThreads / kPerRow, kCount = Tile::BK / kStep;
     static constexpr int kHeld = (kCount + 1) / 2;
-    static constexpr bool kSwizzled = false;
+    static constexpr int kPitch = R + Tile::kPad;
     static_assert(Tile::BK % kStep == 0);
     Source source;
     Held<typename Source::T, V> held[kHeld];
@@ -108,7 +106,7 @@ struct AlongMN {
 
     __device__ __forceinline__ AlongMN(const Source& s, int column0, int k0) : source(s) {
         const int k = threadIdx.x / kPerRow, c = threadIdx.x % kPerRow * V;
-        place = k * R + c;
+        place = k * kPitch + c;
         source.seek(column0 + c, k0 + k);
     }
     template <int Half>
@@ -121,25 +119,25 @@ struct AlongMN {
         });
     }
     template <int Half>
-    __device__ __forceinline__ void store(float (&stage)[Tile::BK][R]) const {
+    __device__ __forceinline__ void store(float* stage) const {
         unroll<kHeld>([&](auto h) {
             constexpr int i = Half * kHeld + h;
-            if constexpr (i < kCount) wt::store(&stage[0][place + i * kStep * R], unpack(held[h]));
+            if constexpr (i < kCount) wt::store(stage + place + i * kStep * kPitch, unpack(held[h]));
         });
     }
 };
 
 // acc[i] += A(m+i, k) * B(k, n..) over the k of [K0, K1) of one stage.
-template <class Tile, bool SwizzledA, bool SwizzledB, int K0, int K1>
+template <class Tile, int K0, int K1>
 __device__ __forceinline__ void multiply(const typename Tile::Stage& s, Place at, Vec<8> (&acc)[8]) {
     WT_UNROLL_K
     for (int k = K0; k < K1; ++k) {
-        const float* bk = &s.b[k][at.n ^ (SwizzledB ? swizzle(k) : 0)];
+        const float* bk = &s.b[k * Tile::kPitchB + at.n];
         const Vec<8> b = join(load<4>(bk), load<4>(bk + 32));
 #ifdef VGPU  // a CPU broadcasts from memory
-        const float* a = &s.a[k][at.m ^ (SwizzledA ? swizzle(k) : 0)];
+        const float* a = &s.a[k * Tile::kPitchA + at.m];
 #else
-        const Vec<8> a = load<8>(&s.a[k][at.m ^ (SwizzledA ? swizzle(k) : 0)]);
+        const Vec<8> a = load<8>(&s.a[k * Tile::kPitchA + at.m]);
 #endif
         unroll<8>([&](auto i) { acc[i] = fma(a[i], b, acc[i]); });
     }
@@ -158,7 +156,6 @@ __device__ __forceinline__ void product(typename Tile::SharedStorage& shared, Lo
     b.template fetch<1>(), b.template store<1>(shared.stage[0].b);
     __syncthreads();
     constexpr int kQuarter = Tile::BK / 4;
-    constexpr bool kA = LoadA::kSwizzled, kB = LoadB::kSwizzled;
     for (int step = 0; step < steps; ++step) {
         const typename Tile::Stage& now = shared.stage[step % 2];
         typename Tile::Stage& next = shared.stage[(step + 1) % 2];
@@ -166,18 +163,18 @@ __device__ __forceinline__ void product(typename Tile::SharedStorage& shared, Lo
         // Half an operand's loads at a time: it takes a quarter of the registers, and a quarter of a step, 256
         // multiply-adds a thread, still hides their latency.
         if (more) a.template fetch<0>();
-        multiply<Tile, kA, kB, 0, kQuarter>(now, at, acc);
+        multiply<Tile, 0, kQuarter>(now, at, acc);
         if (more) a.template store<0>(next.a), a.template fetch<1>();
-        multiply<Tile, kA, kB, kQuarter, 2 * kQuarter>(now, at, acc);
+        multiply<Tile, kQuarter, 2 * kQuarter>(now, at, acc);
         if (more) a.template store<1>(next.a), b.template fetch<0>();
-        multiply<Tile, kA, kB, 2 * kQuarter, 3 * kQuarter>(now, at, acc);
+        multiply<Tile, 2 * kQuarter, 3 * kQuarter>(now, at, acc);
         if (more) b.template store<0>(next.b), b.template fetch<1>();
-        multiply<Tile, kA, kB, 3 * kQuarter, Tile::BK>(now, at, acc);
+        multiply<Tile, 3 * kQuarter, Tile::BK>(now, at, acc);
         if (more) b.template store<1>(next.b);
         if (sum_rows && threadIdx.x < Tile::BM) {
             float sum = shared.row_sum[threadIdx.x];
 #pragma unroll 2
-            for (int k = 0; k < Tile::BK; ++k) sum += now.a[k][threadIdx.x ^ (kA ? swizzle(k) : 0)];
+            for (int k = 0; k < Tile::BK; ++k) sum += now.a[k * Tile::kPitchA + threadIdx.x];
             shared.row_sum[threadIdx.x] = sum;
         }
         __syncthreads();
