@@ -5,7 +5,7 @@
 // 1e-6. Copies NHWC <-> nChw16c are paid at each call (4% of the time). Groups run one after another on slices
 // of the channels: oneDNN has no grouped Winograd. Measured at batch 128 on AVX-512, direct -> Winograd,
 // GFLOP/s of the direct count: conv3 250 -> 430, conv4 250 -> 440, conv5 250 -> 425, all three passes alike.
-// Scratch is large: 300 MB for conv4's wgrad at batch 128. Batches of 32 would need 130 MB and lose 8%.
+// Scratch is large: 300 MB for conv4's wgrad at batch 128. Batches of 32 would need 130 MB and lose 3%.
 #include "kernels/conv/onednn.h"
 
 namespace wt::conv_winograd_onednn {
