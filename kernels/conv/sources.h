@@ -57,24 +57,28 @@ struct OutputPatches {
     TapCursor tap{0, 1, 1};
 
     struct Row {
-        int image;   // first output row of the image, counted over the stack
+        int base;    // stride 1: the output pixel of tap (0, 0), maybe outside; strided: the image's first output row
         short h, w;  // input pixel + pad
     };
     __device__ __forceinline__ Row row(int m) const {
         if (m >= pixels) return {0, kOutside, 0};
         const Pixel i = pixel_at(m, v.h, v.w);
-        return {i.n * v.p, static_cast<short>(i.row + v.pad_h), static_cast<short>(i.col + v.pad_w)};
+        const int h = i.row + v.pad_h, w = i.col + v.pad_w;
+        return {Strided ? i.n * v.p : (i.n * v.p + h) * v.q + w, static_cast<short>(h), static_cast<short>(w)};
     }
     __device__ __forceinline__ void seek(int k) { tap = TapCursor(k, v.s, v.kg); }
     __device__ __forceinline__ Held<T, V> read(const Row& row) const {
         int p = row.h - tap.at.r, q = row.w - tap.at.s;
-        bool inside = p >= 0 && q >= 0 && tap.at.r < v.r;
+        bool inside = tap.at.r < v.r;
         if constexpr (Strided) {
-            inside = inside && p % v.stride_h == 0 && q % v.stride_w == 0;
+            inside = inside && p >= 0 && q >= 0 && p % v.stride_h == 0 && q % v.stride_w == 0;
             p /= v.stride_h, q /= v.stride_w;
         }
-        if (!inside || p >= v.p || q >= v.q) return Held<T, V>::zero();
-        return Held<T, V>::load(dy + static_cast<int64_t>((row.image + p) * v.q + q) * v.k + tap.at.c);
+        if (!inside || static_cast<unsigned>(p) >= static_cast<unsigned>(v.p) ||
+            static_cast<unsigned>(q) >= static_cast<unsigned>(v.q))
+            return Held<T, V>::zero();
+        const int pixel = Strided ? (row.base + p) * v.q + q : row.base - (tap.at.r * v.q + tap.at.s);
+        return Held<T, V>::load(dy + (static_cast<int64_t>(pixel) * v.k + tap.at.c));
     }
     __device__ __forceinline__ void advance(int step) { tap.advance(step); }
 };
@@ -86,18 +90,19 @@ struct FiltersByTap {
     static constexpr int V = V_;
     const T* w;  // of the group
     const ConvShape& v;
-    TapCursor tap{0, 1, 1};
-    int channel = 0;
+    int place = 0, filter = 0, channel = 0;  // place: r * S + s
 
     __device__ __forceinline__ void seek(int channel0, int k) {
         channel = channel0;
-        tap = TapCursor(k, v.s, v.kg);
+        place = k / v.kg, filter = k % v.kg;
     }
     __device__ __forceinline__ Held<T, V> read() const {
-        if (channel >= v.cg || tap.at.r >= v.r) return Held<T, V>::zero();
-        return Held<T, V>::load(w + (((tap.at.c * v.r + tap.at.r) * v.s + tap.at.s) * v.cg + channel));
+        if (channel >= v.cg || place >= v.r * v.s) return Held<T, V>::zero();
+        return Held<T, V>::load(w + ((filter * v.r * v.s + place) * v.cg + channel));
     }
-    __device__ __forceinline__ void advance(int step) { tap.advance(step); }
+    __device__ __forceinline__ void advance(int step) {
+        for (filter += step; filter >= v.kg; filter -= v.kg) ++place;
+    }
 };
 
 // wgrad's B: columns are taps (r, s, channel), k are output pixels. Contiguous along channels.
