@@ -350,6 +350,32 @@ TEST_CASE("vgpu launch: arguments of every size arrive, converted and aligned") 
     s.synchronize();
 }
 
+namespace {
+struct Flagged {  // seven bytes of padding behind the flag
+    int64_t number;
+    bool flag;
+};
+__global__ void read_flag(Flagged f, int* out) { *out = f.flag ? int(f.number) : 0; }
+}  // namespace
+
+TEST_CASE("vgpu launch: a freed pointer left in an argument's padding is not an argument") {
+    const Stream stream(0);
+    DeviceBuffer<int> out(0, 1);
+    void* freed = nullptr;
+    REQUIRE(cudaMalloc(&freed, 64) == cudaSuccess);
+    REQUIRE(cudaFree(freed) == cudaSuccess);
+    alignas(Flagged) std::byte bytes[sizeof(Flagged)];
+    std::memcpy(bytes + 8, &freed, 8);  // its lowest byte is 0: a false flag before the rest of the pointer
+    auto& f = *new (bytes) Flagged;
+    f.number = 7;
+    f.flag = false;
+    cudaLaunchConfig_t config{};
+    config.gridDim = 1, config.blockDim = 1, config.stream = stream.get();
+    CHECK(cudaLaunchKernelEx(&config, read_flag, f, out.data()) == cudaSuccess);
+    CHECK(cudaStreamSynchronize(stream.get()) == cudaSuccess);
+    CHECK(out.download()[0] == 0);
+}
+
 TEST_CASE("vgpu launch: kernels may use page-locked host memory, and no other of the host's") {
     ResetAfter reset;
     wt::PinnedBuffer<int> pinned(8);

@@ -60,6 +60,8 @@ void declare(CLI::App& app, Flags& f) {
     app.add_option("--batch", o.batch, "images per worker and step")->check(between(1, 1 << 20));
     app.add_option("--fc-scheme", "how the fully connected layers get their batch: a gathers everything (arXiv 1404.5997)")
         ->check(one_of("fc scheme", {"a"}));
+    app.add_option("--fc-update", "accumulate or per-pass; scheme a has one pass a step, so both are the same")
+        ->check(one_of("fc update", {"accumulate", "per-pass"}));
     app.add_option("--precision", o.precision, "fp32, tf32, bf16")->check(one_of("precision", {"fp32", "tf32", "bf16"}));
     app.add_option("--kernels", o.kernels, "auto, own, baseline, or LAYER.PASS=VARIANT,... (conv2.wgrad=tiled)");
     app.add_option("--epochs", o.epochs, "passes over the training images")->check(between(0, 1e6));

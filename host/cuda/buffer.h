@@ -31,10 +31,12 @@ public:
     size_t bytes() const { return count_ * sizeof(T); }
     int device() const { return device_; }
 
-    // Blocking copies, for set-up and tests.
+    // Blocking copies, for set-up and tests. From pageable memory cudaMemcpy may return before the last bytes have
+    // arrived, and streams of ours do not wait for the default stream: hence the wait.
     void upload(const T* host, size_t count) {
         DeviceGuard guard(device_);
         WT_CUDA(cudaMemcpy(data_, host, count * sizeof(T), cudaMemcpyHostToDevice));
+        WT_CUDA(cudaStreamSynchronize(nullptr));
     }
     void upload(const std::vector<T>& host) { upload(host.data(), host.size()); }
     std::vector<T> download() const {

@@ -40,17 +40,25 @@ const void* Worker::weight(int param) const {
     return s.low ? at(s.low) : at(s.w);
 }
 
+// cudaMemcpy from pageable memory may return before the last bytes have arrived, and our streams do not wait for
+// the default stream: hence the wait.
+static void write_blocking(int device, void* to, const void* from, size_t bytes) {
+    const DeviceGuard guard(device);
+    WT_CUDA(cudaMemcpy(to, from, bytes, cudaMemcpyHostToDevice));
+    WT_CUDA(cudaStreamSynchronize(nullptr));
+}
+
 void Worker::set_param(int i, const std::vector<float>& v) {
     const Layout::Storage& s = layout_.storage[i];
-    WT_CUDA(cudaMemcpy(at(s.w), v.data(), v.size() * 4, cudaMemcpyHostToDevice));
+    write_blocking(layout_.config.device, at(s.w), v.data(), v.size() * 4);
     if (!s.low) return;
     std::vector<bf16> low(v.size());
     for (size_t j = 0; j < v.size(); ++j) low[j] = __float2bfloat16(v[j]);
-    WT_CUDA(cudaMemcpy(at(s.low), low.data(), low.size() * 2, cudaMemcpyHostToDevice));
+    write_blocking(layout_.config.device, at(s.low), low.data(), low.size() * 2);
 }
 
 void Worker::set_momentum(int i, const std::vector<float>& v) {
-    WT_CUDA(cudaMemcpy(at(layout_.storage[i].v), v.data(), v.size() * 4, cudaMemcpyHostToDevice));
+    write_blocking(layout_.config.device, at(layout_.storage[i].v), v.data(), v.size() * 4);
 }
 
 static std::vector<float> read_floats(const void* device, int64_t count) {
