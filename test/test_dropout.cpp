@@ -116,6 +116,18 @@ TEST_CASE("dropout: the mask of a batch is that of its shards, however it is cut
     });
 }
 
+TEST_CASE("dropout: a draw that equals the threshold is kept, one below is not") {
+    DropoutProblem any;
+    each_variant("dropout", dropout_variants(), any, [&](const Dropout& v) {
+        for (int64_t col = 0; col < 8; ++col) {
+            const uint32_t u = reference::dropout_draw(kState, 3, 2, col);
+            REQUIRE(u + 1 < 65536);
+            CHECK(mask_of(v, kState, 3, 1, 16, 2, 0, static_cast<float>(u / 65536.0))[col]);
+            CHECK_FALSE(mask_of(v, kState, 3, 1, 16, 2, 0, static_cast<float>((u + 1) / 65536.0))[col]);
+        }
+    });
+}
+
 TEST_CASE("dropout: the rate of keeping, and masks of other steps, layers and seeds") {
     const int64_t rows = 100, cols = 1000;
     const double n = rows * cols;
