@@ -32,8 +32,6 @@ template <class... Params, class... Args>
 cudaError_t cudaLaunchKernelEx(const cudaLaunchConfig_t* config, void (*kernel)(Params...), Args&&... args) {
     static_assert(sizeof...(Params) == sizeof...(Args), "as many arguments as the kernel has parameters");
     return [&](std::remove_cv_t<Params>... converted) {
-        // Padding keeps what the stack held before, old pointers too, and launch() looks for pointers in structs.
-        (vgpu::clear_padding(converted), ...);
         const void* each[] = {static_cast<const void*>(&converted)..., nullptr};
         return vgpu::launch(*config, reinterpret_cast<const void*>(kernel), vgpu::signature<Params...>, each);
     }(std::forward<Args>(args)...);

@@ -24,16 +24,6 @@ struct Signature {
     uint32_t bytes, align;  // of the block of arguments
 };
 
-// Zeroes the bytes of a kernel's argument that belong to no member. (clang 14 cannot.)
-template <class T>
-void clear_padding([[maybe_unused]] T& argument) {
-#if defined(__has_builtin)
-#if __has_builtin(__builtin_clear_padding)
-    if constexpr (std::is_class_v<T>) __builtin_clear_padding(&argument);
-#endif
-#endif
-}
-
 namespace detail {
 
 template <class... P>
