@@ -7,12 +7,8 @@
 
 namespace wt::conv_tiled {
 
-// The large tile at bf16 needs a few registers more than two blocks an SM leave it: on sm_90 it would spill 36 bytes.
-template <class Tile, class T>
-inline constexpr int kDgradBlocksPerSM = Tile::kBlocksPerSM == 2 && sizeof(T) == 2 ? 1 : Tile::kBlocksPerSM;
-
 template <class Tile, int V, class T>
-__global__ void __launch_bounds__(Tile::kThreads, kDgradBlocksPerSM<Tile, T>)
+__global__ void __launch_bounds__(Tile::kThreads, Tile::kBlocksPerSM)
     dgrad_kernel(ConvShape v, const T* dy, const T* w, Result<T> r) {
     const BlockTile tile = my_tile<Tile>(r);
     const simt::Place at = simt::my_place<Tile>();

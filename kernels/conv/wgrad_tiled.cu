@@ -9,12 +9,8 @@
 
 namespace wt::conv_tiled {
 
-// The large tile at fp32 needs a few registers more than two blocks an SM leave it: on sm_80 it would spill 16 bytes.
-template <class Tile, class T>
-inline constexpr int kWgradBlocksPerSM = Tile::kBlocksPerSM == 2 && sizeof(T) == 4 ? 1 : Tile::kBlocksPerSM;
-
 template <class Tile, int V, class T>
-__global__ void __launch_bounds__(Tile::kThreads, kWgradBlocksPerSM<Tile, T>)
+__global__ void __launch_bounds__(Tile::kThreads, Tile::kBlocksPerSM)
     wgrad_kernel(ConvShape v, const T* x, const T* dy, Result<float> r) {
     const BlockTile tile = my_tile<Tile>(r);
     const simt::Place at = simt::my_place<Tile>();

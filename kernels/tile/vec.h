@@ -45,11 +45,12 @@ struct Vec<1> {
     __device__ __forceinline__ void set(int, float v) { lanes[0] = v; }
 };
 
-// Before a loop over k: a GPU wants it unrolled whole; g++ would then hoist its loads and spill.
+// Before a loop over k. Unrolled further, ptxas fetches more operands ahead than the accumulators leave
+// registers for, and g++ hoists loads and spills.
 #ifdef VGPU
 #define WT_UNROLL_K _Pragma("GCC unroll 4")
 #else
-#define WT_UNROLL_K _Pragma("unroll")
+#define WT_UNROLL_K _Pragma("unroll 2")
 #endif
 
 // Calls f(0) ... f(N-1), each index a constant: unrolled for certain, under any compiler.
