@@ -54,6 +54,14 @@ public:
         outputs_.push_back({p, count, type});
         return p;
     }
+    // Random numbers that the operation changes in place: an input and an output.
+    float* changed(int64_t count) {
+        void* p = random(count, DType::f32);
+        outputs_.push_back({p, count, DType::f32});
+        return static_cast<float*>(p);
+    }
+    // Stays on the host, as long as the operands live.
+    const SgdTensor* host(std::vector<SgdTensor> tensors) { return (tensors_ = std::move(tensors)).data(); }
     void* scratch(size_t bytes) { return bytes ? upload(std::vector<std::byte>(bytes, std::byte{0xFF})) : nullptr; }
 
     // All outputs as fp32, one after another.
@@ -83,6 +91,7 @@ private:
     int device_;
     std::vector<DeviceBuffer<std::byte>> buffers_;
     std::vector<Output> outputs_;
+    std::vector<SgdTensor> tensors_;
 };
 
 // ---- operations: how to fill the arguments, how to shrink the problem for the check ---------------
@@ -149,6 +158,27 @@ AugmentArgs fill(const AugmentProblem& p, AugmentArgs, Operands& o) {
     return a;
 }
 
+// Tensors of equal size.
+SgdArgs fill(const SgdProblem& p, SgdArgs, Operands& o) {
+    std::vector<SgdTensor> tensors;
+    for (int i = 0; i < p.tensors; ++i) {
+        const int64_t count = p.total / p.tensors + (i < p.total % p.tensors);
+        float *w = o.changed(count), *v = o.changed(count);
+        tensors.push_back({w, v, static_cast<const float*>(o.random(count, DType::f32)), nullptr, count, 5e-4f, 1});
+    }
+    const SgdTensor* host = o.host(std::move(tensors));
+    return {host, o.values(std::vector<StepState>{{1, 2, 0.01f, 0.9f}}), nullptr};
+}
+CopyArgs fill(const CopyProblem& p, CopyArgs, Operands& o) {
+    return {o.random(p.rows * p.ld_src, p.dtype), o.output(p.rows * p.ld_dst, p.dtype), nullptr};
+}
+ReduceArgs fill(const ReduceProblem& p, ReduceArgs, Operands& o) {
+    ReduceArgs a{};
+    for (int r = 0; r < p.sources; ++r) a.src[r] = o.random(p.rows * p.ld_src, p.dtype);
+    a.dst = o.output(p.rows * p.ld_dst, p.dtype);
+    return a;
+}
+
 double flops(const ConvProblem& p) { return p.flops(); }
 double flops(const GemmProblem& p) { return p.flops(); }
 template <class P>
@@ -167,6 +197,7 @@ double bytes(const P& p, const A*) {
 #ifdef VGPU
 ConvProblem small(ConvProblem p) { return p.n = std::min(p.n, 2), p; }
 GemmProblem small(GemmProblem p) { return (p.layout == GemmLayout::tn ? p.k : p.m) = std::min(p.layout == GemmLayout::tn ? p.k : p.m, 2), p; }
+SgdProblem small(SgdProblem p) { return p.total = std::min(p.total, int64_t(1) << 20), p; }
 #endif
 template <class P>
 P small(const P& p) { return p; }
@@ -295,7 +326,8 @@ void compare(Report& report, const char* op, const std::string& layer, const P& 
 }
 
 const std::vector<std::string> kOperations = {"conv_fprop", "conv_dgrad", "conv_wgrad", "gemm", "lrn_forward", "lrn_backward", "pool_forward",
-                                              "pool_backward", "activation_forward", "activation_backward", "dropout", "softmax", "augment"};
+                                              "pool_backward", "activation_forward", "activation_backward", "dropout", "softmax", "augment",
+                                              "sgd", "exchange_copy", "exchange_reduce"};
 
 // Every operation of a training step, at the network's shapes.
 void compare_network(Report& r, const Layout& l) {
@@ -331,6 +363,13 @@ void compare_network(Report& r, const Layout& l) {
     }
     compare(r, "softmax", "loss", l.softmax.problem, softmax_variants());
     compare(r, "augment", "input", l.augment.problem, augment_variants());
+    SgdProblem update{static_cast<int>(l.params.size()), 0};
+    for (size_t i = 0; i < l.params.size(); ++i) update.total += l.rows[i].count * l.params[i].row;
+    compare(r, "sgd", "update", update, sgd_variants());
+    // What two workers exchange after the trunk; here within one device.
+    const int64_t rows = l.config.batch, cols = l.flat_cols;
+    compare(r, "exchange_copy", "trunk.gather", CopyProblem{rows, cols, cols, cols, l.config.dtype}, exchange_copy_variants());
+    compare(r, "exchange_reduce", "trunk.reduce", ReduceProblem{2, rows, cols, cols, cols, l.config.dtype}, exchange_reduce_variants());
 }
 
 // "m=512,n=512,k=512,layout=nt" and the like, by the fields' names in problem.h.

@@ -4,7 +4,8 @@
 // mask does not depend on how many GPUs share the batch or the columns, and backward is the same operation on dy.
 //
 // Definition of the draw, which every variant must reproduce bit for bit. With R = row0 + i, J = col0 + j:
-//   counter = (J / 8, R, low 32 bits of step, high 32 bits of step), key = (low 32 bits of seed ^ layer * 0x9E3779B9, high 32 bits of seed)
+//   counter = (J / 8, R, low 32 bits of step, high 32 bits of step)
+//   key     = (low 32 bits of seed ^ layer * 0x9E3779B9, high 32 bits of seed)
 //   u = 16-bit half number J % 8 of the four output words (low half of word 0 first)
 //   keep when u >= round(p * 65536)
 #pragma once

@@ -14,8 +14,8 @@ struct Sources {
 };
 
 template <class T>
-__global__ void exchange_reduce_vec8_kernel(RowPieces s, Sources src, int sources, int64_t ld_src, int64_t ld_dst,
-                                            bool aligned, T* dst) {
+__global__ void exchange_reduce_vec8_kernel(RowPieces s, const __grid_constant__ Sources src, int sources,
+                                            int64_t ld_src, int64_t ld_dst, bool aligned, T* dst) {
     const int64_t first = blockIdx.x * s.piece, end = min(first + s.piece, s.groups);
     for (int64_t row = blockIdx.y; row < s.rows; row += gridDim.y)
         for (int64_t g = first + threadIdx.x; g < end; g += blockDim.x) {

@@ -1,5 +1,6 @@
 // SGD with momentum over all tensors of a network in one launch, 8 elements at a time. The tensors travel by value in
-// the kernel's parameters (1.8 KB of the 4 KB that every GPU takes); a block finds its tensor in the list of first blocks.
+// the kernel's parameters (1.7 KB of the 4 KB that every GPU takes); a block finds its tensor in the list of first
+// blocks.
 #include "kernels/sgd/problem.h"
 #include "kernels/tile/group.h"
 #include "kernels/tile/stream.h"
