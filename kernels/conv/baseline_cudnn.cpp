@@ -103,6 +103,7 @@ static auto wgrad_plan(const ConvProblem& p) { return plan_of<WgradPlan>(p, make
 
 template <class MakePlan>
 static std::string refuses(const ConvProblem& p, MakePlan&& make_plan) {
+    if (std::string why = refuses_fusions(p); !why.empty()) return why;
     try {
         make_plan(p);
     } catch (const Error& e) {

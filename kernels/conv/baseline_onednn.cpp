@@ -11,7 +11,10 @@ using namespace wt::onednn;
 using dnnl::algorithm;
 using dnnl::prop_kind;
 
-static std::string refuses(const ConvProblem& p) { return refuses_dtype(p.dtype); }
+static std::string refuses(const ConvProblem& p) {
+    if (std::string why = refuses_fusions(p); !why.empty()) return why;
+    return refuses_dtype(p.dtype);
+}
 
 static std::string refuses_dgrad(const ConvProblem& p) {
     if (p.dtype == DType::bf16 && p.r == 1 && p.s == 1 && p.kg() % 2)

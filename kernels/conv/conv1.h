@@ -55,6 +55,7 @@ inline bool best_cut(const ConvProblem& p, int lot, Cut& best) {
 }
 
 inline std::string refuses_shape(const ConvProblem& p) {
+    if (std::string why = refuses_fusions(p); !why.empty()) return why;
     if (p.c > 4 || p.groups != 1) return "for a first layer: at most 4 channels, one group";
     if (int64_t(p.n) * p.p() * p.q() >= int64_t(1) << 30 || int64_t(p.h) * p.w * p.c >= int64_t(1) << 30)
         return "needs fewer than 2^30 pixels";

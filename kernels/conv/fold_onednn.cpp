@@ -143,6 +143,7 @@ static auto wgrad_plan(const ConvProblem& p) {
 
 template <class MakePlan>
 static std::string refuses(const ConvProblem& p, MakePlan&& make_plan) {
+    if (std::string why = refuses_fusions(p); !why.empty()) return why;
     if (p.dtype != DType::f32) return "fp32 only";
     if (p.groups != 1) return "no groups";
     if (p.stride_h == 1 && p.stride_w == 1) return "strided layers only";

@@ -15,6 +15,7 @@ using Small = simt::Tile<64, 64>;
 
 // Pixels and filter elements are counted in 32 bits, positions in an image in 16.
 inline std::string refuses(const ConvProblem& p) {
+    if (std::string why = refuses_fusions(p); !why.empty()) return why;
     constexpr int64_t kMost = int64_t(1) << 30;
     const int64_t in = int64_t(p.n) * p.h * p.w, out = int64_t(p.n) * p.p() * p.q();
     if (in >= kMost || out >= kMost || p.w_count() >= kMost || int64_t(p.h) * p.w * p.c >= kMost)

@@ -89,6 +89,7 @@ static constexpr Cost kForward{7, 46}, kFilters{5.5, 30};
 
 template <class MakePlan>
 static std::string refuses(const ConvProblem& p, const Cost& cost, MakePlan&& make_plan) {
+    if (std::string why = refuses_fusions(p); !why.empty()) return why;
     if (p.dtype != DType::f32) return "fp32 only";
     if (p.r != 3 || p.s != 3 || p.stride_h != 1 || p.stride_w != 1) return "3x3 filters of stride 1 only";
     if (p.cg() % 16 || p.kg() % 16) return "channels of a group must be multiples of 16";

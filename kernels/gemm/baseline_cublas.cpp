@@ -110,6 +110,7 @@ static uint32_t alignment_of(std::initializer_list<const void*> addresses) {
 }
 
 static std::string refuses(const GemmProblem& p) {
+    if (std::string why = refuses_fusions(p); !why.empty()) return why;
     if (p.dtype == DType::f32 && p.out == DType::bf16) return "no bf16 results of fp32 operands";
     try {
         plan_of(p, 256);

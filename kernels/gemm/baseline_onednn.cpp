@@ -13,6 +13,7 @@ namespace wt::gemm_onednn {
 using namespace wt::onednn;
 
 static std::string refuses(const GemmProblem& p) {
+    if (std::string why = refuses_fusions(p); !why.empty()) return why;
     if (std::string why = refuses_dtype(p.dtype); !why.empty()) return why;
     if (p.dtype == DType::f32 && p.out == DType::bf16) return "no bf16 results of fp32 operands";
     return {};

@@ -88,6 +88,6 @@ static void launch_gemm(const GemmProblem& p, const GemmArgs& g) {
     });
 }
 
-extern const Gemm gemm = {.name = "tiled", .refuses = fits_all, .workspace = workspace, .launch = launch_gemm};
+extern const Gemm gemm = {.name = "tiled", .refuses = refuses_fusions, .workspace = workspace, .launch = launch_gemm};
 
 }  // namespace wt::gemm_tiled
