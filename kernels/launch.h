@@ -16,7 +16,8 @@ struct LaunchShape {
     dim3 grid;
     dim3 block;
     cudaStream_t stream;
-    size_t shared = 0;  // bytes: sizeof the kernel's SharedStorage
+    size_t shared = 0;     // bytes: sizeof the kernel's SharedStorage
+    unsigned cluster = 1;  // blocks along x that run together; divides grid.x
 };
 
 // Starts kernel<<<shape>>>(args...). Throws wt::Error naming `name` when the launch is refused.
@@ -30,6 +31,14 @@ void launch(const char* name, const LaunchShape& shape, void (*kernel)(Params...
     config.blockDim = shape.block;
     config.dynamicSmemBytes = shape.shared;
     config.stream = shape.stream;
+    cudaLaunchAttribute attributes[1];
+    if (shape.cluster > 1) {
+        attributes[0].id = cudaLaunchAttributeClusterDimension;
+        attributes[0].val.clusterDim.x = shape.cluster;
+        attributes[0].val.clusterDim.y = attributes[0].val.clusterDim.z = 1;
+        config.attrs = attributes;
+        config.numAttrs = 1;
+    }
     if (cudaError_t e = cudaLaunchKernelEx(&config, kernel, std::forward<Args>(args)...); e != cudaSuccess) {
         cudaGetLastError();
         throw Error(std::string("kernel ") + name + ": " + cudaGetErrorName(e) + " (" + cudaGetErrorString(e) +

@@ -1,0 +1,69 @@
+// What the wrappers of kernels/ptx/ call on virtual GPUs: tensor cores, asynchronous copies, their barriers, clusters.
+// Semantics as in the PTX ISA; the wrappers' headers state layouts. Implemented in host/vgpu/ptx_*.cpp.
+//
+// Asynchronous operations (cp.async, TMA, wgmma) complete at the earliest or at the latest legal point, chosen for each by
+// the seed (VGPU_SEED; 0: the earliest): a kernel that lacks a wait gives other results under some seed.
+#pragma once
+
+#include <cstdint>
+
+#include "vgpu/sync.h"
+
+struct CUtensorMap_st;
+
+namespace vgpu {
+
+// Address in the block's shared window: the offset from its base, below 2^18.
+uint32_t shared_address(const void* shared);
+
+// ---- mma.sync, ldmatrix, wgmma (ptx_mma.cpp, ptx_wgmma.cpp) ----------------------------------------------
+void mma_m16n8k16_bf16(float (&d)[4], const uint32_t (&a)[4], const uint32_t (&b)[2], Site);
+void mma_m16n8k8_tf32(float (&d)[4], const uint32_t (&a)[4], const uint32_t (&b)[2], Site);
+uint32_t to_tf32(float);
+void ldmatrix(uint32_t* r, int matrices, bool transpose, const void* row, Site);
+void stmatrix(void* row, int matrices, bool transpose, const uint32_t* r, Site);
+
+enum class WgmmaType : uint8_t { bf16, tf32 };
+void wgmma(float* d, int n, WgmmaType, uint64_t a, uint64_t b, bool accumulate, bool transpose_a, bool transpose_b, Site);
+void wgmma_fence(Site);
+void wgmma_commit(Site);
+void wgmma_wait(int newest, Site);
+void set_max_registers(int n, bool increase, Site);
+bool elect_one(Site);
+
+// ---- mbarrier, cp.async, TMA (ptx_mbarrier.cpp, ptx_copy.cpp, ptx_tma.cpp) ---------------------------------
+void mbarrier_init(uint64_t* bar, uint32_t count, Site);
+void mbarrier_inval(uint64_t* bar, Site);
+void mbarrier_arrive(uint64_t* bar, Site);
+void mbarrier_expect_tx(uint64_t* bar, uint32_t bytes, Site);
+void mbarrier_arrive_expect_tx(uint64_t* bar, uint32_t bytes, Site);
+void mbarrier_arrive_cluster(uint32_t address, Site);
+bool mbarrier_try_wait(uint64_t* bar, uint32_t parity, Site);
+
+void cp_async(void* shared, const void* global, int bytes, int src_bytes, Site = Site::current());
+void cp_async_commit();
+void cp_async_wait(int newest);
+void cp_async_mbarrier_arrive_noinc(uint64_t* bar, Site = Site::current());
+
+void tma_load(void* shared, const CUtensorMap_st& map, uint64_t* bar, uint32_t blocks, const int32_t* at, int dims,
+              Site = Site::current());
+void tma_load_im2col(void* shared, const CUtensorMap_st& map, uint64_t* bar, uint32_t blocks, int32_t c, int32_t w, int32_t h, int32_t n,
+                     uint16_t offset_w, uint16_t offset_h, Site = Site::current());
+void tma_store(const CUtensorMap_st& map, const void* shared, const int32_t* at, int dims, Site = Site::current());
+void bulk_load(void* shared, const void* global, uint32_t bytes, uint64_t* bar, Site = Site::current());
+void bulk_store(void* global, const void* shared, uint32_t bytes, Site = Site::current());
+void bulk_commit();
+void bulk_wait(int newest, bool read_only);
+void fence_proxy_async();
+
+// ---- clusters, dependent launches (ptx_cluster.cpp) ---------------------------------------------------------
+uint32_t cluster_rank();
+uint32_t cluster_size();
+void cluster_arrive(Site);
+void cluster_wait(Site);
+uint32_t map_shared(const void* shared, uint32_t rank);        // rank << 24 | offset
+void* map_shared_pointer(const void* shared, uint32_t rank);
+void griddep_wait();
+void griddep_launch_dependents();
+
+}  // namespace vgpu
