@@ -4,11 +4,13 @@
 namespace wt {
 
 namespace lrn_pool_forward_naive { extern const LrnPoolForward variant; }
+namespace lrn_pool_forward_fused { extern const LrnPoolForward variant; }
 namespace lrn_pool_backward_naive { extern const LrnPoolBackward variant; }
 
 Table<LrnPoolProblem, LrnPoolForwardArgs> lrn_pool_forward_variants() {
     static const LrnPoolForward table[] = {
         lrn_pool_forward_naive::variant,
+        lrn_pool_forward_fused::variant,
     };
     return table;
 }
