@@ -41,19 +41,6 @@ uint64_t next_random(uint64_t& state) {  // xorshift64
     return state;
 }
 
-// Shared memory that a kernel did not write reads as NaN in the builds and runs that check.
-bool checking() {
-#ifdef VGPU_ASAN
-    return true;
-#else
-    static const bool on = [] {
-        const char* text = std::getenv("VGPU_CHECK");
-        return text && std::strcmp(text, "0") != 0;
-    }();
-    return on;
-#endif
-}
-
 // ---- switching ------------------------------------------------------------------------------
 
 // AddressSanitizer wants to know of every switch: before it, the stack it goes to; after it, that it came.
@@ -180,6 +167,18 @@ bool next_block(Worker& w) {
 
 // ---- what rendezvous.cpp and the kernel's loop call -------------------------------------------
 
+bool checking() {
+#ifdef VGPU_ASAN
+    return true;
+#else
+    static const bool on = [] {
+        const char* text = std::getenv("VGPU_CHECK");
+        return text && std::strcmp(text, "0") != 0;
+    }();
+    return on;
+#endif
+}
+
 void wait_in(Worker& w, FiberList& list, const Wait& wait) {
     Fiber* f = w.current;
     f->thread = context.thread;
@@ -289,7 +288,7 @@ GridFailure work(Worker& w, const Grid& grid, BlockSource& source, uint64_t dead
     w.source = &source;
     w.block_next = w.block_end = 0;
     w.deadline_ns = deadline_ns;
-    w.random = seed;
+    w.random = w.seed = seed;
     w.ready = w.parked = {};
     w.used = w.live = 0;
     w.threads = grid.block.x * grid.block.y * grid.block.z;

@@ -22,6 +22,9 @@ struct Barrier {
     int sum = 0, result = 0;     // of the predicates of __syncthreads_*
 };
 
+// What the last lane to arrive does for all: warp_together's `work`.
+using WarpWork = void (*)(void* const* lanes, unsigned mask);
+
 // One rendezvous of some lanes. Lanes that wait together are found by the lowest lane of their mask, so disjoint
 // masks of one warp do not meet.
 struct WarpSlot {
@@ -29,6 +32,10 @@ struct WarpSlot {
     WarpOp op{};
     uint64_t sum = 0;
     FiberList waiting;
+    // Of operations of all 32 lanes:
+    WarpWork work = nullptr;
+    Site site;                           // of the first to arrive
+    const char* what = nullptr;
 };
 
 struct Warp {
@@ -54,6 +61,7 @@ struct Worker {
     uint64_t block_next = 0, block_end = 0;  // taken from the source, not yet run
     uint64_t deadline_ns = 0;                // stop taking blocks after this; 0: never
     uint64_t random = 0;                     // state of the order of fibers; 0: first come first served
+    uint64_t seed = 0;                       // of the grid
 
     Fiber* current = nullptr;
     FiberList ready;    // hold a thread that can go on
@@ -90,6 +98,10 @@ struct Worker {
 void wait_in(Worker&, FiberList& list, const Wait&);
 // All of `list` can go on.
 void release(Worker&, FiberList& list);
+// For instructions marked .aligned: as warp_together, by all 32 lanes, at one place in the source.
+void whole_warp(void* mine, WarpWork work, const char* what, Site site);
+// Whether memory that nobody wrote reads as NaN, and checks that cost time are made: VGPU_CHECK, and sanitizer builds.
+bool checking();
 // Forgets who has arrived at the barriers; at the warps' rendezvous too.
 void reset_barriers(Worker&);
 void reset_warps(Worker&);

@@ -24,6 +24,7 @@ struct Wait {
     uint8_t id = 0;      // named barrier
     unsigned count = 0;  // threads (block, named) or lane mask (warp)
     Site site;
+    const char* what = nullptr;  // the operation's name, where the kind does not say it
 };
 
 struct Fiber {

@@ -46,6 +46,7 @@ std::string threads_text(const std::vector<unsigned>& v) { return (v.size() == 1
 std::string waits_text(const Wait& wait) {
     const std::string at = " at " + describe_site(wait.site);
     char mask[16];
+    if (wait.what) return wait.what + at;
     switch (wait.kind) {
         case Wait::block: return "__syncthreads" + at;
         case Wait::named: return "bar.sync " + std::to_string(wait.id) + ", " + std::to_string(wait.count) + at;
