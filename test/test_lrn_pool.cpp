@@ -18,8 +18,8 @@ std::vector<LrnPoolProblem> problems() {
             }
     };
     // alpha so large that the window's term counts in every digit
-    add({.n = 2, .h = 15, .w = 15, .c = 96, .alpha = 0.2f});                                 // 12 groups of 8 channels
-    add({.n = 1, .h = 13, .w = 13, .c = 256});                                               // 32
+    add({.n = 2, .h = 11, .w = 11, .c = 96, .alpha = 0.2f});                                 // 12 groups of 8 channels
+    add({.n = 1, .h = 9, .w = 13, .c = 256});                                                // 32
     add({.n = 1, .h = 7, .w = 10, .c = 64, .alpha = 2e-2f, .k = 1});                         // the last column is in no window
     add({.n = 3, .h = 8, .w = 8, .c = 16, .window = 2, .alpha = 0.3f, .bias = false});
     add({.n = 1, .h = 9, .w = 7, .c = 48, .window = 2, .alpha = 0.1f, .relu = false});       // the last row and column are in none
@@ -30,11 +30,11 @@ std::vector<LrnPoolProblem> problems() {
     add({.n = 1, .h = 9, .w = 10, .c = 8, .window = 2, .stride = 3, .size = 3, .alpha = 0.3f});
     add({.n = 1, .h = 3, .w = 3, .c = 8, .size = 9, .alpha = 0.3f});                         // one window
     if (!kSanitized) {
-        add({.n = 1, .h = 23, .w = 37, .c = 24, .alpha = 0.3f});
+        add({.n = 1, .h = 23, .w = 25, .c = 24, .alpha = 0.3f});
         add({.n = 1, .h = 9, .w = 9, .c = 136, .alpha = 0.3f});   // 17 groups
         add({.n = 1, .h = 5, .w = 6, .c = 600, .alpha = 0.3f});   // more than a local array holds
         add({.n = 5, .h = 19, .w = 3, .c = 8, .alpha = 0.3f});
-        add({.n = 1, .h = 30, .w = 55, .c = 96, .alpha = 1e-3f});
+        add({.n = 1, .h = 12, .w = 55, .c = 96, .alpha = 1e-3f});
     }
     return all;
 }
@@ -154,9 +154,12 @@ TEST_CASE("lrn_pool backward: every variant against pool, lrn, relu and bias bac
                 const Closeness dx = close<double>(got.dx, want.dx, rtol, atol);
                 CHECK_MESSAGE(dx.ok(), "dx: ", dx.text());
                 // Sums of what may be wrong by the above.
-                for (int c = 0; p.bias && c < p.c; ++c)
-                    CHECK(std::abs(got.db[c] - want.db[c]) <=
-                          rtol * want.db_magnitude[c] + atol * (p.x_count() / p.c) + 1e-6 * want.db_magnitude[c]);
+                int wrong = 0;
+                for (int c = 0; p.bias && c < p.c; ++c) {
+                    const double slack = (rtol + 1e-6) * want.db_magnitude[c] + atol * (p.x_count() / p.c);
+                    wrong += !(std::abs(got.db[c] - want.db[c]) <= slack);
+                }
+                CHECK(wrong == 0);
                 const Backward again = run(v, p, xd, yd, dyd, argmax, offset);
                 CHECK(got.dx == again.dx);
                 if (p.bias) CHECK(got.db == again.db);
@@ -181,7 +184,9 @@ TEST_CASE("lrn_pool: a NaN of the gradient reaches dx and db, an element that th
             const Backward got = run(v, p, xd, yd, dyd, argmax, 0);
             CHECK(std::isnan(got.db[9]));
             CHECK(got.db[5] == 0);
-            for (int64_t i = 5; i < p.x_count(); i += p.c) CHECK(got.dx[i] == 0);
+            int open = 0;
+            for (int64_t i = 5; i < p.x_count(); i += p.c) open += got.dx[i] != 0;
+            CHECK(open == 0);
         });
     }
 }

@@ -6,6 +6,7 @@ namespace wt {
 namespace lrn_pool_forward_naive { extern const LrnPoolForward variant; }
 namespace lrn_pool_forward_fused { extern const LrnPoolForward variant; }
 namespace lrn_pool_backward_naive { extern const LrnPoolBackward variant; }
+namespace lrn_pool_backward_fused { extern const LrnPoolBackward variant; }
 
 Table<LrnPoolProblem, LrnPoolForwardArgs> lrn_pool_forward_variants() {
     static const LrnPoolForward table[] = {
@@ -18,6 +19,7 @@ Table<LrnPoolProblem, LrnPoolForwardArgs> lrn_pool_forward_variants() {
 Table<LrnPoolProblem, LrnPoolBackwardArgs> lrn_pool_backward_variants() {
     static const LrnPoolBackward table[] = {
         lrn_pool_backward_naive::variant,
+        lrn_pool_backward_fused::variant,
     };
     return table;
 }
