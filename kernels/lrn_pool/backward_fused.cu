@@ -14,6 +14,7 @@
 #include "kernels/launch.h"
 #include "kernels/lrn/lanes.h"
 #include "kernels/lrn/power.h"
+#include "kernels/lrn_pool/bias_sum.h"
 #include "kernels/lrn_pool/problem.h"
 #include "kernels/tile/group.h"
 #include "kernels/tile/vec.h"
@@ -190,28 +191,6 @@ __global__ void __launch_bounds__(kThreads, 2)
     }
 }
 
-constexpr int kSlices = 16;
-
-struct SumStorage {
-    float slice[kSlices][32];
-};
-
-// 32 channels a block. A slice of the threads adds every kSlices-th block's partial sums, then the slices are added.
-__global__ void lrn_pool_bias_sum_kernel(int blocks, int c, const float* partial, float* db) {
-    auto& shared = shared_storage<SumStorage>();
-    const int lane = threadIdx.x % 32, slice = threadIdx.x / 32, i = static_cast<int>(blockIdx.x) * 32 + lane;
-    float sum = 0;
-    if (i < c)
-#pragma unroll 4
-        for (int b = slice; b < blocks; b += kSlices) sum += partial[int64_t(b) * c + i];
-    shared.slice[slice][lane] = sum;
-    __syncthreads();
-    if (slice > 0 || i >= c) return;
-    sum = 0;
-    for (int k = 0; k < kSlices; ++k) sum += shared.slice[k][lane];
-    db[i] = sum;
-}
-
 int item_lanes(const LrnPoolProblem& s) { return s.lrn ? lrn::lanes_used(s.c / kGroup) : 32; }
 
 std::string refuses(const LrnPoolProblem& s) {
@@ -282,10 +261,7 @@ void run(const LrnPoolProblem& s, const LrnPoolBackwardArgs& a) {
         };
         s.window == 3 ? by_norm.template operator()<3>() : by_norm.template operator()<2>();
     });
-    if (s.bias)
-        launch("lrn_pool_bias_sum",
-               {dim3(static_cast<unsigned>(ceil_div(s.c, 32))), dim3(32 * kSlices), a.stream, sizeof(SumStorage)},
-               lrn_pool_bias_sum_kernel, static_cast<int>(blocks), s.c, static_cast<const float*>(partial), a.db);
+    if (s.bias) launch_lrn_pool_bias_sum(static_cast<int>(blocks), s.c, partial, a.db, a.stream);
 }
 
 }  // namespace

@@ -21,6 +21,11 @@ struct PoolKey<bf16, kSigned> {
         if (kSigned) key ^= key >> 31 & 0x7fff0000;
         return key;
     }
+    __device__ __forceinline__ static float value(type key) {
+        int bits = key & static_cast<int>(0xffff0000u);
+        if (kSigned) bits ^= bits >> 31 & 0x7fff0000;
+        return __int_as_float(bits);
+    }
     // The values of 8 keys; y is aligned.
     __device__ __forceinline__ static void store(bf16* y, const type (&key)[8]) {
         unsigned word[4];
@@ -54,14 +59,15 @@ struct PoolKey<float, kSigned> {
         if (kSigned) bits ^= bits >> 31 & 0x7fffffff;
         return type(bits) << 32 | code;
     }
+    __device__ __forceinline__ static float value(type key) {
+        int bits = static_cast<int>(key >> 32);
+        if (kSigned) bits ^= bits >> 31 & 0x7fffffff;
+        return __int_as_float(bits);
+    }
     __device__ __forceinline__ static void store(float* y, const type (&key)[8]) {
         float v[8];
 #pragma unroll
-        for (int i = 0; i < 8; ++i) {
-            int bits = static_cast<int>(key[i] >> 32);
-            if (kSigned) bits ^= bits >> 31 & 0x7fffffff;
-            v[i] = __int_as_float(bits);
-        }
+        for (int i = 0; i < 8; ++i) v[i] = value(key[i]);
         store_group(y, v);
     }
 };
