@@ -59,7 +59,8 @@ ONEDNN := $(call find_header,dnnl.hpp)
 OUT := $(BUILD)/$(TARGET)$(if $(SAN),-san)
 CPPFLAGS += -I. $(if $(wildcard $(DEPS_USR)/include),-isystem $(DEPS_USR)/include)
 # restrict: g++ 12 sees overlaps in text + std::string that are none (its bug 105651).
-WARN := -Wall -Wextra -Wno-unknown-pragmas $(if $(findstring clang,$(CXX)),,-Wno-restrict)
+# psabi: a note at every kernel that takes a tensor map by value, about g++ 4.6.
+WARN := -Wall -Wextra -Wno-unknown-pragmas $(if $(findstring clang,$(CXX)),,-Wno-restrict -Wno-psabi)
 CXXSTD := -std=c++20
 LDLIBS += -lz -lpthread
 DEPS_LIB := $(DEPS_USR)/lib/x86_64-linux-gnu

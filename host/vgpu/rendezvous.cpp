@@ -87,7 +87,7 @@ void bar_sync(unsigned id, unsigned threads, Site site) {
 
 void bar_arrive(unsigned id, unsigned threads, Site site) {
     Worker& w = *context.worker;
-    w.stale |= !arrive(w, w.barriers[id % kNamedBarriers], id, threads, site, "bar.arrive");
+    w.block->stale |= !arrive(w, w.barriers[id % kNamedBarriers], id, threads, site, "bar.arrive");
 }
 
 // ---- warps ----------------------------------------------------------------------------------
@@ -230,13 +230,13 @@ void whole_warp(void* mine, WarpWork work, const char* what, Site site) {
     }
 }
 
-void reset_barriers(Worker& w) {
-    for (Barrier& b : w.barriers) b = {};
-    w.stale = false;
+void reset_barriers(Block& block) {
+    for (Barrier& b : block.barriers) b = {};
+    block.stale = false;
 }
 
-void reset_warps(Worker& w) {
-    for (Warp& warp : w.warps)
+void reset_warps(Block& block) {
+    for (Warp& warp : block.warps)
         for (WarpSlot& s : warp.slot) s = {};
 }
 
