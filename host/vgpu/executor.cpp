@@ -187,10 +187,9 @@ bool checking() {
 #endif
 }
 
-void wait_in(Worker& w, FiberList& list, const Wait& wait) {
+void wait_in(Worker& w, FiberList& list) {
     Fiber* f = w.current;
     f->thread = context.thread;
-    f->wait = wait;
     if (context.row_end) leave_loop(w);
     list.push(f);
     run_other(w);

@@ -132,7 +132,19 @@ inline bool puts_off(Worker& w) { return w.random && draw(w) % 256 < w.defers; }
 Block& block_of_cluster(Worker&, unsigned rank, const char* what, Site);
 
 // The running thread waits in `list` until someone moves it to `ready`; another goes on.
-void wait_in(Worker&, FiberList& list, const Wait&);
+void wait_in(Worker&, FiberList& list);
+// Says for what. Inline and by fields: a Wait written field by field and copied as a whole right after waits for the
+// store buffer, which takes longer than the switch.
+inline void wait_in(Worker& w, FiberList& list, const Wait& wait) {
+    Wait& mine = w.current->wait;
+    mine.kind = wait.kind;
+    mine.id = wait.id;
+    mine.count = wait.count;
+    mine.site.file = wait.site.file;
+    mine.site.line = wait.site.line;
+    mine.what = wait.what;
+    wait_in(w, list);
+}
 // All of `list` can go on.
 void release(Worker&, FiberList& list);
 // For instructions marked .aligned: as warp_together, by all 32 lanes, at one place in the source.

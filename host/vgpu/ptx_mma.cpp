@@ -11,8 +11,8 @@
 namespace vgpu {
 namespace {
 
-typedef float V8 __attribute__((vector_size(32)));
-typedef uint32_t U8 __attribute__((vector_size(32)));
+typedef float F8 __attribute__((vector_size(32)));
+typedef uint32_t U4 __attribute__((vector_size(16)));
 
 constexpr uint32_t kTf32Lost = 0x1fff;  // bits of fp32 that tf32 has not
 
@@ -22,15 +22,81 @@ struct MmaOperands {
     const uint32_t* b;
 };
 
+inline U4 load(const void* p) {
+    U4 v;
+    std::memcpy(&v, p, sizeof v);
+    return v;
+}
+inline void store(void* p, U4 v) { std::memcpy(p, &v, sizeof v); }
+
+#define VGPU_SHUFFLE(a, b, ...) __builtin_shufflevector(a, b, __VA_ARGS__)
+
+// Fragments go to and from tiles by 16-byte loads and shuffles in registers: 4-byte stores that a vector load picks up
+// again would wait for the store buffer, and cost more than the product. What a tile's registers become is f's affair:
+// f(register, to) stores four of a row.
+
+// A: registers [g][t], [g + 8][t], [g][t + 4], [g + 8][t + 4] of a tile of 16 x 8.
+template <class F>
+inline void gather_a(void* const* lanes, F f) {
+    for (int g = 0; g < 8; ++g) {
+        const auto a = [&](int t) { return load(static_cast<const MmaOperands*>(lanes[4 * g + t])->a); };
+        const U4 r0 = a(0), r1 = a(1), r2 = a(2), r3 = a(3);
+        const U4 p0 = VGPU_SHUFFLE(r0, r1, 0, 4, 1, 5), p1 = VGPU_SHUFFLE(r2, r3, 0, 4, 1, 5);
+        const U4 p2 = VGPU_SHUFFLE(r0, r1, 2, 6, 3, 7), p3 = VGPU_SHUFFLE(r2, r3, 2, 6, 3, 7);
+        f(g, 0, VGPU_SHUFFLE(p0, p1, 0, 1, 4, 5));
+        f(g + 8, 0, VGPU_SHUFFLE(p0, p1, 2, 3, 6, 7));
+        f(g, 4, VGPU_SHUFFLE(p2, p3, 0, 1, 4, 5));
+        f(g + 8, 4, VGPU_SHUFFLE(p2, p3, 2, 3, 6, 7));
+    }
+}
+
+// B: registers [t][g], [t + 4][g] of a tile of 8 x 8.
+template <class F>
+inline void gather_b(void* const* lanes, F f) {
+    for (int t = 0; t < 4; ++t) {
+        U4 q[4];
+        for (int i = 0; i < 4; ++i) {
+            uint64_t two[2];
+            for (int j = 0; j < 2; ++j) std::memcpy(&two[j], static_cast<const MmaOperands*>(lanes[8 * i + 4 * j + t])->b, 8);
+            q[i] = load(two);
+        }
+        for (int h = 0; h < 2; ++h) {
+            f(t, 4 * h, VGPU_SHUFFLE(q[2 * h], q[2 * h + 1], 0, 2, 4, 6));
+            f(t + 4, 4 * h, VGPU_SHUFFLE(q[2 * h], q[2 * h + 1], 1, 3, 5, 7));
+        }
+    }
+}
+
+inline void gather_d(float (&d)[16][8], void* const* lanes) {
+    for (int g = 0; g < 8; ++g) {
+        const auto r = [&](int t) { return load(static_cast<const MmaOperands*>(lanes[4 * g + t])->d); };
+        const U4 d0 = r(0), d1 = r(1), d2 = r(2), d3 = r(3);
+        store(&d[g][0], VGPU_SHUFFLE(d0, d1, 0, 1, 4, 5));
+        store(&d[g][4], VGPU_SHUFFLE(d2, d3, 0, 1, 4, 5));
+        store(&d[g + 8][0], VGPU_SHUFFLE(d0, d1, 2, 3, 6, 7));
+        store(&d[g + 8][4], VGPU_SHUFFLE(d2, d3, 2, 3, 6, 7));
+    }
+}
+inline void scatter_d(const float (&d)[16][8], void* const* lanes) {
+    for (int g = 0; g < 8; ++g) {
+        const U4 a = load(&d[g][0]), b = load(&d[g][4]), c = load(&d[g + 8][0]), e = load(&d[g + 8][4]);
+        const auto to = [&](int t, U4 v) { store(static_cast<const MmaOperands*>(lanes[4 * g + t])->d, v); };
+        to(0, VGPU_SHUFFLE(a, c, 0, 1, 4, 5));
+        to(1, VGPU_SHUFFLE(a, c, 2, 3, 6, 7));
+        to(2, VGPU_SHUFFLE(b, e, 0, 1, 4, 5));
+        to(3, VGPU_SHUFFLE(b, e, 2, 3, 6, 7));
+    }
+}
+
 // D[16][8] += sum over k of A[16][k] B[k][8].
 template <int kK>
 inline void multiply(float (&d)[16][8], const float (&a)[16][kK], const float (&b)[kK][8]) {
     for (int half = 0; half < 16; half += 8) {  // 8 rows at a time: 8 of AVX2's 16 registers
-        V8 sum[8];
+        F8 sum[8];
         std::memcpy(sum, d[half], sizeof sum);
 #pragma GCC unroll 16
         for (int k = 0; k < kK; ++k) {
-            V8 row;
+            F8 row;
             std::memcpy(&row, b[k], sizeof row);
 #pragma GCC unroll 8
             for (int m = 0; m < 8; ++m) sum[m] += a[half + m][k] * row;
@@ -39,76 +105,29 @@ inline void multiply(float (&d)[16][8], const float (&a)[16][kK], const float (&
     }
 }
 
-inline void gather_d(float (&d)[16][8], void* const* lanes) {
-    for (int l = 0; l < 32; ++l) {
-        const float* from = static_cast<const MmaOperands*>(lanes[l])->d;
-        std::memcpy(&d[l / 4][l % 4 * 2], from, 8);
-        std::memcpy(&d[l / 4 + 8][l % 4 * 2], from + 2, 8);
-    }
-}
-inline void scatter_d(const float (&d)[16][8], void* const* lanes) {
-    for (int l = 0; l < 32; ++l) {
-        float* to = static_cast<const MmaOperands*>(lanes[l])->d;
-        std::memcpy(to, &d[l / 4][l % 4 * 2], 8);
-        std::memcpy(to + 2, &d[l / 4 + 8][l % 4 * 2], 8);
-    }
-}
-
 void work_bf16(void* const* lanes, unsigned) {
-    // Pairs along k as they lie in registers, then as floats: A's even and odd k apart.
-    alignas(32) uint32_t a_pairs[16][8], b_pairs[8][8];
     alignas(32) float d[16][8], a[16][16], b[16][8];
-    for (int l = 0; l < 32; ++l) {
-        const MmaOperands& o = *static_cast<const MmaOperands*>(lanes[l]);
-        const int g = l / 4, t = l % 4;
-        a_pairs[g][t] = o.a[0];
-        a_pairs[g + 8][t] = o.a[1];
-        a_pairs[g][t + 4] = o.a[2];
-        a_pairs[g + 8][t + 4] = o.a[3];
-        b_pairs[t][g] = o.b[0];
-        b_pairs[t + 4][g] = o.b[1];
-    }
+    // Registers are pairs along k. The order of the sum is free: A's columns are k = 0 2 4 .. 14, 1 3 .. 15 here, and
+    // so are B's rows.
     gather_d(d, lanes);
-    // The order of the sum is free: A as k = 0 2 4 .. 14, 1 3 .. 15, and B's rows likewise.
-    const auto expand = [](const uint32_t (&pairs)[8], float* even, float* odd) {
-        U8 p;
-        std::memcpy(&p, pairs, sizeof p);
-        const U8 low = p << 16, high = p & 0xffff0000u;
-        std::memcpy(even, &low, sizeof low);
-        std::memcpy(odd, &high, sizeof high);
-    };
-    for (int m = 0; m < 16; ++m) expand(a_pairs[m], a[m], a[m] + 8);
-    for (int p = 0; p < 8; ++p) expand(b_pairs[p], b[p], b[p + 8]);
+    gather_b(lanes, [&](int pair, int column, U4 v) {
+        store(&b[pair][column], v << 16);
+        store(&b[pair + 8][column], v & 0xffff0000u);
+    });
+    gather_a(lanes, [&](int row, int pair, U4 v) {
+        store(&a[row][pair], v << 16);
+        store(&a[row][pair + 8], v & 0xffff0000u);
+    });
     multiply(d, a, b);
     scatter_d(d, lanes);
 }
 
 void work_tf32(void* const* lanes, unsigned) {
-    alignas(32) uint32_t a[16][8], b[8][8];
-    alignas(32) float d[16][8];
-    uint32_t lost = 0;
-    for (int l = 0; l < 32; ++l) {
-        const MmaOperands& o = *static_cast<const MmaOperands*>(lanes[l]);
-        const int g = l / 4, t = l % 4;
-        a[g][t] = o.a[0];
-        a[g + 8][t] = o.a[1];
-        a[g][t + 4] = o.a[2];
-        a[g + 8][t + 4] = o.a[3];
-        b[t][g] = o.b[0];
-        b[t + 4][g] = o.b[1];
-        lost |= o.a[0] | o.a[1] | o.a[2] | o.a[3] | o.b[0] | o.b[1];
-    }
-    if (lost & kTf32Lost) [[unlikely]] {
-        for (auto& row : a)
-            for (uint32_t& v : row) v &= ~kTf32Lost;
-        for (auto& row : b)
-            for (uint32_t& v : row) v &= ~kTf32Lost;
-    }
+    alignas(32) float d[16][8], a[16][8], b[8][8];
     gather_d(d, lanes);
-    alignas(32) float fa[16][8], fb[8][8];
-    std::memcpy(fa, a, sizeof fa);
-    std::memcpy(fb, b, sizeof fb);
-    multiply(d, fa, fb);
+    gather_b(lanes, [&](int k, int column, U4 v) { store(&b[k][column], v & ~kTf32Lost); });
+    gather_a(lanes, [&](int row, int k, U4 v) { store(&a[row][k], v & ~kTf32Lost); });
+    multiply(d, a, b);
     scatter_d(d, lanes);
 }
 

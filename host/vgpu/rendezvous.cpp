@@ -198,26 +198,31 @@ void warp_together(unsigned mask, void* mine, void (*work)(void* const* lanes, u
     }, work);
 }
 
+// Out of whole_warp's way: the strings would cost every call a frame and six saved registers.
+[[noreturn, gnu::noinline, gnu::cold]] static void refuse_warp(Worker& w, const WarpSlot& slot, const char* what, Site site) {
+    const std::string here = std::string(what) + " at " + describe_site(site);
+    if (slot.arrived == 0)
+        note_failure(w, 719, here + " needs all 32 lanes, and the block's last warp has " + std::to_string(w.threads % 32));
+    else
+        note_failure(w, 719, here + " while other lanes of the warp are in " +
+                                 (slot.what ? slot.what + (" at " + describe_site(slot.site)) : name_of(slot.op)));
+    abandon(w);
+}
+
 void whole_warp(void* mine, WarpWork work, const char* what, Site site) {
     Worker& w = *context.worker;
     const unsigned thread = linear_thread(), lane = thread % 32;
     Warp& warp = w.warps[thread / 32];
     WarpSlot& slot = warp.slot[0];
     if (slot.arrived == 0) {
-        if (existing_lanes(w, thread / 32) != ~0u) [[unlikely]] {
-            note_failure(w, 719, std::string(what) + " at " + describe_site(site) + " needs all 32 lanes, and the block's last warp has " +
-                                     std::to_string(w.threads % 32));
-            abandon(w);
-        }
+        if (existing_lanes(w, thread / 32) != ~0u) [[unlikely]] refuse_warp(w, slot, what, site);
         slot.expected = ~0u;
         slot.op = WarpOp::together;
         slot.work = work;
         slot.site = site;
         slot.what = what;
-    } else if (slot.op != WarpOp::together || slot.work != work || !same_place(slot.site, site)) [[unlikely]] {
-        note_failure(w, 719, std::string(what) + " at " + describe_site(site) + " while other lanes of the warp are in " +
-                                 (slot.op == WarpOp::together && slot.what ? slot.what + (" at " + describe_site(slot.site)) : name_of(slot.op)));
-        abandon(w);
+    } else if (slot.work != work || slot.what != what || !same_place(slot.site, site)) [[unlikely]] {
+        refuse_warp(w, slot, what, site);
     }
     warp.pointer[lane] = mine;
     slot.arrived |= 1u << lane;
