@@ -127,6 +127,16 @@ __device__ __forceinline__ Vec<N> load(const bf16* p) {
         std::memcpy(&r.lanes, &w, sizeof r);
         return r;
     }
+#else
+    if constexpr (N % 4 == 0) {
+#pragma unroll
+        for (int i = 0; i < N / 4; ++i) {
+            const uint2 v = reinterpret_cast<const uint2*>(p)[i];
+            r.lanes[4 * i] = __uint_as_float(v.x << 16), r.lanes[4 * i + 1] = __uint_as_float(v.x & 0xffff0000u);
+            r.lanes[4 * i + 2] = __uint_as_float(v.y << 16), r.lanes[4 * i + 3] = __uint_as_float(v.y & 0xffff0000u);
+        }
+        return r;
+    }
 #endif
 #pragma unroll
     for (int i = 0; i < N; ++i) r.set(i, to_float(p[i]));
