@@ -132,7 +132,14 @@ __device__ __forceinline__ Vec<N> load(const bf16* p) {
     }
     for (int i = 0; i < N; ++i) r.set(i, to_float(p[i]));
 #else
-    if constexpr (N == 2) {
+    if constexpr (N % 4 == 0) {
+#pragma unroll
+        for (int i = 0; i < N / 4; ++i) {
+            const uint2 v = reinterpret_cast<const uint2*>(p)[i];
+            r.lanes[4 * i] = __uint_as_float(v.x << 16), r.lanes[4 * i + 1] = __uint_as_float(v.x & 0xffff0000u);
+            r.lanes[4 * i + 2] = __uint_as_float(v.y << 16), r.lanes[4 * i + 3] = __uint_as_float(v.y & 0xffff0000u);
+        }
+    } else if constexpr (N == 2) {
         const uint32_t word = *reinterpret_cast<const uint32_t*>(p);
         r.lanes[0] = __uint_as_float(word << 16), r.lanes[1] = __uint_as_float(word & 0xffff0000u);
     } else {
