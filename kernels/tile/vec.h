@@ -136,10 +136,10 @@ __device__ __forceinline__ Vec<N> load(const bf16* p) {
             r.lanes[4 * i + 2] = __uint_as_float(v.y << 16), r.lanes[4 * i + 3] = __uint_as_float(v.y & 0xffff0000u);
         }
         return r;
-    }
+    } else
 #endif
 #pragma unroll
-    for (int i = 0; i < N; ++i) r.set(i, to_float(p[i]));
+        for (int i = 0; i < N; ++i) r.set(i, to_float(p[i]));
     return r;
 }
 
