@@ -44,11 +44,11 @@ inline std::vector<ConvProblem> conv_shapes() {
 }
 
 // How operands are stored and may be rounded.
-struct Precision {
+struct OperandType {
     DType dtype;
     bool tf32;
 };
-inline constexpr Precision kPrecisions[] = {{DType::f32, false}, {DType::bf16, false}, {DType::f32, true}};
+inline constexpr OperandType kOperandTypes[] = {{DType::f32, false}, {DType::bf16, false}, {DType::f32, true}};
 
 // Variants that compute in fp32 do so whether tf32 is allowed or not: asking them once in a while is enough.
 template <class Variant, class Problem>
@@ -68,7 +68,7 @@ inline std::vector<ConvProblem> conv_problems(ConvPass pass) {
     for (ConvProblem p : conv_shapes()) {
         for (int t = 0; t < 3; ++t) {
             const size_t j = i + t;
-            p.dtype = kPrecisions[t].dtype, p.tf32 = kPrecisions[t].tf32;
+            p.dtype = kOperandTypes[t].dtype, p.tf32 = kOperandTypes[t].tf32;
             p.bias = j % 2 == 0, p.relu = pass == ConvPass::fprop && j % 4 >= 2;
             p.drelu = pass == ConvPass::dgrad && j % 3 == 1;
             list.push_back(p);
@@ -97,7 +97,7 @@ inline std::vector<GemmShape> gemm_shapes() {
     return list;
 }
 
-inline GemmProblem gemm_problem(GemmLayout layout, const GemmShape& s, Precision t, DType out, size_t i) {
+inline GemmProblem gemm_problem(GemmLayout layout, const GemmShape& s, OperandType t, DType out, size_t i) {
     GemmProblem p{.layout = layout, .m = s.m, .n = s.n, .k = s.k, .dtype = t.dtype, .out = out, .tf32 = t.tf32};
     p.lda = (layout == GemmLayout::tn ? s.m : s.k) + s.pad;
     p.ldb = (layout == GemmLayout::nt ? s.k : s.n) + s.pad;
@@ -119,7 +119,7 @@ inline std::vector<GemmProblem> gemm_problems() {
         for (GemmLayout layout : {GemmLayout::nt, GemmLayout::nn, GemmLayout::tn})
             for (size_t t = 0; t < 3; ++t)
                 for (size_t out = 0; out < 2; ++out)
-                    list.push_back(gemm_problem(layout, s, kPrecisions[t], out ? DType::bf16 : DType::f32, i + t + out));
+                    list.push_back(gemm_problem(layout, s, kOperandTypes[t], out ? DType::bf16 : DType::f32, i + t + out));
         ++i;
     }
     return list;

@@ -18,8 +18,8 @@ std::vector<LrnPoolProblem> problems() {
             }
     };
     // alpha so large that the window's term counts in every digit
-    add({.n = 2, .h = 15, .w = 15, .c = 96, .alpha = 0.2f});                                 // 12 groups of 8 channels
-    add({.n = 1, .h = 13, .w = 13, .c = 256});                                               // 32
+    add({.n = 2, .h = 11, .w = 11, .c = 96, .alpha = 0.2f});                                 // 12 groups of 8 channels
+    add({.n = 1, .h = 9, .w = 13, .c = 256});                                                // 32
     add({.n = 1, .h = 7, .w = 10, .c = 64, .alpha = 2e-2f, .k = 1});                         // the last column is in no window
     add({.n = 3, .h = 8, .w = 8, .c = 16, .window = 2, .alpha = 0.3f, .bias = false});
     add({.n = 1, .h = 9, .w = 7, .c = 48, .window = 2, .alpha = 0.1f, .relu = false});       // the last row and column are in none
@@ -30,11 +30,11 @@ std::vector<LrnPoolProblem> problems() {
     add({.n = 1, .h = 9, .w = 10, .c = 8, .window = 2, .stride = 3, .size = 3, .alpha = 0.3f});
     add({.n = 1, .h = 3, .w = 3, .c = 8, .size = 9, .alpha = 0.3f});                         // one window
     if (!kSanitized) {
-        add({.n = 1, .h = 23, .w = 37, .c = 24, .alpha = 0.3f});
+        add({.n = 1, .h = 23, .w = 25, .c = 24, .alpha = 0.3f});
         add({.n = 1, .h = 9, .w = 9, .c = 136, .alpha = 0.3f});   // 17 groups
         add({.n = 1, .h = 5, .w = 6, .c = 600, .alpha = 0.3f});   // more than a local array holds
         add({.n = 5, .h = 19, .w = 3, .c = 8, .alpha = 0.3f});
-        add({.n = 1, .h = 30, .w = 55, .c = 96, .alpha = 1e-3f});
+        add({.n = 1, .h = 12, .w = 55, .c = 96, .alpha = 1e-3f});
     }
     return all;
 }
@@ -105,14 +105,14 @@ TEST_CASE("lrn_pool forward: every variant against lrn followed by pool") {
             const auto want = reference::pool_forward(p.pool(), normalized);
             const size_t offset = kind == 1;  // also off the vectors' alignment
             const DeviceArray xd(p.dtype, x, 0, offset);
-            // As lrn's own test; a maximum adds no rounding. Rounded before the maximum or not, two values that are
-            // this close may change places.
+            // As lrn's own test; a maximum adds no rounding. Rounded before the maximum, two values may become one that
+            // differ by bf16's whole distance, 2^-7 of them.
             const double rtol = p.lrn ? 3e-6 + (p.dtype == DType::bf16 ? 1.0 / 256 : 0) : 0;
             each_variant("lrn_pool forward", lrn_pool_forward_variants(), p, [&](const LrnPoolForward& v) {
                 const Forward got = run(v, p, xd, offset), again = run(v, p, xd, offset);
                 int64_t wrong = 0, wrong_place = 0, repeated = 0;
                 for (int64_t i = 0; i < p.y_count(); ++i) {
-                    const double y = want.y[i], slack = rtol * std::abs(y) + 1e-30;
+                    const double y = want.y[i], slack = rtol * std::abs(y) + 1e-30, place_slack = 2 * slack;
                     wrong += !same(got.y[i], y) && !(std::abs(got.y[i] - y) <= slack);
                     repeated += !same(got.y[i], again.y[i]) || got.argmax[i] != again.argmax[i];
                     if (got.argmax[i] == want.argmax[i]) continue;
@@ -122,7 +122,7 @@ TEST_CASE("lrn_pool forward: every variant against lrn followed by pool") {
                     const int64_t w = q * p.stride - p.pad + got.argmax[i] % p.window;
                     const bool inside = got.argmax[i] < p.window * p.window && h >= 0 && w >= 0 && h < p.h && w < p.w;
                     const double there = inside ? normalized[((n * p.h + h) * p.w + w) * p.c + c] : NAN;
-                    wrong_place += !(std::abs(there - y) <= slack && (there != y || p.dtype == DType::bf16));
+                    wrong_place += !(std::abs(there - y) <= place_slack && (there != y || p.dtype == DType::bf16));
                 }
                 CHECK(wrong == 0);
                 CHECK(wrong_place == 0);
@@ -154,9 +154,12 @@ TEST_CASE("lrn_pool backward: every variant against pool, lrn, relu and bias bac
                 const Closeness dx = close<double>(got.dx, want.dx, rtol, atol);
                 CHECK_MESSAGE(dx.ok(), "dx: ", dx.text());
                 // Sums of what may be wrong by the above.
-                for (int c = 0; p.bias && c < p.c; ++c)
-                    CHECK(std::abs(got.db[c] - want.db[c]) <=
-                          rtol * want.db_magnitude[c] + atol * (p.x_count() / p.c) + 1e-6 * want.db_magnitude[c]);
+                int wrong = 0;
+                for (int c = 0; p.bias && c < p.c; ++c) {
+                    const double slack = (rtol + 1e-6) * want.db_magnitude[c] + atol * (p.x_count() / p.c);
+                    wrong += !(std::abs(got.db[c] - want.db[c]) <= slack);
+                }
+                CHECK(wrong == 0);
                 const Backward again = run(v, p, xd, yd, dyd, argmax, offset);
                 CHECK(got.dx == again.dx);
                 if (p.bias) CHECK(got.db == again.db);
@@ -181,7 +184,9 @@ TEST_CASE("lrn_pool: a NaN of the gradient reaches dx and db, an element that th
             const Backward got = run(v, p, xd, yd, dyd, argmax, 0);
             CHECK(std::isnan(got.db[9]));
             CHECK(got.db[5] == 0);
-            for (int64_t i = 5; i < p.x_count(); i += p.c) CHECK(got.dx[i] == 0);
+            int open = 0;
+            for (int64_t i = 5; i < p.x_count(); i += p.c) open += got.dx[i] != 0;
+            CHECK(open == 0);
         });
     }
 }

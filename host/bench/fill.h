@@ -10,6 +10,7 @@
 #include "kernels/exchange/problem.h"
 #include "kernels/gemm/problem.h"
 #include "kernels/lrn/problem.h"
+#include "kernels/lrn_pool/problem.h"
 #include "kernels/pool/problem.h"
 #include "kernels/sgd/problem.h"
 #include "kernels/softmax/problem.h"
@@ -25,6 +26,8 @@ void fill(const LrnProblem&, LrnForwardArgs&, Operands&);
 void fill(const LrnProblem&, LrnBackwardArgs&, Operands&);
 void fill(const PoolProblem&, PoolForwardArgs&, Operands&);
 void fill(const PoolProblem&, PoolBackwardArgs&, Operands&);
+void fill(const LrnPoolProblem&, LrnPoolForwardArgs&, Operands&);
+void fill(const LrnPoolProblem&, LrnPoolBackwardArgs&, Operands&);
 void fill(const ActivationProblem&, ActivationForwardArgs&, Operands&);
 void fill(const ActivationProblem&, ActivationBackwardArgs&, Operands&);
 void fill(const DropoutProblem&, DropoutArgs&, Operands&);

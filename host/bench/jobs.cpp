@@ -106,6 +106,20 @@ Description<PoolProblem> describe(const PoolProblem*) {
             }};
 }
 
+Description<LrnPoolProblem> describe(const LrnPoolProblem*) {
+    using P = LrnPoolProblem;
+    return {{field("n", &P::n, 1, kBig), field("h", &P::h, 1, 4096), field("w", &P::w, 0, 4096), field("c", &P::c, 1, kBig),
+             field("window", &P::window, 1, 15), field("stride", &P::stride, 1, 256), field("pad", &P::pad, 0, 14), field("size", &P::size, 1, 255),
+             field("alpha", &P::alpha, 0, 1e3), field("beta", &P::beta, 0, 16), field("k", &P::k, 1e-6, 1e3), field("lrn", &P::lrn, 0, 1),
+             field("relu", &P::relu, 0, 1), field("bias", &P::bias, 0, 1)},
+            P{.n = 4, .h = 27, .w = 0, .c = 256},
+            [](P& p) -> std::string {
+                if (!p.w) p.w = p.h;
+                if (p.window > p.h + 2 * p.pad || p.window > p.w + 2 * p.pad) return "the window must fit the padded image";
+                return lrn_pool_refuses(p);
+            }};
+}
+
 Description<ActivationProblem> describe(const ActivationProblem*) {
     using P = ActivationProblem;
     return {{field("rows", &P::rows, 1, 1e9), field("cols", &P::cols, 1, 1e9), field("kind", &P::kind, 0, 1, {"relu", "tanh"})},
@@ -252,6 +266,8 @@ const std::vector<Operation>& operations() {
         operation("lrn_backward", lrn_backward_variants),
         operation("pool_forward", pool_forward_variants),
         operation("pool_backward", pool_backward_variants),
+        operation("lrn_pool_forward", lrn_pool_forward_variants),
+        operation("lrn_pool_backward", lrn_pool_backward_variants),
         operation("dropout", dropout_variants),
         operation("gemm", gemm_variants),
         operation("softmax", softmax_variants),
@@ -288,6 +304,31 @@ private:
     bool tf32_;
     int sm_;
 };
+
+// Pooling with the normalization and the ReLU before it, as far as they are there.
+void add_lrn_pool(Jobs& j, const Layout& l, size_t i) {
+    const PoolProblem& pool = l.trunk[i].pool.problem;
+    const std::string& name = l.trunk[i].layer->name;
+    LrnPoolProblem p{.n = pool.n, .h = pool.h, .w = pool.w, .c = pool.c, .window = pool.window, .stride = pool.stride, .pad = pool.pad, .dtype = pool.dtype};
+    const Layer* norm = i > 0 && l.trunk[i - 1].layer->kind == LayerKind::lrn ? l.trunk[i - 1].layer : nullptr;
+    const size_t below = norm ? i - 1 : i;
+    const Layer* relu = below > 0 && l.trunk[below - 1].layer->kind == LayerKind::activation ? l.trunk[below - 1].layer : nullptr;
+    p.lrn = norm != nullptr, p.relu = relu && relu->act == Activation::relu;
+    if (!norm && !p.relu) return;
+    std::string title = name + ".backward";
+    std::vector<std::string> parts = {title};
+    if (norm) {
+        p.size = norm->lrn_size, p.alpha = norm->lrn_alpha, p.beta = norm->lrn_beta, p.k = norm->lrn_k;
+        j.add(norm->name + ".forward+" + name, "lrn_pool_forward", p, lrn_pool_forward_variants(), {norm->name + ".forward", name + ".forward"});
+        title += "+" + norm->name;
+        parts.push_back(norm->name + ".backward");
+    }
+    if (p.relu) {
+        title += "+" + relu->name;
+        parts.push_back(relu->name + ".backward");
+    }
+    j.add(title, "lrn_pool_backward", p, lrn_pool_backward_variants(), parts);
+}
 
 void add_trunk(Jobs& j, const Layout& l) {
     for (size_t i = 0; i < l.trunk.size(); ++i) {
@@ -327,6 +368,7 @@ void add_trunk(Jobs& j, const Layout& l) {
             case LayerKind::pool:
                 j.add(name + ".forward", "pool_forward", op.pool.problem, pool_forward_variants());
                 j.add(name + ".backward", "pool_backward", op.pool_back.problem, pool_backward_variants());
+                add_lrn_pool(j, l, i);
                 break;
             case LayerKind::dropout: j.add(name + ".forward", "dropout", op.drop.problem, dropout_variants()); break;
             case LayerKind::fc: break;

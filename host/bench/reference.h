@@ -12,6 +12,7 @@
 #include "kernels/dropout/draw.h"
 #include "kernels/gemm/problem.h"
 #include "kernels/lrn/problem.h"
+#include "kernels/lrn_pool/problem.h"
 #include "kernels/pool/problem.h"
 
 namespace wt::bench::exact {
@@ -152,6 +153,35 @@ double pool_backward(const PoolProblem& p, const D& dy, const A& argmax, int64_t
         }
     return sum;
 }
+
+// What the fused forward takes the maximum of.
+template <class X>
+struct LrnPooled {
+    LrnPoolProblem p;
+    X x;
+    double operator[](int64_t i) const { return p.lrn ? lrn_forward(p.norm(), x, i) : double(x[i]); }
+};
+
+// Elements of the fused backward's dx.
+template <class X>
+struct LrnPoolBackward {
+    LrnPoolProblem p;
+    X x, y, dy;
+    const uint8_t* argmax;
+
+    struct Sent {  // what the windows send back; without LRN, those whose maximum is above 0
+        const LrnPoolBackward& f;
+        double operator[](int64_t o) const { return !f.p.lrn && f.p.relu && !(f.y[o] > 0) ? 0 : f.dy[o]; }
+    };
+    struct Pooled {
+        const LrnPoolBackward& f;
+        double operator[](int64_t i) const { return pool_backward(f.p.pool(), Sent{f}, f.argmax, i); }
+    };
+    double operator[](int64_t i) const {
+        if (!p.lrn) return Pooled{*this}[i];
+        return p.relu && !(x[i] > 0) ? 0 : lrn_backward(p.norm(), x, Pooled{*this}, i);
+    }
+};
 
 // Of one row of logits.
 struct Softmax {

@@ -4,6 +4,7 @@
 #include <nlohmann/json.hpp>
 
 #include <string>
+#include <vector>
 
 #include "host/bench/comparison.h"
 
@@ -11,6 +12,7 @@ namespace wt::bench {
 
 enum class Sort { table, time, error, name };
 
+std::vector<Row> sorted(std::vector<Row> rows, Sort);
 // The device, its clocks and ceilings: the lines above the tables.
 std::string heading(const Comparison&);
 // One job's table. What it is fused of must have been compared before it.

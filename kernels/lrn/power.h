@@ -6,20 +6,19 @@
 namespace wt {
 
 struct LrnPowers {
-    float y;   // s^-beta
-    float dx;  // s^(-beta - 1)
+    float y;        // s^-beta
+    float inverse;  // 1 / s
 };
 
-// beta = 3/4 takes two square roots, two instructions of the special function unit and three products for both powers;
+// beta = 3/4 takes two square roots, two instructions of the special function unit;
 // otherwise __powf, whose relative error is below 2^-20 here.
 template <bool kThreeQuarters>
 __device__ __forceinline__ LrnPowers lrn_powers(float s, float beta) {
     if constexpr (kThreeQuarters) {
-        const float r = ptx::rsqrt_approx(s), y = r * ptx::sqrt_approx(r);
-        return {y, y * (r * r)};
+        const float r = ptx::rsqrt_approx(s);
+        return {r * ptx::sqrt_approx(r), r * r};
     } else {
-        const float y = __powf(s, -beta);
-        return {y, y / s};
+        return {__powf(s, -beta), 1 / s};
     }
 }
 

@@ -19,8 +19,8 @@ struct Matrix {
     int64_t rows = 1, cols = 1, ld = 1;
     Kind kind = Kind::f32;
 
-    int64_t count() const { return rows * cols; }
-    int64_t at(int64_t i) const { return i / cols * ld + i % cols; }  // where element i of the rows x cols lies
+    constexpr int64_t count() const { return rows * cols; }
+    constexpr int64_t at(int64_t i) const { return i / cols * ld + i % cols; }  // where element i of the rows x cols lies
 };
 
 // x[i] uniform in [low, high) and never 0, rounded to the type: a function of (series, i) alone. With tf32, the low 13

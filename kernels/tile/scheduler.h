@@ -1,0 +1,63 @@
+// Which tiles a persistent block computes, one after the other. Static: unit u belongs to cluster u mod (clusters of the grid), so
+// that producer and consumers agree without a word, and every run computes the same.
+//
+// Order: those that run at the same time should read the same operands while these are in the L2 cache. Tiles go in bands of
+// kBand along m; within a band m is fastest. With 132 tiles of 128 x 256 at a time, bands of 16 make that 16 x 8 tiles, whose
+// operands are 16 * 128 + 8 * 256 rows: a square, the least there is. Splits of k come last: all tiles of a split read the
+// same range of k.
+#pragma once
+
+#include "kernels/launch.h"
+#include "kernels/tile/result.h"
+
+namespace wt {
+
+// A unit of work: tile (m, n) of a group, and a range of k in steps of BK.
+struct WorkUnit {
+    int m, n;         // of the tile, counted in tiles
+    int group, split;
+    int first, steps; // steps of k
+};
+
+struct TileSchedule {
+    static constexpr int kBand = 16;
+
+    int tiles_m = 1, tiles_n = 1;  // of one group
+    int groups = 1;
+    SplitK split;            // how k is divided
+    // A cluster is `sharers` neighbours along m, which have B in common, times `cluster_splits` ranges of k of each of
+    // their tiles: 1, or all of split.splits. Rank = range of k * sharers + neighbour.
+    int sharers = 1, cluster_splits = 1;
+
+    __host__ __device__ int together() const { return sharers * cluster_splits; }
+    __host__ __device__ int across() const { return (tiles_m + sharers - 1) / sharers; }
+    // That clusters take one after the other.
+    __host__ __device__ int units() const { return groups * (split.splits / cluster_splits) * across() * tiles_n; }
+
+    // What block `rank` of the cluster does in unit u. Where sharers do not divide tiles_m, tiles may lie beyond the last one:
+    // such a block copies its share and stores nothing.
+    __device__ __forceinline__ WorkUnit unit(int u, int rank) const {
+        const int tiles = across() * tiles_n, outer = u / tiles;
+        const int band = (u - outer * tiles) / (kBand * tiles_n);
+        const int in_band = u - outer * tiles - band * kBand * tiles_n;
+        const int height = min(kBand, across() - band * kBand);
+        WorkUnit w;
+        w.n = in_band / height;
+        w.m = (band * kBand + (in_band - w.n * height)) * sharers + rank % sharers;
+        w.group = outer % groups;
+        w.split = cluster_splits > 1 ? rank / sharers : outer / groups;
+        w.first = w.split * split.steps;
+        w.steps = min(split.steps, split.total_steps - w.first);
+        return w;
+    }
+};
+
+// The loop over this cluster's units, the same in every role: calls f(unit) for each.
+template <class F>
+__device__ __forceinline__ void for_each_unit(const TileSchedule& schedule, F&& f) {
+    const int together = schedule.together(), rank = static_cast<int>(blockIdx.x) % together;
+    const int clusters = static_cast<int>(gridDim.x) / together, units = schedule.units();
+    for (int u = static_cast<int>(blockIdx.x) / together; u < units; u += clusters) f(schedule.unit(u, rank));
+}
+
+}  // namespace wt
