@@ -1,0 +1,81 @@
+// A ring of stages in shared memory between one thread that starts asynchronous copies (the producer) and warpgroups that
+// multiply what arrives (the consumers). Each stage has two mbarriers: `full`, on which the copies complete, and `empty`,
+// on which the readers say that they are done. Nobody else waits: copies for the next tiles are under way while the last
+// products, and the epilogue, of this one run.
+//
+// Which stage is next and in which phase its barriers are is one RingPlace, advanced in one place. A producer starts
+// with parity 1: a fresh barrier lets that pass, since all stages of a fresh ring are free.
+//
+// Where blocks of a cluster copy parts of an operand to each other (multicast), a stage is free when the readers of all these
+// blocks are done with it, because each producer writes into all of them: `empty` counts the warps of every sharer, and
+// a reader tells every sharer. `full` is each block's own: it expects all its bytes, whoever sends them.
+#pragma once
+
+#include "kernels/ptx/cluster.h"
+#include "kernels/ptx/mbarrier.h"
+#include "kernels/ptx/warp.h"
+
+namespace wt {
+
+template <int kStages>
+struct Ring {
+    ptx::Mbarrier full[kStages], empty[kStages];
+
+    // One thread; then fence_mbarrier_init and a barrier of the block, or of the cluster where blocks share.
+    // `releases`: arrivals that free a stage, the warps that read it in all the sharers.
+    __device__ __forceinline__ void init(uint32_t releases) {
+        for (int s = 0; s < kStages; ++s) {
+            ptx::mbarrier_init(full[s], 1);
+            ptx::mbarrier_init(empty[s], releases);
+        }
+    }
+};
+
+template <int kStages>
+struct RingPlace {
+    int stage = 0;
+    uint32_t parity = 0;
+    __device__ __forceinline__ void advance() {
+        if (++stage == kStages) stage = 0, parity ^= 1;
+    }
+};
+
+// The one thread that copies.
+template <int kStages>
+struct RingProducer {
+    Ring<kStages>& ring;
+    RingPlace<kStages> place{0, 1};
+
+    // The next stage: waits until its readers are done; `bytes` will arrive on the barrier that comes back. Then advance.
+    __device__ __forceinline__ ptx::Mbarrier& acquire(uint32_t bytes) {
+        ptx::mbarrier_wait(ring.empty[place.stage], place.parity);
+        ptx::mbarrier_arrive_expect_tx(ring.full[place.stage], bytes);
+        return ring.full[place.stage];
+    }
+    __device__ __forceinline__ int stage() const { return place.stage; }
+    __device__ __forceinline__ void advance() { place.advance(); }
+};
+
+// Each thread of a warp that reads.
+template <int kStages>
+struct RingConsumer {
+    Ring<kStages>& ring;
+    int sharers = 1;
+    RingPlace<kStages> place{};
+
+    __device__ __forceinline__ void wait() const { ptx::mbarrier_wait(ring.full[place.stage], place.parity); }
+    __device__ __forceinline__ int stage() const { return place.stage; }
+    __device__ __forceinline__ void advance() { place.advance(); }
+
+    // This warp is done with a stage; all its lanes call. One lane for each sharer.
+    __device__ __forceinline__ void release(int stage) const {
+        const uint32_t lane = threadIdx.x % 32;
+        if (sharers == 1) {
+            if (lane == 0) ptx::mbarrier_arrive(ring.empty[stage]);
+        } else if (lane < static_cast<uint32_t>(sharers)) {
+            ptx::mbarrier_arrive_cluster(ptx::map_shared(&ring.empty[stage], lane));
+        }
+    }
+};
+
+}  // namespace wt

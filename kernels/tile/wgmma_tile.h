@@ -1,0 +1,137 @@
+// The parts of a matrix product on Hopper's tensor cores, shared by gemm and the convolutions: how operands lie in
+// shared memory, how a block's warpgroups share a tile, and the loop over k. How the operands get there is the kernel's own
+// matter: gemm copies boxes of matrices (TMA tiled), convolutions columns of images (TMA im2col).
+//
+// A block is three warpgroups. Warpgroup 0 is the producer: one of its threads starts copies, far ahead, and needs few
+// registers (setmaxnreg gives the rest away). Warpgroups 1 and 2 are consumers: each holds half of the tile's rows in
+// its accumulators, up to 64 x 256 fp32 (128 registers a thread), and does nothing but wait for a stage and issue wgmma over
+// it. Two groups of products are under way at any time: a stage is released when the one after it has been issued.
+//
+//   clocks a stage of 128 x 256 x 64 takes the tensor cores: 2^21 multiply-adds / 2048 = 1024 (dense bf16 rate of an SM)
+//   bytes it needs: (128 + 256) * 64 * 2 = 48 KB from L2 (48 a clock; 32 where a pair of blocks shares B), and the wgmmas read
+//     2 * 4 * (64 + 256) * 16 * 2 = 80 KB of shared memory (80 of 128 a clock)
+//
+// Operand layouts, as TMA writes them and wgmma descriptors name them (kernels/ptx/wgmma.h): boxes of kSpan bytes by so many
+// rows, one after the other, where kSpan is the swizzle. 128 bytes, 64 bf16, is the rule; 64 and 32 serve channel counts
+// that 64 does not divide: 96 = 3 boxes of 32, 48 = 3 boxes of 16.
+#pragma once
+
+#include "kernels/launch.h"
+#include "kernels/ptx/wgmma.h"
+#include "kernels/tile/pipeline.h"
+#include "kernels/tile/vec.h"
+
+namespace wt {
+
+enum class Major : uint8_t { k, mn };  // the dimension that is contiguous in memory
+
+// A tile of kRows (of m or n) by kDepth (of k) bf16 in shared memory.
+//   Major::k    boxes of kSpan / 2 elements of k, each with all kRows rows
+//   Major::mn   boxes of kSpan / 2 elements of m or n, each with all kDepth rows
+template <int kRows_, int kDepth_, Major kMajor_, int kSpan_ = 128>
+struct SharedOperand {
+    static constexpr int kRows = kRows_, kDepth = kDepth_, kSpan = kSpan_;
+    static constexpr Major kMajor = kMajor_;
+    static constexpr int kAcross = kSpan / 2;                                // elements of a box's row
+    static constexpr int kDown = kMajor == Major::k ? kRows : kDepth;        // rows of a box
+    static constexpr int kBoxes = (kMajor == Major::k ? kDepth : kRows) / kAcross;
+    static constexpr int kBoxBytes = kDown * kSpan;
+    static constexpr int kBytes = kBoxes * kBoxBytes;
+    static_assert(kSpan == 128 || kSpan == 64 || kSpan == 32, "a swizzle of TMA and wgmma");
+    static_assert((kMajor == Major::k ? kDepth : kRows) % kAcross == 0, "whole boxes");
+    static_assert(kDepth % 16 == 0 && kDown % 8 == 0, "whole products; boxes start where the swizzle's pattern does");
+
+    // Of rows `first`... of the tile at `tile`, k = 0. first: a multiple of 8 (k-major) or of a box (mn-major).
+    __device__ __forceinline__ static uint64_t descriptor(const uint8_t* tile, int first) {
+        const int offset = kMajor == Major::k ? first * kSpan : first / kAcross * kBoxBytes;
+        return ptx::wgmma_descriptor(tile + offset, kMajor == Major::k ? 16 : kBoxBytes, 8 * kSpan, ptx::swizzle_of(kSpan));
+    }
+    // Bytes from k = 0 to k = 16 j.
+    static constexpr uint32_t step(int j) {
+        return kMajor == Major::mn ? j * 16 * kSpan : j * 32 / kSpan * kBoxBytes + j * 32 % kSpan;
+    }
+};
+
+// Two consumer warpgroups compute BM x BN with operands A and B, from kStages stages.
+template <class A_, class B_, int kStages_>
+struct WgmmaTile {
+    using A = A_;
+    using B = B_;
+    static constexpr int BM = A::kRows, BN = B::kRows, BK = A::kDepth, kStages = kStages_;
+    static constexpr int kThreads = 384, kConsumers = 2, kConsumerWarps = 8;
+    static constexpr int kProducerRegisters = 40, kConsumerRegisters = 232;  // 128 * (40 + 2 * 232) = 64,512 of 65,536
+    static constexpr int kHeight = BM / 128;  // products of 64 rows that a warpgroup has one below the other
+    static_assert(A::kDepth == B::kDepth, "the same k");
+    static_assert(BM == 128 || BM == 256, "64 rows, once or twice, for each of two warpgroups");
+    static_assert(kHeight * BN <= 256, "accumulators take at most 128 registers");
+
+    struct alignas(1024) Stage {
+        uint8_t a[A::kBytes];
+        alignas(1024) uint8_t b[B::kBytes];
+    };
+    static constexpr uint32_t kStageBytes = A::kBytes + B::kBytes;  // that arrive for a stage
+
+    // Of a consumer's thread. acc[h] is 64 rows from row_of(warpgroup, h) on, as wgmma lays them out.
+    using Accumulators = float[kHeight][BN / 2];
+    __host__ __device__ static constexpr int row_of(int warpgroup, int h) { return (warpgroup * kHeight + h) * 64; }
+};
+
+// 0: the producer's warpgroup; 1, 2: consumers. The same for the whole warp as far as the compiler can see.
+__device__ __forceinline__ int warpgroup_index() { return __shfl_sync(0xffffffffu, static_cast<int>(threadIdx.x) / 128, 0); }
+
+// Numbers of named barriers (0 is __syncthreads).
+enum NamedBarrier : uint32_t { kBarrierConsumers = 1, kBarrierWarpgroup = 2 };  // the latter + consumer 0 or 1
+// Of the 128 threads of this consumer (0 or 1).
+__device__ __forceinline__ void sync_warpgroup(int consumer) { ptx::bar_sync(kBarrierWarpgroup + consumer, 128); }
+
+// acc = A B of `steps` stages (at least 1) for consumer 0 or 1. `meanwhile(stage)` runs beside the products of each stage, before it
+// is released: it may read the stage with ordinary loads (and then ends with __syncwarp).
+template <class Tile, class F>
+__device__ __forceinline__ void multiply(const typename Tile::Stage* stages, RingConsumer<Tile::kStages>& ring, int consumer, int steps,
+                                         typename Tile::Accumulators& acc, F&& meanwhile) {
+    using A = typename Tile::A;
+    using B = typename Tile::B;
+    int before = 0;
+    for (int step = 0; step < steps; ++step) {
+        ring.wait();
+        const typename Tile::Stage& stage = stages[ring.stage()];
+        const uint64_t b = B::descriptor(stage.b, 0);
+        ptx::wgmma_fence();
+        unroll<Tile::BK / 16>([&](auto j) {
+            unroll<Tile::kHeight>([&](auto h) {
+                const uint64_t a = A::descriptor(stage.a, Tile::row_of(consumer, h));
+                ptx::wgmma_bf16<Tile::BN, A::kMajor == Major::mn, B::kMajor == Major::mn>(
+                    acc[h], ptx::wgmma_advance(a, A::step(j)), ptx::wgmma_advance(b, B::step(j)), step > 0 || j > 0);
+            });
+        });
+        ptx::wgmma_commit();
+        meanwhile(ring.stage());
+        ptx::wgmma_wait<1>();
+        if (step > 0) ring.release(before);
+        before = ring.stage();
+        ring.advance();
+    }
+    ptx::wgmma_wait<0>();
+    unroll<Tile::kHeight>([&](auto h) { ptx::wgmma_keep(acc[h]); });
+    ring.release(before);
+}
+template <class Tile>
+__device__ __forceinline__ void multiply(const typename Tile::Stage* stages, RingConsumer<Tile::kStages>& ring, int consumer, int steps,
+                                         typename Tile::Accumulators& acc) {
+    multiply<Tile>(stages, ring, consumer, steps, acc, [](int) {});
+}
+
+// What a block of `sharers` (1 or 2, this one number `rank`) copies of an operand, so that together they have all of it: calls
+// copy(to, box, down) for each box, `down` being the row of the box that the copy starts at. Alone: every box whole.
+// Shared: k-major boxes in halves of their rows (the tensor map's box has kDown / sharers), mn-major ones by turns.
+template <class Operand, class F>
+__device__ __forceinline__ void copy_share(uint8_t* tile, int rank, int sharers, F&& copy) {
+    if constexpr (Operand::kMajor == Major::k) {
+        const int down = rank * (Operand::kDown / sharers);
+        for (int box = 0; box < Operand::kBoxes; ++box) copy(tile + box * Operand::kBoxBytes + down * Operand::kSpan, box, down);
+    } else {
+        for (int box = rank; box < Operand::kBoxes; box += sharers) copy(tile + box * Operand::kBoxBytes, box, 0);
+    }
+}
+
+}  // namespace wt
