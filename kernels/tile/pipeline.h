@@ -60,7 +60,8 @@ struct RingProducer {
 template <int kStages>
 struct RingConsumer {
     Ring<kStages>& ring;
-    int sharers = 1;
+    // The blocks whose producers fill this block's stages: ranks first_sharer, first_sharer + 1, ... of the cluster.
+    int sharers = 1, first_sharer = 0;
     RingPlace<kStages> place{};
 
     __device__ __forceinline__ void wait() const { ptx::mbarrier_wait(ring.full[place.stage], place.parity); }
@@ -73,7 +74,7 @@ struct RingConsumer {
         if (sharers == 1) {
             if (lane == 0) ptx::mbarrier_arrive(ring.empty[stage]);
         } else if (lane < static_cast<uint32_t>(sharers)) {
-            ptx::mbarrier_arrive_cluster(ptx::map_shared(&ring.empty[stage], lane));
+            ptx::mbarrier_arrive_cluster(ptx::map_shared(&ring.empty[stage], first_sharer + lane));
         }
     }
 };

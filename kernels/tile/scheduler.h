@@ -24,33 +24,28 @@ struct TileSchedule {
 
     int tiles_m = 1, tiles_n = 1;  // of one group
     int groups = 1;
-    SplitK split;     // how k is divided
-    int together = 1; // blocks of a cluster: neighbours along m (`pairs`) or the splits of one tile
-    bool splits_together = false;
+    SplitK split;            // how k is divided
+    // A cluster is `sharers` neighbours along m, which have B in common, times `cluster_splits` ranges of k of each of
+    // their tiles: 1, or all of split.splits. Rank = range of k * sharers + neighbour.
+    int sharers = 1, cluster_splits = 1;
 
-    // Units that clusters take; a cluster of blocks along m takes as many tiles at once.
-    __host__ __device__ int units() const {
-        return groups * (splits_together ? 1 : split.splits) * (splits_together ? tiles_m : (tiles_m + together - 1) / together) * tiles_n;
-    }
-    // What block `rank` of the cluster does in unit u. Its tile may lie beyond the last along m (odd number of tiles, pairs):
-    // it does its share of the copies and stores nothing.
+    __host__ __device__ int together() const { return sharers * cluster_splits; }
+    __host__ __device__ int across() const { return (tiles_m + sharers - 1) / sharers; }
+    // That clusters take one after the other.
+    __host__ __device__ int units() const { return groups * (split.splits / cluster_splits) * across() * tiles_n; }
+
+    // What block `rank` of the cluster does in unit u. Where sharers do not divide tiles_m, tiles may lie beyond the last one:
+    // such a block copies its share and stores nothing.
     __device__ __forceinline__ WorkUnit unit(int u, int rank) const {
+        const int tiles = across() * tiles_n, outer = u / tiles;
+        const int band = (u - outer * tiles) / (kBand * tiles_n);
+        const int in_band = u - outer * tiles - band * kBand * tiles_n;
+        const int height = min(kBand, across() - band * kBand);
         WorkUnit w;
-        const int across = splits_together ? tiles_m : (tiles_m + together - 1) / together;  // along m
-        const int tiles = across * tiles_n;
-        const int outer = u / tiles;
-        int tile = u - outer * tiles;
-        const int band = tile / (kBand * tiles_n);
-        tile -= band * kBand * tiles_n;
-        const int height = min(kBand, across - band * kBand);
-        w.n = tile / height;
-        w.m = band * kBand + (tile - w.n * height);
+        w.n = in_band / height;
+        w.m = (band * kBand + (in_band - w.n * height)) * sharers + rank % sharers;
         w.group = outer % groups;
-        w.split = outer / groups;
-        if (splits_together)
-            w.split = rank;
-        else
-            w.m = w.m * together + rank;
+        w.split = cluster_splits > 1 ? rank / sharers : outer / groups;
         w.first = w.split * split.steps;
         w.steps = min(split.steps, split.total_steps - w.first);
         return w;
@@ -60,7 +55,7 @@ struct TileSchedule {
 // The loop over this cluster's units, the same in every role: calls f(unit) for each.
 template <class F>
 __device__ __forceinline__ void for_each_unit(const TileSchedule& schedule, F&& f) {
-    const int together = schedule.together, rank = static_cast<int>(blockIdx.x) % together;
+    const int together = schedule.together(), rank = static_cast<int>(blockIdx.x) % together;
     const int clusters = static_cast<int>(gridDim.x) / together, units = schedule.units();
     for (int u = static_cast<int>(blockIdx.x) / together; u < units; u += clusters) f(schedule.unit(u, rank));
 }
