@@ -59,7 +59,8 @@ ONEDNN := $(call find_header,dnnl.hpp)
 OUT := $(BUILD)/$(TARGET)$(if $(SAN),-san)
 CPPFLAGS += -I. $(if $(wildcard $(DEPS_USR)/include),-isystem $(DEPS_USR)/include)
 # restrict: g++ 12 sees overlaps in text + std::string that are none (its bug 105651).
-WARN := -Wall -Wextra -Wno-unknown-pragmas $(if $(findstring clang,$(CXX)),,-Wno-restrict)
+# psabi: a note at every kernel that takes a tensor map by value, about g++ 4.6.
+WARN := -Wall -Wextra -Wno-unknown-pragmas $(if $(findstring clang,$(CXX)),,-Wno-restrict -Wno-psabi)
 CXXSTD := -std=c++20
 LDLIBS += -lz -lpthread
 DEPS_LIB := $(DEPS_USR)/lib/x86_64-linux-gnu
@@ -112,7 +113,7 @@ endif
 
 # ---- sources --------------------------------------------------------------------------------
 LIB_SRC := $(wildcard kernels/*.cu kernels/*/*.cu kernels/*.cpp kernels/*/*.cpp host/cuda/*.cpp host/net/*.cpp \
-             host/parallel/*.cpp host/train/*.cpp data/*.cpp)
+             host/parallel/*.cpp host/train/*.cpp host/model/*.cpp host/bench/*.cpp data/*.cpp)
 ifeq ($(TARGET),vgpu)
   LIB_SRC += $(wildcard host/vgpu/*.cpp)
   LIB_SRC := $(filter-out %_cudnn.cpp %_cublas.cpp $(if $(ONEDNN),,%_onednn.cpp),$(LIB_SRC))

@@ -18,6 +18,11 @@ struct LaunchShape {
     cudaStream_t stream;
     size_t shared = 0;     // bytes: sizeof the kernel's SharedStorage
     unsigned cluster = 1;  // blocks along x that run together; divides grid.x
+    // May start while the kernel before it in the stream still runs (programmatic dependent launch): its launch latency and
+    // its blocks' first instructions are hidden. Only for kernels in which every thread calls ptx::griddep_wait() before it
+    // touches global memory: one that does not wait reads what is not written yet, and the kernel after it, which waits
+    // for this one only, would not even know that the one before is still running.
+    bool dependent = false;
 };
 
 // Starts kernel<<<shape>>>(args...). Throws wt::Error naming `name` when the launch is refused.
@@ -31,13 +36,18 @@ void launch(const char* name, const LaunchShape& shape, void (*kernel)(Params...
     config.blockDim = shape.block;
     config.dynamicSmemBytes = shape.shared;
     config.stream = shape.stream;
-    cudaLaunchAttribute attributes[1];
+    cudaLaunchAttribute attributes[2];
+    config.attrs = attributes;
     if (shape.cluster > 1) {
-        attributes[0].id = cudaLaunchAttributeClusterDimension;
-        attributes[0].val.clusterDim.x = shape.cluster;
-        attributes[0].val.clusterDim.y = attributes[0].val.clusterDim.z = 1;
-        config.attrs = attributes;
-        config.numAttrs = 1;
+        cudaLaunchAttribute& a = attributes[config.numAttrs++];
+        a.id = cudaLaunchAttributeClusterDimension;
+        a.val.clusterDim.x = shape.cluster;
+        a.val.clusterDim.y = a.val.clusterDim.z = 1;
+    }
+    if (shape.dependent) {
+        cudaLaunchAttribute& a = attributes[config.numAttrs++];
+        a.id = cudaLaunchAttributeProgrammaticStreamSerialization;
+        a.val.programmaticStreamSerializationAllowed = 1;
     }
     if (cudaError_t e = cudaLaunchKernelEx(&config, kernel, std::forward<Args>(args)...); e != cudaSuccess) {
         cudaGetLastError();

@@ -25,6 +25,7 @@ struct Variant {
     void (*launch)(const Problem&, const Args&);
     bool baseline = false;  // a vendor library's: cuDNN, cuBLAS, oneDNN
     int sm = 0;             // needs exactly this architecture family (90: sm_90a); 0: any
+    bool cpu_slow = false;  // matrix units: plain loops are faster where a virtual GPU has to emulate them; so is all with `sm`
 
     size_t workspace_bytes(const Problem& p) const { return workspace ? workspace(p) : 0; }
 };
@@ -45,22 +46,25 @@ inline constexpr bool kAutomaticUsesBaselines = true;
 inline constexpr bool kAutomaticUsesBaselines = false;
 #endif
 
-// The last variant of the table that fits the problem and the choice; `baseline` falls back to
-// the project's own where no vendor has the operation. `sm` is the device's (0: virtual).
+// Whether `choice` may take the variant at all, on a device of architecture `sm` (0: virtual).
+template <class Problem, class Args>
+bool allowed(const Variant<Problem, Args>& v, KernelChoice choice, int sm) {
+    if (v.sm && v.sm != sm && sm != 0) return false;
+    return !v.baseline || choice == KernelChoice::baseline || (choice == KernelChoice::automatic && kAutomaticUsesBaselines);
+}
+
+// The last variant of the table that fits the problem and the choice; `baseline` falls back to the project's own where no
+// vendor has the operation. On virtual GPUs what is slow on a CPU is taken only where nothing but the plain variant fits.
 template <class Problem, class Args>
 const Variant<Problem, Args>& choose(Table<Problem, Args> table, const Problem& problem,
                                      KernelChoice choice, int sm) {
     const Variant<Problem, Args>* best = &table[0];
-    bool best_is_baseline = false;
     for (const auto& v : table) {
-        if (v.sm && v.sm != sm && sm != 0) continue;
-        if (v.baseline && (choice == KernelChoice::own ||
-                           (choice == KernelChoice::automatic && !kAutomaticUsesBaselines)))
-            continue;
-        if (choice == KernelChoice::baseline && best_is_baseline && !v.baseline) continue;
+        if (!allowed(v, choice, sm)) continue;
+        if (choice == KernelChoice::baseline && best->baseline && !v.baseline) continue;
+        if (sm == 0 && (v.cpu_slow || v.sm) && best != &table[0] && !(best->cpu_slow || best->sm)) continue;
         if (!v.refuses(problem).empty()) continue;
         best = &v;
-        best_is_baseline = v.baseline;
     }
     return *best;
 }

@@ -22,9 +22,15 @@ struct Operand {
 
     Operand(size_t count, uint32_t seed) : exact(count), device(0, count, "operand") {
         std::mt19937 random(seed);
-        std::vector<T> host(count);
-        for (size_t i = 0; i < count; ++i) {
-            host[i] = from_float<T>(std::uniform_real_distribution<float>(-1, 1)(random));
+        for (double& v : exact) v = std::uniform_real_distribution<float>(-1, 1)(random);
+        upload();
+    }
+    // These values.
+    explicit Operand(std::vector<double> values) : exact(std::move(values)), device(0, exact.size(), "operand") { upload(); }
+    void upload() {
+        std::vector<T> host(exact.size());
+        for (size_t i = 0; i < exact.size(); ++i) {
+            host[i] = from_float<T>(static_cast<float>(exact[i]));
             exact[i] = to_float(host[i]);
         }
         device.upload(host);
@@ -50,8 +56,12 @@ std::vector<float> floats(const std::vector<T>& v) {
 // most 2^-24 of the partial sum, which is at most the sum of magnitudes M: the error is below terms * 2^-24 * M in the
 // worst case, and for signs at random about sqrt(terms) * 2^-24 * M. Allowed is 4 times the latter plus a few
 // roundings of M. Storing as bf16 adds half of 2^-8 of the result; we allow 2^-8 (the fp32 error may tip a tie).
+// With operands rounded to tf32 each product errs by at most 2^-10 of itself, 2^-11 for either operand, and the errors of
+// different products are independent, with a standard deviation of at most 2^-11 sqrt(2/3) of the product: that of the sum
+// is sqrt(2/3) 2^-11 sqrt(S), S being the sum of the squares. Allowed is 5 * 2^-11 sqrt(S): 6 times that, and more than a
+// single product can err.
 template <class T>
-Closeness close_sums(const std::vector<T>& got, const reference::Sums& want, double terms) {
+Closeness close_sums(const std::vector<T>& got, const reference::Sums& want, double terms, bool tf32 = false) {
     Closeness c;
     c.same_size = got.size() == want.value.size();
     if (!c.same_size) return c;
@@ -59,7 +69,8 @@ Closeness close_sums(const std::vector<T>& got, const reference::Sums& want, dou
     for (size_t i = 0; i < got.size(); ++i) {
         const double one[] = {want.value[i]};
         const float g[] = {to_float(got[i])};
-        const Closeness e = close(std::span<const float>(g), std::span<const double>(one), rtol, 1e-30 + per_m * want.magnitude[i]);
+        const double atol = 1e-30 + per_m * want.magnitude[i] + (tf32 ? 5 * 0x1p-11 * std::sqrt(want.square[i]) : 0);
+        const Closeness e = close(std::span<const float>(g), std::span<const double>(one), rtol, atol);
         if (e.worst > c.worst || c.at < 0) c = e, c.at = static_cast<long>(i);
     }
     return c;

@@ -43,8 +43,44 @@ inline std::vector<ConvProblem> conv_shapes() {
     return list;
 }
 
-// Whether bias and ReLU are on varies over the list, so that all four pairs are met.
-inline void set_epilogue(ConvProblem& p, size_t i) { p.bias = i % 2 == 0, p.relu = i % 4 >= 2; }
+// How operands are stored and may be rounded.
+struct OperandType {
+    DType dtype;
+    bool tf32;
+};
+inline constexpr OperandType kOperandTypes[] = {{DType::f32, false}, {DType::bf16, false}, {DType::f32, true}};
+
+// Variants that compute in fp32 do so whether tf32 is allowed or not: asking them once in a while is enough.
+template <class Variant, class Problem>
+bool same_without_tf32(const Variant& v, Problem p, size_t i) {
+    if (!p.tf32 || i % 4 == 0) return false;
+    p.tf32 = false;
+    return v.refuses(p).empty();
+}
+
+enum class ConvPass { fprop, dgrad, wgrad };
+
+// The shapes in every precision. Bias, ReLU and its gradient vary over the list, so that each shape meets all of them
+// in one precision or another; what can be folded comes both ways.
+inline std::vector<ConvProblem> conv_problems(ConvPass pass) {
+    std::vector<ConvProblem> list;
+    size_t i = 0;
+    for (ConvProblem p : conv_shapes()) {
+        for (int t = 0; t < 3; ++t) {
+            const size_t j = i + t;
+            p.dtype = kOperandTypes[t].dtype, p.tf32 = kOperandTypes[t].tf32;
+            p.bias = j % 2 == 0, p.relu = pass == ConvPass::fprop && j % 4 >= 2;
+            p.drelu = pass == ConvPass::dgrad && j % 3 == 1;
+            list.push_back(p);
+            if (pass == ConvPass::dgrad || p.stride_h != p.stride_w || p.stride_h == 1) continue;
+            p.fold = p.stride_h;
+            list.push_back(p);
+            p.fold = 1;
+        }
+        ++i;
+    }
+    return list;
+}
 
 struct GemmShape {
     int m, n, k, pad;  // pad: elements behind each row of A, B and C
@@ -61,21 +97,40 @@ inline std::vector<GemmShape> gemm_shapes() {
     return list;
 }
 
-inline GemmProblem gemm_problem(GemmLayout layout, const GemmShape& s, DType dtype, DType out, size_t i) {
-    GemmProblem p{.layout = layout, .m = s.m, .n = s.n, .k = s.k, .dtype = dtype, .out = out};
+inline GemmProblem gemm_problem(GemmLayout layout, const GemmShape& s, OperandType t, DType out, size_t i) {
+    GemmProblem p{.layout = layout, .m = s.m, .n = s.n, .k = s.k, .dtype = t.dtype, .out = out, .tf32 = t.tf32};
     p.lda = (layout == GemmLayout::tn ? s.m : s.k) + s.pad;
     p.ldb = (layout == GemmLayout::nt ? s.k : s.n) + s.pad;
     p.ldc = s.n + s.pad;
     p.bias = layout != GemmLayout::nn && i % 2 == 0;
     p.relu = layout == GemmLayout::nt && i % 4 >= 2;
+    // One problem in three is for variants that know an epilogue.
+    p.dropout = layout == GemmLayout::nt && i % 3 == 1 ? 0.4f : 0;
+    p.drelu = layout == GemmLayout::nn && i % 3 == 1;
+    p.sgd = layout == GemmLayout::tn && out == DType::f32 && i % 3 == 1;
     return p;
+}
+
+// In every layout and precision.
+inline std::vector<GemmProblem> gemm_problems() {
+    std::vector<GemmProblem> list;
+    size_t i = 0;
+    for (const GemmShape& s : gemm_shapes()) {
+        for (GemmLayout layout : {GemmLayout::nt, GemmLayout::nn, GemmLayout::tn})
+            for (size_t t = 0; t < 3; ++t)
+                for (size_t out = 0; out < 2; ++out)
+                    list.push_back(gemm_problem(layout, s, kOperandTypes[t], out ? DType::bf16 : DType::f32, i + t + out));
+        ++i;
+    }
+    return list;
 }
 
 inline std::string text(const ConvProblem& p) {
     auto n = [](int v) { return std::to_string(v); };
     return n(p.n) + "x" + n(p.h) + "x" + n(p.w) + "x" + n(p.c) + " filters " + n(p.k) + "x" + n(p.r) + "x" + n(p.s) +
            " stride " + n(p.stride_h) + "," + n(p.stride_w) + " pad " + n(p.pad_h) + "," + n(p.pad_w) + " groups " +
-           n(p.groups) + " " + name_of(p.dtype) + (p.bias ? " bias" : "") + (p.relu ? " relu" : "");
+           n(p.groups) + " " + name_of(p.dtype) + (p.tf32 ? " as tf32" : "") + (p.bias ? " bias" : "") +
+           (p.relu ? " relu" : "") + (p.drelu ? " drelu" : "") + (p.fold > 1 ? " folded " + n(p.fold) : "");
 }
 
 inline std::string text(const GemmProblem& p) {
@@ -83,7 +138,8 @@ inline std::string text(const GemmProblem& p) {
     const char* layout[] = {"nt", "nn", "tn"};
     return std::string(layout[int(p.layout)]) + " m " + n(p.m) + " n " + n(p.n) + " k " + n(p.k) + " ld " + n(p.lda) + "," +
            n(p.ldb) + "," + n(p.ldc) + " " + name_of(p.dtype) + "->" + name_of(p.out) + (p.bias ? " bias" : "") +
-           (p.relu ? " relu" : "");
+           (p.relu ? " relu" : "") + (p.dropout > 0 ? " dropout" : "") + (p.drelu ? " drelu" : "") + (p.sgd ? " sgd" : "") +
+           (p.tf32 ? " as tf32" : "");
 }
 
 }  // namespace wt::test

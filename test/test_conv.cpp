@@ -30,71 +30,83 @@ std::vector<T> run_twice(const DeviceBuffer<T>& out, size_t workspace_bytes, F&&
     return first;
 }
 
-// Calls f(variant, problem) for every variant of the table that fits, over all shapes and storage types.
+// Calls f(variant, problem) for every variant of the table that fits, over all problems of the pass.
 template <class Problem, class Args, class F>
-void for_each_variant(Table<Problem, Args> table, F&& f) {
+void for_each_variant(ConvPass pass, Table<Problem, Args> table, F&& f) {
     const int sm = device_sm(0);
     for (const auto& variant : table) {
         size_t i = 0, ran = 0;
         std::string why;  // one of the reasons for a refusal
-        for (ConvProblem p : conv_shapes())
-            for (DType t : {DType::f32, DType::bf16}) {
-                p.dtype = t;
-                set_epilogue(p, i++);
-                if (variant.sm && sm && variant.sm != sm) continue;
-                if (const std::string no = variant.refuses(p); !no.empty()) {
-                    why = no;
-                    continue;
-                }
-                ++ran;
-                INFO(std::string(variant.name) << ": " << text(p));
-                by_dtype(t, [&]<class T>() { f.template operator()<T>(variant, p, uint32_t(100 + i)); });
+        for (const ConvProblem& p : conv_problems(pass)) {
+            ++i;
+            if ((variant.sm && sm && variant.sm != sm) || same_without_tf32(variant, p, i)) continue;
+            if (const std::string no = variant.refuses(p); !no.empty()) {
+                why = no;
+                continue;
             }
+            ++ran;
+            INFO(std::string(variant.name) << ": " << text(p));
+            by_dtype(p.dtype, [&]<class T>() { f.template operator()<T>(variant, p, uint32_t(100 + i)); });
+        }
         MESSAGE(std::string(variant.name) << ": " << ran << " of " << i << " problems" << (why.empty() ? "" : "; " + why));
     }
+}
+
+size_t image_count(const ConvProblem& p) { return size_t(p.n) * p.h * p.w * p.c; }
+
+// x as the problem wants it stored.
+template <class T>
+Operand<T> stored(const ConvProblem& p, const Operand<T>& x) {
+    return Operand<T>(p.fold > 1 ? reference::fold_input(p, x.exact) : x.exact);
 }
 
 }  // namespace
 
 TEST_CASE("conv: fprop of every variant") {
-    for_each_variant(conv_fprop_variants(), []<class T>(const ConvFprop& variant, const ConvProblem& p, uint32_t seed) {
-        Operand<T> x(p.x_count(), seed), w(p.w_count(), seed + 1);
+    for_each_variant(ConvPass::fprop, conv_fprop_variants(), []<class T>(const ConvFprop& variant, const ConvProblem& p, uint32_t seed) {
+        Operand<T> image(image_count(p), seed), x = stored(p, image), w(p.w_count(), seed + 1);
         Operand<float> bias(p.k, seed + 2);
         DeviceBuffer<T> y(0, p.y_count(), "y");
         const auto got = run_twice(y, variant.workspace_bytes(p), [&](void* workspace, cudaStream_t stream) {
             variant.launch(p, {x.data(), w.data(), p.bias ? bias.data() : nullptr, y.data(), workspace, stream});
         });
-        const auto c = close_sums(got, reference::conv_fprop(p, x.exact, w.exact, bias.exact), p.r * p.s * p.cg() + 1);
+        const auto c = close_sums(got, reference::conv_fprop(p, image.exact, w.exact, bias.exact), p.r * p.s * p.cg() + 1, p.tf32);
         CHECK_MESSAGE(c.ok(), c.text());
     });
 }
 
 TEST_CASE("conv: dgrad of every variant") {
-    for_each_variant(conv_dgrad_variants(), []<class T>(const ConvDgrad& variant, const ConvProblem& p, uint32_t seed) {
-        Operand<T> dy(p.y_count(), seed), w(p.w_count(), seed + 1);
+    for_each_variant(ConvPass::dgrad, conv_dgrad_variants(), []<class T>(const ConvDgrad& variant, const ConvProblem& p, uint32_t seed) {
+        Operand<T> dy(p.y_count(), seed), w(p.w_count(), seed + 1), x(p.x_count(), seed + 2);
+        for (size_t i = 0; i < x.exact.size(); i += 3) x.exact[i] = 0;  // as a ReLU leaves it
+        x.upload();
         DeviceBuffer<T> dx(0, p.x_count(), "dx");
         const auto got = run_twice(dx, variant.workspace_bytes(p), [&](void* workspace, cudaStream_t stream) {
-            variant.launch(p, {dy.data(), w.data(), dx.data(), workspace, stream});
+            variant.launch(p, {dy.data(), w.data(), dx.data(), workspace, stream, p.drelu ? x.data() : nullptr});
         });
-        const auto c = close_sums(got, reference::conv_dgrad(p, dy.exact, w.exact), p.r * p.s * p.kg());
+        const auto c = close_sums(got, reference::conv_dgrad(p, dy.exact, w.exact, x.exact), p.r * p.s * p.kg(), p.tf32);
         CHECK_MESSAGE(c.ok(), c.text());
     });
 }
 
 TEST_CASE("conv: wgrad of every variant") {
-    for_each_variant(conv_wgrad_variants(), []<class T>(const ConvWgrad& variant, const ConvProblem& p, uint32_t seed) {
-        Operand<T> x(p.x_count(), seed), dy(p.y_count(), seed + 1);
+    for_each_variant(ConvPass::wgrad, conv_wgrad_variants(), []<class T>(const ConvWgrad& variant, const ConvProblem& p, uint32_t seed) {
+        Operand<T> image(image_count(p), seed), x = stored(p, image), dy(p.y_count(), seed + 1);
         DeviceBuffer<float> dw(0, p.w_count(), "dw"), db(0, p.k, "db");
         poison(db);
         const auto got = run_twice(dw, variant.workspace_bytes(p), [&](void* workspace, cudaStream_t stream) {
-            variant.launch(p, {x.data(), dy.data(), dw.data(), p.bias ? db.data() : nullptr, workspace, stream});
+            variant.launch(p, {x.data(), dy.data(), dw.data(), db.data(), workspace, stream});
         });
         const double pixels = double(p.n) * p.p() * p.q();
-        const auto c = close_sums(got, reference::conv_wgrad(p, x.exact, dy.exact), pixels);
+        const auto c = close_sums(got, reference::conv_wgrad(p, image.exact, dy.exact), pixels, p.tf32);
         CHECK_MESSAGE(c.ok(), c.text());
         if (p.bias) {
-            const auto b = close_sums(db.download(), reference::conv_bias_grad(p, dy.exact), pixels);
+            const auto b = close_sums(db.download(), reference::conv_bias_grad(p, dy.exact), pixels, p.tf32);
             CHECK_MESSAGE(b.ok(), "db: " << b.text());
+        } else {
+            const auto bits = db.download();
+            const std::vector<unsigned char> poisoned(db.bytes(), 0xff);
+            CHECK_MESSAGE(std::memcmp(bits.data(), poisoned.data(), db.bytes()) == 0, "db written, not asked for");
         }
     });
 }

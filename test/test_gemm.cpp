@@ -11,6 +11,16 @@ using namespace wt::test;
 
 namespace {
 
+const StepState kState{0x123456789ABCDEF0ull, 0x500000007ull, 0.01f, 0.9f};
+constexpr uint32_t kLayer = 5;
+
+template <class T>
+std::vector<T> dense(const GemmProblem& p, const std::vector<T>& c, int ld) {
+    std::vector<T> d;
+    for (int m = 0; m < p.m; ++m) d.insert(d.end(), c.begin() + size_t(m) * ld, c.begin() + size_t(m) * ld + p.n);
+    return d;
+}
+
 template <class T, class Out>
 void check(const Gemm& variant, const GemmProblem& p, uint32_t seed) {
     Operand<T> a(reference::a_count(p), seed), b(reference::b_count(p), seed + 1);
@@ -22,65 +32,95 @@ void check(const Gemm& variant, const GemmProblem& p, uint32_t seed) {
     Stream stream(0);
     const bool adds = p.bias && p.layout == GemmLayout::nt, sums = p.bias && p.layout == GemmLayout::tn;
 
+    // What the epilogues take.
+    DeviceBuffer<StepState> state(0, 1, "state");
+    state.upload(&kState, 1);
+    const int ld_mask = p.ldc + (seed % 2 ? 8 : 0);
+    Operand<Out> mask(p.drelu ? size_t(p.m) * ld_mask : 0, seed + 3);
+    for (size_t i = 0; i < mask.exact.size(); i += 3) mask.exact[i] = 0;  // as ReLU and dropout leave it
+    mask.upload();
+    Operand<float> weights(p.sgd ? reference::c_count(p) : 0, seed + 4), velocity(weights.exact.size(), seed + 5);
+    DeviceBuffer<float> momentum(0, weights.exact.size(), "momentum");
+    DeviceBuffer<bf16> w_low(0, seed % 3 ? weights.exact.size() : 0, "bf16 weights");
+    GemmArgs args{.a = a.data(), .b = b.data(), .bias = adds ? bias.data() : nullptr, .c = c.data(),
+                  .bias_grad = sums ? bias_grad.data() : nullptr, .workspace = workspace.data(), .stream = stream.get()};
+    if (p.dropout > 0) args.state = state.data(), args.layer = kLayer, args.row0 = 100 + seed, args.col0 = seed % 4 ? 8 * seed : seed;
+    if (p.drelu) args.mask = mask.data(), args.ld_mask = ld_mask, args.mask_scale = 1.75f;
+    if (p.sgd) {
+        args.state = state.data(), args.momentum = momentum.data(), args.w_low = w_low.size() ? w_low.data() : nullptr;
+        args.weight_decay = 0.05f, args.lr_scale = 2;
+    }
+
     std::vector<Out> got, before;
-    std::vector<float> grad;
+    std::vector<float> grad, got_momentum;
     for (int run = 0; run < 2; ++run) {
-        poison(c), poison(bias_grad), poison(workspace);
+        poison(c), poison(bias_grad), poison(workspace), poison(w_low);
+        if constexpr (std::is_same_v<Out, float>)
+            if (p.sgd) c.upload(floats(weights.exact)), momentum.upload(floats(velocity.exact));
         before = c.download();
-        variant.launch(p, {a.data(), b.data(), adds ? bias.data() : nullptr, c.data(), sums ? bias_grad.data() : nullptr,
-                           workspace.data(), stream.get()});
+        variant.launch(p, args);
         stream.synchronize();
         const std::vector<Out> c_now = c.download();
-        const std::vector<float> grad_now = bias_grad.download();
+        const std::vector<float> grad_now = bias_grad.download(), momentum_now = momentum.download();
         if (run) {
             CHECK_MESSAGE(std::memcmp(c_now.data(), got.data(), c.bytes()) == 0, "two runs differ");
             CHECK_MESSAGE(std::memcmp(grad_now.data(), grad.data(), bias_grad.bytes()) == 0, "two runs differ in bias_grad");
+            CHECK_MESSAGE(std::memcmp(momentum_now.data(), got_momentum.data(), momentum.bytes()) == 0, "two runs differ in momentum");
         }
-        got = c_now, grad = grad_now;
+        got = c_now, grad = grad_now, got_momentum = momentum_now;
     }
 
-    std::vector<Out> dense;
     bool untouched = true;
-    for (int m = 0; m < p.m; ++m)
-        for (int n = 0; n < p.ldc; ++n) {
-            const size_t i = size_t(m) * p.ldc + n;
-            if (n < p.n)
-                dense.push_back(got[i]);
-            else
-                untouched &= std::memcmp(&got[i], &before[i], sizeof(Out)) == 0;
-        }
+    for (int m = 0; m < p.m; ++m) {
+        const size_t gap = size_t(m) * p.ldc + p.n, size = sizeof(Out) * (p.ldc - p.n);
+        untouched &= !size || std::memcmp(&got[gap], &before[gap], size) == 0;
+    }
     CHECK_MESSAGE(untouched, "wrote between the rows of C");
-    const auto close = close_sums(dense, reference::gemm(p, a.exact, b.exact, bias.exact), p.k + 1);
+
+    reference::Sums want = reference::gemm(p, a.exact, b.exact, bias.exact);
+    if (p.dropout > 0) reference::gemm_dropout(p, kState, kLayer, args.row0, args.col0, want);
+    if (p.drelu) reference::gemm_drelu(dense(p, mask.exact, ld_mask), args.mask_scale, want);
+    if (p.sgd) {
+        reference::Sums w(want.value.size()), v(want.value.size());
+        w.value = dense(p, weights.exact, p.ldc), v.value = dense(p, velocity.exact, p.ldc);
+        reference::gemm_sgd(want, kState.lr * 2, kState.momentum, args.weight_decay, v, w);
+        const auto close = close_sums(dense(p, got_momentum, p.ldc), v, p.k, p.tf32);
+        CHECK_MESSAGE(close.ok(), "momentum: " << close.text());
+        want = w;
+        std::vector<bf16> low = w_low.download();
+        bool same = true;
+        for (size_t i = 0; i < low.size(); ++i)
+            same &= int(i % p.ldc) >= p.n || to_float(low[i]) == to_float(from_float<bf16>(to_float(got[i])));
+        CHECK_MESSAGE(same, "the bf16 copy is not the weights'");
+    }
+    const auto close = close_sums(dense(p, got, p.ldc), want, p.k + 1, p.tf32);
     CHECK_MESSAGE(close.ok(), close.text());
     if (sums) {
-        const auto g = close_sums(grad, reference::gemm_bias_grad(p, a.exact), p.k);
+        const auto g = close_sums(grad, reference::gemm_bias_grad(p, a.exact), p.k, p.tf32);
         CHECK_MESSAGE(g.ok(), "bias_grad: " << g.text());
     }
 }
 
 }  // namespace
 
-TEST_CASE("gemm: every variant, layout and storage type") {
+TEST_CASE("gemm: every variant, layout, precision and epilogue") {
     const int sm = device_sm(0);
     for (const Gemm& variant : gemm_variants()) {
         size_t i = 0, ran = 0;
         std::string why;  // one of the reasons for a refusal
-        for (const GemmShape& shape : gemm_shapes())
-            for (GemmLayout layout : {GemmLayout::nt, GemmLayout::nn, GemmLayout::tn})
-                for (DType dtype : {DType::f32, DType::bf16})
-                    for (DType out : {DType::f32, DType::bf16}) {
-                        const GemmProblem p = gemm_problem(layout, shape, dtype, out, i++ / 3);
-                        if (variant.sm && sm && variant.sm != sm) continue;
-                        if (const std::string no = variant.refuses(p); !no.empty()) {
-                            why = no;
-                            continue;
-                        }
-                        ++ran;
-                        INFO(std::string(variant.name) << ": " << text(p));
-                        by_dtype(dtype, [&]<class T>() {
-                            by_dtype(out, [&]<class Out>() { check<T, Out>(variant, p, uint32_t(i)); });
-                        });
-                    }
+        for (const GemmProblem& p : gemm_problems()) {
+            ++i;
+            if ((variant.sm && sm && variant.sm != sm) || same_without_tf32(variant, p, i)) continue;
+            if (const std::string no = variant.refuses(p); !no.empty()) {
+                why = no;
+                continue;
+            }
+            ++ran;
+            INFO(std::string(variant.name) << ": " << text(p));
+            by_dtype(p.dtype, [&]<class T>() {
+                by_dtype(p.out, [&]<class Out>() { check<T, Out>(variant, p, uint32_t(i)); });
+            });
+        }
         MESSAGE(std::string(variant.name) << ": " << ran << " of " << i << " problems" << (why.empty() ? "" : "; " + why));
     }
 }

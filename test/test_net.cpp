@@ -95,6 +95,31 @@ TEST_CASE("net: first values do not depend on the shards, and have their spread"
     CHECK(initial_values(net, params_of(net)[3], {0, 128}, Init::he, 1)[0] == 0.f);
 }
 
+TEST_CASE("net: the last variant that fits and is allowed is chosen; on virtual GPUs not one that is slow there") {
+    struct Problem {
+        bool fits_plain_loops = true, fits_matrix_units = true;
+    };
+    struct Args {};
+    using V = Variant<Problem, Args>;
+    const auto loops = [](const Problem& p) { return std::string(p.fits_plain_loops ? "" : "no"); };
+    const auto units = [](const Problem& p) { return std::string(p.fits_matrix_units ? "" : "no"); };
+    const V all[] = {{"naive", fits_all<Problem>, nullptr, nullptr},
+                     {"tiled", loops, nullptr, nullptr},
+                     {.name = "mma", .refuses = units, .workspace = nullptr, .launch = nullptr, .cpu_slow = true},
+                     {.name = "wgmma", .refuses = units, .workspace = nullptr, .launch = nullptr, .sm = 90},
+                     {.name = "vendor", .refuses = loops, .workspace = nullptr, .launch = nullptr, .baseline = true}};
+    const Table<Problem, Args> table = all;
+    const auto own = [&](Problem p, int sm) { return std::string(choose(table, p, KernelChoice::own, sm).name); };
+    CHECK(own({}, 90) == "wgmma");
+    CHECK(own({}, 80) == "mma");
+    CHECK(own({true, false}, 90) == "tiled");
+    CHECK(own({}, 0) == "tiled");
+    CHECK(own({false, true}, 0) == "wgmma");
+    CHECK(own({false, false}, 0) == "naive");
+    for (int sm : {0, 80, 90}) CHECK(choose(table, Problem{}, KernelChoice::baseline, sm).name == std::string("vendor"));
+    CHECK(choose(table, Problem{}, KernelChoice::automatic, 0).name == std::string(kAutomaticUsesBaselines ? "vendor" : "tiled"));
+}
+
 TEST_CASE("net: kernel settings are parsed, and refused in words") {
     const KernelSettings s = KernelSettings::parse("own,conv2.wgrad=tiled");
     CHECK(s.choice == KernelChoice::own);

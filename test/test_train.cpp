@@ -1,7 +1,6 @@
 // bin/train as its users meet it: runs, resumes, survives, and answers bad input with one line.
 #include <doctest/doctest.h>
 #include <signal.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -13,31 +12,18 @@
 #include <sstream>
 
 #include "host/train/safetensors.h"
-#include "test/temp_dir.h"
+#include "test/program.h"
 
 namespace fs = std::filesystem;
 using namespace wt;
+using test::check_one_line;
+using test::program;
+using test::Result;
+using test::run;
 using test::slurp;
 using test::TempDir;
 
 namespace {
-
-struct Result {
-    int status = -1;
-    std::string out, err;
-    int error_lines() const { return static_cast<int>(std::count(err.begin(), err.end(), '\n')); }
-};
-
-std::string program(const char* name) { return (fs::read_symlink("/proc/self/exe").parent_path() / name).string(); }
-
-Result run(const TempDir& s, const std::string& command) {
-    Result r;
-    const int status = std::system(("cd " + s.path() + " && ( " + command + " ) >out.txt 2>err.txt </dev/null").c_str());
-    r.status = WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
-    r.out = slurp(s / "out.txt");
-    r.err = slurp(s / "err.txt");
-    return r;
-}
 
 // Starts the command, waits for `file` to be there (a minute at most) and a little longer, sends the signal. The status
 // is the command's own.
@@ -49,13 +35,6 @@ Result interrupted(const TempDir& s, const std::string& command, const char* sig
 // A run of `mini` on made-up images, small enough to take a second.
 std::string train(const std::string& flags) {
     return program("train") + " --net mini --data synthetic:10 --batch 4 --epochs 1 --lr-policy constant " + flags;
-}
-
-void check_one_line(const Result& r, int status, const std::string& part) {
-    INFO("status " << r.status << ", stderr: " << r.err);
-    CHECK(r.status == status);
-    CHECK(r.error_lines() == 1);
-    CHECK(r.err.find(part) != std::string::npos);
 }
 
 bool same_tensors(const std::string& a, const std::string& b) {
@@ -222,19 +201,4 @@ TEST_CASE("train: weights given as a file are those that are trained, and can be
     const Result e = run(s, program("train") + " --resume a --eval-only");
     CHECK(e.status == 0);
     CHECK(e.out.find("top-1 error") != std::string::npos);
-}
-
-TEST_CASE("compare: checks what it is asked for, and refuses what does not exist") {
-    const TempDir s;
-    const Result r = run(s, program("compare") + " gemm --problem m=9,n=5,k=7,layout=tn,bias=1 --seconds 0 --json rows.json");
-    INFO(r.out << r.err);
-    CHECK(r.status == 0);
-    const auto rows = nlohmann::json::parse(slurp(s / "rows.json"));
-    CHECK(rows.size() >= 2);
-    for (const auto& row : rows) CHECK(row["error"].get<double>() <= 1e-4);
-    CHECK(run(s, program("compare") + " lrn_backward --net mini --batch 2 --check-only").status == 0);
-    check_one_line(run(s, program("compare") + " gemn"), 2, "nearest is gemm");
-    check_one_line(run(s, program("compare") + " gemm --problem q=3"), 2, "unknown field 'q'");
-    check_one_line(run(s, program("compare") + " conv_fprop --problem c=5,groups=2"), 2, "no such convolution");
-    check_one_line(run(s, program("compare") + " gemm --layer fc9"), 2, "no layer 'fc9'");
 }

@@ -34,26 +34,6 @@ uint64_t now_ns() {
     return static_cast<uint64_t>(t.tv_sec) * 1000000000u + static_cast<uint64_t>(t.tv_nsec);
 }
 
-uint64_t next_random(uint64_t& state) {  // xorshift64
-    state ^= state << 13;
-    state ^= state >> 7;
-    state ^= state << 17;
-    return state;
-}
-
-// Shared memory that a kernel did not write reads as NaN in the builds and runs that check.
-bool checking() {
-#ifdef VGPU_ASAN
-    return true;
-#else
-    static const bool on = [] {
-        const char* text = std::getenv("VGPU_CHECK");
-        return text && std::strcmp(text, "0") != 0;
-    }();
-    return on;
-#endif
-}
-
 // ---- switching ------------------------------------------------------------------------------
 
 // AddressSanitizer wants to know of every switch: before it, the stack it goes to; after it, that it came.
@@ -106,7 +86,7 @@ Fiber* loop_fiber(Worker& w) {
 inline Fiber* pop_ready(Worker& w) {
     Fiber* f = w.ready.pop();
     if (!f || !w.random || !w.ready.head) return f;
-    for (uint64_t skip = next_random(w.random) % 8; skip; --skip) {
+    for (uint64_t skip = draw(w) % 8; skip; --skip) {
         w.ready.push(f);
         f = w.ready.pop();
     }
@@ -115,17 +95,22 @@ inline Fiber* pop_ready(Worker& w) {
 
 // Another thread goes on; the running fiber comes back when someone switches to it.
 inline void run_other(Worker& w) {
-    if (Fiber* f = pop_ready(w)) {
-        context.thread = f->thread;
-        context.row_end = 0;
-        switch_to(w, f);
-    } else if (w.unstarted) {
-        Fiber* loop = loop_fiber(w);
-        take_loop(w);
-        switch_to(w, loop);
-    } else {
-        note_stuck(w);
-        abandon(w);
+    for (;;) {
+        if (Fiber* f = pop_ready(w)) {
+            context.thread = f->thread;
+            context.row_end = 0;
+            if (f != w.current) switch_to(w, f);
+            return;
+        }
+        if (w.unstarted) {
+            Fiber* loop = loop_fiber(w);
+            take_loop(w);
+            return switch_to(w, loop);
+        }
+        if (!unblock(w)) {
+            note_stuck(w);
+            abandon(w);
+        }
     }
 }
 
@@ -150,6 +135,13 @@ bool take_blocks(Worker& w) {
     return true;
 }
 
+// What is drawn in block i of the grid: the same on whichever core it runs.
+void seed_block(Worker& w, uint64_t i) {
+    w.random = (w.seed + i) * 0x9e3779b97f4a7c15u | 1;
+    draw(w);
+    w.defers = 64 * (1 + static_cast<unsigned>(draw(w) % 4));  // in a quarter of the blocks everything
+}
+
 // Sets the context for this worker's next block. False when there is none, or when its time is up.
 bool next_block(Worker& w) {
     if (w.block_next == w.block_end && !take_blocks(w)) return false;
@@ -169,8 +161,11 @@ bool next_block(Worker& w) {
         const uint64_t rows = i / g.x;
         c.block = {static_cast<unsigned>(i % g.x), static_cast<unsigned>(rows % g.y), static_cast<unsigned>(rows / g.y)};
     }
-    if (w.stale) reset_barriers(w);
-    if (checking() && w.grid->shared) std::memset(w.shared, 0xff, w.grid->shared);
+    Block& b = *w.block;
+    b.index = c.block;
+    if (w.seed) seed_block(w, i);
+    if (b.stale) reset_barriers(b);
+    if (checking() && w.grid->shared) std::memset(b.shared, 0xff, w.grid->shared);
     w.cursor = {~0u, 0, 0};  // next_thread() steps to thread 0
     take_loop(w);
     return true;
@@ -180,10 +175,21 @@ bool next_block(Worker& w) {
 
 // ---- what rendezvous.cpp and the kernel's loop call -------------------------------------------
 
-void wait_in(Worker& w, FiberList& list, const Wait& wait) {
+bool checking() {
+#ifdef VGPU_ASAN
+    return true;
+#else
+    static const bool on = [] {
+        const char* text = std::getenv("VGPU_CHECK");
+        return text && std::strcmp(text, "0") != 0;
+    }();
+    return on;
+#endif
+}
+
+void wait_in(Worker& w, FiberList& list) {
     Fiber* f = w.current;
     f->thread = context.thread;
-    f->wait = wait;
     if (context.row_end) leave_loop(w);
     list.push(f);
     run_other(w);
@@ -194,7 +200,8 @@ void release(Worker& w, FiberList& list) { w.ready.append(list); }
 
 void yield() {
     Worker& w = *context.worker;
-    if (!w.ready.head && !w.unstarted && !context.row_end) return;
+    if (w.random && draw(w) % 16 == 0) complete_any(w);
+    if (!w.ready.head && !w.unstarted && !context.row_end && !complete_any(w)) return;
     Fiber* f = w.current;
     f->thread = context.thread;
     if (context.row_end) leave_loop(w);
@@ -228,6 +235,8 @@ bool next_thread_slow() {
         }
     }
     // Every thread has started. This fiber is free for the threads that wait.
+    while (w.live && !w.ready.head && unblock(w)) {
+    }
     if (w.ready.head) {
         w.parked.push(w.current);
         Fiber* f = pop_ready(w);
@@ -240,6 +249,7 @@ bool next_thread_slow() {
         note_stuck(w);
         abandon(w);
     }
+    if (w.block->async.used()) end_async(w, *w.block);
     return next_block(w) && next_thread();
 }
 
@@ -261,19 +271,22 @@ void fail(int code, const char* what, Site site) {
 
 // ---- workers --------------------------------------------------------------------------------
 
-Worker::Worker() {
+Block::Block() {
     // A page of guard behind the largest shared memory a block may have.
     void* p = mmap(nullptr, kSharedMax + 4096, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     if (p == MAP_FAILED) throw std::bad_alloc();
     shared = static_cast<char*>(p);
     mprotect(shared + kSharedMax, 4096, PROT_NONE);
+}
+
+Block::~Block() { munmap(shared, kSharedMax + 4096); }
+
+Worker::Worker() {
+    blocks.emplace_back(new Block);
     install_alternate_stack(*this);
 }
 
-Worker::~Worker() {
-    remove_alternate_stack();
-    munmap(shared, kSharedMax + 4096);
-}
+Worker::~Worker() { remove_alternate_stack(); }
 
 namespace {
 
@@ -289,28 +302,37 @@ GridFailure work(Worker& w, const Grid& grid, BlockSource& source, uint64_t dead
     w.source = &source;
     w.block_next = w.block_end = 0;
     w.deadline_ns = deadline_ns;
-    w.random = seed;
+    w.random = w.seed = seed;
     w.ready = w.parked = {};
     w.used = w.live = 0;
     w.threads = grid.block.x * grid.block.y * grid.block.z;
     w.failed = w.signal = 0;
     w.detail.clear();
+    w.reachable.count = 0;
     if (w.broken) {
-        reset_barriers(w);
-        reset_warps(w);
+        for (auto& b : w.blocks) {
+            reset_barriers(*b);
+            reset_warps(*b);
+            forget_async(*b);
+        }
+        w.deferred.clear();
         w.broken = false;
     }
+    Block& b = *w.blocks[0];
+    w.block = &b;
+    w.barriers = b.barriers;
+    w.warps = b.warps;
     Context& c = context;
     c.worker = &w;
     c.block_dim = grid.block;
     c.grid_dim = grid.grid;
     ::blockDim = grid.block;
     ::gridDim = grid.grid;
-    c.shared = w.shared;
+    c.shared = b.shared;
     GridFailure failure;
 #ifdef VGPU_ASAN
-    ASAN_UNPOISON_MEMORY_REGION(w.shared, kSharedMax);
-    ASAN_POISON_MEMORY_REGION(w.shared + grid.shared, kSharedMax - grid.shared);
+    ASAN_UNPOISON_MEMORY_REGION(b.shared, kSharedMax);
+    ASAN_POISON_MEMORY_REGION(b.shared + grid.shared, kSharedMax - grid.shared);
 #endif
     if (next_block(w)) {
         w.current = loop_fiber(w);

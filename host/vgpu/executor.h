@@ -1,12 +1,14 @@
 // The executor's inside: one Worker for each OS thread that runs blocks. Shared by executor.cpp (blocks and fibers),
-// rendezvous.cpp (barriers, warps) and report.cpp (what went wrong).
+// rendezvous.cpp (barriers, warps), report.cpp (what went wrong), async.cpp and ptx_*.cpp (asynchronous operations).
 #pragma once
 
 #include <atomic>
 #include <cstdint>
+#include <memory>
 #include <string>
 #include <vector>
 
+#include "host/vgpu/async.h"
 #include "host/vgpu/fiber.h"
 #include "host/vgpu/grid.h"
 #include "host/vgpu/limits.h"
@@ -22,6 +24,9 @@ struct Barrier {
     int sum = 0, result = 0;     // of the predicates of __syncthreads_*
 };
 
+// What the last lane to arrive does for all: warp_together's `work`.
+using WarpWork = void (*)(void* const* lanes, unsigned mask);
+
 // One rendezvous of some lanes. Lanes that wait together are found by the lowest lane of their mask, so disjoint
 // masks of one warp do not meet.
 struct WarpSlot {
@@ -29,6 +34,10 @@ struct WarpSlot {
     WarpOp op{};
     uint64_t sum = 0;
     FiberList waiting;
+    // Of operations of all 32 lanes:
+    WarpWork work = nullptr;
+    Site site;                           // of the first to arrive
+    const char* what = nullptr;
 };
 
 struct Warp {
@@ -36,6 +45,22 @@ struct Warp {
     uint8_t source[32];
     void* pointer[32];
     WarpSlot slot[32];
+};
+
+// One block as its worker runs it.
+struct Block {
+    Barrier barriers[kNamedBarriers];
+    Warp warps[kBlockThreads / 32];
+    bool stale = false;     // barriers hold arrivals that nobody will wait for
+    char* shared = nullptr;  // kSharedMax bytes and a guard page
+    uint3 index{};           // blockIdx
+    unsigned rank = 0;       // in its cluster
+    Async async;
+
+    Block();
+    ~Block();
+    Block(const Block&) = delete;
+    Block& operator=(const Block&) = delete;
 };
 
 // Where workers get blocks from: [next, end) of the grid's blocks in the order the seed gives.
@@ -53,7 +78,9 @@ struct Worker {
     BlockSource* source = nullptr;
     uint64_t block_next = 0, block_end = 0;  // taken from the source, not yet run
     uint64_t deadline_ns = 0;                // stop taking blocks after this; 0: never
-    uint64_t random = 0;                     // state of the order of fibers; 0: first come first served
+    uint64_t random = 0;                     // state of what is drawn within a block; 0: first come first served
+    uint64_t seed = 0;                       // of the grid
+    unsigned defers = 0;                     // of 256 asynchronous operations of the block so many are put off
 
     Fiber* current = nullptr;
     FiberList ready;    // hold a thread that can go on
@@ -64,11 +91,15 @@ struct Worker {
     uint3 cursor{};     // the last thread handed out, while no fiber is in the loop
     bool unstarted = false;  // there are threads after the cursor, and no fiber is in the loop
 
-    bool stale = false;     // barriers hold arrivals that nobody will wait for
     bool broken = false;    // a grid was abandoned: barriers and warps hold threads that are gone
-    Barrier barriers[kNamedBarriers];
-    Warp warps[kBlockThreads / 32];
-    char* shared = nullptr;
+    std::vector<std::unique_ptr<Block>> blocks;  // of the cluster, by rank; the first `cluster` are in use
+    unsigned cluster = 1;
+    Block* block = nullptr;       // the running thread's,
+    Barrier* barriers = nullptr;  // and its barriers
+    Warp* warps = nullptr;
+    std::vector<Deferred> deferred;  // completions of mbarriers that were put off
+    uint64_t progress = 1;           // counts what may let waiting threads go on
+    Reachable reachable;
 
     void* main_sp = nullptr;  // the OS thread's own stack, while a fiber runs
     const void* main_stack = nullptr;  // AddressSanitizer's bounds of it
@@ -86,13 +117,43 @@ struct Worker {
     ~Worker();
 };
 
+// Where there is a seed: w.random is not 0.
+inline uint64_t next_random(uint64_t& state) {  // xorshift64
+    state ^= state << 13;
+    state ^= state >> 7;
+    state ^= state << 17;
+    return state;
+}
+inline uint64_t draw(Worker& w) { return next_random(w.random); }
+// Whether the asynchronous operation that starts now is put off to the latest legal time.
+inline bool puts_off(Worker& w) { return w.random && draw(w) % 256 < w.defers; }
+
+// The cluster's block of that rank, for an operation on its shared memory; fails the grid when there is none.
+Block& block_of_cluster(Worker&, unsigned rank, const char* what, Site);
+
 // The running thread waits in `list` until someone moves it to `ready`; another goes on.
-void wait_in(Worker&, FiberList& list, const Wait&);
+void wait_in(Worker&, FiberList& list);
+// Says for what. Inline and by fields: a Wait written field by field and copied as a whole right after waits for the
+// store buffer, which takes longer than the switch.
+inline void wait_in(Worker& w, FiberList& list, const Wait& wait) {
+    Wait& mine = w.current->wait;
+    mine.kind = wait.kind;
+    mine.id = wait.id;
+    mine.count = wait.count;
+    mine.site.file = wait.site.file;
+    mine.site.line = wait.site.line;
+    mine.what = wait.what;
+    wait_in(w, list);
+}
 // All of `list` can go on.
 void release(Worker&, FiberList& list);
+// For instructions marked .aligned: as warp_together, by all 32 lanes, at one place in the source.
+void whole_warp(void* mine, WarpWork work, const char* what, Site site);
+// Whether memory that nobody wrote reads as NaN, and checks that cost time are made: VGPU_CHECK, and sanitizer builds.
+bool checking();
 // Forgets who has arrived at the barriers; at the warps' rendezvous too.
-void reset_barriers(Worker&);
-void reset_warps(Worker&);
+void reset_barriers(Block&);
+void reset_warps(Block&);
 
 // A failing fiber first notes why, then abandons the grid: two statements, because nothing on the fiber's stack is
 // destroyed after the jump, not even the temporaries of the message.

@@ -20,17 +20,23 @@ namespace vgpu {
 
 // What a waiting thread waits for: for the report when nothing can go on.
 struct Wait {
-    enum Kind : uint8_t { none, block, named, warp } kind = none;
-    uint8_t id = 0;      // named barrier
-    unsigned count = 0;  // threads (block, named) or lane mask (warp)
+    enum Kind : uint8_t { none, block, named, warp, mbarrier, cluster } kind = none;
+    uint8_t id = 0;      // named barrier; parity (mbarrier)
+    unsigned count = 0;  // threads (block, named), lane mask (warp), offset in shared memory (mbarrier)
     Site site;
+    const char* what = nullptr;  // the operation's name, where the kind does not say it
 };
+
+struct Block;
 
 struct Fiber {
     void* sp = nullptr;     // where to go on
     Fiber* next = nullptr;  // in the list it is in
     uint3 thread{};         // of the thread it holds
+    Block* block = nullptr; // that thread's
     Wait wait;
+    uint64_t gave_up = 0;   // Worker::progress when its last mbarrier_try_wait was told to give up
+    bool give_up = false;   // as it is being told
     char* stack = nullptr;  // lowest usable byte; the guard page lies below
     void* fake_stack = nullptr;  // AddressSanitizer's
 };

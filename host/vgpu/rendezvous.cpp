@@ -87,7 +87,7 @@ void bar_sync(unsigned id, unsigned threads, Site site) {
 
 void bar_arrive(unsigned id, unsigned threads, Site site) {
     Worker& w = *context.worker;
-    w.stale |= !arrive(w, w.barriers[id % kNamedBarriers], id, threads, site, "bar.arrive");
+    w.block->stale |= !arrive(w, w.barriers[id % kNamedBarriers], id, threads, site, "bar.arrive");
 }
 
 // ---- warps ----------------------------------------------------------------------------------
@@ -130,7 +130,8 @@ const char* name_of(WarpOp op) {
 
 // Brings this lane to its rendezvous. The last lane calls finish(slot) and lets the others go on.
 template <class Finish>
-inline void meet(Worker& w, Warp& warp, unsigned lane, unsigned warp_index, WarpOp op, unsigned mask, Site site, Finish finish) {
+inline void meet(Worker& w, Warp& warp, unsigned lane, unsigned warp_index, WarpOp op, unsigned mask, Site site, Finish finish,
+                 WarpWork work = nullptr) {
     if (!(mask >> lane & 1)) [[unlikely]] {
         note_failure(w, 719, std::string(name_of(op)) + " at " + describe_site(site) + ": its mask " + hex(mask) +
                               " lacks the calling lane " + std::to_string(lane));
@@ -141,7 +142,9 @@ inline void meet(Worker& w, Warp& warp, unsigned lane, unsigned warp_index, Warp
     if (slot.arrived == 0) {
         slot.expected = lanes;
         slot.op = op;
-    } else if (slot.expected != lanes || slot.op != op) [[unlikely]] {
+        slot.work = work;
+        slot.what = nullptr;
+    } else if (slot.expected != lanes || slot.op != op || (op == WarpOp::together && slot.work != work)) [[unlikely]] {
         note_failure(w, 719, std::string(name_of(op)) + " with mask " + hex(lanes) + " at " + describe_site(site) +
                               " while other lanes of the warp wait in " + name_of(slot.op) + " with mask " + hex(slot.expected));
         abandon(w);
@@ -192,16 +195,53 @@ void warp_together(unsigned mask, void* mine, void (*work)(void* const* lanes, u
         void* pointers[32];
         for (unsigned l = 0; l < 32; ++l) pointers[l] = lanes >> l & 1 ? warp.pointer[l] : nullptr;
         work(pointers, lanes);
-    });
+    }, work);
 }
 
-void reset_barriers(Worker& w) {
-    for (Barrier& b : w.barriers) b = {};
-    w.stale = false;
+// Out of whole_warp's way: the strings would cost every call a frame and six saved registers.
+[[noreturn, gnu::noinline, gnu::cold]] static void refuse_warp(Worker& w, const WarpSlot& slot, const char* what, Site site) {
+    const std::string here = std::string(what) + " at " + describe_site(site);
+    if (slot.arrived == 0)
+        note_failure(w, 719, here + " needs all 32 lanes, and the block's last warp has " + std::to_string(w.threads % 32));
+    else
+        note_failure(w, 719, here + " while other lanes of the warp are in " +
+                                 (slot.what ? slot.what + (" at " + describe_site(slot.site)) : name_of(slot.op)));
+    abandon(w);
 }
 
-void reset_warps(Worker& w) {
-    for (Warp& warp : w.warps)
+void whole_warp(void* mine, WarpWork work, const char* what, Site site) {
+    Worker& w = *context.worker;
+    const unsigned thread = linear_thread(), lane = thread % 32;
+    Warp& warp = w.warps[thread / 32];
+    WarpSlot& slot = warp.slot[0];
+    if (slot.arrived == 0) {
+        if (existing_lanes(w, thread / 32) != ~0u) [[unlikely]] refuse_warp(w, slot, what, site);
+        slot.expected = ~0u;
+        slot.op = WarpOp::together;
+        slot.work = work;
+        slot.site = site;
+        slot.what = what;
+    } else if (slot.work != work || slot.what != what || !same_place(slot.site, site)) [[unlikely]] {
+        refuse_warp(w, slot, what, site);
+    }
+    warp.pointer[lane] = mine;
+    slot.arrived |= 1u << lane;
+    if (slot.arrived != ~0u) {
+        wait_in(w, slot.waiting, {Wait::warp, static_cast<uint8_t>(WarpOp::together), ~0u, site, what});
+    } else {
+        slot.arrived = 0;
+        work(warp.pointer, ~0u);
+        release(w, slot.waiting);
+    }
+}
+
+void reset_barriers(Block& block) {
+    for (Barrier& b : block.barriers) b = {};
+    block.stale = false;
+}
+
+void reset_warps(Block& block) {
+    for (Warp& warp : block.warps)
         for (WarpSlot& s : warp.slot) s = {};
 }
 

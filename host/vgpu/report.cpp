@@ -43,12 +43,24 @@ std::string ranges(const std::vector<unsigned>& v) {
 
 std::string threads_text(const std::vector<unsigned>& v) { return (v.size() == 1 ? "thread " : "threads ") + ranges(v); }
 
-std::string waits_text(const Wait& wait) {
+// An mbarrier that a thread waits for: what it lacks.
+std::string barrier_text(const Block& b, const Wait& wait) {
+    uint64_t state;
+    std::memcpy(&state, b.shared + wait.count, 8);
+    char text[160];
+    std::snprintf(text, sizeof text, "mbarrier_wait for parity %d of the barrier at offset 0x%x (%u of %u arrivals and %d bytes to come)",
+                  wait.id, wait.count, pending(state), expected(state), outstanding(state));
+    return text;
+}
+
+std::string waits_text(const Block& b, const Wait& wait) {
     const std::string at = " at " + describe_site(wait.site);
     char mask[16];
+    if (wait.what) return wait.what + at;
     switch (wait.kind) {
         case Wait::block: return "__syncthreads" + at;
         case Wait::named: return "bar.sync " + std::to_string(wait.id) + ", " + std::to_string(wait.count) + at;
+        case Wait::mbarrier: return barrier_text(b, wait) + at;
         default: std::snprintf(mask, sizeof mask, "0x%08x", wait.count); return std::string("a warp operation of lanes ") + mask + at;
     }
 }
@@ -86,7 +98,7 @@ void note_stuck(Worker& w) {
     for (auto& [_, group] : groups) {
         auto& [wait, threads] = group;
         std::sort(threads.begin(), threads.end());
-        lines.push_back(threads_text(threads) + (threads.size() == 1 ? " waits in " : " wait in ") + waits_text(wait));
+        lines.push_back(threads_text(threads) + (threads.size() == 1 ? " waits in " : " wait in ") + waits_text(*w.block, wait));
     }
     std::vector<unsigned> gone;
     for (unsigned t = 0; t < w.threads; ++t)
@@ -139,6 +151,12 @@ static std::string owner_text(const Worker& w) {
     return owner == w.grid->device ? whose : whose + " (the kernel runs on device " + std::to_string(w.grid->device) + ')';
 }
 
+static bool behind_shared(const Worker& w) {
+    for (const auto& b : w.blocks)
+        if (w.signal_address >= b->shared + kSharedMax && w.signal_address < b->shared + kSharedMax + 4096) return true;
+    return false;
+}
+
 void describe_signal(Worker& w) {
     char address[32];
     std::snprintf(address, sizeof address, "%p", w.signal_address);
@@ -149,7 +167,7 @@ void describe_signal(Worker& w) {
             if (w.fibers.in_guard(*w.current, w.signal_address))
                 w.what = "stack overflow: a thread has " + std::to_string(w.fibers.stack_bytes() / 1024) +
                          " KiB of stack; VGPU_STACK=" + std::to_string(w.fibers.stack_bytes() / 512) + "K gives twice that";
-            else if (w.signal_address >= w.shared + kSharedMax && w.signal_address < w.shared + kSharedMax + 4096)
+            else if (behind_shared(w))
                 w.what = "access beyond the largest shared memory a block may have";
             else
                 w.what = std::string("illegal access at address ") + address + owner_text(w);

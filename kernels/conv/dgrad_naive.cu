@@ -5,7 +5,7 @@
 namespace wt::conv_naive {
 
 template <class T>
-__global__ void dgrad_kernel(ConvShape v, const T* dy, const T* w, T* dx) {
+__global__ void dgrad_kernel(ConvShape v, const T* dy, const T* w, const T* x, T* dx) {
     const int64_t i = static_cast<int64_t>(blockIdx.x) * blockDim.x + threadIdx.x;
     if (i >= static_cast<int64_t>(v.n) * v.h * v.w * v.c) return;
     const int channel = static_cast<int>(i % v.c);
@@ -23,13 +23,14 @@ __global__ void dgrad_kernel(ConvShape v, const T* dy, const T* w, T* dx) {
             for (int k = 0; k < v.kg; ++k) sum += to_float(dys[k]) * to_float(w[filter_offset(v, group, k, r, s, c)]);
         }
     }
-    dx[i] = from_float<T>(sum);
+    dx[i] = from_float<T>(x && !(to_float(x[i]) > 0) ? 0.0f : sum);
 }
 
 static void launch_dgrad(const ConvProblem& p, const ConvDgradArgs& a) {
     by_dtype(p.dtype, [&]<class T>() {
         launch("conv_dgrad.naive", {dim3(ceil_div(p.x_count(), 256)), dim3(256), a.stream}, dgrad_kernel<T>, ConvShape(p),
-               static_cast<const T*>(a.dy), static_cast<const T*>(a.w), static_cast<T*>(a.dx));
+               static_cast<const T*>(a.dy), static_cast<const T*>(a.w),
+               p.drelu ? static_cast<const T*>(a.x) : nullptr, static_cast<T*>(a.dx));
     });
 }
 

@@ -17,8 +17,8 @@ __global__ void fprop_kernel(ConvShape v, const T* x, const T* w, const float* b
     for (int r = 0; r < v.r; ++r)
         for (int s = 0; s < v.s; ++s) {
             const int row = input_row(v, out.row, r), col = input_col(v, out.col, s);
-            if (row < 0 || row >= v.h || col < 0 || col >= v.w) continue;  // padding
-            const T* xs = x + input_offset(v, out.n, row, col, group, 0);
+            if (v.fold == 1 && (row < 0 || row >= v.h || col < 0 || col >= v.w)) continue;  // padding
+            const T* xs = x + (v.fold > 1 ? folded_offset(v, out, group, {r, s, 0}) : input_offset(v, out.n, row, col, group, 0));
             const T* ws = w + filter_offset(v, group, filter % v.kg, r, s, 0);
             for (int c = 0; c < v.cg; ++c) sum += to_float(xs[c]) * to_float(ws[c]);
         }

@@ -19,10 +19,12 @@ struct ConvShape {
     int n, h, w, c, k, r, s, p, q;
     int stride_h, stride_w, pad_h, pad_w;
     int groups, cg, kg;  // cg, kg: channels and filters of one group
+    int fold, fold_h, fold_w;  // how x is stored: kernels/conv/problem.h
 
     ConvShape(const ConvProblem& a)
         : n(a.n), h(a.h), w(a.w), c(a.c), k(a.k), r(a.r), s(a.s), p(a.p()), q(a.q()), stride_h(a.stride_h),
-          stride_w(a.stride_w), pad_h(a.pad_h), pad_w(a.pad_w), groups(a.groups), cg(a.cg()), kg(a.kg()) {}
+          stride_w(a.stride_w), pad_h(a.pad_h), pad_w(a.pad_w), groups(a.groups), cg(a.cg()), kg(a.kg()),
+          fold(a.fold), fold_h(a.fold_h()), fold_w(a.fold_w()) {}
 };
 
 // A pixel of an image stack: n, row, column.
@@ -48,6 +50,14 @@ __host__ __device__ inline Tap tap_at(int k, int s, int channels) {
 // Offset of x[n, row, col, channel of the group] or of dx.
 __host__ __device__ inline int64_t input_offset(const ConvShape& v, int n, int row, int col, int group, int c) {
     return ((static_cast<int64_t>(n) * v.h + row) * v.w + col) * v.c + group * v.cg + c;
+}
+
+// Offset of the input that tap (r, s) of output pixel `out` reads, where x is stored folded: row stride * p - pad + r of
+// the image is row a of block p + i, r = fold * i + a. Inside for every tap: the padding is stored.
+__host__ __device__ inline int64_t folded_offset(const ConvShape& v, const Pixel& out, int group, const Tap& tap) {
+    const int row = out.row + tap.r / v.fold, col = out.col + tap.s / v.fold;
+    const int place = tap.r % v.fold * v.fold + tap.s % v.fold;
+    return (((static_cast<int64_t>(out.n) * v.fold_h + row) * v.fold_w + col) * v.fold * v.fold + place) * v.c + group * v.cg + tap.c;
 }
 
 // Offset of y[n, p, q, filter of the group] or of dy.

@@ -18,12 +18,12 @@ __global__ void wgrad_kernel(ConvShape v, const T* x, const T* dy, float* dw) {
     for (int n = 0; n < v.n; ++n)
         for (int p = 0; p < v.p; ++p) {
             const int row = input_row(v, p, tap.r);
-            if (row < 0 || row >= v.h) continue;
+            if (v.fold == 1 && (row < 0 || row >= v.h)) continue;
             for (int q = 0; q < v.q; ++q) {
                 const int col = input_col(v, q, tap.s);
-                if (col < 0 || col >= v.w) continue;
-                sum += to_float(dy[output_offset(v, n, p, q, group, filter % v.kg)]) *
-                       to_float(x[input_offset(v, n, row, col, group, tap.c)]);
+                if (v.fold == 1 && (col < 0 || col >= v.w)) continue;
+                const int64_t at = v.fold > 1 ? folded_offset(v, {n, p, q}, group, tap) : input_offset(v, n, row, col, group, tap.c);
+                sum += to_float(dy[output_offset(v, n, p, q, group, filter % v.kg)]) * to_float(x[at]);
             }
         }
     dw[i] = sum;

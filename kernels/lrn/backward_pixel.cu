@@ -34,7 +34,7 @@ __global__ void lrn_backward_pixel_kernel(LrnProblem p, const T* __restrict__ x,
             const LrnPowers s = lrn_powers<kThreeQuarters>(p.k + p.alpha * sum, p.beta);
             const float g = to_float(dyp[i]);
             direct[i] = g * s.y;
-            term[kHalf + i] = g * to_float(xp[i]) * s.dx;
+            term[kHalf + i] = direct[i] * to_float(xp[i]) * s.inverse;
         }
         for (int i = 0; i < p.c; ++i) {
             float sum = 0;

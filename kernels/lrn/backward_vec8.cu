@@ -56,8 +56,8 @@ __global__ void lrn_backward_vec8_kernel(LrnProblem p, bool aligned, const T* x,
             for (int j = 0; j < kTerms; ++j) {
                 const int m = kGroup - kHalf + j;
                 const LrnPowers s = lrn_powers<kThreeQuarters>(p.k + p.alpha * norm[j], p.beta);
-                term[j] = dys[m] * xs[m] * s.dx;
                 direct[j] = dys[m] * s.y;
+                term[j] = direct[j] * xs[m] * s.inverse;
             }
 #pragma unroll
             for (int d = 0; d <= 2 * kHalf; ++d) {

@@ -1,6 +1,6 @@
 // Convolution and its gradients in fp64, by their definitions (kernels/conv/problem.h), written as scatters over
-// (output, tap) pairs: another loop order than any kernel's. Each also returns for every result the sum of the
-// magnitudes added up, against which rounding errors are judged.
+// (output, tap) pairs: another loop order than any kernel's. Each also returns for every result the sums of the
+// magnitudes and of the squares added up, against which rounding errors are judged.
 #pragma once
 
 #include <cmath>
@@ -11,12 +11,30 @@
 namespace wt::reference {
 
 struct Sums {
-    std::vector<double> value, magnitude;
-    explicit Sums(size_t n) : value(n), magnitude(n) {}
-    void add(size_t i, double v) { value[i] += v, magnitude[i] += std::abs(v); }
+    std::vector<double> value, magnitude, square;
+    explicit Sums(size_t n) : value(n), magnitude(n), square(n) {}
+    void add(size_t i, double v) { value[i] += v, magnitude[i] += std::abs(v), square[i] += v * v; }
+    void scale(size_t i, double f) { value[i] *= f, magnitude[i] *= std::abs(f), square[i] *= f * f; }
 };
 
-// Calls f(x index, w index, y index) for every product of the convolution, padding left out.
+// An image stack as ConvProblem::fold has it stored: from plain NHWC, zeros outside the images.
+inline std::vector<double> fold_input(const ConvProblem& v, const std::vector<double>& x) {
+    std::vector<double> folded(v.x_count());
+    size_t to = 0;
+    for (int n = 0; n < v.n; ++n)
+        for (int i = 0; i < v.fold_h(); ++i)
+            for (int j = 0; j < v.fold_w(); ++j)
+                for (int a = 0; a < v.fold; ++a)
+                    for (int b = 0; b < v.fold; ++b)
+                        for (int c = 0; c < v.c; ++c, ++to) {
+                            const int row = v.fold * i + a - v.pad_h, col = v.fold * j + b - v.pad_w;
+                            if (row >= 0 && col >= 0 && row < v.h && col < v.w)
+                                folded[to] = x[((size_t(n) * v.h + row) * v.w + col) * v.c + c];
+                        }
+    return folded;
+}
+
+// Calls f(x index, w index, y index) for every product of the convolution, padding left out; x unfolded.
 template <class F>
 void for_each_product(const ConvProblem& v, F&& f) {
     for (int n = 0; n < v.n; ++n)
@@ -45,9 +63,14 @@ inline Sums conv_fprop(const ConvProblem& v, const std::vector<double>& x, const
     return y;
 }
 
-inline Sums conv_dgrad(const ConvProblem& v, const std::vector<double>& dy, const std::vector<double>& w) {
+// x is read with drelu only.
+inline Sums conv_dgrad(const ConvProblem& v, const std::vector<double>& dy, const std::vector<double>& w,
+                       const std::vector<double>& x = {}) {
     Sums dx(v.x_count());
     for_each_product(v, [&](size_t xi, size_t wi, size_t yi) { dx.add(xi, dy[yi] * w[wi]); });
+    if (v.drelu)
+        for (size_t i = 0; i < x.size(); ++i)
+            if (!(x[i] > 0)) dx.scale(i, 0);
     return dx;
 }
 

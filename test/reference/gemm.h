@@ -1,10 +1,12 @@
-// The three matrix products of the fc layers in fp64 (kernels/gemm/problem.h), with leading dimensions.
+// The three matrix products of the fc layers in fp64 (kernels/gemm/problem.h), with leading dimensions, and what their
+// epilogues do.
 #pragma once
 
 #include <vector>
 
 #include "kernels/gemm/problem.h"
 #include "test/reference/conv.h"
+#include "test/reference/dropout.h"
 
 namespace wt::reference {
 
@@ -29,6 +31,34 @@ inline Sums gemm(const GemmProblem& p, const std::vector<double>& a, const std::
             if (p.relu && c.value[i] < 0) c.value[i] = 0;
         }
     return c;
+}
+
+// Dropout of a dense m x n, by the definition's draw.
+inline void gemm_dropout(const GemmProblem& p, const StepState& state, uint32_t layer, int64_t row0, int64_t col0, Sums& c) {
+    for (int m = 0; m < p.m; ++m)
+        for (int n = 0; n < p.n; ++n)
+            c.scale(size_t(m) * p.n + n, dropout_keep(state, layer, row0 + m, col0 + n, p.dropout) ? 1 / (1 - double(p.dropout)) : 0);
+}
+
+// The gradient of ReLU (and of a dropout, by its scale); mask dense.
+inline void gemm_drelu(const std::vector<double>& mask, double scale, Sums& c) {
+    for (size_t i = 0; i < mask.size(); ++i) c.scale(i, mask[i] > 0 ? scale : 0);
+}
+
+// SGD with a product as the gradient: the new momentum in v, the new weights in w, both dense and given as they were.
+// Each also carries what was added up for it.
+inline void gemm_sgd(const Sums& gradient, double lr, double momentum, double weight_decay, Sums& v, Sums& w) {
+    for (size_t i = 0; i < gradient.value.size(); ++i) {
+        const double old_w = w.value[i], old_v = v.value[i];
+        Sums g(1);
+        g.value[0] = gradient.value[i], g.magnitude[0] = gradient.magnitude[i], g.square[0] = gradient.square[i];
+        g.scale(0, -lr);
+        v.value[i] = g.value[0] + momentum * old_v - weight_decay * lr * old_w;
+        v.magnitude[i] = g.magnitude[0] + std::abs(momentum * old_v) + std::abs(weight_decay * lr * old_w);
+        w.value[i] = old_w + v.value[i];
+        w.magnitude[i] = std::abs(old_w) + v.magnitude[i];
+        v.square[i] = w.square[i] = g.square[0];  // of the products: the rest is not rounded to tf32
+    }
 }
 
 inline Sums gemm_bias_grad(const GemmProblem& p, const std::vector<double>& a) {

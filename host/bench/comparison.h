@@ -1,0 +1,71 @@
+// All variants of all jobs, verified and timed: what bin/compare prints, as data. report.h writes it.
+#pragma once
+
+#include <functional>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "host/bench/job.h"
+#include "host/bench/jobs.h"
+#include "host/bench/measure.h"
+
+namespace wt::bench {
+
+// What the device can do at most, measured on it: the fastest right variant of the tables, on problems large enough.
+struct Ceiling {
+    double rate = 0;  // FLOP/s or bytes/s; 0: not measured
+    std::string how;  // "gemm cublas, 8192 x 8192 x 8192"
+};
+struct Ceilings {
+    Ceiling matrix, copy;
+    // Milliseconds that the job takes at the very least, by the one that binds it; 0: not known.
+    double least_ms(const Job& job) const;
+    bool by_matrix(const Job& job) const;
+};
+Ceilings measure_ceilings(Stopwatch&, int device, Precision);
+
+struct Row {
+    enum class State { timed, right, wrong, skipped } state;
+    std::string variant;
+    bool baseline = false;
+    Timing timing;
+    double error = 0, error_ratio = 0;
+    std::string why;  // wrong, skipped; right: why it was not timed
+};
+
+struct Compared {
+    Job job;
+    std::vector<Row> rows;
+    double best(bool baselines) const;  // milliseconds of the fastest, 0: none was timed
+};
+
+struct Comparison {
+    std::string device, precision, net;
+    int batch = 0;
+    bool checked_only = false;
+    std::string driver;  // "" when not known
+    std::optional<Clocks::Mhz> most;
+    Ceilings ceilings;
+    std::vector<Compared> jobs;
+
+    int wrong() const;
+    // Of a fused job: milliseconds of the fastest variants of its parts; 0: some part was not timed.
+    double parts_ms(const Job& job) const;
+};
+
+struct Settings {
+    int device = 0;
+    bool check_only = false;
+    std::vector<std::string> variants;  // only these; empty: all
+    Patience patience = default_patience();
+};
+
+// Verifies every variant of the job, and times the right ones.
+Compared compare(const Job& job, Stopwatch& watch, const Settings& settings);
+
+// The fastest right variant among the project's own (or all, with baselines), by measuring; the job's automatic one
+// when none could be timed. What `--kernels tune` asks.
+size_t fastest(const Job& job, Stopwatch& watch, const Settings& settings, bool baselines);
+
+}  // namespace wt::bench

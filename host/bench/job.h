@@ -1,0 +1,108 @@
+// An operation at a problem with its table of variants, whatever their types: what bin/compare lists, verifies and
+// times, and the tuner chooses from.
+//
+//   const Job job = make_job("conv2.wgrad", "conv_wgrad", problem, conv_wgrad_variants(), sm);
+//   const std::unique_ptr<Prepared> ready = job.prepare(device);
+//   ready->launch(1, stream);      // variant 1 of the table
+#pragma once
+
+#include <functional>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "host/bench/fill.h"
+#include "kernels/variant.h"
+
+namespace wt::bench {
+
+// Operands on a device, and the table's variants ready to run on them.
+struct Prepared {
+    explicit Prepared(int device) : operands(device) {}
+    Operands operands;
+    std::function<void(size_t variant, cudaStream_t)> launch;
+};
+
+struct Job {
+    std::string name;     // LAYER.PASS as in bin/train --kernels: "conv2.wgrad"; of --problem: the problem
+    std::string op;       // "conv_wgrad"
+    std::string problem;  // "n=128 h=27 ...": what --problem takes
+    double flops = 0, bytes = 0;
+    DType dtype = DType::f32;
+    bool tf32 = false;
+    std::vector<std::string> parts;  // a fused operation: the names of the jobs it does the work of
+    struct Entry {
+        std::string name;
+        bool baseline;
+        std::string refuses;  // "", or why it cannot compute this on this device
+    };
+    std::vector<Entry> variants;
+    size_t automatic = 0;  // which one `--kernels auto` takes
+
+    std::function<std::unique_ptr<Prepared>(int device)> prepare;
+    // The same for as few samples as a plain variant can be waited for on a CPU; on a GPU the problem itself.
+    std::function<std::unique_ptr<Prepared>(int device)> prepare_check;
+
+    std::string layer() const { return name.substr(0, name.find('.')); }
+};
+
+// Bytes that the operation must move; which pass it is, the arguments tell.
+template <class A, class P>
+double bytes_of(const P& p) {
+    if constexpr (requires { p.bytes(); }) return p.bytes();
+    else if constexpr (requires(A a) { a.dy; }) return p.backward_bytes();
+    else return p.forward_bytes();
+}
+
+// On virtual GPUs the plain variants take seconds a sample: the check makes do with two.
+inline ConvProblem small(ConvProblem p) { return p.n = std::min(p.n, 2), p; }
+inline GemmProblem small(GemmProblem p) {
+    int& batch = p.layout == GemmLayout::tn ? p.k : p.m;
+    return batch = std::min(batch, 2), p;
+}
+inline SgdProblem small(SgdProblem p) { return p.total = std::min(p.total, int64_t(1) << 20), p; }
+template <class P>
+P small(const P& p) { return p; }
+
+template <class P, class A>
+std::unique_ptr<Prepared> prepare(const P& problem, Table<P, A> table, int device) {
+    const DeviceGuard guard(device);
+    auto ready = std::make_unique<Prepared>(device);
+    A args{};
+    fill(problem, args, ready->operands);
+    ready->launch = [problem, table, args, operands = &ready->operands](size_t i, cudaStream_t stream) {
+        A a = args;
+        if constexpr (requires { a.workspace; }) a.workspace = operands->workspace(table[i].workspace_bytes(problem));
+        a.stream = stream;
+        table[i].launch(problem, a);
+    };
+    return ready;
+}
+
+// `sm` is the device's, 0: a virtual GPU's. `table` stays where it is.
+template <class P, class A>
+Job make_job(std::string name, std::string op, const P& problem, Table<P, A> table, int sm) {
+#ifdef VGPU
+    const P check = small(problem);
+#else
+    const P check = problem;
+#endif
+    Job j;
+    j.name = std::move(name), j.op = std::move(op);
+    if constexpr (requires { problem.flops(); }) j.flops = problem.flops();
+    j.bytes = bytes_of<A>(problem);
+    if constexpr (requires { problem.dtype; }) j.dtype = problem.dtype;
+    if constexpr (requires { problem.tf32; }) j.tf32 = problem.tf32 && problem.dtype == DType::f32;
+    for (const auto& v : table) {
+        std::string why = v.refuses(problem);
+        if (why.empty()) why = v.refuses(check);
+        if (why.empty() && v.sm && sm && v.sm != sm) why = "needs compute capability " + std::to_string(v.sm / 10) + "." + std::to_string(v.sm % 10);
+        j.variants.push_back({v.name, v.baseline, why});
+    }
+    j.automatic = static_cast<size_t>(&choose(table, problem, KernelChoice::automatic, sm) - table.data());
+    j.prepare = [problem, table](int device) { return bench::prepare(problem, table, device); };
+    j.prepare_check = [check, table](int device) { return bench::prepare(check, table, device); };
+    return j;
+}
+
+}  // namespace wt::bench

@@ -1,0 +1,160 @@
+#include "host/bench/report.h"
+
+#include <algorithm>
+#include <cstdarg>
+#include <cstdio>
+
+#include "kernels/variant.h"
+
+namespace wt::bench {
+
+namespace {
+
+std::string format(const char* f, ...) __attribute__((format(printf, 1, 2)));
+std::string format(const char* f, ...) {
+    char s[512];
+    va_list args;
+    va_start(args, f);
+    std::vsnprintf(s, sizeof s, f, args);
+    va_end(args);
+    return s;
+}
+
+// Products by the TFLOP/s on a GPU, by the GFLOP/s on a CPU.
+const char* const kFlopUnit = kAutomaticUsesBaselines ? "GFLOP/s" : "TFLOP/s";
+constexpr double kFlops = kAutomaticUsesBaselines ? 1e9 : 1e12;
+
+std::string ceiling_text(const Ceiling& c, const char* unit, double scale) {
+    return c.rate > 0 ? format("%.4g %s (%s)", c.rate / scale, unit, c.how.c_str()) : "not measured";
+}
+
+}  // namespace
+
+std::vector<Row> sorted(std::vector<Row> rows, Sort sort) {
+    const auto time = [](const Row& r) { return r.state == Row::State::timed ? r.timing.median_ms : 1e30; };
+    std::stable_sort(rows.begin(), rows.end(), [&](const Row& a, const Row& b) {
+        switch (sort) {
+            case Sort::time: return time(a) < time(b);
+            case Sort::error: return a.error_ratio < b.error_ratio;
+            case Sort::name: return a.variant < b.variant;
+            default: return false;
+        }
+    });
+    return rows;
+}
+
+std::string heading(const Comparison& c) {
+    std::string s = c.device;
+    if (kAutomaticUsesBaselines) s += ": times are CPU times; products are checked with at most 2 samples";
+    s += "\n";
+    if (c.checked_only) return s;
+    s += "clocks    " + (c.most ? format("SM up to %d MHz, memory up to %d MHz; driver %s", c.most->sm, c.most->memory, c.driver.c_str()) : std::string("not known")) + "\n";
+    s += "ceilings  matrix products " + ceiling_text(c.ceilings.matrix, kFlopUnit, kFlops) + "\n";
+    s += "          copy " + ceiling_text(c.ceilings.copy, "GB/s", 1e9) + "\n";
+    return s;
+}
+
+std::string table(const Comparison& c, const Compared& compared, Sort sort) {
+    const Job& job = compared.job;
+    std::string s = format("\n%s %s, %s", job.op.c_str(), job.name.c_str(), c.precision.c_str());
+    if (c.batch) s += format(", batch %d", c.batch);
+    if (job.flops > 0) s += format(", %.4g GFLOP", job.flops / 1e9);
+    s += format(", %.4g MB", job.bytes / 1e6);
+    const double least = c.ceilings.least_ms(job);
+    if (least > 0) s += format(", at least %.4g ms by %s", least, c.ceilings.by_matrix(job) ? "the matrix rate" : "the copy rate");
+    s += "\n";
+    if (job.problem != job.name) s += "  " + job.problem + "\n";
+    const bool clocks = std::any_of(compared.rows.begin(), compared.rows.end(), [](const Row& r) { return r.timing.sm_mhz > 0; });
+    const double baseline = compared.best(true);
+    if (!c.checked_only)
+        s += format("  %-18s %10s %7s %10s %8s %9s %9s %9s%s\n", "variant", "ms", "spread", job.flops > 0 ? kFlopUnit : "GB/s", "ceiling", "baseline",
+                    "error", "of plain", clocks ? "   MHz" : "");
+    for (const Row& r : sorted(compared.rows, sort)) {
+        s += format("  %-18s ", r.variant.c_str());
+        switch (r.state) {
+            case Row::State::skipped: s += "skipped: " + r.why; break;
+            case Row::State::wrong: s += "WRONG, not timed: " + r.why; break;
+            case Row::State::right:
+                s += "right" + (r.why.empty() ? "" : ", " + r.why) + format(" (error %.2g, %.2g of the plain variant's)", r.error, r.error_ratio);
+                break;
+            case Row::State::timed: {
+                const double ms = r.timing.median_ms;
+                s += format("%10.4f %6.1f%% ", ms, 100 * r.timing.spread);
+                s += job.flops > 0 ? format("%10.1f ", 1e3 * job.flops / ms / kFlops) : format("%10.1f ", job.bytes / ms / 1e6);
+                s += least > 0 ? format("%7.1f%% ", 100 * least / ms) : format("%8s ", "-");
+                s += baseline > 0 ? format("%8.2fx ", baseline / ms) : format("%9s ", "-");
+                s += format("%9.2g %9.2g", r.error, r.error_ratio);
+                if (clocks) s += format(" %5d", r.timing.sm_mhz);
+                if (!r.timing.steady) s += "  noisy";
+                break;
+            }
+        }
+        s += "\n";
+    }
+    return s;
+}
+
+std::string fusions(const Comparison& c) {
+    std::string s;
+    for (const Compared& fused : c.jobs) {
+        if (fused.job.parts.empty()) continue;
+        const double parts = c.parts_ms(fused.job), own = fused.best(false), vendor = fused.best(true);
+        const double ms = own > 0 && (vendor == 0 || own < vendor) ? own : vendor;
+        std::string names;
+        for (const std::string& p : fused.job.parts) names += (names.empty() ? "" : " + ") + p;
+        s += format("  %-24s ", fused.job.name.c_str());
+        if (ms > 0 && parts > 0)
+            s += format("%10.4f ms against %10.4f, %5.2fx: ", ms, parts, parts / ms);
+        else
+            s += ms > 0 ? "its parts were not timed: " : "no variant was timed: ";
+        s += names + "\n";
+    }
+    return s.empty() ? s : "\nfused, against the fastest variants of what they do\n" + s;
+}
+
+nlohmann::ordered_json to_json(const Comparison& c) {
+    using json = nlohmann::ordered_json;
+    static const char* states[] = {"timed", "right", "wrong", "skipped"};
+    const auto ceiling = [](const Ceiling& x, const char* unit, double scale) {
+        return x.rate > 0 ? json{{unit, x.rate / scale}, {"how", x.how}} : json(nullptr);
+    };
+    json j{{"device", c.device}, {"virtual", kAutomaticUsesBaselines}, {"net", c.net.empty() ? json(nullptr) : json(c.net)},
+           {"batch", c.batch ? json(c.batch) : json(nullptr)}, {"precision", c.precision}, {"driver", c.driver.empty() ? json(nullptr) : json(c.driver)},
+           {"max_sm_mhz", c.most ? json(c.most->sm) : json(nullptr)}, {"max_memory_mhz", c.most ? json(c.most->memory) : json(nullptr)},
+           {"matrix_ceiling", ceiling(c.ceilings.matrix, "tflop_per_s", 1e12)}, {"copy_ceiling", ceiling(c.ceilings.copy, "gb_per_s", 1e9)}};
+    json problems = json::array();
+    for (const Compared& p : c.jobs) {
+        const double least = c.ceilings.least_ms(p.job), baseline = p.best(true);
+        json problem{{"name", p.job.name}, {"op", p.job.op}, {"problem", p.job.problem}, {"flops", p.job.flops}, {"bytes", p.job.bytes}};
+        if (least > 0) problem["least_ms"] = least, problem["bound"] = c.ceilings.by_matrix(p.job) ? "matrix" : "copy";
+        problem["automatic"] = p.job.variants[p.job.automatic].name;
+        if (!p.job.parts.empty()) {
+            problem["parts"] = p.job.parts;
+            if (const double parts = c.parts_ms(p.job); parts > 0) problem["parts_ms"] = parts;
+        }
+        json rows = json::array();
+        for (const Row& r : p.rows) {
+            json row{{"variant", r.variant}, {"baseline", r.baseline}, {"state", states[static_cast<int>(r.state)]}};
+            if (!r.why.empty()) row["why"] = r.why;
+            if (r.state != Row::State::skipped) row["error"] = r.error, row["error_ratio"] = r.error_ratio;  // not finite: null
+            if (r.state == Row::State::timed) {
+                const double ms = r.timing.median_ms;
+                row["ms"] = ms, row["spread"] = r.timing.spread, row["fastest_ms"] = r.timing.fastest_ms, row["samples"] = r.timing.samples;
+                row["steady"] = r.timing.steady;
+                if (p.job.flops > 0) row["tflop_per_s"] = p.job.flops / ms / 1e9;
+                row["gb_per_s"] = p.job.bytes / ms / 1e6;
+                if (least > 0) row["of_ceiling"] = least / ms;
+                if (baseline > 0) row["of_baseline"] = baseline / ms;
+                if (r.timing.sm_mhz) row["sm_mhz"] = r.timing.sm_mhz;
+            }
+            rows.push_back(row);
+        }
+        problem["variants"] = rows;
+        problems.push_back(problem);
+    }
+    j["problems"] = problems;
+    j["wrong"] = c.wrong();
+    return j;
+}
+
+}  // namespace wt::bench

@@ -1,0 +1,27 @@
+// A comparison for people and for programs.
+#pragma once
+
+#include <nlohmann/json.hpp>
+
+#include <string>
+#include <vector>
+
+#include "host/bench/comparison.h"
+
+namespace wt::bench {
+
+enum class Sort { table, time, error, name };
+
+std::vector<Row> sorted(std::vector<Row> rows, Sort);
+// The device, its clocks and ceilings: the lines above the tables.
+std::string heading(const Comparison&);
+// One job's table. What it is fused of must have been compared before it.
+std::string table(const Comparison&, const Compared&, Sort);
+// A line for each fused job: its time against the sum of its parts'. Empty when there is none.
+std::string fusions(const Comparison&);
+
+nlohmann::ordered_json to_json(const Comparison&);
+// One page with everything in it: bars for every variant of every job, against the ceiling.
+std::string to_html(const Comparison&, Sort);
+
+}  // namespace wt::bench

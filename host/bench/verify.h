@@ -1,0 +1,56 @@
+// Whether a variant computes what it should, judged by errors that cannot be avoided: those of the plain variant, which
+// adds the same products one after another in the same precision.
+//
+// error    Over a sample of every result, the norm of the difference to fp64, over the norm of the fp64 values.
+// ratio    That error over the plain variant's. With tf32 the plain variant is given operands cut to tf32. Where it has
+//          less error than the last place of the result's type, that counts instead: half of one is lost by anybody who
+//          rounds once.
+//
+// A variant is right when ratio <= k in every result, and nowhere among all elements further from the plain variant's
+// than 8 such errors (of 10^8 normally distributed ones the largest is at 6). A NaN is neither.
+//
+// k is 2 where rounding dominates that every variant does alike: of the result to bf16, of operands to tf32.
+// In fp32 it is 32. Legal ways to add differ by that much: Winograd's transforms lose a factor of about 10, tensor
+// cores cut off what they do not keep where the plain variant rounds. And it is small enough: the plain error of
+// n products is about 2^-25 sqrt(n) of the result, and a variant that forgets one product in each is off by
+// 1 / sqrt(n), which is 2^25 / n times as much: 43 for the longest sums there are (conv1's filters at batch 256).
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "host/bench/job.h"
+
+namespace wt::bench {
+
+struct Verdict {
+    double error = 0, ratio = 0;  // of the worst result
+    std::string wrong;            // "", or what is wrong
+};
+
+// Of variant i of the job's table. Variant 0's own error must be what is to be expected of its sums.
+class Verifier {
+public:
+    Verifier(const Job& job, int device);  // runs variant 0
+    Verdict check(size_t variant);
+
+private:
+    struct Result {
+        std::vector<int64_t> index;    // of the sample
+        std::vector<double> exact;
+        double plain = 0;              // variant 0's error, at least the last place
+        double allowed = 0;            // k
+        DeviceBuffer<std::byte> want;  // what variant 0 left, all of it
+    };
+    void sample();
+    std::vector<double> errors();  // of what is in the outputs now
+    void launch(size_t variant);
+
+    std::unique_ptr<Prepared> ready_;
+    std::vector<Result> results_;
+    std::string plain_is_wrong_;
+};
+
+inline constexpr double kRoundingRatio = 2, kSumRatio = 32;
+
+}  // namespace wt::bench

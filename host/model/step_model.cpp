@@ -1,0 +1,267 @@
+#include "host/model/step_model.h"
+
+#include <algorithm>
+#include <fstream>
+#include <nlohmann/json.hpp>
+
+#include "host/cuda/check.h"
+#include "host/cuda/nearest.h"
+
+namespace wt::model {
+
+const std::vector<Machine>& machines() {
+    // The H200 rates are 70% of a measured 790 TFLOP/s (bf16) and 4.3 TB/s. The K20's matrix rate is the one fitted number:
+    // it makes one GPU take the 98.05 hours of Table 1; its memory is 75% of 208 GB/s, its link what PCIe 2.0 x16 reaches.
+    static const std::vector<Machine> list = {
+        {"h200", "H200s, 8 to a box over NVLink, boxes over one 400 Gb/s InfiniBand port a GPU", 553e12, 3.0e12, 370e9, 45e9, 8, 6e-6, 2e-6, 2},
+        {"k20", "K20s of Table 1, 8 to a box over PCIe 2.0", 1.362e12, 156e9, 6e9, 1e9, 8, 20e-6, 8e-6, 4},
+    };
+    return list;
+}
+
+Machine machine_of(const std::string& name) {
+    std::vector<std::string> names;
+    for (const Machine& m : machines()) {
+        if (m.name == name) return m;
+        names.push_back(m.name);
+    }
+    throw UsageError(unknown_name("machine", name, names));
+}
+
+const char* name_of(Scheme s) {
+    switch (s) {
+        case Scheme::a: return "a";
+        case Scheme::b: return "b";
+        case Scheme::c: return "c";
+        default: return "dp";
+    }
+}
+
+MeasuredTimes read_times(const std::string& path) {
+    std::ifstream in(path);
+    if (!in) throw Error("cannot read " + path + ": give a file that bin/compare --json wrote");
+    MeasuredTimes t;
+    t.source = path;
+    try {
+        const nlohmann::json j = nlohmann::json::parse(in);
+        t.batch = j.at("batch");
+        for (const auto& problem : j.at("problems")) {
+            double best = 0;
+            for (const auto& row : problem.at("variants"))
+                if (row.contains("ms") && (best == 0 || row.at("ms").get<double>() < best)) best = row.at("ms");
+            if (best > 0) t.seconds[problem.at("name")] = best / 1e3;
+        }
+    } catch (const nlohmann::json::exception& e) {
+        throw Error(path + " is no result of bin/compare --json: " + e.what());
+    }
+    if (t.seconds.empty() || t.batch <= 0) throw Error(path + " has no timed variants: run bin/compare --json without --check-only");
+    return t;
+}
+
+namespace {
+
+struct Work {
+    double flops = 0, bytes = 0;
+};
+
+// A step of one worker, added to a simulation task by task.
+class Step {
+public:
+    Step(const NetSpec& net, const Machine& m, const MeasuredTimes& times, const Case& c)
+        : net_(net), m_(m), times_(times), c_(c), K_(c.workers), compute_(sim_.resource("compute")), link_(sim_.resource("link")),
+          network_(sim_.resource("network")) {}
+
+    Outcome run() {
+        trunk_forward();
+        if (c_.scheme == Scheme::dp) head_alone();
+        else head_sharded();
+        trunk_backward();
+        update();
+        Outcome o;
+        o.seconds = sim_.run();
+        o.compute = sim_.busy(compute_);
+        o.activations = activations_, o.gradients = gradients_;
+        o.tasks = sim_.tasks();
+        o.resources = sim_.resources();
+        return o;
+    }
+
+private:
+    double floor(Work w) const { return std::max(w.flops / m_.flops, w.bytes / m_.memory); }
+    // `pass` on other extents than it was measured on: by the ratio of the floors.
+    double seconds(const std::string& pass, Work w, Work measured_at) const {
+        const auto it = times_.seconds.find(pass);
+        if (it == times_.seconds.end()) return floor(w) + m_.gap;
+        return it->second * floor(w) / floor(measured_at);
+    }
+    Simulation::Id kernel(const std::string& pass, Work w, Work measured_at, Simulation::Id extra = -1) {
+        return last_ = sim_.add(pass, {compute_}, seconds(pass, w, measured_at), {last_, extra});
+    }
+
+    // `bytes` to each of the other workers: those of the box and the rest at the same time.
+    Simulation::Id send(const std::string& name, double bytes, std::vector<Simulation::Id> needs, double& counted) {
+        if (K_ == 1) return needs.empty() ? -1 : needs.front();
+        const int near = std::min(K_, m_.box) - 1, far = K_ - 1 - near;
+        counted += bytes * (K_ - 1);
+        const auto a = sim_.add(name, {link_}, bytes * near / m_.link, needs, m_.latency);
+        if (!far) return a;
+        const auto b = sim_.add(name + " (network)", {network_}, bytes * far / m_.network, needs, m_.latency);
+        return sim_.add(name + " done", {}, 0, {a, b});
+    }
+    // Sum over the workers and the sum to all of them: 2 (K-1)/K of the bytes out of each; a ring, in the box then
+    // between boxes.
+    Simulation::Id all_reduce(const std::string& name, double bytes, Simulation::Id need) {
+        if (K_ == 1) return need;
+        gradients_ += 2.0 * (K_ - 1) / K_ * bytes;
+        const int in_box = std::min(K_, m_.box), boxes = (K_ + m_.box - 1) / m_.box;
+        Simulation::Id id = need;
+        if (in_box > 1) id = sim_.add(name, {link_}, 2.0 * (in_box - 1) / in_box * bytes / m_.link, {id}, 2 * m_.latency);
+        // Each GPU of a box carries its share of the box's sum to the other boxes.
+        if (boxes > 1) id = sim_.add(name + " (network)", {network_}, 2.0 * (boxes - 1) / boxes * bytes / in_box / m_.network, {id}, 2 * m_.latency);
+        return id;
+    }
+
+    Work conv(const Layer& l, int batch) const {
+        const double es = m_.bytes;
+        return {2.0 * l.macs() * batch, (l.x.count() + l.y.count()) * es * batch + l.weights() * es};
+    }
+    void trunk_pass(const Layer& l, const char* pass, double tensors) {
+        const Work w{0, tensors * m_.bytes * c_.batch}, at{0, tensors * m_.bytes * std::max(1, times_.batch)};
+        kernel(l.name + pass, w, at);
+    }
+    // Rows x columns of an fc layer's product, with the bytes of its weights counted `weight_bytes` each.
+    static Work product(const Layer& l, double rows, double units, double es, double weight_bytes) {
+        const double in = static_cast<double>(l.x.count());
+        return {2 * rows * units * in, (rows * in + rows * units) * es + in * units * weight_bytes};
+    }
+    Simulation::Id fc(const Layer& l, const char* pass, double rows, double units, double weight_bytes, Simulation::Id need) {
+        return kernel(l.name + pass, product(l, rows, units, m_.bytes, weight_bytes), product(l, std::max(1, times_.batch), l.out, m_.bytes, weight_bytes), need);
+    }
+
+    void trunk_forward() {
+        for (int i = 0; i < net_.first_fc(); ++i) {
+            const Layer& l = net_.layers[i];
+            switch (l.kind) {
+                case LayerKind::conv: kernel(l.name + ".fprop", conv(l, c_.batch), conv(l, std::max(1, times_.batch))); break;
+                case LayerKind::lrn: trunk_pass(l, ".forward", 2.0 * l.x.count()); break;
+                case LayerKind::pool: trunk_pass(l, ".forward", l.x.count() + 1.5 * l.y.count()); break;
+                default: break;  // ReLU and dropout are in other kernels
+            }
+        }
+    }
+    void trunk_backward() {
+        for (int i = net_.first_fc() - 1; i >= 0; --i) {
+            const Layer& l = net_.layers[i];
+            switch (l.kind) {
+                case LayerKind::conv: {
+                    kernel(l.name + ".wgrad", conv(l, c_.batch), conv(l, std::max(1, times_.batch)));
+                    reduced_.push_back(all_reduce("exchange " + l.name, l.parameters() * 4.0, last_));
+                    bool first = true;
+                    for (int j = 0; j < i; ++j) first = first && net_.layers[j].kind != LayerKind::conv;
+                    if (!first) kernel(l.name + ".dgrad", conv(l, c_.batch), conv(l, std::max(1, times_.batch)));
+                    break;
+                }
+                case LayerKind::lrn: trunk_pass(l, ".backward", 3.0 * l.x.count()); break;
+                case LayerKind::pool: trunk_pass(l, ".backward", l.x.count() + 1.5 * l.y.count()); break;
+                default: break;
+            }
+        }
+    }
+    std::vector<const Layer*> fcs() const {
+        std::vector<const Layer*> all;
+        for (const Layer& l : net_.layers)
+            if (l.kind == LayerKind::fc) all.push_back(&l);
+        return all;
+    }
+
+    // Data parallel: whole fc layers on the worker's own images; their gradients are summed like the rest.
+    void head_alone() {
+        const auto layers = fcs();
+        for (const Layer* l : layers) fc(*l, ".fprop", c_.batch, l->out, m_.bytes, -1);
+        for (auto it = layers.rbegin(); it != layers.rend(); ++it) {
+            fc(**it, ".wgrad", c_.batch, (*it)->out, K_ > 1 ? 4 : 22, -1);
+            reduced_.push_back(all_reduce("exchange " + (*it)->name, (*it)->parameters() * 4.0, last_));
+            fc(**it, ".dgrad", c_.batch, (*it)->out, m_.bytes, -1);
+        }
+    }
+
+    // Weights sharded; passes over the whole batch (a) or over K parts of it (b: one worker's images; c: 1/K of everybody's).
+    void head_sharded() {
+        const auto layers = fcs();
+        const int passes = c_.scheme == Scheme::a ? 1 : K_;
+        const double rows = double(K_) * c_.batch / passes, flat = double(layers.front()->x.count()) * m_.bytes;
+        const Simulation::Id trunk = last_;
+        // Bytes to each other worker: a and c, everybody's rows of the pass; b, the whole pass from the worker whose turn it
+        // is, which in K passes is this one once.
+        const double rows_sent = c_.scheme == Scheme::b ? rows : rows / K_;
+        std::vector<Simulation::Id> arrived(passes);
+        std::vector<Simulation::Id> returned;
+        double turns = 0;
+        for (int j = 0; j < passes; ++j) {
+            // One pass ahead: the next send goes out when this one has arrived, behind the work of this pass.
+            arrived[j] = send("exchange trunk.gather", rows_sent * flat, {trunk, j ? arrived[j - 1] : -1}, turns);
+        }
+        activations_ += c_.scheme == Scheme::b ? turns / passes : turns;
+        for (int j = 0; j < passes; ++j) {
+            Simulation::Id need = arrived[j];
+            for (const Layer* l : layers) {
+                const double units = double(l->out) / K_;
+                fc(*l, ".fprop", rows, units, m_.bytes, need);
+                need = send("exchange fc.gather", rows * units * m_.bytes, {last_}, activations_);
+            }
+            for (auto it = layers.rbegin(); it != layers.rend(); ++it) {
+                const Layer& l = **it;
+                const double units = double(l.out) / K_, in = static_cast<double>(l.x.count());
+                fc(l, ".dgrad", rows, units, m_.bytes, need);
+                // Partial gradients to the owners of the columns, or at the bottom to the replicas' rows.
+                if (it + 1 == layers.rend()) {
+                    double back = 0;
+                    returned.push_back(send("exchange trunk.reduce", rows_sent * flat, {last_}, back));
+                    activations_ += c_.scheme == Scheme::b ? back / passes : back;
+                } else {
+                    need = send("exchange fc.reduce", rows * in / K_ * m_.bytes, {last_}, activations_);
+                }
+                const bool updates = passes == 1 || c_.per_pass;
+                fc(l, ".wgrad", rows, units, updates ? 22 : 8, -1);
+            }
+        }
+        returned.push_back(last_);
+        last_ = sim_.add("fc passes over", {}, 0, returned);
+        if (passes > 1 && !c_.per_pass) accumulated_ = true;
+    }
+
+    void update() {
+        double count = 0;
+        for (const Layer& l : net_.layers) {
+            if (l.kind == LayerKind::conv || (l.kind == LayerKind::fc && c_.scheme == Scheme::dp && K_ > 1)) count += l.parameters();
+            if (l.kind == LayerKind::fc && accumulated_) count += double(l.parameters()) / K_;
+        }
+        reduced_.push_back(last_);
+        last_ = sim_.add("gradients summed", {}, 0, reduced_);
+        const Work w{0, 22 * count};
+        last_ = sim_.add("update.sgd", {compute_}, floor(w) + m_.gap, {last_});
+    }
+
+    const NetSpec& net_;
+    const Machine& m_;
+    const MeasuredTimes& times_;
+    const Case c_;
+    const int K_;
+    Simulation sim_;
+    Simulation::Resource compute_, link_, network_;
+    Simulation::Id last_ = -1;
+    std::vector<Simulation::Id> reduced_;
+    double activations_ = 0, gradients_ = 0;
+    bool accumulated_ = false;
+};
+
+}  // namespace
+
+Outcome simulate(const NetSpec& net, const Machine& machine, const MeasuredTimes& times, const Case& c) {
+    for (const Layer& l : net.layers)
+        if (l.kind == LayerKind::fc && c.scheme != Scheme::dp && l.out < c.workers)
+            throw UsageError("layer " + l.name + " has " + std::to_string(l.out) + " units, fewer than " + std::to_string(c.workers) + " workers");
+    return Step(net, machine, times, c).run();
+}
+
+}  // namespace wt::model

@@ -1,0 +1,110 @@
+// LRN + max pooling forward, a thread per row of the output: column by column it normalizes the pixels of the window's
+// rows, keeps their maximum, and takes the maximum of the last columns. Every loop runs over the channels, which is
+// SIMD on a virtual GPU; on a real one the arrays lie in local memory and `fused` has the threads it needs.
+#include "kernels/launch.h"
+#include "kernels/lrn/power.h"
+#include "kernels/lrn_pool/problem.h"
+
+namespace wt::lrn_pool_forward_row {
+namespace {
+
+constexpr int kMaxChannels = 512, kMaxHalf = 4, kMaxWindow = 3;
+
+// kHalf -1: no LRN.
+template <class T, int kHalf, bool kThreeQuarters>
+__global__ void lrn_pool_forward_row_kernel(LrnPoolProblem s, const T* __restrict__ x, T* __restrict__ y,
+                                            uint8_t* __restrict__ argmax) {
+    constexpr int kBorder = kHalf > 0 ? kHalf : 0;
+    // Of column w at w % window: the maximum over the window's rows, and where, as the argmax of its first column.
+    float top[kMaxWindow][kMaxChannels];
+    int place[kMaxWindow][kMaxChannels];
+    float square[kMaxChannels + 2 * kMaxHalf], value[kMaxChannels];  // square: of channel i at i + kHalf
+    for (int i = 0; i < kBorder; ++i) square[i] = square[s.c + kBorder + i] = 0;
+
+    const int width = s.q(), n = static_cast<int>(blockIdx.x) / s.p(), p = static_cast<int>(blockIdx.x) % s.p();
+    const int h0 = p * s.stride - s.pad, i0 = max(0, -h0), i1 = min(s.window, s.h - h0);  // rows inside the image
+    int ready = 0;  // the columns of the window before this one are done
+    for (int q = 0; q < width; ++q) {
+        const int w0 = q * s.stride - s.pad, first = max(0, w0), end = min(s.w, w0 + s.window);
+        for (ready = max(ready, first); ready < end; ++ready) {
+            float* best = top[ready % s.window];
+            int* where = place[ready % s.window];
+            for (int i = i0; i < i1; ++i) {
+                const T* pixel = x + ((int64_t(n) * s.h + h0 + i) * s.w + ready) * s.c;
+                float* to = i == i0 ? best : value;
+                for (int c = 0; c < s.c; ++c) {
+                    to[c] = to_float(pixel[c]);
+                    square[kBorder + c] = to[c] * to[c];
+                }
+                if constexpr (kHalf >= 0)
+                    for (int c = 0; c < s.c; ++c) {
+                        float sum = 0;
+                        for (int d = 0; d <= 2 * kBorder; ++d) sum += square[c + d];
+                        to[c] *= lrn_powers<kThreeQuarters>(s.k + s.alpha * sum, s.beta).y;
+                    }
+                const int here = i * s.window;
+                if (i == i0)
+                    for (int c = 0; c < s.c; ++c) where[c] = here;
+                else
+                    for (int c = 0; c < s.c; ++c) {
+                        const bool take = !(value[c] <= best[c]) & (best[c] == best[c]);  // greater, or the first NaN
+                        best[c] = take ? value[c] : best[c];
+                        where[c] = take ? here : where[c];
+                    }
+            }
+        }
+        float* best = value;
+        int where[kMaxChannels];
+        for (int c = 0; c < s.c; ++c) {
+            best[c] = top[first % s.window][c];
+            where[c] = place[first % s.window][c] + first - w0;
+        }
+        for (int w = first + 1; w < end; ++w) {
+            const float* other = top[w % s.window];
+            const int* other_place = place[w % s.window];
+            for (int c = 0; c < s.c; ++c) {
+                const float a = best[c], b = other[c];
+                const int here = other_place[c] + w - w0;
+                const bool equal = (a == b) | ((a != a) & (b != b));  // then the first in row order
+                const bool take = equal ? here < where[c] : !(b <= a) & (a == a);
+                best[c] = take ? b : a;
+                where[c] = take ? here : where[c];
+            }
+        }
+        const int64_t out = (int64_t(blockIdx.x) * width + q) * s.c;
+        for (int c = 0; c < s.c; ++c) y[out + c] = from_float<T>(best[c]);
+        for (int c = 0; c < s.c; ++c) argmax[out + c] = static_cast<uint8_t>(where[c]);
+    }
+}
+
+std::string refuses(const LrnPoolProblem& s) {
+    if (std::string why = lrn_pool_refuses(s); !why.empty()) return why;
+    if (s.window > kMaxWindow) return "window must be at most 3";
+    if (s.lrn && (s.size < 1 || s.size > 2 * kMaxHalf + 1)) return "size must be at most 9";
+    if (s.c > kMaxChannels) return "more than 512 channels";
+    return {};
+}
+
+template <class T, int kHalf = 0>
+auto kernel_for(const LrnPoolProblem& s) -> void (*)(LrnPoolProblem, const T*, T*, uint8_t*) {
+    if (!s.lrn) return lrn_pool_forward_row_kernel<T, -1, true>;
+    if constexpr (kHalf < kMaxHalf)
+        if (s.size / 2 != kHalf) return kernel_for<T, kHalf + 1>(s);
+    if (s.beta == 0.75f) return lrn_pool_forward_row_kernel<T, kHalf, true>;
+    return lrn_pool_forward_row_kernel<T, kHalf, false>;
+}
+
+void run(const LrnPoolProblem& s, const LrnPoolForwardArgs& a) {
+    if (!s.y_count()) return;
+    by_dtype(s.dtype, [&]<class T>() {
+        launch("lrn_pool_forward_row", {dim3(static_cast<unsigned>(s.n * s.p())), dim3(1), a.stream}, kernel_for<T>(s),
+               s, static_cast<const T*>(a.x), static_cast<T*>(a.y), a.argmax);
+    });
+}
+
+}  // namespace
+
+extern const LrnPoolForward variant;
+const LrnPoolForward variant{"row", refuses, nullptr, run};
+
+}  // namespace wt::lrn_pool_forward_row

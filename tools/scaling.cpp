@@ -1,0 +1,183 @@
+// bin/scaling: how long a training step takes on K GPUs, by a model: which fc scheme, how efficient, how many bytes.
+#include <algorithm>
+#include <cmath>
+#include <cstdio>
+#include <fstream>
+#include <nlohmann/json.hpp>
+#include <sstream>
+
+#include "host/cuda/check.h"
+#include "host/model/step_model.h"
+#include "host/train/atomic_file.h"
+#include "tools/common_cli.h"
+
+namespace {
+
+using namespace wt;
+using namespace wt::model;
+
+struct Flags {
+    std::string net = "alexnet", machine = "h200", times, svg, json, workers = "1,2,4,8,16,32,64,128,256,512,1024";
+    int batch = 128;
+    double link = 0, network = 0, latency = -1;  // GB/s, us; else the machine's
+    int box = 0;
+    bool paper = false;
+};
+
+struct Way {
+    Scheme scheme;
+    bool per_pass;
+    const char* name;
+};
+constexpr Way kWays[] = {{Scheme::a, false, "a"},          {Scheme::b, false, "b"},          {Scheme::b, true, "b per-pass"},
+                         {Scheme::c, false, "c"},          {Scheme::c, true, "c per-pass"},  {Scheme::dp, false, "dp"}};
+
+struct Point {
+    int workers = 1;
+    Outcome by_way[std::size(kWays)] = {};
+    bool fits[std::size(kWays)] = {};
+    int best = -1;
+};
+
+std::vector<int> parse_workers(const std::string& text) {
+    std::vector<int> list;
+    std::stringstream parts(text);
+    for (std::string part; std::getline(parts, part, ',');) {
+        if (part.empty() || part.size() > 5 || part.find_first_not_of("0123456789") != std::string::npos || std::stoi(part) < 1 || std::stoi(part) > 4096)
+            throw UsageError("--workers " + text + ": must be numbers from 1 to 4096 with commas between");
+        list.push_back(std::stoi(part));
+    }
+    if (list.empty()) throw UsageError("--workers: must name at least one number");
+    return list;
+}
+
+Point at(const NetSpec& net, const Machine& m, const MeasuredTimes& times, int workers, int batch) {
+    Point p;
+    p.workers = workers;
+    for (size_t i = 0; i < std::size(kWays); ++i) {
+        bool fits = true;
+        if (kWays[i].scheme != Scheme::dp)
+            for (const Layer& l : net.layers) fits = fits && (l.kind != LayerKind::fc || l.out >= workers);
+        // A pass of scheme c has batch / K images of each worker.
+        if (kWays[i].scheme == Scheme::c) fits = fits && batch >= workers;
+        if (!fits) continue;
+        p.fits[i] = true;
+        p.by_way[i] = simulate(net, m, times, {workers, batch, kWays[i].scheme, kWays[i].per_pass});
+        if (p.best < 0 || p.by_way[i].seconds < p.by_way[p.best].seconds) p.best = static_cast<int>(i);
+    }
+    return p;
+}
+
+// Efficiency over the number of workers, a line for each scheme: one SVG that stands alone.
+std::string plot(const std::string& title, const std::vector<Point>& points, double one) {
+    constexpr int kWidth = 760, kHeight = 420, kLeft = 60, kRight = 130, kTop = 40, kBottom = 50;
+    const char* colours[] = {"#1f77b4", "#ff7f0e", "#ffbb78", "#2ca02c", "#98df8a", "#7f7f7f"};
+    const double most = std::log2(std::max(2, points.back().workers)), top = 1.2;
+    const auto x = [&](int workers) { return kLeft + std::log2(workers) / most * (kWidth - kLeft - kRight); };
+    const auto y = [&](double e) { return kHeight - kBottom - std::min(e, top) / top * (kHeight - kTop - kBottom); };
+    std::ostringstream s;
+    s << "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 " << kWidth << ' ' << kHeight << "\" font-family=\"sans-serif\" font-size=\"12\">\n"
+      << "<rect width=\"100%\" height=\"100%\" fill=\"#fff\"/>\n<text x=\"" << kLeft << "\" y=\"22\" font-size=\"14\">" << title << "</text>\n";
+    for (int i = 0; i <= 6; ++i) {
+        const double e = i * 0.2;
+        s << "<line x1=\"" << kLeft << "\" x2=\"" << kWidth - kRight << "\" y1=\"" << y(e) << "\" y2=\"" << y(e) << "\" stroke=\"#ddd\"/>"
+          << "<text x=\"" << kLeft - 8 << "\" y=\"" << y(e) + 4 << "\" text-anchor=\"end\">" << i * 20 << "%</text>\n";
+    }
+    for (const Point& p : points)
+        s << "<text x=\"" << x(p.workers) << "\" y=\"" << kHeight - kBottom + 18 << "\" text-anchor=\"middle\">" << p.workers << "</text>\n";
+    s << "<text x=\"" << (kLeft + kWidth - kRight) / 2 << "\" y=\"" << kHeight - 12 << "\" text-anchor=\"middle\">workers</text>\n";
+    for (size_t i = 0; i < std::size(kWays); ++i) {
+        std::string line;
+        for (const Point& p : points)
+            if (p.fits[i]) line += std::to_string(x(p.workers)) + "," + std::to_string(y(one / p.by_way[i].seconds)) + " ";
+        s << "<polyline fill=\"none\" stroke-width=\"2\" stroke=\"" << colours[i] << "\" points=\"" << line << "\"/>"
+          << "<text x=\"" << kWidth - kRight + 12 << "\" y=\"" << kTop + 20 + 20 * static_cast<int>(i) << "\" fill=\"" << colours[i] << "\">" << kWays[i].name
+          << "</text>\n";
+    }
+    s << "</svg>\n";
+    return s.str();
+}
+
+// Table 1 of arXiv 1404.5997: the network of the paper on 1 to 8 K20s, 128 images a worker.
+int compare_with_paper() {
+    struct Line {
+        int workers;
+        const char* fc_batch;
+        bool per_pass;
+        double hours;
+    };
+    const Line table[] = {{1, "128", false, 98.05},   {2, "256", false, 50.24}, {2, "128", true, 50.90}, {4, "512", false, 26.20},
+                          {4, "128", true, 26.78},    {8, "1024", false, 15.68}, {8, "128", true, 15.91}};
+    const NetSpec net = make_net("owt", {});
+    const Machine m = machine_of("k20");
+    const double images = 1281167.0 * 90;
+    const double one = simulate(net, m, {}, {1, 128, Scheme::b, false}).seconds;
+    std::printf("Table 1 of arXiv 1404.5997 (%s; scheme b; the K20's matrix rate is fitted to the first line)\n", m.about.c_str());
+    std::printf("%5s %8s %9s %9s %9s %9s %7s\n", "GPUs", "fc batch", "hours", "model", "speedup", "model", "off");
+    for (const Line& l : table) {
+        const double t = simulate(net, m, {}, {l.workers, 128, Scheme::b, l.per_pass}).seconds;
+        const double hours = images / (128.0 * l.workers) * t / 3600, speedup = one * l.workers / t, wanted = 98.05 / l.hours;
+        std::printf("%5d %8s %9.2f %9.2f %8.2fx %8.2fx %+6.1f%%\n", l.workers, l.fc_batch, l.hours, hours, wanted, speedup, 100 * (speedup / wanted - 1));
+    }
+    return 0;
+}
+
+int run(int argc, char** argv) {
+    CLI::App app("Predicts a training step's time on K GPUs from per-layer times, links and the fc scheme (a discrete-event model).");
+    Flags f;
+    app.add_option("--net", f.net, "alexnet, alexnet2012, owt, cifar, mini")->check(one_of("net", net_names()));
+    std::vector<std::string> names;
+    for (const Machine& m : machines()) names.push_back(m.name);
+    app.add_option("--machine", f.machine, "h200 (rates it reaches, NVLink boxes, InfiniBand between), k20 (the paper's)")->check(one_of("machine", names));
+    app.add_option("--batch", f.batch, "images per worker")->check(between(1, 1 << 20));
+    app.add_option("--workers", f.workers, "numbers of workers, with commas between");
+    app.add_option("--times", f.times, "per-layer times: a file from bin/compare --json; default: floors");
+    app.add_option("--link", f.link, "GB/s out of a GPU within a box")->check(between(0.001, 1e6));
+    app.add_option("--network", f.network, "GB/s out of a GPU to other boxes")->check(between(0.001, 1e6));
+    app.add_option("--latency", f.latency, "microseconds of a transfer")->check(between(0, 1e6));
+    app.add_option("--box", f.box, "GPUs of a box")->check(between(1, 4096));
+    app.add_option("--svg", f.svg, "writes a plot of the efficiency");
+    app.add_option("--json", f.json, "writes every figure");
+    app.add_flag("--paper", f.paper, "Table 1 of the paper beside the model");
+    parse_command_line(app, argc, argv);
+    if (f.paper) return compare_with_paper();
+
+    const std::vector<int> workers = parse_workers(f.workers);
+    const NetSpec net = make_net(f.net, {});
+    Machine m = machine_of(f.machine);
+    if (f.link > 0) m.link = f.link * 1e9;
+    if (f.network > 0) m.network = f.network * 1e9;
+    if (f.latency >= 0) m.latency = f.latency * 1e-6;
+    if (f.box > 0) m.box = f.box;
+    const MeasuredTimes times = f.times.empty() ? MeasuredTimes{} : read_times(f.times);
+
+    const double one = simulate(net, m, times, {1, f.batch, Scheme::a, false}).seconds;
+    std::printf("%s, %d images a worker, %s\nlink %.0f GB/s, network %.0f GB/s, latency %.1f us; per-layer times: %s\none worker: %.3f ms, %.0f images/s\n\n",
+                f.net.c_str(), f.batch, m.about.c_str(), m.link / 1e9, m.network / 1e9, m.latency * 1e6, times.source.empty() ? "floors" : times.source.c_str(),
+                one * 1e3, f.batch / one);
+    std::printf("%7s %10s %8s %10s %12s %10s %10s %10s\n", "workers", "scheme", "ms", "efficiency", "images/s", "exposed ms", "fc MB", "gradient MB");
+    nlohmann::json rows = nlohmann::json::array();
+    std::vector<Point> points;
+    for (const int k : workers) {
+        points.push_back(at(net, m, times, k, f.batch));
+        const Point& p = points.back();
+        for (size_t i = 0; i < std::size(kWays); ++i) {
+            if (!p.fits[i] || (k == 1 && i)) continue;
+            const Outcome& o = p.by_way[i];
+            const bool best = static_cast<int>(i) == p.best;
+            std::printf("%7d %10s %8.3f %9.2f%s %12.0f %10.3f %10.1f %10.1f\n", k, kWays[i].name, o.seconds * 1e3, one / o.seconds, best ? "*" : " ",
+                        double(k) * f.batch / o.seconds, o.exposed() * 1e3, o.activations / 1e6, o.gradients / 1e6);
+            rows.push_back({{"workers", k}, {"scheme", kWays[i].name}, {"seconds", o.seconds}, {"efficiency", one / o.seconds}, {"exposed_seconds", o.exposed()},
+                            {"fc_bytes", o.activations}, {"gradient_bytes", o.gradients}, {"best", best}});
+        }
+    }
+    std::printf("\n* the fastest at that number of workers; MB leave each worker in a step\n");
+    if (!f.svg.empty()) atomic_write_file(f.svg, plot(f.net + ", " + std::to_string(f.batch) + " images a worker, " + m.name + ": efficiency (model)", points, one));
+    if (!f.json.empty())
+        atomic_write_file(f.json, nlohmann::json{{"net", f.net}, {"batch", f.batch}, {"machine", m.name}, {"one_worker_seconds", one}, {"rows", rows}}.dump(1) + "\n");
+    return 0;
+}
+
+}  // namespace
+
+int main(int argc, char** argv) { return run_program(argc, argv, "scaling", run); }
