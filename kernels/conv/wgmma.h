@@ -12,6 +12,7 @@
 #pragma once
 
 #include <algorithm>
+#include <cstring>
 #include <string>
 
 #include "kernels/conv/gemm_map.h"
@@ -203,8 +204,10 @@ inline CUtensorMap store_map(const void* y, int64_t rows, int group_columns, int
 }
 
 __device__ __forceinline__ uint32_t pack(float low, float high) {
-    const __nv_bfloat162 v = __floats2bfloat162_rn(low, high);
-    return *reinterpret_cast<const uint32_t*>(&v);
+    const __nv_bfloat162 pair = __floats2bfloat162_rn(low, high);
+    uint32_t bits;
+    std::memcpy(&bits, &pair, sizeof bits);
+    return bits;
 }
 
 // Carries a consumer warp's sums to memory: 16 rows by one box of columns at a time through stmatrix into a swizzled
