@@ -67,8 +67,8 @@ __global__ void __launch_bounds__(kMaxThreads, 2)
     }
 
     const bool whole = gridDim.x == 1;
-    float* out = whole ? result.c : result.slab(0, blockIdx.x);
-    const int64_t ld = whole ? result.ld : result.slab_ld();
+    float* out = whole ? result.out.c : result.slab(0, blockIdx.x);
+    const int64_t ld = whole ? result.out.ld : result.slab_ld();
     if (has_lo)
         unroll<8>([&](auto k) {
             if (filter0 + filter + k >= v.k) return;
@@ -113,8 +113,9 @@ static void launch_wgrad(const ConvProblem& p, const ConvWgradArgs& a) {
     Cut cut{};
     best_cut(p, 1, cut);
     Result<float> r;
-    r.c = a.dw;
-    r.rows = p.k, r.cols = p.r * p.s * p.c, r.ld = r.cols;
+    r.rows = p.k;
+    const int taps = p.r * p.s * p.c;
+    r.out = Epilogue<float>{.c = a.dw, .ld = taps, .cols = taps}.sealed();
     r.row_sums = p.bias ? a.db : nullptr;
     r.split = split(p, cut);
     r.slabs = static_cast<float*>(a.workspace);

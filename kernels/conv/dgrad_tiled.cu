@@ -7,7 +7,7 @@
 
 namespace wt::conv_tiled {
 
-template <class Tile, int V, class T>
+template <class Tile, int V, class T, Finish F>
 __global__ void __launch_bounds__(Tile::kThreads, Tile::kBlocksPerSM)
     dgrad_kernel(ConvShape v, const T* dy, const T* w, Result<T> r) {
     const BlockTile tile = my_tile<Tile>(r);
@@ -21,11 +21,17 @@ __global__ void __launch_bounds__(Tile::kThreads, Tile::kBlocksPerSM)
     unroll<8>([&](auto i) { acc[i] = splat<8>(0); });
     auto& shared = shared_storage<typename Tile::SharedStorage>();
     simt::product<Tile>(shared, load_a, load_b, tile.steps, at, acc);
-    store_tile<Tile>(r, tile, at, acc);
+    store_tile<Tile, F>(r, tile, at, acc);
 }
 
 static Extents dgrad_extents(const ConvProblem& p) {
     return {p.n * p.h * p.w, p.cg(), p.r * p.s * p.kg(), whole_vectors(p, p.cg(), p.kg()), p.stride_h * p.stride_w > 1};
+}
+
+static std::string refuses_dgrad(const ConvProblem& p) {
+    ConvProblem plain = p;
+    plain.drelu = false;  // the epilogue has that
+    return refuses(plain);
 }
 
 static size_t dgrad_workspace(const ConvProblem& p) {
@@ -37,19 +43,24 @@ static void launch_dgrad(const ConvProblem& p, const ConvDgradArgs& a) {
     const Extents e = dgrad_extents(p);
     by_dtype(p.dtype, [&]<class T>() {
         Result<T> r;
-        r.c = static_cast<T*>(a.dx);
-        r.rows = e.rows, r.cols = e.cols, r.ld = p.c;
+        r.out = {.c = static_cast<T*>(a.dx), .ld = p.c, .cols = e.cols};
+        if (p.drelu) r.out.mask = static_cast<const T*>(a.x), r.out.ld_mask = p.c;
+        r.out = r.out.sealed(p.cg());
+        r.rows = e.rows;
         r.groups = p.groups, r.group_stride = p.cg();
         r.split = e.split(p.groups);
         r.slabs = static_cast<float*>(a.workspace);
-        by_tile<T>(e, [&]<class Tile, int V>() {
-            launch("conv_dgrad.tiled", {product_grid<Tile>(r), dim3(Tile::kThreads), a.stream, sizeof(typename Tile::SharedStorage)},
-                   dgrad_kernel<Tile, V, T>, ConvShape(p), static_cast<const T*>(a.dy), static_cast<const T*>(a.w), r);
-        });
-        add_slabs("conv_dgrad.tiled sum", r, a.stream);
+        auto with = [&]<Finish F>() {
+            by_tile<T>(e, [&]<class Tile, int V>() {
+                launch("conv_dgrad.tiled", {product_grid<Tile>(r), dim3(Tile::kThreads), a.stream, sizeof(typename Tile::SharedStorage)},
+                       dgrad_kernel<Tile, V, T, F>, ConvShape(p), static_cast<const T*>(a.dy), static_cast<const T*>(a.w), r);
+            });
+            add_slabs<F>("conv_dgrad.tiled sum", r, a.stream);
+        };
+        p.drelu ? with.template operator()<Finish::drelu>() : with.template operator()<Finish::plain>();
     });
 }
 
-extern const ConvDgrad dgrad = {.name = "tiled", .refuses = refuses, .workspace = dgrad_workspace, .launch = launch_dgrad};
+extern const ConvDgrad dgrad = {.name = "tiled", .refuses = refuses_dgrad, .workspace = dgrad_workspace, .launch = launch_dgrad};
 
 }  // namespace wt::conv_tiled

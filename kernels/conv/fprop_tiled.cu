@@ -37,11 +37,10 @@ static void launch_fprop(const ConvProblem& p, const ConvFpropArgs& a) {
     const Extents e = fprop_extents(p);
     by_dtype(p.dtype, [&]<class T>() {
         Result<T> r;
-        r.c = static_cast<T*>(a.y);
-        r.rows = e.rows, r.cols = e.cols, r.ld = p.k;
+        r.out = {.c = static_cast<T*>(a.y), .ld = p.k, .cols = e.cols, .bias = p.bias ? a.bias : nullptr, .relu = p.relu};
+        r.out = r.out.sealed(p.kg());
+        r.rows = e.rows;
         r.groups = p.groups, r.group_stride = p.kg();
-        r.bias = p.bias ? a.bias : nullptr;
-        r.relu = p.relu;
         r.split = e.split(p.groups);
         r.slabs = static_cast<float*>(a.workspace);
         by_tile<T>(e, [&]<class Tile, int V>() {

@@ -38,9 +38,9 @@ static size_t wgrad_workspace(const ConvProblem& p) {
 static void launch_wgrad(const ConvProblem& p, const ConvWgradArgs& a) {
     const Extents e = wgrad_extents(p);
     Result<float> r;
-    r.c = a.dw;
-    r.rows = e.rows, r.cols = e.cols, r.ld = e.cols;
+    r.rows = e.rows;
     r.groups = p.groups, r.group_stride = int64_t(e.rows) * e.cols;
+    r.out = Epilogue<float>{.c = a.dw, .ld = e.cols, .cols = e.cols}.sealed(r.group_stride);
     r.row_sums = p.bias ? a.db : nullptr;
     r.split = e.split(p.groups);
     r.slabs = static_cast<float*>(a.workspace);

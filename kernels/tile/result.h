@@ -1,11 +1,12 @@
-// Where a tiled product's result goes. Either straight to C, with bias and ReLU; or, where C has too few
+// Where a tiled product's result goes. Either straight through its epilogue to C; or, where C has too few
 // tiles to fill the machine, k is split: every split writes an fp32 slab of its own and a second kernel
-// adds the slabs up in order, so that results are the same bit for bit in every run.
+// adds the slabs up in order, so that results are the same bit for bit in every run, and does the epilogue.
 #pragma once
 
 #include <algorithm>
 
 #include "kernels/launch.h"
+#include "kernels/tile/epilogue.h"
 #include "kernels/tile/vec.h"
 
 namespace wt {
@@ -15,6 +16,9 @@ struct SplitK {
     int splits = 1;
     int steps = 1;        // of one split
     int total_steps = 1;
+    bool apart = false;  // one split, too, goes through a slab: a kernel without the epilogue
+
+    __host__ __device__ bool slabs() const { return splits > 1 || apart; }
 };
 
 // Tiles that fill the machine: two on each of the 132 SMs of an H100. A virtual GPU needs none of
@@ -32,21 +36,21 @@ inline SplitK split_k(int64_t tiles, int64_t k, int bk) {
     return s;
 }
 
-// A product's C: `groups` matrices of rows x cols, each with a leading dimension.
+// Columns of a slab: whole runs of 8.
+__host__ __device__ inline int slab_columns(int cols) { return (cols + 7) / 8 * 8; }
+
+// A product's C: `groups` matrices of rows x out.cols, and what their epilogue does.
 template <class Out>
 struct Result {
-    Out* c;
-    int rows, cols;
-    int64_t ld;
+    Epilogue<Out> out;
+    int rows;
     int groups = 1;
-    int64_t group_stride = 0;     // elements from one group's C to the next
-    const float* bias = nullptr;  // cols a group, added to every row; null: none
-    bool relu = false;
+    int64_t group_stride = 0;   // elements from one group's C to the next
     float* row_sums = nullptr;  // rows a group: receives the sums of A's rows over k; null: not wanted
     SplitK split;
-    float* slabs = nullptr;  // workspace, when split.splits > 1
+    float* slabs = nullptr;  // workspace, when split.slabs()
 
-    __host__ __device__ int slab_ld() const { return (cols + 3) / 4 * 4; }
+    __host__ __device__ int slab_ld() const { return slab_columns(out.cols); }
     __host__ __device__ int64_t slab_size() const { return int64_t(rows) * slab_ld(); }
     // Slab of a group and split; behind all of those one row of sums each.
     __host__ __device__ float* slab(int group, int s) const { return slabs + (int64_t(group) * split.splits + s) * slab_size(); }
@@ -56,8 +60,8 @@ struct Result {
 };
 
 inline size_t split_workspace(const SplitK& s, int rows, int cols, int groups, bool row_sums) {
-    if (s.splits == 1) return 0;
-    return sizeof(float) * groups * s.splits * rows * ((cols + 3) / 4 * 4 + (row_sums ? 1 : 0));
+    if (!s.slabs()) return 0;
+    return sizeof(float) * groups * s.splits * rows * (slab_columns(cols) + (row_sums ? 1 : 0));
 }
 
 // The tile that a block works on. Tiles across n are neighbours, so that they find A in the L2 cache.
@@ -67,7 +71,7 @@ struct BlockTile {
 
 template <class Tile, class Out>
 __device__ __forceinline__ BlockTile my_tile(const Result<Out>& r) {
-    const unsigned across = (r.cols + Tile::BN - 1) / Tile::BN;
+    const unsigned across = (r.out.cols + Tile::BN - 1) / Tile::BN;
     BlockTile t;
     t.m = static_cast<int>(blockIdx.x / across) * Tile::BM;
     t.n = static_cast<int>(blockIdx.x % across) * Tile::BN;
@@ -79,7 +83,7 @@ __device__ __forceinline__ BlockTile my_tile(const Result<Out>& r) {
 
 template <class Tile, class Out>
 dim3 product_grid(const Result<Out>& r) {
-    return dim3(static_cast<unsigned>(ceil_div(r.rows, Tile::BM) * ceil_div(r.cols, Tile::BN)), r.split.splits, r.groups);
+    return dim3(static_cast<unsigned>(ceil_div(r.rows, Tile::BM) * ceil_div(r.out.cols, Tile::BN)), r.split.splits, r.groups);
 }
 
 // Whether p + any multiple of ld may be accessed V elements at a time.
@@ -88,74 +92,47 @@ __host__ __device__ inline bool aligned_for(const T* p, int64_t ld) {
     return reinterpret_cast<uintptr_t>(p) % (V * sizeof(T)) == 0 && ld % V == 0;
 }
 
-// 4 columns of a row of C from `col` on, those that exist.
-template <class Out>
-__device__ __forceinline__ void store_four(Out* row, int col, int cols, bool whole, const Vec<4>& v) {
-    if (whole && col + 4 <= cols) {
-        store(row + col, v);
-    } else {
-        unroll<4>([&](auto j) {
-            if (col + j < cols) row[col + j] = from_float<Out>(v[j]);
-        });
-    }
-}
-
-template <class Out>
-__device__ __forceinline__ Vec<4> finish(const Result<Out>& r, int group, int col, Vec<4> v) {
-    unroll<4>([&](auto j) {
-        float f = v[j];
-        if (r.bias && col + j < r.cols) f += r.bias[static_cast<int64_t>(group) * r.cols + col + j];
-        if (r.relu && f < 0) f = 0;
-        v.set(j, f);
-    });
-    return v;
-}
-
 // Stores a thread's 8 x 8 accumulators (rows m.., columns n.. and n+32..) and, from one tile across only, the row sums
 // (each thread reads the one it added up).
-template <class Tile, class Out, class Place>
+template <class Tile, Finish F = Finish::plain, class Out, class Place>
 __device__ __forceinline__ void store_tile(const Result<Out>& r, const BlockTile& t, Place at, const Vec<8> (&acc)[8],
                                            const float* row_sum = nullptr) {
     const int thread = threadIdx.x;
     if (r.row_sums && t.n == 0 && thread < Tile::BM && t.m + thread < r.rows) {
-        float* sums = r.split.splits == 1 ? r.row_sums + int64_t(t.group) * r.rows : r.sum_slab(t.group, t.split);
+        float* sums = r.split.slabs() ? r.sum_slab(t.group, t.split) : r.row_sums + int64_t(t.group) * r.rows;
         sums[t.m + thread] = row_sum[thread];
     }
     const int row0 = t.m + at.m;
     const int col0 = t.n + at.n;
-    if (r.split.splits > 1) {
+    if (r.split.slabs()) {
         float* slab = r.slab(t.group, t.split);
         unroll<8>([&](auto i) {
             if (row0 + i >= r.rows) return;
             float* row = slab + int64_t(row0 + i) * r.slab_ld();
-            store_four(row, col0, r.slab_ld(), true, low(acc[i]));
-            store_four(row, col0 + 32, r.slab_ld(), true, high(acc[i]));
+            if (col0 < r.slab_ld()) store(row + col0, low(acc[i]));
+            if (col0 + 32 < r.slab_ld()) store(row + col0 + 32, high(acc[i]));
         });
         return;
     }
-    Out* c = r.c + t.group * r.group_stride;
-    const bool whole = aligned_for<4>(c, r.ld);
+    const Epilogue<Out> out = r.out.of_group(t.group, r.group_stride);
     unroll<8>([&](auto i) {
         if (row0 + i >= r.rows) return;
-        Out* row = c + (row0 + i) * r.ld;
-        store_four(row, col0, r.cols, whole, finish(r, t.group, col0, low(acc[i])));
-        store_four(row, col0 + 32, r.cols, whole, finish(r, t.group, col0 + 32, high(acc[i])));
+        finish_run<F>(out, row0 + i, col0, low(acc[i]));
+        finish_run<F>(out, row0 + i, col0 + 32, high(acc[i]));
     });
 }
 
 // Adds up the slabs, one thread for 4 columns of a row; and one thread for each row sum.
-template <class Out>
+template <Finish F, class Out>
 __global__ void add_slabs_kernel(Result<Out> r) {
     const int group = blockIdx.y, quads = r.slab_ld() / 4;
     const int64_t i = static_cast<int64_t>(blockIdx.x) * blockDim.x + threadIdx.x;
     if (i < int64_t(r.rows) * quads) {
-        const int64_t row = i / quads;
-        const int col = static_cast<int>(i % quads) * 4;
-        const float* from = r.slab(group, 0) + row * r.slab_ld() + col;
+        const int row = static_cast<int>(i / quads), col = static_cast<int>(i % quads) * 4;
+        const float* from = r.slab(group, 0) + int64_t(row) * r.slab_ld() + col;
         Vec<4> sum = load<4>(from);
         for (int s = 1; s < r.split.splits; ++s) sum = sum + load<4>(from + s * r.slab_size());
-        Out* c = r.c + group * r.group_stride;
-        store_four(c + row * r.ld, col, r.cols, aligned_for<4>(c, r.ld), finish(r, group, col, sum));
+        finish_run<F>(r.out.of_group(group, r.group_stride), row, col, sum);
     }
     if (r.row_sums && i < r.rows) {
         float sum = 0;
@@ -164,11 +141,11 @@ __global__ void add_slabs_kernel(Result<Out> r) {
     }
 }
 
-template <class Out>
+template <Finish F = Finish::plain, class Out>
 void add_slabs(const char* name, const Result<Out>& r, cudaStream_t stream) {
-    if (r.split.splits == 1) return;
+    if (!r.split.slabs()) return;
     const int64_t threads = int64_t(r.rows) * (r.slab_ld() / 4);
-    launch(name, {dim3(static_cast<unsigned>(ceil_div(threads, 256)), r.groups), dim3(256), stream}, add_slabs_kernel<Out>, r);
+    launch(name, {dim3(static_cast<unsigned>(ceil_div(threads, 256)), r.groups), dim3(256), stream}, add_slabs_kernel<F, Out>, r);
 }
 
 }  // namespace wt

@@ -1,0 +1,42 @@
+// A matrix product's epilogue, from its problem and arguments.
+#pragma once
+
+#include "kernels/gemm/problem.h"
+#include "kernels/tile/epilogue.h"
+
+namespace wt {
+
+inline Finish finish_of(const GemmProblem& p) {
+    return p.dropout > 0 ? Finish::dropout : p.drelu ? Finish::drelu : p.sgd ? Finish::sgd : Finish::plain;
+}
+
+template <class Out>
+Epilogue<Out> epilogue_of(const GemmProblem& p, const GemmArgs& g) {
+    Epilogue<Out> e;
+    e.c = static_cast<Out*>(g.c);
+    e.ld = p.ldc, e.cols = p.n;
+    e.bias = p.bias && p.layout == GemmLayout::nt ? g.bias : nullptr;
+    e.relu = p.relu;
+    e.state = g.state;
+    if (p.dropout > 0) {
+        e.layer = g.layer, e.threshold = dropout_threshold(p.dropout), e.keep_scale = 1 / (1 - p.dropout);
+        e.row0 = g.row0, e.col0 = g.col0;
+    }
+    if (p.drelu) e.mask = static_cast<const Out*>(g.mask), e.ld_mask = g.ld_mask, e.mask_scale = g.mask_scale;
+    if (p.sgd) e.momentum = g.momentum, e.w_low = g.w_low, e.weight_decay = g.weight_decay, e.lr_scale = g.lr_scale;
+    return e.sealed();
+}
+
+// Calls f.operator()<F>() with the epilogue of a problem of layout L and results of type Out: those it may have.
+template <GemmLayout L, class Out, class F>
+decltype(auto) by_finish(const GemmProblem& p, F&& f) {
+    if constexpr (L == GemmLayout::nt)
+        if (p.dropout > 0) return f.template operator()<Finish::dropout>();
+    if constexpr (L == GemmLayout::nn)
+        if (p.drelu) return f.template operator()<Finish::drelu>();
+    if constexpr (L == GemmLayout::tn && dtype_of<Out> == DType::f32)
+        if (p.sgd) return f.template operator()<Finish::sgd>();
+    return f.template operator()<Finish::plain>();
+}
+
+}  // namespace wt
