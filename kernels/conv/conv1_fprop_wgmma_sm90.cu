@@ -39,7 +39,7 @@ __global__ void __launch_bounds__(384, 1)
     Storage& shared = shared_storage<Storage>();
     const int warpgroup = warpgroup_index();
     if (threadIdx.x == 0) ptx::mbarrier_init(shared.filters, 1);
-    begin(shared.ring, 4, 1);
+    begin_block(shared.ring, 4, 1);
 
     if (warpgroup == 0) {
         ptx::registers_decrease<40>();
@@ -56,7 +56,7 @@ __global__ void __launch_bounds__(384, 1)
         ptx::registers_increase<232>();
         const int consumer = warpgroup - 1, warp = threadIdx.x / 32 - 4, lane = threadIdx.x % 32;
         for (int i = threadIdx.x - 128; i < BN; i += 256) shared.bias[i] = bias && i < v.k ? bias[i] : 0.0f;
-        ptx::bar_sync(kBarrierConsumers, 256);
+        sync_consumers();
         ptx::mbarrier_wait(shared.filters, 0);
         uint8_t* rows = shared.rows[warp];
         const int chunks = v.k / 8;  // of 16 bytes, of a row of y
@@ -91,9 +91,12 @@ __global__ void __launch_bounds__(384, 1)
                     uint32_t out[4];
                     unroll<4>([&](auto i) {  // rows 0-7 and 8-15 of the left 8 columns, then of the right
                         const int column = j * 16 + i / 2 * 8, k = column / 2 + i % 2 * 2;
-                        float low = acc[h][k] + shared.bias[column + lane % 4 * 2], high = acc[h][k + 1] + shared.bias[column + lane % 4 * 2 + 1];
-                        if (relu) low = low < 0 ? 0 : low, high = high < 0 ? 0 : high;
-                        out[i] = pack(low, high);
+                        Vec<2> pair;
+                        unroll<2>([&](auto e) {
+                            const float f = acc[h][k + e] + shared.bias[column + lane % 4 * 2 + e];
+                            pair.set(e, relu && f < 0 ? 0 : f);
+                        });
+                        out[i] = pack_bf16(pair);
                     });
                     ptx::stmatrix_x4(rows + lane % 16 * Storage::kPitch + (2 * j + lane / 16) * 16, out);
                 });

@@ -54,7 +54,7 @@ __global__ void __launch_bounds__(384, 1)
         for (int i = threadIdx.x; i < 2 * kPlaneBytes / 4; i += 384)
             reinterpret_cast<uint32_t*>(shared.x[s] + kPlanes * kPlaneBytes)[i] = 0x3f803f80;  // two ones
     ptx::fence_proxy_async();
-    begin(shared.ring, turns == 2 ? 4 : 8, 1);
+    begin_block(shared.ring, turns == 2 ? 4 : 8, 1);
 
     if (warpgroup == 0) {
         ptx::registers_decrease<40>();

@@ -57,7 +57,7 @@ __global__ void __launch_bounds__(Tile::kThreads, 1)
     using B = typename Tile::B;
     SharedStorage<Tile>& shared = shared_storage<SharedStorage<Tile>>();
     const int warpgroup = warpgroup_index(), together = v.schedule.together();
-    begin(shared.ring, Tile::kConsumerWarps, together);
+    begin_block(shared.ring, Tile::kConsumerWarps, together);
 
     if (warpgroup == 0) {
         ptx::registers_decrease<Tile::kProducerRegisters>();
@@ -113,18 +113,19 @@ __global__ void __launch_bounds__(Tile::kThreads, 1)
                 constexpr int h = box / Store::kChunks, chunk = box % Store::kChunks;
                 Mask<Store::kAcross> mask = ahead;
                 if (x && box + 1 < Tile::kHeight * Store::kChunks) fetch(box + 1);
-                store.put(dx, acc[h], chunk, row0 + h * 64, column, unit.group, [&](int half, int at, float low, float high) {
+                store.put(dx, acc[h], chunk, row0 + h * 64, column, unit.group, [&](int half, int at, Vec<2> pair) {
                     if (x) {
                         const uint32_t sign = mask.pair[at % Store::kAcross / 8][half];
-                        low = mask.low(sign) ? low : 0, high = mask.high(sign) ? high : 0;
+                        if (!mask.low(sign)) pair.set(0, 0);
+                        if (!mask.high(sign)) pair.set(1, 0);
                     }
-                    return pack(low, high);
+                    return pair;
                 });
             });
         });
         store.drain();
     }
-    end(together);
+    end_block(together);
 }
 
 constexpr TileSize kDgradTiles[] = {{128, 256}, {256, 128}, {128, 192}, {128, 128}, {256, 96}, {256, 64}};

@@ -36,7 +36,7 @@ __global__ void __launch_bounds__(Tile::kThreads, 1)
     using B = typename Tile::B;
     SharedStorage<Tile>& shared = shared_storage<SharedStorage<Tile>>();
     const int warpgroup = warpgroup_index(), together = v.schedule.together();
-    begin(shared.ring, Tile::kConsumerWarps, together);
+    begin_block(shared.ring, Tile::kConsumerWarps, together);
 
     if (warpgroup == 0) {
         ptx::registers_decrease<Tile::kProducerRegisters>();
@@ -78,17 +78,21 @@ __global__ void __launch_bounds__(Tile::kThreads, 1)
             unroll<Tile::kHeight>([&](auto h) {
                 const int row = unit.m * Tile::BM + Tile::row_of(consumer, h) + warp % 4 * kStoreRows;
                 unroll<TileStore<Tile>::kChunks>([&](auto chunk) {
-                    store.put(y, acc[h], chunk, row, column, unit.group, [&](int, int at, float low, float high) {
-                        if (bias && mine + at < v.filters) low += bias[at], high += bias[at + 1];
-                        if (v.relu) low = low < 0 ? 0 : low, high = high < 0 ? 0 : high;
-                        return pack(low, high);
+                    store.put(y, acc[h], chunk, row, column, unit.group, [&](int, int at, Vec<2> pair) {
+                        unroll<2>([&](auto i) {
+                            float f = pair[i];
+                            if (bias && mine + at < v.filters) f += bias[at + i];
+                            if (v.relu && f < 0) f = 0;
+                            pair.set(i, f);
+                        });
+                        return pair;
                     });
                 });
             });
         });
         store.drain();
     }
-    end(together);
+    end_block(together);
 }
 
 constexpr TileSize kFpropTiles[] = {{128, 256}, {256, 128}, {128, 192}, {128, 128}, {256, 64}};

@@ -12,14 +12,12 @@
 #pragma once
 
 #include <algorithm>
-#include <cstring>
 #include <string>
 
 #include "kernels/conv/gemm_map.h"
 #include "kernels/ptx/griddep.h"
-#include "kernels/ptx/ldmatrix.h"
-#include "kernels/ptx/tma.h"
 #include "kernels/tile/scheduler.h"
+#include "kernels/tile/store.h"
 #include "kernels/tile/tensor_map.h"
 #include "kernels/tile/wgmma_tile.h"
 
@@ -169,9 +167,12 @@ struct SharedStorage {
     Ring<Tile::kStages> ring;
 };
 
+// Of all consumers. (kernels/tile/wgmma_tile.h has 1 to 4.)
+__device__ __forceinline__ void sync_consumers() { ptx::bar_sync(5, 256); }
+
 // What every block begins with: barriers ready in all blocks of the cluster, the kernels before this one complete.
 template <int kStages>
-__device__ __forceinline__ void begin(Ring<kStages>& ring, int readers, int together) {
+__device__ __forceinline__ void begin_block(Ring<kStages>& ring, int readers, int together) {
     if (threadIdx.x == 0) {
         ring.init(readers * together);
         ptx::fence_mbarrier_init();
@@ -186,7 +187,7 @@ __device__ __forceinline__ void begin(Ring<kStages>& ring, int readers, int toge
 }
 
 // And ends with: no block leaves while another may still write into its shared memory.
-__device__ __forceinline__ void end(int together) {
+__device__ __forceinline__ void end_block(int together) {
     if (together > 1) {
         __syncwarp();
         ptx::cluster_arrive();
@@ -203,17 +204,10 @@ inline CUtensorMap store_map(const void* y, int64_t rows, int group_columns, int
                      {uint32_t(across), 1, kStoreRows}, 2 * across);
 }
 
-__device__ __forceinline__ uint32_t pack(float low, float high) {
-    const __nv_bfloat162 pair = __floats2bfloat162_rn(low, high);
-    uint32_t bits;
-    std::memcpy(&bits, &pair, sizeof bits);
-    return bits;
-}
-
-// Carries a consumer warp's sums to memory: 16 rows by one box of columns at a time through stmatrix into a swizzled
-// box in shared memory, then by TMA, which writes whole lines; two boxes in turn, and no other warp is waited for.
-// The last stores are under way while the next tile is multiplied. finish(row, column, pair) is what
-// becomes of two neighbouring sums of a row (g or g + 8 of the warp's 16; columns of the tile).
+// Carries a consumer warp's sums to memory as kernels/tile/store.h does a warpgroup's: 16 rows by one box of columns at a time,
+// two boxes in turn, so that no other warp is waited for and a map of (column of a group, group, row) keeps a group's
+// tile from reaching into the next. finish(half, column, pair) is what becomes of two neighbouring sums: of
+// row lane / 4 + 8 half of the warp's 16; columns of the tile, this thread's being lane % 4 * 2 further on.
 template <class Tile>
 struct TileStore {
     static constexpr int kAcross = store_columns(Tile::BN), kSpan = 2 * kAcross, kChunks = Tile::BN / kAcross;
@@ -229,17 +223,15 @@ struct TileStore {
         turn ^= 1;
         if (lane == 0) ptx::bulk_wait_read<1>();  // this box's store before last
         __syncwarp();
-        // Lane l addresses row l % 16 of the left (l < 16) or right 8 of 16 columns; pieces of 16 bytes are swizzled as TMA does.
-        const int offset = lane % 16 * kSpan;
-        const int flip = (offset >> 7) & (kSpan / 16 - 1);
         unroll<kAcross / 16>([&](auto j) {
             uint32_t r[4];
             unroll<4>([&](auto i) {  // rows 0-7 and 8-15 of the left 8 columns, then of the right
                 const int at = chunk * kAcross + j * 16 + i / 2 * 8;
                 const int k = at / 2 + i % 2 * 2;
-                r[i] = finish(i % 2, at, acc[k], acc[k + 1]);
+                r[i] = pack_bf16(finish(i % 2, at, pair_of(acc[k], acc[k + 1])));
             });
-            ptx::stmatrix_x4(box + offset + (((2 * j + lane / 16) ^ flip) << 4), r);
+            // Lane l addresses row l % 16 of the left (l < 16) or right 8 columns.
+            ptx::stmatrix_x4(box + swizzled<kSpan>(lane % 16, 2 * j + lane / 16), r);
         });
         ptx::fence_proxy_async();
         __syncwarp();

@@ -144,13 +144,13 @@ struct DySums {
             sum[i] += __shfl_xor_sync(0xffffffffu, sum[i], 16);
             if (lane < 8) shared[warp][lane * 8 + i] = sum[i];
         });
-        ptx::bar_sync(kBarrierConsumers, 256);
+        sync_consumers();
         for (int filter = threadIdx.x - 128; filter < B::kRows && filter < count; filter += 256) {
             float all = 0;
             for (int w = 0; w < kWarps; ++w) all += shared[filter / 64 * kWarps + w][filter % 64];
             out[filter] = all;
         }
-        ptx::bar_sync(kBarrierConsumers, 256);
+        sync_consumers();
     }
 };
 
@@ -161,7 +161,7 @@ __global__ void __launch_bounds__(Tile::kThreads, 1)
     using B = typename Tile::B;
     WgradStorage<Tile>& shared = shared_storage<WgradStorage<Tile>>();
     const int warpgroup = warpgroup_index();
-    begin(shared.ring, Tile::kConsumerWarps, v.sharers);
+    begin_block(shared.ring, Tile::kConsumerWarps, v.sharers);
 
     if (warpgroup == 0) {
         ptx::registers_decrease<Tile::kProducerRegisters>();
@@ -223,7 +223,7 @@ __global__ void __launch_bounds__(Tile::kThreads, 1)
             });
         });
     }
-    end(v.sharers);
+    end_block(v.sharers);
 }
 
 // Adds up the slabs, a thread for 4 neighbours of dw; and a thread for each sum of dy. Tile: of the product.
