@@ -99,6 +99,36 @@ __global__ void tile_by_ldmatrix(float* d, const bf16* a, const bf16* b) {
     for (int i = 0; i < 4; ++i) d[(m0 + lane / 4 + 8 * (i / 2)) * 16 + n0 + lane % 4 * 2 + i % 2] = df[i];
 }
 
+// One warp: M x N fragments at once must be what they are one by one.
+constexpr int kM = 3, kN = 5;
+template <bool Tf32>
+__global__ void tile_and_single(float* tile, float* single, const uint32_t* operands) {
+    uint32_t a[kM][4], b[kN][2];
+    for (int m = 0; m < kM; ++m)
+        for (int i = 0; i < 4; ++i) a[m][i] = operands[(m * 4 + i) * 32 + threadIdx.x];
+    for (int n = 0; n < kN; ++n)
+        for (int i = 0; i < 2; ++i) b[n][i] = operands[((kM + n) * 4 + i) * 32 + threadIdx.x];
+    float d[kM][kN][4], e[kM][kN][4];
+    for (int m = 0; m < kM; ++m)
+        for (int n = 0; n < kN; ++n)
+            for (int i = 0; i < 4; ++i) d[m][n][i] = e[m][n][i] = static_cast<float>((m * kN + n) * 4 + i);
+    for (int step = 0; step < 2; ++step) {
+        if constexpr (Tf32) wt::ptx::mma_tile_m16n8k8_tf32(d, a, b);
+        else wt::ptx::mma_tile_m16n8k16_bf16(d, a, b);
+        for (int m = 0; m < kM; ++m)
+            for (int n = 0; n < kN; ++n) {
+                if constexpr (Tf32) wt::ptx::mma_m16n8k8_tf32(e[m][n], a[m], b[n]);
+                else wt::ptx::mma_m16n8k16_bf16(e[m][n], a[m], b[n]);
+            }
+    }
+    for (int m = 0; m < kM; ++m)
+        for (int n = 0; n < kN; ++n)
+            for (int i = 0; i < 4; ++i) {
+                tile[((m * kN + n) * 4 + i) * 32 + threadIdx.x] = d[m][n][i];
+                single[((m * kN + n) * 4 + i) * 32 + threadIdx.x] = e[m][n][i];
+            }
+}
+
 // Distinct enough that no two places can be mistaken for each other, small enough to be exact in bf16.
 int value(int i, int prime) { return i * prime % 251 - 125; }
 
@@ -137,6 +167,31 @@ void check_product(int k, void (*kernel)(float*, const T*, const T*, int)) {
 TEST_CASE("ptx: mma.sync m16n8k16 bf16 multiplies fragments as the ISA lays them out") { check_product<bf16>(16, one_bf16); }
 
 TEST_CASE("ptx: mma.sync m16n8k8 tf32 multiplies fragments as the ISA lays them out") { check_product<float>(8, one_tf32); }
+
+TEST_CASE("ptx: a warp's tile of mma.sync at once is what its products are one by one") {
+    const Stream stream(0);
+    for (const bool tf32 : {false, true})
+        for (const uint64_t seed : wt::test::seeds(1)) {
+            wt::test::SeedGuard guard(seed);
+            std::vector<uint32_t> operands((kM + kN) * 4 * 32);
+            for (size_t i = 0; i < operands.size(); ++i) {
+                const auto bits = [&](int prime) {
+                    const float f = static_cast<float>(value(static_cast<int>(i), prime));
+                    uint32_t u;
+                    std::memcpy(&u, &f, 4);
+                    return u;
+                };
+                operands[i] = tf32 ? bits(37) : bits(37) >> 16 | (bits(101) & 0xffff0000u);
+            }
+            DeviceBuffer<uint32_t> in(0, operands.size());
+            DeviceBuffer<float> tile(0, kM * kN * 4 * 32), single(0, kM * kN * 4 * 32);
+            in.upload(operands);
+            wt::launch("tile_and_single", {1, 32, stream.get()}, tf32 ? tile_and_single<true> : tile_and_single<false>, tile.data(),
+                       single.data(), static_cast<const uint32_t*>(in.data()));
+            stream.synchronize();
+            CHECK(tile.download() == single.download());
+        }
+}
 
 TEST_CASE("ptx: to_tf32 rounds halves away from zero") {
     const std::vector<std::pair<uint32_t, uint32_t>> cases = {

@@ -36,9 +36,9 @@ __global__ void shuffles(float* out, int times) {
     if (v == -1.0f) *out = v;
 }
 
-// mma.sync m16n8k16 as a warp's tile of 64 x 32 does them: 16 a step.
+// mma.sync m16n8k16 as a warp's tile of 64 x 32 needs them: 16 a step.
 constexpr int kMmaM = 4, kMmaN = 4;
-__global__ void mma_tiles(float* out, int times) {
+__global__ void mma_tiles(float* out, int times, bool at_once) {
     float d[kMmaM][kMmaN][4] = {};
     uint32_t a[kMmaM][4], b[kMmaN][2];
     for (auto& r : a)
@@ -46,8 +46,11 @@ __global__ void mma_tiles(float* out, int times) {
     for (auto& r : b)
         for (uint32_t& v : r) v = 0x3f803f80u;
     for (int i = 0; i < times; ++i)
-        for (int m = 0; m < kMmaM; ++m)
-            for (int n = 0; n < kMmaN; ++n) ptx::mma_m16n8k16_bf16(d[m][n], a[m], b[n]);
+        if (at_once)
+            ptx::mma_tile_m16n8k16_bf16(d, a, b);
+        else
+            for (int m = 0; m < kMmaM; ++m)
+                for (int n = 0; n < kMmaN; ++n) ptx::mma_m16n8k16_bf16(d[m][n], a[m], b[n]);
     float sum = 0;
     for (auto& r : d)
         for (auto& q : r)
@@ -135,9 +138,11 @@ int run(int argc, char** argv) {
     std::printf("  %8.1f ns    warp shuffle, a thread\n",
                 time(100, LaunchShape{1, 256, stream.get()}, shuffles, y.data(), kTimes) / kTimes / 256);
     constexpr int kSteps = 50, kMmaWarps = 8;
-    std::printf("  %8.1f GFLOP/s a core, mma.sync m16n8k16 of bf16\n",
-                kSteps * kMmaWarps * kMmaM * kMmaN * (2.0 * 16 * 8 * 16) /
-                    time(100, LaunchShape{1, 32 * kMmaWarps, stream.get()}, mma_tiles, y.data(), kSteps));
+    for (const bool at_once : {false, true})
+        std::printf("  %8.1f GFLOP/s a core, mma.sync m16n8k16 of bf16, %s\n",
+                    kSteps * kMmaWarps * kMmaM * kMmaN * (2.0 * 16 * 8 * 16) /
+                        time(100, LaunchShape{1, 32 * kMmaWarps, stream.get()}, mma_tiles, y.data(), kSteps, at_once),
+                    at_once ? "a warp's tile of 64 x 32 at once" : "one by one");
     std::printf("  %8.2f us    launch of one block and synchronize\n", time(2000, LaunchShape{1, 32, stream.get()}, nothing) * 1e-3);
     constexpr int kQueued = 1000;
     std::printf("  %8.2f us    launch in a queue of %d\n", best_ns(20, [&] {

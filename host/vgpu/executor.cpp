@@ -250,6 +250,7 @@ bool next_thread_slow() {
         abandon(w);
     }
     if (w.block->async.used()) end_async(w, *w.block);
+    if (w.block->warpgroups.used) end_warpgroups(w, *w.block);
     return next_block(w) && next_thread();
 }
 
@@ -314,6 +315,7 @@ GridFailure work(Worker& w, const Grid& grid, BlockSource& source, uint64_t dead
             reset_barriers(*b);
             reset_warps(*b);
             forget_async(*b);
+            forget_warpgroups(*b);
         }
         w.deferred.clear();
         w.broken = false;

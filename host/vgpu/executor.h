@@ -12,6 +12,7 @@
 #include "host/vgpu/fiber.h"
 #include "host/vgpu/grid.h"
 #include "host/vgpu/limits.h"
+#include "host/vgpu/wgmma.h"
 
 namespace vgpu {
 
@@ -56,6 +57,7 @@ struct Block {
     uint3 index{};           // blockIdx
     unsigned rank = 0;       // in its cluster
     Async async;
+    Warpgroups warpgroups;
 
     Block();
     ~Block();

@@ -20,6 +20,7 @@ struct MmaOperands {
     float* d;
     const uint32_t* a;
     const uint32_t* b;
+    int m, n;  // fragments of A and B: d[m][n][4], a[m][4], b[n][2]
 };
 
 inline U4 load(const void* p) {
@@ -37,9 +38,9 @@ inline void store(void* p, U4 v) { std::memcpy(p, &v, sizeof v); }
 
 // A: registers [g][t], [g + 8][t], [g][t + 4], [g + 8][t + 4] of a tile of 16 x 8.
 template <class F>
-inline void gather_a(void* const* lanes, F f) {
+inline void gather_a(void* const* lanes, int fragment, F f) {
     for (int g = 0; g < 8; ++g) {
-        const auto a = [&](int t) { return load(static_cast<const MmaOperands*>(lanes[4 * g + t])->a); };
+        const auto a = [&](int t) { return load(static_cast<const MmaOperands*>(lanes[4 * g + t])->a + 4 * fragment); };
         const U4 r0 = a(0), r1 = a(1), r2 = a(2), r3 = a(3);
         const U4 p0 = VGPU_SHUFFLE(r0, r1, 0, 4, 1, 5), p1 = VGPU_SHUFFLE(r2, r3, 0, 4, 1, 5);
         const U4 p2 = VGPU_SHUFFLE(r0, r1, 2, 6, 3, 7), p3 = VGPU_SHUFFLE(r2, r3, 2, 6, 3, 7);
@@ -52,12 +53,12 @@ inline void gather_a(void* const* lanes, F f) {
 
 // B: registers [t][g], [t + 4][g] of a tile of 8 x 8.
 template <class F>
-inline void gather_b(void* const* lanes, F f) {
+inline void gather_b(void* const* lanes, int fragment, F f) {
     for (int t = 0; t < 4; ++t) {
         U4 q[4];
         for (int i = 0; i < 4; ++i) {
             uint64_t two[2];
-            for (int j = 0; j < 2; ++j) std::memcpy(&two[j], static_cast<const MmaOperands*>(lanes[8 * i + 4 * j + t])->b, 8);
+            for (int j = 0; j < 2; ++j) std::memcpy(&two[j], static_cast<const MmaOperands*>(lanes[8 * i + 4 * j + t])->b + 2 * fragment, 8);
             q[i] = load(two);
         }
         for (int h = 0; h < 2; ++h) {
@@ -67,9 +68,9 @@ inline void gather_b(void* const* lanes, F f) {
     }
 }
 
-inline void gather_d(float (&d)[16][8], void* const* lanes) {
+inline void gather_d(float (&d)[16][8], void* const* lanes, int fragment) {
     for (int g = 0; g < 8; ++g) {
-        const auto r = [&](int t) { return load(static_cast<const MmaOperands*>(lanes[4 * g + t])->d); };
+        const auto r = [&](int t) { return load(static_cast<const MmaOperands*>(lanes[4 * g + t])->d + 4 * fragment); };
         const U4 d0 = r(0), d1 = r(1), d2 = r(2), d3 = r(3);
         store(&d[g][0], VGPU_SHUFFLE(d0, d1, 0, 1, 4, 5));
         store(&d[g][4], VGPU_SHUFFLE(d2, d3, 0, 1, 4, 5));
@@ -77,10 +78,10 @@ inline void gather_d(float (&d)[16][8], void* const* lanes) {
         store(&d[g + 8][4], VGPU_SHUFFLE(d2, d3, 2, 3, 6, 7));
     }
 }
-inline void scatter_d(const float (&d)[16][8], void* const* lanes) {
+inline void scatter_d(const float (&d)[16][8], void* const* lanes, int fragment) {
     for (int g = 0; g < 8; ++g) {
         const U4 a = load(&d[g][0]), b = load(&d[g][4]), c = load(&d[g + 8][0]), e = load(&d[g + 8][4]);
-        const auto to = [&](int t, U4 v) { store(static_cast<const MmaOperands*>(lanes[4 * g + t])->d, v); };
+        const auto to = [&](int t, U4 v) { store(static_cast<const MmaOperands*>(lanes[4 * g + t])->d + 4 * fragment, v); };
         to(0, VGPU_SHUFFLE(a, c, 0, 1, 4, 5));
         to(1, VGPU_SHUFFLE(a, c, 2, 3, 6, 7));
         to(2, VGPU_SHUFFLE(b, e, 0, 1, 4, 5));
@@ -105,30 +106,41 @@ inline void multiply(float (&d)[16][8], const float (&a)[16][kK], const float (&
     }
 }
 
+// The products of a tile: B's fragments are unpacked once, A's as they come.
+template <int kK, class UnpackA, class UnpackB>
+inline void work_tile(void* const* lanes, UnpackA unpack_a, UnpackB unpack_b) {
+    alignas(32) float d[16][8], a[16][kK], b[kMmaTile][kK][8];
+    const auto [unused_d, unused_a, unused_b, rows, columns] = *static_cast<const MmaOperands*>(lanes[0]);
+    for (int n = 0; n < columns; ++n) gather_b(lanes, n, [&](int i, int column, U4 v) { unpack_b(b[n], i, column, v); });
+    for (int m = 0; m < rows; ++m) {
+        gather_a(lanes, m, [&](int row, int i, U4 v) { unpack_a(a, row, i, v); });
+        for (int n = 0; n < columns; ++n) {
+            gather_d(d, lanes, m * columns + n);
+            multiply(d, a, b[n]);
+            scatter_d(d, lanes, m * columns + n);
+        }
+    }
+}
+
+// Registers are pairs along k. The order of the sum is free: A's columns are k = 0 2 4 .. 14, 1 3 .. 15 here, and so are
+// B's rows.
 void work_bf16(void* const* lanes, unsigned) {
-    alignas(32) float d[16][8], a[16][16], b[16][8];
-    // Registers are pairs along k. The order of the sum is free: A's columns are k = 0 2 4 .. 14, 1 3 .. 15 here, and
-    // so are B's rows.
-    gather_d(d, lanes);
-    gather_b(lanes, [&](int pair, int column, U4 v) {
-        store(&b[pair][column], v << 16);
-        store(&b[pair + 8][column], v & 0xffff0000u);
-    });
-    gather_a(lanes, [&](int row, int pair, U4 v) {
-        store(&a[row][pair], v << 16);
-        store(&a[row][pair + 8], v & 0xffff0000u);
-    });
-    multiply(d, a, b);
-    scatter_d(d, lanes);
+    work_tile<16>(
+        lanes,
+        [](float (&a)[16][16], int row, int pair, U4 v) {
+            store(&a[row][pair], v << 16);
+            store(&a[row][pair + 8], v & 0xffff0000u);
+        },
+        [](float (&b)[16][8], int pair, int column, U4 v) {
+            store(&b[pair][column], v << 16);
+            store(&b[pair + 8][column], v & 0xffff0000u);
+        });
 }
 
 void work_tf32(void* const* lanes, unsigned) {
-    alignas(32) float d[16][8], a[16][8], b[8][8];
-    gather_d(d, lanes);
-    gather_b(lanes, [&](int k, int column, U4 v) { store(&b[k][column], v & ~kTf32Lost); });
-    gather_a(lanes, [&](int row, int k, U4 v) { store(&a[row][k], v & ~kTf32Lost); });
-    multiply(d, a, b);
-    scatter_d(d, lanes);
+    work_tile<8>(
+        lanes, [](float (&a)[16][8], int row, int k, U4 v) { store(&a[row][k], v & ~kTf32Lost); },
+        [](float (&b)[8][8], int k, int column, U4 v) { store(&b[k][column], v & ~kTf32Lost); });
 }
 
 struct MatrixRows {
@@ -197,15 +209,20 @@ void work_elect(void* const* lanes, unsigned mask) {
 
 }  // namespace
 
-void mma_m16n8k16_bf16(float (&d)[4], const uint32_t (&a)[4], const uint32_t (&b)[2], Site site) {
-    MmaOperands mine{d, a, b};
+void mma_m16n8k16_bf16(float* d, const uint32_t* a, const uint32_t* b, int m, int n, Site site) {
+    MmaOperands mine{d, a, b, m, n};
     whole_warp(&mine, work_bf16, "mma.sync.m16n8k16", site);
 }
 
-void mma_m16n8k8_tf32(float (&d)[4], const uint32_t (&a)[4], const uint32_t (&b)[2], Site site) {
-    if (checking() && ((a[0] | a[1] | a[2] | a[3] | b[0] | b[1]) & kTf32Lost)) [[unlikely]]
-        fail(719, "mma.sync of tf32 with an operand whose low 13 bits are not zero (to_tf32 rounds), which the PTX ISA does not define,", site);
-    MmaOperands mine{d, a, b};
+void mma_m16n8k8_tf32(float* d, const uint32_t* a, const uint32_t* b, int m, int n, Site site) {
+    if (checking()) {
+        uint32_t bits = 0;
+        for (int i = 0; i < 4 * m; ++i) bits |= a[i];
+        for (int i = 0; i < 2 * n; ++i) bits |= b[i];
+        if (bits & kTf32Lost)
+            fail(719, "mma.sync of tf32 with an operand whose low 13 bits are not zero (to_tf32 rounds), which the PTX ISA does not define,", site);
+    }
+    MmaOperands mine{d, a, b, m, n};
     whole_warp(&mine, work_tf32, "mma.sync.m16n8k8", site);
 }
 

@@ -17,8 +17,10 @@ namespace vgpu {
 uint32_t shared_address(const void* shared);
 
 // ---- mma.sync, ldmatrix, wgmma (ptx_mma.cpp, ptx_wgmma.cpp) ----------------------------------------------
-void mma_m16n8k16_bf16(float (&d)[4], const uint32_t (&a)[4], const uint32_t (&b)[2], Site);
-void mma_m16n8k8_tf32(float (&d)[4], const uint32_t (&a)[4], const uint32_t (&b)[2], Site);
+// m x n products of fragments, at most kMmaTile of each: d[m][n][4], a[m][4], b[n][2].
+inline constexpr int kMmaTile = 16;
+void mma_m16n8k16_bf16(float* d, const uint32_t* a, const uint32_t* b, int m, int n, Site);
+void mma_m16n8k8_tf32(float* d, const uint32_t* a, const uint32_t* b, int m, int n, Site);
 uint32_t to_tf32(float);
 void ldmatrix(uint32_t* r, int matrices, bool transpose, const void* row, Site);
 void stmatrix(void* row, int matrices, bool transpose, const uint32_t* r, Site);
