@@ -9,6 +9,9 @@ extern const Gemm gemm;
 namespace gemm_tiled {
 extern const Gemm gemm;
 }
+namespace gemm_mma {
+extern const Gemm gemm;
+}
 #ifdef WT_ONEDNN
 namespace gemm_onednn {
 extern const Gemm gemm;
@@ -28,6 +31,7 @@ Table<GemmProblem, GemmArgs> gemm_variants() {
         gemm_cublas::gemm,
 #endif
         gemm_tiled::gemm,
+        gemm_mma::gemm,
 #ifdef WT_ONEDNN
         gemm_onednn::gemm,
 #endif
