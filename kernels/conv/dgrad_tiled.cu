@@ -29,9 +29,7 @@ static Extents dgrad_extents(const ConvProblem& p) {
 }
 
 static std::string refuses_dgrad(const ConvProblem& p) {
-    ConvProblem plain = p;
-    plain.drelu = false;  // the epilogue has that
-    return refuses(plain);
+    return p.fold > 1 ? "does not read folded input" : too_large(p);
 }
 
 static size_t dgrad_workspace(const ConvProblem& p) {
@@ -43,7 +41,7 @@ static void launch_dgrad(const ConvProblem& p, const ConvDgradArgs& a) {
     const Extents e = dgrad_extents(p);
     by_dtype(p.dtype, [&]<class T>() {
         Result<T> r;
-        r.out = {.c = static_cast<T*>(a.dx), .ld = p.c, .cols = e.cols};
+        r.out = Epilogue<T>{.c = static_cast<T*>(a.dx), .ld = p.c, .cols = e.cols};
         if (p.drelu) r.out.mask = static_cast<const T*>(a.x), r.out.ld_mask = p.c;
         r.out = r.out.sealed(p.cg());
         r.rows = e.rows;

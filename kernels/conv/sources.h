@@ -1,9 +1,10 @@
-// Tensors as operands of the tiled products of kernels/tile/simt.h: each class is one of the matrices of
-// kernels/conv/gemm_map.h, read V channels (or filters) at a time. The division of a matrix coordinate into
+// Tensors as operands of the tiled products of kernels/tile/simt.h and mma_sm80.h: each class is one of the matrices of
+// kernels/conv/gemm_map.h, read V channels (or filters) at a time: all exist or, in the padding, none does. The division of a matrix coordinate into
 // tensor indices is done once a thread; then cursors step by additions.
 #pragma once
 
 #include "kernels/conv/gemm_map.h"
+#include "kernels/gemm/sources.h"
 #include "kernels/tile/vec.h"
 
 namespace wt {
@@ -34,12 +35,13 @@ struct InputPatches {
         return {(o.n * v.h + h) * v.w + w, static_cast<short>(h), static_cast<short>(w)};
     }
     __device__ __forceinline__ void seek(int k) { tap = TapCursor(k, v.s, v.cg); }
-    __device__ __forceinline__ Held<T, V> read(const Row& row) const {
+    __device__ __forceinline__ Span<T> span(const Row& row) const {
         const bool inside = static_cast<unsigned>(row.h + tap.at.r) < static_cast<unsigned>(v.h) &&
                             static_cast<unsigned>(row.w + tap.at.s) < static_cast<unsigned>(v.w) && tap.at.r < v.r;
-        if (!inside) return Held<T, V>::zero();
-        return Held<T, V>::load(x + static_cast<int64_t>(row.corner + tap.at.r * v.w + tap.at.s) * v.c + tap.at.c);
+        if (!inside) return {x, 0};
+        return {x + (static_cast<int64_t>(row.corner + tap.at.r * v.w + tap.at.s) * v.c + tap.at.c), V};
     }
+    __device__ __forceinline__ Held<T, V> read(const Row& row) const { return held<T, V>(span(row)); }
     __device__ __forceinline__ void advance(int step) { tap.advance(step); }
 };
 
@@ -67,7 +69,7 @@ struct OutputPatches {
         return {Strided ? i.n * v.p : (i.n * v.p + h) * v.q + w, static_cast<short>(h), static_cast<short>(w)};
     }
     __device__ __forceinline__ void seek(int k) { tap = TapCursor(k, v.s, v.kg); }
-    __device__ __forceinline__ Held<T, V> read(const Row& row) const {
+    __device__ __forceinline__ Span<T> span(const Row& row) const {
         int p = row.h - tap.at.r, q = row.w - tap.at.s;
         bool inside = tap.at.r < v.r;
         if constexpr (Strided) {
@@ -76,10 +78,11 @@ struct OutputPatches {
         }
         if (!inside || static_cast<unsigned>(p) >= static_cast<unsigned>(v.p) ||
             static_cast<unsigned>(q) >= static_cast<unsigned>(v.q))
-            return Held<T, V>::zero();
+            return {dy, 0};
         const int pixel = Strided ? (row.base + p) * v.q + q : row.base - (tap.at.r * v.q + tap.at.s);
-        return Held<T, V>::load(dy + (static_cast<int64_t>(pixel) * v.k + tap.at.c));
+        return {dy + (static_cast<int64_t>(pixel) * v.k + tap.at.c), V};
     }
+    __device__ __forceinline__ Held<T, V> read(const Row& row) const { return held<T, V>(span(row)); }
     __device__ __forceinline__ void advance(int step) { tap.advance(step); }
 };
 
@@ -96,10 +99,11 @@ struct FiltersByTap {
         channel = channel0;
         place = k / v.kg, filter = k % v.kg;
     }
-    __device__ __forceinline__ Held<T, V> read() const {
-        if (channel >= v.cg || place >= v.r * v.s) return Held<T, V>::zero();
-        return Held<T, V>::load(w + ((filter * v.r * v.s + place) * v.cg + channel));
+    __device__ __forceinline__ Span<T> span() const {
+        if (channel >= v.cg || place >= v.r * v.s) return {w, 0};
+        return {w + ((filter * v.r * v.s + place) * v.cg + channel), V};
     }
+    __device__ __forceinline__ Held<T, V> read() const { return held<T, V>(span()); }
     __device__ __forceinline__ void advance(int step) {
         for (filter += step; filter >= v.kg; filter -= v.kg) ++place;
     }
@@ -123,13 +127,14 @@ struct InputByPixel {
         c = tap.c;
         pixel = PixelCursor(k, v.p, v.q);
     }
-    __device__ __forceinline__ Held<T, V> read() const {
+    __device__ __forceinline__ Span<T> span() const {
         const int row = pixel.at.row * v.stride_h + h, col = pixel.at.col * v.stride_w + w;
         if (static_cast<unsigned>(row) >= static_cast<unsigned>(v.h) ||
             static_cast<unsigned>(col) >= static_cast<unsigned>(v.w) || pixel.at.n >= v.n)
-            return Held<T, V>::zero();
-        return Held<T, V>::load(x + static_cast<int64_t>((pixel.at.n * v.h + row) * v.w + col) * v.c + c);
+            return {x, 0};
+        return {x + (static_cast<int64_t>((pixel.at.n * v.h + row) * v.w + col) * v.c + c), V};
     }
+    __device__ __forceinline__ Held<T, V> read() const { return held<T, V>(span()); }
     __device__ __forceinline__ void advance(int step) { pixel.advance(step); }
 };
 

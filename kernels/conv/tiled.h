@@ -14,14 +14,18 @@ using Big = simt::Tile<128, 128>;
 using Small = simt::Tile<64, 64>;
 
 // Pixels and filter elements are counted in 32 bits, positions in an image in 16.
-inline std::string refuses(const ConvProblem& p) {
-    if (std::string why = refuses_fusions(p); !why.empty()) return why;
+inline std::string too_large(const ConvProblem& p) {
     constexpr int64_t kMost = int64_t(1) << 30;
     const int64_t in = int64_t(p.n) * p.h * p.w, out = int64_t(p.n) * p.p() * p.q();
     if (in >= kMost || out >= kMost || p.w_count() >= kMost || int64_t(p.h) * p.w * p.c >= kMost)
         return "needs fewer than 2^30 pixels, filter elements and elements in an image";
     if (std::max({p.h, p.w, p.r, p.s, p.pad_h, p.pad_w}) >= 1 << 13) return "needs images, filters and padding below 8192";
     return "";
+}
+
+inline std::string refuses(const ConvProblem& p) {
+    const std::string why = refuses_fusions(p);
+    return why.empty() ? too_large(p) : why;
 }
 
 // A product of one group: rows x cols summed over k, and whether its operands can be read 16 bytes at a time

@@ -13,6 +13,11 @@ extern const ConvFprop fprop;
 extern const ConvDgrad dgrad;
 extern const ConvWgrad wgrad;
 }  // namespace conv_tiled
+namespace conv_mma {
+extern const ConvFprop fprop;
+extern const ConvDgrad dgrad;
+extern const ConvWgrad wgrad;
+}  // namespace conv_mma
 namespace conv1_direct {
 extern const ConvFprop fprop;
 extern const ConvWgrad wgrad;
@@ -51,6 +56,7 @@ Table<ConvProblem, ConvFpropArgs> conv_fprop_variants() {
 #endif
         conv_tiled::fprop,
         conv1_direct::fprop,
+        conv_mma::fprop,
 #ifdef WT_ONEDNN
         conv_onednn::fprop,
         conv_winograd_onednn::fprop,
@@ -67,6 +73,7 @@ Table<ConvProblem, ConvDgradArgs> conv_dgrad_variants() {
         conv_cudnn::dgrad,
 #endif
         conv_tiled::dgrad,
+        conv_mma::dgrad,
 #ifdef WT_ONEDNN
         conv_onednn::dgrad,
         conv_winograd_onednn::dgrad,
@@ -83,6 +90,7 @@ Table<ConvProblem, ConvWgradArgs> conv_wgrad_variants() {
 #endif
         conv_tiled::wgrad,
         conv1_direct::wgrad,
+        conv_mma::wgrad,
 #ifdef WT_ONEDNN
         conv_onednn::wgrad,
         conv_winograd_onednn::wgrad,

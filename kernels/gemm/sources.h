@@ -1,9 +1,22 @@
-// Plain matrices as operands of a tiled product (kernels/tile/simt.h).
+// Plain matrices as operands of a tiled product (kernels/tile/simt.h, kernels/tile/mma_sm80.h).
 #pragma once
 
 #include "kernels/tile/vec.h"
 
 namespace wt {
+
+// V adjacent elements of an operand, of which `count` exist and the rest counts as zeros.
+template <class T>
+struct Span {
+    const T* p;  // an address even where there are none
+    int count;
+};
+
+// Whole vectors only: what the products on ordinary threads read.
+template <class T, int V>
+__device__ __forceinline__ Held<T, V> held(const Span<T>& s) {
+    return s.count > 0 ? Held<T, V>::load(s.p) : Held<T, V>::zero();
+}
 
 // Element (row, k) at base[row * ld + k].
 template <class T_, int V_>
@@ -18,9 +31,11 @@ struct ContiguousK {
     using Row = int;  // a number, not an address: half the registers
     __device__ __forceinline__ Row row(int r) const { return r; }
     __device__ __forceinline__ void seek(int k0) { k = k0; }
-    __device__ __forceinline__ Held<T, V> read(Row r) const {
-        return r < rows && k < k_end ? Held<T, V>::load(base + r * ld + k) : Held<T, V>::zero();
+    __device__ __forceinline__ Span<T> span(Row r) const {
+        const bool inside = r < rows && k < k_end;
+        return {inside ? base + r * ld + k : base, inside ? k_end - k : 0};
     }
+    __device__ __forceinline__ Held<T, V> read(Row r) const { return held<T, V>(span(r)); }
     __device__ __forceinline__ void advance(int step) { k += step; }
 };
 
@@ -38,7 +53,10 @@ struct ContiguousMN {
         column = column0;
         k = column < columns ? k0 : k_end;
     }
-    __device__ __forceinline__ Held<T, V> read() const { return k < k_end ? Held<T, V>::load(base + k * ld + column) : Held<T, V>::zero(); }
+    __device__ __forceinline__ Span<T> span() const {
+        return {k < k_end ? base + k * ld + column : base, k < k_end ? columns - column : 0};
+    }
+    __device__ __forceinline__ Held<T, V> read() const { return held<T, V>(span()); }
     __device__ __forceinline__ void advance(int step) { k += step; }
 };
 

@@ -9,6 +9,9 @@ extern const Gemm gemm;
 namespace gemm_tiled {
 extern const Gemm gemm;
 }
+namespace gemm_mma {
+extern const Gemm gemm;
+}
 namespace gemm_wgmma {
 extern const Gemm gemm;
 }
@@ -31,6 +34,7 @@ Table<GemmProblem, GemmArgs> gemm_variants() {
         gemm_cublas::gemm,
 #endif
         gemm_tiled::gemm,
+        gemm_mma::gemm,
         gemm_wgmma::gemm,
 #ifdef WT_ONEDNN
         gemm_onednn::gemm,
