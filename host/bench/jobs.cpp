@@ -435,6 +435,7 @@ std::vector<Job> network_jobs(const std::string& net, int batch, Precision preci
     c.batch = batch;
     c.device = device;
     c.dtype = storage_of(precision);
+    c.kernels.fuse = Fuse::off;  // the parts; the fused ones are made from them
     const Layout l(c);
     Jobs j(precision, device_sm(device));
     j.add("input.augment", "augment", l.augment.problem, augment_variants());
