@@ -311,7 +311,10 @@ bool next_thread_slow() {
     } else {  // a thread that had waited is done
         --w.live;
         --w.block->live;
-        if (w.cluster_barrier.between) expect_waited(w);
+        if (w.cluster_barrier.between) {
+            --c.thread.x;  // next_thread() has stepped on already
+            expect_waited(w);
+        }
         if (w.cluster > 1) look_for_end(w, *w.block);
         if (w.unstarted) {
             take_loop(w);
