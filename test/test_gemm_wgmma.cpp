@@ -146,7 +146,9 @@ void check(const Gemm& variant, const Case& test) {
 }
 
 GemmProblem problem(GemmLayout layout, int m, int n, int k, int pad, DType out) {
-    return gemm_problem(layout, {m, n, k, pad}, DType::bf16, out, 1);
+    GemmProblem p = gemm_problem(layout, {m, n, k, pad}, {DType::bf16, false}, out, 0);
+    p.bias = p.relu = p.drelu = p.sgd = false, p.dropout = 0;
+    return p;
 }
 
 }  // namespace
