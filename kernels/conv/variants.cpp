@@ -17,6 +17,15 @@ namespace conv1_direct {
 extern const ConvFprop fprop;
 extern const ConvWgrad wgrad;
 }  // namespace conv1_direct
+namespace conv_wgmma {
+extern const ConvFprop fprop;
+extern const ConvDgrad dgrad;
+extern const ConvWgrad wgrad;
+}  // namespace conv_wgmma
+namespace conv1_wgmma {
+extern const ConvFprop fprop;
+extern const ConvWgrad wgrad;
+}  // namespace conv1_wgmma
 
 #ifdef WT_ONEDNN
 namespace conv_onednn {
@@ -51,6 +60,8 @@ Table<ConvProblem, ConvFpropArgs> conv_fprop_variants() {
 #endif
         conv_tiled::fprop,
         conv1_direct::fprop,
+        conv_wgmma::fprop,
+        // conv1_wgmma::fprop,
 #ifdef WT_ONEDNN
         conv_onednn::fprop,
         conv_winograd_onednn::fprop,
@@ -67,6 +78,7 @@ Table<ConvProblem, ConvDgradArgs> conv_dgrad_variants() {
         conv_cudnn::dgrad,
 #endif
         conv_tiled::dgrad,
+        conv_wgmma::dgrad,
 #ifdef WT_ONEDNN
         conv_onednn::dgrad,
         conv_winograd_onednn::dgrad,
@@ -83,6 +95,8 @@ Table<ConvProblem, ConvWgradArgs> conv_wgrad_variants() {
 #endif
         conv_tiled::wgrad,
         conv1_direct::wgrad,
+        conv_wgmma::wgrad,
+        conv1_wgmma::wgrad,
 #ifdef WT_ONEDNN
         conv_onednn::wgrad,
         conv_winograd_onednn::wgrad,
