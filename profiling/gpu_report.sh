@@ -11,6 +11,7 @@
 #   LIMIT_S=520     seconds in all
 #   OUT=DIR2        the files are copied there too, as they come
 #   PYTHON=python3  one that may have torch
+#   COMMIT=...      what the tree is, where it was copied without .git
 #
 # DIR gets summary.md, steps.json, compare.json, compare.html and logs.tar.gz; it is usable whenever the run is stopped.
 set -u
@@ -60,7 +61,7 @@ query() { nvidia-smi --query-gpu="$1" --format=csv,noheader 2>/dev/null | head -
 "$PYTHON" - "$DIR/machine.json" <<END || fail "cannot write $DIR/machine.json"
 import json, sys
 about = {"gpu": """$GPU""", "date": "$(date '+%Y-%m-%d %H:%M')", "virtual": $([ $TARGET = vgpu ] && echo True || echo False), "mode": "$MODE",
-         "commit": """$(git rev-parse --short HEAD 2>/dev/null || echo unknown)$([ -z "$(git status --porcelain 2>/dev/null)" ] || echo ' and changes')""",
+         "commit": """${COMMIT:-$(git rev-parse --short HEAD 2>/dev/null || echo unknown)}$([ -z "$(git status --porcelain 2>/dev/null)" ] || echo ' and changes')""",
          "processor": """$(sed -n 's/^model name.*: //p' /proc/cpuinfo | head -n1), $(nproc) cores""",
          "driver": """$(query driver_version)""", "clocks": """$(query clocks.sm,clocks.mem,clocks.max.sm,clocks.max.mem) (SM, memory now; at most)""",
          "power": """$(query power.draw,power.limit) (now, limit)""", "compiler": """$(nvcc --version 2>/dev/null | sed -n 's/.*release //p')"""}
@@ -142,7 +143,7 @@ finish() {
     done
     tar czf "$DIR/logs.tar.gz" -C "$DIR" logs
     [ -z "$COPY" ] || cp "$DIR/logs.tar.gz" "$COPY"/
-    grep -qE '"status": "(FAILED|stopped)' "$DIR/parts.jsonl"
+    grep -q '"status": "FAILED' "$DIR/parts.jsonl"
     local failed=$?
     rm -rf "$DIR"/logs "$DIR"/compare-*.json "$DIR"/{parts,steps}.jsonl "$DIR/machine.json"
     echo "wrote ${DIR#"$PWD"/}: summary.md, steps.json, compare.json, logs.tar.gz; $(($(date +%s) - START)) s"
@@ -160,10 +161,10 @@ fi
 PTX=(-tc="ptx*") KERNELS=(-tce="ptx*,train:*,compare:*,loader*,data*")
 [ $MODE = dry ] && KERNELS=(-tc="softmax*,sgd*")
 part unit-ptx 40 "$BIN/unit" "${PTX[@]}"
-[ $MODE = quick ] || part unit 90 "$BIN/unit" "${KERNELS[@]}"
+[ $MODE = quick ] || part unit 60 "$BIN/unit" "${KERNELS[@]}"
 files
 
-compare "${NETS[0]}" "${PRECISIONS[0]}" "${BATCHES[0]}" 110
+compare "${NETS[0]}" "${PRECISIONS[0]}" "${BATCHES[0]}" 100
 files
 
 # The steps that are quoted most, then the rest as far as the time goes.
@@ -176,16 +177,17 @@ torch_part() {
     local net=$1 batch=$2 precision=$3 limit=$4 turn
     turn="$BIN/train --net $net --data synthetic --gpus 0 --batch $batch --precision $precision --steps $STEPS --loader-threads $(($(nproc) / 2)) --out $WORK/turn-\$ROUND >/dev/null 2>&1"
     part "torch-$net" "$limit" bash -c 'exec "$@" >"$0"' "$WORK/torch.json" "$PYTHON" profiling/peers/torch_alexnet.py --net "$net" --batch "$batch" --precision "$precision" \
-        --best --budget $((limit / 3)) --steps $STEPS --rounds 3 --between "$turn" --json || return
+        --best --budget $((limit / 2)) --steps $STEPS --rounds 3 --between "$turn" --json || return
     "$PYTHON" profiling/report.py torch "$WORK/torch.json" who=PyTorch net="$net" batch="$batch" precision="$precision" >>"$DIR/steps.jsonl"
     "$PYTHON" profiling/report.py step "$WORK"/turn-*/metrics.jsonl --skip $SKIP who="ours, in turns with PyTorch" net="$net" batch="$batch" precision="$precision" >>"$DIR/steps.jsonl"
     rm -rf "$WORK"/turn-*
 }
+TORCH=
 if [ $MODE = dry ]; then
     :
 elif "$PYTHON" -c 'import torch, sys; sys.exit(not torch.cuda.is_available())' 2>/dev/null; then
-    torch_part "${NETS[0]}" "${BATCHES[0]}" "${PRECISIONS[0]}" 75
-    [ $MODE = quick ] || torch_part "${NETS[1]}" "${BATCHES[0]}" "${PRECISIONS[0]}" 60
+    TORCH=1
+    torch_part "${NETS[0]}" "${BATCHES[0]}" "${PRECISIONS[0]}" $([ $MODE = quick ] && echo 60 || echo 110)
 else
     note torch "not here" 0 "$PYTHON has no PyTorch that sees a GPU" ""
 fi
@@ -208,6 +210,7 @@ if [ $MODE = full ]; then
         done
         files
     done
+    [ -n "$TORCH" ] && torch_part "${NETS[1]}" "${BATCHES[0]}" "${PRECISIONS[0]}" 90
     compare owt bf16 "${BATCHES[0]}" 60
     compare alexnet tf32 "${BATCHES[0]}" 60
     compare alexnet fp32 128 60

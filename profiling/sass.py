@@ -108,7 +108,17 @@ def readable(names):
     if not names or not shutil.which("c++filt"):
         return {n: n for n in names}
     out = subprocess.run(["c++filt", "-p"], input="\n".join(names), stdout=subprocess.PIPE, text=True).stdout.splitlines()
-    return {n: r.replace("wt::", "").replace("(anonymous namespace)::", "").replace("_GLOBAL__N__", "") for n, r in zip(names, out)}
+    return {n: without_parameters(r.replace("wt::", "").replace("(anonymous namespace)::", "").removeprefix("void ")) for n, r in zip(names, out)}
+
+
+def without_parameters(name):
+    """f<(Kind)1, 64>(int, float*) -> f<(Kind)1, 64>"""
+    depth = 0
+    for i, c in enumerate(name):
+        depth += (c == "<") - (c == ">")
+        if c == "(" and depth == 0:
+            return name[:i]
+    return name
 
 
 def complaints_of(path, kernels):
@@ -159,7 +169,7 @@ def main():
                 continue
             shown += 1
             print(f"{k.registers:>9} {k.threads or '-':>8} {k.warps():>6} {100 * k.warps() // WARPS:>6}% {k.shared:>7} {k.stack:>6} {k.count['HGMMA']:>6} "
-                  f"{k.count['HMMA']:>5} {k.count['UTMALDG']:>8} {k.count['IM2COL']:>6}  {os.path.relpath(path, a.folder)} {arch} {names[k.name].split('(')[0]}")
+                  f"{k.count['HMMA']:>5} {k.count['UTMALDG']:>8} {k.count['IM2COL']:>6}  {os.path.relpath(path, a.folder)} {arch} {names[k.name]}")
     if not shown:
         print("no tensor-core kernels here (--all shows the others)")
     if not any(o.endswith("_sm90.o") for o in objects):

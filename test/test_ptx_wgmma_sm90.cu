@@ -142,6 +142,7 @@ __global__ void __launch_bounds__(256) product(float* out, const T* a, const T* 
         if (order == Order::group_each) {
             ptx::wgmma_commit();
             ptx::wgmma_wait<1>();
+            ptx::wgmma_fence();
         }
     }
     ptx::wgmma_commit();

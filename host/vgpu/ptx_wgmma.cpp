@@ -30,15 +30,15 @@ struct Self {
 
 std::string describe(const Op& op) {
     std::string s;
-    switch (op.kind) {
+    switch (op.kind()) {
         case Op::fence: s = "wgmma.fence"; break;
         case Op::commit: s = "wgmma.commit_group"; break;
-        case Op::wait: s = "wgmma.wait_group " + std::to_string(op.n); break;
-        case Op::registers_less: s = "setmaxnreg.dec " + std::to_string(op.n); break;
-        case Op::registers_more: s = "setmaxnreg.inc " + std::to_string(op.n); break;
-        case Op::product: s = "wgmma m64n" + std::to_string(op.n) + (op.type == WgmmaType::bf16 ? "k16 bf16" : "k8 tf32"); break;
+        case Op::wait: s = "wgmma.wait_group " + std::to_string(op.n()); break;
+        case Op::registers_less: s = "setmaxnreg.dec " + std::to_string(op.n()); break;
+        case Op::registers_more: s = "setmaxnreg.inc " + std::to_string(op.n()); break;
+        case Op::product: s = "wgmma m64n" + std::to_string(op.n()) + (op.type() == WgmmaType::bf16 ? "k16 bf16" : "k8 tf32"); break;
     }
-    return s + " at " + describe_site(op.site);
+    return s + " at " + describe_site(op.site());
 }
 
 [[noreturn, gnu::noinline, gnu::cold]] void fail_with(Worker& w, std::string what) {
@@ -46,8 +46,11 @@ std::string describe(const Op& op) {
     abandon(w);
 }
 
-[[noreturn, gnu::noinline, gnu::cold]] void diverge(Worker& w, const Op& mine, const Op& theirs) {
-    if (mine.kind == theirs.kind && mine.n == theirs.n && mine.type == theirs.type && mine.site.line == theirs.site.line)
+[[noreturn, gnu::noinline, gnu::cold]] void diverge(Worker& w, uint64_t key, Site site, const Op& theirs) {
+    Op mine;
+    mine.key = key;
+    mine.file = site.file;
+    if (mine.kind() == theirs.kind() && mine.n() == theirs.n() && mine.site().line == theirs.site().line)
         fail_with(w, describe(mine) + ": this thread's descriptors, transpositions or accumulate are not those of the other threads of its warpgroup");
     fail_with(w, describe(mine) + " while the other threads of the warpgroup do " + describe(theirs) + ": all 128 must do the same in the same order");
 }
@@ -73,17 +76,21 @@ inline Self self(const char* what, Site site) {
 }
 
 // This thread comes to its next instruction.
-inline Op& arrive(const Self& me, const Op& mine) {
+inline Op& arrive(const Self& me, uint64_t key, Site site, uint64_t a = 0, uint64_t b = 0) {
     Warpgroup& g = me.g;
     const uint32_t at = g.at[me.thread]++;
     if (at == g.ops.size()) {
+        Op mine;
+        mine.key = key;
+        mine.a = a;
+        mine.b = b;
+        mine.issued = 1;
+        mine.file = site.file;
         g.ops.push_back(mine);
-    } else if (const Op& o = g.ops[at]; o.kind != mine.kind || o.n != mine.n || o.a != mine.a || o.b != mine.b ||
-                                        o.accumulate != mine.accumulate || o.type != mine.type || o.transpose_a != mine.transpose_a ||
-                                        o.transpose_b != mine.transpose_b || o.site.line != mine.site.line) [[unlikely]] {
-        diverge(me.w, mine, o);
+        return g.ops.back();
     }
     Op& op = g.ops[at];
+    if (op.key != key || op.a != a || op.b != b) [[unlikely]] diverge(me.w, key, site, op);
     ++op.issued;
     return op;
 }
@@ -110,7 +117,7 @@ Accumulators take_spare(Warpgroup& g, int n) {
         g.spare.pop_back();
     }
     std::fill_n(s.d, kWarpgroup, nullptr);
-    if (!s.tile || s.n < n) s.tile.reset(new float[static_cast<size_t>((n + kPanel - 1) / kPanel * kPanel * kTileRows)]);
+    if (!s.tile || s.n < n) s.tile.reset(new (std::align_val_t(64)) float[static_cast<size_t>((n + kPanel - 1) / kPanel * kPanel * kTileRows)]);
     s.n = n;
     s.loaded = s.put_off = false;
     return s;
@@ -122,12 +129,12 @@ uint16_t find_accumulators(const Self& me, const float* d, const Op& op) {
     for (size_t i = 0; i < g.flying.size(); ++i) {
         const Accumulators& s = g.flying[i];
         const float* theirs = s.d[me.thread];
-        if (theirs == d && s.n == op.n) return static_cast<uint16_t>(i);
-        if (theirs && theirs < d + op.n / 2 && d < theirs + s.n / 2)
+        if (theirs == d && s.n == op.n()) return static_cast<uint16_t>(i);
+        if (theirs && theirs < d + op.n() / 2 && d < theirs + s.n / 2)
             fail_with(me.w, describe(op) + ": some of its accumulators are in flight in a product of n = " + std::to_string(s.n) +
                                 ", which has not been waited for");
     }
-    g.flying.push_back(take_spare(g, op.n));
+    g.flying.push_back(take_spare(g, op.n()));
     g.flying.back().put_off = op.put_off;
     return static_cast<uint16_t>(g.flying.size() - 1);
 }
@@ -142,8 +149,8 @@ void take_off(const Self& me, Accumulators& s, float* d, const Op& op) {
             if (l.d[me.thread] == d && l.n == s.n && hash(d, s.n) != l.hash[me.thread])
                 fail_with(me.w, describe(op) + ": this thread has written its accumulators since the last wgmma_wait, and no wgmma_fence lies between");
     if (!s.put_off) return;
-    if (op.accumulate) gather_thread(s.tile.get(), s.n, d, me.thread);
-    s.loaded = op.accumulate;
+    if (op.accumulate()) gather_thread(s.tile.get(), s.n, d, me.thread);
+    s.loaded = op.accumulate();
     for (int i = 0; i < s.n / 2; ++i) std::memcpy(d + i, &kInFlight, sizeof kInFlight);
 }
 
@@ -167,37 +174,53 @@ void land(Worker& w, Warpgroup& g, Accumulators& s) {
 
 // ---- products --------------------------------------------------------------------------------
 
+// What the first thread finds out for all. Not inline: it would cost the other threads a frame.
+[[gnu::noinline]] void begin_product(const Self& me, Op& op, const float* d) {
+    Worker& w = me.w;
+    Warpgroup& g = me.g;
+    if (!g.fenced) fail_with(w, describe(op) + " without a wgmma_fence before it: a warpgroup's first wgmma needs one");
+    if (const char* wrong = refuse(op.a, op.transpose_a(), kTileRows, op.type(), w.grid->shared))
+        fail_with(w, describe(op) + ": A's descriptor: " + wrong);
+    if (const char* wrong = refuse(op.b, op.transpose_b(), op.n(), op.type(), w.grid->shared))
+        fail_with(w, describe(op) + ": B's descriptor: " + wrong);
+    if (!g.group_open) g.group_put_off = puts_off(w), g.group_open = true;
+    op.put_off = g.group_put_off;
+    op.group = g.groups;
+    op.accumulators = find_accumulators(me, d, op);
+}
+
 // Does the products of ops[0 .. end) that are not done: in order, chains at once.
 void run(Warpgroup& g, size_t end) {
     Product chain[8];
     for (size_t i = 0; i < end;) {
         Op& first = g.ops[i];
-        if (first.kind != Op::product || first.done) {
+        if (first.kind() != Op::product || first.done) {
             ++i;
             continue;
         }
         Accumulators& s = g.flying[first.accumulators];
         int count = 0;
-        for (; i < end && count < most_products(first.type); ++i) {
+        for (; i < end && count < most_products(first.type()); ++i) {
             Op& op = g.ops[i];
-            if (op.kind == Op::fence || op.kind == Op::commit) continue;
-            if (op.kind != Op::product || op.done || op.accumulators != first.accumulators || op.type != first.type || (count && !op.accumulate)) break;
-            chain[count++] = {decode(op.a, op.transpose_a), decode(op.b, op.transpose_b), op.type};
+            if (op.kind() == Op::fence || op.kind() == Op::commit) continue;
+            if (op.kind() != Op::product || op.done || op.accumulators != first.accumulators || op.type() != first.type() || (count && !op.accumulate()))
+                break;
+            chain[count++] = {decode(op.a, op.transpose_a()), decode(op.b, op.transpose_b()), op.type()};
             op.done = true;
         }
-        if (first.accumulate && !s.loaded) gather(s.tile.get(), s.n, s.d);
+        if (first.accumulate() && !s.loaded) gather(s.tile.get(), s.n, s.d);
         s.loaded = true;
-        multiply(s.tile.get(), s.n, first.accumulate, chain, count, static_cast<const char*>(context.shared));
+        multiply(s.tile.get(), s.n, first.accumulate(), chain, count, static_cast<const char*>(context.shared));
     }
 }
 
 // All threads have come to the wait: what it waits for is done, and accumulators with nothing left under way land.
 void finish_wait(const Self& me) {
     Warpgroup& g = me.g;
-    const uint32_t newest = g.ops.back().n, upto = g.groups > newest ? g.groups - newest : 0;
+    const uint32_t newest = static_cast<uint32_t>(g.ops.back().n()), upto = g.groups > newest ? g.groups - newest : 0;
     size_t end = 0;
     for (size_t i = 0; i < g.ops.size(); ++i)
-        if (g.ops[i].kind == Op::product && g.ops[i].group < upto) end = i + 1;
+        if (g.ops[i].kind() == Op::product && g.ops[i].group < upto) end = i + 1;
     run(g, end);
 
     // Landed accumulators that have flown since are not what their hash says any more.
@@ -215,14 +238,14 @@ void finish_wait(const Self& me) {
     std::vector<Accumulators> flying;
     for (size_t s = 0; s < g.flying.size(); ++s) {
         const bool under_way = std::any_of(g.ops.begin(), g.ops.end(), [&](const Op& o) {
-            return o.kind == Op::product && o.accumulators == s && o.group >= upto;
+            return o.kind() == Op::product && o.accumulators == s && o.group >= upto;
         });
         place[s] = static_cast<uint16_t>(flying.size());
         if (under_way) flying.push_back(std::move(g.flying[s]));
         else land(me.w, g, g.flying[s]);
     }
     g.flying = std::move(flying);
-    std::erase_if(g.ops, [&](const Op& o) { return o.kind != Op::product || o.group < upto; });
+    std::erase_if(g.ops, [&](const Op& o) { return o.kind() != Op::product || o.group < upto; });
     for (Op& o : g.ops) o.accumulators = place[o.accumulators];
 }
 
@@ -237,27 +260,9 @@ void meet_again(const Self& me) {
 
 void wgmma(float* d, int n, WgmmaType type, uint64_t a, uint64_t b, bool accumulate, bool transpose_a, bool transpose_b, Site site) {
     const Self me = self("wgmma", site);
-    Op mine;
-    mine.kind = Op::product;
-    mine.n = static_cast<uint16_t>(n);
-    mine.type = type;
-    mine.a = a;
-    mine.b = b;
-    mine.accumulate = accumulate;
-    mine.transpose_a = transpose_a;
-    mine.transpose_b = transpose_b;
-    mine.site = site;
-    Op& op = arrive(me, mine);
+    Op& op = arrive(me, Op::key_of(Op::product, n, site, type, transpose_a, transpose_b, accumulate), site, a, b);
     Warpgroup& g = me.g;
-    if (op.issued == 1) {
-        if (!g.fenced) fail_with(me.w, describe(op) + " without a wgmma_fence before it: a warpgroup's first wgmma needs one");
-        if (const char* wrong = refuse(a, transpose_a, kTileRows, type, me.w.grid->shared)) fail_with(me.w, describe(op) + ": A's descriptor: " + wrong);
-        if (const char* wrong = refuse(b, transpose_b, n, type, me.w.grid->shared)) fail_with(me.w, describe(op) + ": B's descriptor: " + wrong);
-        if (!g.group_open) g.group_put_off = puts_off(me.w), g.group_open = true;
-        op.put_off = g.group_put_off;
-        op.group = g.groups;
-        op.accumulators = find_accumulators(me, d, op);
-    }
+    if (op.issued == 1) begin_product(me, op, d);
     Accumulators& s = g.flying[op.accumulators];
     if (s.d[me.thread] != d) [[unlikely]] take_off(me, s, d, op);
     if (op.issued == kWarpgroup && me.w.seed && !op.put_off) run(g, static_cast<size_t>(&op - g.ops.data()) + 1);
@@ -265,10 +270,7 @@ void wgmma(float* d, int n, WgmmaType type, uint64_t a, uint64_t b, bool accumul
 
 void wgmma_fence(Site site) {
     const Self me = self("wgmma.fence", site);
-    Op mine;
-    mine.kind = Op::fence;
-    mine.site = site;
-    arrive(me, mine);
+    arrive(me, Op::key_of(Op::fence, 0, site), site);
     me.g.fenced = true;
     if (careful(me.w))
         for (Accumulators& l : me.g.landed)
@@ -277,21 +279,14 @@ void wgmma_fence(Site site) {
 
 void wgmma_commit(Site site) {
     const Self me = self("wgmma.commit_group", site);
-    Op mine;
-    mine.kind = Op::commit;
-    mine.site = site;
-    Op& op = arrive(me, mine);
+    Op& op = arrive(me, Op::key_of(Op::commit, 0, site), site);
     if (op.issued == 1) ++me.g.groups, me.g.group_open = false;
     if (op.issued == kWarpgroup && !me.w.seed) run(me.g, static_cast<size_t>(&op - me.g.ops.data()) + 1);
 }
 
 void wgmma_wait(int newest, Site site) {
     const Self me = self("wgmma.wait_group", site);
-    Op mine;
-    mine.kind = Op::wait;
-    mine.n = static_cast<uint16_t>(newest);
-    mine.site = site;
-    if (arrive(me, mine).issued < kWarpgroup) {
+    if (arrive(me, Op::key_of(Op::wait, newest, site), site).issued < kWarpgroup) {
         wait_in(me.w, me.g.waiting, {Wait::warp, 0, 0, site, "wgmma.wait_group (all 128 threads of the warpgroup)"});
         return;
     }
@@ -307,18 +302,15 @@ void set_max_registers(int n, bool increase, Site site) {
     const unsigned at_launch = std::min(kRegisters / w.threads / 8 * 8, 255u);
     if (!all.registers[0])
         for (unsigned& r : all.registers) r = at_launch;
-    Op mine;
-    mine.kind = increase ? Op::registers_more : Op::registers_less;
-    mine.n = static_cast<uint16_t>(n);
-    mine.site = site;
-    if (arrive(me, mine).issued < kWarpgroup) {
+    const Op& op = arrive(me, Op::key_of(increase ? Op::registers_more : Op::registers_less, n, site), site);
+    if (op.issued < kWarpgroup) {
         wait_in(w, me.g.waiting, {Wait::warp, 0, 0, site, "setmaxnreg (all 128 threads of the warpgroup)"});
         return;
     }
     unsigned& mine_now = all.registers[me.warpgroup];
     const unsigned wanted = static_cast<unsigned>(n);
     if (increase ? wanted < mine_now : wanted > mine_now)
-        fail_with(w, describe(mine) + ": the warpgroup has " + std::to_string(mine_now) + " registers a thread" +
+        fail_with(w, describe(op) + ": the warpgroup has " + std::to_string(mine_now) + " registers a thread" +
                          (mine_now == at_launch ? " (65536 / " + std::to_string(w.threads) + " threads of the block)" : ""));
     const auto fits = [&] {
         unsigned sum = 0;
@@ -328,7 +320,7 @@ void set_max_registers(int n, bool increase, Site site) {
     while (increase && !fits()) wait_in(w, all.short_of_registers, {Wait::warp, 0, 0, site, "setmaxnreg.inc (until other warpgroups have given registers back)"});
     mine_now = wanted;
     if (!increase) release(w, all.short_of_registers);
-    std::erase_if(me.g.ops, [](const Op& o) { return o.kind != Op::product; });
+    std::erase_if(me.g.ops, [](const Op& o) { return o.kind() != Op::product; });
     meet_again(me);
 }
 
@@ -337,7 +329,7 @@ void end_warpgroups(Worker& w, Block& b) {
         if (!b.warpgroups.of[i]) continue;
         Warpgroup& g = *b.warpgroups.of[i];
         for (const Op& op : g.ops) {
-            const bool product = op.kind == Op::product;
+            const bool product = op.kind() == Op::product;
             if (op.issued == kWarpgroup && !product) continue;
             context.thread = {};
             fail_with(w, op.issued < kWarpgroup ? describe(op) + ": only " + std::to_string(op.issued) + " of the warpgroup's 128 threads came to it"

@@ -4,6 +4,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <new>
 #include <vector>
 
 #include "host/vgpu/fiber.h"
@@ -53,23 +54,38 @@ struct Accumulators {
     int n = 0;
     bool loaded = false;       // the tile has values
     bool put_off = false;      // d went into the tile at the issue, and is NaN until the wait
-    std::unique_ptr<float[]> tile;
+    struct Free {
+        void operator()(float* p) const { ::operator delete[](p, std::align_val_t(64)); }
+    };
+    std::unique_ptr<float[], Free> tile;
     uint64_t hash[kWarpgroup];  // of d since the last wait or fence; while not in flight, where that is checked
 };
 
 // One instruction of a warpgroup. The first of its threads to come appends it, the others must bring the same.
 struct WarpgroupOp {
-    enum Kind : uint8_t { fence, product, commit, wait, registers_less, registers_more } kind = fence;
-    bool accumulate = false, transpose_a = false, transpose_b = false;
-    WgmmaType type{};
-    bool put_off = false;  // happens at the wait, not at the issue
-    bool done = false;
-    uint16_t n = 0;        // columns; groups that may stay under way; registers
-    uint16_t accumulators = 0;
-    unsigned issued = 0;   // threads
-    uint32_t group = 0;    // commits before it
+    enum Kind : uint8_t { fence, product, commit, wait, registers_less, registers_more };
+    // What must be the same, in one word: kind, then n (columns; groups that may stay under way; registers), type,
+    // transpositions, accumulate, and the line of the source.
+    uint64_t key = 0;
     uint64_t a = 0, b = 0;
-    Site site;
+    unsigned issued = 0;        // threads
+    uint32_t group = 0;         // commits before it
+    uint16_t accumulators = 0;  // in Warpgroup::flying
+    bool put_off = false;       // happens at the wait, not at the issue
+    bool done = false;
+    const char* file = nullptr;
+
+    static uint64_t key_of(Kind kind, int n, Site site, WgmmaType type = {}, bool transpose_a = false, bool transpose_b = false, bool accumulate = false) {
+        return kind | static_cast<uint64_t>(n) << 8 | static_cast<uint64_t>(type) << 24 | uint64_t{transpose_a} << 25 |
+               uint64_t{transpose_b} << 26 | uint64_t{accumulate} << 27 | uint64_t{site.line} << 32;
+    }
+    Kind kind() const { return static_cast<Kind>(key & 0xff); }
+    int n() const { return static_cast<int>(key >> 8 & 0xffff); }
+    WgmmaType type() const { return static_cast<WgmmaType>(key >> 24 & 1); }
+    bool transpose_a() const { return key >> 25 & 1; }
+    bool transpose_b() const { return key >> 26 & 1; }
+    bool accumulate() const { return key >> 27 & 1; }
+    Site site() const { return {file, static_cast<unsigned>(key >> 32)}; }
 };
 
 struct Warpgroup {

@@ -17,7 +17,7 @@ constexpr int kVector = 8;
 #else
 constexpr int kVector = 4;
 #endif
-typedef float Vector __attribute__((vector_size(4 * kVector), aligned(4 * kVector)));
+typedef float Vector __attribute__((vector_size(4 * kVector), may_alias));
 typedef uint32_t U4 __attribute__((vector_size(16)));
 typedef uint16_t H8 __attribute__((vector_size(16)));
 
@@ -32,11 +32,11 @@ struct alignas(64) Scratch {
 
 // ---- operands -------------------------------------------------------------------------------
 
-uint32_t swizzle(uint32_t address, uint32_t span) { return address ^ ((address >> 7 & (span / 16 - 1)) << 4); }
+inline uint32_t swizzle(uint32_t address, uint32_t span) { return address ^ ((address >> 7 & (span / 16 - 1)) << 4); }
 
 // Where 16 bytes of the operand begin: rows of K-major operands hold k, chunk c of row `line` is bytes 16 c .. of it;
 // of MN-major ones each k is a line of m or n.
-uint32_t chunk_address(const Operand& o, uint32_t line, uint32_t chunk) {
+[[gnu::always_inline]] inline uint32_t chunk_address(const Operand& o, uint32_t line, uint32_t chunk) {
     uint32_t offset;
     if (o.span == 16)
         offset = o.mn_major ? chunk * o.stride + line / 8 * o.leading + line % 8 * 16 : line / 8 * o.stride + line % 8 * 16 + chunk * o.leading;
@@ -117,27 +117,31 @@ void unpack(float (*panels)[kMostK][kPanel], int k0, const Operand& o, int mn, W
 
 constexpr int kAcross = kPanel / kVector, kRows = 8 / kAcross;
 
-// One panel of the tile: 64 x 16.
+// One panel of the tile: 64 x 16. Loads and stores are of vectors, and every loop over `sum` is unrolled: memcpy, or an
+// index that is not a constant, would keep it in memory.
 template <bool kAccumulate>
 void multiply_panel(float (*tile)[kPanel], const float (*a)[kMostK][kPanel], const float (*b)[kPanel], int k) {
     for (int m = 0; m < kTileRows; m += kRows) {
         Vector sum[kRows][kAcross];
+#pragma GCC unroll 8
         for (int i = 0; i < kRows; ++i)
-            for (int j = 0; j < kAcross; ++j) {
-                if constexpr (kAccumulate) std::memcpy(&sum[i][j], &tile[m + i][j * kVector], sizeof(Vector));
-                else sum[i][j] = Vector{};
-            }
-        const float(*rows)[kPanel] = a[m / kPanel];
+#pragma GCC unroll 4
+            for (int j = 0; j < kAcross; ++j) sum[i][j] = kAccumulate ? reinterpret_cast<const Vector*>(tile[m + i])[j] : Vector{};
+        const float(*row)[kPanel] = a[m / kPanel];
         for (int at = 0; at < k; ++at) {
+            const float* rows = row[at] + m % kPanel;
             Vector columns[kAcross];
-            std::memcpy(columns, b[at], sizeof columns);
+#pragma GCC unroll 4
+            for (int j = 0; j < kAcross; ++j) columns[j] = reinterpret_cast<const Vector*>(b[at])[j];
 #pragma GCC unroll 8
             for (int i = 0; i < kRows; ++i)
 #pragma GCC unroll 4
-                for (int j = 0; j < kAcross; ++j) sum[i][j] += rows[at][m % kPanel + i] * columns[j];
+                for (int j = 0; j < kAcross; ++j) sum[i][j] += rows[i] * columns[j];
         }
+#pragma GCC unroll 8
         for (int i = 0; i < kRows; ++i)
-            for (int j = 0; j < kAcross; ++j) std::memcpy(&tile[m + i][j * kVector], &sum[i][j], sizeof(Vector));
+#pragma GCC unroll 4
+            for (int j = 0; j < kAcross; ++j) reinterpret_cast<Vector*>(tile[m + i])[j] = sum[i][j];
     }
 }
 

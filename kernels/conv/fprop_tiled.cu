@@ -37,7 +37,7 @@ static void launch_fprop(const ConvProblem& p, const ConvFpropArgs& a) {
     const Extents e = fprop_extents(p);
     by_dtype(p.dtype, [&]<class T>() {
         Result<T> r;
-        r.out = {.c = static_cast<T*>(a.y), .ld = p.k, .cols = e.cols, .bias = p.bias ? a.bias : nullptr, .relu = p.relu};
+        r.out = Epilogue<T>{.c = static_cast<T*>(a.y), .ld = p.k, .cols = e.cols, .bias = p.bias ? a.bias : nullptr, .relu = p.relu};
         r.out = r.out.sealed(p.kg());
         r.rows = e.rows;
         r.groups = p.groups, r.group_stride = p.kg();

@@ -145,7 +145,7 @@ def measure(a, step):
 
 
 # Compiling and fusing the update win on some sizes and lose on others.
-WAYS = [("off", "foreach"), ("default", "foreach"), ("max-autotune", "foreach"), ("max-autotune", "fused")]
+WAYS = [("off", "foreach"), ("max-autotune", "foreach"), ("max-autotune", "fused"), ("default", "foreach"), ("off", "fused")]
 
 
 def choose_best(a):
