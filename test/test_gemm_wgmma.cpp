@@ -146,7 +146,7 @@ void check(const Gemm& variant, const Case& test) {
 }
 
 GemmProblem problem(GemmLayout layout, int m, int n, int k, int pad, DType out) {
-    return gemm_problem(layout, {m, n, k, pad}, DType::bf16, out, 1);
+    return gemm_problem(layout, {m, n, k, pad}, {DType::bf16, false}, out, 1);
 }
 
 }  // namespace
