@@ -4,6 +4,9 @@
 #   make run        trains mini on Fashion-MNIST on two (virtual) GPUs
 #   make test       builds and runs the tests          T="-tc=conv*" passes options to the runner
 #   make deps       installs the libraries (apt, or into build/deps without root)
+#   make gpu-report    on a machine with a GPU: everything measured, into profiling/results/   REPORT=--quick|--dry
+#   make results       README.md's table from profiling/results/
+#   make sass          registers, spills and instructions of the kernels, checked; needs nvcc and a disassembler
 #   make clean
 #
 #   TARGET=cuda|vgpu   real or virtual GPUs            default: cuda where there are nvcc and a GPU
@@ -107,7 +110,8 @@ else
   %_sm90.o: GENCODE := -gencode=arch=compute_90a,code=sm_90a
   NVCCFLAGS += $(CXXSTD) -O3 -lineinfo --expt-relaxed-constexpr --extended-lambda -Xcompiler=-Wall,-Wextra,-Wno-unknown-pragmas \
                -Xptxas=--warn-on-spills -diag-suppress=20012 --threads 1
-  CU_COMPILE = $(NVCC) $(CPPFLAGS) $(NVCCFLAGS) $(GENCODE) -MMD -MP -c $< -o $@
+  # What the compiler says is kept beside the object: profiling/sass.py reads it.
+  CU_COMPILE = $(NVCC) $(CPPFLAGS) $(NVCCFLAGS) $(GENCODE) -MMD -MP -c $< -o $@ >$(@:.o=.log) 2>&1; rc=$$?; cat $(@:.o=.log) >&2; exit $$rc
   LINK = $(CXX)
 endif
 
@@ -133,7 +137,7 @@ COMMON_OBJ := $(addprefix $(OUT)/,$(addsuffix .o,$(basename $(COMMON_SRC))))
 PROGRAMS   := $(addprefix $(OUT)/bin/,$(TOOLS))
 
 # ---- rules ----------------------------------------------------------------------------------
-.PHONY: all programs run test deps clean found
+.PHONY: all programs run test deps clean found gpu-report results sass sass-objects sass-tools
 .SECONDARY:
 
 ifneq ($(MISSING),)
@@ -141,7 +145,7 @@ ifneq ($(MISSING),)
 ifdef DEPS_TRIED
   $(error still missing after make deps: $(MISSING); see $(PREFIX)/deps.log)
 endif
-WANTED := $(filter-out deps clean,$(or $(MAKECMDGOALS),all))
+WANTED := $(filter-out deps clean gpu-report results sass-tools,$(or $(MAKECMDGOALS),all))
 .PHONY: again $(WANTED)
 again:
 	@echo "missing: $(MISSING)"
@@ -201,6 +205,20 @@ endif
 
 deps:
 	$(Q)tools/deps.sh "$(PREFIX)"
+
+gpu-report:
+	$(Q)profiling/gpu_report.sh $(REPORT)
+
+results:
+	$(Q)python3 profiling/results_table.py
+
+# The objects with kernels, for real GPUs, then what is in them. sass-tools: the disassembler from PyPI.
+sass-objects: $(addprefix $(OUT)/,$(addsuffix .o,$(basename $(filter kernels/%.cu,$(LIB_SRC)))))
+sass:
+	$(Q)$(MAKE) --no-print-directory TARGET=cuda sass-objects
+	$(Q)python3 profiling/sass.py $(SASS) $(BUILD)/cuda/kernels
+sass-tools:
+	$(Q)python3 -m pip install --quiet --no-deps --upgrade --target $(BUILD)/deps/sass nvidia-cuda-cuobjdump nvidia-cuda-nvdisasm
 
 clean:
 	$(Q)rm -rf $(BUILD)/vgpu $(BUILD)/vgpu-san $(BUILD)/cuda $(BUILD)/cuda-san

@@ -1,107 +1,218 @@
 #!/bin/bash
-# Everything a machine with a GPU can say about this project, in one run: builds, runs the tests on the GPU, compares
-# the kernel variants, times training steps of each network in each precision, and PyTorch beside them where there is
-# one. No network, no root; a part that fails is said to have failed, and the next one runs.
+# Everything a machine with a GPU can say about this project, in one run of less than 9 minutes on 16 cores: builds, runs
+# the tests on the GPU (the semantics of PTX instructions first), compares the kernel variants, times training steps of
+# each network, batch and precision, and two workers on one GPU, takes turns with PyTorch where there is one, and puts
+# the most expensive kernels under Nsight Compute where that is. No network, no root; a part that fails is said to have
+# failed, and the next one runs. Each part has its own share of the time.
 #
-#   profiling/gpu_report.sh [--quick] [OUT]     OUT: default profiling/results/<gpu>-<date>
-#   TARGET=vgpu                                 a dry run on virtual GPUs: its times are CPU times
-#   LIMIT_S=540                                 no part is begun after so many seconds
+#   profiling/gpu_report.sh [--quick | --dry] [DIR]     DIR: default profiling/results/<gpu>-<date>
+#       --quick     less than 3 minutes
+#       --dry       a tiny run on virtual GPUs, in less than a minute: proves the script; its times are a CPU's
+#   LIMIT_S=520     seconds in all
+#   OUT=DIR2        the files are copied there too, as they come
+#   PYTHON=python3  one that may have torch
+#   COMMIT=...      what the tree is, where it was copied without .git
+#
+# DIR gets summary.md, steps.json, compare.json, compare.html and logs.tar.gz; it is usable whenever the run is stopped.
 set -u
+NAME=gpu_report.sh
 cd "$(dirname "$0")/.." || exit 1
-QUICK=
-if [ "${1:-}" = --quick ]; then QUICK=1; shift; fi
+source profiling/common.sh
+
+MODE=full
+case ${1:-} in
+    --quick | --dry) MODE=${1#--}; shift ;;
+    -*) fail "unknown flag $1: must be --quick or --dry" ;;
+esac
 TARGET=${TARGET:-cuda}
-GPU=$(nvidia-smi --query-gpu=name --format=csv,noheader 2>/dev/null | head -n1 | tr -cs 'A-Za-z0-9\n' '-')
-[ "$TARGET" = vgpu ] && GPU=virtual
-if [ -z "$GPU" ]; then
-    echo "gpu_report.sh: nvidia-smi shows no GPU: run it where there is one, or TARGET=vgpu for a dry run" >&2
-    exit 1
+[ $MODE = dry ] && TARGET=vgpu
+PYTHON=${PYTHON:-python3}
+command -v "$PYTHON" >/dev/null || fail "there is no $PYTHON: install python3, or set PYTHON"
+GPU=$(nvidia-smi --query-gpu=name --format=csv,noheader 2>/dev/null | head -n1)
+[ $TARGET = vgpu ] && GPU="virtual GPU"
+[ -n "$GPU" ] || fail "nvidia-smi shows no GPU: run it where there is one, or with --dry on virtual GPUs"
+SLUG=$(tr -cs 'A-Za-z0-9\n' '-' <<<"$GPU" | tr 'A-Z' 'a-z')
+DIR=${1:-profiling/results/${SLUG%-}-$(date +%Y-%m-%d)}
+[ -z "${1:-}" ] && [ -e "$DIR" ] && DIR=$DIR-$(date +%H%M)  # one of today's is there
+if [ $TARGET = vgpu ]; then
+    DIR=${1:-build/report-dry}
+    rm -rf build/report-dry
 fi
-OUT=${1:-profiling/results/${GPU%-}-$(date +%Y-%m-%d)}
-mkdir -p "$OUT" || exit 1
-OUT=$(cd "$OUT" && pwd)
+COPY=${OUT:-}
+mkdir -p "$DIR/logs" ${COPY:+"$COPY"} || exit 1
+DIR=$(cd "$DIR" && pwd)
 BIN=build/$TARGET/bin
-END=$(($(date +%s) + ${LIMIT_S:-540}))
-SUMMARY=$OUT/summary.md
+WORK=$(mktemp -d)
+trap 'rm -rf "$WORK"' EXIT
 
-NETS=(alexnet alexnet2012 owt) BATCHES=(128 256 1024) PRECISIONS=(fp32 tf32 bf16) STEPS=60
-if [ -n "$QUICK" ]; then BATCHES=(256) PRECISIONS=(bf16) STEPS=30; fi
-if [ "$TARGET" = vgpu ]; then NETS=(mini) BATCHES=(8) PRECISIONS=(fp32) STEPS=4; fi
+LIMIT_S=${LIMIT_S:-$([ $MODE = full ] && echo 520 || echo 170)}
+START=$(date +%s)
+left() { echo $((START + LIMIT_S - $(date +%s))); }
 
-{
-    echo "# ${GPU%-}, $(date '+%Y-%m-%d %H:%M')"
-    echo
-    echo "commit $(git rev-parse --short HEAD 2>/dev/null || echo unknown), target $TARGET"
-    nvidia-smi --query-gpu=name,driver_version,clocks.sm,clocks.mem,clocks.max.sm,power.limit --format=csv 2>/dev/null
-    [ "$TARGET" = vgpu ] && echo "A dry run on virtual GPUs: every time here is a CPU's."
-    echo
-} >"$SUMMARY"
+# What is run. The precision that matters first.
+NETS=(alexnet owt alexnet2012) BATCHES=(256 128 1024) PRECISIONS=(bf16 tf32 fp32) STEPS=50 SKIP=12 SAMPLING=(--seconds 0.08)
+case $MODE in
+    quick) NETS=(alexnet owt) BATCHES=(256) PRECISIONS=(bf16) SAMPLING=(--seconds 0.03) ;;
+    dry) NETS=(mini) BATCHES=(8) PRECISIONS=(fp32) STEPS=4 SKIP=1 SAMPLING=(--seconds 0 --layer fc7) ;;
+esac
 
-# part NAME COMMAND...: its output in OUT/NAME.log, how it ended in the summary.
+# ---- bookkeeping ------------------------------------------------------------------------------------------
+query() { nvidia-smi --query-gpu="$1" --format=csv,noheader 2>/dev/null | head -n1; }
+"$PYTHON" - "$DIR/machine.json" <<END || fail "cannot write $DIR/machine.json"
+import json, sys
+about = {"gpu": """$GPU""", "date": "$(date '+%Y-%m-%d %H:%M')", "virtual": $([ $TARGET = vgpu ] && echo True || echo False), "mode": "$MODE",
+         "commit": """${COMMIT:-$(git rev-parse --short HEAD 2>/dev/null || echo unknown)}$([ -z "$(git status --porcelain 2>/dev/null)" ] || echo ' and changes')""",
+         "processor": """$(sed -n 's/^model name.*: //p' /proc/cpuinfo | head -n1), $(nproc) cores""",
+         "driver": """$(query driver_version)""", "clocks": """$(query clocks.sm,clocks.mem,clocks.max.sm,clocks.max.mem) (SM, memory now; at most)""",
+         "power": """$(query power.draw,power.limit) (now, limit)""", "compiler": """$(nvcc --version 2>/dev/null | sed -n 's/.*release //p')"""}
+json.dump({k: v for k, v in about.items() if v not in ("", " (SM, memory now; at most)", " (now, limit)")}, open(sys.argv[1], "w"), indent=1)
+END
+
+# Writes the files from what is there so far.
+files() {
+    "$PYTHON" profiling/report.py write "$DIR" || return
+    if [ -n "$COPY" ]; then
+        cp "$DIR"/{summary.md,steps.json,compare.json} "$COPY"/
+        [ ! -f "$DIR/compare.html" ] || cp "$DIR/compare.html" "$COPY"/
+    fi
+}
+
+# note NAME STATUS SECONDS END COMMAND...: a line of parts.jsonl.
+note() {
+    "$PYTHON" -c 'import json, sys; a = sys.argv[1:]
+print(json.dumps({"name": a[0], "status": a[1], "seconds": int(a[2]), "end": a[3][-300:], "command": " ".join(a[4:])}))' "$@" >>"$DIR/parts.jsonl"
+    echo "$1: $2, $3 s${4:+: $4}"
+}
+
+# part NAME SECONDS COMMAND...: within so many seconds, its output in logs/NAME.log.
 part() {
-    local name=$1 start rc
-    shift
-    start=$(date +%s)
-    if [ "$start" -ge "$END" ]; then
-        echo "- $name: not run, no time left" >>"$SUMMARY"
+    local name=$1 limit=$2 log=$DIR/logs/$1.log start rc status=done
+    shift 2
+    [ "$(left)" -lt "$limit" ] && limit=$(left)
+    if [ "$limit" -lt 3 ]; then
+        note "$name" "not run" 0 "no time left" "$@"
         return 1
     fi
-    echo "\$ $*" >"$OUT/$name.log"
-    timeout $((END - start)) "$@" >>"$OUT/$name.log" 2>&1
+    start=$(date +%s)
+    echo "\$ $*" >"$log"
+    timeout --kill-after=5 "$limit" "$@" >>"$log" 2>&1
     rc=$?
-    if [ $rc = 0 ]; then
-        echo "- $name: done in $(($(date +%s) - start)) s (\`$*\`)" >>"$SUMMARY"
-    else
-        echo "- $name: FAILED, exit $rc (\`$*\`): $(tail -n1 "$OUT/$name.log")" >>"$SUMMARY"
-    fi
+    case $rc in
+        0) ;;
+        124 | 137) status="stopped after its $limit s" ;;
+        *) status="FAILED, exit $rc" ;;
+    esac
+    note "$name" "$status" $(($(date +%s) - start)) "$([ $rc = 0 ] || tail -n1 "$log")" "$@"
     return $rc
 }
 
-part build make TARGET="$TARGET" ARCHS="${ARCHS:-90}" -j"$(nproc)" programs "$BIN/unit"
-part unit "$BIN/unit"
-part compare "$BIN/compare" --json "$OUT/compare.json"
+# train NET BATCH PRECISION GPUS WHO SECONDS: times steps; one object in steps.jsonl.
+train() {
+    local net=$1 batch=$2 precision=$3 gpus=$4 who=$5 workers run name
+    workers=$(($(tr -cd , <<<"$gpus" | wc -c) + 1))
+    name=step-$net-$batch-$precision-w$workers${7:+-$7}
+    run=$WORK/$name
+    local steps=$STEPS
+    [ "$batch" -ge 1024 ] && steps=$((SKIP + 20))
+    local command=("$BIN/train" --net "$net" --data synthetic --gpus "$gpus" --batch $((batch / workers)) --precision "$precision"
+        --steps "$steps" --loader-threads $((($(nproc) + 2 * workers - 1) / (2 * workers))) --out "$run")
+    part "$name" "$6" "${command[@]}"
+    local rc=$?
+    # What was timed before it was stopped counts.
+    "$PYTHON" profiling/report.py step "$run/metrics.jsonl" --skip $SKIP who="$who" net="$net" batch="$batch" precision="$precision" \
+        workers=$workers command="${command[*]}" >>"$DIR/steps.jsonl"
+    rm -rf "${run:?}"
+    return $rc
+}
 
-# One line a run: median time of the steps after the first ten (the first one of a dry run).
-steps() {
-    python3 - "$1" <<'END'
-import json, statistics, sys
-s = [j for j in map(json.loads, open(sys.argv[1])) if j["kind"] == "step"]
-skip = 10 if len(s) > 20 else 1
-d = [b["seconds"] - a["seconds"] for a, b in zip(s[skip:], s[skip + 1:])]
-rate = statistics.median(d) if d else float("nan")
-print(f"{rate * 1e3:.3f}")
-END
+# compare NET PRECISION BATCH SECONDS [FLAGS...]
+compare() {
+    local name=compare-$1-$2 limit=$4 html=()
+    [ -f "$DIR/compare.html" ] || html=(--html "$DIR/compare.html")
+    local flags=(--net "$1" --precision "$2" --batch "$3" "${SAMPLING[@]}")
+    shift 4
+    part "$name" "$limit" "$BIN/compare" "$@" "${flags[@]}" --json "$DIR/$name.json" "${html[@]}"
 }
-{
-    echo
-    echo "| network | batch | precision | workers | ms a step | images/s |"
-    echo "|---|---|---|---|---|---|"
-} >"$OUT/steps.md"
-RUN=$(mktemp -d)
-trap 'rm -rf "$RUN"' EXIT
-train() {  # NET BATCH PRECISION GPUS
-    local workers name=step-$1-$2-$3-w${4//,/} ms
-    workers=$(tr -cd , <<<"$4" | wc -c)
-    workers=$((workers + 1))
-    part "$name" "$BIN/train" --net "$1" --data synthetic --gpus "$4" --batch $(($2 / workers)) --precision "$3" --steps $STEPS --loader-threads $(($(nproc) / 2)) --out "$RUN/$name" || return
-    ms=$(steps "$RUN/$name/metrics.jsonl")
-    echo "| $1 | $2 | $3 | $workers | $ms | $(awk "BEGIN{printf \"%.0f\", $2 / $ms * 1000}") |" >>"$OUT/steps.md"
-    echo "{\"net\":\"$1\",\"batch\":$2,\"precision\":\"$3\",\"workers\":$workers,\"ms\":$ms}" >>"$OUT/steps.jsonl"
-    rm -rf "${RUN:?}/$name"
-}
-for net in "${NETS[@]}"; do
-    for batch in "${BATCHES[@]}"; do
-        for precision in "${PRECISIONS[@]}"; do
-            train "$net" "$batch" "$precision" 0
-        done
+
+# Logs are packed, the end of long ones only; what the files were made of goes.
+finish() {
+    files
+    local log
+    for log in "$DIR"/logs/*; do
+        [ "$(stat -c %s "$log")" -lt 400000 ] || { tail -c 400000 "$log" >"$log.end" && mv "$log.end" "$log"; }
     done
-    train "$net" "${BATCHES[0]}" "${PRECISIONS[-1]}" 0,0
-    if python3 -c 'import torch' 2>/dev/null && [ "$TARGET" = cuda ]; then
-        part "torch-$net" python3 profiling/peers/torch_alexnet.py --net "$net" --batch "${BATCHES[0]}" --steps $STEPS --json
+    tar czf "$DIR/logs.tar.gz" -C "$DIR" logs
+    [ -z "$COPY" ] || cp "$DIR/logs.tar.gz" "$COPY"/
+    grep -q '"status": "FAILED' "$DIR/parts.jsonl"
+    local failed=$?
+    rm -rf "$DIR"/logs "$DIR"/compare-*.json "$DIR"/{parts,steps}.jsonl "$DIR/machine.json"
+    echo "wrote ${DIR#"$PWD"/}: summary.md, steps.json, compare.json, logs.tar.gz; $(($(date +%s) - START)) s"
+    [ $failed != 0 ]
+}
+
+# ---- parts ------------------------------------------------------------------------------------------------
+: >"$DIR/parts.jsonl"
+part build 240 make TARGET=$TARGET ARCHS="${ARCHS:-90}" -j"$(nproc)" programs "$BIN/unit"
+if [ ! -x "$BIN/compare" ]; then
+    finish
+    fail "the build failed: see $DIR/summary.md"
+fi
+
+PTX=(-tc="ptx*") KERNELS=(-tce="ptx*,train:*,compare:*,loader*,data*")
+[ $MODE = dry ] && KERNELS=(-tc="softmax*,sgd*")
+part unit-ptx 40 "$BIN/unit" "${PTX[@]}"
+[ $MODE = quick ] || part unit 60 "$BIN/unit" "${KERNELS[@]}"
+files
+
+compare "${NETS[0]}" "${PRECISIONS[0]}" "${BATCHES[0]}" 100
+files
+
+# The steps that are quoted most, then the rest as far as the time goes.
+for net in "${NETS[@]}"; do train "$net" "${BATCHES[0]}" "${PRECISIONS[0]}" 0 ours 30; done
+train "${NETS[0]}" "${BATCHES[0]}" "${PRECISIONS[0]}" 0,0 "ours, two workers on one GPU" 30
+files
+
+# In turns with PyTorch: it compiles once, and then each of three rounds runs our step before its own.
+torch_part() {
+    local net=$1 batch=$2 precision=$3 limit=$4 turn
+    turn="$BIN/train --net $net --data synthetic --gpus 0 --batch $batch --precision $precision --steps $STEPS --loader-threads $(($(nproc) / 2)) --out $WORK/turn-\$ROUND >/dev/null 2>&1"
+    part "torch-$net" "$limit" bash -c 'exec "$@" >"$0"' "$WORK/torch.json" "$PYTHON" profiling/peers/torch_alexnet.py --net "$net" --batch "$batch" --precision "$precision" \
+        --best --budget $((limit / 2)) --steps $STEPS --rounds 3 --between "$turn" --json || return
+    "$PYTHON" profiling/report.py torch "$WORK/torch.json" who=PyTorch net="$net" batch="$batch" precision="$precision" >>"$DIR/steps.jsonl"
+    "$PYTHON" profiling/report.py step "$WORK"/turn-*/metrics.jsonl --skip $SKIP who="ours, in turns with PyTorch" net="$net" batch="$batch" precision="$precision" >>"$DIR/steps.jsonl"
+    rm -rf "$WORK"/turn-*
+}
+TORCH=
+if [ $MODE = dry ]; then
+    :
+elif "$PYTHON" -c 'import torch, sys; sys.exit(not torch.cuda.is_available())' 2>/dev/null; then
+    TORCH=1
+    torch_part "${NETS[0]}" "${BATCHES[0]}" "${PRECISIONS[0]}" $([ $MODE = quick ] && echo 60 || echo 110)
+else
+    note torch "not here" 0 "$PYTHON has no PyTorch that sees a GPU" ""
+fi
+files
+
+if [ $MODE = full ]; then
+    if tool_path ncu >/dev/null; then
+        end=$(($(date +%s) + 70))
+        for kernel in $("$PYTHON" profiling/report.py top "$DIR" 10); do
+            OUT=$WORK/ncu part "ncu-${kernel%%=*}" $(($(date +%s) < end ? end - $(date +%s) : 0)) profiling/ncu.sh "$kernel" --net "${NETS[0]}" --batch "${BATCHES[0]}" --precision "${PRECISIONS[0]}"
+        done
+    else
+        note ncu "not here" 0 "Nsight Compute is not installed" ""
     fi
-done
-python3 -c 'import torch' 2>/dev/null || echo "- PyTorch: not here, not measured" >>"$SUMMARY"
-cat "$OUT/steps.md" >>"$SUMMARY"
-rm "$OUT/steps.md"
-cat "$SUMMARY"
-! grep -q FAILED "$SUMMARY"
+    for precision in "${PRECISIONS[@]}"; do
+        for net in "${NETS[@]}"; do
+            for batch in "${BATCHES[@]}"; do
+                [ "$batch $precision" = "${BATCHES[0]} ${PRECISIONS[0]}" ] || train "$net" "$batch" "$precision" 0 ours 20
+            done
+        done
+        files
+    done
+    [ -n "$TORCH" ] && torch_part "${NETS[1]}" "${BATCHES[0]}" "${PRECISIONS[0]}" 90
+    compare owt bf16 "${BATCHES[0]}" 60
+    compare alexnet tf32 "${BATCHES[0]}" 60
+    compare alexnet fp32 128 60
+fi
+finish

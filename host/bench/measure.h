@@ -50,7 +50,7 @@ private:
     int device_;
     Stream stream_;
     Clocks clocks_;
-    DeviceBuffer<std::byte> zeros_;  // twice the last cache
+    DeviceBuffer<std::byte> zeros_;  // more than the last cache holds
     std::vector<Event> starts_, stops_;
     std::unique_ptr<Gate> gate_;
 };

@@ -2,6 +2,8 @@
 
 #include <algorithm>
 
+#include "data/parallel_for.h"
+
 namespace wt::bench {
 
 void* Operands::allocate(size_t bytes) {
@@ -61,7 +63,7 @@ void Operands::fetch() {
         } else {
             std::vector<bf16> low(r.count);
             WT_CUDA(cudaMemcpy(low.data(), r.in.data_, r.count * 2, cudaMemcpyDeviceToHost));
-            for (int64_t i = 0; i < r.count; ++i) host[i] = to_float(low[i]);
+            parallel_for(r.count, [&](int64_t i) { host[i] = to_float(low[i]); }, 1 << 16);
         }
     }
 }

@@ -83,7 +83,7 @@ void end_async(Worker& w, Block& b) {
     Async& a = b.async;
     for (size_t i = 0; i < w.deferred.size();) {
         const Deferred& d = w.deferred[i];
-        if (d.to != &b && d.from != &b) {
+        if (d.to != &b) {
             ++i;
         } else if (d.kind == Deferred::copies) {
             w.deferred[i] = w.deferred.back();

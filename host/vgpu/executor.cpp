@@ -69,11 +69,27 @@ void fiber_entry() {
     abandon(w);  // next_thread() said that there is nothing left for this worker
 }
 
+inline void enter(Worker& w, Block& b) {
+    w.block = &b;
+    w.barriers = b.barriers;
+    w.warps = b.warps;
+    context.block = b.index;
+    context.shared = b.shared;
+}
+
 // The context of the fiber that goes on with the loop after the cursor's thread.
 inline void take_loop(Worker& w) {
     w.unstarted = false;
     context.thread = w.cursor;
     context.row_end = w.grid->block.x;
+    if (w.cursor_block != w.block) enter(w, *w.cursor_block);
+}
+
+// The context of a fiber that holds a thread.
+inline void take_thread(Worker& w, const Fiber& f) {
+    context.thread = f.thread;
+    context.row_end = 0;
+    if (f.block != w.block) enter(w, *f.block);
 }
 
 // A fiber that is free to go on with the loop.
@@ -97,8 +113,7 @@ inline Fiber* pop_ready(Worker& w) {
 inline void run_other(Worker& w) {
     for (;;) {
         if (Fiber* f = pop_ready(w)) {
-            context.thread = f->thread;
-            context.row_end = 0;
+            take_thread(w, *f);
             if (f != w.current) switch_to(w, f);
             return;
         }
@@ -114,13 +129,22 @@ inline void run_other(Worker& w) {
     }
 }
 
+// Of the block of the cluster whose threads start after this one's; the first one's when this is the last.
+inline unsigned next_rank(const Worker& w) { return w.block->rank + 1 < w.cluster ? w.block->rank + 1 : 0; }
+
 // The running thread gets this fiber for its own; the loop goes on elsewhere.
 inline void leave_loop(Worker& w) {
     Context& c = context;
     w.cursor = c.thread;
+    w.cursor_block = w.block;
     w.unstarted = c.thread.x + 1 < c.block_dim.x || c.thread.y + 1 < c.block_dim.y || c.thread.z + 1 < c.block_dim.z;
     c.row_end = 0;
     ++w.live;
+    ++w.block->live;
+    if (!w.unstarted) {
+        w.block->handed_out = true;
+        w.unstarted = next_rank(w) != w.first_rank;
+    }
 }
 
 // ---- blocks ---------------------------------------------------------------------------------
@@ -142,7 +166,50 @@ void seed_block(Worker& w, uint64_t i) {
     w.defers = 64 * (1 + static_cast<unsigned>(draw(w) % 4));  // in a quarter of the blocks everything
 }
 
-// Sets the context for this worker's next block. False when there is none, or when its time is up.
+// Block i of the grid, or of a grid of clusters.
+uint3 coordinates(uint64_t i, const dim3& g) {
+    if (g.y == 1 && g.z == 1) return {static_cast<unsigned>(i), 0, 0};
+    const uint64_t rows = i / g.x;
+    return {static_cast<unsigned>(i % g.x), static_cast<unsigned>(rows % g.y), static_cast<unsigned>(rows / g.y)};
+}
+
+void start_block(Worker& w, Block& b, const uint3& index) {
+    b.index = index;
+    b.started = b.handed_out = b.exited = false;
+    if (b.stale) reset_barriers(b);
+    if (checking() && w.grid->shared) std::memset(b.shared, 0xff, w.grid->shared);
+}
+
+// The cluster's blocks, of which the seed chooses the first to start.
+void start_cluster(Worker& w, uint64_t i) {
+    const dim3 &g = w.grid->grid, &c = w.grid->cluster;
+    const uint3 at = coordinates(i, {g.x / c.x, g.y / c.y, g.z / c.z});
+    for (unsigned r = 0; r < w.cluster; ++r) {
+        const uint3 in = coordinates(r, c);
+        start_block(w, *w.blocks[r], {at.x * c.x + in.x, at.y * c.y + in.y, at.z * c.z + in.z});
+    }
+    w.first_rank = w.random ? static_cast<unsigned>(draw(w) % w.cluster) : 0;
+    w.reaches_out = false;
+    w.cursor_block = w.blocks[w.first_rank].get();
+    w.cursor_block->started = true;
+    enter(w, *w.cursor_block);
+}
+
+// Every thread of the block has returned.
+void end_block(Worker& w, Block& b) {
+    if (b.async.used()) end_async(w, b);
+    if (b.warpgroups.used) end_warpgroups(w, b);
+}
+
+// In a cluster: the block may have ended.
+void look_for_end(Worker& w, Block& b) {
+    if (!b.handed_out || b.live || b.exited) return;
+    b.exited = true;
+    end_block(w, b);
+    if (w.reaches_out) shield(w, b);
+}
+
+// Sets the context for this worker's next block or cluster. False when there is none, or when its time is up.
 bool next_block(Worker& w) {
     if (w.block_next == w.block_end && !take_blocks(w)) return false;
     BlockSource& s = *w.source;
@@ -154,20 +221,27 @@ bool next_block(Worker& w) {
     }
     if (s.multiplier != 1 || s.offset)
         i = static_cast<uint64_t>((static_cast<unsigned __int128>(i) * s.multiplier + s.offset) % s.end);
-    Context& c = context;
-    if (const dim3& g = c.grid_dim; g.y == 1 && g.z == 1) {
-        c.block = {static_cast<unsigned>(i), 0, 0};
-    } else {
-        const uint64_t rows = i / g.x;
-        c.block = {static_cast<unsigned>(i % g.x), static_cast<unsigned>(rows % g.y), static_cast<unsigned>(rows / g.y)};
-    }
-    Block& b = *w.block;
-    b.index = c.block;
     if (w.seed) seed_block(w, i);
-    if (b.stale) reset_barriers(b);
-    if (checking() && w.grid->shared) std::memset(b.shared, 0xff, w.grid->shared);
+    if (w.cluster == 1) {
+        context.block = coordinates(i, context.grid_dim);
+        start_block(w, *w.block, context.block);
+    } else {
+        start_cluster(w, i);
+    }
     w.cursor = {~0u, 0, 0};  // next_thread() steps to thread 0
     take_loop(w);
+    return true;
+}
+
+// All threads of the running block have started: those of the cluster's next one. False when this was the last.
+bool next_of_cluster(Worker& w) {
+    w.block->handed_out = true;
+    const unsigned next = next_rank(w);
+    look_for_end(w, *w.block);
+    if (next == w.first_rank) return false;
+    enter(w, *w.blocks[next]);
+    w.block->started = true;
+    context.thread = {0, 0, 0};
     return true;
 }
 
@@ -187,9 +261,14 @@ bool checking() {
 #endif
 }
 
+void own_fiber(Worker& w) {
+    if (context.row_end) leave_loop(w);
+}
+
 void wait_in(Worker& w, FiberList& list) {
     Fiber* f = w.current;
     f->thread = context.thread;
+    f->block = w.block;
     if (context.row_end) leave_loop(w);
     list.push(f);
     run_other(w);
@@ -204,6 +283,7 @@ void yield() {
     if (!w.ready.head && !w.unstarted && !context.row_end && !complete_any(w)) return;
     Fiber* f = w.current;
     f->thread = context.thread;
+    f->block = w.block;
     if (context.row_end) leave_loop(w);
     if (!w.ready.head && !w.unstarted) return;
     // Threads that have not started go before this one, else pollers would starve them.
@@ -226,22 +306,26 @@ bool next_thread_slow() {
         if (++c.thread.y < c.block_dim.y) return true;
         c.thread.y = 0;
         if (++c.thread.z < c.block_dim.z) return true;
+        if (w.cluster > 1 && next_of_cluster(w)) return true;
         c.row_end = 0;
     } else {  // a thread that had waited is done
         --w.live;
+        --w.block->live;
+        if (w.cluster_barrier.between) expect_waited(w);
+        if (w.cluster > 1) look_for_end(w, *w.block);
         if (w.unstarted) {
             take_loop(w);
             return next_thread();
         }
     }
     // Every thread has started. This fiber is free for the threads that wait.
+    if (w.cluster_barrier.arrived) settle_cluster_barrier(w);
     while (w.live && !w.ready.head && unblock(w)) {
     }
     if (w.ready.head) {
         w.parked.push(w.current);
         Fiber* f = pop_ready(w);
-        c.thread = f->thread;
-        c.row_end = 0;
+        take_thread(w, *f);
         switch_to(w, f);
         return next_thread();  // taken for the loop again
     }
@@ -249,7 +333,10 @@ bool next_thread_slow() {
         note_stuck(w);
         abandon(w);
     }
-    if (w.block->async.used()) end_async(w, *w.block);
+    if (w.cluster == 1)
+        end_block(w, *w.block);
+    else
+        end_cluster(w);
     return next_block(w) && next_thread();
 }
 
@@ -310,29 +397,37 @@ GridFailure work(Worker& w, const Grid& grid, BlockSource& source, uint64_t dead
     w.detail.clear();
     w.reachable.count = 0;
     if (w.broken) {
+        forget_cluster(w);
         for (auto& b : w.blocks) {
             reset_barriers(*b);
             reset_warps(*b);
             forget_async(*b);
+            forget_warpgroups(*b);
         }
         w.deferred.clear();
         w.broken = false;
     }
-    Block& b = *w.blocks[0];
-    w.block = &b;
-    w.barriers = b.barriers;
-    w.warps = b.warps;
+    w.cluster = grid.cluster.x * grid.cluster.y * grid.cluster.z;
+    w.first_rank = 0;
+    while (w.blocks.size() < w.cluster) {
+        w.blocks.emplace_back(new Block);
+        w.blocks.back()->rank = static_cast<unsigned>(w.blocks.size() - 1);
+    }
+    for (auto& b : w.blocks) b->live = 0;
     Context& c = context;
     c.worker = &w;
     c.block_dim = grid.block;
     c.grid_dim = grid.grid;
     ::blockDim = grid.block;
     ::gridDim = grid.grid;
-    c.shared = b.shared;
+    enter(w, *w.blocks[0]);
+    w.cursor_block = w.block;
     GridFailure failure;
 #ifdef VGPU_ASAN
-    ASAN_UNPOISON_MEMORY_REGION(b.shared, kSharedMax);
-    ASAN_POISON_MEMORY_REGION(b.shared + grid.shared, kSharedMax - grid.shared);
+    for (unsigned r = 0; r < w.cluster; ++r) {
+        ASAN_UNPOISON_MEMORY_REGION(w.blocks[r]->shared, kSharedMax);
+        ASAN_POISON_MEMORY_REGION(w.blocks[r]->shared + grid.shared, kSharedMax - grid.shared);
+    }
 #endif
     if (next_block(w)) {
         w.current = loop_fiber(w);
@@ -364,7 +459,9 @@ std::string refuse(const Grid& g) {
     if (threads > static_cast<unsigned>(kBlockThreads) || g.block.z > 64) return "more than 1024 threads in a block (or 64 in z)";
     if (g.grid.x > 0x7fffffffu || g.grid.y > 65535 || g.grid.z > 65535) return "a grid may have 2^31-1 x 65535 x 65535 blocks";
     if (g.shared > kSharedMax) return std::to_string(g.shared) + " bytes of shared memory; a block may have 227 KiB";
-    if (g.cluster.x * g.cluster.y * g.cluster.z != 1) return "virtual GPUs run no clusters of several blocks";
+    const dim3& c = g.cluster;
+    if (uint64_t{c.x} * c.y * c.z == 0 || uint64_t{c.x} * c.y * c.z > kClusterBlocksNonPortable || g.grid.x % c.x || g.grid.y % c.y || g.grid.z % c.z)
+        return "a cluster has 1 to 16 blocks and divides the grid";
     return {};
 }
 
@@ -394,7 +491,7 @@ GridFailure run_grid(const Grid& grid, uint64_t seed) {
         return {9, where(context, grid) + ": " + reason, {}};
     }
     BlockSource source;
-    source.end = uint64_t{grid.grid.x} * grid.grid.y * grid.grid.z;
+    source.end = uint64_t{grid.grid.x} * grid.grid.y * grid.grid.z / (uint64_t{grid.cluster.x} * grid.cluster.y * grid.cluster.z);
     if (seed) shuffle_blocks(source, seed);
     const int cores = static_cast<int>(std::min<uint64_t>(core_count(), source.end));
     GridFailure failure = work(this_worker(), grid, source, cores > 1 ? now_ns() + kAloneNs : 0, seed);

@@ -12,6 +12,7 @@
 #include "host/vgpu/fiber.h"
 #include "host/vgpu/grid.h"
 #include "host/vgpu/limits.h"
+#include "host/vgpu/wgmma.h"
 
 namespace vgpu {
 
@@ -53,9 +54,16 @@ struct Block {
     Warp warps[kBlockThreads / 32];
     bool stale = false;     // barriers hold arrivals that nobody will wait for
     char* shared = nullptr;  // kSharedMax bytes and a guard page
+    Async async;
+    Warpgroups warpgroups;
+
     uint3 index{};           // blockIdx
     unsigned rank = 0;       // in its cluster
-    Async async;
+    unsigned live = 0;       // its share of Worker::live
+    // Of clusters of several blocks: its first thread has started; its last one has; all have returned.
+    bool started = false, handed_out = false, exited = false;
+    bool shielded = false;   // exited, and its shared memory is inaccessible
+    uint8_t arrived[kBlockThreads] = {};  // at the cluster's barrier, by thread: 0, or 1 + the phase
 
     Block();
     ~Block();
@@ -63,13 +71,21 @@ struct Block {
     Block& operator=(const Block&) = delete;
 };
 
-// Where workers get blocks from: [next, end) of the grid's blocks in the order the seed gives.
+// Where workers get blocks from: [next, end) of the grid's blocks (clusters) in the order the seed gives.
 struct BlockSource {
     std::atomic<uint64_t> next{0};
     uint64_t end = 0;
     unsigned chunk = 1;
     std::atomic<bool> stop{false};
     uint64_t multiplier = 1, offset = 0;  // block = (i * multiplier + offset) % end
+};
+
+// The barrier of a cluster's threads.
+struct ClusterBarrier {
+    unsigned arrived = 0;
+    unsigned between = 0;  // threads that have arrived and not waited yet
+    uint8_t phase = 0;
+    FiberList waiting;
 };
 
 struct Worker {
@@ -88,12 +104,16 @@ struct Worker {
     unsigned used = 0;  // fibers made for this grid
     unsigned live = 0;  // threads that hold a fiber of their own, running or not
     unsigned threads = 0;  // of a block
-    uint3 cursor{};     // the last thread handed out, while no fiber is in the loop
+    uint3 cursor{};     // the last thread handed out, while no fiber is in the loop,
+    Block* cursor_block = nullptr;  // and its block
     bool unstarted = false;  // there are threads after the cursor, and no fiber is in the loop
 
     bool broken = false;    // a grid was abandoned: barriers and warps hold threads that are gone
     std::vector<std::unique_ptr<Block>> blocks;  // of the cluster, by rank; the first `cluster` are in use
     unsigned cluster = 1;
+    unsigned first_rank = 0;      // the block whose threads start first, then the next ones, in a ring
+    ClusterBarrier cluster_barrier;
+    bool reaches_out = false;     // a thread has made a pointer into another block's shared memory
     Block* block = nullptr;       // the running thread's,
     Barrier* barriers = nullptr;  // and its barriers
     Warp* warps = nullptr;
@@ -128,8 +148,17 @@ inline uint64_t draw(Worker& w) { return next_random(w.random); }
 // Whether the asynchronous operation that starts now is put off to the latest legal time.
 inline bool puts_off(Worker& w) { return w.random && draw(w) % 256 < w.defers; }
 
-// The cluster's block of that rank, for an operation on its shared memory; fails the grid when there is none.
+// ptx_cluster.cpp. The cluster's block of that rank, for an operation on its shared memory; fails the grid when it does
+// not run.
 Block& block_of_cluster(Worker&, unsigned rank, const char* what, Site);
+// A thread has returned: not between the halves of the cluster's barrier, which may be complete without it.
+void expect_waited(Worker&);
+void settle_cluster_barrier(Worker&);
+// Between clusters: nobody is in the barrier, and all shared memory is accessible.
+void end_cluster(Worker&);
+void forget_cluster(Worker&);
+// Makes an exited block's shared memory inaccessible while others of its cluster go on.
+void shield(Worker&, Block&);
 
 // The running thread waits in `list` until someone moves it to `ready`; another goes on.
 void wait_in(Worker&, FiberList& list);
@@ -145,6 +174,8 @@ inline void wait_in(Worker& w, FiberList& list, const Wait& wait) {
     mine.what = wait.what;
     wait_in(w, list);
 }
+// The running thread gets the fiber that it runs on for its own; the loop over threads goes on elsewhere.
+void own_fiber(Worker&);
 // All of `list` can go on.
 void release(Worker&, FiberList& list);
 // For instructions marked .aligned: as warp_together, by all 32 lanes, at one place in the source.

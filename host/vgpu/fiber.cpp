@@ -68,23 +68,27 @@ size_t stack_size() {
 
 }  // namespace
 
-FiberPool::FiberPool() : fibers_(new Fiber[kMax]) {
+void FiberPool::reserve() {
     static const size_t size = stack_size();  // said once where it is wrong
     stack_ = size;
     void* p = mmap(nullptr, kMax * (stack_ + kPage), PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     if (p == MAP_FAILED) throw std::bad_alloc();
-    base_ = static_cast<char*>(p);
+    chunks_.push_back({std::unique_ptr<Fiber[]>(new Fiber[kMax]), static_cast<char*>(p)});
 }
 
-FiberPool::~FiberPool() { munmap(base_, kMax * (stack_ + kPage)); }
+FiberPool::~FiberPool() {
+    for (Chunk& c : chunks_) munmap(c.base, kMax * (stack_ + kPage));
+}
 
 Fiber* FiberPool::fresh(unsigned i, void (*entry)()) {
-    Fiber& f = fibers_[i];
+    while (i / kMax >= chunks_.size()) reserve();
+    Chunk& c = chunks_[i / kMax];
+    Fiber& f = c.fibers[i % kMax];
     if (!f.stack) {
-        char* stack = base_ + i * (stack_ + kPage) + kPage;
+        char* stack = c.base + i % kMax * (stack_ + kPage) + kPage;
         // Where the kernel's limit of mappings is met (very many cores), stacks go on without guard pages.
         if (mprotect(stack, stack_, PROT_READ | PROT_WRITE) != 0 &&
-            mprotect(base_, kMax * (stack_ + kPage), PROT_READ | PROT_WRITE) != 0)
+            mprotect(c.base, kMax * (stack_ + kPage), PROT_READ | PROT_WRITE) != 0)
             throw std::bad_alloc();
         f.stack = stack;
     }

@@ -5,6 +5,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <memory>
+#include <vector>
 
 #include "host/vgpu/include/vgpu/sync.h"
 
@@ -29,11 +30,11 @@ struct Wait {
 
 struct Block;
 
-struct Fiber {
-    void* sp = nullptr;     // where to go on
-    Fiber* next = nullptr;  // in the list it is in
-    uint3 thread{};         // of the thread it holds
-    Block* block = nullptr; // that thread's
+struct alignas(64) Fiber {  // what a switch touches lies in one or two cache lines
+    void* sp = nullptr;      // where to go on
+    Fiber* next = nullptr;   // in the list it is in
+    Block* block = nullptr;  // of the thread it holds
+    uint3 thread{};          // that thread
     Wait wait;
     uint64_t gave_up = 0;   // Worker::progress when its last mbarrier_try_wait was told to give up
     bool give_up = false;   // as it is being told
@@ -63,25 +64,29 @@ struct FiberList {
     }
 };
 
-// The fibers of one OS thread, made as they are needed, at most one for each thread of a block.
+// The fibers of one OS thread, made as they are needed, at most one for each thread of a cluster.
 class FiberPool {
 public:
-    static constexpr unsigned kMax = 1024;
-    FiberPool();
+    static constexpr unsigned kMax = 1024;  // of a block: stacks are reserved so many at a time
+    FiberPool() = default;
     ~FiberPool();
     FiberPool(const FiberPool&) = delete;
     FiberPool& operator=(const FiberPool&) = delete;
 
     // Fiber i, its stack empty and set to call entry().
     Fiber* fresh(unsigned i, void (*entry)());
-    Fiber& operator[](unsigned i) { return fibers_[i]; }
+    Fiber& operator[](unsigned i) { return chunks_[i / kMax].fibers[i % kMax]; }
     size_t stack_bytes() const { return stack_; }
     // Whether the address lies in the guard page below this fiber's stack.
     bool in_guard(const Fiber& f, const void* address) const;
 
 private:
-    std::unique_ptr<Fiber[]> fibers_;
-    char* base_ = nullptr;
+    struct Chunk {
+        std::unique_ptr<Fiber[]> fibers;
+        char* base;
+    };
+    void reserve();
+    std::vector<Chunk> chunks_;
     size_t stack_ = 0;
 };
 

@@ -53,7 +53,7 @@ std::string barrier_text(const Block& b, const Wait& wait) {
     return text;
 }
 
-std::string waits_text(const Block& b, const Wait& wait) {
+std::string waits_text(const Worker& w, const Block& b, const Wait& wait) {
     const std::string at = " at " + describe_site(wait.site);
     char mask[16];
     if (wait.what) return wait.what + at;
@@ -61,6 +61,8 @@ std::string waits_text(const Block& b, const Wait& wait) {
         case Wait::block: return "__syncthreads" + at;
         case Wait::named: return "bar.sync " + std::to_string(wait.id) + ", " + std::to_string(wait.count) + at;
         case Wait::mbarrier: return barrier_text(b, wait) + at;
+        case Wait::cluster:
+            return "cluster_wait (" + std::to_string(w.cluster_barrier.arrived) + " of " + std::to_string(w.live) + " threads have arrived)" + at;
         default: std::snprintf(mask, sizeof mask, "0x%08x", wait.count); return std::string("a warp operation of lanes ") + mask + at;
     }
 }
@@ -75,43 +77,48 @@ std::string where(const Context& c, const Grid& g) {
 std::string describe_site(Site s) { return std::string(s.file) + ':' + std::to_string(s.line); }
 
 void note_stuck(Worker& w) {
-    // Threads are numbered as in their block, x fastest. Those without a fiber have returned.
-    std::map<std::tuple<int, int, unsigned, std::string>, std::pair<Wait, std::vector<unsigned>>> groups;
-    std::vector<bool> waits(w.threads);
-    uint3 first{};
-    unsigned lowest = ~0u;
+    // Threads are numbered as in their block, x fastest; the blocks of a cluster one after another. Those without a
+    // fiber have returned.
+    std::map<std::tuple<unsigned, int, int, unsigned, std::string>, std::pair<Wait, std::vector<unsigned>>> groups;
+    std::vector<bool> waits(size_t{w.cluster} * w.threads);
+    const Fiber* first = nullptr;
+    size_t lowest = ~size_t{0};
     for (unsigned i = 0; i < w.used; ++i) {
         const Fiber& f = w.fibers[i];
         if (f.wait.kind == Wait::none) continue;
-        const unsigned t = linear(f.thread, context.block_dim);
-        waits[t] = true;
-        if (t < lowest) lowest = t, first = f.thread;
-        auto& group = groups[{f.wait.kind, f.wait.id, f.wait.count, describe_site(f.wait.site)}];
+        const unsigned t = linear(f.thread, context.block_dim), rank = f.block->rank;
+        const size_t place = size_t{rank} * w.threads + t;
+        waits[place] = true;
+        if (place < lowest) lowest = place, first = &f;
+        auto& group = groups[{rank, f.wait.kind, f.wait.id, f.wait.count, describe_site(f.wait.site)}];
         group.first = f.wait;
+        group.second.push_back(t);
     }
-    for (unsigned i = 0; i < w.used; ++i) {
-        const Fiber& f = w.fibers[i];
-        if (f.wait.kind != Wait::none)
-            groups[{f.wait.kind, f.wait.id, f.wait.count, describe_site(f.wait.site)}].second.push_back(linear(f.thread, context.block_dim));
-    }
+    const auto of_block = [&](unsigned rank) { return w.cluster == 1 ? "" : "block " + triple(w.blocks[rank]->index) + ' '; };
     std::vector<std::string> lines;
-    for (auto& [_, group] : groups) {
+    for (auto& [key, group] : groups) {
         auto& [wait, threads] = group;
         std::sort(threads.begin(), threads.end());
-        lines.push_back(threads_text(threads) + (threads.size() == 1 ? " waits in " : " wait in ") + waits_text(*w.block, wait));
+        const unsigned rank = std::get<0>(key);
+        lines.push_back(of_block(rank) + threads_text(threads) + (threads.size() == 1 ? " waits in " : " wait in ") + waits_text(w, *w.blocks[rank], wait));
     }
-    std::vector<unsigned> gone;
-    for (unsigned t = 0; t < w.threads; ++t)
-        if (!waits[t]) gone.push_back(t);
-    std::string text = gone.empty() ? "deadlock: " : "deadlock, threads returned while others wait: ";
-    if (!gone.empty()) lines.push_back(threads_text(gone) + (gone.size() == 1 ? " has returned" : " have returned"));
+    std::string text = "deadlock: ";
+    for (unsigned rank = 0; rank < w.cluster; ++rank) {
+        std::vector<unsigned> gone;
+        for (unsigned t = 0; t < w.threads; ++t)
+            if (!waits[size_t{rank} * w.threads + t]) gone.push_back(t);
+        if (gone.empty()) continue;
+        text = "deadlock, threads returned while others wait: ";
+        lines.push_back(of_block(rank) + threads_text(gone) + (gone.size() == 1 ? " has returned" : " have returned"));
+    }
     constexpr size_t kInMessage = 4;  // the others only in the detail
     for (size_t i = 0; i < lines.size(); ++i) {
         if (i < kInMessage) text += (i ? "; " : "") + lines[i];
         if (lines.size() > kInMessage) w.detail += "  " + lines[i] + (i + 1 < lines.size() ? "\n" : "");
     }
     if (lines.size() > kInMessage) text += "; and " + std::to_string(lines.size() - kInMessage) + " more groups";
-    context.thread = first;
+    context.thread = first->thread;
+    context.block = first->block->index;
     note_failure(w, 719, text);
 }
 
@@ -157,6 +164,13 @@ static bool behind_shared(const Worker& w) {
     return false;
 }
 
+// The block of the cluster whose shared memory that was.
+static const Block* exited_block(const Worker& w) {
+    for (const auto& b : w.blocks)
+        if (b->shielded && w.signal_address >= b->shared && w.signal_address < b->shared + kSharedMax) return b.get();
+    return nullptr;
+}
+
 void describe_signal(Worker& w) {
     char address[32];
     std::snprintf(address, sizeof address, "%p", w.signal_address);
@@ -167,6 +181,8 @@ void describe_signal(Worker& w) {
             if (w.fibers.in_guard(*w.current, w.signal_address))
                 w.what = "stack overflow: a thread has " + std::to_string(w.fibers.stack_bytes() / 1024) +
                          " KiB of stack; VGPU_STACK=" + std::to_string(w.fibers.stack_bytes() / 512) + "K gives twice that";
+            else if (const Block* gone = exited_block(w))
+                w.what = "access to the shared memory of block " + triple(gone->index) + " of the cluster, which has exited (a cluster barrier keeps it)";
             else if (behind_shared(w))
                 w.what = "access beyond the largest shared memory a block may have";
             else

@@ -58,6 +58,6 @@ void run(const AugmentProblem& p, const AugmentArgs& a) {
 }  // namespace
 
 extern const Augment variant;
-const Augment variant{"pixels8", augment_refuses, nullptr, run};
+const Augment variant{"pixels8", augment_refuses_fold, nullptr, run};
 
 }  // namespace wt::augment_pixels8

@@ -35,6 +35,6 @@ void run(const AugmentProblem& p, const AugmentArgs& a) {
 }  // namespace
 
 extern const Augment variant;
-const Augment variant{"rows", augment_refuses, nullptr, run};
+const Augment variant{"rows", augment_refuses_fold, nullptr, run};
 
 }  // namespace wt::augment_rows

@@ -6,6 +6,7 @@ namespace wt {
 namespace augment_naive { extern const Augment variant; }
 namespace augment_rows { extern const Augment variant; }
 namespace augment_pixels8 { extern const Augment variant; }
+namespace augment_fold { extern const Augment variant; }
 
 Table<AugmentProblem, AugmentArgs> augment_variants() {
     static const Augment table[] = {
@@ -17,6 +18,7 @@ Table<AugmentProblem, AugmentArgs> augment_variants() {
         augment_pixels8::variant,
         augment_rows::variant,
 #endif
+        augment_fold::variant,  // the only fast one that writes folded images
     };
     return table;
 }

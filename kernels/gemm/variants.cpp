@@ -12,6 +12,9 @@ extern const Gemm gemm;
 namespace gemm_mma {
 extern const Gemm gemm;
 }
+namespace gemm_wgmma {
+extern const Gemm gemm;
+}
 #ifdef WT_ONEDNN
 namespace gemm_onednn {
 extern const Gemm gemm;
@@ -32,6 +35,7 @@ Table<GemmProblem, GemmArgs> gemm_variants() {
 #endif
         gemm_tiled::gemm,
         gemm_mma::gemm,
+        gemm_wgmma::gemm,
 #ifdef WT_ONEDNN
         gemm_onednn::gemm,
 #endif

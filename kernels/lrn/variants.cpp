@@ -5,9 +5,11 @@ namespace wt {
 
 namespace lrn_forward_naive { extern const LrnForward variant; }
 namespace lrn_forward_vec8 { extern const LrnForward variant; }
+namespace lrn_forward_shuffle { extern const LrnForward variant; }
 namespace lrn_forward_pixel { extern const LrnForward variant; }
 namespace lrn_backward_naive { extern const LrnBackward variant; }
 namespace lrn_backward_vec8 { extern const LrnBackward variant; }
+namespace lrn_backward_shuffle { extern const LrnBackward variant; }
 namespace lrn_backward_pixel { extern const LrnBackward variant; }
 #ifdef WT_ONEDNN
 namespace lrn_onednn {
@@ -29,11 +31,13 @@ Table<LrnProblem, LrnForwardArgs> lrn_forward_variants() {
         lrn_cudnn::forward_variant,
 #endif
 #ifdef VGPU
+        lrn_forward_shuffle::variant,
         lrn_forward_vec8::variant,
         lrn_forward_pixel::variant,
 #else
         lrn_forward_pixel::variant,
         lrn_forward_vec8::variant,
+        lrn_forward_shuffle::variant,
 #endif
 #ifdef WT_ONEDNN
         lrn_onednn::forward_variant,
@@ -52,11 +56,13 @@ Table<LrnProblem, LrnBackwardArgs> lrn_backward_variants() {
         lrn_onednn::backward_variant,
 #endif
 #ifdef VGPU
+        lrn_backward_shuffle::variant,
         lrn_backward_vec8::variant,
         lrn_backward_pixel::variant,
 #else
         lrn_backward_pixel::variant,
         lrn_backward_vec8::variant,
+        lrn_backward_shuffle::variant,
 #endif
     };
     return table;

@@ -9,9 +9,10 @@ namespace {
 using Words = Group<uint32_t, 4>;  // 16 bytes
 
 __global__ void flush_kernel(const Words* buffer, int64_t count, uint32_t never, Words* sink) {
-    const int64_t step = int64_t(gridDim.x) * blockDim.x;
+    // A block reads a piece of its own, end to end.
+    const int64_t piece = ceil_div(count, gridDim.x), end = min((blockIdx.x + 1) * piece, count);
     Words any = {{0, 0, 0, 0}};
-    for (int64_t i = int64_t(blockIdx.x) * blockDim.x + threadIdx.x; i < count; i += step) {
+    for (int64_t i = blockIdx.x * piece + threadIdx.x; i < end; i += blockDim.x) {
         const Words v = buffer[i];
         for (int j = 0; j < 4; ++j) any.v[j] |= v.v[j];
     }

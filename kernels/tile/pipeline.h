@@ -38,6 +38,11 @@ struct RingPlace {
     __device__ __forceinline__ void advance() {
         if (++stage == kStages) stage = 0, parity ^= 1;
     }
+    __device__ __forceinline__ void skip(int stages) {
+        stage += stages;
+        parity ^= stage / kStages & 1;
+        stage %= kStages;
+    }
 };
 
 // The one thread that copies.
@@ -67,6 +72,8 @@ struct RingConsumer {
     __device__ __forceinline__ void wait() const { ptx::mbarrier_wait(ring.full[place.stage], place.parity); }
     __device__ __forceinline__ int stage() const { return place.stage; }
     __device__ __forceinline__ void advance() { place.advance(); }
+    // Past stages that another consumer reads. Only when that one has waited for them all: a parity tells two phases apart, not three.
+    __device__ __forceinline__ void skip(int stages) { place.skip(stages); }
 
     // This warp is done with a stage; all its lanes call. One lane for each sharer.
     __device__ __forceinline__ void release(int stage) const {

@@ -108,6 +108,9 @@ __device__ __forceinline__ Vec<N> load(const float* p) {
             const float4 v = reinterpret_cast<const float4*>(p)[i];
             r.lanes[4 * i] = v.x, r.lanes[4 * i + 1] = v.y, r.lanes[4 * i + 2] = v.z, r.lanes[4 * i + 3] = v.w;
         }
+    } else if constexpr (N == 2) {
+        const float2 v = *reinterpret_cast<const float2*>(p);
+        r.lanes[0] = v.x, r.lanes[1] = v.y;
     } else {
 #pragma unroll
         for (int i = 0; i < N; ++i) r.lanes[i] = p[i];
@@ -127,6 +130,7 @@ __device__ __forceinline__ Vec<N> load(const bf16* p) {
         std::memcpy(&r.lanes, &w, sizeof r);
         return r;
     }
+    for (int i = 0; i < N; ++i) r.set(i, to_float(p[i]));
 #else
     if constexpr (N % 4 == 0) {
 #pragma unroll
@@ -135,11 +139,14 @@ __device__ __forceinline__ Vec<N> load(const bf16* p) {
             r.lanes[4 * i] = __uint_as_float(v.x << 16), r.lanes[4 * i + 1] = __uint_as_float(v.x & 0xffff0000u);
             r.lanes[4 * i + 2] = __uint_as_float(v.y << 16), r.lanes[4 * i + 3] = __uint_as_float(v.y & 0xffff0000u);
         }
-        return r;
-    } else
-#endif
+    } else if constexpr (N == 2) {
+        const uint32_t word = *reinterpret_cast<const uint32_t*>(p);
+        r.lanes[0] = __uint_as_float(word << 16), r.lanes[1] = __uint_as_float(word & 0xffff0000u);
+    } else {
 #pragma unroll
         for (int i = 0; i < N; ++i) r.set(i, to_float(p[i]));
+    }
+#endif
     return r;
 }
 
@@ -187,6 +194,8 @@ __device__ __forceinline__ void store(float* p, const Vec<N>& v) {
         for (int i = 0; i < N / 4; ++i)
             reinterpret_cast<float4*>(p)[i] =
                 make_float4(v.lanes[4 * i], v.lanes[4 * i + 1], v.lanes[4 * i + 2], v.lanes[4 * i + 3]);
+    } else if constexpr (N == 2) {
+        *reinterpret_cast<float2*>(p) = make_float2(v.lanes[0], v.lanes[1]);
     } else {
 #pragma unroll
         for (int i = 0; i < N; ++i) p[i] = v.lanes[i];
@@ -207,6 +216,8 @@ __device__ __forceinline__ void store(bf16* p, const Vec<N>& v) {
             reinterpret_cast<uint2*>(p)[i] =
                 make_uint2(*reinterpret_cast<const uint32_t*>(&lo), *reinterpret_cast<const uint32_t*>(&hi));
         }
+    } else if constexpr (N == 2) {
+        *reinterpret_cast<__nv_bfloat162*>(p) = __floats2bfloat162_rn(v[0], v[1]);
     } else {
 #pragma unroll
         for (int i = 0; i < N; ++i) p[i] = from_float<bf16>(v[i]);

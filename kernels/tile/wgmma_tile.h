@@ -3,9 +3,12 @@
 // matter: gemm copies boxes of matrices (TMA tiled), convolutions columns of images (TMA im2col).
 //
 // A block is three warpgroups. Warpgroup 0 is the producer: one of its threads starts copies, far ahead, and needs few
-// registers (setmaxnreg gives the rest away). Warpgroups 1 and 2 are consumers: each holds half of the tile's rows in
-// its accumulators, up to 64 x 256 fp32 (128 registers a thread), and does nothing but wait for a stage and issue wgmma over
-// it. Two groups of products are under way at any time: a stage is released when the one after it has been issued.
+// registers (setmaxnreg gives the rest away). Warpgroups 1 and 2 are consumers, of up to 128 registers of accumulators (64 x 256 or
+// 128 x 128 fp32), who do nothing but wait for a stage and issue wgmma over it. Two groups of products are under way at any
+// time: a stage is released when the one after it has been issued. The consumers share the work in one of two ways:
+//   together   each has half of a tile's rows: the biggest tiles, the least traffic
+//   in turn    each has a tile of its own, and one multiplies while the other is busy with its results: for epilogues that take
+//              as long as the products (kernels/gemm/wgmma_sgd_sm90.cu)
 //
 //   clocks a stage of 128 x 256 x 64 takes the tensor cores: 2^21 multiply-adds / 2048 = 1024 (dense bf16 rate of an SM)
 //   bytes it needs: (128 + 256) * 64 * 2 = 48 KB from L2 (48 a clock; 32 where a pair of blocks shares B), and the wgmmas read
@@ -52,17 +55,17 @@ struct SharedOperand {
     }
 };
 
-// Two consumer warpgroups compute BM x BN with operands A and B, from kStages stages.
-template <class A_, class B_, int kStages_>
+// Consumers compute BM x BN with operands A and B, from kStages stages; kConsumers of them together: 2, or 1 where they take turns.
+template <class A_, class B_, int kStages_, int kConsumers_ = 2>
 struct WgmmaTile {
     using A = A_;
     using B = B_;
     static constexpr int BM = A::kRows, BN = B::kRows, BK = A::kDepth, kStages = kStages_;
-    static constexpr int kThreads = 384, kConsumers = 2, kConsumerWarps = 8;
+    static constexpr int kThreads = 384, kConsumers = kConsumers_, kConsumerWarps = 4 * kConsumers;  // that read a stage
     static constexpr int kProducerRegisters = 40, kConsumerRegisters = 232;  // 128 * (40 + 2 * 232) = 64,512 of 65,536
-    static constexpr int kHeight = BM / 128;  // products of 64 rows that a warpgroup has one below the other
+    static constexpr int kHeight = BM / 64 / kConsumers;  // products of 64 rows that a consumer has one below the other
     static_assert(A::kDepth == B::kDepth, "the same k");
-    static_assert(BM == 128 || BM == 256, "64 rows, once or twice, for each of two warpgroups");
+    static_assert(kHeight >= 1 && kHeight * 64 * kConsumers == BM, "64 rows, once or more, for each consumer");
     static_assert(kHeight * BN <= 256, "accumulators take at most 128 registers");
 
     struct alignas(1024) Stage {
@@ -71,21 +74,25 @@ struct WgmmaTile {
     };
     static constexpr uint32_t kStageBytes = A::kBytes + B::kBytes;  // that arrive for a stage
 
-    // Of a consumer's thread. acc[h] is 64 rows from row_of(warpgroup, h) on, as wgmma lays them out.
+    // Of a consumer's thread. acc[h] is 64 rows from row_of(consumer, h) on, as wgmma lays them out. consumer: 0 of one, 0 or 1 of two.
     using Accumulators = float[kHeight][BN / 2];
-    __host__ __device__ static constexpr int row_of(int warpgroup, int h) { return (warpgroup * kHeight + h) * 64; }
+    __host__ __device__ static constexpr int row_of(int consumer, int h) { return (consumer * kHeight + h) * 64; }
 };
 
 // 0: the producer's warpgroup; 1, 2: consumers. The same for the whole warp as far as the compiler can see.
 __device__ __forceinline__ int warpgroup_index() { return __shfl_sync(0xffffffffu, static_cast<int>(threadIdx.x) / 128, 0); }
 
 // Numbers of named barriers (0 is __syncthreads).
-enum NamedBarrier : uint32_t { kBarrierConsumers = 1, kBarrierWarpgroup = 2 };  // the latter + consumer 0 or 1
-// Of the 128 threads of this consumer (0 or 1).
+enum NamedBarrier : uint32_t { kBarrierWarpgroup = 1, kBarrierTurn = 3 };  // + consumer 0 or 1
+// Of the 128 threads of warpgroup 1 + `consumer`.
 __device__ __forceinline__ void sync_warpgroup(int consumer) { ptx::bar_sync(kBarrierWarpgroup + consumer, 128); }
 
-// acc = A B of `steps` stages (at least 1) for consumer 0 or 1. `meanwhile(stage)` runs beside the products of each stage, before it
-// is released: it may read the stage with ordinary loads (and then ends with __syncwarp).
+// Consumers in turn: all threads of both. The second starts the game by passing the first turn.
+__device__ __forceinline__ void pass_turn(int consumer) { ptx::bar_arrive(kBarrierTurn + 1 - consumer, 256); }
+__device__ __forceinline__ void await_turn(int consumer) { ptx::bar_sync(kBarrierTurn + consumer, 256); }
+
+// acc = A B of `steps` stages (at least 1) for one of the tile's consumers. `meanwhile(stage)` runs beside the products of each
+// stage, before it is released: it may read the stage with ordinary loads (and then ends with __syncwarp).
 template <class Tile, class F>
 __device__ __forceinline__ void multiply(const typename Tile::Stage* stages, RingConsumer<Tile::kStages>& ring, int consumer, int steps,
                                          typename Tile::Accumulators& acc, F&& meanwhile) {

@@ -1,0 +1,191 @@
+// Gradient of the convolution's input on Hopper: implicit GEMM with wgmma, for strides of 1. Rows are input pixels, columns
+// channels, k taps x filters.
+//
+//   dx[h, w, c] = sum over r, s, k of dy[h + pad_h - r, w + pad_w - s, k] * w[k, r, s, c]
+//
+// So dx is itself a convolution, of dy with the filters turned round: im2col gathers dy with its window's corner at
+// pad - (r - 1), offset o being tap r - 1 - o. The filters are not transposed in memory: for a tap they are
+// [filter][channel] with channels contiguous, which wgmma reads as an MN-major operand. With drelu the
+// layer's input x is read beside the store (its sign is the ReLU's), 64 columns ahead, the first before the products.
+//
+// Tiles by the model of kernels/conv/wgmma.h, 132 SMs:
+//
+//   layer                  k         batch 128                             batch 256
+//   alexnet conv2    25 x 256   256x96:  365 x 1, 2.8 waves of 3      729 x 1, 5.5 of 6
+//   alexnet conv3     9 x 384   128x256: 169 x 1, 1.3 of 2 (128x128: 2.6 of 3)   338 x 1, 2.6 of 3
+//   alexnet conv4, 5  9 x 384, 256   128x128: 169 x 3, 3.8 of 4      256x128: 169 x 3, 3.9 of 4
+//
+// conv2 is bound by L2: each byte of dy serves 96 columns only, which asks for 50 bytes a clock of each SM at the full tensor
+// rate; at 40 that is 0.8 of it. Predicted, not measured.
+#include "kernels/conv/wgmma.h"
+
+namespace wt::conv_wgmma {
+
+namespace {
+
+struct DgradShape {
+    Window window;  // of dy
+    int pixels, channels, all_channels;  // of dx; of a group; of an image
+    int filters;    // all
+    TileSchedule schedule;
+    const bf16* x;  // null: no gradient of a ReLU
+};
+
+// The layer's input at a thread's places of one box of the store: bf16 pairs, of rows g and g + 8.
+template <int kAcross>
+struct Mask {
+    uint32_t pair[kAcross / 8][2];
+
+    // x: at this thread's row and column of the box.
+    __device__ __forceinline__ void fetch(const bf16* x, int64_t pitch, int rows, int columns) {
+        unroll<kAcross / 8>([&](auto j) {
+            unroll<2>([&](auto half) {
+                pair[j][half] = half * 8 < rows && j * 8 < columns ? *reinterpret_cast<const uint32_t*>(x + half * 8 * pitch + j * 8) : 0;
+            });
+        });
+    }
+    // Above 0, of the low or high half: bf16 orders as int16 does, negative ones below 0.
+    __device__ __forceinline__ static bool low(uint32_t p) { return static_cast<int16_t>(p) > 0; }
+    __device__ __forceinline__ static bool high(uint32_t p) { return static_cast<int32_t>(p) >= 1 << 16; }
+};
+
+template <class Tile>
+__global__ void __launch_bounds__(Tile::kThreads, 1)
+    dgrad_kernel(const __grid_constant__ CUtensorMap dy, const __grid_constant__ CUtensorMap w, const __grid_constant__ CUtensorMap dx,
+                 const __grid_constant__ DgradShape v) {
+    using A = typename Tile::A;
+    using B = typename Tile::B;
+    SharedStorage<Tile>& shared = shared_storage<SharedStorage<Tile>>();
+    const int warpgroup = warpgroup_index(), together = v.schedule.together();
+    begin_block(shared.ring, Tile::kConsumerWarps, together);
+
+    if (warpgroup == 0) {
+        ptx::registers_decrease<Tile::kProducerRegisters>();
+        if (threadIdx.x == 0) {
+            ptx::prefetch_tensor_map(dy), ptx::prefetch_tensor_map(w);
+            RingProducer<Tile::kStages> ring{shared.ring};
+            const int last_tap = v.window.r * v.window.s - 1;
+            for_each_unit(v.schedule, [&](const WorkUnit& unit) {
+                const Pixel corner = v.window.corner(unit.m * Tile::BM);
+                const int channel = unit.n * Tile::BN, rank = together > 1 ? blockIdx.x % 2 : 0;
+                BoxCursor box;
+                for (int step = 0; step < unit.steps; ++step) {
+                    typename Tile::Stage& stage = shared.stages[ring.stage()];
+                    ptx::Mbarrier& bar = ring.acquire(Tile::kStageBytes);
+                    for (int i = 0; i < A::kBoxes; ++i, box.advance(v.window, A::kAcross)) {
+                        load_patches(stage.a + i * A::kBoxBytes, dy, bar, v.window, unit.group, corner, box);
+                        // The same filters at that tap: this many rows of each of B's boxes.
+                        const bool exists = box.r < v.window.r;
+                        const int tap = exists ? last_tap - (box.r * v.window.s + box.s) : 0;
+                        const int filter = exists ? unit.group * v.window.channels + box.c : v.filters;
+                        copy_share<B>(stage.b + i * A::kAcross * B::kSpan, rank, together, [&](uint8_t* to, int j, int) {
+                            if (together > 1)
+                                ptx::tma_load_multicast(to, w, bar, 3, channel + j * B::kAcross, tap, filter);
+                            else
+                                ptx::tma_load(to, w, bar, channel + j * B::kAcross, tap, filter);
+                        });
+                    }
+                    ring.advance();
+                }
+            });
+            ptx::griddep_launch_dependents();
+        }
+    } else {
+        ptx::registers_increase<Tile::kConsumerRegisters>();
+        using Store = TileStore<Tile>;
+        const int consumer = warpgroup - 1, warp = threadIdx.x / 32 - 4, lane = threadIdx.x % 32;
+        RingConsumer<Tile::kStages> ring{shared.ring, together};
+        Store store{shared.boxes[warp]};
+        for_each_unit(v.schedule, [&](const WorkUnit& unit) {
+            const int row0 = unit.m * Tile::BM + Tile::row_of(consumer, 0) + warp % 4 * kStoreRows, column = unit.n * Tile::BN;
+            const int row = row0 + lane / 4, mine = column + lane % 4 * 2;  // this thread's first
+            const bf16* x = v.x ? v.x + int64_t(row) * v.all_channels + unit.group * v.channels + mine : nullptr;
+            Mask<Store::kAcross> ahead;
+            auto fetch = [&](int box) {  // box: of kHeight x kChunks
+                const int down = box / Store::kChunks * 64, across = box % Store::kChunks * Store::kAcross;
+                ahead.fetch(x + int64_t(down) * v.all_channels + across, v.all_channels, v.pixels - row - down, v.channels - mine - across);
+            };
+            if (x) fetch(0);
+            typename Tile::Accumulators acc;
+            multiply<Tile>(shared.stages, ring, consumer, unit.steps, acc);
+            if (unit.m >= v.schedule.tiles_m) return;  // the second of a pair, behind the last tile
+            unroll<Tile::kHeight * Store::kChunks>([&](auto box) {
+                constexpr int h = box / Store::kChunks, chunk = box % Store::kChunks;
+                Mask<Store::kAcross> mask = ahead;
+                if (x && box + 1 < Tile::kHeight * Store::kChunks) fetch(box + 1);
+                store.put(dx, acc[h], chunk, row0 + h * 64, column, unit.group, [&](int half, int at, Vec<2> pair) {
+                    if (x) {
+                        const uint32_t sign = mask.pair[at % Store::kAcross / 8][half];
+                        if (!mask.low(sign)) pair.set(0, 0);
+                        if (!mask.high(sign)) pair.set(1, 0);
+                    }
+                    return pair;
+                });
+            });
+        });
+        store.drain();
+    }
+    end_block(together);
+}
+
+constexpr TileSize kDgradTiles[] = {{128, 256}, {256, 128}, {128, 192}, {128, 128}, {256, 96}, {256, 64}};
+
+struct DgradExtents {
+    int64_t rows, steps;
+    TileSize tile;
+};
+
+DgradExtents extents(const ConvProblem& p) {
+    DgradExtents e;
+    e.rows = int64_t(p.n) * p.h * p.w;
+    e.steps = ceil_div(int64_t(p.r) * p.s * p.kg(), kDepth);
+    e.tile = choose_tile(kDgradTiles, e.rows, p.cg(), p.groups, e.steps);
+    return e;
+}
+
+std::string refuses_dgrad(const ConvProblem& p) {
+    if (p.stride_h != 1 || p.stride_w != 1) return "strides of 1 only: a strided layer's gradient is no convolution of dy";
+    if (p.kg() % 16) return "the filters of a group must be a multiple of 16: whole boxes of patches";
+    if (p.cg() % 8) return "the channels of a group must be a multiple of 8: rows of whole 16 bytes";
+    return refuses_any(p);
+}
+
+template <int BM, int BN, int kBox>
+void launch_tile(const ConvProblem& p, const ConvDgradArgs& a, const DgradExtents& e) {
+    using A = SharedOperand<BM, kDepth, Major::k, 2 * kBox>;
+    using B = SharedOperand<BN, kDepth, Major::mn, 2 * store_columns(BN)>;
+    using Tile = StoredTile<A, B>;
+    DgradShape v;
+    v.window = {p.h, p.w, 1, 1, p.pad_h - (p.r - 1), p.pad_w - (p.s - 1), p.r, p.s, p.kg(), p.k};
+    v.pixels = static_cast<int>(e.rows), v.channels = p.cg(), v.all_channels = p.c, v.filters = p.k;
+    v.schedule = schedule_of(e.tile, e.rows, p.cg(), p.groups, e.steps);
+    v.x = p.drelu ? static_cast<const bf16*>(a.x) : nullptr;
+    const uint64_t cg = p.cg(), taps = uint64_t(p.r) * p.s;
+    launch("conv_dgrad.wgmma_sm90",
+           {dim3(blocks_of(v.schedule)), dim3(Tile::kThreads), a.stream, sizeof(SharedStorage<Tile>), unsigned(v.schedule.together())},
+           dgrad_kernel<Tile>, patches_map(a.dy, p.n, p.p(), p.q(), v.window, kBox, BM),
+           tiled_map(DType::bf16, a.w, {cg, taps, uint64_t(p.k)}, {cg * 2, cg * taps * 2}, {B::kAcross, 1, kBox}, B::kSpan),
+           store_map(a.dx, e.rows, p.cg(), p.groups, BN), v);
+}
+
+template <int kBox>
+void launch_box(const ConvProblem& p, const ConvDgradArgs& a, const DgradExtents& e) {
+    if (e.tile.bn == 256) return launch_tile<128, 256, kBox>(p, a, e);
+    if (e.tile.bn == 192) return launch_tile<128, 192, kBox>(p, a, e);
+    if (e.tile.bn == 96) return launch_tile<256, 96, kBox>(p, a, e);
+    if (e.tile.bn == 64) return launch_tile<256, 64, kBox>(p, a, e);
+    if (e.tile.bm == 256) return launch_tile<256, 128, kBox>(p, a, e);
+    launch_tile<128, 128, kBox>(p, a, e);
+}
+
+void launch_dgrad(const ConvProblem& p, const ConvDgradArgs& a) {
+    const DgradExtents e = extents(p);
+    if (box_of(p.kg()) == 64) return launch_box<64>(p, a, e);
+    launch_box<16>(p, a, e);  // no network here has such a layer
+}
+
+}  // namespace
+
+extern const ConvDgrad dgrad = {.name = "wgmma_sm90", .refuses = refuses_dgrad, .workspace = nullptr, .launch = launch_dgrad, .sm = 90};
+
+}  // namespace wt::conv_wgmma

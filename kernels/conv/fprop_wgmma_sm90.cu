@@ -1,0 +1,154 @@
+// Convolution forward on Hopper: implicit GEMM with wgmma. Rows are output pixels, columns filters, k taps x channels.
+// One thread starts copies (TMA im2col for the patches, a tiled map for the filters, half of which each of a
+// pair of blocks sends to both), two warpgroups multiply, and their sums leave through shared memory by TMA with bias
+// and ReLU. Blocks are persistent: the copies for the next tile are under way while this one's are stored.
+//
+// Tiles by the model of kernels/conv/wgmma.h, 132 SMs (M = pixels / rows of a tile, x tiles along n; waves of 66 pairs):
+//
+//   layer                k         batch 128                              batch 256
+//   alexnet conv2   25 x  96   128x256: 729 x 1, 5.5 waves of 6      1458 x 1, 11.05 of 12
+//   alexnet conv3    9 x 256   256x128:  85 x 3, 1.95 of 2            169 x 3,  3.9 of 4
+//   alexnet conv4    9 x 384   as conv3, k half as long again
+//   alexnet conv5    9 x 384   256x128:  85 x 2, 1.3 of 2; 128x128: 169 x 2, 2.6 of 3: 128x128
+//   owt     conv2   25 x  64   128x192: 729 x 1, 5.5 of 6
+//
+// Predicted, not measured: the fraction of waves that is full, times 0.96 (store and first copies), of 790 TFLOP/s: conv2 0.88,
+// conv3 and conv4 0.93.
+#include "kernels/conv/wgmma.h"
+
+namespace wt::conv_wgmma {
+
+namespace {
+
+struct FpropShape {
+    Window window;  // of x
+    int pixels, filters;  // of the output; of a group
+    TileSchedule schedule;
+    const float* bias;  // null: none
+    bool relu;
+};
+
+template <class Tile>
+__global__ void __launch_bounds__(Tile::kThreads, 1)
+    fprop_kernel(const __grid_constant__ CUtensorMap x, const __grid_constant__ CUtensorMap w, const __grid_constant__ CUtensorMap y,
+                 const __grid_constant__ FpropShape v) {
+    using A = typename Tile::A;
+    using B = typename Tile::B;
+    SharedStorage<Tile>& shared = shared_storage<SharedStorage<Tile>>();
+    const int warpgroup = warpgroup_index(), together = v.schedule.together();
+    begin_block(shared.ring, Tile::kConsumerWarps, together);
+
+    if (warpgroup == 0) {
+        ptx::registers_decrease<Tile::kProducerRegisters>();
+        if (threadIdx.x == 0) {
+            ptx::prefetch_tensor_map(x), ptx::prefetch_tensor_map(w);
+            RingProducer<Tile::kStages> ring{shared.ring};
+            for_each_unit(v.schedule, [&](const WorkUnit& unit) {
+                const Pixel corner = v.window.corner(unit.m * Tile::BM);
+                const int filter = unit.group * v.filters + unit.n * Tile::BN, rank = together > 1 ? blockIdx.x % 2 : 0;
+                BoxCursor box;
+                for (int step = 0; step < unit.steps; ++step) {
+                    typename Tile::Stage& stage = shared.stages[ring.stage()];
+                    ptx::Mbarrier& bar = ring.acquire(Tile::kStageBytes);
+                    for (int i = 0; i < A::kBoxes; ++i, box.advance(v.window, A::kAcross))
+                        load_patches(stage.a + i * A::kBoxBytes, x, bar, v.window, unit.group, corner, box);
+                    copy_share<B>(stage.b, rank, together, [&](uint8_t* to, int i, int down) {
+                        const int k = step * kDepth + i * B::kAcross;
+                        if (together > 1)
+                            ptx::tma_load_multicast(to, w, bar, 3, k, filter + down);
+                        else
+                            ptx::tma_load(to, w, bar, k, filter + down);
+                    });
+                    ring.advance();
+                }
+            });
+            ptx::griddep_launch_dependents();
+        }
+    } else {
+        ptx::registers_increase<Tile::kConsumerRegisters>();
+        const int consumer = warpgroup - 1, warp = threadIdx.x / 32 - 4, lane = threadIdx.x % 32;
+        RingConsumer<Tile::kStages> ring{shared.ring, together};
+        TileStore<Tile> store{shared.boxes[warp]};
+        for_each_unit(v.schedule, [&](const WorkUnit& unit) {
+            typename Tile::Accumulators acc;
+            multiply<Tile>(shared.stages, ring, consumer, unit.steps, acc);
+            if (unit.m >= v.schedule.tiles_m) return;  // the second of a pair, behind the last tile
+            const int column = unit.n * Tile::BN, mine = column + lane % 4 * 2;
+            const float* bias = v.bias ? v.bias + unit.group * v.filters + mine : nullptr;
+            unroll<Tile::kHeight>([&](auto h) {
+                const int row = unit.m * Tile::BM + Tile::row_of(consumer, h) + warp % 4 * kStoreRows;
+                unroll<TileStore<Tile>::kChunks>([&](auto chunk) {
+                    store.put(y, acc[h], chunk, row, column, unit.group, [&](int, int at, Vec<2> pair) {
+                        unroll<2>([&](auto i) {
+                            float f = pair[i];
+                            if (bias && mine + at < v.filters) f += bias[at + i];
+                            if (v.relu && f < 0) f = 0;
+                            pair.set(i, f);
+                        });
+                        return pair;
+                    });
+                });
+            });
+        });
+        store.drain();
+    }
+    end_block(together);
+}
+
+constexpr TileSize kFpropTiles[] = {{128, 256}, {256, 128}, {128, 192}, {128, 128}, {256, 64}};
+
+struct FpropExtents {
+    int64_t rows;
+    int box;
+    int64_t steps;
+    TileSize tile;
+};
+
+FpropExtents extents(const ConvProblem& p) {
+    FpropExtents e;
+    e.rows = int64_t(p.n) * p.p() * p.q();
+    e.box = box_of(p.cg());
+    e.steps = ceil_div(int64_t(p.r) * p.s * p.cg(), kDepth);
+    e.tile = choose_tile(kFpropTiles, e.rows, p.kg(), p.groups, e.steps);
+    return e;
+}
+
+template <int BM, int BN, int kBox>
+void launch_tile(const ConvProblem& p, const ConvFpropArgs& a, const FpropExtents& e) {
+    using A = SharedOperand<BM, kDepth, Major::k, 2 * kBox>;
+    using B = SharedOperand<BN, kDepth, Major::k, 2 * kBox>;
+    using Tile = StoredTile<A, B>;
+    FpropShape v;
+    v.window = {p.p(), p.q(), p.stride_h, p.stride_w, -p.pad_h, -p.pad_w, p.r, p.s, p.cg(), p.c};
+    v.pixels = static_cast<int>(e.rows), v.filters = p.kg();
+    v.schedule = schedule_of(e.tile, e.rows, p.kg(), p.groups, e.steps);
+    v.bias = p.bias ? a.bias : nullptr, v.relu = p.relu;
+    const uint64_t taps = uint64_t(p.r) * p.s * p.cg();
+    const unsigned together = v.schedule.together();
+    launch("conv_fprop.wgmma_sm90", {dim3(blocks_of(v.schedule)), dim3(Tile::kThreads), a.stream, sizeof(SharedStorage<Tile>), together},
+           fprop_kernel<Tile>, patches_map(a.x, p.n, p.h, p.w, v.window, kBox, BM),
+           tiled_map(DType::bf16, a.w, {taps, uint64_t(p.k)}, {taps * 2}, {kBox, BN / together}, 2 * kBox),
+           store_map(a.y, e.rows, p.kg(), p.groups, BN), v);
+}
+
+template <int kBox>
+void launch_box(const ConvProblem& p, const ConvFpropArgs& a, const FpropExtents& e) {
+    if (e.tile.bn == 256) return launch_tile<128, 256, kBox>(p, a, e);
+    if (e.tile.bn == 192) return launch_tile<128, 192, kBox>(p, a, e);
+    if (e.tile.bn == 64) return launch_tile<256, 64, kBox>(p, a, e);
+    if (e.tile.bm == 256) return launch_tile<256, 128, kBox>(p, a, e);
+    launch_tile<128, 128, kBox>(p, a, e);
+}
+
+void launch_fprop(const ConvProblem& p, const ConvFpropArgs& a) {
+    const FpropExtents e = extents(p);
+    if (e.box == 64) return launch_box<64>(p, a, e);
+    if (e.box == 32) return launch_box<32>(p, a, e);
+    launch_box<16>(p, a, e);
+}
+
+}  // namespace
+
+extern const ConvFprop fprop = {.name = "wgmma_sm90", .refuses = refuses_x, .workspace = nullptr, .launch = launch_fprop, .sm = 90};
+
+}  // namespace wt::conv_wgmma

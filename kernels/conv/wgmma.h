@@ -1,0 +1,249 @@
+// What the Hopper convolutions (*_wgmma_sm90.cu) share: what they refuse, how patches of images become operands, how tiles
+// are chosen, and the store. The loop over k and the ring of stages are kernels/tile/wgmma_tile.h's.
+//
+// Operands are gathered by TMA's im2col mode: one copy brings a column of consecutive positions (output pixels for fprop, input
+// pixels for dgrad) times a box of channels at one tap; padding is zeros that the copy itself supplies. So a
+// stage of 64 k is 64 / box copies of the activations and nobody computes an address per pixel.
+//
+// Boxes: k runs over (tap, channel) with boxes of 64 channels where 64 divides the channels of a group, else 32 (96 = 3 boxes
+// of 32, 64-byte swizzle), else 16 (48 = 3 boxes of 16, 32-byte swizzle). A stage is always 64 k, so 2 or 4 of the small
+// boxes, which may belong to different taps; behind the last tap a box names channels that do not exist and reads zeros
+// (conv2 of alexnet: 75 boxes in 38 stages, 1.3% more work; a stage of three boxes would leave no room for the store).
+#pragma once
+
+#include <algorithm>
+#include <string>
+
+#include "kernels/conv/gemm_map.h"
+#include "kernels/ptx/griddep.h"
+#include "kernels/tile/scheduler.h"
+#include "kernels/tile/store.h"
+#include "kernels/tile/tensor_map.h"
+#include "kernels/tile/wgmma_tile.h"
+
+namespace wt::conv_wgmma {
+
+constexpr int kSMs = 132;  // of an H100 or H200
+constexpr int kDepth = 64;  // k of a stage
+constexpr int kSharedMax = 227 * 1024;
+
+// ---- what fits ----------------------------------------------------------------------------------------------------------
+
+// Channels of a box of one group: 0 when none fits.
+constexpr int box_of(int channels) { return channels % 64 == 0 ? 64 : channels % 32 == 0 ? 32 : channels % 16 == 0 ? 16 : 0; }
+
+// Of all three passes. The limits are im2col's: corners are 8 bits, strides 3, offsets of taps 8.
+inline std::string refuses_any(const ConvProblem& p) {
+    if (p.dtype != DType::bf16) return "bf16 only";
+    if (p.fold > 1) return "does not read folded input";
+    if (std::max(p.stride_h, p.stride_w) > 8) return "TMA im2col strides at most 8";
+    if (std::max({p.r, p.s, p.pad_h, p.pad_w}) > 127) return "TMA im2col takes filters and padding up to 127";
+    constexpr int64_t kMost = int64_t(1) << 30;
+    if (int64_t(p.n) * p.h * p.w >= kMost || int64_t(p.n) * p.p() * p.q() >= kMost || int64_t(p.r) * p.s * p.c >= kMost)
+        return "needs fewer than 2^30 pixels and taps";
+    return "";
+}
+
+// fprop and wgrad gather x.
+inline std::string refuses_x(const ConvProblem& p) {
+    if (box_of(p.cg()) == 0) return "the channels of a group must be a multiple of 16: whole boxes of patches";
+    if (p.kg() % 8) return "the filters of a group must be a multiple of 8: rows of whole 16 bytes";
+    return refuses_any(p);
+}
+
+// ---- tiles --------------------------------------------------------------------------------------------------------------
+
+struct TileSize {
+    int bm, bn;
+};
+
+// A model, not a measurement: clocks that one SM takes for a stage of a tile. Tensor cores: 2048 multiply-adds a clock;
+// shared memory: wgmma reads 64 rows of A and all of B for 64 x BN x 16, 128 bytes a clock; L2: all of A and, in a
+// pair of blocks, half of B, of which an SM gets perhaps 40 bytes a clock when all ask.
+inline double stage_clocks(TileSize t, int sharers) {
+    const double tensor = double(t.bm) * t.bn * kDepth / 2048;
+    const double shared = t.bm / 64.0 * (kDepth / 16) * (64 + t.bn) * 32 / 128;
+    const double l2 = (t.bm + double(t.bn) / sharers) * kDepth * 2 / 40;
+    return std::max({tensor, shared, l2});
+}
+
+// Of a product of rows x cols in each of `groups`, `steps` stages deep: waves of 132 tiles times the stages and the store
+// of one (its conversions and stmatrix, about a clock for 32 elements, half of it beside the other warpgroup's products).
+inline double product_clocks(TileSize t, int64_t rows, int64_t cols, int groups, int64_t steps) {
+    const int64_t m = ceil_div(rows, t.bm);
+    const int sharers = m > 1 ? 2 : 1;
+    const int64_t units = ceil_div(m, sharers) * ceil_div(cols, t.bn) * groups, waves = ceil_div(units, kSMs / sharers);
+    return double(waves) * (double(steps) * stage_clocks(t, sharers) + double(t.bm) * t.bn / 64 + 500);
+}
+
+// The cheapest of several tiles.
+template <size_t N>
+TileSize choose_tile(const TileSize (&candidates)[N], int64_t rows, int64_t cols, int groups, int64_t steps) {
+    TileSize best = candidates[0];
+    for (const TileSize& t : candidates)
+        if (product_clocks(t, rows, cols, groups, steps) < product_clocks(best, rows, cols, groups, steps)) best = t;
+    return best;
+}
+
+// The order of a product's tiles, pairs of blocks sharing B where there are two tiles along m.
+inline TileSchedule schedule_of(TileSize t, int64_t rows, int64_t cols, int groups, int64_t steps) {
+    TileSchedule s;
+    s.tiles_m = static_cast<int>(ceil_div(rows, t.bm));
+    s.tiles_n = static_cast<int>(ceil_div(cols, t.bn));
+    s.groups = groups;
+    s.split = {1, static_cast<int>(steps), static_cast<int>(steps)};
+    s.sharers = s.tiles_m > 1 ? 2 : 1;
+    return s;
+}
+
+inline unsigned blocks_of(const TileSchedule& s) { return static_cast<unsigned>(std::min(s.units(), kSMs / s.together()) * s.together()); }
+
+// ---- patches ------------------------------------------------------------------------------------------------------------
+
+// The positions that im2col gathers from images, and the taps at each.
+struct Window {
+    int rows, cols;          // positions down and across
+    int stride_h, stride_w;  // from one to the next
+    int lower_h, lower_w;    // pixel of position (0, 0), tap (0, 0)
+    int r, s;                // taps
+    int channels;            // of a group
+    int all_channels;        // of an image
+
+    // Pixel under tap (0, 0) of a position: where a copy starts.
+    __device__ __forceinline__ Pixel at(const Pixel& p) const { return {p.n, p.row * stride_h + lower_h, p.col * stride_w + lower_w}; }
+    __device__ __forceinline__ Pixel corner(int m) const { return at(pixel_at(m, rows, cols)); }
+};
+
+inline CUtensorMap patches_map(const void* images, int n, int h, int w, const Window& v, int box, int pixels) {
+    Im2col m{};
+    m.n = n, m.h = h, m.w = w, m.c = v.all_channels, m.pitch = v.all_channels;
+    m.lower_h = v.lower_h, m.lower_w = v.lower_w;
+    m.upper_h = v.lower_h + (v.rows - 1) * v.stride_h - (h - 1), m.upper_w = v.lower_w + (v.cols - 1) * v.stride_w - (w - 1);
+    m.stride_h = v.stride_h, m.stride_w = v.stride_w;
+    m.channels = box, m.pixels = pixels, m.swizzle = 2 * box;
+    return im2col_map(DType::bf16, images, m);
+}
+
+// Steps through the boxes of a group's k: channels fastest, then taps across, then down.
+struct BoxCursor {
+    int c = 0, s = 0, r = 0;
+
+    __device__ __forceinline__ static BoxCursor at(const Window& v, int box, int across) {
+        const Tap t = tap_at(box * across, v.s, v.channels);
+        return {t.c, t.s, t.r};
+    }
+    __device__ __forceinline__ void advance(const Window& v, int across) {
+        if ((c += across) < v.channels) return;
+        c = 0;
+        if (++s == v.s) s = 0, ++r;
+    }
+};
+
+// The next box of patches at `corner` into shared memory; zeros behind the last tap.
+__device__ __forceinline__ void load_patches(uint8_t* to, const CUtensorMap& images, ptx::Mbarrier& bar, const Window& v, int group,
+                                             const Pixel& corner, const BoxCursor& box) {
+    const bool exists = box.r < v.r;
+    ptx::tma_load_im2col(to, images, bar, exists ? group * v.channels + box.c : v.all_channels, corner.col, corner.row, corner.n,
+                         static_cast<uint16_t>(box.s), static_cast<uint16_t>(exists ? box.r : 0));
+}
+
+// ---- kernels ------------------------------------------------------------------------------------------------------------
+
+// Columns of a box of the store: what its swizzle spans.
+constexpr int kStoreRows = 16;  // of a warp
+constexpr int store_columns(int bn) { return bn % 64 == 0 ? 64 : 32; }
+
+// A tile's type with as many stages as fit beside the store's boxes, two for each consumer warp.
+constexpr int stages_beside(int stage_bytes, int other_bytes) { return std::min(8, (kSharedMax - 1024 - other_bytes) / stage_bytes); }
+constexpr int store_bytes(int bn) { return 8 * 2 * kStoreRows * store_columns(bn) * 2; }
+
+template <class A, class B>
+using StoredTile = WgmmaTile<A, B, stages_beside(A::kBytes + B::kBytes, store_bytes(B::kRows))>;
+
+template <class Tile>
+struct SharedStorage {
+    typename Tile::Stage stages[Tile::kStages];
+    alignas(1024) uint8_t boxes[8][2][kStoreRows * store_columns(Tile::BN) * 2];
+    Ring<Tile::kStages> ring;
+};
+
+// Of all consumers. (kernels/tile/wgmma_tile.h has 1 to 4.)
+__device__ __forceinline__ void sync_consumers() { ptx::bar_sync(5, 256); }
+
+// What every block begins with: barriers ready in all blocks of the cluster, the kernels before this one complete.
+template <int kStages>
+__device__ __forceinline__ void begin_block(Ring<kStages>& ring, int readers, int together) {
+    if (threadIdx.x == 0) {
+        ring.init(readers * together);
+        ptx::fence_mbarrier_init();
+    }
+    if (together > 1) {
+        ptx::cluster_arrive();
+        ptx::cluster_wait();
+    } else {
+        __syncthreads();
+    }
+    ptx::griddep_wait();
+}
+
+// And ends with: no block leaves while another may still write into its shared memory.
+__device__ __forceinline__ void end_block(int together) {
+    if (together > 1) {
+        __syncwarp();
+        ptx::cluster_arrive();
+        ptx::cluster_wait();
+    }
+}
+
+// rows x columns of bf16 in memory, columns in groups, as boxes of the store: what lies outside a group or below the last
+// row is not written.
+inline CUtensorMap store_map(const void* y, int64_t rows, int group_columns, int groups, int bn) {
+    const int across = store_columns(bn);
+    const uint64_t pitch = uint64_t(group_columns) * 2;
+    return tiled_map(DType::bf16, y, {uint64_t(group_columns), uint64_t(groups), uint64_t(rows)}, {pitch, pitch * groups},
+                     {uint32_t(across), 1, kStoreRows}, 2 * across);
+}
+
+// Carries a consumer warp's sums to memory as kernels/tile/store.h does a warpgroup's: 16 rows by one box of columns at a time,
+// two boxes in turn, so that no other warp is waited for and a map of (column of a group, group, row) keeps a group's
+// tile from reaching into the next. finish(half, column, pair) is what becomes of two neighbouring sums: of
+// row lane / 4 + 8 half of the warp's 16; columns of the tile, this thread's being lane % 4 * 2 further on.
+template <class Tile>
+struct TileStore {
+    static constexpr int kAcross = store_columns(Tile::BN), kSpan = 2 * kAcross, kChunks = Tile::BN / kAcross;
+    uint8_t (&boxes)[2][kStoreRows * kSpan];  // of this warp
+    int turn = 0;
+
+    // Sums of 16 rows; chunk: which columns.
+    template <class F>
+    __device__ __forceinline__ void put(const CUtensorMap& map, const float (&acc)[Tile::BN / 2], int chunk, int row, int column, int group,
+                                        F&& finish) {
+        const int lane = threadIdx.x % 32;
+        uint8_t* box = boxes[turn];
+        turn ^= 1;
+        if (lane == 0) ptx::bulk_wait_read<1>();  // this box's store before last
+        __syncwarp();
+        unroll<kAcross / 16>([&](auto j) {
+            uint32_t r[4];
+            unroll<4>([&](auto i) {  // rows 0-7 and 8-15 of the left 8 columns, then of the right
+                const int at = chunk * kAcross + j * 16 + i / 2 * 8;
+                const int k = at / 2 + i % 2 * 2;
+                r[i] = pack_bf16(finish(i % 2, at, pair_of(acc[k], acc[k + 1])));
+            });
+            // Lane l addresses row l % 16 of the left (l < 16) or right 8 columns.
+            ptx::stmatrix_x4(box + swizzled<kSpan>(lane % 16, 2 * j + lane / 16), r);
+        });
+        ptx::fence_proxy_async();
+        __syncwarp();
+        if (lane == 0) {
+            ptx::tma_store(map, box, column + chunk * kAcross, group, row);
+            ptx::bulk_commit();
+        }
+    }
+    // Before the block ends.
+    __device__ __forceinline__ static void drain() {
+        if (threadIdx.x % 32 == 0) ptx::bulk_wait<0>();
+    }
+};
+
+}  // namespace wt::conv_wgmma

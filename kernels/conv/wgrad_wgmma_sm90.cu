@@ -1,0 +1,334 @@
+// Gradient of the filters on Hopper: implicit GEMM with wgmma. Rows are taps x channels, columns filters, k output pixels: the
+// transpose of dw, so that the long side is cut into 128s with little loss (2400 rows of alexnet's conv2 into 18.75) and the
+// filters of a layer are one or two tiles (256, or 2 x 192).
+//
+//   A = patches of x, 64 pixels by boxes of channels, each box at a tap of its own (TMA im2col)   both operands have k, the
+//   B = dy, 64 pixels by boxes of 64 filters (a tiled map), shared by the blocks of a pair        pixels, outermost: MN-major
+//
+// There are few tiles and very many pixels, so k is divided over the machine. With U units (a pair of tiles) and G clusters,
+// every unit has G / U (rounded down) clusters of its own, each of which sums an equal range of k; what is left of
+// k, U remainders of it, is dealt out evenly to the clusters that are left. So all clusters have the same number of steps, and
+// most of them, one range of all units, walk through the same pixels at the same time: operands are read from memory
+// about once. (A plain stream of steps would be as even, but its clusters would spread over all pixels: at batch 256
+// conv2's operands, 132 MB, would be read from memory ten times.) Each cluster writes its partial sums into a slab, and
+// a second kernel adds up each tile's slabs in order: the same bits in every run.
+//
+//   layer, batch 128     tiles            units  steps   of a cluster       evened out, against only equal ranges (G / U)
+//   alexnet conv2    128x256: 19 x 1      10     1458    221                243
+//   alexnet conv3    128x192: 18 x 2      18      338     93                113
+//   alexnet conv4    128x192: 27 x 2      28      338    144                169
+//   alexnet conv5    128x256: 27 x 1      14      338     72                 85
+//
+// The bias gradient is the sum of dy over pixels: blocks of the first row of tiles add up each stage's dy with ordinary loads
+// beside its products, 32 KB of shared memory a stage, for which wgmma leaves room (80 of 128 bytes a clock).
+//
+// Predicted, not measured: conv2 0.9375 (20 tiles for 18.75) x 0.95 (slabs, first copies) of 790 TFLOP/s; conv3 to conv5, whose
+// slabs weigh more, 0.8 of it.
+#include "kernels/conv/wgmma.h"
+
+namespace wt::conv_wgmma {
+
+namespace {
+
+// How units of `steps` steps of k are divided over clusters.
+struct Division {
+    int units, steps, clusters;
+    int ranges;  // that every unit has a cluster for
+    int share;   // steps of each
+    int rest;    // steps of each unit that are left
+    int rest_share;  // steps of all rests, one after the other, for each of the clusters that are left
+
+    Division() = default;
+    Division(int units_, int steps_, int clusters_) : units(units_), steps(steps_), clusters(clusters_) {
+        const int64_t all = int64_t(units) * steps;
+        ranges = clusters / units;
+        share = static_cast<int>(ceil_div(all, clusters));
+        if (ranges > 0) share = std::min(share, static_cast<int>(ceil_div(steps, ranges)));
+        if (ranges > 0) ranges = static_cast<int>(std::min<int64_t>(ranges, ceil_div(steps, share)));  // none empty
+        rest = std::max(0, steps - ranges * share);
+        rest_share = rest ? static_cast<int>(ceil_div(int64_t(units) * rest, clusters - with_ranges())) : 1;
+    }
+    // Clusters that may have a range; the others have rests.
+    __host__ __device__ int with_ranges() const { return clusters / units * units; }
+    // Slabs that unit u is spread over, in the order of k.
+    __host__ __device__ int first_sharer(int u) const { return u * rest / rest_share; }
+    __host__ __device__ int slabs(int u) const { return ranges + (rest ? ((u + 1) * rest - 1) / rest_share - first_sharer(u) + 1 : 0); }
+    int most_slabs() const {
+        int most = 1;
+        for (int u = 0; u < units; ++u) most = std::max(most, slabs(u));
+        return most;
+    }
+};
+
+struct WgradShape {
+    Window window;  // of x
+    int rows, filters, all_filters;  // taps x channels; filters of a group; of all
+    int tiles_m, tiles_n, groups, sharers;
+    Division division;
+    int most_slabs;
+    float* slabs;     // [group][most_slabs][filters][rows]; dw itself when most_slabs is 1
+    float* sums;      // [group][most_slabs][filters]; db itself; null: not wanted
+    float *dw, *db;
+
+    __host__ __device__ int pairs() const { return (tiles_m + sharers - 1) / sharers; }
+    __host__ __device__ int unit_of(int group, int n, int m) const { return (group * tiles_n + n) * pairs() + m / sharers; }
+    __host__ __device__ int64_t slab(int group, int i) const { return (int64_t(group) * most_slabs + i) * filters; }
+};
+
+// A tile and a range of k.
+struct Part {
+    int m, n, group;
+    int slab;
+    int first, steps;
+};
+
+// The loop over a cluster's parts, the same in every role.
+template <class F>
+__device__ __forceinline__ void for_each_part(const WgradShape& v, F&& f) {
+    const Division& d = v.division;
+    const int cluster = blockIdx.x / v.sharers, of_rest = cluster - d.with_ranges();
+    const bool ranged = of_rest < 0;  // a range of one unit; else so many steps of the rests
+    int at = ranged ? 0 : of_rest * d.rest_share;
+    const int end = ranged ? cluster < d.ranges * d.units : min(at + d.rest_share, d.units * d.rest);
+    while (at < end) {
+        const int unit = ranged ? cluster % d.units : at / d.rest, range = cluster / d.units, from = at - unit * d.rest;
+        const int column = unit / v.pairs();
+        Part part;
+        part.m = (unit - column * v.pairs()) * v.sharers + blockIdx.x % v.sharers;
+        part.group = column / v.tiles_n;
+        part.n = column - part.group * v.tiles_n;
+        part.slab = ranged ? range : d.ranges + of_rest - d.first_sharer(unit);
+        part.first = ranged ? range * d.share : d.ranges * d.share + from;
+        part.steps = ranged ? min(d.share, d.steps - part.first) : min(end - at, d.rest - from);
+        f(part);
+        at += ranged ? 1 : part.steps;
+    }
+}
+
+template <class Tile>
+struct WgradStorage {
+    typename Tile::Stage stages[Tile::kStages];
+    float sums[8][64];  // of a warp: over some of the pixels, of one box of filters
+    Ring<Tile::kStages> ring;
+};
+
+// Adds up dy over a stage's pixels: each consumer warp takes the rows of one box, 4 at a time, a lane 8 filters.
+template <class B>
+struct DySums {
+    static constexpr int kWarps = 8 / B::kBoxes;  // to a box
+    float sum[8];
+
+    __device__ __forceinline__ void clear() {
+        unroll<8>([&](auto i) { sum[i] = 0; });
+    }
+    __device__ __forceinline__ void add(const uint8_t* dy) {
+        const int warp = threadIdx.x / 32 - 4, lane = threadIdx.x % 32;
+        if (warp < kWarps * B::kBoxes) {
+            const uint8_t* box = dy + warp / kWarps * B::kBoxBytes;
+            for (int row = warp % kWarps * 4 + lane / 8; row < kDepth; row += kWarps * 4) {
+                const uint4 v = *reinterpret_cast<const uint4*>(box + row * 128 + ((lane ^ row) % 8 << 4));  // TMA's swizzle
+                const uint32_t words[4] = {v.x, v.y, v.z, v.w};
+                unroll<4>([&](auto i) {
+                    sum[2 * i] += __uint_as_float(words[i] << 16);
+                    sum[2 * i + 1] += __uint_as_float(words[i] & 0xffff0000u);
+                });
+            }
+        }
+        __syncwarp();
+    }
+    // All consumers: out[filter] for the `count` filters of the tile that exist.
+    __device__ __forceinline__ void put(float (&shared)[8][64], float* out, int count) {
+        const int warp = threadIdx.x / 32 - 4, lane = threadIdx.x % 32;
+        unroll<8>([&](auto i) {
+            sum[i] += __shfl_xor_sync(0xffffffffu, sum[i], 8);
+            sum[i] += __shfl_xor_sync(0xffffffffu, sum[i], 16);
+            if (lane < 8) shared[warp][lane * 8 + i] = sum[i];
+        });
+        sync_consumers();
+        for (int filter = threadIdx.x - 128; filter < B::kRows && filter < count; filter += 256) {
+            float all = 0;
+            for (int w = 0; w < kWarps; ++w) all += shared[filter / 64 * kWarps + w][filter % 64];
+            out[filter] = all;
+        }
+        sync_consumers();
+    }
+};
+
+template <class Tile>
+__global__ void __launch_bounds__(Tile::kThreads, 1)
+    wgrad_kernel(const __grid_constant__ CUtensorMap x, const __grid_constant__ CUtensorMap dy, const __grid_constant__ WgradShape v) {
+    using A = typename Tile::A;
+    using B = typename Tile::B;
+    WgradStorage<Tile>& shared = shared_storage<WgradStorage<Tile>>();
+    const int warpgroup = warpgroup_index();
+    begin_block(shared.ring, Tile::kConsumerWarps, v.sharers);
+
+    if (warpgroup == 0) {
+        ptx::registers_decrease<Tile::kProducerRegisters>();
+        if (threadIdx.x == 0) {
+            ptx::prefetch_tensor_map(x), ptx::prefetch_tensor_map(dy);
+            RingProducer<Tile::kStages> ring{shared.ring};
+            for_each_part(v, [&](const Part& part) {
+                const int filter = part.n * Tile::BN, rank = v.sharers > 1 ? blockIdx.x % 2 : 0;
+                const BoxCursor first_box = BoxCursor::at(v.window, part.m * A::kBoxes, A::kAcross);
+                int pixel = part.first * kDepth;
+                PixelCursor at(pixel, v.window.rows, v.window.cols);
+                for (int step = 0; step < part.steps; ++step, pixel += kDepth, at.advance(kDepth)) {
+                    typename Tile::Stage& stage = shared.stages[ring.stage()];
+                    ptx::Mbarrier& bar = ring.acquire(Tile::kStageBytes);
+                    copy_share<B>(stage.b, rank, v.sharers, [&](uint8_t* to, int i, int) {
+                        if (v.sharers > 1)
+                            ptx::tma_load_multicast(to, dy, bar, 3, filter + i * B::kAcross, part.group, pixel);
+                        else
+                            ptx::tma_load(to, dy, bar, filter + i * B::kAcross, part.group, pixel);
+                    });
+                    const Pixel corner = v.window.at(at.at);
+                    BoxCursor box = first_box;
+#pragma unroll 1
+                    for (int i = 0; i < A::kBoxes; ++i, box.advance(v.window, A::kAcross))
+                        load_patches(stage.a + i * A::kBoxBytes, x, bar, v.window, part.group, corner, box);
+                    ring.advance();
+                }
+            });
+            ptx::griddep_launch_dependents();
+        }
+    } else {
+        ptx::registers_increase<Tile::kConsumerRegisters>();
+        const int consumer = warpgroup - 1, warp = threadIdx.x / 32 - 4, lane = threadIdx.x % 32;
+        RingConsumer<Tile::kStages> ring{shared.ring, v.sharers};
+        DySums<B> sums;
+        for_each_part(v, [&](const Part& part) {
+            const bool sum_dy = v.sums && part.m == 0;
+            sums.clear();
+            typename Tile::Accumulators acc;
+            multiply<Tile>(shared.stages, ring, consumer, part.steps, acc, [&](int stage) {
+                if (sum_dy) sums.add(shared.stages[stage].b);
+            });
+            const int64_t slab = v.slab(part.group, part.slab);
+            const int column = part.n * Tile::BN;
+            if (sum_dy) sums.put(shared.sums, v.sums + slab + column, v.filters - column);
+            // Eight lanes of a warp have neighbouring rows, which are neighbours in dw too: 32 bytes of a filter at a time.
+            const int mine = column + lane % 4 * 2;
+            unroll<Tile::kHeight>([&](auto h) {
+                unroll<2>([&](auto half) {
+                    const int row = part.m * Tile::BM + Tile::row_of(consumer, h) + warp % 4 * 16 + lane / 4 + half * 8;
+                    if (row >= v.rows) return;
+                    float* to = v.slabs + (slab + mine) * v.rows + row;
+                    unroll<Tile::BN / 8>([&](auto j) {
+                        if (mine + j * 8 >= v.filters) return;  // filters come in eights
+                        to[int64_t(j * 8) * v.rows] = acc[h][4 * j + 2 * half];
+                        to[int64_t(j * 8 + 1) * v.rows] = acc[h][4 * j + 2 * half + 1];
+                    });
+                });
+            });
+        });
+    }
+    end_block(v.sharers);
+}
+
+// Adds up the slabs, a thread for 4 neighbours of dw; and a thread for each sum of dy. Tile: of the product.
+__global__ void add_parts_kernel(const __grid_constant__ WgradShape v, TileSize tile) {
+    ptx::griddep_wait();
+    const int64_t i = int64_t(blockIdx.x) * blockDim.x + threadIdx.x, quads = v.rows / 4;
+    if (i < v.filters * quads) {
+        const int filter = static_cast<int>(i / quads), row = static_cast<int>(i % quads) * 4, group = blockIdx.y;
+        const int count = v.division.slabs(v.unit_of(group, filter / tile.bn, row / tile.bm));
+        const float* from = v.slabs + (v.slab(group, 0) + filter) * v.rows + row;
+        Vec<4> sum = load<4>(from);
+        for (int s = 1; s < count; ++s) sum = sum + load<4>(from + int64_t(s) * v.filters * v.rows);
+        store(v.dw + (int64_t(group) * v.filters + filter) * v.rows + row, sum);
+    }
+    if (v.sums && i < v.filters) {
+        const int filter = static_cast<int>(i), group = blockIdx.y;
+        const int count = v.division.slabs(v.unit_of(group, filter / tile.bn, 0));
+        float sum = 0;
+        for (int s = 0; s < count; ++s) sum += v.sums[v.slab(group, s) + filter];
+        v.db[int64_t(group) * v.filters + filter] = sum;
+    }
+}
+
+constexpr TileSize kWgradTiles[] = {{128, 256}, {128, 192}, {256, 128}, {128, 128}, {256, 64}};
+
+// The tile with the least work, padding included, and everything that follows from it.
+WgradShape shape_of(const ConvProblem& p, TileSize& tile) {
+    WgradShape v{};
+    v.window = {p.p(), p.q(), p.stride_h, p.stride_w, -p.pad_h, -p.pad_w, p.r, p.s, p.cg(), p.c};
+    v.rows = p.r * p.s * p.cg(), v.filters = p.kg(), v.all_filters = p.k, v.groups = p.groups;
+    double least = 0;
+    for (const TileSize& t : kWgradTiles) {
+        const int m = static_cast<int>(ceil_div(v.rows, t.bm)), n = static_cast<int>(ceil_div(v.filters, t.bn)), sharers = m > 1 ? 2 : 1;
+        const double work = double(ceil_div(m, sharers)) * sharers * n * stage_clocks(t, sharers);
+        if (least > 0 && work >= least) continue;
+        least = work, tile = t;
+        v.tiles_m = m, v.tiles_n = n, v.sharers = sharers;
+    }
+    const int units = v.pairs() * v.tiles_n * v.groups;
+    const int steps = static_cast<int>(ceil_div(int64_t(p.n) * p.p() * p.q(), kDepth));
+    // Below 8 steps writing and adding slabs costs more than idle SMs.
+    const int64_t useful = std::max<int64_t>(units, int64_t(units) * steps / 8);
+    v.division = Division(units, steps, static_cast<int>(std::min<int64_t>(kSMs / v.sharers, useful)));
+    v.most_slabs = v.division.most_slabs();
+    return v;
+}
+
+std::string refuses_wgrad(const ConvProblem& p) {
+    if (std::string why = refuses_x(p); !why.empty()) return why;
+    TileSize tile;
+    const Division d = shape_of(p, tile).division;
+    if (int64_t(d.units) * d.steps >= int64_t(1) << 31) return "too many filters and pixels to count the steps in 32 bits";
+    return "";
+}
+
+size_t workspace(const ConvProblem& p) {
+    TileSize tile;
+    const WgradShape v = shape_of(p, tile);
+    if (v.most_slabs == 1) return 0;
+    return sizeof(float) * v.groups * v.most_slabs * v.filters * (size_t(v.rows) + (p.bias ? 1 : 0));
+}
+
+template <int BM, int BN, int kBox>
+void launch_tile(const ConvProblem& p, const ConvWgradArgs& a, const WgradShape& v) {
+    using A = SharedOperand<BM, kDepth, Major::mn, 2 * kBox>;
+    using B = SharedOperand<BN, kDepth, Major::mn, 128>;
+    using Tile = WgmmaTile<A, B, stages_beside(A::kBytes + B::kBytes, 2048)>;
+    const uint64_t pitch = uint64_t(p.kg()) * 2, pixels = uint64_t(p.n) * p.p() * p.q();
+    launch("conv_wgrad.wgmma_sm90",
+           {dim3(v.division.clusters * v.sharers), dim3(Tile::kThreads), a.stream, sizeof(WgradStorage<Tile>), unsigned(v.sharers)},
+           wgrad_kernel<Tile>, patches_map(a.x, p.n, p.h, p.w, v.window, kBox, kDepth),
+           tiled_map(DType::bf16, a.dy, {uint64_t(p.kg()), uint64_t(p.groups), pixels}, {pitch, pitch * p.groups}, {64, 1, kDepth}, 128), v);
+}
+
+template <int kBox>
+void launch_box(const ConvProblem& p, const ConvWgradArgs& a, const WgradShape& v, TileSize tile) {
+    if (tile.bn == 256) return launch_tile<128, 256, kBox>(p, a, v);
+    if (tile.bn == 192) return launch_tile<128, 192, kBox>(p, a, v);
+    if (tile.bn == 64) return launch_tile<256, 64, kBox>(p, a, v);
+    if (tile.bm == 256) return launch_tile<256, 128, kBox>(p, a, v);
+    launch_tile<128, 128, kBox>(p, a, v);
+}
+
+void launch_wgrad(const ConvProblem& p, const ConvWgradArgs& a) {
+    TileSize tile;
+    WgradShape v = shape_of(p, tile);
+    v.dw = a.dw, v.db = a.db;
+    const bool direct = v.most_slabs == 1;
+    v.slabs = direct ? a.dw : static_cast<float*>(a.workspace);
+    v.sums = !p.bias ? nullptr : direct ? a.db : v.slabs + v.slab(v.groups, 0) * v.rows;
+    const int box = box_of(p.cg());
+    if (box == 64)
+        launch_box<64>(p, a, v, tile);
+    else if (box == 32)
+        launch_box<32>(p, a, v, tile);
+    else
+        launch_box<16>(p, a, v, tile);
+    if (direct) return;
+    const int64_t threads = std::max<int64_t>(int64_t(v.filters) * v.rows / 4, v.filters);
+    launch("conv_wgrad.wgmma_sm90 sum", {dim3(static_cast<unsigned>(ceil_div(threads, 256)), v.groups), dim3(256), a.stream},
+           add_parts_kernel, v, tile);
+}
+
+}  // namespace
+
+extern const ConvWgrad wgrad = {.name = "wgmma_sm90", .refuses = refuses_wgrad, .workspace = workspace, .launch = launch_wgrad, .sm = 90};
+
+}  // namespace wt::conv_wgmma

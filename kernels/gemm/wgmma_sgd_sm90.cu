@@ -1,0 +1,227 @@
+// wgrad with the SGD update in its epilogue, on Hopper's tensor cores: dW = dY^T X is never stored; weights and momentum are
+// read, updated and written where it comes out of the accumulators (kernels/gemm/problem.h, tn with sgd).
+//
+// For every element of W 8 bytes are read and 10 written (w, v, the bf16 copy), which for fc6 of AlexNet is 680 MB: 158 us at
+// 4.3 TB/s, whatever the batch, against 12 us of products at batch 128 and 98 at 1024. So this is a memory-bound
+// kernel that happens to multiply, and everything serves the stream of w and v:
+//
+//   The consumers take turns (kernels/tile/wgmma_tile.h), each with a tile of 128 x 128: while one multiplies, the other updates.
+//   w and v come by TMA, in pieces of 64 rows by 32 columns (128 bytes a row: whole lines), three for each consumer, long
+//     before they are wanted. A consumer waits for a piece, updates it in place in shared memory, says so and goes on.
+//   One thread for each consumer moves its pieces in and out: it stores what is updated, waits until that has been read,
+//     and loads the next into its place. Nobody else ever waits for memory.
+//
+//   warpgroup 0, warp 0     copies operands, as in wgmma_sm90.cu      3 stages of 32 KB
+//                warp 1, 2  move the pieces of consumer 0, 1          2 x 3 pieces of 20 KB (w 8, v 8, bf16 copy 4)
+//   warpgroup 1, 2          consumers 0, 1
+//
+// In flight are up to 96 KB an SM; 4.3 TB/s at a latency of 1 us takes 33 KB.
+#include "kernels/gemm/wgmma_operands.h"
+#include "kernels/tile/cluster_sum.h"
+
+namespace wt::gemm_wgmma {
+namespace {
+
+constexpr int kBN = 128, kPieces = 3, kPieceRows = 64, kPieceCols = 32;
+using Tile = TileOf<GemmLayout::tn, kBN, 3, 1>;
+
+struct alignas(1024) Piece {
+    uint8_t w[kPieceRows * 128], v[kPieceRows * 128];  // swizzled by 128 bytes
+    uint8_t low[kPieceRows * 64];                      // by 64
+};
+struct PiecePlace {
+    int row, col;  // of its first element in W
+};
+
+struct SharedStorage {
+    Tile::Stage stage[Tile::kStages];
+    Piece piece[2][kPieces];  // of each consumer
+    Ring<Tile::kStages> ring;
+    Ring<kPieces> pieces[2];  // full: w and v are here; empty: they are updated
+    PiecePlace place[2][kPieces];
+    RowSums sums[2];  // of each consumer
+};
+static_assert(sizeof(SharedStorage) <= 232448, "shared memory of a block");
+
+struct Weights {
+    int rows, cols;
+    int shift, shift_low;  // of the maps of w and v, and of the bf16 copy
+    bool low;              // there is one
+    float* bias_grad;      // null: not asked for
+    const StepState* state;
+    float weight_decay, lr_scale;
+};
+
+// Pieces of a tile: 64 rows at a time, from left to right, those that exist. Calls f(h, c, place): rows 64 h, columns 32 c of the tile.
+template <class F>
+__device__ __forceinline__ void for_each_piece(const WorkUnit& w, const Weights& weights, F&& f) {
+    unroll<Tile::BM / kPieceRows>([&](auto h) {
+        unroll<kBN / kPieceCols>([&](auto c) {
+            const PiecePlace at{w.m * Tile::BM + h * kPieceRows, w.n * kBN + c * kPieceCols};
+            if (at.row < weights.rows && at.col < weights.cols) f(h, c, at);
+        });
+    });
+}
+
+// The units that a consumer takes: every other one of its block. Calls f(unit, index, whether there is one after it).
+template <class F>
+__device__ __forceinline__ void for_each_turn(const TileSchedule& schedule, F&& f) {
+    const int together = schedule.together(), rank = static_cast<int>(blockIdx.x) % together;
+    const int first = static_cast<int>(blockIdx.x) / together, clusters = static_cast<int>(gridDim.x) / together, units = schedule.units();
+    int index = 0;
+    for (int u = first; u < units; u += clusters, ++index) f(schedule.unit(u, rank), index, u + clusters < units);
+}
+
+// Moves the pieces of one consumer in and out, in the order in which it works.
+struct PieceMover {
+    SharedStorage& shared;
+    const CUtensorMap &map_w, &map_v, &map_low;
+    const Weights& weights;
+    const int consumer;
+    RingPlace<kPieces> slot{0, 1};  // as a producer's
+
+    // When the piece is updated, out with it. Its place may then be written again.
+    __device__ __forceinline__ void put(int s, uint32_t parity) {
+        ptx::mbarrier_wait(shared.pieces[consumer].empty[s], parity);
+        const Piece& piece = shared.piece[consumer][s];
+        const PiecePlace at = shared.place[consumer][s];
+        ptx::tma_store(map_w, piece.w, weights.shift + at.col, at.row);
+        ptx::tma_store(map_v, piece.v, weights.shift + at.col, at.row);
+        if (weights.low) ptx::tma_store(map_low, piece.low, weights.shift_low + at.col, at.row);
+        ptx::bulk_commit();
+        ptx::bulk_wait_read<0>();
+    }
+    __device__ __forceinline__ void get(const PiecePlace& at) {
+        Piece& piece = shared.piece[consumer][slot.stage];
+        ptx::Mbarrier& full = shared.pieces[consumer].full[slot.stage];
+        shared.place[consumer][slot.stage] = at;
+        ptx::mbarrier_arrive_expect_tx(full, sizeof piece.w + sizeof piece.v);
+        ptx::tma_load(piece.w, map_w, full, weights.shift + at.col, at.row);
+        ptx::tma_load(piece.v, map_v, full, weights.shift + at.col, at.row);
+    }
+    __device__ __forceinline__ void run(const TileSchedule& schedule) {
+        int filled = 0;
+        for_each_turn(schedule, [&](const WorkUnit& w, int index, bool) {
+            if (index % 2 != consumer) return;
+            for_each_piece(w, weights, [&](auto, auto, const PiecePlace& at) {
+                if (filled == kPieces)
+                    put(slot.stage, slot.parity);
+                else
+                    ++filled;
+                get(at);
+                slot.advance();
+            });
+        });
+        // What is left, oldest first: the ring's next place where it has gone round, else its first.
+        RingPlace<kPieces> left = slot;
+        if (filled < kPieces) left = {0, 1};
+        if (left.stage == 0 && filled < kPieces) left.parity = 0;
+        for (; filled > 0; --filled) {
+            put(left.stage, left.parity);
+            left.advance();
+        }
+    }
+};
+
+__global__ void __launch_bounds__(384, 1)
+    gemm_sgd_kernel(const __grid_constant__ CUtensorMap map_a, const __grid_constant__ CUtensorMap map_b, const __grid_constant__ CUtensorMap map_w,
+                    const __grid_constant__ CUtensorMap map_v, const __grid_constant__ CUtensorMap map_low, const __grid_constant__ Inputs in,
+                    const __grid_constant__ Weights weights) {
+    auto& shared = shared_storage<SharedStorage>();
+    const Sharing share(in.schedule);
+    const bool clustered = in.schedule.together() > 1;
+    if (threadIdx.x == 0) {
+        ptx::prefetch_tensor_map(map_a), ptx::prefetch_tensor_map(map_b), ptx::prefetch_tensor_map(map_w), ptx::prefetch_tensor_map(map_v);
+        shared.ring.init(Tile::kConsumerWarps * share.sharers);
+        for (int c = 0; c < 2; ++c) shared.pieces[c].init(4);
+        ptx::fence_mbarrier_init();
+    }
+    if (clustered)
+        meet_in_cluster();
+    else
+        __syncthreads();
+    ptx::griddep_wait();
+
+    const int warpgroup = warpgroup_index();
+    if (warpgroup == 0) {
+        ptx::registers_decrease<Tile::kProducerRegisters>();
+        const int warp = static_cast<int>(threadIdx.x) / 32;
+        if (warp < 3 && ptx::elect_one()) {
+            if (warp == 0) {
+                RingProducer<Tile::kStages> ring{shared.ring};
+                for_each_unit(in.schedule, [&](const WorkUnit& w) { copy_unit<Tile>(shared.stage, ring, map_a, map_b, in, w, share); });
+            } else {
+                PieceMover{shared, map_w, map_v, map_low, weights, warp - 1}.run(in.schedule);
+            }
+        }
+        ptx::griddep_launch_dependents();
+        __syncwarp();
+    } else {
+        ptx::registers_increase<Tile::kConsumerRegisters>();
+        const int consumer = warpgroup - 1, lane = threadIdx.x % 32;
+        const FragmentPlace place = fragment_place();
+        const float lr = weights.state->lr * weights.lr_scale, momentum = weights.state->momentum, decay = weights.weight_decay * lr;
+        RingConsumer<Tile::kStages> ring{shared.ring, share.sharers, share.first};
+        RingConsumer<kPieces> pieces{shared.pieces[consumer]};
+        if (consumer == 1) pass_turn(1);
+        for_each_turn(in.schedule, [&](const WorkUnit& w, int index, bool more) {
+            if (index % 2 != consumer) return ring.skip(w.steps);
+            typename Tile::Accumulators acc;
+            const bool sums = weights.bias_grad && w.n == 0;
+            RowSummer<Tile> summer;
+            await_turn(consumer);
+            multiply<Tile>(shared.stage, ring, 0, w.steps, acc, [&](int stage) {
+                if (sums) summer.add(shared.stage[stage], 0);
+            });
+            if (more) pass_turn(consumer);
+            if (sums) {
+                summer.put(shared.sums[consumer], 0);
+                sync_warpgroup(consumer);
+                const int row = threadIdx.x % 128;
+                if (w.m * Tile::BM + row < weights.rows) weights.bias_grad[w.m * Tile::BM + row] = row_sum(shared.sums[consumer], row);
+            }
+            for_each_piece(w, weights, [&](auto h, auto c, const PiecePlace&) {
+                pieces.wait();
+                Piece& piece = shared.piece[consumer][pieces.stage()];
+                unroll<kPieceCols / 4>([&](auto q) {  // pairs of columns: of row `row`, then of row + 8, then 8 columns on
+                    constexpr int i = c * (kPieceCols / 2) + 2 * q;
+                    const int row = place.row + q % 2 * 8, at = swizzled<128>(row, q / 2 * 2 + place.col / 4) + place.col % 4 * 4;
+                    float *pw = reinterpret_cast<float*>(piece.w + at), *pv = reinterpret_cast<float*>(piece.v + at);
+                    Vec<2> x = load<2>(pw), v = load<2>(pv);
+                    unroll<2>([&](auto e) {
+                        v.set(e, momentum * v[e] - decay * x[e] - lr * acc[h][i + e]);
+                        x.set(e, x[e] + v[e]);
+                    });
+                    store(pw, x);
+                    store(pv, v);
+                    if (weights.low) store(reinterpret_cast<bf16*>(piece.low + swizzled<64>(row, q / 2) + place.col * 2), x);
+                });
+                ptx::fence_proxy_async();
+                __syncwarp();
+                if (lane == 0) ptx::mbarrier_arrive(shared.pieces[consumer].empty[pieces.stage()]);
+                pieces.advance();
+            });
+        });
+    }
+    if (clustered) meet_in_cluster();  // no block ends while others may still tell it that a stage is free
+}
+
+}  // namespace
+
+void launch_sgd(const GemmProblem& p, const GemmArgs& g) {
+    const Plan plan = choose_tile(p, device_sms());
+    const MatrixMap a = operand_map<Tile::A>(g.a, p.m, p.k, p.lda, 1);
+    const MatrixMap b = operand_map<Tile::B>(g.b, p.n, p.k, p.ldb, plan.schedule.sharers);
+    const MatrixMap w = matrix_map(DType::f32, g.c, p.n, p.m, p.ldc, kPieceCols, kPieceRows, 128);
+    const MatrixMap v = matrix_map(DType::f32, g.momentum, p.n, p.m, p.ldc, kPieceCols, kPieceRows, 128);
+    MatrixMap low{};
+    if (g.w_low) low = matrix_map(DType::bf16, g.w_low, p.n, p.m, p.ldc, kPieceCols, kPieceRows, 64);
+    if (w.shift != v.shift) throw Error("gemm.wgmma_sm90 with SGD: weights and momentum must lie alike to 16 bytes");
+    launch("gemm.wgmma_sm90 sgd",
+           {dim3(static_cast<unsigned>(plan.blocks)), dim3(Tile::kThreads), g.stream, sizeof(SharedStorage),
+            static_cast<unsigned>(plan.schedule.together()), true},
+           gemm_sgd_kernel, a.map, b.map, w.map, v.map, low.map, Inputs{plan.schedule, a.shift, b.shift},
+           Weights{p.m, p.n, w.shift, low.shift, g.w_low != nullptr, p.bias ? g.bias_grad : nullptr, g.state, g.weight_decay, g.lr_scale});
+}
+
+}  // namespace wt::gemm_wgmma

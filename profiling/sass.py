@@ -1,0 +1,183 @@
+#!/usr/bin/env python3
+"""What the compiler made of the kernels: registers, shared memory and occupancy of each, and whether the tensor-core
+kernels are what they should be. Exits 1 when one is not.
+
+    make sass [TARGET=cuda ARCHS=90]        builds the objects, then runs this
+    python3 profiling/sass.py [--all] OBJECTS' FOLDER      --all: every kernel, not just those on tensor cores
+
+Asked of every object *_sm90.o: code for sm_90a, and in it a kernel with wgmma (HGMMA) fed by the copy engine (UTMALDG;
+of a convolution at least one such load of im2col kind). Of every kernel on tensor cores (HGMMA or HMMA): no registers
+spilled to local memory (LDL, STL). Of the compiler's messages, kept beside the objects: no C75xx (wgmma serialised,
+setmaxnreg ignored), no spills.
+
+Occupancy is what registers and the declared block allow (65536 registers and 64 warps a multiprocessor, as sm_80 and
+sm_90 have); shared memory given at launch is not in the object and may allow less.
+"""
+import argparse
+import collections
+import glob
+import os
+import re
+import shutil
+import subprocess
+import sys
+
+HOW = ("neither is on PATH, in the CUDA toolkit or in build/deps: install cuda-cuobjdump and cuda-nvdisasm, or run "
+       "`make sass-tools`, which fetches them from PyPI")
+REGISTERS, WARPS, BLOCKS = 65536, 64, 32  # of a multiprocessor
+
+
+def find_tools(root):
+    """The folder to put before PATH, or None when the tools are on it."""
+    for folder in [None, "/usr/local/cuda/bin"] + sorted(glob.glob(os.path.join(root, "build/deps/sass/nvidia/*/bin"))):
+        path = os.pathsep.join(filter(None, [folder, os.environ.get("PATH", "")]))
+        if all(shutil.which(t, path=path) for t in ("cuobjdump", "nvdisasm")):
+            return path
+    sys.exit("sass.py: no cuobjdump and nvdisasm: " + HOW)
+
+
+class Kernel:
+    def __init__(self, name):
+        self.name = name
+        self.registers = self.stack = self.shared = self.threads = 0
+        self.count = collections.Counter()  # of the instructions that matter
+
+    @property
+    def tensor(self):
+        return self.count["HGMMA"] + self.count["HMMA"] > 0
+
+    def warps(self):
+        """Warps of a multiprocessor that registers leave room for, in whole blocks where the block is known."""
+        if not self.registers:
+            return WARPS
+        a_warp = -(-self.registers * 32 // 256) * 256  # given out 256 at a time
+        warps = min(WARPS, REGISTERS // a_warp)
+        if not self.threads:
+            return warps
+        block = -(-self.threads // 32)
+        return min(warps // block, BLOCKS) * block
+
+
+INSTRUCTION = re.compile(r"^\s+/\*[0-9a-f]{4,}\*/\s+(?:@!?U?P\w+\s+)?([A-Z][A-Z0-9_]*)((?:\.[A-Za-z0-9_]+)*)")
+
+
+def read_object(path, env):
+    """Kernels by (architecture, name)."""
+    def lines(*flags):
+        run = subprocess.run(["cuobjdump", *flags, path], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=env)
+        if run.returncode:
+            if "does not contain device code" in run.stdout + run.stderr:
+                return []
+            sys.exit(f"sass.py: cuobjdump {' '.join(flags)} {path} failed: {run.stderr.strip().splitlines()[-1:]}")
+        return run.stdout.splitlines()
+
+    kernels, arch, k = {}, "", None
+    at = lambda name: kernels.setdefault((arch, name), Kernel(name))
+    for line in lines("--dump-resource-usage"):
+        if m := re.match(r"arch = (\S+)", line):
+            arch = m[1]
+        elif m := re.match(r" Function (\S+):", line):
+            k = at(m[1])
+        elif k and (m := re.match(r"\s+REG:(\d+) STACK:(\d+) SHARED:(\d+)", line)):
+            k.registers, k.stack, k.shared = map(int, m.groups())
+    arch, k = "", None
+    for line in lines("--dump-sass"):
+        if m := re.match(r"\s+code for (\S+)", line):
+            arch = m[1]
+        elif m := re.match(r"\s+Function : (\S+)", line):
+            k = at(m[1])
+        elif k and (m := INSTRUCTION.match(line)) and m[1] in ("HGMMA", "HMMA", "UTMALDG", "LDL", "STL"):
+            k.count[m[1]] += 1
+            if m[1] == "UTMALDG" and "IM2COL" in m[2]:
+                k.count["IM2COL"] += 1
+    arch, k, attribute = "", None, ""
+    for line in lines("--dump-elf"):
+        if m := re.match(r"arch = (\S+)", line):
+            arch = m[1]
+        elif m := re.match(r"\.nv\.info\.(\S+)$", line):
+            k = at(m[1])
+        elif m := re.search(r"Attribute:\s+(\S+)", line):
+            attribute = m[1]
+        elif k and attribute == "EIATTR_MAX_THREADS" and (m := re.search(r"Value:\s+((?:0x[0-9a-f]+ ?){3})", line)):
+            x, y, z = (int(v, 16) for v in m[1].split())
+            k.threads, attribute = x * y * z, ""
+    return kernels
+
+
+def readable(names):
+    if not names or not shutil.which("c++filt"):
+        return {n: n for n in names}
+    out = subprocess.run(["c++filt", "-p"], input="\n".join(names), stdout=subprocess.PIPE, text=True).stdout.splitlines()
+    return {n: without_parameters(r.replace("wt::", "").replace("(anonymous namespace)::", "").removeprefix("void ")) for n, r in zip(names, out)}
+
+
+def without_parameters(name):
+    """f<(Kind)1, 64>(int, float*) -> f<(Kind)1, 64>"""
+    depth = 0
+    for i, c in enumerate(name):
+        depth += (c == "<") - (c == ">")
+        if c == "(" and depth == 0:
+            return name[:i]
+    return name
+
+
+def complaints_of(path, kernels):
+    """What is wrong with an object."""
+    bad, base = [], os.path.basename(path)
+    if base.endswith("_sm90.o"):
+        mine = [k for (arch, _), k in kernels.items() if arch == "sm_90a"]
+        fed = [k for k in mine if k.count["HGMMA"] and k.count["UTMALDG"]]
+        if not mine:
+            bad.append("has no code for sm_90a")
+        elif not any(k.count["HGMMA"] for k in mine):
+            bad.append("has no wgmma (HGMMA) in it")
+        elif not fed:
+            bad.append("has no wgmma kernel that loads by TMA (UTMALDG)")
+        elif os.sep + "conv" + os.sep in path and not any(k.count["IM2COL"] for k in fed):
+            bad.append("has no wgmma kernel that loads by im2col TMA (UTMALDG...IM2COL)")
+    for (arch, _), k in kernels.items():
+        spills = k.count["LDL"] + k.count["STL"]
+        if k.tensor and spills:
+            bad.append(f"{k.name} ({arch}) goes through local memory: {k.count['LDL']} LDL, {k.count['STL']} STL")
+    log = path[:-2] + ".log"
+    if os.path.exists(log):
+        with open(log, errors="replace") as f:
+            bad += [line.strip() for line in f if re.search(r"\bC75\d\d\b|spill", line) and not re.search(r"\b0 bytes spill", line)]
+    return bad
+
+
+def main():
+    p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    p.add_argument("folder", help="build/cuda/kernels")
+    p.add_argument("--all", action="store_true")
+    a = p.parse_args()
+    root = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+    env = dict(os.environ, PATH=find_tools(root))
+    objects = sorted(glob.glob(os.path.join(a.folder, "**", "*.o"), recursive=True))
+    if not objects:
+        sys.exit(f"sass.py: {a.folder} has no objects: run make TARGET=cuda first")
+    bad, kernels_of = [], {}
+    for path in objects:
+        kernels_of[path] = read_object(path, env)
+        bad += [f"{os.path.relpath(path, a.folder)}: {c}" for c in complaints_of(path, kernels_of[path])]
+    names = readable(sorted({k.name for ks in kernels_of.values() for k in ks.values()}))
+    print(f"{'registers':>9} {'threads':>8} {'warps':>6} {'occup.':>7} {'shared':>7} {'stack':>6} {'HGMMA':>6} {'HMMA':>5} {'UTMALDG':>8} {'im2col':>6}  kernel")
+    shown = 0
+    for path, kernels in kernels_of.items():
+        for (arch, _), k in sorted(kernels.items()):
+            if not (a.all or k.tensor):
+                continue
+            shown += 1
+            print(f"{k.registers:>9} {k.threads or '-':>8} {k.warps():>6} {100 * k.warps() // WARPS:>6}% {k.shared:>7} {k.stack:>6} {k.count['HGMMA']:>6} "
+                  f"{k.count['HMMA']:>5} {k.count['UTMALDG']:>8} {k.count['IM2COL']:>6}  {os.path.relpath(path, a.folder)} {arch} {names[k.name]}")
+    if not shown:
+        print("no tensor-core kernels here (--all shows the others)")
+    if not any(o.endswith("_sm90.o") for o in objects):
+        print("no sm_90a kernels: there is no *_sm90.o")
+    for c in bad:
+        print("WRONG " + c)
+    sys.exit(1 if bad else 0)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,239 @@
+// What the virtual GPU says of kernels that use its tensor cores wrongly, and that a kernel which lacks one fence or wait
+// is caught under some seed.
+#include <doctest/doctest.h>
+
+#include <string>
+#include <vector>
+
+#include "kernels/dtype.h"
+#include "kernels/launch.h"
+#include "kernels/ptx/ldmatrix.h"
+#include "kernels/ptx/mma_sync.h"
+#include "kernels/ptx/tma.h"
+#include "kernels/ptx/warp.h"
+#include "kernels/ptx/wgmma.h"
+#include "test/vgpu_run.h"
+
+namespace {
+
+using namespace wt;
+using test::has;
+using test::run;
+
+constexpr uint64_t kSeeds = 20;
+
+// ---- a pipeline, whole or with something left out ------------------------------------------------------------
+
+enum class Left { nothing, first_fence, later_fence, wait_before_refill, last_wait, last_commit, read_before_wait };
+
+constexpr int kTiles = 6;
+struct Tiles {
+    alignas(1024) bf16 a[2][64][64], b[2][64][64];
+};
+// [row][64] of bf16, 128 bytes a row, swizzled.
+void fill(bf16 (&tile)[64][64], int number, int prime) {
+    for (int e = static_cast<int>(threadIdx.x); e < 4096; e += 128) {
+        const int row = e / 64, chunk = e / 8 % 8;
+        tile[row][(chunk ^ row % 8) * 8 + e % 8] = from_float<bf16>(static_cast<float>((number * 4096 + e) * prime % 17 - 8));
+    }
+}
+
+// Six tiles of k = 64 through two buffers; accumulators are doubled after the second.
+__global__ void pipeline(float* out, Left left) {
+    Tiles& s = shared_storage<Tiles>();
+    const auto load = [&](int tile) {
+        fill(s.a[tile % 2], tile, 5);
+        fill(s.b[tile % 2], tile, 7);
+        ptx::fence_proxy_async();
+        __syncthreads();
+    };
+    float d[32] = {};
+    load(0);
+    for (int tile = 0; tile < kTiles; ++tile) {
+        if (left != Left::first_fence && (left != Left::later_fence || tile == 0)) ptx::wgmma_fence();
+        for (int step = 0; step < 4; ++step)
+            ptx::wgmma_bf16<64>(d, ptx::wgmma_descriptor(&s.a[tile % 2][0][16 * step], 0, 1024, ptx::Swizzle::b128),
+                                ptx::wgmma_descriptor(&s.b[tile % 2][0][16 * step], 0, 1024, ptx::Swizzle::b128), true);
+        if (left != Left::last_commit || tile < kTiles - 1) ptx::wgmma_commit();
+        if (left == Left::read_before_wait && tile == kTiles - 1)
+            for (int i = 0; i < 32; ++i) out[threadIdx.x * 32 + i] = d[i];
+        if (tile == 1) {
+            ptx::wgmma_wait<0>();
+            for (float& v : d) v *= 2;
+        } else if (left != Left::wait_before_refill) {
+            ptx::wgmma_wait<1>();
+        }
+        __syncthreads();
+        if (tile + 1 < kTiles) load(tile + 1);
+    }
+    if (left != Left::last_wait) ptx::wgmma_wait<0>();
+    if (left != Left::read_before_wait)
+        for (int i = 0; i < 32; ++i) out[threadIdx.x * 32 + i] = d[i];
+}
+
+std::vector<float> expected_pipeline() {
+    std::vector<float> out(128 * 32);
+    for (int thread = 0; thread < 128; ++thread)
+        for (int i = 0; i < 32; ++i) {
+            const int m = thread / 32 * 16 + thread % 32 / 4 + 8 * (i / 2 % 2), n = 8 * (i / 4) + 2 * (thread % 4) + i % 2;
+            int sum = 0;
+            for (int tile = 0; tile < kTiles; ++tile) {
+                for (int k = 0; k < 64; ++k)
+                    sum += ((tile * 4096 + m * 64 + k) * 5 % 17 - 8) * ((tile * 4096 + n * 64 + k) * 7 % 17 - 8);
+                if (tile == 1) sum *= 2;
+            }
+            out[static_cast<size_t>(thread * 32 + i)] = static_cast<float>(sum);
+        }
+    return out;
+}
+
+// Under how many of the seeds 1 .. kSeeds the kernel fails or gives something else.
+int caught(Left left, std::string* said = nullptr) {
+    const std::vector<float> expected = expected_pipeline();
+    int n = 0;
+    for (uint64_t seed = 1; seed <= kSeeds; ++seed) {
+        std::vector<float> out(expected.size());
+        const auto failure = run({1, 128, sizeof(Tiles), seed}, pipeline, out.data(), left);
+        if (failure && said) *said = failure.message;
+        n += failure || out != expected;
+    }
+    return n;
+}
+
+// ---- kernels with one mistake each --------------------------------------------------------------------------------
+
+enum class Mistake {
+    base_offset, misaligned, beyond, leaves_row, other_descriptor, other_order, some_skip, some_return, two_shapes,
+    not_waited, written_in_flight, half_warpgroup
+};
+
+__global__ void mistaken(float* out, Mistake m) {
+    Tiles& s = shared_storage<Tiles>();
+    float d[32] = {}, e[16] = {};
+    uint64_t a = ptx::wgmma_descriptor(s.a, 0, 1024, ptx::Swizzle::b128), b = ptx::wgmma_descriptor(s.b, 0, 1024, ptx::Swizzle::b128);
+    const bool odd = threadIdx.x == 77;
+    if (m == Mistake::base_offset) a |= uint64_t{3} << 49;
+    if (m == Mistake::misaligned) b += 128 >> 4;
+    if (m == Mistake::beyond) b = ptx::wgmma_descriptor(&s.b[1][8], 0, 1024, ptx::Swizzle::b128);
+    if (m == Mistake::leaves_row) a += 112 >> 4;
+    if (m == Mistake::other_descriptor && odd) b += 32 >> 4;
+    ptx::wgmma_fence();
+    if (m == Mistake::some_return && threadIdx.x >= 96) return;
+    if (m == Mistake::other_order && odd) ptx::wgmma_commit();
+    if (m != Mistake::some_skip || threadIdx.x < 64) ptx::wgmma_bf16<64>(d, a, b, true);
+    if (m == Mistake::two_shapes) {
+        float(&half)[16] = reinterpret_cast<float(&)[16]>(d);
+        ptx::wgmma_bf16<32>(half, a, b, true);
+    }
+    if (m != Mistake::other_order || !odd) ptx::wgmma_commit();
+    if (m == Mistake::written_in_flight) d[3] = 1;
+    if (m == Mistake::not_waited) return;
+    ptx::wgmma_wait<0>();
+    out[threadIdx.x] = d[0] + e[0];
+}
+
+std::string said(Mistake m, unsigned threads = 128, uint64_t seed = 0) {
+    std::vector<float> out(256);
+    return run({1, threads, sizeof(Tiles), seed}, mistaken, out.data(), m).message;
+}
+
+template <int kIncrease>
+__global__ void grab_registers(int mode) {
+    const unsigned warpgroup = threadIdx.x / 128;
+    if (mode == 0) {
+        if (warpgroup == 0) ptx::registers_increase<kIncrease>();
+    } else if (mode == 1) {
+        if (threadIdx.x != 5) ptx::registers_decrease<40>();
+    } else {
+        ptx::registers_decrease<240>();
+    }
+}
+
+__global__ void warp_mistakes(float* out, int mode) {
+    Tiles& s = shared_storage<Tiles>();
+    float d[4] = {};
+    uint32_t a[4] = {}, b[2] = {}, r[4] = {};
+    const unsigned lane = threadIdx.x % 32;
+    if (mode == 0) {
+        if (lane < 16) ptx::mma_m16n8k16_bf16(d, a, b);
+        else ptx::mma_m16n8k16_bf16(d, a, b);
+    } else if (mode == 1) {
+        if (lane != 3) ptx::mma_m16n8k16_bf16(d, a, b);
+        else ptx::ldmatrix_x4(r, &s.a);
+    } else if (mode == 2) {
+        ptx::ldmatrix_x4(r, &s.a[0][lane][lane == 9 ? 4 : 0]);
+    } else if (mode == 3) {
+        ptx::ldmatrix_x2(a[0] == 1 ? reinterpret_cast<uint32_t(&)[2]>(a) : reinterpret_cast<uint32_t(&)[2]>(r),
+                         lane == 9 ? reinterpret_cast<const void*>(out) : &s.a[0][lane][0]);
+    } else if (mode == 4) {
+        ptx::ldmatrix_x1(reinterpret_cast<uint32_t(&)[1]>(r), lane < 8 ? &s.a[0][lane][0] : nullptr);  // only 8 rows are asked for
+    } else {
+        ptx::mma_m16n8k16_bf16(d, a, b);
+    }
+    out[threadIdx.x] = d[0] + static_cast<float>(r[0]);
+}
+std::string warp_said(int mode, unsigned threads = 32) {
+    std::vector<float> out(64);
+    return run({1, threads, sizeof(Tiles)}, warp_mistakes, out.data(), mode).message;
+}
+
+}  // namespace
+
+TEST_CASE("ptx: a wgmma pipeline is right under every seed") {
+    CHECK(caught(Left::nothing) == 0);
+    std::vector<float> out(128 * 32);
+    CHECK(!run({1, 128, sizeof(Tiles)}, pipeline, out.data(), Left::nothing));
+    CHECK(out == expected_pipeline());
+}
+
+TEST_CASE("ptx: a wgmma pipeline that lacks one fence or wait is caught under some seed") {
+    std::string text;
+    CHECK(caught(Left::first_fence, &text) == kSeeds);
+    CHECK_MESSAGE(has(text, "wgmma m64n64k16 bf16 at test/vgpu_only_wgmma.cu:"), text);
+    CHECK_MESSAGE(has(text, "without a wgmma_fence before it"), text);
+    CHECK(caught(Left::later_fence, &text) == kSeeds);
+    CHECK_MESSAGE(has(text, "has written its accumulators since the last wgmma_wait"), text);
+    CHECK(caught(Left::wait_before_refill) > 0);
+    CHECK(caught(Left::read_before_wait) == kSeeds);
+    CHECK(caught(Left::last_wait, &text) == kSeeds);
+    CHECK_MESSAGE(has(text, "has not been waited for"), text);
+    CHECK(caught(Left::last_commit, &text) == kSeeds);
+}
+
+TEST_CASE("ptx: what is said of wgmmas that cannot be") {
+    CHECK_MESSAGE(has(said(Mistake::base_offset), "A's descriptor: its base offset is not 0"), said(Mistake::base_offset));
+    CHECK_MESSAGE(has(said(Mistake::misaligned), "B's descriptor: its tile does not start at"), said(Mistake::misaligned));
+    CHECK_MESSAGE(has(said(Mistake::beyond), "B's descriptor: it reaches beyond"), said(Mistake::beyond));
+    CHECK_MESSAGE(has(said(Mistake::leaves_row), "A's descriptor: it begins within a swizzled row"), said(Mistake::leaves_row));
+    CHECK_MESSAGE(has(said(Mistake::other_descriptor), "thread (77,0,0): wgmma m64n64k16 bf16 at"), said(Mistake::other_descriptor));
+    CHECK_MESSAGE(has(said(Mistake::other_descriptor), "are not those of the other threads"), said(Mistake::other_descriptor));
+    CHECK_MESSAGE(has(said(Mistake::other_order), "wgmma.commit_group at test/vgpu_only_wgmma.cu:"), said(Mistake::other_order));
+    CHECK_MESSAGE(has(said(Mistake::other_order), "while the other threads of the warpgroup do wgmma m64n64k16 bf16 at test/"), said(Mistake::other_order));
+    CHECK_MESSAGE(has(said(Mistake::some_skip), "all 128 must do the same"), said(Mistake::some_skip));
+    CHECK_MESSAGE(has(said(Mistake::some_return), "threads 0-95 wait in wgmma.wait_group"), said(Mistake::some_return));
+    CHECK_MESSAGE(has(said(Mistake::two_shapes), "are in flight in a product of n = 64"), said(Mistake::two_shapes));
+    CHECK_MESSAGE(has(said(Mistake::not_waited), "has not been waited for"), said(Mistake::not_waited));
+    CHECK_MESSAGE(has(said(Mistake::half_warpgroup, 96), "needs a warpgroup, 128 threads"), said(Mistake::half_warpgroup, 96));
+    int found = 0;
+    for (uint64_t seed = 1; seed <= kSeeds; ++seed) found += has(said(Mistake::written_in_flight, 128, seed), "were written while a wgmma was under way");
+    CHECK(found > 0);
+}
+
+TEST_CASE("ptx: what is said of setmaxnreg that cannot be") {
+    const auto said = [](void (*kernel)(int), int mode) { return run({1, 384}, kernel, mode).message; };
+    CHECK_MESSAGE(has(said(grab_registers<232>, 0), "threads 0-127 wait in setmaxnreg.inc (until other warpgroups have given registers back)"), said(grab_registers<232>, 0));
+    CHECK_MESSAGE(has(said(grab_registers<160>, 0), "setmaxnreg.inc 160 at"), said(grab_registers<160>, 0));
+    CHECK_MESSAGE(has(said(grab_registers<160>, 0), "has 168 registers a thread (65536 / 384"), said(grab_registers<160>, 0));
+    CHECK_MESSAGE(has(said(grab_registers<160>, 1), "setmaxnreg (all 128 threads"), said(grab_registers<160>, 1));
+    CHECK_MESSAGE(has(said(grab_registers<160>, 2), "setmaxnreg.dec 240 at"), said(grab_registers<160>, 2));
+}
+
+TEST_CASE("ptx: what is said of warp operations that cannot be") {
+    CHECK_MESSAGE(has(warp_said(0), "mma.sync.m16n8k16 at test/vgpu_only_wgmma.cu:"), warp_said(0));
+    CHECK_MESSAGE(has(warp_said(0), "while other lanes of the warp are in mma.sync.m16n8k16 at test/vgpu_only_wgmma.cu:"), warp_said(0));
+    CHECK_MESSAGE(has(warp_said(1), "ldmatrix at test/"), warp_said(1));
+    CHECK_MESSAGE(has(warp_said(2), "lane 9's row is at byte 1160 of shared memory, not a multiple of 16"), warp_said(2));
+    CHECK_MESSAGE(has(warp_said(3), "lane 9's row is not in the block's"), warp_said(3));
+    CHECK_MESSAGE(warp_said(4).empty(), warp_said(4));
+    CHECK_MESSAGE(has(warp_said(5, 48), "needs all 32 lanes, and the block's last warp has 16"), warp_said(5, 48));
+}
