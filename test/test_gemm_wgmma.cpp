@@ -74,6 +74,7 @@ void check(const Gemm& variant, const Case& test) {
         poison(bias_grad), poison(w_low);
         WT_CUDA(cudaMemcpy(c.data(), c_before.data(), c.bytes(), cudaMemcpyDefault));
         WT_CUDA(cudaMemcpy(momentum.data(), v_before.data(), momentum.bytes(), cudaMemcpyDefault));
+        WT_CUDA(cudaStreamSynchronize(nullptr));  // copies between device memories return before they are done
         Stream stream(0);
         GemmArgs g{a.data() + at, b.data() + at, p.bias ? bias.data() : nullptr, c.data() + at, sums ? bias_grad.data() : nullptr, nullptr, stream.get()};
         g.state = state.data(), g.layer = kLayer, g.row0 = kRow0, g.col0 = test.col0;
