@@ -188,7 +188,7 @@ TEST_CASE("gemm wgmma: clusters, schedules and fusions") {
     add(problem(tn, 72, 136, 1040, 0, low), 132, bias);
     add(problem(tn, 136, 264, 72, 0, f32), 132, sgd);
     add(problem(tn, 264, 392, 200, 8, f32), 2, sgd);
-    add(problem(nt, 24, 40, 64, 12, low), 132, bias_relu).offset = 4;  // a shard's columns, in the middle of 16 bytes
+    add(problem(nt, 24, 40, 64, 16, low), 132, bias_relu).offset = 4;  // a shard's columns, in the middle of 16 bytes
     add(problem(tn, 136, 72, 72, 16, f32), 132, sgd).offset = 4;
     // Columns that come to no 16 bytes, and results that TMA cannot store.
     GemmProblem odd = problem(nt, 45, 37, 61, 0, low);
