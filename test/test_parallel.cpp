@@ -274,15 +274,17 @@ TEST_CASE("parallel: which operations are fused") {
             }
         }
         CHECK((l.head[0].fprop.problem.dropout == 0.5f && l.head[0].fprop_eval.problem.dropout == 0));
+        CHECK((l.augment.problem.fold == 4 && l.trunk[0].fprop.problem.fold == 4 && l.trunk[0].wgrad.problem.fold == 4));
         CHECK((!l.head[0].dgrad.problem.drelu && l.head[1].dgrad.problem.drelu && l.head[1].mask_scale == 2));
         CHECK((l.head[2].wgrad.problem.sgd && l.updates.size() == 5 * 2 + 3));
     }
     // Who names a part's variant has the part.
-    c.kernels.by_pass = {{"norm1.forward", "naive"}, {"relu4.backward", "naive"}, {"update.sgd", "naive"}};
+    c.kernels.by_pass = {{"conv1.wgrad", "tiled"}, {"norm1.forward", "naive"}, {"relu4.backward", "naive"}, {"update.sgd", "naive"}};
     {
         const Layout l(c);
         CHECK(variant_of(l, "norm1.forward") == "naive");
         CHECK(variant_of(l, "relu4.backward") == "naive");
+        CHECK(l.augment.problem.fold == 1);
         CHECK(variant_of(l, "pool2.backward+norm2+relu2") != "");
         CHECK_FALSE(l.head[2].wgrad.problem.sgd);
     }

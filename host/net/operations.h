@@ -111,6 +111,7 @@ inline std::string text_of(const SoftmaxProblem& p) {
 inline std::string text_of(const AugmentProblem& p) {
     detail::ProblemText t;
     t.add("n", p.n).add("src_h", p.src_h).add("src_w", p.src_w).add("src_c", p.src_c).add("out_h", p.out_h).add("out_w", p.out_w);
+    if (p.fold > 1) t.add("fold", p.fold).add("pad", p.pad).add("fold_h", p.fold_h).add("fold_w", p.fold_w);
     return t.done(p.dtype);
 }
 

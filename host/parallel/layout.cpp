@@ -78,8 +78,6 @@ void Layout::plan_input() {
     all_labels = plan.add("labels of the whole batch", Use::input, config.rows() * sizeof(int));
     state = plan.add("step state", Use::input, sizeof(StepState));
     stats = plan.add("loss and counts", Use::input, sizeof(SoftmaxStats));
-    augment = bind("input.augment", augment_variants(),
-                   AugmentProblem{b, config.image_h, config.image_w, config.image_c, net.input.h, net.input.w, config.dtype});
     const int B = static_cast<int>(config.rows());
     softmax = bind("loss.softmax", softmax_variants(), SoftmaxProblem{B, net.classes(), net.classes(), net.classes(), config.dtype, 1.f / B});
     if (config.workers > 1)

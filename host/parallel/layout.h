@@ -179,6 +179,9 @@ private:
     void plan_input();
     void plan_update();
     void check_names() const;
+    ConvProblem conv_problem(const Layer& l) const;
+    int input_fold() const;
+    AugmentProblem augment_problem(const ConvProblem& first) const;
     std::optional<LrnPoolProblem> fused_pool(int i) const;
     std::string fused_forward_name(int pool) const, fused_backward_name(int pool) const;
 

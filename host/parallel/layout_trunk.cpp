@@ -63,6 +63,35 @@ std::string Layout::fused_backward_name(int pool) const {
     return name;
 }
 
+// Forward, without fusions.
+ConvProblem Layout::conv_problem(const Layer& l) const {
+    ConvProblem p{config.batch, l.x.h, l.x.w, l.x.c, l.out, l.size, l.size, l.stride, l.stride, l.pad, l.pad, l.groups, config.dtype};
+    p.tf32 = config.tf32;
+    return p;
+}
+
+// How the augmentation stores what the first convolution reads: folded where that one and its gradient are no slower so.
+int Layout::input_fold() const {
+    const NetSpec& net = config.net;
+    const Layer& l = net.layers[0];
+    const KernelSettings& k = config.kernels;
+    const int sm = device_sm(config.device);
+    if (l.kind != LayerKind::conv || l.stride == 1) return 1;
+    ConvProblem plain = conv_problem(l), folded = plain;
+    folded.fold = l.stride;
+    if (const AugmentProblem p = augment_problem(folded); !choose(augment_variants(), p, k.choice, sm).refuses(p).empty()) return 1;
+    if (config.training && !k.fuses(l.name + ".wgrad", conv_wgrad_variants(), folded, sm, Part{l.name + ".wgrad", conv_wgrad_variants(), plain})) return 1;
+    plain.relu = folded.relu = is_relu(net.layers[1]);
+    if (!k.fuses(l.name + ".fprop", conv_fprop_variants(), folded, sm, Part{l.name + ".fprop", conv_fprop_variants(), plain})) return 1;
+    return l.stride;
+}
+
+AugmentProblem Layout::augment_problem(const ConvProblem& first) const {
+    AugmentProblem p{config.batch, config.image_h, config.image_w, config.image_c, config.net.input.h, config.net.input.w, config.dtype};
+    if (first.fold > 1) p.fold = first.fold, p.pad = first.pad_h, p.fold_h = first.fold_h(), p.fold_w = first.fold_w();
+    return p;
+}
+
 void Layout::plan_trunk() {
     const NetSpec& net = config.net;
     const int b = config.batch;
@@ -71,7 +100,11 @@ void Layout::plan_trunk() {
     flat_cols = net.layers[end].x.count();
     flat = plan.add("trunk output", Use::activations, config.rows() * flat_cols * es);
     const Place own_rows{flat.buffer, config.row0() * flat_cols * es};
-    input = plan.add("input", Use::activations, b * net.input.count() * es);
+    ConvProblem first = conv_problem(net.layers[0]);  // of a network without convolutions: the same without fold
+    first.fold = input_fold();
+    const AugmentProblem made = augment_problem(first);
+    augment = bind("input.augment", augment_variants(), made);
+    input = plan.add("input", Use::activations, made.y_count() * es);
 
     int last_writer = -1;  // the last layer that is not in place: writes this worker's rows of `flat`
     for (int i = 0; i < end; ++i)
@@ -135,8 +168,8 @@ void Layout::plan_conv(TrunkOp& op, int i, int& param) {
     op.weight = param;
     param += 2;
     op.needs_dx = !first;
-    ConvProblem p{config.batch, l.x.h, l.x.w, l.x.c, l.out, l.size, l.size, l.stride, l.stride, l.pad, l.pad, l.groups, config.dtype};
-    p.tf32 = config.tf32;
+    ConvProblem p = conv_problem(l);
+    if (first) p.fold = augment.problem.fold;
     ConvProblem f = p;
     f.relu = i + 1 < end && is_relu(net.layers[i + 1]);
     op.fprop = bind(op.name_forward, conv_fprop_variants(), f);
