@@ -231,7 +231,9 @@ TEST_CASE("parallel: fused operations compute what their parts do") {
     check_fused({.net = "mini", .global_batch = 4, .kernels = "own"}, 2, 1e-3);
     check_fused({.net = "mini", .global_batch = 2, .options = {.tanh = true}}, 2, 1e-3);
     check_fused({.net = "mini", .global_batch = 2, .options = {.plain_pool = true, .lrn = false}}, 2, 1e-3);
-    check_fused({.net = "mini", .global_batch = 2, .dtype = DType::bf16, .kernels = "own"}, 1, 3e-2);
+    // And a window whose two largest elements round to one sends its gradient elsewhere: of the gradient 1 in 200 parts,
+    // missed in one place and added in another, sqrt(2 / 200) = 0.1 of its norm.
+    check_fused({.net = "mini", .global_batch = 2, .dtype = DType::bf16, .kernels = "own"}, 1, 0.15);
     check_fused({.net = "cifar", .global_batch = 2}, 2, 1e-3);
 }
 
