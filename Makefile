@@ -181,9 +181,14 @@ CPU := $(shell sed -n 's/^model name.*: //p;T;q' /proc/cpuinfo)
 FLAGS_NOW := $(TARGET) $(CXX) $(CPPFLAGS) $(CXXFLAGS) $(LDFLAGS) $(LDLIBS) $(if $(filter cuda,$(TARGET)),$(NVCC) $(NVCCFLAGS) $(ARCHS)) $(CPU)
 STAMP := $(OUT)/flags
 LINKED := $(OUT)/linked
+# Of the kernels' sources and flags: what was measured of others says nothing (host/train/tune.cpp).
+KERNELS_ID := $(firstword $(shell (cat $(sort $(wildcard kernels/*.h kernels/*/*.h kernels/*/*.cu kernels/*/*.cpp)); echo '$(FLAGS_NOW)') | cksum))
+$(OUT)/host/train/tune.o: CPPFLAGS += -DWT_KERNELS_ID='"$(KERNELS_ID)"'
+$(OUT)/host/train/tune.o: $(OUT)/kernels_id
 stamp = mkdir -p $(OUT)/bin; echo '$(2)' | cmp -s - $(1) || echo '$(2)' > $(1);
 # Not with -n, which is to change nothing.
-$(if $(findstring n,$(firstword -$(MAKEFLAGS))),,$(shell $(call stamp,$(STAMP),$(FLAGS_NOW)) $(call stamp,$(LINKED),$(TEST_OBJ) $(LIB_OBJ) $(COMMON_OBJ))))
+$(if $(findstring n,$(firstword -$(MAKEFLAGS))),,$(shell $(call stamp,$(STAMP),$(FLAGS_NOW)) $(call stamp,$(LINKED),$(TEST_OBJ) $(LIB_OBJ) $(COMMON_OBJ)) \
+  $(call stamp,$(OUT)/kernels_id,$(KERNELS_ID))))
 
 $(OUT)/%.o: %.cu $(STAMP)
 	@mkdir -p $(@D)

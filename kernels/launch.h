@@ -4,6 +4,7 @@
 
 #include <cuda_runtime.h>
 
+#include <unordered_map>
 #include <utility>
 
 #include "host/cuda/check.h"
@@ -18,12 +19,33 @@ struct LaunchShape {
     cudaStream_t stream;
     size_t shared = 0;     // bytes: sizeof the kernel's SharedStorage
     unsigned cluster = 1;  // blocks along x that run together; divides grid.x
-    // May start while the kernel before it in the stream still runs (programmatic dependent launch): its launch latency and
-    // its blocks' first instructions are hidden. Only for kernels in which every thread calls ptx::griddep_wait() before it
-    // touches global memory: one that does not wait reads what is not written yet, and the kernel after it, which waits
-    // for this one only, would not even know that the one before is still running.
     bool dependent = false;
+
+    // The same for a kernel that may start while the one before it in the stream still runs (programmatic dependent launch):
+    // its launch latency and its blocks' first instructions are hidden. What that gains is not measured yet. Only for
+    // kernels in which every thread calls ptx::griddep_wait() before it touches global memory: one that does not wait
+    // reads what is not written yet, and the kernel after it, which waits for this one only, would not even know that the
+    // one before is still running. And not for those that load through const __restrict__ pointers: a compiler may
+    // take such data for constant, and load it before the wait.
+    LaunchShape early() const {
+        LaunchShape s = *this;
+        s.dependent = true;
+        return s;
+    }
 };
+
+// Whether the code that runs for this kernel has the wait: on sm_80 there is none, and code for sm_80 that the driver has
+// translated for a newer GPU has none either.
+inline bool can_wait(const void* kernel) {
+    thread_local std::unordered_map<const void*, bool> known;  // the answer takes microseconds
+    const auto [at, fresh] = known.try_emplace(kernel, false);
+    if (fresh) {
+        cudaFuncAttributes a{};
+        WT_CUDA(cudaFuncGetAttributes(&a, kernel));
+        at->second = a.ptxVersion >= 90;
+    }
+    return at->second;
+}
 
 // Starts kernel<<<shape>>>(args...). Throws wt::Error naming `name` when the launch is refused.
 template <class... Params, class... Args>
@@ -44,7 +66,7 @@ void launch(const char* name, const LaunchShape& shape, void (*kernel)(Params...
         a.val.clusterDim.x = shape.cluster;
         a.val.clusterDim.y = a.val.clusterDim.z = 1;
     }
-    if (shape.dependent) {
+    if (shape.dependent && can_wait(reinterpret_cast<const void*>(kernel))) {
         cudaLaunchAttribute& a = attributes[config.numAttrs++];
         a.id = cudaLaunchAttributeProgrammaticStreamSerialization;
         a.val.programmaticStreamSerializationAllowed = 1;

@@ -43,6 +43,7 @@ template <class T>
 void poison(const DeviceBuffer<T>& b) {
     DeviceGuard guard(b.device());
     if (b.bytes()) WT_CUDA(cudaMemset(b.data(), 0xff, b.bytes()));
+    WT_CUDA(cudaStreamSynchronize(nullptr));  // our streams do not wait for the default stream
 }
 
 template <class T>

@@ -71,6 +71,12 @@ __global__ void load_matrices(uint32_t* out, int matrices, bool transpose) {
         if (transpose) wt::ptx::ldmatrix_x2_trans(r2, row);
         else wt::ptx::ldmatrix_x2(r2, row);
         for (int j = 0; j < 2; ++j) out[threadIdx.x * 2 + j] = r2[j];
+    } else if (matrices == 8) {  // two of x4, the second one's rows in reverse
+        const void* const rows[2] = {row, s.element[(31 - lane) * 5 % 32 + warp % 2 * 32]};
+        uint32_t r8[2][4];
+        if (transpose) wt::ptx::ldmatrix_x4_tile<true>(r8, rows);
+        else wt::ptx::ldmatrix_x4_tile<false>(r8, rows);
+        for (int j = 0; j < 8; ++j) out[threadIdx.x * 8 + j] = r8[j / 4][j % 4];
     } else {
         if (transpose) wt::ptx::ldmatrix_x4_trans(r4, row);
         else wt::ptx::ldmatrix_x4(r4, row);
@@ -219,7 +225,7 @@ TEST_CASE("ptx: to_tf32 rounds halves away from zero") {
 TEST_CASE("ptx: ldmatrix takes a row from each lane, plain and transposed") {
     const Stream stream(0);
     for (const uint64_t seed : wt::test::seeds(2))
-        for (const int matrices : {1, 2, 4})
+        for (const int matrices : {1, 2, 4, 8})
             for (const bool transpose : {false, true}) {
                 CAPTURE(matrices);
                 CAPTURE(transpose);
@@ -235,7 +241,8 @@ TEST_CASE("ptx: ldmatrix takes a row from each lane, plain and transposed") {
                         for (int h = 0; h < 2; ++h) {
                             const int g = thread % 32 / 4, t = thread % 4;
                             const int row = transpose ? 2 * t + h : g, column = transpose ? g : 2 * t + h;
-                            half[h] = static_cast<uint32_t>(1000 + ((8 * j + row) * 5 % 32 + thread / 32 % 2 * 32) * 8 + column);
+                            const int from = j < 4 ? 8 * j + row : 31 - (8 * (j - 4) + row);
+                            half[h] = static_cast<uint32_t>(1000 + (from * 5 % 32 + thread / 32 % 2 * 32) * 8 + column);
                         }
                         expected.push_back(half[0] | half[1] << 16);
                     }

@@ -111,13 +111,11 @@ __device__ void load(float (&d)[N / 2], const float* in) {
 
 // ---- kernels ------------------------------------------------------------------------------------------------
 
-// How the four steps of k are issued.
-enum class Order { one_group, group_each, onto_values };
-
-// Every warpgroup: its 64 rows of A times B, [64][N] each to `out`. onto_values: added to what `out` holds; else the
-// first product ignores accumulators of NaN.
+// Every warpgroup: its 64 rows of A times B, [64][N] each to `out`. onto_values: added to what `out` holds; else the first
+// product ignores accumulators of NaN. The steps along k are one group, or, where one operand is transposed and for some
+// widths of tf32, a group each; not by an argument, which would put the wgmmas into branches.
 template <int N, class T, bool TransposeA, bool TransposeB>
-__global__ void __launch_bounds__(256) product(float* out, const T* a, const T* b, Layout la, Layout lb, Order order) {
+__global__ void __launch_bounds__(256) product(float* out, const T* a, const T* b, Layout la, Layout lb, bool onto_values) {
     Storage& s = shared_storage<Storage>();
     const int warpgroup = static_cast<int>(threadIdx.x) / 128, groups = static_cast<int>(blockDim.x) / 128;
     for (int w = 0; w < groups; ++w) fill(s.a + w * la.bytes(), la, a + w * la.mn * kK);
@@ -126,26 +124,31 @@ __global__ void __launch_bounds__(256) product(float* out, const T* a, const T* 
     __syncthreads();
     float d[N / 2];
     out += warpgroup * 64 * N;
-    if (order == Order::onto_values)
+    if (onto_values)
         load<N>(d, out);
     else
         for (float& v : d) v = __int_as_float(0x7fffffff);
-    ptx::wgmma_keep(d);
-    ptx::wgmma_fence();
     constexpr int kSteps = kK * sizeof(T) / 32;
+    constexpr bool kGroupEach = sizeof(T) == 2 ? TransposeA != TransposeB : N == 96;
+    uint64_t da[kSteps], db[kSteps];  // their arithmetic branches, which wgmmas in flight do not bear
 #pragma unroll
     for (int step = 0; step < kSteps; ++step) {
-        const uint64_t da = descriptor(s.a + warpgroup * la.bytes(), la, step), db = descriptor(s.b, lb, step);
-        const bool accumulate = step > 0 || order == Order::onto_values;
-        if constexpr (sizeof(T) == 2) ptx::wgmma_bf16<N, TransposeA, TransposeB>(d, da, db, accumulate);
-        else ptx::wgmma_tf32<N>(d, da, db, accumulate);
-        if (order == Order::group_each) {
+        da[step] = descriptor(s.a + warpgroup * la.bytes(), la, step);
+        db[step] = descriptor(s.b, lb, step);
+    }
+    ptx::wgmma_keep(d);
+    ptx::wgmma_fence();
+#pragma unroll
+    for (int step = 0; step < kSteps; ++step) {
+        const bool accumulate = step > 0 || onto_values;
+        if constexpr (sizeof(T) == 2) ptx::wgmma_bf16<N, TransposeA, TransposeB>(d, da[step], db[step], accumulate);
+        else ptx::wgmma_tf32<N>(d, da[step], db[step], accumulate);
+        if constexpr (kGroupEach) {
             ptx::wgmma_commit();
             ptx::wgmma_wait<1>();
-            ptx::wgmma_fence();
         }
     }
-    ptx::wgmma_commit();
+    if constexpr (!kGroupEach) ptx::wgmma_commit();
     ptx::wgmma_wait<0>();
     ptx::wgmma_keep(d);
     store<N>(out, d);
@@ -285,20 +288,20 @@ std::vector<float> expected_product(int rows, int n, int prime_a, int prime_b) {
 }
 
 template <int N, class T, bool TransposeA, bool TransposeB>
-void check_product(int swizzle_a, int swizzle_b, int warpgroups, Order order) {
+void check_product(int swizzle_a, int swizzle_b, int warpgroups, bool onto_values) {
     CAPTURE(N);
     CAPTURE(TransposeA);
     CAPTURE(TransposeB);
     CAPTURE(swizzle_a);
     CAPTURE(swizzle_b);
     CAPTURE(warpgroups);
-    CAPTURE(static_cast<int>(order));
+    CAPTURE(onto_values);
     const Stream stream(0);
     const int rows = 64 * warpgroups;
     const Layout la{64, swizzle_a, sizeof(T), TransposeA}, lb{N, swizzle_b, sizeof(T), TransposeB};
     const std::vector<float> start = values<float>(rows * N, 11);
     std::vector<float> expected = expected_product(rows, N, 5, 7);
-    if (order == Order::onto_values)
+    if (onto_values)
         for (size_t i = 0; i < expected.size(); ++i) expected[i] += start[i];
     DeviceBuffer<T> a(0, static_cast<size_t>(rows * kK)), b(0, static_cast<size_t>(N * kK));
     DeviceBuffer<float> out(0, expected.size());
@@ -309,7 +312,7 @@ void check_product(int swizzle_a, int swizzle_b, int warpgroups, Order order) {
         SeedGuard guard(seed);
         out.upload(start);
         launch("product", {1, static_cast<unsigned>(128 * warpgroups), stream.get(), sizeof(Storage)}, product<N, T, TransposeA, TransposeB>,
-               out.data(), static_cast<const T*>(a.data()), static_cast<const T*>(b.data()), la, lb, order);
+               out.data(), static_cast<const T*>(a.data()), static_cast<const T*>(b.data()), la, lb, onto_values);
         stream.synchronize();
         CHECK(out.download() == expected);
     }
@@ -323,8 +326,7 @@ void check_swizzles() {
     int turn = 0;
     for (const int swizzle : {16, 32, 64, 128}) {
         if (TransposeB && !whole_slabs(N, swizzle)) continue;
-        const Order order = turn++ % 2 ? Order::group_each : Order::one_group;
-        check_product<N, bf16, TransposeA, TransposeB>(swizzle, swizzle, 1, order);
+        check_product<N, bf16, TransposeA, TransposeB>(swizzle, swizzle, 1, turn++ % 2 != 0);
     }
 }
 template <int N>
@@ -333,8 +335,8 @@ void check_width() {
     check_swizzles<N, false, true>();
     check_swizzles<N, true, false>();
     check_swizzles<N, true, true>();
-    check_product<N, bf16, false, false>(128, 64, 2, Order::onto_values);
-    check_product<N, bf16, true, true>(64, 32, 2, Order::onto_values);
+    check_product<N, bf16, false, false>(128, 64, 2, true);
+    check_product<N, bf16, true, true>(64, 32, 2, false);
 }
 
 std::vector<float> run_pipeline(int tiles) {
@@ -372,11 +374,11 @@ TEST_CASE("ptx: wgmma bf16 of n = 192, 256, every major-ness and swizzle") {
 TEST_CASE("ptx: wgmma tf32 of every width and swizzle, low bits ignored") {
     if (too_old()) return;
     const auto all = [](int swizzle) {
-        check_product<16, float, false, false>(swizzle, 128, 1, Order::one_group);
-        check_product<48, float, false, false>(swizzle, 64, 1, Order::onto_values);
-        check_product<96, float, false, false>(swizzle, 32, 1, Order::group_each);
-        check_product<128, float, false, false>(swizzle, 16, 1, Order::onto_values);
-        check_product<256, float, false, false>(swizzle, swizzle, 1, Order::one_group);
+        check_product<16, float, false, false>(swizzle, 128, 1, false);
+        check_product<48, float, false, false>(swizzle, 64, 1, true);
+        check_product<96, float, false, false>(swizzle, 32, 1, true);
+        check_product<128, float, false, false>(swizzle, 16, 1, true);
+        check_product<256, float, false, false>(swizzle, swizzle, 1, false);
     };
     for (const int swizzle : {16, 32, 64, 128}) all(swizzle);
     // 1 + 2^-11 and the like are 1 in tf32: truncated, not rounded.
@@ -387,7 +389,7 @@ TEST_CASE("ptx: wgmma tf32 of every width and swizzle, low bits ignored") {
     a.upload(above);
     b.upload(ones.data(), 16 * kK);
     launch("product", {1, 128, stream.get(), sizeof(Storage)}, product<16, float, false, false>, out.data(), static_cast<const float*>(a.data()),
-           static_cast<const float*>(b.data()), Layout{64, 128, 4, false}, Layout{16, 128, 4, false}, Order::one_group);
+           static_cast<const float*>(b.data()), Layout{64, 128, 4, false}, Layout{16, 128, 4, false}, false);
     stream.synchronize();
     CHECK(out.download() == std::vector<float>(64 * 16, static_cast<float>(kK)));
 }

@@ -8,6 +8,7 @@
 #include "host/cuda/buffer.h"
 #include "host/cuda/stream.h"
 #include "kernels/launch.h"
+#include "kernels/ptx/griddep.h"
 
 namespace {
 
@@ -28,6 +29,11 @@ struct ResetAfter {
 
 __global__ void multiply_add(int* x, int factor, int term) { x[threadIdx.x] = x[threadIdx.x] * factor + term; }
 __global__ void sum_into(int* to, const int* a, const int* b) { to[threadIdx.x] = a[threadIdx.x] + b[threadIdx.x]; }
+
+__global__ void waits_then_adds(int* x, int from) {
+    if (static_cast<int>(threadIdx.x) >= from) wt::ptx::griddep_wait();
+    x[threadIdx.x] += 1;
+}
 
 struct ForkJoin {
     Stream main{0}, side{0};
@@ -276,4 +282,20 @@ TEST_CASE("vgpu graphs: freed memory in a node fails the launch") {
     CHECK(cudaStreamSynchronize(s.get()) == cudaErrorIllegalAddress);
     CHECK(vgpu::last_failure().find("multiply_add") != std::string::npos);
     CHECK(vgpu::last_failure().find("freed memory of device 0") != std::string::npos);
+}
+
+TEST_CASE("vgpu graphs: a kernel launched as dependent must wait, in every thread") {
+    ResetAfter reset;
+    const Stream s(0);
+    DeviceBuffer<int> x(0, 64);
+    x.upload(std::vector<int>(64, 1));
+    const wt::LaunchShape shape{dim3(1), dim3(64), s.get()};
+    wt::launch("waits", shape.early(), waits_then_adds, x.data(), 0);
+    wt::launch("does not, and need not", shape, waits_then_adds, x.data(), 64);
+    s.synchronize();
+    CHECK(x.download() == std::vector<int>(64, 3));
+    wt::launch("waits", shape.early(), waits_then_adds, x.data(), 3);
+    CHECK(cudaStreamSynchronize(s.get()) == cudaErrorLaunchFailure);
+    CHECK(vgpu::last_failure().find("waits_then_adds") != std::string::npos);
+    CHECK(vgpu::last_failure().find("3 of 64 threads do not wait") != std::string::npos);
 }

@@ -13,6 +13,7 @@ struct Shape {
     dim3 grid, block;
     size_t shared = 0;
     uint64_t seed = 0;
+    dim3 cluster{};
 };
 
 template <class... Params, class... Args>
@@ -23,6 +24,7 @@ vgpu::GridFailure run(const Shape& shape, void (*kernel)(Params...), Args... arg
     g.grid = shape.grid;
     g.block = shape.block;
     g.shared = shape.shared;
+    g.cluster = shape.cluster;
     g.args = &values;
     g.loop = [](const void* k, const void* a) {
         auto* f = reinterpret_cast<void (*)(Params...)>(const_cast<void*>(k));

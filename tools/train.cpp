@@ -63,7 +63,9 @@ void declare(CLI::App& app, Flags& f) {
     app.add_option("--fc-update", "accumulate or per-pass; scheme a has one pass a step, so both are the same")
         ->check(one_of("fc update", {"accumulate", "per-pass"}));
     app.add_option("--precision", o.precision, "fp32, tf32, bf16")->check(one_of("precision", {"fp32", "tf32", "bf16"}));
-    app.add_option("--kernels", o.kernels, "auto, own, baseline, or LAYER.PASS=VARIANT,... (conv2.wgrad=tiled)");
+    app.add_option("--kernels", o.kernels, "auto, own, baseline, tune (measures, and remembers), and LAYER.PASS=VARIANT,... (conv2.wgrad=tiled)");
+    app.add_option("--fuse", o.fuse, "operations done in one: auto (where that is faster), on (wherever it can be), off")->check(one_of("setting", {"auto", "on", "off"}));
+    app.add_option("--graph", o.graph, "replays a step as CUDA graphs: auto (on real GPUs), on, off")->check(one_of("setting", {"auto", "on", "off"}));
     app.add_option("--epochs", o.epochs, "passes over the training images")->check(between(0, 1e6));
     app.add_option("--steps", o.steps, "stop after so many steps instead")->check(between(0, 1e12));
     app.add_option("--lr", o.lr, "learning rate")->check(between(0, 1e3));

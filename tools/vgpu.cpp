@@ -13,6 +13,7 @@
 #include "host/vgpu/grid.h"
 #include "kernels/launch.h"
 #include "kernels/ptx/mma_sync.h"
+#include "kernels/ptx/wgmma.h"
 #include "tools/common_cli.h"
 
 namespace {
@@ -55,6 +56,28 @@ __global__ void mma_tiles(float* out, int times, bool at_once) {
     for (auto& r : d)
         for (auto& q : r)
             for (float v : q) sum += v;
+    if (sum == -1.0f) *out = sum;
+}
+
+// Two warpgroups, each 64 x 256 with k = 64 a step, from the same tile of zeros.
+struct WgmmaTiles {
+    alignas(1024) unsigned char a[64 * 128], b[256 * 128];
+};
+__global__ void wgmma_chains(float* out, int times) {
+    WgmmaTiles& s = shared_storage<WgmmaTiles>();
+    for (size_t i = threadIdx.x; i < sizeof s / 4; i += blockDim.x) reinterpret_cast<uint32_t*>(&s)[i] = 0;
+    __syncthreads();
+    float d[128] = {};
+    const uint64_t a = ptx::wgmma_descriptor(s.a, 0, 1024, ptx::Swizzle::b128), b = ptx::wgmma_descriptor(s.b, 0, 1024, ptx::Swizzle::b128);
+    for (int i = 0; i < times; ++i) {
+        ptx::wgmma_fence();
+        for (unsigned k = 0; k < 4; ++k) ptx::wgmma_bf16<256>(d, ptx::wgmma_advance(a, 32 * k), ptx::wgmma_advance(b, 32 * k), true);
+        ptx::wgmma_commit();
+        ptx::wgmma_wait<1>();
+    }
+    ptx::wgmma_wait<0>();
+    float sum = 0;
+    for (float v : d) sum += v;
     if (sum == -1.0f) *out = sum;
 }
 
@@ -143,6 +166,9 @@ int run(int argc, char** argv) {
                     kSteps * kMmaWarps * kMmaM * kMmaN * (2.0 * 16 * 8 * 16) /
                         time(100, LaunchShape{1, 32 * kMmaWarps, stream.get()}, mma_tiles, y.data(), kSteps, at_once),
                     at_once ? "a warp's tile of 64 x 32 at once" : "one by one");
+    std::printf("  %8.1f GFLOP/s a core, wgmma m64n256k16 of bf16, 4 to a group\n",
+                kSteps * 2 * (2.0 * 64 * 256 * 64) /
+                    time(20, LaunchShape{1, 256, stream.get(), sizeof(WgmmaTiles)}, wgmma_chains, y.data(), kSteps));
     std::printf("  %8.2f us    launch of one block and synchronize\n", time(2000, LaunchShape{1, 32, stream.get()}, nothing) * 1e-3);
     constexpr int kQueued = 1000;
     std::printf("  %8.2f us    launch in a queue of %d\n", best_ns(20, [&] {

@@ -174,7 +174,7 @@ Description<ReduceProblem> describe(const ReduceProblem*) {
 
 // Fields that everybody leaves alone (no padding, one group, ...) are left out unless `all` are asked for.
 template <class P>
-std::string text_of(const P& p, bool all = false) {
+std::string fields_of(const P& p, bool all = false) {
     const Description<P> d = describe(static_cast<const P*>(nullptr));
     std::string text;
     for (const Field<P>& f : d.fields) {
@@ -243,14 +243,14 @@ Operation operation(const char* name, Table<P, A> (*table)()) {
     return {name,
             [=](const std::string& text, Precision precision, int sm) {
                 const P p = parse<P>(text, precision);
-                Job j = make_job(text_of(p), name, p, table(), sm);
+                Job j = make_job(fields_of(p), name, p, table(), sm);
                 j.problem = j.name;
                 return j;
             },
             [] {
                 P p = describe(static_cast<const P*>(nullptr)).defaults;
                 describe(static_cast<const P*>(nullptr)).finish(p);
-                return text_of(p, true);
+                return fields_of(p, true);
             }};
 }
 
@@ -294,7 +294,7 @@ public:
     void add(const std::string& name, const char* op, P problem, Table<P, A> table, std::vector<std::string> parts = {}) {
         if constexpr (requires { problem.tf32; }) problem.tf32 = tf32_;
         Job j = make_job(name, op, problem, table, sm_);
-        j.problem = text_of(problem);
+        j.problem = fields_of(problem);
         j.parts = std::move(parts);
         jobs.push_back(std::move(j));
     }
@@ -435,6 +435,7 @@ std::vector<Job> network_jobs(const std::string& net, int batch, Precision preci
     c.batch = batch;
     c.device = device;
     c.dtype = storage_of(precision);
+    c.kernels.fuse = Fuse::off;  // the parts; the fused ones are made from them
     const Layout l(c);
     Jobs j(precision, device_sm(device));
     j.add("input.augment", "augment", l.augment.problem, augment_variants());

@@ -15,10 +15,12 @@ KernelSettings KernelSettings::parse(const std::string& text) {
             s.choice = KernelChoice::own;
         else if (part == "baseline")
             s.choice = KernelChoice::baseline;
+        else if (part == "tune")
+            s.tune = true;
         else if (eq != std::string::npos && part.find('.') < eq && eq + 1 < part.size())
             s.by_pass[part.substr(0, eq)] = part.substr(eq + 1);
         else
-            throw UsageError("--kernels " + part + ": must be auto, own, baseline or LAYER.PASS=VARIANT (conv2.wgrad=tiled)");
+            throw UsageError("--kernels " + part + ": must be auto, own, baseline, tune or LAYER.PASS=VARIANT (conv2.wgrad=tiled)");
     }
     return s;
 }

@@ -1,11 +1,15 @@
-// Which variant each layer's pass runs: --kernels auto|own|baseline|LAYER.PASS=VARIANT,...
+// Which variant each layer's pass runs, and which operations are fused: --kernels auto|own|baseline|tune|LAYER.PASS=VARIANT,...
+// and --fuse auto|on|off.
 #pragma once
 
 #include <map>
+#include <memory>
 #include <string>
 
 #include "host/cuda/check.h"
 #include "host/cuda/nearest.h"
+#include "host/net/operations.h"
+#include "host/net/tuning.h"
 #include "kernels/variant.h"
 
 namespace wt {
@@ -18,32 +22,119 @@ struct Bound {
 
     size_t workspace() const { return variant->workspace_bytes(problem); }
     void operator()(const Args& args) const { variant->launch(problem, args); }
+    explicit operator bool() const { return variant != nullptr; }
 };
 
-// PASS is fprop, dgrad, wgrad for conv and fc layers; forward, backward for norm, pool, relu, tanh.
+// What would be run instead of a fused operation, or besides.
+template <class Problem, class Args>
+struct Part {
+    std::string layer_pass;
+    Table<Problem, Args> table;
+    Problem problem;
+};
+
+// Operations that could be one: automatic, where that is no step back (see `fuses`); on, wherever a variant can.
+enum class Fuse { automatic, on, off };
+
+// PASS is fprop, dgrad, wgrad for conv and fc layers; forward, backward for norm, pool, relu, tanh; fused ones of those are
+// norm1.forward+pool1 and pool1.backward+norm1+relu1, as in bin/compare.
+//
+// A pass runs the variant that is named for it, else the one that was measured to be the fastest (tuning.h), else the last of
+// the table that fits.
 struct KernelSettings {
     KernelChoice choice = KernelChoice::automatic;
+    Fuse fuse = Fuse::automatic;
+    bool tune = false;
     std::map<std::string, std::string> by_pass;  // "conv2.wgrad" -> variant
+    std::shared_ptr<Tuning> tuning;              // of the device; null: nothing is known
 
     // Throws UsageError for text that is no such setting. Names are checked when they are bound.
     static KernelSettings parse(const std::string& text);
+
+    bool names(const std::string& layer_pass) const { return by_pass.contains(layer_pass); }
 
     // Chooses for layer.pass on a device of architecture `sm`. Throws UsageError when the variant that was
     // asked for does not exist or refuses.
     template <class Problem, class Args>
     Bound<Problem, Args> bind(const std::string& layer_pass, Table<Problem, Args> table, const Problem& problem, int sm) const {
         const auto asked = by_pass.find(layer_pass);
-        if (asked == by_pass.end()) return {problem, &choose(table, problem, choice, sm)};
+        if (asked == by_pass.end()) return {problem, pick(layer_pass, table, problem, sm).variant};
         const auto* v = find(table, asked->second);
         if (!v) {
             std::vector<std::string> names;
             for (const auto& t : table) names.push_back(t.name);
             throw UsageError("--kernels " + layer_pass + ": " + unknown_name("variant", asked->second, names));
         }
-        std::string why = v->refuses(problem);
-        if (why.empty() && v->sm && v->sm != sm) why = "needs compute capability " + std::to_string(v->sm / 10);
+        const std::string why = refusal(*v, problem, sm);
         if (!why.empty()) throw UsageError("--kernels " + layer_pass + "=" + asked->second + ": " + why);
         return {problem, v};
+    }
+
+    // Whether a pass should compute `fused`, which does the work of all parts. Automatic: when that was measured to take no
+    // longer than they do together. Where not all of that was measured: when its variant is not an earlier one of the
+    // table, which is to say slower, than that of a part from the same table, and no part would be a vendor's unless the
+    // fused one is. So on virtual GPUs what oneDNN computes stays apart.
+    template <class Problem, class Args, class... Parts>
+    bool fuses(const std::string& layer_pass, Table<Problem, Args> table, const Problem& fused, int sm, const Parts&... parts) const {
+        if (fuse == Fuse::off) return false;
+        const Pick<Problem, Args> f = candidate(layer_pass, table, fused, sm);
+        if (!f.variant || fuse == Fuse::on) return f.variant;
+        bool worse = false, known = f.ms > 0;
+        double together = 0;
+        const auto look = [&](const auto& part) {
+            const auto p = candidate(part.layer_pass, part.table, part.problem, sm);
+            if (!p.variant) return;
+            if constexpr (requires { f.variant < p.variant; }) worse |= f.variant < p.variant;
+            worse |= p.variant->baseline && !f.variant->baseline;
+            known &= p.ms > 0;
+            together += p.ms;
+        };
+        (look(parts), ...);
+        return known ? f.ms <= together : !worse;
+    }
+
+private:
+    template <class Problem, class Args>
+    struct Pick {
+        const Variant<Problem, Args>* variant = nullptr;
+        double ms = 0;  // 0: not measured
+    };
+    template <class Problem, class Args>
+    static std::string refusal(const Variant<Problem, Args>& v, const Problem& problem, int sm) {
+        std::string why = v.refuses(problem);
+        if (why.empty() && v.sm && sm && v.sm != sm) why = "needs compute capability " + std::to_string(v.sm / 10) + "." + std::to_string(v.sm % 10);
+        return why;
+    }
+    // Of a pass that no variant is named for.
+    template <class Problem, class Args>
+    Pick<Problem, Args> pick(const std::string& layer_pass, Table<Problem, Args> table, const Problem& problem, int sm) const {
+        if constexpr (operation_name<Args> != nullptr)
+            if (tuning && choice != KernelChoice::baseline) {
+                const std::string text = text_of(problem);
+                const auto usable = [&]() -> Pick<Problem, Args> {
+                    const Tuning::Entry* e = tuning->find(operation_name<Args>, text);
+                    const auto* v = e ? find(table, e->variant) : nullptr;
+                    return v && allowed(*v, choice, sm) && refusal(*v, problem, sm).empty() ? Pick<Problem, Args>{v, e->ms} : Pick<Problem, Args>{};
+                };
+                if (const auto known = usable(); known.variant) return known;
+                if (tuning->measure_on >= 0) {
+                    tuning->set(operation_name<Args>, text, measure_variants(layer_pass, table, problem, choice, *tuning));
+                    ++tuning->measured;
+                    if (const auto known = usable(); known.variant) return known;
+                }
+            }
+        return {&choose(table, problem, choice, sm)};
+    }
+    // What bind would take; null where nothing can compute the problem.
+    template <class Problem, class Args>
+    Pick<Problem, Args> candidate(const std::string& layer_pass, Table<Problem, Args> table, const Problem& problem, int sm) const {
+        const auto asked = by_pass.find(layer_pass);
+        if (asked == by_pass.end()) {
+            const auto p = pick(layer_pass, table, problem, sm);
+            return refusal(*p.variant, problem, sm).empty() ? p : Pick<Problem, Args>{};
+        }
+        const auto* v = find(table, asked->second);
+        return v && refusal(*v, problem, sm).empty() ? Pick<Problem, Args>{v} : Pick<Problem, Args>{};
     }
 };
 

@@ -53,7 +53,7 @@ Group::Group(const std::vector<WorkerConfig>& configs) {
                 throw Error("GPU " + std::to_string(a.device) + " has no peer access to GPU " + std::to_string(b.device) +
                             ": choose GPUs on one PCIe root or NVLink, or put the workers on one GPU (--gpus " + std::to_string(a.device) +
                             "," + std::to_string(a.device) + ")");
-    board_ = std::make_unique<Board>(static_cast<int>(configs.size()), Worker::slots(configs[0].net));
+    board_ = std::make_unique<Board>(static_cast<int>(configs.size()), slot::count(configs[0].net));
     workers_.resize(configs.size());
     for (size_t r = 0; r < configs.size(); ++r) threads_.emplace_back([this, r] { serve(static_cast<int>(r)); });
     try {

@@ -58,6 +58,12 @@ void MetricsLog::write_line(std::string line) {
     }
 }
 
+void MetricsLog::kernels(const KernelMetrics& m) {
+    json choices = json::object();
+    for (const auto& [pass, variant] : m.choices) choices[pass] = variant;
+    write_line(json{{"kind", "kernels"}, {"step", m.step}, {"choices", choices}}.dump());
+}
+
 void MetricsLog::step(const StepMetrics& m) {
     const json j = {{"kind", "step"}, {"step", m.step}, {"epoch", m.epoch}, {"loss", m.loss},
                     {"lr", m.lr}, {"images_per_s", m.images_per_s}, {"seconds", m.seconds}};

@@ -1,5 +1,6 @@
 // DIR/metrics.jsonl: the course of a run, one JSON object a line, each line whole in the file when the call returns.
 //
+//   {"kind":"kernels","step":0,"choices":{"conv1.fprop":"tiled",...}}        which variant each pass of the first worker runs
 //   {"kind":"step","step":120,"epoch":0.26,"loss":0.81,"lr":0.01,"images_per_s":512.3,"seconds":60.1}
 //   {"kind":"eval","step":468,"epoch":1,"split":"val","loss":0.52,"top1_error":18.4,"top5_error":1.1,"images":10000,
 //    "seconds":240.5}
@@ -12,8 +13,15 @@
 
 #include <cstdint>
 #include <string>
+#include <utility>
+#include <vector>
 
 namespace wt {
+
+struct KernelMetrics {
+    int64_t step;  // done when the run began or went on
+    std::vector<std::pair<std::string, std::string>> choices;
+};
 
 struct StepMetrics {
     int64_t step;
@@ -48,6 +56,7 @@ public:
     MetricsLog(const MetricsLog&) = delete;
     MetricsLog& operator=(const MetricsLog&) = delete;
 
+    void kernels(const KernelMetrics&);
     void step(const StepMetrics&);
     void eval(const EvalMetrics&);
     void done(const DoneMetrics&);

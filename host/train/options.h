@@ -18,6 +18,8 @@ struct TrainOptions {
     int batch = 0;                    // per worker; 0: the recipe's
     std::string precision = "fp32";   // fp32, tf32, bf16
     std::string kernels = "auto";
+    std::string fuse = "auto";        // on, off (kernel_settings.h)
+    std::string graph = "auto";       // on, off; auto: on real GPUs
     int epochs = -1;                  // negative: the recipe's
     int64_t steps = -1;               // instead of epochs, when not negative
     double lr = -1, momentum = -1, weight_decay = -1;  // negative: the recipe's

@@ -15,6 +15,7 @@
 #include "host/train/metrics.h"
 #include "host/train/progress.h"
 #include "host/train/schedule.h"
+#include "host/train/tune.h"
 
 namespace wt {
 
@@ -143,11 +144,15 @@ void Run::make_group() {
         c.device = o_.gpus[r];
         c.batch = o_.batch;
         c.dtype = o_.precision == "bf16" ? DType::bf16 : DType::f32;
+        c.tf32 = o_.precision == "tf32";
         c.kernels = KernelSettings::parse(o_.kernels);
+        if (o_.fuse != "auto") c.kernels.fuse = o_.fuse == "on" ? Fuse::on : Fuse::off;
+        if (o_.graph != "auto") c.graph = o_.graph == "on";
         c.image_h = data_.train->height, c.image_w = data_.train->width, c.image_c = data_.train->channels;
         c.training = !o_.eval_only;
         configs.push_back(c);
     }
+    choose_kernels(configs);
     group_ = std::make_unique<Group>(configs);
     Normalisation n;
     for (int i = 0; i < 3; ++i) {
@@ -340,6 +345,7 @@ int Run::train() {
     std::filesystem::create_directories(o_.out, ec);
     if (ec) throw Error("cannot make the folder " + o_.out + ": " + ec.message() + "; give another --out");
     log_ = std::make_unique<MetricsLog>(o_.out, o_.resume ? step_ : MetricsLog::kFresh);
+    log_->kernels({step_, group_->worker(0).layout().choices});
     announce();
     if (o_.resume) std::printf("resumed at step %lld of %lld\n", static_cast<long long>(step_), static_cast<long long>(total_steps_));
     progress_ = std::make_unique<Progress>(stdout, total_steps_ - step_);

@@ -224,7 +224,7 @@ bool Runtime::step(Lock& lock) {
             const uint32_t index = g.ready[c.node];
             g.ready.erase(g.ready.begin() + c.node);
             Node& n = g.body->nodes[index];
-            perform(lock, n.work, n.device, n.checked, c.key, op.range);
+            perform(lock, n.work, n.device, n.checked, c.key, n.range);
             for (uint32_t next : n.before)
                 if (--g.waits[next] == 0) g.ready.push_back(next);
             --g.left;

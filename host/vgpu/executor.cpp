@@ -311,7 +311,10 @@ bool next_thread_slow() {
     } else {  // a thread that had waited is done
         --w.live;
         --w.block->live;
-        if (w.cluster_barrier.between) expect_waited(w);
+        if (w.cluster_barrier.between) {
+            --c.thread.x;  // next_thread() has stepped on already
+            expect_waited(w);
+        }
         if (w.cluster > 1) look_for_end(w, *w.block);
         if (w.unstarted) {
             take_loop(w);
@@ -394,6 +397,7 @@ GridFailure work(Worker& w, const Grid& grid, BlockSource& source, uint64_t dead
     w.used = w.live = 0;
     w.threads = grid.block.x * grid.block.y * grid.block.z;
     w.failed = w.signal = 0;
+    w.waits = 0;
     w.detail.clear();
     w.reachable.count = 0;
     if (w.broken) {
@@ -441,6 +445,7 @@ GridFailure work(Worker& w, const Grid& grid, BlockSource& source, uint64_t dead
         if (w.failed) failure = {w.failed, where(c, grid) + ": " + w.what, std::move(w.detail)};
     }
     c.worker = nullptr;
+    source.waits += w.waits;
     return failure;
 }
 
@@ -463,6 +468,16 @@ std::string refuse(const Grid& g) {
     if (uint64_t{c.x} * c.y * c.z == 0 || uint64_t{c.x} * c.y * c.z > kClusterBlocksNonPortable || g.grid.x % c.x || g.grid.y % c.y || g.grid.z % c.z)
         return "a cluster has 1 to 16 blocks and divides the grid";
     return {};
+}
+
+// On hardware such a kernel may read what the one before it has not written yet. Here it never starts early, so it would
+// pass every test.
+GridFailure check_waits(const Grid& g, const BlockSource& source) {
+    const uint64_t threads = uint64_t{g.grid.x} * g.grid.y * g.grid.z * g.block.x * g.block.y * g.block.z;
+    if (!g.dependent || source.waits >= threads) return {};
+    return {719, symbol_name(g.kernel) + ": launched as dependent on the kernel before it, but " + std::to_string(threads - source.waits) + " of " +
+                                std::to_string(threads) + " threads do not wait for that (griddep_wait)",
+            {}};
 }
 
 // Waking the team costs some 5 to 50 us: a grid gets this long on one core first.
@@ -496,7 +511,8 @@ GridFailure run_grid(const Grid& grid, uint64_t seed) {
     const int cores = static_cast<int>(std::min<uint64_t>(core_count(), source.end));
     GridFailure failure = work(this_worker(), grid, source, cores > 1 ? now_ns() + kAloneNs : 0, seed);
     const uint64_t done = source.next.load();
-    if (failure || done >= source.end) return failure;
+    if (failure) return failure;
+    if (done >= source.end) return check_waits(grid, source);
 
     source.chunk = static_cast<unsigned>(std::clamp<uint64_t>((source.end - done) / (16u * cores), 1, 256));
     std::mutex mutex;
@@ -509,7 +525,7 @@ GridFailure run_grid(const Grid& grid, uint64_t seed) {
             if (!failure) failure = std::move(mine);
         }
     }
-    return failure;
+    return failure ? failure : check_waits(grid, source);
 }
 
 }  // namespace vgpu

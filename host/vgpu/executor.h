@@ -77,6 +77,7 @@ struct BlockSource {
     uint64_t end = 0;
     unsigned chunk = 1;
     std::atomic<bool> stop{false};
+    std::atomic<uint64_t> waits{0};       // griddep_wait, by all workers
     uint64_t multiplier = 1, offset = 0;  // block = (i * multiplier + offset) % end
 };
 
@@ -104,6 +105,7 @@ struct Worker {
     unsigned used = 0;  // fibers made for this grid
     unsigned live = 0;  // threads that hold a fiber of their own, running or not
     unsigned threads = 0;  // of a block
+    uint64_t waits = 0;    // calls of griddep_wait in this grid
     uint3 cursor{};     // the last thread handed out, while no fiber is in the loop,
     Block* cursor_block = nullptr;  // and its block
     bool unstarted = false;  // there are threads after the cursor, and no fiber is in the loop

@@ -3,6 +3,7 @@
 
 #include <algorithm>
 
+#include "host/vgpu/profile.h"
 #include "host/vgpu/runtime.h"
 
 namespace vgpu {
@@ -47,7 +48,7 @@ cudaError_t capture(Runtime& rt, Stream& s, Work&& work) {
     }
     const uint32_t index = static_cast<uint32_t>(c.body->nodes.size());
     for (uint32_t before : s.frontier) c.body->nodes[before].before.push_back(index);
-    c.body->nodes.push_back({std::move(work), s.device, s.lane, s.frontier, {}, rt.generation});
+    c.body->nodes.push_back({std::move(work), s.device, s.lane, s.frontier, {}, rt.generation, current_range()});
     s.frontier = {index};
     return cudaSuccess;
 }

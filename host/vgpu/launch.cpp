@@ -32,7 +32,7 @@ FunctionSettings settings_of(const void* kernel) {
 std::string text(dim3 d) { return std::to_string(d.x) + "x" + std::to_string(d.y) + "x" + std::to_string(d.z); }
 
 // What hardware of compute capability 9.0 refuses.
-cudaError_t check_shape(const cudaLaunchConfig_t& c, const void* kernel, dim3& cluster) {
+cudaError_t check_shape(const cudaLaunchConfig_t& c, const void* kernel, dim3& cluster, bool& dependent) {
     const dim3 g = c.gridDim, b = c.blockDim;
     const auto refuse = [&](cudaError_t e, const std::string& why) {
         return explain(e, symbol_name(kernel) + ": " + why);
@@ -54,7 +54,9 @@ cudaError_t check_shape(const cudaLaunchConfig_t& c, const void* kernel, dim3& c
         switch (a.id) {
             case cudaLaunchAttributeIgnore:
             case cudaLaunchAttributePriority:
+                break;
             case cudaLaunchAttributeProgrammaticStreamSerialization:  // a later start is always legal
+                dependent = a.val.programmaticStreamSerializationAllowed != 0;
                 break;
             case cudaLaunchAttributeClusterDimension:
                 cluster = {a.val.clusterDim.x, a.val.clusterDim.y, a.val.clusterDim.z};
@@ -132,9 +134,10 @@ cudaError_t launch(const cudaLaunchConfig_t& config, const void* kernel, const S
                            symbol_name(kernel) + ": the stream belongs to device " + std::to_string(stream->device) +
                                ", but device " + std::to_string(current_device()) + " is current (cudaSetDevice)");
         dim3 cluster;
-        if (cudaError_t e = check_shape(config, kernel, cluster); e != cudaSuccess) return e;
+        bool dependent = false;
+        if (cudaError_t e = check_shape(config, kernel, cluster, dependent); e != cudaSuccess) return e;
         known().try_emplace(kernel, &signature);
-        Kernel k{{kernel, config.gridDim, config.blockDim, cluster, config.dynamicSmemBytes, stream->device, nullptr,
+        Kernel k{{kernel, config.gridDim, config.blockDim, cluster, config.dynamicSmemBytes, stream->device, dependent, nullptr,
                   signature.loop},
                  &signature,
                  ArgumentBlock(signature, args)};

@@ -135,8 +135,8 @@ void mbarrier_arrive_cluster(uint32_t address, Site site) {
     arrive_on(w, b, reinterpret_cast<uint64_t*>(b.shared + (address & 0xffffff)), "mbarrier_arrive_cluster", site);
 }
 
-// A later start is always legal.
-void griddep_wait() {}
+// A later start is always legal. Waits are counted: a kernel launched as dependent needs one in every thread.
+void griddep_wait() { ++context.worker->waits; }
 void griddep_launch_dependents() {}
 
 }  // namespace vgpu

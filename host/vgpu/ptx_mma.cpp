@@ -143,42 +143,52 @@ void work_tf32(void* const* lanes, unsigned) {
         [](float (&b)[8][8], int k, int column, U4 v) { store(&b[k][column], v & ~kTf32Lost); });
 }
 
-struct MatrixRows {
+struct LoadMatrices {
+    const void* const* rows;
+    uint32_t* r;
+    int count, matrices;
+};
+struct StoreMatrices {
     void* row;
-    uint32_t* r;  // the lane's registers
+    const uint32_t* r;
     int matrices;
-    bool transpose;
 };
 
-// The 8x8 matrices of an ldmatrix or stmatrix as the rows in shared memory hold them.
+// The 8x8 matrices of an instruction as the rows in shared memory hold them.
 using Matrices = uint16_t[4][8][8];
 
+template <bool kTranspose>
 void work_ldmatrix(void* const* lanes, unsigned) {
-    const MatrixRows& first = *static_cast<const MatrixRows*>(lanes[0]);
-    Matrices m;
-    for (int l = 0; l < 8 * first.matrices; ++l) std::memcpy(m[l / 8][l % 8], static_cast<const MatrixRows*>(lanes[l])->row, 16);
-    for (int l = 0; l < 32; ++l) {
-        uint32_t* r = static_cast<const MatrixRows*>(lanes[l])->r;
-        const int g = l / 4, t = l % 4;
-        for (int j = 0; j < first.matrices; ++j)
-            r[j] = first.transpose ? m[j][2 * t][g] | static_cast<uint32_t>(m[j][2 * t + 1][g]) << 16
-                                   : m[j][g][2 * t] | static_cast<uint32_t>(m[j][g][2 * t + 1]) << 16;
+    const auto of = [&](int l) -> const LoadMatrices& { return *static_cast<const LoadMatrices*>(lanes[l]); };
+    const auto [rows_unused, r_unused, count, matrices] = of(0);
+    for (int i = 0; i < count; ++i) {
+        alignas(16) Matrices m;
+        for (int l = 0; l < 8 * matrices; ++l) std::memcpy(m[l / 8][l % 8], of(l).rows[i], 16);
+        for (int l = 0; l < 32; ++l) {
+            uint32_t* r = of(l).r + i * matrices;
+            const int g = l / 4, t = l % 4;
+            for (int j = 0; j < matrices; ++j) {
+                if constexpr (kTranspose) r[j] = m[j][2 * t][g] | static_cast<uint32_t>(m[j][2 * t + 1][g]) << 16;
+                else std::memcpy(&r[j], &m[j][g][2 * t], 4);
+            }
+        }
     }
 }
 
+template <bool kTranspose>
 void work_stmatrix(void* const* lanes, unsigned) {
-    const MatrixRows& first = *static_cast<const MatrixRows*>(lanes[0]);
+    const auto of = [&](int l) -> const StoreMatrices& { return *static_cast<const StoreMatrices*>(lanes[l]); };
+    const int matrices = of(0).matrices;
     Matrices m;
     for (int l = 0; l < 32; ++l) {
-        const uint32_t* r = static_cast<const MatrixRows*>(lanes[l])->r;
         const int g = l / 4, t = l % 4;
-        for (int j = 0; j < first.matrices; ++j) {
-            const auto low = static_cast<uint16_t>(r[j]), high = static_cast<uint16_t>(r[j] >> 16);
-            (first.transpose ? m[j][2 * t][g] : m[j][g][2 * t]) = low;
-            (first.transpose ? m[j][2 * t + 1][g] : m[j][g][2 * t + 1]) = high;
+        for (int j = 0; j < matrices; ++j) {
+            const auto low = static_cast<uint16_t>(of(l).r[j]), high = static_cast<uint16_t>(of(l).r[j] >> 16);
+            (kTranspose ? m[j][2 * t][g] : m[j][g][2 * t]) = low;
+            (kTranspose ? m[j][2 * t + 1][g] : m[j][g][2 * t + 1]) = high;
         }
     }
-    for (int l = 0; l < 8 * first.matrices; ++l) std::memcpy(static_cast<const MatrixRows*>(lanes[l])->row, m[l / 8][l % 8], 16);
+    for (int l = 0; l < 8 * matrices; ++l) std::memcpy(of(l).row, m[l / 8][l % 8], 16);
 }
 
 // Lanes whose row is not asked for may bring any address.
@@ -233,16 +243,16 @@ uint32_t to_tf32(float f) {
     return (bits + 0x1000u) & ~kTf32Lost;  // halves away from zero; overflow runs into infinity
 }
 
-void ldmatrix(uint32_t* r, int matrices, bool transpose, const void* row, Site site) {
-    check_row(row, matrices, "ldmatrix", site);
-    MatrixRows mine{const_cast<void*>(row), r, matrices, transpose};
-    whole_warp(&mine, work_ldmatrix, "ldmatrix", site);
+void ldmatrix(uint32_t* r, const void* const* rows, int count, int matrices, bool transpose, Site site) {
+    for (int i = 0; i < count; ++i) check_row(rows[i], matrices, "ldmatrix", site);
+    LoadMatrices mine{rows, r, count, matrices};
+    whole_warp(&mine, transpose ? work_ldmatrix<true> : work_ldmatrix<false>, "ldmatrix", site);
 }
 
 void stmatrix(void* row, int matrices, bool transpose, const uint32_t* r, Site site) {
     check_row(row, matrices, "stmatrix", site);
-    MatrixRows mine{row, const_cast<uint32_t*>(r), matrices, transpose};
-    whole_warp(&mine, work_stmatrix, "stmatrix", site);
+    StoreMatrices mine{row, r, matrices};
+    whole_warp(&mine, transpose ? work_stmatrix<true> : work_stmatrix<false>, "stmatrix", site);
 }
 
 bool elect_one(Site site) {

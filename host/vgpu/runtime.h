@@ -99,6 +99,7 @@ struct Node {
     std::vector<uint32_t> after;  // indices of earlier nodes
     std::vector<uint32_t> before;
     uint64_t checked = 0;  // Runtime::generation at which the node's pointers were last found alive
+    int range = 0;         // it was captured in (profile.h)
 };
 
 struct GraphBody {

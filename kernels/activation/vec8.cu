@@ -1,5 +1,6 @@
 // ReLU and tanh, 8 columns at a time.
 #include "kernels/activation/problem.h"
+#include "kernels/ptx/griddep.h"
 #include "kernels/tile/group.h"
 #include "kernels/tile/stream.h"
 
@@ -24,6 +25,8 @@ __device__ __forceinline__ float fast_tanh(float x) {
 
 template <class T, Activation kKind>
 __global__ void activation_forward_vec8_kernel(RowPieces s, int64_t ld, bool aligned, const T* x, T* y) {
+    ptx::griddep_wait();
+    ptx::griddep_launch_dependents();
     const int64_t first = blockIdx.x * s.piece, end = min(first + s.piece, s.groups);
     for (int64_t row = blockIdx.y; row < s.rows; row += gridDim.y)
         for (int64_t g = first + threadIdx.x; g < end; g += blockDim.x) {
@@ -40,6 +43,8 @@ __global__ void activation_forward_vec8_kernel(RowPieces s, int64_t ld, bool ali
 template <class T, Activation kKind>
 __global__ void activation_backward_vec8_kernel(RowPieces s, int64_t ld_y, int64_t ld_dy, bool aligned, const T* y,
                                                 const T* dy, T* dx) {
+    ptx::griddep_wait();
+    ptx::griddep_launch_dependents();
     const int64_t first = blockIdx.x * s.piece, end = min(first + s.piece, s.groups);
     for (int64_t row = blockIdx.y; row < s.rows; row += gridDim.y)
         for (int64_t g = first + threadIdx.x; g < end; g += blockDim.x) {
@@ -69,7 +74,7 @@ void run_forward(const ActivationProblem& p, const ActivationForwardArgs& a) {
     const bool aligned = groups_aligned(a.x, ld, size_of(p.dtype)) && groups_aligned(a.y, ld, size_of(p.dtype));
     by_dtype(p.dtype, [&]<class T>() {
         by_kind(p.kind, [&]<Activation kKind>() {
-            launch("activation_forward_vec8", stream_shape(s, a.stream), activation_forward_vec8_kernel<T, kKind>, s,
+            launch("activation_forward_vec8", stream_shape(s, a.stream).early(), activation_forward_vec8_kernel<T, kKind>, s,
                    ld, aligned, static_cast<const T*>(a.x), static_cast<T*>(a.y));
         });
     });
@@ -84,7 +89,7 @@ void run_backward(const ActivationProblem& p, const ActivationBackwardArgs& a) {
         groups_aligned(a.y, ld_y, size) && groups_aligned(a.dy, ld_dy, size) && groups_aligned(a.dx, ld_dy, size);
     by_dtype(p.dtype, [&]<class T>() {
         by_kind(p.kind, [&]<Activation kKind>() {
-            launch("activation_backward_vec8", stream_shape(s, a.stream), activation_backward_vec8_kernel<T, kKind>, s,
+            launch("activation_backward_vec8", stream_shape(s, a.stream).early(), activation_backward_vec8_kernel<T, kKind>, s,
                    ld_y, ld_dy, aligned, static_cast<const T*>(a.y), static_cast<const T*>(a.dy),
                    static_cast<T*>(a.dx));
         });

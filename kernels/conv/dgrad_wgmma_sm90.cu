@@ -128,8 +128,6 @@ __global__ void __launch_bounds__(Tile::kThreads, 1)
     end_block(together);
 }
 
-constexpr TileSize kDgradTiles[] = {{128, 256}, {256, 128}, {128, 192}, {128, 128}, {256, 96}, {256, 64}};
-
 struct DgradExtents {
     int64_t rows, steps;
     TileSize tile;

@@ -95,8 +95,6 @@ __global__ void __launch_bounds__(Tile::kThreads, 1)
     end_block(together);
 }
 
-constexpr TileSize kFpropTiles[] = {{128, 256}, {256, 128}, {128, 192}, {128, 128}, {256, 64}};
-
 struct FpropExtents {
     int64_t rows;
     int box;

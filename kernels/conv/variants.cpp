@@ -22,6 +22,15 @@ namespace conv1_direct {
 extern const ConvFprop fprop;
 extern const ConvWgrad wgrad;
 }  // namespace conv1_direct
+namespace conv_wgmma {
+extern const ConvFprop fprop;
+extern const ConvDgrad dgrad;
+extern const ConvWgrad wgrad;
+}  // namespace conv_wgmma
+namespace conv1_wgmma {
+extern const ConvFprop fprop;
+extern const ConvWgrad wgrad;
+}  // namespace conv1_wgmma
 
 #ifdef WT_ONEDNN
 namespace conv_onednn {
@@ -57,6 +66,8 @@ Table<ConvProblem, ConvFpropArgs> conv_fprop_variants() {
         conv_tiled::fprop,
         conv1_direct::fprop,
         conv_mma::fprop,
+        conv_wgmma::fprop,
+        // conv1_wgmma::fprop,
 #ifdef WT_ONEDNN
         conv_onednn::fprop,
         conv_winograd_onednn::fprop,
@@ -74,6 +85,7 @@ Table<ConvProblem, ConvDgradArgs> conv_dgrad_variants() {
 #endif
         conv_tiled::dgrad,
         conv_mma::dgrad,
+        conv_wgmma::dgrad,
 #ifdef WT_ONEDNN
         conv_onednn::dgrad,
         conv_winograd_onednn::dgrad,
@@ -91,6 +103,8 @@ Table<ConvProblem, ConvWgradArgs> conv_wgrad_variants() {
         conv_tiled::wgrad,
         conv1_direct::wgrad,
         conv_mma::wgrad,
+        conv_wgmma::wgrad,
+        conv1_wgmma::wgrad,
 #ifdef WT_ONEDNN
         conv_onednn::wgrad,
         conv_winograd_onednn::wgrad,

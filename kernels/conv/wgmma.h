@@ -1,5 +1,5 @@
-// What the Hopper convolutions (*_wgmma_sm90.cu) share: what they refuse, how patches of images become operands, how tiles
-// are chosen, and the store. The loop over k and the ring of stages are kernels/tile/wgmma_tile.h's.
+// What the Hopper convolutions (*_wgmma_sm90.cu) share: how patches of images become operands, and the store. The loop over
+// k and the ring of stages are kernels/tile/wgmma_tile.h's; what fits and which tiles are taken: wgmma_plan.h.
 //
 // Operands are gathered by TMA's im2col mode: one copy brings a column of consecutive positions (output pixels for fprop, input
 // pixels for dgrad) times a box of channels at one tap; padding is zeros that the copy itself supplies. So a
@@ -12,9 +12,9 @@
 #pragma once
 
 #include <algorithm>
-#include <string>
 
 #include "kernels/conv/gemm_map.h"
+#include "kernels/conv/wgmma_plan.h"
 #include "kernels/ptx/griddep.h"
 #include "kernels/tile/scheduler.h"
 #include "kernels/tile/store.h"
@@ -23,67 +23,9 @@
 
 namespace wt::conv_wgmma {
 
-constexpr int kSMs = 132;  // of an H100 or H200
-constexpr int kDepth = 64;  // k of a stage
 constexpr int kSharedMax = 227 * 1024;
 
-// ---- what fits ----------------------------------------------------------------------------------------------------------
-
-// Channels of a box of one group: 0 when none fits.
-constexpr int box_of(int channels) { return channels % 64 == 0 ? 64 : channels % 32 == 0 ? 32 : channels % 16 == 0 ? 16 : 0; }
-
-// Of all three passes. The limits are im2col's: corners are 8 bits, strides 3, offsets of taps 8.
-inline std::string refuses_any(const ConvProblem& p) {
-    if (p.dtype != DType::bf16) return "bf16 only";
-    if (p.fold > 1) return "does not read folded input";
-    if (std::max(p.stride_h, p.stride_w) > 8) return "TMA im2col strides at most 8";
-    if (std::max({p.r, p.s, p.pad_h, p.pad_w}) > 127) return "TMA im2col takes filters and padding up to 127";
-    constexpr int64_t kMost = int64_t(1) << 30;
-    if (int64_t(p.n) * p.h * p.w >= kMost || int64_t(p.n) * p.p() * p.q() >= kMost || int64_t(p.r) * p.s * p.c >= kMost)
-        return "needs fewer than 2^30 pixels and taps";
-    return "";
-}
-
-// fprop and wgrad gather x.
-inline std::string refuses_x(const ConvProblem& p) {
-    if (box_of(p.cg()) == 0) return "the channels of a group must be a multiple of 16: whole boxes of patches";
-    if (p.kg() % 8) return "the filters of a group must be a multiple of 8: rows of whole 16 bytes";
-    return refuses_any(p);
-}
-
 // ---- tiles --------------------------------------------------------------------------------------------------------------
-
-struct TileSize {
-    int bm, bn;
-};
-
-// A model, not a measurement: clocks that one SM takes for a stage of a tile. Tensor cores: 2048 multiply-adds a clock;
-// shared memory: wgmma reads 64 rows of A and all of B for 64 x BN x 16, 128 bytes a clock; L2: all of A and, in a
-// pair of blocks, half of B, of which an SM gets perhaps 40 bytes a clock when all ask.
-inline double stage_clocks(TileSize t, int sharers) {
-    const double tensor = double(t.bm) * t.bn * kDepth / 2048;
-    const double shared = t.bm / 64.0 * (kDepth / 16) * (64 + t.bn) * 32 / 128;
-    const double l2 = (t.bm + double(t.bn) / sharers) * kDepth * 2 / 40;
-    return std::max({tensor, shared, l2});
-}
-
-// Of a product of rows x cols in each of `groups`, `steps` stages deep: waves of 132 tiles times the stages and the store
-// of one (its conversions and stmatrix, about a clock for 32 elements, half of it beside the other warpgroup's products).
-inline double product_clocks(TileSize t, int64_t rows, int64_t cols, int groups, int64_t steps) {
-    const int64_t m = ceil_div(rows, t.bm);
-    const int sharers = m > 1 ? 2 : 1;
-    const int64_t units = ceil_div(m, sharers) * ceil_div(cols, t.bn) * groups, waves = ceil_div(units, kSMs / sharers);
-    return double(waves) * (double(steps) * stage_clocks(t, sharers) + double(t.bm) * t.bn / 64 + 500);
-}
-
-// The cheapest of several tiles.
-template <size_t N>
-TileSize choose_tile(const TileSize (&candidates)[N], int64_t rows, int64_t cols, int groups, int64_t steps) {
-    TileSize best = candidates[0];
-    for (const TileSize& t : candidates)
-        if (product_clocks(t, rows, cols, groups, steps) < product_clocks(best, rows, cols, groups, steps)) best = t;
-    return best;
-}
 
 // The order of a product's tiles, pairs of blocks sharing B where there are two tiles along m.
 inline TileSchedule schedule_of(TileSize t, int64_t rows, int64_t cols, int groups, int64_t steps) {

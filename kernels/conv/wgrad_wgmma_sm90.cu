@@ -30,36 +30,6 @@ namespace wt::conv_wgmma {
 
 namespace {
 
-// How units of `steps` steps of k are divided over clusters.
-struct Division {
-    int units, steps, clusters;
-    int ranges;  // that every unit has a cluster for
-    int share;   // steps of each
-    int rest;    // steps of each unit that are left
-    int rest_share;  // steps of all rests, one after the other, for each of the clusters that are left
-
-    Division() = default;
-    Division(int units_, int steps_, int clusters_) : units(units_), steps(steps_), clusters(clusters_) {
-        const int64_t all = int64_t(units) * steps;
-        ranges = clusters / units;
-        share = static_cast<int>(ceil_div(all, clusters));
-        if (ranges > 0) share = std::min(share, static_cast<int>(ceil_div(steps, ranges)));
-        if (ranges > 0) ranges = static_cast<int>(std::min<int64_t>(ranges, ceil_div(steps, share)));  // none empty
-        rest = std::max(0, steps - ranges * share);
-        rest_share = rest ? static_cast<int>(ceil_div(int64_t(units) * rest, clusters - with_ranges())) : 1;
-    }
-    // Clusters that may have a range; the others have rests.
-    __host__ __device__ int with_ranges() const { return clusters / units * units; }
-    // Slabs that unit u is spread over, in the order of k.
-    __host__ __device__ int first_sharer(int u) const { return u * rest / rest_share; }
-    __host__ __device__ int slabs(int u) const { return ranges + (rest ? ((u + 1) * rest - 1) / rest_share - first_sharer(u) + 1 : 0); }
-    int most_slabs() const {
-        int most = 1;
-        for (int u = 0; u < units; ++u) most = std::max(most, slabs(u));
-        return most;
-    }
-};
-
 struct WgradShape {
     Window window;  // of x
     int rows, filters, all_filters;  // taps x channels; filters of a group; of all
@@ -247,8 +217,6 @@ __global__ void add_parts_kernel(const __grid_constant__ WgradShape v, TileSize 
     }
 }
 
-constexpr TileSize kWgradTiles[] = {{128, 256}, {128, 192}, {256, 128}, {128, 128}, {256, 64}};
-
 // The tile with the least work, padding included, and everything that follows from it.
 WgradShape shape_of(const ConvProblem& p, TileSize& tile) {
     WgradShape v{};
@@ -256,6 +224,7 @@ WgradShape shape_of(const ConvProblem& p, TileSize& tile) {
     v.rows = p.r * p.s * p.cg(), v.filters = p.kg(), v.all_filters = p.k, v.groups = p.groups;
     double least = 0;
     for (const TileSize& t : kWgradTiles) {
+        if (is_only(kWgradTiles) && t != only_tile) continue;
         const int m = static_cast<int>(ceil_div(v.rows, t.bm)), n = static_cast<int>(ceil_div(v.filters, t.bn)), sharers = m > 1 ? 2 : 1;
         const double work = double(ceil_div(m, sharers)) * sharers * n * stage_clocks(t, sharers);
         if (least > 0 && work >= least) continue;

@@ -4,6 +4,7 @@
 // Groups lie on multiples of 8 columns of the whole layer, so a shard that begins between two of them has a part of a
 // group at its ends.
 #include "kernels/dropout/draw.h"
+#include "kernels/ptx/griddep.h"
 #include "kernels/tile/group.h"
 #include "kernels/tile/stream.h"
 
@@ -45,6 +46,8 @@ template <class T, int kCalls>
 __global__ void dropout_vec_kernel(RowPieces s, int64_t ld_x, int64_t ld_y, bool aligned, const T* x, T* y,
                                    const StepState* state, uint32_t layer, int64_t row0, int64_t group0, int shift,
                                    uint32_t threshold, float scale) {
+    ptx::griddep_wait();
+    ptx::griddep_launch_dependents();
     const uint64_t step = state->step;
     const PhiloxKey key = dropout_key(state->seed, layer);
     const int64_t first = blockIdx.x * s.piece, end = min(first + s.piece, s.groups);
@@ -85,7 +88,7 @@ void run(const DropoutProblem& p, const DropoutArgs& a) {
     const bool aligned = groups_aligned(static_cast<const char*>(a.x) - shift * size, p.ld_x, size) &&
                          groups_aligned(static_cast<char*>(a.y) - shift * size, p.ld_y, size);
     by_dtype(p.dtype, [&]<class T>() {
-        launch("dropout_vec", stream_shape(s, a.stream), dropout_vec_kernel<T, kCalls>, s, p.ld_x, p.ld_y, aligned,
+        launch("dropout_vec", stream_shape(s, a.stream).early(), dropout_vec_kernel<T, kCalls>, s, p.ld_x, p.ld_y, aligned,
                static_cast<const T*>(a.x), static_cast<T*>(a.y), a.state, a.layer, a.row0, a.col0 / kDropoutGroup,
                shift, threshold, 1 / (1 - p.p));
     });

@@ -112,10 +112,8 @@ struct PieceMover {
                 slot.advance();
             });
         });
-        // What is left, oldest first: the ring's next place where it has gone round, else its first.
-        RingPlace<kPieces> left = slot;
-        if (filled < kPieces) left = {0, 1};
-        if (left.stage == 0 && filled < kPieces) left.parity = 0;
+        RingPlace<kPieces> left = slot;  // the oldest that is still here
+        if (filled < kPieces) left = {0, 0};
         for (; filled > 0; --filled) {
             put(left.stage, left.parity);
             left.advance();

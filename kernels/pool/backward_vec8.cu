@@ -1,6 +1,7 @@
 // Max-pool backward, 8 channels at a time; a block computes rows of dx. Every pixel gathers from the windows that
 // cover it (at most four when the stride is 2 and the window 3), in row order.
 #include "kernels/pool/problem.h"
+#include "kernels/ptx/griddep.h"
 #include "kernels/tile/group.h"
 #include "kernels/tile/stream.h"
 #include "kernels/tile/vec.h"
@@ -32,6 +33,8 @@ __device__ __forceinline__ void gather(const T* dy, const uint8_t* argmax, int64
 
 template <class T, bool kAligned>
 __global__ void pool_backward_vec8_kernel(PoolProblem s, const T* dy, const uint8_t* argmax, T* dx) {
+    ptx::griddep_wait();
+    ptx::griddep_launch_dependents();
     const int groups = s.c / kGroup, rows = s.n * s.h, height = s.p(), width = s.q();
     const int64_t row_pitch = int64_t(width) * s.c;
     const int row_step = s.stride * s.window, pixel_step = s.stride;
@@ -85,7 +88,7 @@ void run(const PoolProblem& s, const PoolBackwardArgs& a) {
     const LaunchShape shape{dim3(s.n * s.h), pixel_block(s.c / kGroup, s.w), a.stream};
     by_dtype(s.dtype, [&]<class T>() {
         auto kernel = aligned ? pool_backward_vec8_kernel<T, true> : pool_backward_vec8_kernel<T, false>;
-        launch("pool_backward_vec8", shape, kernel, s, static_cast<const T*>(a.dy), a.argmax, static_cast<T*>(a.dx));
+        launch("pool_backward_vec8", shape.early(), kernel, s, static_cast<const T*>(a.dy), a.argmax, static_cast<T*>(a.dx));
     });
 }
 

@@ -1,5 +1,6 @@
 // Max-pool forward, 8 channels at a time; a block computes rows of the output.
 #include "kernels/pool/problem.h"
+#include "kernels/ptx/griddep.h"
 #include "kernels/tile/group.h"
 #include "kernels/tile/stream.h"
 #include "kernels/tile/vec.h"
@@ -12,6 +13,8 @@ constexpr int kGroup = 8;
 // kWindow 0: read from the problem.
 template <class T, int kWindow, bool kAligned>
 __global__ void pool_forward_vec8_kernel(PoolProblem s, const T* x, T* y, uint8_t* argmax) {
+    ptx::griddep_wait();
+    ptx::griddep_launch_dependents();
     const int window = kWindow ? kWindow : s.window;
     const int groups = s.c / kGroup, rows = s.n * s.p(), width = s.q();
     for (int row = blockIdx.x; row < rows; row += gridDim.x) {
@@ -75,7 +78,7 @@ void run(const PoolProblem& s, const PoolForwardArgs& a) {
                       : s.window == 3 ? pool_forward_vec8_kernel<T, 3, true>
                       : s.window == 2 ? pool_forward_vec8_kernel<T, 2, true>
                                       : pool_forward_vec8_kernel<T, 0, true>;
-        launch("pool_forward_vec8", shape, kernel, s, static_cast<const T*>(a.x), static_cast<T*>(a.y),
+        launch("pool_forward_vec8", shape.early(), kernel, s, static_cast<const T*>(a.x), static_cast<T*>(a.y),
                a.argmax);
     });
 }

@@ -10,7 +10,7 @@ namespace wt::ptx {
 
 __device__ __forceinline__ void ldmatrix_x1(uint32_t (&r)[1], const void* row WT_COMMA_SITE) {
 #ifdef VGPU
-    vgpu::ldmatrix(r, 1, false, row, site);
+    vgpu::ldmatrix(r, &row, 1, 1, false, site);
 #else
     asm volatile("ldmatrix.sync.aligned.m8n8.x1.shared.b16 {%0}, [%1];"
                  : "=r"(r[0])
@@ -21,7 +21,7 @@ __device__ __forceinline__ void ldmatrix_x1(uint32_t (&r)[1], const void* row WT
 
 __device__ __forceinline__ void ldmatrix_x1_trans(uint32_t (&r)[1], const void* row WT_COMMA_SITE) {
 #ifdef VGPU
-    vgpu::ldmatrix(r, 1, true, row, site);
+    vgpu::ldmatrix(r, &row, 1, 1, true, site);
 #else
     asm volatile("ldmatrix.sync.aligned.m8n8.x1.trans.shared.b16 {%0}, [%1];"
                  : "=r"(r[0])
@@ -32,7 +32,7 @@ __device__ __forceinline__ void ldmatrix_x1_trans(uint32_t (&r)[1], const void* 
 
 __device__ __forceinline__ void ldmatrix_x2(uint32_t (&r)[2], const void* row WT_COMMA_SITE) {
 #ifdef VGPU
-    vgpu::ldmatrix(r, 2, false, row, site);
+    vgpu::ldmatrix(r, &row, 1, 2, false, site);
 #else
     asm volatile("ldmatrix.sync.aligned.m8n8.x2.shared.b16 {%0,%1}, [%2];"
                  : "=r"(r[0]), "=r"(r[1])
@@ -43,7 +43,7 @@ __device__ __forceinline__ void ldmatrix_x2(uint32_t (&r)[2], const void* row WT
 
 __device__ __forceinline__ void ldmatrix_x2_trans(uint32_t (&r)[2], const void* row WT_COMMA_SITE) {
 #ifdef VGPU
-    vgpu::ldmatrix(r, 2, true, row, site);
+    vgpu::ldmatrix(r, &row, 1, 2, true, site);
 #else
     asm volatile("ldmatrix.sync.aligned.m8n8.x2.trans.shared.b16 {%0,%1}, [%2];"
                  : "=r"(r[0]), "=r"(r[1])
@@ -54,7 +54,7 @@ __device__ __forceinline__ void ldmatrix_x2_trans(uint32_t (&r)[2], const void* 
 
 __device__ __forceinline__ void ldmatrix_x4(uint32_t (&r)[4], const void* row WT_COMMA_SITE) {
 #ifdef VGPU
-    vgpu::ldmatrix(r, 4, false, row, site);
+    vgpu::ldmatrix(r, &row, 1, 4, false, site);
 #else
     asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0,%1,%2,%3}, [%4];"
                  : "=r"(r[0]), "=r"(r[1]), "=r"(r[2]), "=r"(r[3])
@@ -65,12 +65,29 @@ __device__ __forceinline__ void ldmatrix_x4(uint32_t (&r)[4], const void* row WT
 
 __device__ __forceinline__ void ldmatrix_x4_trans(uint32_t (&r)[4], const void* row WT_COMMA_SITE) {
 #ifdef VGPU
-    vgpu::ldmatrix(r, 4, true, row, site);
+    vgpu::ldmatrix(r, &row, 1, 4, true, site);
 #else
     asm volatile("ldmatrix.sync.aligned.m8n8.x4.trans.shared.b16 {%0,%1,%2,%3}, [%4];"
                  : "=r"(r[0]), "=r"(r[1]), "=r"(r[2]), "=r"(r[3])
                  : "r"(shared_address(row))
                  : "memory");
+#endif
+}
+
+// Count of ldmatrix_x4, or of ldmatrix_x4_trans. The same instructions; but virtual GPUs bring the lanes together once for
+// all of them, which is most of what they cost there.
+template <bool Transpose, int Count>
+__device__ __forceinline__ void ldmatrix_x4_tile(uint32_t (&r)[Count][4], const void* const (&rows)[Count] WT_COMMA_SITE) {
+#ifdef VGPU
+    vgpu::ldmatrix(r[0], rows, Count, 4, Transpose, site);
+#else
+#pragma unroll
+    for (int i = 0; i < Count; ++i) {
+        if constexpr (Transpose)
+            ldmatrix_x4_trans(r[i], rows[i]);
+        else
+            ldmatrix_x4(r[i], rows[i]);
+    }
 #endif
 }
 

@@ -1,6 +1,7 @@
 // SGD with momentum over all tensors of a network in one launch, 8 elements at a time. The tensors travel by value in
 // the kernel's parameters (1.7 KB of the 4 KB that every GPU takes); a block finds its tensor in the list of first
 // blocks.
+#include "kernels/ptx/griddep.h"
 #include "kernels/sgd/problem.h"
 #include "kernels/tile/group.h"
 #include "kernels/tile/stream.h"
@@ -19,6 +20,8 @@ struct Network {
 };
 
 __global__ void sgd_multi_kernel(Network net, const StepState* state) {
+    ptx::griddep_wait();
+    ptx::griddep_launch_dependents();
     int i = 0;
     while (i + 1 < net.tensors && static_cast<int>(blockIdx.x) >= net.first_block[i + 1]) ++i;
     const SgdTensor& t = net.tensor[i];
@@ -63,7 +66,7 @@ void run(const SgdProblem& p, const SgdArgs& a) {
     }
     if (!blocks) return;
     net.first_block[net.tensors] = static_cast<int>(blocks);
-    launch("sgd_multi", {dim3(static_cast<unsigned>(blocks)), dim3(stream_threads), a.stream}, sgd_multi_kernel, net,
+    launch("sgd_multi", LaunchShape{dim3(static_cast<unsigned>(blocks)), dim3(stream_threads), a.stream}.early(), sgd_multi_kernel, net,
            a.state);
 }
 

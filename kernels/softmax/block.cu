@@ -4,6 +4,7 @@
 #include <cub/block/block_reduce.cuh>
 
 #include "kernels/launch.h"
+#include "kernels/ptx/griddep.h"
 #include "kernels/softmax/row_result.h"
 
 namespace wt::softmax_block {
@@ -36,6 +37,8 @@ struct SharedStorage {
 template <class T>
 __global__ void __launch_bounds__(kThreads)
     softmax_block_kernel(SoftmaxProblem p, const float* logits, const int* labels, T* dlogits, SoftmaxRow* results) {
+    ptx::griddep_wait();
+    ptx::griddep_launch_dependents();
     auto& shared = shared_storage<SharedStorage>();
     const int row = blockIdx.x, thread = threadIdx.x;
     const float* z = logits + int64_t(row) * p.ld_logits;
@@ -79,7 +82,7 @@ void run(const SoftmaxProblem& p, const SoftmaxArgs& a) {
     auto* results = static_cast<SoftmaxRow*>(a.workspace);
     if (p.rows)
         by_dtype(p.dtype, [&]<class T>() {
-            launch("softmax_block", {dim3(p.rows), dim3(kThreads), a.stream, sizeof(SharedStorage)},
+            launch("softmax_block", LaunchShape{dim3(p.rows), dim3(kThreads), a.stream, sizeof(SharedStorage)}.early(),
                    softmax_block_kernel<T>, p, a.logits, a.labels, static_cast<T*>(a.dlogits), results);
         });
     launch_softmax_stats(p, results, a.stats, a.stream);

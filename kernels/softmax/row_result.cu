@@ -3,6 +3,7 @@
 #include "kernels/softmax/row_result.h"
 
 #include "kernels/launch.h"
+#include "kernels/ptx/griddep.h"
 
 namespace wt {
 namespace {
@@ -14,6 +15,8 @@ struct SharedStorage {
 };
 
 __global__ void softmax_stats_kernel(int rows, const SoftmaxRow* results, SoftmaxStats* stats) {
+    ptx::griddep_wait();
+    ptx::griddep_launch_dependents();
     auto& shared = shared_storage<SharedStorage>();
     SoftmaxStats sum{0, 0, 0, 0};
     for (int first = 0; first < rows; first += kPiece) {
@@ -37,7 +40,7 @@ __global__ void softmax_stats_kernel(int rows, const SoftmaxRow* results, Softma
 }  // namespace
 
 void launch_softmax_stats(const SoftmaxProblem& p, const SoftmaxRow* rows, SoftmaxStats* stats, cudaStream_t stream) {
-    launch("softmax_stats", {dim3(1), dim3(kPiece), stream, sizeof(SharedStorage)}, softmax_stats_kernel, p.rows, rows,
+    launch("softmax_stats", LaunchShape{dim3(1), dim3(kPiece), stream, sizeof(SharedStorage)}.early(), softmax_stats_kernel, p.rows, rows,
            stats);
 }
 

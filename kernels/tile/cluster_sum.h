@@ -17,8 +17,8 @@ struct alignas(16) PartialTile {
     float quad[Tile::kConsumers][Tile::kHeight][Tile::BN / 8][128][4];
 };
 
-// All threads of the cluster's consumers; its other threads call meet_in_cluster twice meanwhile. All stages must have been read, and
-// may be written again afterwards. Calls f(row, column, pair, spot) for this block's part of the columns, rows from the first of the
+// All threads of the cluster's consumers; its other threads call meet_in_cluster twice meanwhile. All stages that this consumer
+// reads must have been read, and may be written again afterwards. Calls f(row, column, pair, spot) for this block's part of the columns, rows from the first of the
 // tile, and stores nothing. rank = split * sharers + which of the sharers. between(): while all blocks' shared memory may be read.
 // Of one split it is the plain way for accumulators to be looped over.
 __device__ __forceinline__ void meet_in_cluster() {
@@ -31,6 +31,7 @@ __device__ __forceinline__ void sum_in_cluster(PartialTile<Tile>& partial, int c
                                                int splits, G&& between, F&& f) {
     constexpr int kGroups = Tile::BN / 8, kBatch = 4;  // kBatch x splits loads under way
     const int thread = threadIdx.x % 128, rank = static_cast<int>(ptx::cluster_rank()), split = rank / sharers, sharer = rank % sharers;
+    sync_consumers<Tile>();  // the other consumer's products may still read the stages that `partial` lies on
     unroll<Tile::kHeight>([&](auto h) {
         unroll<kGroups>([&](auto j) {
             Vec<4> v;
@@ -63,6 +64,7 @@ __device__ __forceinline__ void sum_in_cluster(PartialTile<Tile>& partial, int c
                 f(row + at.row + 8, col, pair_of(sum[b][2], sum[b][3]), Spot<kBatch, b, 1>{});
             });
         }
+    ptx::fence_proxy_async();  // before TMA writes the stages again
     meet_in_cluster();
 }
 

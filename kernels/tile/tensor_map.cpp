@@ -77,12 +77,12 @@ CUtensorMap tiled_map(DType t, const void* base, const std::vector<uint64_t>& di
         throw Error(what + ": needs 1 to 5 extents, as many of the box, and one stride less");
     expect_filled(swizzle, box[0] * size_of(t), what);
     const cuuint32_t steps[] = {1, 1, 1, 1, 1};
-    CUtensorMap map;
+    CUtensorMap map;  // not the result itself: g++ 12 does not align a result that the caller drops
     check(encode_tiled(&map, type_of(t), static_cast<cuuint32_t>(dims.size()), const_cast<void*>(base), reinterpret_cast<const cuuint64_t*>(dims.data()),
                        reinterpret_cast<const cuuint64_t*>(strides.data()), box.data(), steps, CU_TENSOR_MAP_INTERLEAVE_NONE, swizzle_of(swizzle),
                        CU_TENSOR_MAP_L2_PROMOTION_L2_256B, CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE),
           what + ", strides " + list(strides) + " bytes");
-    return map;
+    return CUtensorMap(map);
 }
 
 CUtensorMap im2col_map(DType t, const void* base, const Im2col& p) {
@@ -102,7 +102,7 @@ CUtensorMap im2col_map(DType t, const void* base, const Im2col& p) {
     check(encode_im2col(&map, type_of(t), 4u, const_cast<void*>(base), dims, strides, lower, upper, u32(p.channels), u32(p.pixels), steps,
                         CU_TENSOR_MAP_INTERLEAVE_NONE, swizzle_of(p.swizzle), CU_TENSOR_MAP_L2_PROMOTION_L2_256B, CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE),
           what);
-    return map;
+    return CUtensorMap(map);
 }
 
 }  // namespace wt

@@ -83,9 +83,15 @@ struct WgmmaTile {
 __device__ __forceinline__ int warpgroup_index() { return __shfl_sync(0xffffffffu, static_cast<int>(threadIdx.x) / 128, 0); }
 
 // Numbers of named barriers (0 is __syncthreads).
-enum NamedBarrier : uint32_t { kBarrierWarpgroup = 1, kBarrierTurn = 3 };  // + consumer 0 or 1
+enum NamedBarrier : uint32_t { kBarrierWarpgroup = 1, kBarrierTurn = 3, kBarrierConsumers = 5 };  // the first two: + consumer 0 or 1
 // Of the 128 threads of warpgroup 1 + `consumer`.
 __device__ __forceinline__ void sync_warpgroup(int consumer) { ptx::bar_sync(kBarrierWarpgroup + consumer, 128); }
+
+// Of all consumers that work on a tile together.
+template <class Tile>
+__device__ __forceinline__ void sync_consumers() {
+    ptx::bar_sync(kBarrierConsumers, 128 * Tile::kConsumers);
+}
 
 // Consumers in turn: all threads of both. The second starts the game by passing the first turn.
 __device__ __forceinline__ void pass_turn(int consumer) { ptx::bar_arrive(kBarrierTurn + 1 - consumer, 256); }

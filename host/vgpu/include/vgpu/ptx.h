@@ -22,7 +22,8 @@ inline constexpr int kMmaTile = 16;
 void mma_m16n8k16_bf16(float* d, const uint32_t* a, const uint32_t* b, int m, int n, Site);
 void mma_m16n8k8_tf32(float* d, const uint32_t* a, const uint32_t* b, int m, int n, Site);
 uint32_t to_tf32(float);
-void ldmatrix(uint32_t* r, int matrices, bool transpose, const void* row, Site);
+// `count` times: r[count][matrices], a row for each.
+void ldmatrix(uint32_t* r, const void* const* rows, int count, int matrices, bool transpose, Site);
 void stmatrix(void* row, int matrices, bool transpose, const uint32_t* r, Site);
 
 enum class WgmmaType : uint8_t { bf16, tf32 };

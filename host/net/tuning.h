@@ -1,0 +1,57 @@
+// Measured choices: which variant was the fastest right one at a problem.
+//
+// Two sources. The table in tuned_table.cpp is part of the program: choosing by it (`--kernels auto` and `own`) depends on
+// nothing but the device and the problem. `--kernels tune` measures what is not known yet before training, and keeps it
+// in a file of the user's for the next time (host/train/tune.h); without `tune` that file is not read, so that a run's result does not
+// depend on what was run before it on this machine. Whatever was chosen is in the run's metrics.jsonl.
+#pragma once
+
+#include <map>
+#include <memory>
+#include <span>
+#include <string>
+#include <utility>
+
+#include "kernels/variant.h"
+
+namespace wt {
+
+struct TunedRow {
+    const char *device, *operation, *problem, *variant;  // as device_name, operation_name, text_of and Variant have them
+};
+std::span<const TunedRow> tuned_table();
+
+// Of one kind of device.
+class Tuning {
+public:
+    struct Entry {
+        std::string variant;
+        double ms = 0;  // 0: not known
+    };
+
+    // With what the program's own table has for the device.
+    explicit Tuning(std::string device);
+
+    // Null when nothing is known.
+    const Entry* find(const std::string& operation, const std::string& problem) const;
+    void set(const std::string& operation, const std::string& problem, Entry entry);
+
+    const std::map<std::pair<std::string, std::string>, Entry>& entries() const { return entries_; }  // by operation and problem
+    const std::string& device() const { return device_; }
+
+    // While it is not negative, what is asked for and not known is measured on this CUDA device.
+    int measure_on = -1;
+    double seconds = 0.3;  // of timing, each variant
+    int measured = 0;      // problems, so far
+
+private:
+    std::string device_;
+    std::map<std::pair<std::string, std::string>, Entry> entries_;
+};
+
+// Measures every variant that `choice` allows; the fastest right one. For all operations but the exchanges
+// (host/bench/tune.cpp).
+template <class Problem, class Args>
+Tuning::Entry measure_variants(const std::string& layer_pass, Table<Problem, Args> table, const Problem& problem, KernelChoice choice, const Tuning& how);
+
+}  // namespace wt

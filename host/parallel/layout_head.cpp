@@ -1,0 +1,161 @@
+// The plan of the fully connected part.
+#include "host/parallel/layout.h"
+
+namespace wt {
+
+void Layout::plan_head() {
+    const NetSpec& net = config.net;
+    const int sm = device_sm(config.device), K = config.workers;
+    const int B = static_cast<int>(config.rows());
+    const size_t es = size_of(config.dtype);
+    const KernelSettings& k = config.kernels;
+    Place x = flat;
+    int param = 0;
+    while (!params[param].sharded) ++param;
+
+    for (int i = net.first_fc(); i < static_cast<int>(net.layers.size()); ++i) {
+        const Layer& l = net.layers[i];
+        if (l.kind == LayerKind::activation || l.kind == LayerKind::dropout) continue;  // taken with the layer before
+        if (l.kind != LayerKind::fc) throw Error("layer " + l.name + " cannot follow a fully connected layer");
+        HeadOp op;
+        op.layer = &l;
+        op.name_fprop = l.name + ".fprop", op.name_dgrad = l.name + ".dgrad", op.name_wgrad = l.name + ".wgrad";
+        op.weight = param;
+        op.shard = rows[param];
+        param += 2;
+        op.last = i + 1 == static_cast<int>(net.layers.size());
+        const Layer *act = nullptr, *drop = nullptr;
+        int next = i + 1;
+        if (next < static_cast<int>(net.layers.size()) && net.layers[next].kind == LayerKind::activation) act = &net.layers[next++];
+        if (next < static_cast<int>(net.layers.size()) && net.layers[next].kind == LayerKind::dropout) drop = &net.layers[next], op.dropout_layer = next;
+
+        const int in = static_cast<int>(l.x.count()), units = l.out, cols = static_cast<int>(op.shard.count);
+        const DType out = op.last ? DType::f32 : config.dtype;
+        op.x = x;
+        op.y = plan.add(l.name, Use::activations, int64_t(B) * units * size_of(out));
+        op.kept = op.y.plus(op.shard.first * size_of(out));
+        op.ld_kept = units;
+        op.has_act = act != nullptr;
+        op.has_dropout = drop != nullptr;
+        op.relu_fused = act && act->act == Activation::relu;
+        if (act && drop && act->act == Activation::tanh) {  // its gradient needs tanh's own output
+            op.kept = plan.add(act->name, Use::activations, int64_t(B) * cols * es);
+            op.ld_kept = cols;
+        }
+        GemmProblem f{GemmLayout::nt, B, cols, in, in, in, static_cast<int>(op.ld_kept), config.dtype, out, true, op.relu_fused};
+        f.tf32 = config.tf32;
+        op.fprop_eval = bind(op.name_fprop, gemm_variants(), f);
+        op.fprop = op.fprop_eval;
+        if (drop && config.training && op.relu_fused && !k.names(drop->name + ".forward")) {
+            GemmProblem dropping = f;
+            dropping.dropout = drop->p;
+            if (k.fuses(op.name_fprop, gemm_variants(), dropping, sm, Part{op.name_fprop, gemm_variants(), f},
+                        Part{drop->name + ".forward", dropout_variants(), DropoutProblem{B, cols, op.ld_kept, units, drop->p, config.dtype}}))
+                op.fprop = bind(op.name_fprop, gemm_variants(), dropping);
+        }
+        if (act && !op.relu_fused)
+            op.act = bind(act->name + ".forward", activation_forward_variants(), ActivationProblem{B, cols, op.ld_kept, cols, act->act, config.dtype});
+        if (drop) {
+            op.drop.problem = {B, cols, op.ld_kept, units, drop->p, config.dtype};
+            if (op.fprop.problem.dropout == 0) op.drop = bind(drop->name + ".forward", dropout_variants(), op.drop.problem);
+        }
+        for (int r = 0; r < K && K > 1; ++r)
+            op.gather.push_back(bind(l.name + ".gather", exchange_copy_variants(), CopyProblem{B, shard_of(units, r, K).count, units, units, out}));
+        x = op.y;
+        head.push_back(op);
+    }
+    const HeadOp& last = head.back();
+    if (!last.last || last.has_act) throw Error("network " + net.name + ": the last layer must be fully connected");
+    if (config.training) plan_head_gradients();
+}
+
+void Layout::plan_head_gradients() {
+    const NetSpec& net = config.net;
+    const int sm = device_sm(config.device), K = config.workers;
+    const int B = static_cast<int>(config.rows());
+    const size_t es = size_of(config.dtype);
+    const KernelSettings& k = config.kernels;
+    dlogits = plan.add("logits gradient", Use::gradients, int64_t(B) * net.classes() * es);
+    head.back().dy = dlogits.plus(head.back().shard.first * es);
+    head.back().ld_dy = net.classes();
+    for (int i = static_cast<int>(head.size()) - 1; i >= 0; --i) {
+        HeadOp& op = head[i];
+        const std::string& name = op.layer->name;
+        const int in = static_cast<int>(op.layer->x.count()), cols = static_cast<int>(op.shard.count);
+        op.partial = plan.add(name + " input gradient", Use::gradients, int64_t(B) * in * es);
+        if (!op.last) {  // own columns of the sum over the workers of the layer above's partial gradients
+            if (K == 1) {
+                op.dy = head[i + 1].partial;
+                op.ld_dy = op.layer->out;
+            } else {
+                op.dy = plan.add(name + " output gradient", Use::gradients, int64_t(B) * cols * es);
+                op.ld_dy = cols;
+                op.reduce = bind(name + ".reduce", exchange_reduce_variants(), ReduceProblem{K, B, cols, op.layer->out, cols, config.dtype});
+            }
+            if (op.has_act) {
+                op.act_back.problem = {B, cols, op.ld_kept, op.ld_dy, op.relu_fused ? Activation::relu : Activation::tanh, config.dtype};
+                if (!op.backward_elsewhere) op.act_back = bind(name + ".act_backward", activation_backward_variants(), op.act_back.problem);
+            }
+            if (op.has_dropout) {
+                op.drop_back.problem = op.drop.problem;
+                op.drop_back.problem.ld_x = op.drop_back.problem.ld_y = op.ld_dy;
+                if (!op.backward_elsewhere) op.drop_back = bind(name + ".drop_backward", dropout_variants(), op.drop_back.problem);
+            }
+        }
+        const int ld_dy = static_cast<int>(op.ld_dy);
+        GemmProblem d{GemmLayout::nn, B, in, cols, ld_dy, in, in, config.dtype, config.dtype};
+        GemmProblem w{GemmLayout::tn, cols, in, B, ld_dy, in, in, config.dtype, DType::f32, true};
+        d.tf32 = w.tf32 = config.tf32;
+
+        // The gradients of the ReLU and dropout below, which is this layer's input: where it is not above 0, nothing goes down.
+        if (i > 0 && head[i - 1].relu_fused) {
+            HeadOp& below = head[i - 1];
+            const std::string act = below.layer->name + ".act_backward", drop = below.layer->name + ".drop_backward";
+            const int64_t width = below.shard.count, ld = K == 1 ? in : width;
+            GemmProblem masked = d;
+            masked.drelu = true;
+            const Part plain{op.name_dgrad, gemm_variants(), d};
+            const Part relu{act, activation_backward_variants(), ActivationProblem{B, width, below.ld_kept, ld, Activation::relu, config.dtype}};
+            const float p = below.drop.problem.p;
+            const Part dropout{drop, dropout_variants(), DropoutProblem{B, width, ld, ld, p, config.dtype}};
+            if (!k.names(act) && !k.names(drop) &&
+                (below.has_dropout ? k.fuses(op.name_dgrad, gemm_variants(), masked, sm, plain, relu, dropout)
+                                   : k.fuses(op.name_dgrad, gemm_variants(), masked, sm, plain, relu))) {
+                d = masked;
+                below.backward_elsewhere = true;
+                if (below.has_dropout) op.mask_scale = 1 / (1 - p);
+            }
+        }
+        op.dgrad = bind(op.name_dgrad, gemm_variants(), d);
+
+        // Nobody else has gradients of this shard, so the product that makes them can use them up.
+        GemmProblem updating = w;
+        updating.sgd = true;
+        if (!config.keep_gradients && !k.names("update.sgd") &&
+            k.fuses(op.name_wgrad, gemm_variants(), updating, sm, Part{op.name_wgrad, gemm_variants(), w},
+                    Part{"update.sgd", sgd_variants(), SgdProblem{1, int64_t(cols) * in}}))
+            w = updating;
+        op.wgrad = bind(op.name_wgrad, gemm_variants(), w);
+        if (w.sgd) {
+            op.grad_bias = plan.add(name + " bias gradient", Use::gradients, int64_t(cols) * 4);
+        } else {
+            op.grad = plan.add(name + " gradient", Use::gradients, int64_t(cols) * (in + 1) * 4);
+            op.grad_bias = op.grad.plus(int64_t(cols) * in * 4);
+        }
+    }
+    if (K == 1) {
+        trunk_dy = head.front().partial;
+        if (!trunk.empty()) {  // the trunk's top in-place layers, and the one that reads their gradient, use it too
+            const int old = trunk.back().dy.buffer;
+            for (int i = static_cast<int>(trunk.size()) - 1; i >= 0 && trunk[i].dy.buffer == old; --i) {
+                trunk[i].dy = trunk_dy;
+                if (trunk[i].dx.buffer != old) break;
+                trunk[i].dx = trunk_dy;
+            }
+        }
+    } else {
+        flat_reduce = bind("trunk.reduce", exchange_reduce_variants(), ReduceProblem{K, config.batch, flat_cols, flat_cols, flat_cols, config.dtype});
+    }
+}
+
+}  // namespace wt

@@ -1,0 +1,239 @@
+// The plan of the convolutional part.
+#include <algorithm>
+
+#include "host/cuda/device.h"
+#include "host/parallel/layout.h"
+
+namespace wt {
+
+namespace {
+
+bool in_place(const Layer& l) { return l.kind == LayerKind::activation || l.kind == LayerKind::dropout; }
+bool is_relu(const Layer& l) { return l.kind == LayerKind::activation && l.act == Activation::relu; }
+
+}  // namespace
+
+// The pooling layer that takes the layers before it along, at its index in the network; null elsewhere. Forward it does
+// the normalization before it, if there is one; backward also the ReLU below that, and the sum that is the gradient of
+// the bias of the convolution below that.
+std::optional<LrnPoolProblem> Layout::fused_pool(int i) const {
+    const NetSpec& net = config.net;
+    const KernelSettings& k = config.kernels;
+    const int sm = device_sm(config.device);
+    if (i < 1 || i >= net.first_fc() || net.layers[i].kind != LayerKind::pool) return {};
+    const Layer &l = net.layers[i], *norm = net.layers[i - 1].kind == LayerKind::lrn ? &net.layers[i - 1] : nullptr;
+    const int below = norm ? i - 2 : i - 1;
+    const Layer* relu = below >= 0 && is_relu(net.layers[below]) ? &net.layers[below] : nullptr;
+    LrnPoolProblem p{config.batch, l.x.h, l.x.w, l.x.c, l.size, l.stride, l.pad};
+    p.dtype = config.dtype;
+    p.lrn = norm, p.relu = relu;
+    p.bias = relu && below >= 1 && net.layers[below - 1].kind == LayerKind::conv;
+    if (norm) p.size = norm->lrn_size, p.alpha = norm->lrn_alpha, p.beta = norm->lrn_beta, p.k = norm->lrn_k;
+    if (!norm && !relu) return {};
+    // Who asks for a variant of a part wants that part.
+    for (const Layer* part : {&l, norm, relu})
+        if (part && (k.names(part->name + ".forward") || k.names(part->name + ".backward"))) return {};
+    const Part pool_forward{l.name + ".forward", pool_forward_variants(), p.pool()};
+    const Part pool_backward{l.name + ".backward", pool_backward_variants(), p.pool()};
+    const Part lrn_forward{norm ? norm->name + ".forward" : "", lrn_forward_variants(), p.norm()};
+    const Part lrn_backward{norm ? norm->name + ".backward" : "", lrn_backward_variants(), p.norm()};
+    const int64_t count = l.x.count();
+    const Part relu_backward{relu ? relu->name + ".backward" : "", activation_backward_variants(),
+                             ActivationProblem{config.batch, count, count, count, Activation::relu, config.dtype}};
+    if (norm && !k.fuses(fused_forward_name(i), lrn_pool_forward_variants(), p, sm, pool_forward, lrn_forward)) return {};
+    if (!config.training) return p;
+    const std::string name = fused_backward_name(i);
+    const bool backward = !norm  ? k.fuses(name, lrn_pool_backward_variants(), p, sm, pool_backward, relu_backward)
+                          : relu ? k.fuses(name, lrn_pool_backward_variants(), p, sm, pool_backward, lrn_backward, relu_backward)
+                                 : k.fuses(name, lrn_pool_backward_variants(), p, sm, pool_backward, lrn_backward);
+    if (!backward) return {};
+    return p;
+}
+
+std::string Layout::fused_forward_name(int pool) const {
+    return config.net.layers[pool - 1].name + ".forward+" + config.net.layers[pool].name;
+}
+
+std::string Layout::fused_backward_name(int pool) const {
+    const std::vector<Layer>& all = config.net.layers;
+    std::string name = all[pool].name + ".backward";
+    int below = pool - 1;
+    if (all[below].kind == LayerKind::lrn) name += "+" + all[below--].name;
+    if (below >= 0 && is_relu(all[below])) name += "+" + all[below].name;
+    return name;
+}
+
+// Forward, without fusions.
+ConvProblem Layout::conv_problem(const Layer& l) const {
+    ConvProblem p{config.batch, l.x.h, l.x.w, l.x.c, l.out, l.size, l.size, l.stride, l.stride, l.pad, l.pad, l.groups, config.dtype};
+    p.tf32 = config.tf32;
+    return p;
+}
+
+// How the augmentation stores what the first convolution reads: folded where that one and its gradient are no slower so.
+int Layout::input_fold() const {
+    const NetSpec& net = config.net;
+    const Layer& l = net.layers[0];
+    const KernelSettings& k = config.kernels;
+    const int sm = device_sm(config.device);
+    if (l.kind != LayerKind::conv || l.stride == 1) return 1;
+    ConvProblem plain = conv_problem(l), folded = plain;
+    folded.fold = l.stride;
+    if (const AugmentProblem p = augment_problem(folded); !choose(augment_variants(), p, k.choice, sm).refuses(p).empty()) return 1;
+    if (config.training && !k.fuses(l.name + ".wgrad", conv_wgrad_variants(), folded, sm, Part{l.name + ".wgrad", conv_wgrad_variants(), plain})) return 1;
+    plain.relu = folded.relu = is_relu(net.layers[1]);
+    if (!k.fuses(l.name + ".fprop", conv_fprop_variants(), folded, sm, Part{l.name + ".fprop", conv_fprop_variants(), plain})) return 1;
+    return l.stride;
+}
+
+AugmentProblem Layout::augment_problem(const ConvProblem& first) const {
+    AugmentProblem p{config.batch, config.image_h, config.image_w, config.image_c, config.net.input.h, config.net.input.w, config.dtype};
+    if (first.fold > 1) p.fold = first.fold, p.pad = first.pad_h, p.fold_h = first.fold_h(), p.fold_w = first.fold_w();
+    return p;
+}
+
+void Layout::plan_trunk() {
+    const NetSpec& net = config.net;
+    const int b = config.batch;
+    const size_t es = size_of(config.dtype);
+    const int end = net.first_fc();
+    flat_cols = net.layers[end].x.count();
+    flat = plan.add("trunk output", Use::activations, config.rows() * flat_cols * es);
+    const Place own_rows{flat.buffer, config.row0() * flat_cols * es};
+    ConvProblem first = conv_problem(net.layers[0]);  // of a network without convolutions: the same without fold
+    first.fold = input_fold();
+    const AugmentProblem made = augment_problem(first);
+    augment = bind("input.augment", augment_variants(), made);
+    input = plan.add("input", Use::activations, made.y_count() * es);
+
+    int last_writer = -1;  // the last layer that is not in place: writes this worker's rows of `flat`
+    for (int i = 0; i < end; ++i)
+        if (!in_place(net.layers[i])) last_writer = i;
+
+    Place x = input;
+    int param = 0;
+    for (int i = 0; i < end; ++i) {
+        const Layer& l = net.layers[i];
+        TrunkOp op;
+        op.layer = &l;
+        op.x = x;
+        op.name_forward = l.name + ".forward";
+        op.name_dgrad = l.name + ".backward";
+        const bool taken_along = l.kind == LayerKind::lrn && fused_pool(i + 1);  // by the pooling after it: has no output
+        op.y = in_place(l) || taken_along ? x : i == last_writer ? own_rows : plan.add(l.name, Use::activations, b * l.y.count() * es);
+        switch (l.kind) {
+            case LayerKind::conv: plan_conv(op, i, param); break;
+            case LayerKind::activation: {
+                op.forward_elsewhere = i > 0 && net.layers[i - 1].kind == LayerKind::conv && is_relu(l);  // in the convolution's epilogue
+                op.act.problem = {b, l.y.count(), l.y.count(), l.y.count(), l.act, config.dtype};
+                op.act_back.problem = op.act.problem;
+                if (!op.forward_elsewhere) op.act = bind(op.name_forward, activation_forward_variants(), op.act.problem);
+                break;
+            }
+            case LayerKind::lrn: {
+                op.lrn.problem = {int64_t(b) * l.x.h * l.x.w, l.x.c, l.lrn_size, l.lrn_alpha, l.lrn_beta, l.lrn_k, config.dtype};
+                op.lrn_back.problem = op.lrn.problem;
+                op.forward_elsewhere = op.backward_elsewhere = taken_along;
+                if (taken_along) break;
+                op.lrn = bind(op.name_forward, lrn_forward_variants(), op.lrn.problem);
+                if (config.training) op.lrn_back = bind(op.name_dgrad, lrn_backward_variants(), op.lrn.problem);
+                break;
+            }
+            case LayerKind::pool: plan_pool(op, i); break;
+            case LayerKind::dropout: {
+                if (i > 0 && net.layers[i - 1].kind == LayerKind::activation && net.layers[i - 1].act == Activation::tanh)
+                    throw Error("layer " + l.name + ": dropout right after tanh is supported between fully connected layers only");
+                op.drop = bind(op.name_forward, dropout_variants(), DropoutProblem{b, l.y.count(), l.y.count(), l.y.count(), l.p, config.dtype});
+                op.dropout_layer = static_cast<uint32_t>(i);
+                break;
+            }
+            case LayerKind::fc: break;
+        }
+        x = op.y;
+        trunk.push_back(op);
+    }
+    if (!config.training) return;
+    for (TrunkOp& op : trunk)  // now that all above are known
+        if (op.layer->kind == LayerKind::activation && !op.backward_elsewhere)
+            op.act_back = bind(op.name_dgrad, activation_backward_variants(), op.act_back.problem);
+    plan_trunk_gradients();
+}
+
+void Layout::plan_conv(TrunkOp& op, int i, int& param) {
+    const NetSpec& net = config.net;
+    const Layer& l = *op.layer;
+    const int end = net.first_fc(), sm = device_sm(config.device);
+    const bool first = param == 0;
+    op.name_forward = l.name + ".fprop", op.name_dgrad = l.name + ".dgrad", op.name_wgrad = l.name + ".wgrad";
+    op.weight = param;
+    param += 2;
+    op.needs_dx = !first;
+    ConvProblem p = conv_problem(l);
+    if (first) p.fold = augment.problem.fold;
+    ConvProblem f = p;
+    f.relu = i + 1 < end && is_relu(net.layers[i + 1]);
+    op.fprop = bind(op.name_forward, conv_fprop_variants(), f);
+    if (!config.training) return;
+    if (op.needs_dx) {
+        ConvProblem d = p;
+        d.drelu = i > 0 && is_relu(net.layers[i - 1]) && !config.kernels.names(net.layers[i - 1].name + ".backward");
+        d.drelu = d.drelu && config.kernels.fuses(op.name_dgrad, conv_dgrad_variants(), d, sm, Part{op.name_dgrad, conv_dgrad_variants(), p},
+                                                  Part{net.layers[i - 1].name + ".backward", activation_backward_variants(), trunk.back().act_back.problem});
+        op.dgrad = bind(op.name_dgrad, conv_dgrad_variants(), d);
+        if (d.drelu) trunk.back().backward_elsewhere = true;
+    }
+    ConvProblem w = p;
+    for (int above = i + 1; above < end && net.layers[above].kind != LayerKind::conv; ++above)
+        if (const auto pool = fused_pool(above); pool && pool->bias && above - 2 - pool->lrn == i) w.bias = false;  // it sums db
+    op.wgrad = bind(op.name_wgrad, conv_wgrad_variants(), w);
+    const int64_t count = l.parameters();
+    op.grad = plan.add(l.name + " gradient", Use::gradients, count * 4);
+    op.grad_bias = op.grad.plus(l.weights() * 4);
+    op.grad_sum = op.grad;
+    if (config.workers > 1) {
+        op.grad_sum = plan.add(l.name + " summed gradient", Use::gradients, count * 4);
+        op.reduce = bind(l.name + ".reduce", exchange_reduce_variants(), ReduceProblem{config.workers, 1, count, count, count, DType::f32});
+    }
+}
+
+void Layout::plan_pool(TrunkOp& op, int i) {
+    const Layer& l = *op.layer;
+    const PoolProblem p{config.batch, l.x.h, l.x.w, l.x.c, l.size, l.stride, l.pad, config.dtype};
+    op.argmax = plan.add(l.name + " argmax", Use::activations, p.y_count());
+    op.pool.problem = op.pool_back.problem = p;
+    const auto fused = fused_pool(i);
+    if (fused && fused->lrn)
+        op.lrn_pool = bind(op.name_forward = fused_forward_name(i), lrn_pool_forward_variants(), *fused);
+    else
+        op.pool = bind(op.name_forward, pool_forward_variants(), p);
+    if (!config.training) return;
+    if (!fused) {
+        op.pool_back = bind(op.name_dgrad, pool_backward_variants(), p);
+        return;
+    }
+    op.lrn_pool_back = bind(op.name_dgrad = fused_backward_name(i), lrn_pool_backward_variants(), *fused);
+    const int relu = i - 1 - fused->lrn;
+    if (fused->relu) trunk[relu].backward_elsewhere = true;
+    if (fused->bias) op.grad_bias = trunk[relu - 1].grad_bias;
+}
+
+// Gradients flow through two buffers in turn; in-place layers keep theirs.
+void Layout::plan_trunk_gradients() {
+    const NetSpec& net = config.net;
+    const size_t es = size_of(config.dtype);
+    const int end = net.first_fc();
+    int64_t largest = flat_cols;
+    for (int i = 1; i < end; ++i) largest = std::max(largest, net.layers[i].x.count());
+    const Place turns[2] = {plan.add("trunk gradient A", Use::gradients, config.batch * largest * es),
+                            plan.add("trunk gradient B", Use::gradients, config.batch * largest * es)};
+    int turn = 0;
+    trunk_dy = turns[0];
+    for (int i = end - 1; i >= 0; --i) {
+        TrunkOp& op = trunk[i];
+        op.dy = turns[turn];
+        if (!(op.y.buffer == op.x.buffer && op.y.offset == op.x.offset)) turn ^= 1;
+        op.dx = turns[turn];
+    }
+}
+
+}  // namespace wt

@@ -1,0 +1,109 @@
+#include "host/train/tune.h"
+
+#include <cctype>
+#include <cstdio>
+#include <cstdlib>
+#include <filesystem>
+#include <fstream>
+#include <map>
+#include <nlohmann/json.hpp>
+#include <sstream>
+
+#include "host/cuda/device.h"
+#include "host/parallel/group.h"
+#include "host/train/atomic_file.h"
+
+namespace wt {
+
+using json = nlohmann::ordered_json;
+
+namespace {
+
+// Changes when the kernels' sources or their compiler do: what was measured before says nothing then.
+const char* kernels_id() { return WT_KERNELS_ID; }
+
+// "virtual GPU 0" and "virtual GPU 1" are one kind.
+std::string kind_of(int device) {
+    const std::string name = device_name(device);
+    return device_sm(device) ? name : name.substr(0, name.find_last_not_of("0123456789 ") + 1);
+}
+
+}  // namespace
+
+std::string load_tuning(const std::string& path, Tuning& tuning) {
+    std::ifstream in(path);
+    if (!in) return {};  // the first time
+    std::stringstream text;
+    text << in.rdbuf();
+    const json all = json::parse(text.str(), nullptr, false);
+    const std::string broken = path + " is no file of tuned kernels: ignored";
+    if (!all.is_object() || !all.contains("entries") || !all["entries"].is_array()) return broken;
+    if (all.value("device", json()) != tuning.device()) return path + " is of another device: ignored";
+    if (all.value("kernels", json()) != kernels_id()) return path + " is of other kernels than these: ignored";
+    Tuning read = tuning;
+    for (const json& e : all["entries"]) {
+        if (!e.is_object()) return broken;
+        for (const char* key : {"operation", "problem", "variant"})
+            if (!e.contains(key) || !e[key].is_string()) return broken;
+        if (!e.contains("ms") || !e["ms"].is_number()) return broken;
+        read.set(e["operation"].get<std::string>(), e["problem"].get<std::string>(), {e["variant"].get<std::string>(), e["ms"].get<double>()});
+    }
+    tuning = std::move(read);
+    return {};
+}
+
+void save_tuning(const std::string& path, const Tuning& tuning) {
+    json entries = json::array();
+    for (const auto& [key, e] : tuning.entries())
+        entries.push_back({{"operation", key.first}, {"problem", key.second}, {"variant", e.variant}, {"ms", e.ms}});
+    const json all{{"device", tuning.device()}, {"kernels", kernels_id()}, {"entries", entries}};
+    std::error_code ec;
+    std::filesystem::create_directories(std::filesystem::path(path).parent_path(), ec);
+    if (ec) throw Error("cannot make the folder of " + path + ": " + ec.message());
+    atomic_write_file(path, all.dump(1) + "\n");
+}
+
+std::string tuning_path(const std::string& device) {
+    const auto folder = [](const char* variable) -> std::string {
+        const char* v = std::getenv(variable);
+        return v && *v == '/' ? v : "";  // a relative one is to be ignored, says the XDG base directory specification
+    };
+    std::string cache = folder("XDG_CACHE_HOME");
+    if (cache.empty() && !folder("HOME").empty()) cache = folder("HOME") + "/.cache";
+    if (cache.empty()) return {};
+    std::string name;
+    for (const char c : device) name += std::isalnum(static_cast<unsigned char>(c)) ? static_cast<char>(std::tolower(c)) : '-';
+    return cache + "/weirdtrick/tuned-" + name + ".json";
+}
+
+void choose_kernels(std::vector<WorkerConfig>& configs, double seconds) {
+    std::map<std::string, std::shared_ptr<Tuning>> of_kind;
+    for (WorkerConfig& c : configs) {
+        auto& tuning = of_kind[kind_of(c.device)];
+        if (!tuning) tuning = std::make_shared<Tuning>(kind_of(c.device)), tuning->seconds = seconds;
+        c.kernels.tuning = tuning;
+    }
+    if (!configs[0].kernels.tune) return;
+    check_memory(configs);  // before minutes of measuring
+    for (auto& [kind, tuning] : of_kind) {
+        const std::string path = tuning_path(kind);
+        if (path.empty()) std::fprintf(stderr, "warning: neither XDG_CACHE_HOME nor HOME is set: tuned kernels are not remembered\n");
+        if (const std::string why = path.empty() ? "" : load_tuning(path, *tuning); !why.empty()) std::fprintf(stderr, "warning: %s\n", why.c_str());
+        for (const WorkerConfig& c : configs) {  // planning asks for every choice
+            if (c.kernels.tuning != tuning) continue;
+            tuning->measure_on = c.device;
+            const Layout plan(c);
+        }
+        tuning->measure_on = -1;
+        if (tuning->measured == 0 || path.empty()) continue;
+        try {
+            save_tuning(path, *tuning);
+            std::printf("tuned   %d problems on %s, kept in %s\n", tuning->measured, kind.c_str(), path.c_str());
+        } catch (const Error& e) {
+            std::fprintf(stderr, "warning: tuned kernels are not remembered: %s\n", e.what());
+        }
+    }
+    std::fflush(stdout);
+}
+
+}  // namespace wt
