@@ -4,6 +4,7 @@
 #include "host/cuda/stream.h"
 #include "kernels/conv/gemm_map.h"
 #include "test/operands.h"
+#include "test/seeds.h"
 #include "test/shapes.h"
 
 using namespace wt;
@@ -11,13 +12,15 @@ using namespace wt::test;
 
 namespace {
 
-// Runs `launch(workspace, stream)` twice over poisoned outputs and returns what each run left in `out`.
+// Runs `launch(workspace, stream)` twice over poisoned outputs and returns what each run left in `out`. The second run has
+// asynchronous copies complete as late as they may.
 template <class T, class F>
 std::vector<T> run_twice(const DeviceBuffer<T>& out, size_t workspace_bytes, F&& launch) {
     Stream stream(0);
     DeviceBuffer<std::byte> workspace(0, workspace_bytes, "workspace");
     std::vector<T> first;
     for (int run = 0; run < 2; ++run) {
+        const SeedGuard chance(run);
         poison(out), poison(workspace);
         launch(workspace.data(), stream.get());
         stream.synchronize();
@@ -30,26 +33,35 @@ std::vector<T> run_twice(const DeviceBuffer<T>& out, size_t workspace_bytes, F&&
     return first;
 }
 
-// Calls f(variant, problem) for every variant of the table that fits, over all problems of the pass.
-template <class Problem, class Args, class F>
-void for_each_variant(ConvPass pass, Table<Problem, Args> table, F&& f) {
-    const int sm = device_sm(0);
-    for (const auto& variant : table) {
-        size_t i = 0, ran = 0;
+// Calls f(problem, variants, seed) for all problems of the pass with the variants of the table that take them; and says how many
+// each variant took.
+template <class Args, class F>
+void for_each_problem(ConvPass pass, Table<ConvProblem, Args> table, F&& f) {
+    using V = Variant<ConvProblem, Args>;
+    struct Taken {
+        size_t problems = 0;
         std::string why;  // one of the reasons for a refusal
-        for (const ConvProblem& p : conv_problems(pass)) {
-            ++i;
-            if ((variant.sm && sm && variant.sm != sm) || same_without_tf32(variant, p, i)) continue;
-            if (const std::string no = variant.refuses(p); !no.empty()) {
-                why = no;
+    };
+    std::vector<Taken> taken(table.size());
+    const int sm = device_sm(0);
+    uint32_t i = 0;
+    for (const ConvProblem& p : conv_problems(pass)) {
+        ++i;
+        std::vector<const V*> fit;
+        for (size_t v = 0; v < table.size(); ++v) {
+            if ((table[v].sm && sm && table[v].sm != sm) || same_without_tf32(table[v], p, i)) continue;
+            if (const std::string no = table[v].refuses(p); !no.empty()) {
+                taken[v].why = no;
                 continue;
             }
-            ++ran;
-            INFO(std::string(variant.name) << ": " << text(p));
-            by_dtype(p.dtype, [&]<class T>() { f.template operator()<T>(variant, p, uint32_t(100 + i)); });
+            ++taken[v].problems;
+            fit.push_back(&table[v]);
         }
-        MESSAGE(std::string(variant.name) << ": " << ran << " of " << i << " problems" << (why.empty() ? "" : "; " + why));
+        INFO(text(p));
+        by_dtype(p.dtype, [&]<class T>() { f.template operator()<T>(p, fit, 100 + i); });
     }
+    for (size_t v = 0; v < table.size(); ++v)
+        MESSAGE(std::string(table[v].name) << ": " << taken[v].problems << " of " << i << " problems" << (taken[v].why.empty() ? "" : "; " + taken[v].why));
 }
 
 size_t image_count(const ConvProblem& p) { return size_t(p.n) * p.h * p.w * p.c; }
@@ -63,50 +75,62 @@ Operand<T> stored(const ConvProblem& p, const Operand<T>& x) {
 }  // namespace
 
 TEST_CASE("conv: fprop of every variant") {
-    for_each_variant(ConvPass::fprop, conv_fprop_variants(), []<class T>(const ConvFprop& variant, const ConvProblem& p, uint32_t seed) {
+    for_each_problem(ConvPass::fprop, conv_fprop_variants(), []<class T>(const ConvProblem& p, const std::vector<const ConvFprop*>& variants, uint32_t seed) {
         Operand<T> image(image_count(p), seed), x = stored(p, image), w(p.w_count(), seed + 1);
         Operand<float> bias(p.k, seed + 2);
         DeviceBuffer<T> y(0, p.y_count(), "y");
-        const auto got = run_twice(y, variant.workspace_bytes(p), [&](void* workspace, cudaStream_t stream) {
-            variant.launch(p, {x.data(), w.data(), p.bias ? bias.data() : nullptr, y.data(), workspace, stream});
-        });
-        const auto c = close_sums(got, reference::conv_fprop(p, image.exact, w.exact, bias.exact), p.r * p.s * p.cg() + 1, p.tf32);
-        CHECK_MESSAGE(c.ok(), c.text());
+        const auto want = reference::conv_fprop(p, image.exact, w.exact, bias.exact);
+        for (const ConvFprop* variant : variants) {
+            INFO(std::string(variant->name));
+            const auto got = run_twice(y, variant->workspace_bytes(p), [&](void* workspace, cudaStream_t stream) {
+                variant->launch(p, {x.data(), w.data(), p.bias ? bias.data() : nullptr, y.data(), workspace, stream});
+            });
+            const auto c = close_sums(got, want, p.r * p.s * p.cg() + 1, p.tf32);
+            CHECK_MESSAGE(c.ok(), c.text());
+        }
     });
 }
 
 TEST_CASE("conv: dgrad of every variant") {
-    for_each_variant(ConvPass::dgrad, conv_dgrad_variants(), []<class T>(const ConvDgrad& variant, const ConvProblem& p, uint32_t seed) {
+    for_each_problem(ConvPass::dgrad, conv_dgrad_variants(), []<class T>(const ConvProblem& p, const std::vector<const ConvDgrad*>& variants, uint32_t seed) {
         Operand<T> dy(p.y_count(), seed), w(p.w_count(), seed + 1), x(p.x_count(), seed + 2);
         for (size_t i = 0; i < x.exact.size(); i += 3) x.exact[i] = 0;  // as a ReLU leaves it
         x.upload();
         DeviceBuffer<T> dx(0, p.x_count(), "dx");
-        const auto got = run_twice(dx, variant.workspace_bytes(p), [&](void* workspace, cudaStream_t stream) {
-            variant.launch(p, {dy.data(), w.data(), dx.data(), workspace, stream, p.drelu ? x.data() : nullptr});
-        });
-        const auto c = close_sums(got, reference::conv_dgrad(p, dy.exact, w.exact, x.exact), p.r * p.s * p.kg(), p.tf32);
-        CHECK_MESSAGE(c.ok(), c.text());
+        const auto want = reference::conv_dgrad(p, dy.exact, w.exact, x.exact);
+        for (const ConvDgrad* variant : variants) {
+            INFO(std::string(variant->name));
+            const auto got = run_twice(dx, variant->workspace_bytes(p), [&](void* workspace, cudaStream_t stream) {
+                variant->launch(p, {dy.data(), w.data(), dx.data(), workspace, stream, p.drelu ? x.data() : nullptr});
+            });
+            const auto c = close_sums(got, want, p.r * p.s * p.kg(), p.tf32);
+            CHECK_MESSAGE(c.ok(), c.text());
+        }
     });
 }
 
 TEST_CASE("conv: wgrad of every variant") {
-    for_each_variant(ConvPass::wgrad, conv_wgrad_variants(), []<class T>(const ConvWgrad& variant, const ConvProblem& p, uint32_t seed) {
+    for_each_problem(ConvPass::wgrad, conv_wgrad_variants(), []<class T>(const ConvProblem& p, const std::vector<const ConvWgrad*>& variants, uint32_t seed) {
         Operand<T> image(image_count(p), seed), x = stored(p, image), dy(p.y_count(), seed + 1);
         DeviceBuffer<float> dw(0, p.w_count(), "dw"), db(0, p.k, "db");
-        poison(db);
-        const auto got = run_twice(dw, variant.workspace_bytes(p), [&](void* workspace, cudaStream_t stream) {
-            variant.launch(p, {x.data(), dy.data(), dw.data(), db.data(), workspace, stream});
-        });
+        const auto want = reference::conv_wgrad(p, image.exact, dy.exact), want_db = reference::conv_bias_grad(p, dy.exact);
         const double pixels = double(p.n) * p.p() * p.q();
-        const auto c = close_sums(got, reference::conv_wgrad(p, image.exact, dy.exact), pixels, p.tf32);
-        CHECK_MESSAGE(c.ok(), c.text());
-        if (p.bias) {
-            const auto b = close_sums(db.download(), reference::conv_bias_grad(p, dy.exact), pixels, p.tf32);
-            CHECK_MESSAGE(b.ok(), "db: " << b.text());
-        } else {
-            const auto bits = db.download();
-            const std::vector<unsigned char> poisoned(db.bytes(), 0xff);
-            CHECK_MESSAGE(std::memcmp(bits.data(), poisoned.data(), db.bytes()) == 0, "db written, not asked for");
+        for (const ConvWgrad* variant : variants) {
+            INFO(std::string(variant->name));
+            poison(db);
+            const auto got = run_twice(dw, variant->workspace_bytes(p), [&](void* workspace, cudaStream_t stream) {
+                variant->launch(p, {x.data(), dy.data(), dw.data(), db.data(), workspace, stream});
+            });
+            const auto c = close_sums(got, want, pixels, p.tf32);
+            CHECK_MESSAGE(c.ok(), c.text());
+            const auto got_db = db.download();
+            if (p.bias) {
+                const auto b = close_sums(got_db, want_db, pixels, p.tf32);
+                CHECK_MESSAGE(b.ok(), "db: " << b.text());
+            } else {
+                const std::vector<unsigned char> poisoned(db.bytes(), 0xff);
+                CHECK_MESSAGE(std::memcmp(got_db.data(), poisoned.data(), db.bytes()) == 0, "db written, not asked for");
+            }
         }
     });
 }

@@ -4,6 +4,7 @@
 #include "host/cuda/stream.h"
 #include "test/operands.h"
 #include "test/reference/gemm.h"
+#include "test/seeds.h"
 #include "test/shapes.h"
 
 using namespace wt;
@@ -21,14 +22,13 @@ std::vector<T> dense(const GemmProblem& p, const std::vector<T>& c, int ld) {
     return d;
 }
 
+// Of some variants, each in two runs; in the second asynchronous copies complete as late as they may.
 template <class T, class Out>
-void check(const Gemm& variant, const GemmProblem& p, uint32_t seed) {
+void check(const std::vector<const Gemm*>& variants, const GemmProblem& p, uint32_t seed) {
     Operand<T> a(reference::a_count(p), seed), b(reference::b_count(p), seed + 1);
     Operand<float> bias(p.n, seed + 2);
     DeviceBuffer<Out> c(0, reference::c_count(p), "c");
     DeviceBuffer<float> bias_grad(0, p.m, "bias gradient");
-    const size_t workspace_bytes = variant.workspace_bytes(p);
-    DeviceBuffer<std::byte> workspace(0, workspace_bytes, "workspace");
     Stream stream(0);
     const bool adds = p.bias && p.layout == GemmLayout::nt, sums = p.bias && p.layout == GemmLayout::tn;
 
@@ -43,7 +43,7 @@ void check(const Gemm& variant, const GemmProblem& p, uint32_t seed) {
     DeviceBuffer<float> momentum(0, weights.exact.size(), "momentum");
     DeviceBuffer<bf16> w_low(0, seed % 3 ? weights.exact.size() : 0, "bf16 weights");
     GemmArgs args{.a = a.data(), .b = b.data(), .bias = adds ? bias.data() : nullptr, .c = c.data(),
-                  .bias_grad = sums ? bias_grad.data() : nullptr, .workspace = workspace.data(), .stream = stream.get()};
+                  .bias_grad = sums ? bias_grad.data() : nullptr, .workspace = nullptr, .stream = stream.get()};
     if (p.dropout > 0) args.state = state.data(), args.layer = kLayer, args.row0 = 100 + seed, args.col0 = seed % 4 ? 8 * seed : seed;
     if (p.drelu) args.mask = mask.data(), args.ld_mask = ld_mask, args.mask_scale = 1.75f;
     if (p.sgd) {
@@ -51,99 +51,114 @@ void check(const Gemm& variant, const GemmProblem& p, uint32_t seed) {
         args.weight_decay = 0.05f, args.lr_scale = 2;
     }
 
-    std::vector<Out> got, before;
-    std::vector<float> grad, got_momentum;
-    for (int run = 0; run < 2; ++run) {
-        poison(c), poison(bias_grad), poison(workspace), poison(w_low);
-        if constexpr (std::is_same_v<Out, float>)
-            if (p.sgd) c.upload(floats(weights.exact)), momentum.upload(floats(velocity.exact));
-        before = c.download();
-        variant.launch(p, args);
-        stream.synchronize();
-        const std::vector<Out> c_now = c.download();
-        const std::vector<float> grad_now = bias_grad.download(), momentum_now = momentum.download();
-        if (run) {
-            CHECK_MESSAGE(std::memcmp(c_now.data(), got.data(), c.bytes()) == 0, "two runs differ");
-            CHECK_MESSAGE(std::memcmp(grad_now.data(), grad.data(), bias_grad.bytes()) == 0, "two runs differ in bias_grad");
-            CHECK_MESSAGE(std::memcmp(momentum_now.data(), got_momentum.data(), momentum.bytes()) == 0, "two runs differ in momentum");
-        }
-        got = c_now, grad = grad_now, got_momentum = momentum_now;
-    }
-
-    bool untouched = true;
-    for (int m = 0; m < p.m; ++m) {
-        const size_t gap = size_t(m) * p.ldc + p.n, size = sizeof(Out) * (p.ldc - p.n);
-        untouched &= !size || std::memcmp(&got[gap], &before[gap], size) == 0;
-    }
-    CHECK_MESSAGE(untouched, "wrote between the rows of C");
-
-    reference::Sums want = reference::gemm(p, a.exact, b.exact, bias.exact);
+    // The results in fp64.
+    reference::Sums want = reference::gemm(p, a.exact, b.exact, bias.exact), want_momentum(p.sgd ? want.value.size() : 0);
     if (p.dropout > 0) reference::gemm_dropout(p, kState, kLayer, args.row0, args.col0, want);
     if (p.drelu) reference::gemm_drelu(dense(p, mask.exact, ld_mask), args.mask_scale, want);
     if (p.sgd) {
-        reference::Sums w(want.value.size()), v(want.value.size());
-        w.value = dense(p, weights.exact, p.ldc), v.value = dense(p, velocity.exact, p.ldc);
-        reference::gemm_sgd(want, kState.lr * 2, kState.momentum, args.weight_decay, v, w);
-        const auto close = close_sums(dense(p, got_momentum, p.ldc), v, p.k, p.tf32);
-        CHECK_MESSAGE(close.ok(), "momentum: " << close.text());
-        want = w;
-        std::vector<bf16> low = w_low.download();
-        bool same = true;
-        for (size_t i = 0; i < low.size(); ++i)
-            same &= int(i % p.ldc) >= p.n || to_float(low[i]) == to_float(from_float<bf16>(to_float(got[i])));
-        CHECK_MESSAGE(same, "the bf16 copy is not the weights'");
+        const reference::Sums gradient = want;
+        want.value = dense(p, weights.exact, p.ldc), want_momentum.value = dense(p, velocity.exact, p.ldc);
+        reference::gemm_sgd(gradient, kState.lr * args.lr_scale, kState.momentum, args.weight_decay, want_momentum, want);
     }
-    const auto close = close_sums(dense(p, got, p.ldc), want, p.k + 1, p.tf32);
-    CHECK_MESSAGE(close.ok(), close.text());
-    if (sums) {
-        const auto g = close_sums(grad, reference::gemm_bias_grad(p, a.exact), p.k, p.tf32);
-        CHECK_MESSAGE(g.ok(), "bias_grad: " << g.text());
+
+    for (const Gemm* variant : variants) {
+        INFO(std::string(variant->name));
+        DeviceBuffer<std::byte> workspace(0, variant->workspace_bytes(p), "workspace");
+        args.workspace = workspace.data();
+        std::vector<Out> got, before;
+        std::vector<float> grad, got_momentum;
+        for (int run = 0; run < 2; ++run) {
+            const SeedGuard chance(run);
+            poison(c), poison(bias_grad), poison(workspace), poison(w_low);
+            if constexpr (std::is_same_v<Out, float>)
+                if (p.sgd) c.upload(floats(weights.exact)), momentum.upload(floats(velocity.exact));
+            before = c.download();
+            variant->launch(p, args);
+            stream.synchronize();
+            const std::vector<Out> c_now = c.download();
+            const std::vector<float> grad_now = bias_grad.download(), momentum_now = momentum.download();
+            if (run) {
+                CHECK_MESSAGE(std::memcmp(c_now.data(), got.data(), c.bytes()) == 0, "two runs differ");
+                CHECK_MESSAGE(std::memcmp(grad_now.data(), grad.data(), bias_grad.bytes()) == 0, "two runs differ in bias_grad");
+                CHECK_MESSAGE(std::memcmp(momentum_now.data(), got_momentum.data(), momentum.bytes()) == 0, "two runs differ in momentum");
+            }
+            got = c_now, grad = grad_now, got_momentum = momentum_now;
+        }
+
+        bool untouched = true;
+        for (int m = 0; m < p.m; ++m) {
+            const size_t gap = size_t(m) * p.ldc + p.n, size = sizeof(Out) * (p.ldc - p.n);
+            untouched &= !size || std::memcmp(&got[gap], &before[gap], size) == 0;
+        }
+        CHECK_MESSAGE(untouched, "wrote between the rows of C");
+        const auto close = close_sums(dense(p, got, p.ldc), want, p.k + 1, p.tf32);
+        CHECK_MESSAGE(close.ok(), close.text());
+        if (p.sgd) {
+            const auto v = close_sums(dense(p, got_momentum, p.ldc), want_momentum, p.k, p.tf32);
+            CHECK_MESSAGE(v.ok(), "momentum: " << v.text());
+            const std::vector<bf16> low = w_low.download();
+            bool same = true;
+            for (size_t i = 0; i < low.size(); ++i)
+                same &= int(i % p.ldc) >= p.n || to_float(low[i]) == to_float(from_float<bf16>(to_float(got[i])));
+            CHECK_MESSAGE(same, "the bf16 copy is not the weights'");
+        }
+        if (sums) {
+            const auto g = close_sums(grad, reference::gemm_bias_grad(p, a.exact), p.k, p.tf32);
+            CHECK_MESSAGE(g.ok(), "bias_grad: " << g.text());
+        }
     }
 }
 
 }  // namespace
 
 TEST_CASE("gemm: every variant, layout, precision and epilogue") {
-    const int sm = device_sm(0);
-    for (const Gemm& variant : gemm_variants()) {
-        size_t i = 0, ran = 0;
+    const Table<GemmProblem, GemmArgs> table = gemm_variants();
+    struct Taken {
+        size_t problems = 0;
         std::string why;  // one of the reasons for a refusal
-        for (const GemmProblem& p : gemm_problems()) {
-            ++i;
-            if ((variant.sm && sm && variant.sm != sm) || same_without_tf32(variant, p, i)) continue;
-            if (const std::string no = variant.refuses(p); !no.empty()) {
-                why = no;
+    };
+    std::vector<Taken> taken(table.size());
+    const int sm = device_sm(0);
+    uint32_t i = 0;
+    for (const GemmProblem& p : gemm_problems()) {
+        ++i;
+        std::vector<const Gemm*> fit;
+        for (size_t v = 0; v < table.size(); ++v) {
+            if ((table[v].sm && sm && table[v].sm != sm) || same_without_tf32(table[v], p, i)) continue;
+            if (const std::string no = table[v].refuses(p); !no.empty()) {
+                taken[v].why = no;
                 continue;
             }
-            ++ran;
-            INFO(std::string(variant.name) << ": " << text(p));
-            by_dtype(p.dtype, [&]<class T>() {
-                by_dtype(p.out, [&]<class Out>() { check<T, Out>(variant, p, uint32_t(i)); });
-            });
+            ++taken[v].problems;
+            fit.push_back(&table[v]);
         }
-        MESSAGE(std::string(variant.name) << ": " << ran << " of " << i << " problems" << (why.empty() ? "" : "; " + why));
+        INFO(text(p));
+        by_dtype(p.dtype, [&]<class T>() { by_dtype(p.out, [&]<class Out>() { check<T, Out>(fit, p, i); }); });
     }
+    for (size_t v = 0; v < table.size(); ++v)
+        MESSAGE(std::string(table[v].name) << ": " << taken[v].problems << " of " << i << " problems" << (taken[v].why.empty() ? "" : "; " + taken[v].why));
 }
 
 TEST_CASE("gemm: operands that start off a 16-byte boundary") {
     // A shard's columns in a gathered buffer: the leading dimension is even, the first element is not.
-    const GemmProblem p{.layout = GemmLayout::nt, .m = 70, .n = 72, .k = 64, .lda = 80, .ldb = 80, .ldc = 76};
-    Operand<float> a(reference::a_count(p) + 1, 1), b(reference::b_count(p) + 1, 2);
-    const std::vector<double> a1(a.exact.begin() + 1, a.exact.end()), b1(b.exact.begin() + 1, b.exact.end());
-    const auto want = reference::gemm(p, a1, b1, {});
-    for (const Gemm& variant : gemm_variants()) {
-        if ((variant.sm && variant.sm != device_sm(0)) || !variant.refuses(p).empty()) continue;
-        INFO(std::string(variant.name));
-        DeviceBuffer<float> c(0, reference::c_count(p) + 1, "c");
-        DeviceBuffer<std::byte> workspace(0, variant.workspace_bytes(p), "workspace");
-        poison(c);
-        Stream stream(0);
-        variant.launch(p, {a.data() + 1, b.data() + 1, nullptr, c.data() + 1, nullptr, workspace.data(), stream.get()});
-        stream.synchronize();
-        const auto got = c.download();
-        std::vector<float> dense;
-        for (int m = 0; m < p.m; ++m) dense.insert(dense.end(), got.begin() + 1 + m * p.ldc, got.begin() + 1 + m * p.ldc + p.n);
-        const auto close = close_sums(dense, want, p.k);
-        CHECK_MESSAGE(close.ok(), close.text());
-    }
+    for (const OperandType t : kOperandTypes)
+        by_dtype(t.dtype, [&]<class T>() {
+            const GemmProblem p{.layout = GemmLayout::nt, .m = 70, .n = 72, .k = 64, .lda = 80, .ldb = 80, .ldc = 76, .dtype = t.dtype, .tf32 = t.tf32};
+            Operand<T> a(reference::a_count(p) + 1, 1), b(reference::b_count(p) + 1, 2);
+            const std::vector<double> a1(a.exact.begin() + 1, a.exact.end()), b1(b.exact.begin() + 1, b.exact.end());
+            const auto want = reference::gemm(p, a1, b1, {});
+            for (const Gemm& variant : gemm_variants()) {
+                if ((variant.sm && variant.sm != device_sm(0) && device_sm(0)) || !variant.refuses(p).empty()) continue;
+                INFO(std::string(variant.name));
+                DeviceBuffer<float> c(0, reference::c_count(p) + 1, "c");
+                DeviceBuffer<std::byte> workspace(0, variant.workspace_bytes(p), "workspace");
+                poison(c);
+                Stream stream(0);
+                variant.launch(p, {a.data() + 1, b.data() + 1, nullptr, c.data() + 1, nullptr, workspace.data(), stream.get()});
+                stream.synchronize();
+                const auto got = c.download();
+                const auto close = close_sums(dense(p, {got.begin() + 1, got.end()}, p.ldc), want, p.k, p.tf32);
+                CHECK_MESSAGE(close.ok(), close.text());
+            }
+        });
 }
