@@ -157,7 +157,7 @@ TEST_CASE("gemm: operands that start off a 16-byte boundary") {
                 variant.launch(p, {a.data() + 1, b.data() + 1, nullptr, c.data() + 1, nullptr, workspace.data(), stream.get()});
                 stream.synchronize();
                 const auto got = c.download();
-                const auto close = close_sums(dense(p, {got.begin() + 1, got.end()}, p.ldc), want, p.k, p.tf32);
+                const auto close = close_sums(dense(p, std::vector<float>(got.begin() + 1, got.end()), p.ldc), want, p.k, p.tf32);
                 CHECK_MESSAGE(close.ok(), close.text());
             }
         });
