@@ -27,7 +27,7 @@ namespace {
     abandon(w);
 }
 
-size_t pages(const Worker& w) { return (w.grid->shared + 4095) / 4096 * 4096; }
+[[maybe_unused]] size_t pages(const Worker& w) { return (w.grid->shared + 4095) / 4096 * 4096; }
 
 void unshield([[maybe_unused]] Worker& w, Block& b) {
     if (!b.shielded) return;
