@@ -163,7 +163,7 @@ __global__ void share(const __grid_constant__ CUtensorMap map, int rounds, int* 
             }
         } else {
             ptx::mbarrier_wait(s.full[stage], parity);
-            for (uint32_t p = 0; p < size; ++p) sum = sum * 7 + s.piece[stage][p][(lane + static_cast<int>(p)) % 32];
+            for (uint32_t p = 0; p < size; ++p) sum = static_cast<int>(static_cast<uint32_t>(sum) * 7u + static_cast<uint32_t>(s.piece[stage][p][(lane + static_cast<int>(p)) % 32]));
             __syncwarp();
             if (lane < static_cast<int>(size)) ptx::mbarrier_arrive_cluster(ptx::map_shared(&s.empty[stage], static_cast<uint32_t>(lane)));
         }
