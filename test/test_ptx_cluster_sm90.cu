@@ -302,7 +302,7 @@ TEST_CASE("ptx: cluster: multicast copies and their bytes reach every block of t
                 for (int lane = 0; lane < 32; ++lane) {
                     int sum = 0;
                     for (int r = 0; r < kRounds; ++r)
-                        for (int p = 0; p < size; ++p) sum = sum * 7 + data[((b / size * kRounds + r) * size + p) * 32 + (lane + p) % 32];
+                        for (int p = 0; p < size; ++p) sum = static_cast<int>(static_cast<uint32_t>(sum) * 7u + static_cast<uint32_t>(data[((b / size * kRounds + r) * size + p) * 32 + (lane + p) % 32]));
                     CHECK(v[b * 32 + lane] == sum);
                 }
         }
