@@ -17,7 +17,7 @@ inline void copy(char* to, const char* from, int bytes, int source_bytes) {
         }
     }
     std::memset(to, 0, static_cast<size_t>(bytes));
-    std::memcpy(to, from, static_cast<size_t>(source_bytes));
+    if (source_bytes) std::memcpy(to, from, static_cast<size_t>(source_bytes));
 }
 
 [[noreturn, gnu::cold, gnu::noinline]] void refuse(Worker& w, int code, const void* shared, const void* global, int bytes, int source_bytes,
