@@ -111,7 +111,7 @@ __global__ void letters(int rounds, int* out) {
         ptx::fence_mbarrier_init();
     }
     cluster_sync();
-    int sum = 0;
+    unsigned sum = 0;
     for (int r = 0; r < rounds; ++r) {
         const uint32_t parity = static_cast<uint32_t>(r) & 1;
         if (rank == 0) {
@@ -122,12 +122,12 @@ __global__ void letters(int rounds, int* out) {
             ptx::mbarrier_wait(s.empty, parity);
         } else {
             ptx::mbarrier_wait(s.full, parity);
-            sum = sum * 3 + s.data[0][lane ^ 1];
+            sum = sum * 3 + static_cast<unsigned>(s.data[0][lane ^ 1]);
             __syncwarp();  // lane ^ 1 has read
             ptx::mbarrier_arrive_cluster(ptx::map_shared(&s.empty, 0));
         }
     }
-    out[blockIdx.x * 32 + threadIdx.x] = sum;
+    out[blockIdx.x * 32 + threadIdx.x] = static_cast<int>(sum);
     cluster_sync();
 }
 
@@ -149,7 +149,7 @@ __global__ void share(const __grid_constant__ CUtensorMap map, int rounds, int* 
         ptx::fence_mbarrier_init();
     }
     cluster_sync();
-    int sum = 0;
+    unsigned sum = 0;
     for (int r = 0; r < rounds; ++r) {
         const int stage = r % 2;
         const uint32_t parity = static_cast<uint32_t>(r / 2) & 1;
@@ -163,12 +163,12 @@ __global__ void share(const __grid_constant__ CUtensorMap map, int rounds, int* 
             }
         } else {
             ptx::mbarrier_wait(s.full[stage], parity);
-            for (uint32_t p = 0; p < size; ++p) sum = static_cast<int>(static_cast<uint32_t>(sum) * 7u + static_cast<uint32_t>(s.piece[stage][p][(lane + static_cast<int>(p)) % 32]));
+            for (uint32_t p = 0; p < size; ++p) sum = sum * 7 + static_cast<unsigned>(s.piece[stage][p][(lane + static_cast<int>(p)) % 32]);
             __syncwarp();
             if (lane < static_cast<int>(size)) ptx::mbarrier_arrive_cluster(ptx::map_shared(&s.empty[stage], static_cast<uint32_t>(lane)));
         }
     }
-    if (warp == 1) out[blockIdx.x * 32 + static_cast<unsigned>(lane)] = sum;
+    if (warp == 1) out[blockIdx.x * 32 + static_cast<unsigned>(lane)] = static_cast<int>(sum);
     cluster_sync();
 }
 
@@ -300,10 +300,11 @@ TEST_CASE("ptx: cluster: multicast copies and their bytes reach every block of t
             const std::vector<int> v = out.download();
             for (int b = 0; b < kBlocks; ++b)
                 for (int lane = 0; lane < 32; ++lane) {
-                    int sum = 0;
+                    unsigned sum = 0;
                     for (int r = 0; r < kRounds; ++r)
-                        for (int p = 0; p < size; ++p) sum = static_cast<int>(static_cast<uint32_t>(sum) * 7u + static_cast<uint32_t>(data[((b / size * kRounds + r) * size + p) * 32 + (lane + p) % 32]));
-                    CHECK(v[b * 32 + lane] == sum);
+                        for (int p = 0; p < size; ++p)
+                            sum = sum * 7 + static_cast<unsigned>(data[((b / size * kRounds + r) * size + p) * 32 + (lane + p) % 32]);
+                    CHECK(static_cast<unsigned>(v[b * 32 + lane]) == sum);
                 }
         }
         const Stream stream(0);

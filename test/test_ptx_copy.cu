@@ -49,14 +49,14 @@ __global__ void sum_tiles(const int* in, int tiles, int* out) {
         ptx::cp_async_commit();  // empty past the end: the count of groups stays right
     };
     for (int i = 0; i < kStages - 1; ++i) fetch(i);
-    int sum = 0;
+    unsigned sum = 0;
     for (int i = 0; i < tiles; ++i) {
         ptx::cp_async_wait<kStages - 2>();
         __syncthreads();
         fetch(i + kStages - 1);
-        for (int k = 0; k < 4; ++k) sum = sum * 3 + s.tile[i % kStages][t][k] - s.tile[i % kStages][(t + 1) % n][k];
+        for (int k = 0; k < 4; ++k) sum = sum * 3 + static_cast<unsigned>(s.tile[i % kStages][t][k] - s.tile[i % kStages][(t + 1) % n][k]);
     }
-    out[t] = sum;
+    out[t] = static_cast<int>(sum);
 }
 
 }  // namespace
@@ -88,7 +88,8 @@ TEST_CASE("ptx: cp.async keeps groups apart: a pipeline of 2, 3 and 4 stages") {
     for (int t = 0; t < kThreads; ++t)
         for (int i = 0; i < kTiles; ++i)
             for (int k = 0; k < 4; ++k)
-                expected[t] = expected[t] * 3 + in[(i * kThreads + t) * 4 + k] - in[(i * kThreads + (t + 1) % kThreads) * 4 + k];
+                expected[t] = static_cast<int>(static_cast<unsigned>(expected[t]) * 3 +
+                                               static_cast<unsigned>(in[(i * kThreads + t) * 4 + k] - in[(i * kThreads + (t + 1) % kThreads) * 4 + k]));
     DeviceBuffer<int> source(0, in.size()), out(0, kThreads);
     source.upload(in);
     for (const uint64_t seed : seeds(8)) {

@@ -86,7 +86,7 @@ __global__ void produce_and_consume(int rounds, int* out) {
             ptx::mbarrier_init(s.empty[i], static_cast<uint32_t>(consumers));
         }
     __syncthreads();
-    int sum = 0;
+    unsigned sum = 0;
     for (int i = 0; i < rounds; ++i) {
         const int stage = i % kStages;
         const uint32_t parity = static_cast<uint32_t>(i / kStages) & 1;
@@ -96,12 +96,12 @@ __global__ void produce_and_consume(int rounds, int* out) {
             ptx::mbarrier_arrive(s.full[stage]);
         } else {
             ptx::mbarrier_wait(s.full[stage], parity);
-            sum = sum * 5 + s.data[stage][(lane + warp) % kItems];
+            sum = sum * 5 + static_cast<unsigned>(s.data[stage][(lane + warp) % kItems]);
             __syncwarp();
             if (lane == 0) ptx::mbarrier_arrive(s.empty[stage]);
         }
     }
-    if (warp) out[(warp - 1) * 32 + lane] = sum;
+    if (warp) out[(warp - 1) * 32 + lane] = static_cast<int>(sum);
 }
 
 // The same with one thread that starts copies of 128 bytes, and bytes that are expected.
@@ -114,7 +114,7 @@ __global__ void fetch_and_consume(const int* in, int rounds, int* out) {
             ptx::mbarrier_init(s.empty[i], static_cast<uint32_t>(consumers));
         }
     __syncthreads();
-    int sum = 0;
+    unsigned sum = 0;
     for (int i = 0; i < rounds; ++i) {
         const int stage = i % kStages;
         const uint32_t parity = static_cast<uint32_t>(i / kStages) & 1;
@@ -127,12 +127,12 @@ __global__ void fetch_and_consume(const int* in, int rounds, int* out) {
             if (i % 2 == 0) ptx::mbarrier_arrive_expect_tx(s.full[stage], sizeof s.data[0]);  // fewer than none were outstanding
         } else {
             ptx::mbarrier_wait(s.full[stage], parity);
-            sum = sum * 5 + s.data[stage][(lane + warp) % kItems];
+            sum = sum * 5 + static_cast<unsigned>(s.data[stage][(lane + warp) % kItems]);
             __syncwarp();
             if (lane == 0) ptx::mbarrier_arrive(s.empty[stage]);
         }
     }
-    if (warp) out[(warp - 1) * 32 + lane] = sum;
+    if (warp) out[(warp - 1) * 32 + lane] = static_cast<int>(sum);
 }
 
 // cp.async completes on the barrier: no thread waits for its own copies.
@@ -145,7 +145,7 @@ __global__ void copy_and_consume(const int* in, int rounds, int* out) {
             ptx::mbarrier_init(s.empty[i], static_cast<uint32_t>(consumers));
         }
     __syncthreads();
-    int sum = 0;
+    unsigned sum = 0;
     for (int i = 0; i < rounds; ++i) {
         const int stage = i % kStages;
         const uint32_t parity = static_cast<uint32_t>(i / kStages) & 1;
@@ -155,12 +155,12 @@ __global__ void copy_and_consume(const int* in, int rounds, int* out) {
             ptx::cp_async_mbarrier_arrive_noinc(s.full[stage]);
         } else {
             ptx::mbarrier_wait(s.full[stage], parity);
-            sum = sum * 5 + s.data[stage][(lane + warp) % kItems];
+            sum = sum * 5 + static_cast<unsigned>(s.data[stage][(lane + warp) % kItems]);
             __syncwarp();
             if (lane == 0) ptx::mbarrier_arrive(s.empty[stage]);
         }
     }
-    if (warp) out[(warp - 1) * 32 + lane] = sum;
+    if (warp) out[(warp - 1) * 32 + lane] = static_cast<int>(sum);
 }
 
 // A thread that asks for one barrier and, told no, completes what the other thread waits for first: asking must end.
@@ -192,7 +192,8 @@ std::vector<int> expected_sums(const std::vector<int>& data, int consumers) {
     std::vector<int> sums(consumers * 32);
     for (int c = 0; c < consumers; ++c)
         for (int lane = 0; lane < 32; ++lane)
-            for (int i = 0; i < kRounds; ++i) sums[c * 32 + lane] = sums[c * 32 + lane] * 5 + data[i * kItems + (lane + c + 1) % kItems];
+            for (int i = 0; i < kRounds; ++i)
+                sums[c * 32 + lane] = static_cast<int>(static_cast<unsigned>(sums[c * 32 + lane]) * 5 + static_cast<unsigned>(data[i * kItems + (lane + c + 1) % kItems]));
     return sums;
 }
 

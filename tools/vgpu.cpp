@@ -12,8 +12,11 @@
 #include "host/vgpu/fiber.h"
 #include "host/vgpu/grid.h"
 #include "kernels/launch.h"
+#include "kernels/ptx/cp_async.h"
 #include "kernels/ptx/mma_sync.h"
+#include "kernels/ptx/tma.h"
 #include "kernels/ptx/wgmma.h"
+#include "kernels/tile/tensor_map.h"
 #include "tools/common_cli.h"
 
 namespace {
@@ -81,6 +84,52 @@ __global__ void wgmma_chains(float* out, int times) {
     if (sum == -1.0f) *out = sum;
 }
 
+struct AsyncStorage {
+    alignas(1024) unsigned char tile[16 * 1024];
+    ptx::Mbarrier bar[2];
+};
+
+__global__ void arrivals(int times) {
+    AsyncStorage& s = shared_storage<AsyncStorage>();
+    ptx::mbarrier_init(s.bar[0], 1);
+    for (int i = 0; i < times; ++i) {
+        ptx::mbarrier_arrive(s.bar[0]);
+        ptx::mbarrier_wait(s.bar[0], static_cast<uint32_t>(i) & 1);
+    }
+}
+
+// Two threads that wait for each other in turn.
+__global__ void echoes(int times) {
+    AsyncStorage& s = shared_storage<AsyncStorage>();
+    if (threadIdx.x == 0)
+        for (auto& b : s.bar) ptx::mbarrier_init(b, 1);
+    __syncthreads();
+    for (int i = 0; i < times; ++i) {
+        if (threadIdx.x == 0) ptx::mbarrier_arrive(s.bar[0]);
+        ptx::mbarrier_wait(s.bar[threadIdx.x ^ 1], static_cast<uint32_t>(i) & 1);
+        if (threadIdx.x == 1) ptx::mbarrier_arrive(s.bar[1]);
+    }
+}
+
+__global__ void async_copies(const unsigned char* from, int times) {
+    AsyncStorage& s = shared_storage<AsyncStorage>();
+    for (int i = 0; i < times; ++i) {
+        ptx::cp_async_16(s.tile + threadIdx.x * 16, from + threadIdx.x * 16);
+        ptx::cp_async_commit();
+        ptx::cp_async_wait<0>();
+    }
+}
+
+__global__ void boxes(const __grid_constant__ CUtensorMap map, int times) {
+    AsyncStorage& s = shared_storage<AsyncStorage>();
+    ptx::mbarrier_init(s.bar[0], 1);
+    for (int i = 0; i < times; ++i) {
+        ptx::mbarrier_arrive_expect_tx(s.bar[0], sizeof s.tile);
+        ptx::tma_load(s.tile, map, s.bar[0], 0, 0);
+        ptx::mbarrier_wait(s.bar[0], static_cast<uint32_t>(i) & 1);
+    }
+}
+
 // The best of `repeats` runs, in nanoseconds.
 template <class F>
 double best_ns(int repeats, F&& f) {
@@ -130,7 +179,7 @@ int run(int argc, char** argv) {
     setting("VGPU_THREADS", "cores a grid may use", std::to_string(vgpu::core_count()).c_str());
     setting("VGPU_MEMORY", "memory of each; without it, half of the host's is shared out", "-");
     setting("VGPU_STACK", "stack of a CUDA thread", "128K");
-    setting("VGPU_SEED", "0: ascending order; else the order of blocks, threads and unordered streams is drawn", "0");
+    setting("VGPU_SEED", "0: ascending order; else the order of blocks, threads and unordered streams, and when asynchronous copies end, is drawn", "0");
     setting("VGPU_PROFILE", "1: where the time went, per range and kernel, at the end", "0");
     setting("VGPU_CHECK", "1: memory that nobody wrote reads as NaN", "0");
     setting("VGPU_PEER", "0: no device may use another's memory", "1");
@@ -169,6 +218,17 @@ int run(int argc, char** argv) {
     std::printf("  %8.1f GFLOP/s a core, wgmma m64n256k16 of bf16, 4 to a group\n",
                 kSteps * 2 * (2.0 * 64 * 256 * 64) /
                     time(20, LaunchShape{1, 256, stream.get(), sizeof(WgmmaTiles)}, wgmma_chains, y.data(), kSteps));
+    const auto one_block = [&](unsigned threads) {
+        LaunchShape shape{1, threads, stream.get()};
+        shape.shared = sizeof(AsyncStorage);
+        return shape;
+    };
+    std::printf("  %8.1f ns    mbarrier: an arrival and a wait that need not wait\n", time(100, one_block(1), arrivals, 1000) / 1000);
+    std::printf("  %8.1f ns    mbarrier: there and back between two threads\n", time(100, one_block(2), echoes, 1000) / 1000);
+    std::printf("  %8.1f ns    cp.async of 16 bytes with its wait\n",
+                time(100, one_block(256), async_copies, reinterpret_cast<const unsigned char*>(x.data()), kTimes) / kTimes / 256);
+    const CUtensorMap map = tiled_map(DType::bf16, x.data(), {64, 1024}, {128}, {64, 128}, 128);
+    std::printf("  %8.1f ns    TMA load of 64 x 128 bf16, 128-byte swizzle (16 KiB)\n", time(100, one_block(1), boxes, map, kTimes) / kTimes);
     std::printf("  %8.2f us    launch of one block and synchronize\n", time(2000, LaunchShape{1, 32, stream.get()}, nothing) * 1e-3);
     constexpr int kQueued = 1000;
     std::printf("  %8.2f us    launch in a queue of %d\n", best_ns(20, [&] {

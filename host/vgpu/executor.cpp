@@ -369,7 +369,12 @@ Block::Block() {
     mprotect(shared + kSharedMax, 4096, PROT_NONE);
 }
 
-Block::~Block() { munmap(shared, kSharedMax + 4096); }
+Block::~Block() {
+#ifdef VGPU_ASAN
+    ASAN_UNPOISON_MEMORY_REGION(shared, kSharedMax);  // what is mapped here next is not poisoned
+#endif
+    munmap(shared, kSharedMax + 4096);
+}
 
 Worker::Worker() {
     blocks.emplace_back(new Block);

@@ -77,7 +77,13 @@ void FiberPool::reserve() {
 }
 
 FiberPool::~FiberPool() {
-    for (Chunk& c : chunks_) munmap(c.base, kMax * (stack_ + kPage));
+    for (Chunk& c : chunks_) {
+#ifdef VGPU_ASAN
+        for (unsigned i = 0; i < kMax; ++i)  // what is mapped here next is not poisoned
+            if (c.fibers[i].stack) ASAN_UNPOISON_MEMORY_REGION(c.fibers[i].stack, stack_);
+#endif
+        munmap(c.base, kMax * (stack_ + kPage));
+    }
 }
 
 Fiber* FiberPool::fresh(unsigned i, void (*entry)()) {

@@ -27,8 +27,6 @@ namespace {
     abandon(w);
 }
 
-[[maybe_unused]] size_t pages(const Worker& w) { return (w.grid->shared + 4095) / 4096 * 4096; }
-
 void unshield([[maybe_unused]] Worker& w, Block& b) {
     if (!b.shielded) return;
     b.shielded = false;
@@ -60,7 +58,7 @@ void shield(Worker& w, Block& b) {
 #ifdef VGPU_ASAN
     ASAN_POISON_MEMORY_REGION(b.shared, w.grid->shared);
 #else
-    mprotect(b.shared, pages(w), PROT_NONE);
+    mprotect(b.shared, (w.grid->shared + 4095) / 4096 * 4096, PROT_NONE);
 #endif
 }
 

@@ -3,6 +3,7 @@
 //
 // Diagnosed: barriers that are not initialised, or twice; more arrivals than expected, more bytes than can be counted or
 // than were expected; a thread that comes too late to see its phase end.
+#include <cstdio>
 #include <cstring>
 
 #include "host/vgpu/executor.h"
@@ -47,8 +48,9 @@ inline void store(Worker& w, Block& b, uint64_t* bar, uint64_t s, const char* wh
             release(w, b.async.barriers.at(offset_of(b, bar)).waiting);
         }
     } else if (pending(s) == 0 && outstanding(s) < 0) [[unlikely]] {
-        const std::string why = std::to_string(-outstanding(s)) + " bytes more came than its phase expected";
-        refuse(w, b, bar, what, why.c_str(), site);
+        char why[64];
+        std::snprintf(why, sizeof why, "%d bytes more came than its phase expected", -outstanding(s));
+        refuse(w, b, bar, what, why, site);
     }
     *bar = s;
 }

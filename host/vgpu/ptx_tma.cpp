@@ -14,9 +14,9 @@
 namespace vgpu {
 namespace {
 
-[[noreturn, gnu::cold, gnu::noinline]] void refuse(Worker& w, int code, const char* what, const std::string& why, Site site) {
-    std::string text = std::string(what) + " at " + describe_site(site) + ": " + why;
-    note_failure(w, code, std::move(text));
+[[noreturn, gnu::cold, gnu::noinline]] void refuse(Worker& w, int code, const char* what, std::string why, Site site) {
+    note_failure(w, code, std::string(what) + " at " + describe_site(site) + ": " + why);
+    std::string().swap(why);  // nothing is destroyed after this
     abandon(w);
 }
 
@@ -106,7 +106,7 @@ void expect_reachable(Worker& w, uint64_t from, uint64_t bytes, const char* what
             r.ranges[r.count < 8 ? r.count++ : from / 256 % 8] = {at, at + size};
         }
     }
-    if (!why.empty()) refuse(w, 700, what, "of its tensor, " + why, site);
+    if (!why.empty()) refuse(w, 700, what, "of its tensor, " + std::move(why), site);
 }
 
 void tma_load(void* shared, const CUtensorMap_st& map, uint64_t* bar, uint32_t blocks, const int32_t* at, int dims, Site site) {
