@@ -181,7 +181,7 @@ int run(int argc, char** argv) {
     setting("VGPU_STACK", "stack of a CUDA thread", "128K");
     setting("VGPU_SEED", "0: ascending order; else the order of blocks, threads and unordered streams, and when asynchronous copies end, is drawn", "0");
     setting("VGPU_PROFILE", "1: where the time went, per range and kernel, at the end", "0");
-    setting("VGPU_CHECK", "1: memory that nobody wrote reads as NaN", "0");
+    setting("VGPU_CHECK", "1: memory that nobody wrote reads as NaN; checks that cost time", "0");
     setting("VGPU_PEER", "0: no device may use another's memory", "1");
     if (devices == 0) return 0;
 

@@ -11,7 +11,7 @@
 namespace vgpu {
 namespace {
 
-typedef float F8 __attribute__((vector_size(32)));
+typedef float F8 __attribute__((vector_size(32), may_alias));
 typedef uint32_t U4 __attribute__((vector_size(16)));
 
 constexpr uint32_t kTf32Lost = 0x1fff;  // bits of fp32 that tf32 has not
@@ -68,56 +68,71 @@ inline void gather_b(void* const* lanes, int fragment, F f) {
     }
 }
 
-inline void gather_d(float (&d)[16][8], void* const* lanes, int fragment) {
-    for (int g = 0; g < 8; ++g) {
-        const auto r = [&](int t) { return load(static_cast<const MmaOperands*>(lanes[4 * g + t])->d + 4 * fragment); };
-        const U4 d0 = r(0), d1 = r(1), d2 = r(2), d3 = r(3);
-        store(&d[g][0], VGPU_SHUFFLE(d0, d1, 0, 1, 4, 5));
-        store(&d[g][4], VGPU_SHUFFLE(d2, d3, 0, 1, 4, 5));
-        store(&d[g + 8][0], VGPU_SHUFFLE(d0, d1, 2, 3, 6, 7));
-        store(&d[g + 8][4], VGPU_SHUFFLE(d2, d3, 2, 3, 6, 7));
-    }
-}
-inline void scatter_d(const float (&d)[16][8], void* const* lanes, int fragment) {
-    for (int g = 0; g < 8; ++g) {
-        const U4 a = load(&d[g][0]), b = load(&d[g][4]), c = load(&d[g + 8][0]), e = load(&d[g + 8][4]);
-        const auto to = [&](int t, U4 v) { store(static_cast<const MmaOperands*>(lanes[4 * g + t])->d + 4 * fragment, v); };
-        to(0, VGPU_SHUFFLE(a, c, 0, 1, 4, 5));
-        to(1, VGPU_SHUFFLE(a, c, 2, 3, 6, 7));
-        to(2, VGPU_SHUFFLE(b, e, 0, 1, 4, 5));
-        to(3, VGPU_SHUFFLE(b, e, 2, 3, 6, 7));
-    }
-}
-
-// D[16][8] += sum over k of A[16][k] B[k][8].
-template <int kK>
-inline void multiply(float (&d)[16][8], const float (&a)[16][kK], const float (&b)[kK][8]) {
-    for (int half = 0; half < 16; half += 8) {  // 8 rows at a time: 8 of AVX2's 16 registers
-        F8 sum[8];
-        std::memcpy(sum, d[half], sizeof sum);
-#pragma GCC unroll 16
-        for (int k = 0; k < kK; ++k) {
-            F8 row;
-            std::memcpy(&row, b[k], sizeof row);
-#pragma GCC unroll 8
-            for (int m = 0; m < 8; ++m) sum[m] += a[half + m][k] * row;
+// D of one fragment, or of two side by side.
+using TileD = float[16][16];
+inline void gather_d(TileD& d, void* const* lanes, int fragment, int count) {
+    for (int g = 0; g < 8; ++g)
+        for (int j = 0; j < count; ++j) {
+            const auto r = [&](int t) { return load(static_cast<const MmaOperands*>(lanes[4 * g + t])->d + 4 * (fragment + j)); };
+            const U4 d0 = r(0), d1 = r(1), d2 = r(2), d3 = r(3);
+            store(&d[g][8 * j], VGPU_SHUFFLE(d0, d1, 0, 1, 4, 5));
+            store(&d[g][8 * j + 4], VGPU_SHUFFLE(d2, d3, 0, 1, 4, 5));
+            store(&d[g + 8][8 * j], VGPU_SHUFFLE(d0, d1, 2, 3, 6, 7));
+            store(&d[g + 8][8 * j + 4], VGPU_SHUFFLE(d2, d3, 2, 3, 6, 7));
         }
-        std::memcpy(d[half], sum, sizeof sum);
+}
+inline void scatter_d(const TileD& d, void* const* lanes, int fragment, int count) {
+    for (int g = 0; g < 8; ++g)
+        for (int j = 0; j < count; ++j) {
+            const U4 a = load(&d[g][8 * j]), b = load(&d[g][8 * j + 4]), c = load(&d[g + 8][8 * j]), e = load(&d[g + 8][8 * j + 4]);
+            const auto to = [&](int t, U4 v) { store(static_cast<const MmaOperands*>(lanes[4 * g + t])->d + 4 * (fragment + j), v); };
+            to(0, VGPU_SHUFFLE(a, c, 0, 1, 4, 5));
+            to(1, VGPU_SHUFFLE(a, c, 2, 3, 6, 7));
+            to(2, VGPU_SHUFFLE(b, e, 0, 1, 4, 5));
+            to(3, VGPU_SHUFFLE(b, e, 2, 3, 6, 7));
+        }
+}
+
+// D[16][8 kAcross] += sum over k of A[16][k] B[k][..]: 8 sums of a vector in registers. Loads are of vectors and loops over
+// `sum` unrolled, else it would live in memory.
+template <int kAcross, int kK>
+inline void multiply(TileD& d, const float (&a)[16][kK], const float (&b)[kK][16]) {
+    constexpr int kRows = 8 / kAcross;
+    for (int m = 0; m < 16; m += kRows) {
+        F8 sum[kRows][kAcross];
+#pragma GCC unroll 8
+        for (int i = 0; i < kRows; ++i)
+#pragma GCC unroll 2
+            for (int j = 0; j < kAcross; ++j) sum[i][j] = reinterpret_cast<const F8*>(d[m + i])[j];
+        for (int k = 0; k < kK; ++k) {
+            F8 row[kAcross];
+#pragma GCC unroll 2
+            for (int j = 0; j < kAcross; ++j) row[j] = reinterpret_cast<const F8*>(b[k])[j];
+#pragma GCC unroll 8
+            for (int i = 0; i < kRows; ++i)
+#pragma GCC unroll 2
+                for (int j = 0; j < kAcross; ++j) sum[i][j] += a[m + i][k] * row[j];
+        }
+#pragma GCC unroll 8
+        for (int i = 0; i < kRows; ++i)
+#pragma GCC unroll 2
+            for (int j = 0; j < kAcross; ++j) reinterpret_cast<F8*>(d[m + i])[j] = sum[i][j];
     }
 }
 
-// The products of a tile: B's fragments are unpacked once, A's as they come.
+// The products of a tile: B's fragments are unpacked once, A's as they come; D's go two by two.
 template <int kK, class UnpackA, class UnpackB>
 inline void work_tile(void* const* lanes, UnpackA unpack_a, UnpackB unpack_b) {
-    alignas(32) float d[16][8], a[16][kK], b[kMmaTile][kK][8];
+    alignas(32) float d[16][16], a[16][kK], b[kMmaTile / 2][kK][16];
     const auto [unused_d, unused_a, unused_b, rows, columns] = *static_cast<const MmaOperands*>(lanes[0]);
-    for (int n = 0; n < columns; ++n) gather_b(lanes, n, [&](int i, int column, U4 v) { unpack_b(b[n], i, column, v); });
+    for (int n = 0; n < columns; ++n) gather_b(lanes, n, [&](int i, int column, U4 v) { unpack_b(b[n / 2], i, n % 2 * 8 + column, v); });
     for (int m = 0; m < rows; ++m) {
         gather_a(lanes, m, [&](int row, int i, U4 v) { unpack_a(a, row, i, v); });
-        for (int n = 0; n < columns; ++n) {
-            gather_d(d, lanes, m * columns + n);
-            multiply(d, a, b[n]);
-            scatter_d(d, lanes, m * columns + n);
+        for (int n = 0; n < columns; n += 2) {
+            const int fragment = m * columns + n, count = n + 1 < columns ? 2 : 1;
+            gather_d(d, lanes, fragment, count);
+            count == 2 ? multiply<2>(d, a, b[n / 2]) : multiply<1>(d, a, b[n / 2]);
+            scatter_d(d, lanes, fragment, count);
         }
     }
 }
@@ -131,7 +146,7 @@ void work_bf16(void* const* lanes, unsigned) {
             store(&a[row][pair], v << 16);
             store(&a[row][pair + 8], v & 0xffff0000u);
         },
-        [](float (&b)[16][8], int pair, int column, U4 v) {
+        [](float (&b)[16][16], int pair, int column, U4 v) {
             store(&b[pair][column], v << 16);
             store(&b[pair + 8][column], v & 0xffff0000u);
         });
@@ -140,7 +155,7 @@ void work_bf16(void* const* lanes, unsigned) {
 void work_tf32(void* const* lanes, unsigned) {
     work_tile<8>(
         lanes, [](float (&a)[16][8], int row, int k, U4 v) { store(&a[row][k], v & ~kTf32Lost); },
-        [](float (&b)[8][8], int k, int column, U4 v) { store(&b[k][column], v & ~kTf32Lost); });
+        [](float (&b)[8][16], int k, int column, U4 v) { store(&b[k][column], v & ~kTf32Lost); });
 }
 
 struct LoadMatrices {

@@ -20,6 +20,7 @@ using Op = WarpgroupOp;
 
 constexpr uint32_t kInFlight = 0x7ffff1f0;  // the NaN that fills accumulators which a seed puts off
 constexpr unsigned kRegisters = 65536;      // of a multiprocessor
+constexpr size_t kMostFlying = 64;          // accumulators of n = 8 in a thread's 255 registers
 
 struct Self {
     Worker& w;
@@ -41,8 +42,10 @@ std::string describe(const Op& op) {
     return s + " at " + describe_site(op.site());
 }
 
-[[noreturn, gnu::noinline, gnu::cold]] void fail_with(Worker& w, std::string what) {
-    note_failure(w, 719, std::move(what));
+// `text` makes the message: nothing of it may be alive when the fiber is left for good.
+template <class Text>
+[[noreturn, gnu::noinline, gnu::cold]] void fail_with(Worker& w, Text text) {
+    note_failure(w, 719, text());
     abandon(w);
 }
 
@@ -51,14 +54,16 @@ std::string describe(const Op& op) {
     mine.key = key;
     mine.file = site.file;
     if (mine.kind() == theirs.kind() && mine.n() == theirs.n() && mine.site().line == theirs.site().line)
-        fail_with(w, describe(mine) + ": this thread's descriptors, transpositions or accumulate are not those of the other threads of its warpgroup");
-    fail_with(w, describe(mine) + " while the other threads of the warpgroup do " + describe(theirs) + ": all 128 must do the same in the same order");
+        fail_with(w, [&] { return describe(mine) + ": this thread's descriptors, transpositions or accumulate are not those of the other threads of its warpgroup"; });
+    fail_with(w, [&] { return describe(mine) + " while the other threads of the warpgroup do " + describe(theirs) + ": all 128 must do the same in the same order"; });
 }
 
 [[gnu::noinline, gnu::cold]] Warpgroup& first_use(Worker& w, unsigned warpgroup, const char* what, Site site) {
     if (w.threads - warpgroup * kWarpgroup < kWarpgroup)
-        fail_with(w, std::string(what) + " at " + describe_site(site) + " needs a warpgroup, 128 threads from a multiple of 128 on, and the block has " +
-                         std::to_string(w.threads) + " threads");
+        fail_with(w, [&] {
+            return std::string(what) + " at " + describe_site(site) + " needs a warpgroup, 128 threads from a multiple of 128 on, and the block has " +
+                   std::to_string(w.threads) + " threads";
+        });
     Warpgroups& all = w.block->warpgroups;
     all.used = true;
     auto& g = all.of[warpgroup];
@@ -131,9 +136,11 @@ uint16_t find_accumulators(const Self& me, const float* d, const Op& op) {
         const float* theirs = s.d[me.thread];
         if (theirs == d && s.n == op.n()) return static_cast<uint16_t>(i);
         if (theirs && theirs < d + op.n() / 2 && d < theirs + s.n / 2)
-            fail_with(me.w, describe(op) + ": some of its accumulators are in flight in a product of n = " + std::to_string(s.n) +
-                                ", which has not been waited for");
+            fail_with(me.w, [&] {
+                return describe(op) + ": some of its accumulators are in flight in a product of n = " + std::to_string(s.n) + ", which has not been waited for";
+            });
     }
+    if (g.flying.size() == kMostFlying) fail_with(me.w, [&] { return describe(op) + ": more accumulators are in flight than a thread has registers"; });
     g.flying.push_back(take_spare(g, op.n()));
     g.flying.back().put_off = op.put_off;
     return static_cast<uint16_t>(g.flying.size() - 1);
@@ -142,27 +149,32 @@ uint16_t find_accumulators(const Self& me, const float* d, const Op& op) {
 // A thread's accumulators go into flight.
 void take_off(const Self& me, Accumulators& s, float* d, const Op& op) {
     if (s.d[me.thread])
-        fail_with(me.w, describe(op) + ": this thread's accumulators are not those that the other threads' would make them: they are in another order");
+        fail_with(me.w, [&] { return describe(op) + ": this thread's accumulators are not those that the other threads' would make them: they are in another order"; });
     s.d[me.thread] = d;
     if (careful(me.w))
         for (const Accumulators& l : me.g.landed)
             if (l.d[me.thread] == d && l.n == s.n && hash(d, s.n) != l.hash[me.thread])
-                fail_with(me.w, describe(op) + ": this thread has written its accumulators since the last wgmma_wait, and no wgmma_fence lies between");
+                fail_with(me.w, [&] { return describe(op) + ": this thread has written its accumulators since the last wgmma_wait, and no wgmma_fence lies between"; });
     if (!s.put_off) return;
     if (op.accumulate()) gather_thread(s.tile.get(), s.n, d, me.thread);
     s.loaded = op.accumulate();
     for (int i = 0; i < s.n / 2; ++i) std::memcpy(d + i, &kInFlight, sizeof kInFlight);
 }
 
+// Accumulators that a seed put off must still be what filled them.
+void expect_untouched(Worker& w, const Accumulators& s) {
+    for (unsigned t = 0; s.put_off && t < kWarpgroup; ++t)
+        for (int i = 0; i < s.n / 2; ++i)
+            if (std::memcmp(s.d[t] + i, &kInFlight, sizeof kInFlight) != 0) {
+                context.thread = {};
+                fail_with(w, [&] {
+                    return "accumulators of a warpgroup (its thread " + std::to_string(t) + ", element " + std::to_string(i) +
+                           ") were written while a wgmma was under way";
+                });
+            }
+}
+
 void land(Worker& w, Warpgroup& g, Accumulators& s) {
-    if (s.put_off)
-        for (unsigned t = 0; t < kWarpgroup; ++t)
-            for (int i = 0; i < s.n / 2; ++i)
-                if (std::memcmp(s.d[t] + i, &kInFlight, sizeof kInFlight) != 0) {
-                    context.thread = {};
-                    fail_with(w, "accumulators of a warpgroup (its thread " + std::to_string(t) + ", element " + std::to_string(i) +
-                                     ") were written while a wgmma was under way");
-                }
     scatter(s.tile.get(), s.n, s.d);
     if (careful(w)) {
         for (unsigned t = 0; t < kWarpgroup; ++t) s.hash[t] = hash(s.d[t], s.n);
@@ -178,11 +190,11 @@ void land(Worker& w, Warpgroup& g, Accumulators& s) {
 [[gnu::noinline]] void begin_product(const Self& me, Op& op, const float* d) {
     Worker& w = me.w;
     Warpgroup& g = me.g;
-    if (!g.fenced) fail_with(w, describe(op) + " without a wgmma_fence before it: a warpgroup's first wgmma needs one");
+    if (!g.fenced) fail_with(w, [&] { return describe(op) + " without a wgmma_fence before it: a warpgroup's first wgmma needs one"; });
     if (const char* wrong = refuse(op.a, op.transpose_a(), kTileRows, op.type(), w.grid->shared))
-        fail_with(w, describe(op) + ": A's descriptor: " + wrong);
+        fail_with(w, [&] { return describe(op) + ": A's descriptor: " + wrong; });
     if (const char* wrong = refuse(op.b, op.transpose_b(), op.n(), op.type(), w.grid->shared))
-        fail_with(w, describe(op) + ": B's descriptor: " + wrong);
+        fail_with(w, [&] { return describe(op) + ": B's descriptor: " + wrong; });
     if (!g.group_open) g.group_put_off = puts_off(w), g.group_open = true;
     op.put_off = g.group_put_off;
     op.group = g.groups;
@@ -234,14 +246,18 @@ void finish_wait(const Self& me) {
         g.landed.erase(g.landed.begin() + static_cast<ptrdiff_t>(l));
     }
     // A product that ran early, but has not been waited for, is under way still.
-    uint16_t place[256];
+    const auto under_way = [&](size_t accumulators) {
+        return std::any_of(g.ops.begin(), g.ops.end(), [&](const Op& o) {
+            return o.kind() == Op::product && o.accumulators == accumulators && o.group >= upto;
+        });
+    };
+    for (size_t s = 0; s < g.flying.size(); ++s)
+        if (!under_way(s)) expect_untouched(me.w, g.flying[s]);
+    uint16_t place[kMostFlying];
     std::vector<Accumulators> flying;
     for (size_t s = 0; s < g.flying.size(); ++s) {
-        const bool under_way = std::any_of(g.ops.begin(), g.ops.end(), [&](const Op& o) {
-            return o.kind() == Op::product && o.accumulators == s && o.group >= upto;
-        });
         place[s] = static_cast<uint16_t>(flying.size());
-        if (under_way) flying.push_back(std::move(g.flying[s]));
+        if (under_way(s)) flying.push_back(std::move(g.flying[s]));
         else land(me.w, g, g.flying[s]);
     }
     g.flying = std::move(flying);
@@ -310,8 +326,10 @@ void set_max_registers(int n, bool increase, Site site) {
     unsigned& mine_now = all.registers[me.warpgroup];
     const unsigned wanted = static_cast<unsigned>(n);
     if (increase ? wanted < mine_now : wanted > mine_now)
-        fail_with(w, describe(op) + ": the warpgroup has " + std::to_string(mine_now) + " registers a thread" +
-                         (mine_now == at_launch ? " (65536 / " + std::to_string(w.threads) + " threads of the block)" : ""));
+        fail_with(w, [&] {
+            return describe(op) + ": the warpgroup has " + std::to_string(mine_now) + " registers a thread" +
+                   (mine_now == at_launch ? " (65536 / " + std::to_string(w.threads) + " threads of the block)" : "");
+        });
     const auto fits = [&] {
         unsigned sum = 0;
         for (unsigned i = 0; i * kWarpgroup < w.threads; ++i) sum += (i == me.warpgroup ? wanted : all.registers[i]) * kWarpgroup;
@@ -332,8 +350,10 @@ void end_warpgroups(Worker& w, Block& b) {
             const bool product = op.kind() == Op::product;
             if (op.issued == kWarpgroup && !product) continue;
             context.thread = {};
-            fail_with(w, op.issued < kWarpgroup ? describe(op) + ": only " + std::to_string(op.issued) + " of the warpgroup's 128 threads came to it"
-                                                : describe(op) + " has not been waited for (wgmma_commit, wgmma_wait), and its block has ended");
+            fail_with(w, [&] {
+                return describe(op) + (op.issued < kWarpgroup ? ": only " + std::to_string(op.issued) + " of the warpgroup's 128 threads came to it"
+                                                              : " has not been waited for (wgmma_commit, wgmma_wait), and its block has ended");
+            });
         }
         g.ops.clear();
         std::fill_n(g.at, kWarpgroup, 0);

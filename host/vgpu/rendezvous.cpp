@@ -200,11 +200,11 @@ void warp_together(unsigned mask, void* mine, void (*work)(void* const* lanes, u
 
 // Out of whole_warp's way: the strings would cost every call a frame and six saved registers.
 [[noreturn, gnu::noinline, gnu::cold]] static void refuse_warp(Worker& w, const WarpSlot& slot, const char* what, Site site) {
-    const std::string here = std::string(what) + " at " + describe_site(site);
+    const auto here = [&] { return std::string(what) + " at " + describe_site(site); };
     if (slot.arrived == 0)
-        note_failure(w, 719, here + " needs all 32 lanes, and the block's last warp has " + std::to_string(w.threads % 32));
+        note_failure(w, 719, here() + " needs all 32 lanes, and the block's last warp has " + std::to_string(w.threads % 32));
     else
-        note_failure(w, 719, here + " while other lanes of the warp are in " +
+        note_failure(w, 719, here() + " while other lanes of the warp are in " +
                                  (slot.what ? slot.what + (" at " + describe_site(slot.site)) : name_of(slot.op)));
     abandon(w);
 }
