@@ -27,7 +27,7 @@ struct Aborted : Error {
 };
 
 // Of the block that one rank posts, what another reads: `rows` of `row_bytes` each, `pitch` bytes from one to the next.
-struct Part {
+struct Region {
     size_t offset = 0;  // bytes from the start of the block
     int64_t rows = 0;   // 0: nothing
     size_t row_bytes = 0, pitch = 0;
@@ -44,14 +44,14 @@ struct View {
 struct Transfer {
     std::string name;
     int ranks = 1;
-    std::vector<Part> parts;  // [from * ranks + to]
+    std::vector<Region> parts;  // [from * ranks + to]
     bool own = false;         // collect returns the rank's own part too, where it is read like the others
     bool barrier = false;     // nothing moves; whoever collects goes on when everybody's post is complete
 
     Transfer() = default;
     Transfer(std::string n, int r) : name(std::move(n)), ranks(r), parts(static_cast<size_t>(r) * r) {}
-    Part& part(int from, int to) { return parts[static_cast<size_t>(from) * ranks + to]; }
-    const Part& part(int from, int to) const { return parts[static_cast<size_t>(from) * ranks + to]; }
+    Region& part(int from, int to) { return parts[static_cast<size_t>(from) * ranks + to]; }
+    const Region& part(int from, int to) const { return parts[static_cast<size_t>(from) * ranks + to]; }
     // Whether `to` gets a view of `from`'s part.
     bool moves(int from, int to) const { return part(from, to) && (from != to || own); }
     size_t bytes_from(int rank) const;  // that leave it for other ranks
