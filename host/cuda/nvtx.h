@@ -24,10 +24,10 @@ public:
     }
     // Of the work that is put on `stream` meanwhile.
     Range(const char* name, cudaStream_t stream, SpanKind kind = SpanKind::compute) : Range(name) {
-        if (Timeline* t = Timeline::current()) span_ = t->begin(name, kind, stream);
+        if ((timeline_ = Timeline::current())) span_ = timeline_->begin(name, kind, stream);
     }
     ~Range() {
-        if (span_ >= 0) Timeline::current()->end(span_);
+        if (span_ >= 0) timeline_->end(span_);
 #ifdef VGPU
         vgpu::pop_range();
 #else
@@ -38,6 +38,7 @@ public:
     Range& operator=(const Range&) = delete;
 
 private:
+    Timeline* timeline_ = nullptr;
     int span_ = -1;
 };
 

@@ -308,6 +308,7 @@ StepPicture Timeline::read(const std::vector<Timeline*>& all) {
             r.stop.synchronize();
             const double start = r.start.since(t->origin_), end = r.stop.since(t->origin_);
             p.ms = std::max(p.ms, end);
+            if (r.kind != SpanKind::compute && !(end > start)) continue;  // nothing was moved, nobody waited
             p.spans.push_back({first + r.lane, r.name, r.kind, start, end});
         }
     }
