@@ -27,6 +27,14 @@ void Worker::set_weight_decay(float d) {
     replay_.forget();
 }
 
+void Worker::set_timeline(Timeline* t) {
+    timeline_ = t;
+    if (!t) return;
+    t->lane("compute", compute_);
+    if (workers_ > 1) t->lane("exchange", comm_);
+    t->lane("copy", copy_);
+}
+
 // ---- a pass -----------------------------------------------------------------------------------
 
 long Worker::train(const HostBatch& batch, const StepState& state) {
@@ -38,10 +46,14 @@ long Worker::evaluate(const HostBatch& batch) { return submit(batch, false); }
 
 long Worker::submit(const HostBatch& batch, bool training) {
     const int turn = passes_ % 2;
+    const Timeline::Recording on(timeline_);
     stage(batch, turn);
     // Peers may still be reading what the pass before has left; nobody overwrites it before everybody finished.
-    if (workers_ > 1 && passes_ > 0) board_.collect(rank_, slot::finished, compute_.get());
-    replay_.begin(training, turn);
+    if (workers_ > 1 && passes_ > 0) {
+        const Range range("wait for last pass", compute_.get(), SpanKind::wait);
+        board_.collect(rank_, slot::finished, compute_.get());
+    }
+    replay_.begin(training, turn, timeline_ != nullptr);
     if (workers_ == 1)
         replay_.stretch(compute_, [&] { pass(training, turn); });
     else
@@ -80,7 +92,7 @@ void Worker::synchronize() {
 
 // Copies the batch to this turn's buffers, once the pass that read them last has finished.
 void Worker::stage(const HostBatch& batch, int turn) {
-    const Range range("loader");
+    const Range range("loader", copy_.get(), SpanKind::copy);
     const Layout& l = layout_;
     const WorkerConfig& c = l.config;
     if (passes_ >= 2) copy_.wait(finished_[turn]);
@@ -95,7 +107,7 @@ void Worker::stage(const HostBatch& batch, int turn) {
 }
 
 void Worker::take_input(bool training, int turn) {
-    const Range range("input.augment");
+    const Range range("input.augment", compute_.get());
     const Layout& l = layout_;
     const WorkerConfig& c = l.config;
     const cudaStream_t s = compute_.get();
@@ -111,7 +123,7 @@ void Worker::take_input(bool training, int turn) {
 }
 
 void Worker::update() {
-    const Range range("update");
+    const Range range("update", compute_.get());
     std::vector<SgdTensor> tensors;
     for (const Layout::Update& u : layout_.updates) {
         const Layout::Storage& st = layout_.storage[u.param];

@@ -19,6 +19,7 @@
 
 #include "host/cuda/buffer.h"
 #include "host/cuda/stream.h"
+#include "host/cuda/timeline.h"
 #include "host/parallel/board.h"
 #include "host/parallel/layout.h"
 #include "host/parallel/replay.h"
@@ -64,6 +65,8 @@ public:
 
     void set_normalisation(const Normalisation& n);
     void set_weight_decay(float d);
+    // Steps are recorded there, without graphs, until it is null again.
+    void set_timeline(Timeline* t);
 
     // Submits a training step, or an evaluation of the batch. `ticket` numbers the submissions; at most two
     // may be under way. The batch must stay as it is until wait(ticket).
@@ -115,6 +118,7 @@ private:
     Normalisation normalisation_;
     float weight_decay_ = 0;
     long passes_ = 0;
+    Timeline* timeline_ = nullptr;
     Replay replay_;  // dies before what its graphs use
 };
 

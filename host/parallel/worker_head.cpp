@@ -18,7 +18,7 @@ void Worker::head_forward(bool training) {
     const cudaStream_t s = compute_.get();
     std::vector<const void*> labels, blocks;  // of every worker: what it has left for the next layer
     if (workers_ > 1) {
-        const Range range("exchange trunk.gather");
+        const Range range("wait trunk.gather", s, SpanKind::wait);
         board_.post(rank_, slot::labels, at(l.all_labels), s);
         board_.post(rank_, slot::flat, at(l.flat), s);
         labels = board_.collect(rank_, slot::labels, s);
@@ -31,7 +31,7 @@ void Worker::head_forward(bool training) {
             fc_forward(op, training);
         });
         if (workers_ == 1) continue;
-        const Range range("exchange fc.gather");
+        const Range range("wait fc.gather", s, SpanKind::wait);
         board_.post(rank_, slot::activation(static_cast<int>(i)), at(op.y), s);
         blocks = board_.collect(rank_, slot::activation(static_cast<int>(i)), s);
     }
@@ -44,7 +44,7 @@ void Worker::head_forward(bool training) {
 // Buffers stay where they are as long as the workers live, so addresses of a peer's may be captured.
 void Worker::gather_flat(const std::vector<const void*>& labels, const std::vector<const void*>& flats) {
     const Layout& l = layout_;
-    const Range range("exchange trunk.gather");
+    const Range range("exchange trunk.gather", compute_.get(), SpanKind::exchange);
     for (int r = 0; r < workers_; ++r) {
         if (r == rank_) continue;
         const int64_t row = int64_t(r) * l.config.batch, element = row * l.flat_cols;
@@ -55,7 +55,7 @@ void Worker::gather_flat(const std::vector<const void*>& labels, const std::vect
 }
 
 void Worker::gather_units(const HeadOp& op, const std::vector<const void*>& ys) {
-    const Range range("exchange fc.gather");
+    const Range range("exchange fc.gather", compute_.get(), SpanKind::exchange);
     const DType t = op.fprop.problem.out;
     for (int r = 0; r < workers_; ++r) {
         if (r == rank_) continue;
@@ -68,7 +68,7 @@ void Worker::fc_forward(const HeadOp& op, bool training) {
     const cudaStream_t s = compute_.get();
     const DType out = op.fprop.problem.out;
     void* const own = shifted(at(op.y), op.shard.first, out);
-    const Range range(op.name_fprop.c_str());
+    const Range range(op.name_fprop.c_str(), s);
     GemmArgs a{at(op.x), weight(op.weight), bias(op.weight), at(op.kept), nullptr, workspace(), s};
     a.state = at<StepState>(layout_.state), a.layer = op.dropout_layer, a.col0 = op.shard.first;
     (training ? op.fprop : op.fprop_eval)(a);
@@ -83,7 +83,7 @@ void Worker::fc_forward(const HeadOp& op, bool training) {
 
 void Worker::loss(bool training) {
     const Layout& l = layout_;
-    const Range range("loss.softmax");
+    const Range range("loss.softmax", compute_.get());
     l.softmax({at<float>(l.head.back().y), at<int>(l.all_labels), training ? at(l.dlogits) : nullptr, at<SoftmaxStats>(l.stats), workspace(),
                compute_.get()});
 }
@@ -95,7 +95,10 @@ void Worker::head_backward() {
         replay_.stretch(compute_, [&] { fc_dgrad(op); });
         if (workers_ > 1) sum_partials(op, i);  // behind the weight gradient
         fc_wgrad(op);
-        if (workers_ > 1) compute_.wait(joined_);
+        if (workers_ > 1) {
+            const Range range("wait fc.reduce", compute_.get(), SpanKind::wait);
+            compute_.wait(joined_);
+        }
     }
 }
 
@@ -103,7 +106,7 @@ void Worker::head_backward() {
 // shard's share of its input's.
 void Worker::fc_dgrad(const HeadOp& op) {
     const cudaStream_t s = compute_.get();
-    const Range range(op.name_dgrad.c_str());
+    const Range range(op.name_dgrad.c_str(), s);
     if (op.drop_back) op.drop_back({at(op.dy), at(op.dy), at<StepState>(layout_.state), op.dropout_layer, 0, op.shard.first, s});
     if (op.act_back) op.act_back({at(op.kept), at(op.dy), at(op.dy), s});
     GemmArgs a{at(op.dy), weight(op.weight), nullptr, at(op.partial), nullptr, workspace(), s};
@@ -112,7 +115,7 @@ void Worker::fc_dgrad(const HeadOp& op) {
 }
 
 void Worker::fc_wgrad(const HeadOp& op) {
-    const Range range(op.name_wgrad.c_str());
+    const Range range(op.name_wgrad.c_str(), compute_.get());
     GemmArgs a{at(op.dy), at(op.x), nullptr, at(op.grad), at<float>(op.grad_bias), workspace(), compute_.get()};
     if (op.wgrad.problem.sgd) {
         const Layout::Storage& st = layout_.storage[op.weight];
@@ -125,9 +128,13 @@ void Worker::fc_wgrad(const HeadOp& op) {
 // Everybody's shares, added up where they are needed: own columns of the layer below, or own rows of the trunk's output.
 void Worker::sum_partials(const HeadOp& op, int i) {
     const Layout& l = layout_;
-    const Range range("exchange fc.reduce");
     board_.post(rank_, slot::gradient(i), at(op.partial), compute_.get());
-    const auto partials = board_.collect(rank_, slot::gradient(i), comm_.get());
+    std::vector<const void*> partials;
+    {
+        const Range range("wait fc.reduce", comm_.get(), SpanKind::wait);
+        partials = board_.collect(rank_, slot::gradient(i), comm_.get());
+    }
+    const Range range("exchange fc.reduce", comm_.get(), SpanKind::exchange);
     ReduceArgs a{};
     a.stream = comm_.get();
     const int64_t offset = i > 0 ? l.head[i - 1].shard.first : l.config.row0() * l.flat_cols;

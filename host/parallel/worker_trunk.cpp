@@ -9,7 +9,7 @@ void Worker::trunk_forward(bool training) {
     const cudaStream_t s = compute_.get();
     for (const TrunkOp& op : l.trunk) {
         if (op.forward_elsewhere) continue;
-        const Range range(op.name_forward.c_str());
+        const Range range(op.name_forward.c_str(), s);
         switch (op.layer->kind) {
             case LayerKind::conv: op.fprop({at(op.x), weight(op.weight), bias(op.weight), at(op.y), workspace(), s}); break;
             case LayerKind::activation: op.act({at(op.x), at(op.y), s}); break;
@@ -47,24 +47,25 @@ void Worker::trunk_backward() {
     }
     if (workers_ == 1) return;
     joined_.record(comm_.get());
+    const Range range("wait conv.reduce", compute_.get(), SpanKind::wait);
     compute_.wait(joined_);
 }
 
 void Worker::conv_dgrad(const TrunkOp& op) {
     if (!op.needs_dx) return;
-    const Range range(op.name_dgrad.c_str());
+    const Range range(op.name_dgrad.c_str(), compute_.get());
     op.dgrad({at(op.dy), weight(op.weight), at(op.dx), workspace(), compute_.get(), at(op.x)});
 }
 
 void Worker::conv_wgrad(const TrunkOp& op) {
-    const Range range(op.name_wgrad.c_str());
+    const Range range(op.name_wgrad.c_str(), compute_.get());
     op.wgrad({at(op.x), at(op.dy), at<float>(op.grad), at<float>(op.grad_bias), workspace(), compute_.get()});
 }
 
 void Worker::trunk_layer_backward(const TrunkOp& op) {
     if (op.backward_elsewhere) return;
-    const Range range(op.name_dgrad.c_str());
     const cudaStream_t s = compute_.get();
+    const Range range(op.name_dgrad.c_str(), s);
     switch (op.layer->kind) {
         case LayerKind::activation: op.act_back({at(op.y), at(op.dy), at(op.dx), s}); break;
         case LayerKind::lrn: op.lrn_back({at(op.x), at(op.dy), at(op.dx), workspace(), s}); break;
@@ -83,10 +84,14 @@ void Worker::trunk_layer_backward(const TrunkOp& op) {
 }
 
 void Worker::sum_gradient(const TrunkOp& op, int index) {
-    const Range range("exchange conv.reduce");
     const int where = slot::gradient(static_cast<int>(layout_.head.size()) + index);
     board_.post(rank_, where, at(op.grad), compute_.get());
-    const auto grads = board_.collect(rank_, where, comm_.get());
+    std::vector<const void*> grads;
+    {
+        const Range range("wait conv.reduce", comm_.get(), SpanKind::wait);
+        grads = board_.collect(rank_, where, comm_.get());
+    }
+    const Range range("exchange conv.reduce", comm_.get(), SpanKind::exchange);
     ReduceArgs a{};
     for (int r = 0; r < workers_; ++r) a.src[r] = grads[r];
     a.dst = at(op.grad_sum);
