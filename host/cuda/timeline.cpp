@@ -128,12 +128,15 @@ double tick_of(double ms) {
 
 constexpr double kWidth = 1400, kLeft = 170, kRight = 20, kTop = 78, kLane = 28, kBar = 20, kMark = 8, kBetween = 16, kLetter = 5.8;
 
+// Without variables, which only browsers know.
 constexpr const char* kStyle = R"(<style>
-:root { --ground: #fff; --text: #1b1f24; --muted: #5d6670; --line: #dfe3e8; --compute: #2f6fde; --exchange: #e07b00; --wait: #c9d0d8; --copy: #3c9a5f; --bad: #c62828; --on: #fff; }
-@media (prefers-color-scheme: dark) { :root { --ground: #14171a; --text: #e6e9ec; --muted: #98a2ad; --line: #2c323a; --compute: #5b8def; --exchange: #f0952b; --wait: #4a535e; --copy: #56b87c; --bad: #ff6b5e; --on: #101214; } }
-text { fill: var(--text); font: 13px system-ui, sans-serif; } .muted { fill: var(--muted); } .small { font-size: 11px; }
-.ground { fill: var(--ground); } .line { stroke: var(--line); } .bar { stroke: var(--ground); stroke-width: 0.5; } .in { fill: var(--on); font-size: 10px; pointer-events: none; }
-.compute { fill: var(--compute); } .exchange { fill: var(--exchange); } .wait { fill: var(--wait); } .copy { fill: var(--copy); } .exposed { fill: var(--bad); }
+text { fill: #1b1f24; font: 13px system-ui, sans-serif; } .muted { fill: #5d6670; } .small { font-size: 11px; } .title { font-size: 16px; }
+.ground { fill: #fff; } .line { stroke: #dfe3e8; } .bar { stroke: #fff; stroke-width: 0.5; } .in { fill: #fff; font-size: 10px; pointer-events: none; }
+.compute { fill: #2f6fde; } .exchange { fill: #e07b00; } .wait { fill: #c9d0d8; } .copy { fill: #3c9a5f; } .exposed { fill: #c62828; }
+@media (prefers-color-scheme: dark) {
+text { fill: #e6e9ec; } .muted { fill: #98a2ad; } .ground { fill: #14171a; } .line { stroke: #2c323a; } .bar { stroke: #14171a; } .in { fill: #101214; }
+.compute { fill: #5b8def; } .exchange { fill: #f0952b; } .wait { fill: #4a535e; } .copy { fill: #56b87c; } .exposed { fill: #ff6b5e; }
+}
 </style>
 )";
 
@@ -169,7 +172,7 @@ std::string to_svg(const StepPicture& p, const std::string& title) {
 
     std::string s = "<svg xmlns='http://www.w3.org/2000/svg' viewBox='0 0 " + fixed(kWidth, 0) + " " + fixed(height, 0) + "' width='" + fixed(kWidth, 0) +
                     "' height='" + fixed(height, 0) + "'>\n<title>" + escaped(title) + "</title>\n" + kStyle + "<rect class='ground' width='100%' height='100%'/>\n";
-    s += text(16, 26, title + ": " + summary(p), " style='font-size:16px'") + "\n";
+    s += text(16, 26, title + ": " + summary(p), " class='title'") + "\n";
     double key = 16;
     const auto legend = [&](const std::string& kind, const std::string& what) {
         s += "<rect class='" + kind + "' x='" + fixed(key, 1) + "' y='42' width='14' height='12' rx='2'/>" + text(key + 20, 52, what, " class='muted'");
