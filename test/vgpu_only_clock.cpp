@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <chrono>
+#include <ctime>
 #include <random>
 #include <thread>
 #include <vector>
@@ -10,6 +11,7 @@
 #include "host/cuda/buffer.h"
 #include "host/cuda/stream.h"
 #include "host/vgpu/clock.h"
+#include "host/vgpu/grid.h"
 #include "test/seeds.h"
 
 namespace {
@@ -22,16 +24,24 @@ using wt::Stream;
 
 When add(Clock& c, std::vector<When> after, int engine, int64_t busy, uint64_t order) { return c.add(after, engine, busy, order); }
 
-// Work that does nothing for so long. What a sleep takes is not exact: `took` is what it was.
-struct Nap {
+// As the virtual GPUs measure: ms.
+double now() {
+    timespec t;
+    clock_gettime(vgpu::core_count() == 1 ? CLOCK_THREAD_CPUTIME_ID : CLOCK_MONOTONIC, &t);
+    return t.tv_sec * 1e3 + t.tv_nsec * 1e-6;
+}
+
+// Work that only takes so long, more or less: `took` is what it was.
+struct Spin {
     double ms, took = 0;
-    explicit Nap(double ms) : ms(ms) {}
+    explicit Spin(double ms) : ms(ms) {}
+    void run() {
+        const double start = now();
+        while ((took = now() - start) < ms) {
+        }
+    }
     void on(const Stream& s) {
-        vgpu::enqueue(s.get(), "nap", [this] {
-            const auto start = std::chrono::steady_clock::now();
-            std::this_thread::sleep_for(std::chrono::duration<double, std::milli>(ms));
-            took = std::chrono::duration<double, std::milli>(std::chrono::steady_clock::now() - start).count();
-        });
+        vgpu::enqueue(s.get(), "spin", [this] { run(); });
     }
 };
 
@@ -130,7 +140,7 @@ TEST_CASE("vgpu clock: two devices with work of their own overlap") {
         const wt::test::SeedGuard guard(seed);
         const Stream s0(0), s1(1);
         const TimedEvent start0(s0), end0(s0), start1(s1), end1(s1), joined(s0);
-        Nap a(20), b(30);
+        Spin a(20), b(30);
         start0.record(), start1.record();
         a.on(s0), b.on(s1);
         end0.record(), end1.record();
@@ -146,7 +156,7 @@ TEST_CASE("vgpu clock: two devices with work of their own overlap") {
 TEST_CASE("vgpu clock: waits for events shift what comes after, on other devices too") {
     const Stream s0(0), s1(1);
     const TimedEvent start(s1), before(s1), after(s1), from(s0), end(s1);
-    Nap first(5), other(15), second(5);
+    Spin first(5), other(15), second(5);
     start.record();
     first.on(s1);
     before.record();
@@ -173,7 +183,7 @@ TEST_CASE("vgpu clock: waits for events shift what comes after, on other devices
 TEST_CASE("vgpu clock: streams of a device share its engine for kernels, and copies have their own") {
     const Stream s(0), t(0);
     const TimedEvent start(s), end(s), other(t), joined(s);
-    Nap a(10), b(10);
+    Spin a(10), b(10);
     start.record();
     t.wait(start);
     a.on(s), b.on(t);
@@ -192,7 +202,7 @@ TEST_CASE("vgpu clock: streams of a device share its engine for kernels, and cop
     const Stream copies[3] = {Stream(0), Stream(0), Stream(0)};
     std::vector<TimedEvent> begins, ends;
     for (const Stream& c : copies) begins.emplace_back(c), ends.emplace_back(c);
-    Nap kernel(30);
+    Spin kernel(30);
     const TimedEvent from(s), to(s);
     from.record();
     kernel.on(s);
@@ -219,7 +229,7 @@ TEST_CASE("vgpu clock: streams of a device share its engine for kernels, and cop
 
     // A copy inside the device and a memset are work for its cores.
     const TimedEvent again(s), inside(t);
-    Nap before(10);
+    Spin before(10);
     again.record();
     t.wait(again);
     before.on(s);
@@ -235,14 +245,14 @@ TEST_CASE("vgpu clock: the default stream and the blocking streams come one afte
     WT_CUDA(cudaStreamCreate(&blocking));
     const Stream apart(0);
     const Event start(0, true), middle(0, true), end(0, true), beside(0, true), origin(0, true);
-    const auto nap = [](cudaStream_t s, int ms) {
-        vgpu::enqueue(s, "nap", [ms] { std::this_thread::sleep_for(std::chrono::milliseconds(ms)); });
+    const auto work = [](cudaStream_t s, int ms) {
+        vgpu::enqueue(s, "spin", [ms] { Spin(ms).run(); });
     };
     start.record(blocking);
-    nap(blocking, 10);
-    nap(nullptr, 10);
+    work(blocking, 10);
+    work(nullptr, 10);
     middle.record(nullptr);
-    nap(blocking, 10);
+    work(blocking, 10);
     end.record(blocking);
     WT_CUDA(cudaStreamSynchronize(nullptr));
     WT_CUDA(cudaStreamSynchronize(blocking));
@@ -265,7 +275,7 @@ TEST_CASE("vgpu clock: a graph's branches, node by node, under every seed") {
         INFO("seed " << seed);
         const Stream s(0), t(1), u(0);
         const Event forked(0), joined_t(1), joined_u(0);
-        Nap a(4), b(12), c(6), d(4), e(2);
+        Spin a(4), b(12), c(6), d(4), e(2);
         // a, then b on device 1 beside c and d on device 0; then e.
         const Graph graph(s, [&] {
             a.on(s);
@@ -294,7 +304,7 @@ TEST_CASE("vgpu clock: a seed's order of execution does not show in the times") 
         const wt::test::SeedGuard guard(seed);
         INFO("seed " << seed);
         const Stream compute(0), comm(0);
-        std::vector<Nap> layers(4, Nap(2)), sums(4, Nap(1));
+        std::vector<Spin> layers(4, Spin(2)), sums(4, Spin(1));
         std::vector<Event> ready;
         std::vector<TimedEvent> begins, ends;
         for (int i = 0; i < 4; ++i) ready.emplace_back(0), begins.emplace_back(comm), ends.emplace_back(comm);

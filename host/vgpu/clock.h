@@ -1,7 +1,8 @@
 // The clock of the virtual GPUs: when an operation would begin and end if devices and streams really ran side by side.
 //
 // The executor runs one operation at a time. Virtual time puts them where hardware would, by these rules:
-//   * An operation takes the time that it was measured to take (its busy time).
+//   * An operation takes the time that it was measured to take (its busy time): wall time, or with VGPU_THREADS=1 the
+//     executor's CPU time, which other programs on the machine hardly disturb.
 //   * It can begin when all that it comes after is over: the operation before it in its stream, the events that the stream
 //     has waited for, the nodes before it in its graph, what the default stream's rule asks for, and all that the thread
 //     that submitted it had waited for by then (cudaStreamSynchronize and the like).
