@@ -155,6 +155,10 @@ TEST_CASE("scaling: a step of one worker is the sum of the passes that were meas
     CHECK(times_of(j).seconds.at("trunk.gather") == doctest::Approx(3e-3));
     j["problems"].back().erase("automatic");
     CHECK(times_of(j).seconds.at("trunk.gather") == doctest::Approx(1e-3));
+    CHECK(simulate(net, virtual_machine(times_of(j)), times_of(j), {1, 8, Scheme::a}).unmeasured.empty());
+    for (auto& p : j["problems"])
+        if (p["name"] == "conv3.dgrad") p["variants"] = nlohmann::json::array();
+    CHECK(simulate(net, virtual_machine(times_of(j)), times_of(j), {1, 8, Scheme::a}).unmeasured == std::vector<std::string>{"conv3.dgrad"});
     j.erase("copy_ceiling");
     CHECK_THROWS_AS(virtual_machine(times_of(j)), Error);
 }

@@ -124,11 +124,20 @@ int compare_with_paper() {
     return 0;
 }
 
+// To standard error, so that a script's lines stay what they are.
+void warn_of_floors(const Outcome& o, const std::string& source) {
+    if (o.unmeasured.empty()) return;
+    std::string names;
+    for (const std::string& n : o.unmeasured) names += (names.empty() ? "" : ", ") + n;
+    std::fprintf(stderr, "warning: %s has no times of %s: their floors stand in\n", source.c_str(), names.c_str());
+}
+
 // The step that was measured against the model's: one line, and how far off.
 int compare_with_measured(const NetSpec& net, const Machine& m, const MeasuredTimes& times, const Flags& f, int workers) {
     for (const Way& way : kWays) {
         if (f.scheme != way.name) continue;
         const Outcome o = simulate(net, m, times, {workers, f.batch, way.scheme, way.per_pass});
+        warn_of_floors(o, times.source);
         std::printf("%s, %d images a worker, %d workers, scheme %s: predicted %.3f ms (%.3f not hidden), measured %.3f ms, off by %+.1f%%\n", f.net.c_str(), f.batch,
                     workers, way.name, o.seconds * 1e3, workers > 1 ? o.exposed() * 1e3 : 0, f.measured * 1e3, 100 * (o.seconds / f.measured - 1));
     }
@@ -175,7 +184,9 @@ int run(int argc, char** argv) {
         return compare_with_measured(net, m, times, f, workers[0]);
     }
 
-    const double one = simulate(net, m, times, {1, f.batch, Scheme::a, false}).seconds;
+    const Outcome alone = simulate(net, m, times, {1, f.batch, Scheme::a, false});
+    const double one = alone.seconds;
+    warn_of_floors(alone, times.source);
     std::printf("%s, %d images a worker, %s\nlink %.0f GB/s, network %.0f GB/s, latency %.1f us; per-layer times: %s\none worker: %.3f ms, %.0f images/s\n\n",
                 f.net.c_str(), f.batch, m.about.c_str(), m.link / 1e9, m.network / 1e9, m.latency * 1e6, times.source.empty() ? "floors" : times.source.c_str(),
                 one * 1e3, f.batch / one);

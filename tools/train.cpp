@@ -86,7 +86,7 @@ void declare(CLI::App& app, Flags& f) {
     app.add_option("--save-every", o.save_every, "steps between checkpoints; default: every epoch and at the end")->check(between(1, 1e12));
     app.add_option("--resume", f.resume, "goes on with the run in this folder, with its flags unless given anew");
     app.add_flag("--eval-only", o.eval_only, "evaluates the held-out images (with --resume or --init FILE)");
-    app.add_option("--timeline", o.timeline, "FILE.svg: a picture of what every worker's streams did in step 3; a trace for chrome://tracing in FILE.json");
+    app.add_option("--timeline", o.timeline, "FILE.svg: a picture of what every worker's streams did in step 3, run without graphs; a trace for chrome://tracing in FILE.json");
     app.add_option("--loader-threads", o.loader_threads, "per worker")->check(between(1, 64));
 }
 

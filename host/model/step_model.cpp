@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <fstream>
 #include <nlohmann/json.hpp>
+#include <set>
 
 #include "host/cuda/check.h"
 #include "host/cuda/nearest.h"
@@ -116,6 +117,7 @@ public:
         o.seconds = sim_.run();
         o.compute = sim_.busy(compute_) - sums_;
         o.activations = activations_, o.gradients = gradients_;
+        o.unmeasured.assign(unmeasured_.begin(), unmeasured_.end());
         o.tasks = sim_.tasks();
         o.resources = sim_.resources();
         return o;
@@ -124,10 +126,13 @@ public:
 private:
     double floor(Work w) const { return std::max(w.flops / m_.flops, w.bytes / m_.memory); }
     // `pass` on other extents than it was measured on: by the ratio of the floors.
-    double seconds(const std::string& pass, Work w, Work measured_at, bool apart = false) const {
+    double seconds(const std::string& pass, Work w, Work measured_at, bool apart = false) {
         const auto& known = apart ? times_.apart : times_.seconds;
         const auto it = known.find(pass);
-        if (it == known.end()) return floor(w) + m_.gap;
+        if (it == known.end()) {
+            if (measured()) unmeasured_.insert(pass);
+            return floor(w) + m_.gap;
+        }
         return it->second * floor(w) / floor(measured_at);
     }
     Simulation::Id kernel(const std::string& pass, Work w, Work measured_at, Simulation::Id extra = -1) {
@@ -340,6 +345,7 @@ private:
     Simulation::Resource compute_, link_, network_;
     Simulation::Id last_ = -1;
     std::vector<Simulation::Id> reduced_;
+    std::set<std::string> unmeasured_;
     double activations_ = 0, gradients_ = 0;  // bytes
     double sums_ = 0;                         // seconds of adding up on the cores
     double updates_ = 0;                      // fc weights that the update at the end is for

@@ -65,6 +65,7 @@ struct Outcome {
     double compute = 0;                          // seconds of it in kernels
     double exposed() const { return seconds - compute; }
     double activations = 0, gradients = 0;       // bytes out of a worker: fc exchanges; weight gradients
+    std::vector<std::string> unmeasured;         // with measured times: the passes that floors stand for
     std::vector<Simulation::Task> tasks;
     std::vector<std::string> resources;
 };
