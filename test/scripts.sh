@@ -34,6 +34,7 @@ says 1 "nearest is alexnet" profiling/ncu.sh conv2.wgrad --net alexnett
 says 1 "unknown tool 'leakcheck'" profiling/sanitize.sh leakcheck
 says 1 "STEPS more than WARMUP" env STEPS=5 WARMUP=10 profiling/nsys.sh
 says 1 "unknown flag --fast" profiling/gpu_report.sh --fast
+says 1 "mini: must be NET:BATCH" env BIN=build/vgpu/bin profiling/scaling_check.sh mini
 says 1 "parts were not done" env LIMIT_S=1 profiling/gpu_report.sh --dry
 if ! ls /usr/local/cuda/bin/ncu /opt/nvidia/nsight-compute/*/ncu >/dev/null 2>&1; then
     says 1 "ncu is not here: it comes with" bare profiling/ncu.sh conv2.wgrad=tiled

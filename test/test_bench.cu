@@ -281,6 +281,30 @@ TEST_CASE("bench: a network's jobs have names, and fused ones name their parts")
     }
 }
 
+TEST_CASE("bench: what training would take can be checked and timed, Winograd's convolutions too") {
+    for (const Job& j : network_jobs("alexnet", 8, Precision::fp32, 0)) CHECK_MESSAGE(j.variants[j.automatic].refuses.empty(), j.name);
+}
+
+TEST_CASE("compare: --variants auto times what training would run, and nothing else") {
+    const TempDir s;
+    const Result r = run(s, program("compare") + " --net mini --batch 2 --layer fc7 --seconds 0 --variants auto --json c.json");
+    INFO(r.err);
+    REQUIRE(r.status == 0);
+    std::set<std::string> names;
+    const auto j = nlohmann::json::parse(slurp(s / "c.json"));
+    for (const auto& p : j["problems"]) {
+        names.insert(p["name"]);
+        REQUIRE(p["variants"].size() == 1);
+        CHECK(p["variants"][0]["variant"] == p["automatic"]);
+        CHECK(p["variants"][0]["ms"] > 0);
+        if (p.contains("parts")) CHECK(p["automatic_fuses"] == true);
+    }
+    for (const char* name : {"fc7.fprop", "fc7.dgrad", "fc7.wgrad"}) CHECK_MESSAGE(names.contains(name), std::string(name));
+#ifdef WT_ONEDNN
+    if (kAutomaticUsesBaselines) CHECK(!names.contains("fc7.wgrad+sgd"));  // oneDNN's product stays apart
+#endif
+}
+
 TEST_CASE("compare: the program writes what it was asked for") {
     const TempDir s;
     const Result r = run(s, program("compare") + " softmax --net mini --batch 4 --seconds 0 --sort time --json c.json --html c.html");

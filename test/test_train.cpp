@@ -101,6 +101,49 @@ TEST_CASE("train: a resumed run is bit for bit the one that was not stopped") {
     CHECK(step_lines("whole/metrics.jsonl") == step_lines("parts/metrics.jsonl"));
 }
 
+TEST_CASE("train: --timeline draws one step of every worker, and changes nothing") {
+    const TempDir s;
+    REQUIRE(run(s, train("--steps 4 --graph on --gpus 0,0 --out plain")).status == 0);
+    const Result r = run(s, train("--steps 4 --graph on --gpus 0,0 --out drawn --timeline picture.svg"));
+    INFO(r.err);
+    REQUIRE(r.status == 0);
+    CHECK(same_tensors(s / "plain/checkpoint.safetensors", s / "drawn/checkpoint.safetensors"));
+    CHECK(r.out.find("step 3: ") != std::string::npos);
+    CHECK(r.out.find(" not hidden") != std::string::npos);
+    CHECK(r.out.find("wrote picture.svg and picture.json") != std::string::npos);
+    const std::string svg = slurp(s / "picture.svg");
+    CHECK(svg.find("<svg") == 0);
+    for (const char* name : {"conv2.wgrad", "fc6.fprop", "update", "input.augment", "mini, batch 4 a worker, fp32, step 3"})
+        CHECK_MESSAGE(svg.find(name) != std::string::npos, name);
+    const auto j = nlohmann::json::parse(slurp(s / "picture.json"));
+    const double ms = j.at("otherData").at("step_ms");
+    // Kernels of one worker's first stream come one after the other, in the step.
+    for (const int worker : {0, 1}) {
+        double last = 0, exchanged = 0;
+        int layers = 0, lane = -1;
+        for (const auto& e : j.at("traceEvents")) {
+            if (e.at("pid") != worker) continue;
+            if (e.at("name") == "thread_name" && e.at("args").at("name") == "compute") lane = e.at("tid");
+            if (e.at("ph") != "X") continue;
+            const double start = e.at("ts").get<double>() / 1e3, end = start + e.at("dur").get<double>() / 1e3;
+            CHECK(start >= 0);
+            CHECK(end <= ms + 1e-3);
+            if (e.at("cat") == "exchange") exchanged += end - start;
+            if (e.at("tid") != lane) continue;
+            CHECK(start >= last - 1e-3);
+            last = end;
+            layers += e.at("name") == "conv1.wgrad" || e.at("name") == "fc8.dgrad";
+        }
+        CHECK(layers == 2);
+        CHECK(exchanged > 0);
+        CHECK(exchanged < 2 * ms);
+    }
+    // One step only: it is that one. And the flag is not part of the run.
+    REQUIRE(run(s, train("--steps 1 --gpus 0 --out one --timeline one.svg")).out.find("step 1: ") != std::string::npos);
+    CHECK(SafetensorsFile::open(s / "one/checkpoint.safetensors").metadata().at("arguments").find("timeline") == std::string::npos);
+    check_one_line(run(s, train("--out r --timeline picture.png")), 2, "--timeline picture.png: must be a file that ends in .svg");
+}
+
 TEST_CASE("train: after kill -9 the last checkpoint is whole, and the run goes on to the same end") {
     const TempDir s;
     // Saving after every step makes it likely that the kill comes during a save.

@@ -205,7 +205,7 @@ TEST_CASE("vgpu events: elapsed time is the time that work took") {
     const Event start(0, true), stop(0, true), untimed(0);
     start.record(s.get());
     float ms = -1;
-    vgpu::enqueue(s.get(), "sleep", [] { std::this_thread::sleep_for(std::chrono::milliseconds(20)); });
+    WT_CUDA(cudaLaunchHostFunc(s.get(), [](void*) { std::this_thread::sleep_for(std::chrono::milliseconds(20)); }, nullptr));
     stop.record(s.get());
     untimed.record(s.get());
     CHECK(cudaEventElapsedTime(&ms, start.get(), stop.get()) == cudaErrorNotReady);

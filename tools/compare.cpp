@@ -43,7 +43,7 @@ Flags parse(int argc, char** argv) {
     app.add_option("--problem", f.problem, "of OP instead of a network's: n=4,h=27,c=96,k=256,r=5 (--problem help lists the fields)");
     app.add_option("--batch", f.batch, "images; default 128 on a GPU, 8 on virtual ones")->check(between(1, 1 << 16));
     app.add_option("--precision", f.precision, "fp32, tf32, bf16")->check(one_of("precision", precision_names()));
-    app.add_option("--variants", f.variants, "only these, with commas between");
+    app.add_option("--variants", f.variants, "only these, with commas between; auto: only what training would run");
     app.add_option("--device,--gpu", f.device, "which GPU")->check(between(0, 63));
     app.add_option("--seconds", f.seconds, "of timing each variant")->check(between(0, 600));
     app.add_option("--sort", f.sort, "rows by: table, time, error, name")->check(one_of("order", {"table", "time", "error", "name"}));
@@ -96,7 +96,7 @@ void list(const std::vector<Job>& jobs) {
 void profile(const Job& job, const std::vector<std::string>& wanted, int device) {
     for (size_t i = 0; i < job.variants.size(); ++i) {
         const Job::Entry& v = job.variants[i];
-        if (wanted.empty() ? i != job.automatic : std::find(wanted.begin(), wanted.end(), v.name) == wanted.end()) continue;
+        if (wanted.empty() || wanted == std::vector<std::string>{"auto"} ? i != job.automatic : std::find(wanted.begin(), wanted.end(), v.name) == wanted.end()) continue;
         if (!v.refuses.empty()) throw Error(job.name + "=" + v.name + ": " + v.refuses);
         const std::unique_ptr<Prepared> ready = job.prepare(device);
         const cudaStream_t s = ready->operands.stream().get();
@@ -124,7 +124,8 @@ int run(int argc, char** argv) {
     const std::vector<Job> jobs = jobs_of(f);
     Settings settings;
     settings.device = f.device, settings.check_only = f.check_only, settings.variants = split(f.variants), settings.patience.seconds = f.seconds;
-    check_variants(settings.variants, jobs);
+    const bool automatic = f.variants == "auto";
+    if (!automatic) check_variants(settings.variants, jobs);
     if (f.list) return list(jobs), 0;
     if (f.profile) {
         for (const Job& j : jobs) profile(j, settings.variants, f.device);
@@ -140,6 +141,8 @@ int run(int argc, char** argv) {
     if (!f.check_only) c.ceilings = measure_ceilings(watch, f.device, precision_of(f.precision));
     std::printf("%s", heading(c).c_str());
     for (const Job& j : jobs) {
+        if (automatic && !j.parts.empty() && !c.automatic_fuses(j)) continue;  // its parts were there before it
+        if (automatic) settings.variants = {j.variants[j.automatic].name};
         c.jobs.push_back(compare(j, watch, settings));
         std::printf("%s", table(c, c.jobs.back(), sort).c_str());
         std::fflush(stdout);

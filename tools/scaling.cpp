@@ -18,7 +18,9 @@ using namespace wt::model;
 
 struct Flags {
     std::string net = "alexnet", machine = "h200", times, svg, json, workers = "1,2,4,8,16,32,64,128,256,512,1024";
+    std::string scheme;
     int batch = 128;
+    double measured = 0;
     double link = 0, network = 0, latency = -1;  // GB/s, us; else the machine's
     int box = 0;
     bool paper = false;
@@ -122,13 +124,34 @@ int compare_with_paper() {
     return 0;
 }
 
+// To standard error, so that a script's lines stay what they are.
+void warn_of_floors(const Outcome& o, const std::string& source) {
+    if (o.unmeasured.empty()) return;
+    std::string names;
+    for (const std::string& n : o.unmeasured) names += (names.empty() ? "" : ", ") + n;
+    std::fprintf(stderr, "warning: %s has no times of %s: their floors stand in\n", source.c_str(), names.c_str());
+}
+
+// The step that was measured against the model's: one line, and how far off.
+int compare_with_measured(const NetSpec& net, const Machine& m, const MeasuredTimes& times, const Flags& f, int workers) {
+    for (const Way& way : kWays) {
+        if (f.scheme != way.name) continue;
+        const Outcome o = simulate(net, m, times, {workers, f.batch, way.scheme, way.per_pass});
+        warn_of_floors(o, times.source);
+        std::printf("%s, %d images a worker, %d workers, scheme %s: predicted %.3f ms (%.3f not hidden), measured %.3f ms, off by %+.1f%%\n", f.net.c_str(), f.batch,
+                    workers, way.name, o.seconds * 1e3, workers > 1 ? o.exposed() * 1e3 : 0, f.measured * 1e3, 100 * (o.seconds / f.measured - 1));
+    }
+    return 0;
+}
+
 int run(int argc, char** argv) {
     CLI::App app("Predicts a training step's time on K GPUs from per-layer times, links and the fc scheme (a discrete-event model).");
     Flags f;
     app.add_option("--net", f.net, "alexnet, alexnet2012, owt, cifar, mini")->check(one_of("net", net_names()));
     std::vector<std::string> names;
     for (const Machine& m : machines()) names.push_back(m.name);
-    app.add_option("--machine", f.machine, "h200 (rates it reaches, NVLink boxes, InfiniBand between), k20 (the paper's)")->check(one_of("machine", names));
+    names.push_back("virtual");
+    app.add_option("--machine", f.machine, "h200 (rates it reaches, NVLink boxes, InfiniBand between), k20 (the paper's), virtual (as --times measured)")->check(one_of("machine", names));
     app.add_option("--batch", f.batch, "images per worker")->check(between(1, 1 << 20));
     app.add_option("--workers", f.workers, "numbers of workers, with commas between");
     app.add_option("--times", f.times, "per-layer times: a file from bin/compare --json; default: floors");
@@ -138,20 +161,32 @@ int run(int argc, char** argv) {
     app.add_option("--box", f.box, "GPUs of a box")->check(between(1, 4096));
     app.add_option("--svg", f.svg, "writes a plot of the efficiency");
     app.add_option("--json", f.json, "writes every figure");
+    app.add_option("--measured", f.measured, "seconds of a step that was measured: how far off the model is; with one number of --workers, and --scheme")->check(between(1e-9, 1e6));
+    std::vector<std::string> ways;
+    for (const Way& w : kWays) ways.push_back(w.name);
+    app.add_option("--scheme", f.scheme, "with --measured: a, b, 'b per-pass', c, 'c per-pass', dp")->check(one_of("scheme", ways));
     app.add_flag("--paper", f.paper, "Table 1 of the paper beside the model");
     parse_command_line(app, argc, argv);
     if (f.paper) return compare_with_paper();
 
     const std::vector<int> workers = parse_workers(f.workers);
     const NetSpec net = make_net(f.net, {});
-    Machine m = machine_of(f.machine);
+    const MeasuredTimes times = f.times.empty() ? MeasuredTimes{} : read_times(f.times);
+    if (f.machine == "virtual" && f.times.empty()) throw UsageError("--machine virtual is what --times measured: give a file that bin/compare --json wrote");
+    if (!times.net.empty() && times.net != f.net) throw UsageError("--times " + f.times + " is of net " + times.net + ", not of " + f.net);
+    Machine m = f.machine == "virtual" ? virtual_machine(times) : machine_of(f.machine);
     if (f.link > 0) m.link = f.link * 1e9;
     if (f.network > 0) m.network = f.network * 1e9;
     if (f.latency >= 0) m.latency = f.latency * 1e-6;
     if (f.box > 0) m.box = f.box;
-    const MeasuredTimes times = f.times.empty() ? MeasuredTimes{} : read_times(f.times);
+    if (f.measured > 0) {
+        if (workers.size() != 1 || f.scheme.empty()) throw UsageError("--measured is of one step: give one number of --workers, and a --scheme");
+        return compare_with_measured(net, m, times, f, workers[0]);
+    }
 
-    const double one = simulate(net, m, times, {1, f.batch, Scheme::a, false}).seconds;
+    const Outcome alone = simulate(net, m, times, {1, f.batch, Scheme::a, false});
+    const double one = alone.seconds;
+    warn_of_floors(alone, times.source);
     std::printf("%s, %d images a worker, %s\nlink %.0f GB/s, network %.0f GB/s, latency %.1f us; per-layer times: %s\none worker: %.3f ms, %.0f images/s\n\n",
                 f.net.c_str(), f.batch, m.about.c_str(), m.link / 1e9, m.network / 1e9, m.latency * 1e6, times.source.empty() ? "floors" : times.source.c_str(),
                 one * 1e3, f.batch / one);

@@ -90,6 +90,7 @@ void declare(CLI::App& app, Flags& f) {
     app.add_option("--save-every", o.save_every, "steps between checkpoints; default: every epoch and at the end")->check(between(1, 1e12));
     app.add_option("--resume", f.resume, "goes on with the run in this folder, with its flags unless given anew");
     app.add_flag("--eval-only", o.eval_only, "evaluates the held-out images (with --resume or --init FILE)");
+    app.add_option("--timeline", o.timeline, "FILE.svg: a picture of what every worker's streams did in step 3, run without graphs; a trace for chrome://tracing in FILE.json");
     app.add_option("--loader-threads", o.loader_threads, "per worker")->check(between(1, 64));
 }
 
@@ -108,9 +109,9 @@ std::vector<std::string> without_place(const std::vector<std::string>& arguments
     std::vector<std::string> kept;
     for (size_t i = 0; i < arguments.size(); ++i) {
         const std::string& a = arguments[i];
-        const bool place = a == "--resume" || a == "--out";
+        const bool place = a == "--resume" || a == "--out" || a == "--timeline";
         if (place) ++i;
-        if (place || a.starts_with("--resume=") || a.starts_with("--out=") || a == "--eval-only") continue;
+        if (place || a.starts_with("--resume=") || a.starts_with("--out=") || a.starts_with("--timeline=") || a == "--eval-only") continue;
         kept.push_back(a);
     }
     return kept;
@@ -142,6 +143,9 @@ int run(int argc, char** argv) {
     o.net_options.plain_pool = f.pool == "plain";
     o.net_options.lrn = f.lrn == "on";
     o.arguments = without_place(arguments);
+    if (!o.timeline.empty() && (o.timeline.size() < 5 || !o.timeline.ends_with(".svg")))
+        throw UsageError("--timeline " + o.timeline + ": must be a file that ends in .svg");
+    if (!o.timeline.empty() && o.eval_only) throw UsageError("--timeline shows a training step, and --eval-only trains none: leave one away");
     if (o.eval_only && !o.resume && (o.init.empty() || o.init == "paper" || o.init == "he"))
         throw UsageError("--eval-only needs weights: give --resume DIR or --init FILE.safetensors");
     if (!o.init.empty() && o.init != "paper" && o.init != "he" && !std::filesystem::exists(o.init))

@@ -96,6 +96,18 @@ double Comparison::parts_ms(const Job& job) const {
     return sum;
 }
 
+bool Comparison::automatic_fuses(const Job& job) const {
+    const Job::Entry& fused = job.variants[job.automatic];
+    if (job.parts.empty() || !fused.refuses.empty()) return false;
+    for (const std::string& part : job.parts)
+        for (const Compared& c : jobs) {
+            if (c.job.name != part) continue;
+            if (c.job.variants[c.job.automatic].baseline && !fused.baseline) return false;
+            if (c.job.op == job.op && job.automatic < c.job.automatic) return false;
+        }
+    return true;
+}
+
 // ---- ceilings --------------------------------------------------------------------------------------
 
 double Ceilings::least_ms(const Job& job) const {

@@ -52,6 +52,8 @@ struct Comparison {
     int wrong() const;
     // Of a fused job: milliseconds of the fastest variants of its parts; 0: some part was not timed.
     double parts_ms(const Job& job) const;
+    // Whether training does the parts of a fused job in one, where nothing was measured: KernelSettings::fuses.
+    bool automatic_fuses(const Job& job) const;
 };
 
 struct Settings {

@@ -6,6 +6,7 @@
 //   ready->launch(1, stream);      // variant 1 of the table
 #pragma once
 
+#include <algorithm>
 #include <functional>
 #include <memory>
 #include <string>
@@ -55,14 +56,25 @@ double bytes_of(const P& p) {
 }
 
 // On virtual GPUs the plain variants take seconds a sample: the check makes do with two.
-inline ConvProblem small(ConvProblem p) { return p.n = std::min(p.n, 2), p; }
-inline GemmProblem small(GemmProblem p) {
+inline ConvProblem small(ConvProblem p, int samples) { return p.n = std::min(p.n, samples), p; }
+inline GemmProblem small(GemmProblem p, int samples) {
     int& batch = p.layout == GemmLayout::tn ? p.k : p.m;
-    return batch = std::min(batch, 2), p;
+    return batch = std::min(batch, samples), p;
 }
-inline SgdProblem small(SgdProblem p) { return p.total = std::min(p.total, int64_t(1) << 20), p; }
+inline SgdProblem small(SgdProblem p, int) { return p.total = std::min(p.total, int64_t(1) << 20), p; }
 template <class P>
-P small(const P& p) { return p; }
+P small(const P& p, int) { return p; }
+
+// Or with as many as it takes for whatever can do the problem to do the check: Winograd needs some.
+template <class P, class A>
+P check_problem(const P& problem, Table<P, A> table) {
+    for (int samples = 2; samples < 128; samples *= 2) {
+        const P check = small(problem, samples);
+        const auto does = [&](const auto& v) { return v.refuses(check).empty() || !v.refuses(problem).empty(); };
+        if (std::all_of(table.begin(), table.end(), does)) return check;
+    }
+    return small(problem, 2);
+}
 
 template <class P, class A>
 std::unique_ptr<Prepared> prepare(const P& problem, Table<P, A> table, int device) {
@@ -83,7 +95,7 @@ std::unique_ptr<Prepared> prepare(const P& problem, Table<P, A> table, int devic
 template <class P, class A>
 Job make_job(std::string name, std::string op, const P& problem, Table<P, A> table, int sm) {
 #ifdef VGPU
-    const P check = small(problem);
+    const P check = check_problem(problem, table);
 #else
     const P check = problem;
 #endif

@@ -130,6 +130,7 @@ nlohmann::ordered_json to_json(const Comparison& c) {
         problem["automatic"] = p.job.variants[p.job.automatic].name;
         if (!p.job.parts.empty()) {
             problem["parts"] = p.job.parts;
+            problem["automatic_fuses"] = c.automatic_fuses(p.job);
             if (const double parts = c.parts_ms(p.job); parts > 0) problem["parts_ms"] = parts;
         }
         json rows = json::array();

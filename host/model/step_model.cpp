@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <fstream>
 #include <nlohmann/json.hpp>
+#include <set>
 
 #include "host/cuda/check.h"
 #include "host/cuda/nearest.h"
@@ -45,17 +46,52 @@ MeasuredTimes read_times(const std::string& path) {
     try {
         const nlohmann::json j = nlohmann::json::parse(in);
         t.batch = j.at("batch");
+        t.device = j.value("device", ""), t.precision = j.value("precision", "");
+        if (j.contains("net") && j.at("net").is_string()) t.net = j.at("net");
+        if (j.contains("matrix_ceiling") && !j.at("matrix_ceiling").is_null()) t.flops = j.at("matrix_ceiling").at("tflop_per_s").get<double>() * 1e12;
+        if (j.contains("copy_ceiling") && !j.at("copy_ceiling").is_null()) t.memory = j.at("copy_ceiling").at("gb_per_s").get<double>() * 1e9;
         for (const auto& problem : j.at("problems")) {
-            double best = 0;
-            for (const auto& row : problem.at("variants"))
-                if (row.contains("ms") && (best == 0 || row.at("ms").get<double>() < best)) best = row.at("ms");
-            if (best > 0) t.seconds[problem.at("name")] = best / 1e3;
+            double ms = 0;
+            for (const auto& row : problem.at("variants")) {
+                if (!row.contains("ms")) continue;
+                const double its = row.at("ms");
+                const bool taken = problem.contains("automatic") && row.at("variant") == problem.at("automatic");
+                if (taken || ms == 0 || its < ms) ms = its;
+                if (taken) break;
+            }
+            if (ms > 0) t.apart[problem.at("name")] = ms / 1e3;
+        }
+        t.seconds = t.apart;
+        // Dropout's gradient is dropout again.
+        for (const auto& [name, s] : t.apart)
+            if (name.starts_with("drop") && name.ends_with(".forward")) t.seconds[name.substr(0, name.find('.')) + ".backward"] = s;
+        for (const auto& problem : j.at("problems")) {
+            const std::string name = problem.at("name");
+            if (!problem.value("automatic_fuses", false) || !t.apart.contains(name)) continue;
+            bool first = true;
+            for (std::string part : problem.at("parts")) {
+                if (name.find(".dgrad") != std::string::npos && part.starts_with("drop")) part = part.substr(0, part.find('.')) + ".backward";
+                t.seconds[part] = first ? t.apart[name] : 0;
+                first = false;
+            }
         }
     } catch (const nlohmann::json::exception& e) {
         throw Error(path + " is no result of bin/compare --json: " + e.what());
     }
     if (t.seconds.empty() || t.batch <= 0) throw Error(path + " has no timed variants: run bin/compare --json without --check-only");
     return t;
+}
+
+Machine virtual_machine(const MeasuredTimes& t) {
+    if (t.flops <= 0 || t.memory <= 0) throw Error(t.source + " has no ceilings: run bin/compare --json for a whole network");
+    Machine m;
+    m.name = "virtual", m.about = t.device + " and its like: virtual time, measured rates";
+    m.flops = t.flops, m.memory = t.memory, m.link = m.network = t.memory / 2;
+    m.box = 1 << 20;
+    m.latency = m.gap = 0;
+    m.bytes = t.precision == "bf16" ? 2 : 4;
+    m.sums_on_cores = true;
+    return m;
 }
 
 namespace {
@@ -79,8 +115,9 @@ public:
         update();
         Outcome o;
         o.seconds = sim_.run();
-        o.compute = sim_.busy(compute_);
+        o.compute = sim_.busy(compute_) - sums_;
         o.activations = activations_, o.gradients = gradients_;
+        o.unmeasured.assign(unmeasured_.begin(), unmeasured_.end());
         o.tasks = sim_.tasks();
         o.resources = sim_.resources();
         return o;
@@ -89,14 +126,25 @@ public:
 private:
     double floor(Work w) const { return std::max(w.flops / m_.flops, w.bytes / m_.memory); }
     // `pass` on other extents than it was measured on: by the ratio of the floors.
-    double seconds(const std::string& pass, Work w, Work measured_at) const {
-        const auto it = times_.seconds.find(pass);
-        if (it == times_.seconds.end()) return floor(w) + m_.gap;
+    double seconds(const std::string& pass, Work w, Work measured_at, bool apart = false) {
+        const auto& known = apart ? times_.apart : times_.seconds;
+        const auto it = known.find(pass);
+        if (it == known.end()) {
+            if (measured()) unmeasured_.insert(pass);
+            return floor(w) + m_.gap;
+        }
         return it->second * floor(w) / floor(measured_at);
     }
     Simulation::Id kernel(const std::string& pass, Work w, Work measured_at, Simulation::Id extra = -1) {
         return last_ = sim_.add(pass, {compute_}, seconds(pass, w, measured_at), {last_, extra});
     }
+    // One that only exists where it was measured: in floors it is part of another. `scale`: so much more of it than there was.
+    void measured_kernel(const std::string& pass, double scale, Simulation::Id need = -1) {
+        const auto it = times_.seconds.find(pass);
+        if (it != times_.seconds.end() && it->second > 0) last_ = sim_.add(pass, {compute_}, it->second * scale, {last_, need});
+    }
+    bool measured() const { return !times_.seconds.empty(); }
+    double images() const { return double(c_.batch) / std::max(1, times_.batch); }
 
     // `bytes` to each of the other workers: those of the box and the rest at the same time.
     Simulation::Id send(const std::string& name, double bytes, std::vector<Simulation::Id> needs, double& counted) {
@@ -108,11 +156,23 @@ private:
         const auto b = sim_.add(name + " (network)", {network_}, bytes * far / m_.network, needs, m_.latency);
         return sim_.add(name + " done", {}, 0, {a, b});
     }
+    // The workers' numbers of `count` elements are added up where they are needed: `bytes` from each of the others.
+    Simulation::Id sum(const std::string& name, double bytes, std::vector<Simulation::Id> needs, double& counted) {
+        if (K_ == 1 || !m_.sums_on_cores) return send(name, bytes, std::move(needs), counted);
+        counted += bytes * (K_ - 1);
+        return sum_here(name, bytes, std::move(needs));
+    }
+    Simulation::Id sum_here(const std::string& name, double bytes, std::vector<Simulation::Id> needs) {
+        const double seconds = bytes * (K_ + 1) / m_.memory;  // K read, one written
+        sums_ += seconds;
+        return sim_.add(name, {compute_}, seconds, std::move(needs));
+    }
     // Sum over the workers and the sum to all of them: 2 (K-1)/K of the bytes out of each; a ring, in the box then
     // between boxes.
     Simulation::Id all_reduce(const std::string& name, double bytes, Simulation::Id need) {
         if (K_ == 1) return need;
         gradients_ += 2.0 * (K_ - 1) / K_ * bytes;
+        if (m_.sums_on_cores) return sum_here(name, bytes, {need});
         const int in_box = std::min(K_, m_.box), boxes = (K_ + m_.box - 1) / m_.box;
         Simulation::Id id = need;
         if (in_box > 1) id = sim_.add(name, {link_}, 2.0 * (in_box - 1) / in_box * bytes / m_.link, {id}, 2 * m_.latency);
@@ -139,13 +199,15 @@ private:
     }
 
     void trunk_forward() {
+        measured_kernel("input.augment", images());
         for (int i = 0; i < net_.first_fc(); ++i) {
             const Layer& l = net_.layers[i];
             switch (l.kind) {
                 case LayerKind::conv: kernel(l.name + ".fprop", conv(l, c_.batch), conv(l, std::max(1, times_.batch))); break;
                 case LayerKind::lrn: trunk_pass(l, ".forward", 2.0 * l.x.count()); break;
                 case LayerKind::pool: trunk_pass(l, ".forward", l.x.count() + 1.5 * l.y.count()); break;
-                default: break;  // ReLU and dropout are in other kernels
+                case LayerKind::dropout: measured_kernel(l.name + ".forward", images()); break;
+                default: break;  // in other kernels
             }
         }
     }
@@ -163,7 +225,7 @@ private:
                 }
                 case LayerKind::lrn: trunk_pass(l, ".backward", 3.0 * l.x.count()); break;
                 case LayerKind::pool: trunk_pass(l, ".backward", l.x.count() + 1.5 * l.y.count()); break;
-                default: break;
+                default: measured_kernel(l.name + ".backward", images()); break;
             }
         }
     }
@@ -174,12 +236,42 @@ private:
         return all;
     }
 
+    // What floors leave out of an fc layer: its dropout, and the gradients of that and of the ReLU.
+    const Layer* dropout_of(const Layer& l) const {
+        for (const Layer* next = &l + 1; next <= &net_.layers.back() && next->kind != LayerKind::fc; ++next)
+            if (next->kind == LayerKind::dropout) return next;
+        return nullptr;
+    }
+    double share(const Layer& l, double rows, double units) const { return rows / std::max(1, times_.batch) * units / l.out; }
+    void fc_dropout(const Layer& l, double rows, double units) {
+        if (const Layer* drop = dropout_of(l)) measured_kernel(drop->name + ".forward", share(l, rows, units));
+    }
+    void fc_backward(const Layer& l, double rows, double units, Simulation::Id need) {
+        if (const Layer* drop = dropout_of(l)) measured_kernel(drop->name + ".backward", share(l, rows, units), need);
+        measured_kernel(l.name + ".act_backward", share(l, rows, units), need);
+    }
+    // The weights' gradient, which updates them in the same kernel if it may and training does so. Else it writes `bytes_alone` a
+    // weight: 4, or 8 where it adds to what is there.
+    void fc_wgrad(const Layer& l, double rows, double units, bool may_update, double bytes_alone) {
+        const auto alone = times_.seconds.find(l.name + ".update");
+        const bool fused = !measured() || (alone != times_.seconds.end() && alone->second == 0);
+        const double bytes = may_update && fused ? 22 : bytes_alone;
+        const Work w = product(l, rows, units, m_.bytes, bytes), at = product(l, std::max(1, times_.batch), l.out, m_.bytes, bytes);
+        last_ = sim_.add(l.name + ".wgrad", {compute_}, seconds(l.name + ".wgrad", w, at, !may_update), {last_});
+        if (!(may_update && fused)) updates_ += double(l.parameters()) * units / l.out;
+    }
+
     // Data parallel: whole fc layers on the worker's own images; their gradients are summed like the rest.
     void head_alone() {
         const auto layers = fcs();
-        for (const Layer* l : layers) fc(*l, ".fprop", c_.batch, l->out, m_.bytes, -1);
+        for (const Layer* l : layers) {
+            fc(*l, ".fprop", c_.batch, l->out, m_.bytes, -1);
+            fc_dropout(*l, c_.batch, l->out);
+        }
+        measured_kernel("loss.softmax", images());
         for (auto it = layers.rbegin(); it != layers.rend(); ++it) {
-            fc(**it, ".wgrad", c_.batch, (*it)->out, K_ > 1 ? 4 : 22, -1);
+            fc_backward(**it, c_.batch, (*it)->out, -1);
+            fc_wgrad(**it, c_.batch, (*it)->out, K_ == 1, 4);
             reduced_.push_back(all_reduce("exchange " + (*it)->name, (*it)->parameters() * 4.0, last_));
             fc(**it, ".dgrad", c_.batch, (*it)->out, m_.bytes, -1);
         }
@@ -207,39 +299,41 @@ private:
             for (const Layer* l : layers) {
                 const double units = double(l->out) / K_;
                 fc(*l, ".fprop", rows, units, m_.bytes, need);
+                fc_dropout(*l, rows, units);
                 need = send("exchange fc.gather", rows * units * m_.bytes, {last_}, activations_);
             }
+            measured_kernel("loss.softmax", rows / std::max(1, times_.batch), need);
             for (auto it = layers.rbegin(); it != layers.rend(); ++it) {
                 const Layer& l = **it;
                 const double units = double(l.out) / K_, in = static_cast<double>(l.x.count());
+                fc_backward(l, rows, units, need);
                 fc(l, ".dgrad", rows, units, m_.bytes, need);
                 // Partial gradients to the owners of the columns, or at the bottom to the replicas' rows.
                 if (it + 1 == layers.rend()) {
                     double back = 0;
-                    returned.push_back(send("exchange trunk.reduce", rows_sent * flat, {last_}, back));
+                    returned.push_back(sum("exchange trunk.reduce", rows_sent * flat, {last_}, back));
                     activations_ += c_.scheme == Scheme::b ? back / passes : back;
                 } else {
-                    need = send("exchange fc.reduce", rows * in / K_ * m_.bytes, {last_}, activations_);
+                    need = sum("exchange fc.reduce", rows * in / K_ * m_.bytes, {last_}, activations_);
                 }
-                const bool updates = passes == 1 || c_.per_pass;
-                fc(l, ".wgrad", rows, units, updates ? 22 : 8, -1);
+                fc_wgrad(l, rows, units, passes == 1 || c_.per_pass, passes == 1 ? 4 : 8);
             }
         }
         returned.push_back(last_);
         last_ = sim_.add("fc passes over", {}, 0, returned);
-        if (passes > 1 && !c_.per_pass) accumulated_ = true;
+        // Gradients that were added up over the passes are updated once.
+        if (passes > 1 && !c_.per_pass) updates_ /= passes;
     }
 
+    // Of the convolutions' weights, and of those that no product has updated.
     void update() {
-        double count = 0;
-        for (const Layer& l : net_.layers) {
-            if (l.kind == LayerKind::conv || (l.kind == LayerKind::fc && c_.scheme == Scheme::dp && K_ > 1)) count += l.parameters();
-            if (l.kind == LayerKind::fc && accumulated_) count += double(l.parameters()) / K_;
-        }
+        double count = updates_;
+        for (const Layer& l : net_.layers)
+            if (l.kind == LayerKind::conv) count += l.parameters();
         reduced_.push_back(last_);
         last_ = sim_.add("gradients summed", {}, 0, reduced_);
-        const Work w{0, 22 * count};
-        last_ = sim_.add("update.sgd", {compute_}, floor(w) + m_.gap, {last_});
+        const Work w{0, 22 * count}, all{0, 22.0 * net_.parameters()};
+        last_ = sim_.add("update.sgd", {compute_}, seconds("update.sgd", w, all), {last_});
     }
 
     const NetSpec& net_;
@@ -251,8 +345,10 @@ private:
     Simulation::Resource compute_, link_, network_;
     Simulation::Id last_ = -1;
     std::vector<Simulation::Id> reduced_;
-    double activations_ = 0, gradients_ = 0;
-    bool accumulated_ = false;
+    std::set<std::string> unmeasured_;
+    double activations_ = 0, gradients_ = 0;  // bytes
+    double sums_ = 0;                         // seconds of adding up on the cores
+    double updates_ = 0;                      // fc weights that the update at the end is for
 };
 
 }  // namespace

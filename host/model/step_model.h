@@ -6,7 +6,8 @@
 // whose turn it is, which sends to all others and receives from all others.
 //
 // Per-layer times are max(FLOP / rate, bytes / rate) with the rates that a machine reaches, or measured ones
-// (bin/compare --json), carried to other extents by the ratio of those floors.
+// (bin/compare --json), carried to other extents by the ratio of those floors. Measured times are of the passes that training
+// runs, with what it fuses fused; floors are of a step in which all is fused that can be.
 #pragma once
 
 #include <cstdint>
@@ -29,6 +30,7 @@ struct Machine {
     double latency = 6e-6;   // seconds of a transfer, and of waiting for it
     double gap = 2e-6;       // seconds between two kernels
     int bytes = 2;           // of a number in an activation or a weight that products read
+    bool sums_on_cores = false;  // sums of workers' numbers keep the GPU from computing, as they do on virtual GPUs
 };
 
 const std::vector<Machine>& machines();
@@ -40,11 +42,16 @@ const char* name_of(Scheme);
 // Seconds of "conv2.fprop" and the like on one worker at `batch`; empty: floors.
 struct MeasuredTimes {
     int batch = 0;
-    std::map<std::string, double> seconds;
-    std::string source;
+    std::map<std::string, double> seconds;  // 0: done in another pass
+    std::map<std::string, double> apart;    // as if nothing were fused
+    std::string source, device, precision, net;
+    double flops = 0, memory = 0;           // FLOP/s and bytes/s that the device reached; 0: not measured
 };
-// From bin/compare's JSON: the fastest right variant of each pass. Throws Error naming the file.
+// From bin/compare's JSON: of each pass the variant that training takes, or else the fastest. Throws Error naming the file.
 MeasuredTimes read_times(const std::string& path);
+// Virtual GPUs, from what was measured of them: a kernel at a time, and copies by an engine of their own at half the copy
+// rate, which counts reading and writing. Throws Error where that is missing.
+Machine virtual_machine(const MeasuredTimes& times);
 
 struct Case {
     int workers = 1;
@@ -58,6 +65,7 @@ struct Outcome {
     double compute = 0;                          // seconds of it in kernels
     double exposed() const { return seconds - compute; }
     double activations = 0, gradients = 0;       // bytes out of a worker: fc exchanges; weight gradients
+    std::vector<std::string> unmeasured;         // with measured times: the passes that floors stand for
     std::vector<Simulation::Task> tasks;
     std::vector<std::string> resources;
 };

@@ -30,8 +30,9 @@ public:
 
     // A pass begins whose stretches come in the same order as in others of its kind and turn. The first pass of a kind runs as
     // it is: libraries make handles and plans, and allocate, which a capture forbids.
-    void begin(bool training, int turn) {
-        eager_ = !on_ || !warm_[training];
+    // An eager pass runs as it is too.
+    void begin(bool training, int turn, bool eager = false) {
+        eager_ = !on_ || !warm_[training] || eager;
         warm_[training] = true;
         graphs_ = &of_kind_[training][turn];
         next_ = 0;

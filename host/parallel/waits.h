@@ -6,6 +6,7 @@
 #include <functional>
 #include <string>
 
+#include "host/cuda/nvtx.h"
 #include "host/cuda/stream.h"
 
 namespace wt {
@@ -26,6 +27,8 @@ inline std::function<bool(const WaitId&)> leave_out_wait;
 
 inline void wait_for(cudaStream_t stream, const Event& event, const WaitId& id) {
     if (leave_out_wait && leave_out_wait(id)) return;
+    const std::string name = Timeline::current() ? std::string("wait ") + id.what : "wait";
+    const Range range(name.c_str(), stream, SpanKind::wait);
     WT_CUDA(cudaStreamWaitEvent(stream, event.get(), 0));
 }
 

@@ -32,6 +32,14 @@ void Worker::set_weight_decay(float d) {
     replay_.forget();
 }
 
+void Worker::set_timeline(Timeline* t) {
+    timeline_ = t;
+    if (!t) return;
+    t->lane("compute", compute_);
+    if (exchange_) t->lane("exchange", comm_);
+    t->lane("copy", copy_);
+}
+
 // ---- a pass -----------------------------------------------------------------------------------
 
 long Worker::train(const HostBatch& batch, const StepState& state) {
@@ -43,10 +51,11 @@ long Worker::evaluate(const HostBatch& batch) { return submit(batch, false); }
 
 long Worker::submit(const HostBatch& batch, bool training) {
     const int turn = passes_ % 2;
+    const Timeline::Recording on(timeline_);
     stage(batch, turn);
     const int finished = layout_.ids.finished;
     if (finished >= 0 && passes_ > 0) exchange_->collect(finished, compute_.get());
-    replay_.begin(training, turn);
+    replay_.begin(training, turn, timeline_ != nullptr);
     if (workers_ == 1)
         replay_.stretch(compute_, [&] { pass(training, turn); });
     else
@@ -104,7 +113,7 @@ void Worker::synchronize() {
 
 // Copies the batch to this turn's buffers, once the pass that read them last has finished.
 void Worker::stage(const HostBatch& batch, int turn) {
-    const Range range("loader");
+    const Range range("loader", copy_.get(), SpanKind::copy);
     const Layout& l = layout_;
     const WorkerConfig& c = l.config;
     if (passes_ >= 2) copy_.wait(finished_[turn]);
@@ -119,7 +128,7 @@ void Worker::stage(const HostBatch& batch, int turn) {
 }
 
 void Worker::take_input(bool training, int turn) {
-    const Range range("input.augment");
+    const Range range("input.augment", compute_.get());
     const Layout& l = layout_;
     const cudaStream_t s = compute_.get();
     if (training) WT_CUDA(cudaMemcpyAsync(at(l.state), &states_[turn], sizeof(StepState), cudaMemcpyHostToDevice, s));
@@ -136,7 +145,7 @@ void Worker::take_input(bool training, int turn) {
 
 void Worker::update(const Bound<SgdProblem, SgdArgs>& sgd, const std::vector<Update>& list, cudaStream_t stream) {
     if (!sgd) return;
-    const Range range("update");
+    const Range range("update", stream);
     const WorkerConfig& c = layout_.config;
     std::vector<SgdTensor> tensors;
     for (const Update& u : list) {

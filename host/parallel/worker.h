@@ -22,6 +22,7 @@
 
 #include "host/cuda/buffer.h"
 #include "host/cuda/stream.h"
+#include "host/cuda/timeline.h"
 #include "host/parallel/exchange.h"
 #include "host/parallel/layout.h"
 #include "host/parallel/replay.h"
@@ -62,6 +63,9 @@ public:
 
     void set_normalisation(const Normalisation& n);
     void set_weight_decay(float d);
+
+    // Steps are recorded there, without graphs, until it is null again.
+    void set_timeline(Timeline* t);
 
     int64_t bytes_sent() const { return exchange_ ? exchange_->bytes_sent() : 0; }  // to other workers
 
@@ -134,6 +138,7 @@ private:
     Normalisation normalisation_;
     float weight_decay_ = 0;
     long passes_ = 0;
+    Timeline* timeline_ = nullptr;
     Replay replay_;  // dies before what its graphs use
 };
 

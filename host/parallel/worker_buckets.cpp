@@ -34,10 +34,10 @@ void Worker::finish_buckets() {
     for (const auto& [b, at_once] : free_) {
         const Bucket& bucket = layout_.buckets[b];
         const Shard own = layout_.segment(bucket, rank_);
-        const Range range("exchange weights");
         const auto grads = exchange_->collect(layout_.ids.grads[b], s);
         replay_.stretch(comm_, [&] {
             if (!own.count) return;
+            const Range range("exchange weights.reduce", s, SpanKind::exchange);
             ReduceArgs a{};
             for (int r = 0; r < workers_; ++r) a.src[r] = grads[r].data;
             a.dst = at(bucket.grads.plus(own.first * 4));
@@ -49,6 +49,7 @@ void Worker::finish_buckets() {
         exchange_->post(layout_.ids.values[b], at(bucket.values), s);
         const auto values = exchange_->collect(layout_.ids.values[b], s);
         replay_.stretch(comm_, [&] {
+            const Range range("exchange weights.share", s, SpanKind::exchange);
             for (int r = 0; r < workers_; ++r)
                 if (values[r].data) bucket.share[r]({values[r].data, at(bucket.values.plus(bucket.value_offset(layout_.segment(bucket, r).first))), s});
         });

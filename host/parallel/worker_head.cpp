@@ -14,10 +14,10 @@ void Worker::post_rows() {
 // may be captured.
 void Worker::gather_rows(int pass) {
     const Layout& l = layout_;
-    const Range range("exchange trunk.gather");
     const cudaStream_t s = comm_.get();
     const auto labels = exchange_->collect(l.ids.labels[pass], s), rows = exchange_->collect(l.ids.flat[pass], s);
     replay_.stretch(comm_, [&] {
+        const Range range("exchange trunk.gather", s, SpanKind::exchange);
         for (int r = 0; r < workers_; ++r) {
             if (!rows[r].data) continue;
             RowBlock block;
@@ -50,7 +50,6 @@ void Worker::head_forward(bool training, int pass) {
         const size_t size = size_of(op.fprop.problem.out);
         exchange_->post(l.ids.units[i][pass], rows_at(op.y, pass, op.layer->out, size), s);
         if (i == 0 && pass + 1 < l.config.pass_count()) gather_rows(pass + 1);  // the host has given the device something to do
-        const Range range("exchange fc.gather");
         blocks = exchange_->collect(l.ids.units[i][pass], s);
     }
     replay_.stretch(compute_, [&] {
@@ -60,7 +59,7 @@ void Worker::head_forward(bool training, int pass) {
 }
 
 void Worker::gather_units(const HeadOp& op, int pass, const std::vector<View>& ys) {
-    const Range range("exchange fc.gather");
+    const Range range("exchange fc.gather", compute_.get(), SpanKind::exchange);
     const size_t size = size_of(op.fprop.problem.out);
     for (size_t r = 0; r < ys.size(); ++r) {
         if (!ys[r].data) continue;
@@ -76,7 +75,7 @@ void Worker::fc_forward(const HeadOp& op, int pass, bool training) {
     void* const own = rows_at(op.y.plus(op.shard.first * size), pass, op.layer->out, size);
     void* const kept = rows_at(op.kept, pass, op.ld_kept, size);
     const int64_t row0 = l.config.head_row0() + l.pass_row(pass);
-    const Range range(op.name_fprop.c_str());
+    const Range range(op.name_fprop.c_str(), s);
     GemmArgs a{rows_at(op.x, pass, op.layer->x.count(), l.element_size()), weight(op.weight), bias(op.weight), kept, nullptr, workspace(), s};
     a.state = at<StepState>(l.state), a.layer = op.dropout_layer, a.row0 = row0, a.col0 = op.shard.first;
     (training ? op.fprop : op.fprop_eval)(a);
@@ -91,7 +90,7 @@ void Worker::fc_forward(const HeadOp& op, int pass, bool training) {
 
 void Worker::loss(int pass, bool training) {
     const Layout& l = layout_;
-    const Range range("loss.softmax");
+    const Range range("loss.softmax", compute_.get());
     const int classes = l.config.net.classes();
     // Every pass has its own counts; with a replicated head this worker's have their place among everybody's.
     const int entry = l.config.scheme == FcScheme::dp ? rank_ : pass;
@@ -133,7 +132,7 @@ void Worker::fc_dgrad(const HeadOp& op, int pass) {
     const cudaStream_t s = compute_.get();
     const size_t es = l.element_size();
     void *const dy = rows_at(op.dy, pass, op.ld_dy, es), *const kept = rows_at(op.kept, pass, op.ld_kept, es);
-    const Range range(op.name_dgrad.c_str());
+    const Range range(op.name_dgrad.c_str(), s);
     if (op.drop_back)
         op.drop_back({dy, dy, at<StepState>(l.state), op.dropout_layer, l.config.head_row0() + l.pass_row(pass), op.shard.first, s});
     if (op.act_back) op.act_back({kept, dy, dy, s});
@@ -148,7 +147,7 @@ void Worker::fc_wgrad(const HeadOp& op, int pass) {
     const Layout& l = layout_;
     const size_t es = l.element_size();
     const int first = l.config.per_pass ? pass : 0;
-    const Range range(op.name_wgrad.c_str());
+    const Range range(op.name_wgrad.c_str(), compute_.get());
     GemmArgs a{rows_at(op.dy, first, op.ld_dy, es), rows_at(op.x, first, op.layer->x.count(), es), nullptr, at(op.grad), at<float>(op.grad_bias), workspace(),
                compute_.get()};
     if (op.wgrad.problem.sgd) {
@@ -162,7 +161,6 @@ void Worker::fc_wgrad(const HeadOp& op, int pass) {
 // Everybody's shares, added up where they are needed: own columns of the layer below, or own rows of the trunk's output.
 void Worker::sum_partials(int i, int pass) {
     const Layout& l = layout_;
-    const Range range("exchange fc.reduce");
     const size_t es = l.element_size();
     const auto partials = exchange_->collect(l.ids.partials[i][pass], comm_.get());
     const HeadOp* const below = i > 0 ? &l.head[i - 1] : nullptr;
@@ -170,6 +168,7 @@ void Worker::sum_partials(int i, int pass) {
     while (!below && block < l.blocks.size() && l.blocks[block].pass != pass) ++block;
     if (!below && block == l.blocks.size()) return;
     replay_.stretch(comm_, [&] {
+        const Range range(below ? "exchange fc.reduce" : "exchange trunk.reduce", comm_.get(), SpanKind::exchange);
         ReduceArgs a{};
         a.stream = comm_.get();
         for (int r = 0; r < workers_; ++r) a.src[r] = partials[r].data;

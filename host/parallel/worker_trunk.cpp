@@ -9,7 +9,7 @@ void Worker::trunk_forward(bool training) {
     const cudaStream_t s = compute_.get();
     for (const TrunkOp& op : l.trunk) {
         if (op.forward_elsewhere) continue;
-        const Range range(op.name_forward.c_str());
+        const Range range(op.name_forward.c_str(), s);
         switch (op.layer->kind) {
             case LayerKind::conv: op.fprop({at(op.x), weight(op.weight), bias(op.weight), at(op.y), workspace(), s}); break;
             case LayerKind::activation: op.act({at(op.x), at(op.y), s}); break;
@@ -65,18 +65,18 @@ void Worker::trunk_backward() {
 
 void Worker::conv_dgrad(const TrunkOp& op) {
     if (!op.needs_dx) return;
-    const Range range(op.name_dgrad.c_str());
+    const Range range(op.name_dgrad.c_str(), compute_.get());
     op.dgrad({at(op.dy), weight(op.weight), at(op.dx), workspace(), compute_.get(), at(op.x)});
 }
 
 void Worker::conv_wgrad(const TrunkOp& op) {
-    const Range range(op.name_wgrad.c_str());
+    const Range range(op.name_wgrad.c_str(), compute_.get());
     op.wgrad({at(op.x), at(op.dy), at<float>(op.grad), at<float>(op.grad_bias), workspace(), compute_.get()});
 }
 
 void Worker::trunk_layer_backward(const TrunkOp& op) {
     if (op.backward_elsewhere) return;
-    const Range range(op.name_dgrad.c_str());
+    const Range range(op.name_dgrad.c_str(), compute_.get());
     const cudaStream_t s = compute_.get();
     switch (op.layer->kind) {
         case LayerKind::activation: op.act_back({at(op.y), at(op.dy), at(op.dx), s}); break;

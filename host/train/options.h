@@ -36,6 +36,7 @@ struct TrainOptions {
     bool resume = false;              // from out/checkpoint.safetensors
     bool eval_only = false;
     int loader_threads = 1;           // per worker
+    std::string timeline;             // FILE.svg: a picture of one step; empty: none
     std::vector<std::string> arguments;  // the flags themselves, kept in the checkpoint for --resume
 };
 

@@ -7,6 +7,7 @@
 #include <cstdio>
 #include <filesystem>
 #include <memory>
+#include <optional>
 
 #include "data/dataset.h"
 #include "data/loader.h"
@@ -15,6 +16,7 @@
 #include "host/train/metrics.h"
 #include "host/train/progress.h"
 #include "host/train/schedule.h"
+#include "host/train/step_timeline.h"
 #include "host/train/tune.h"
 
 namespace wt {
@@ -62,6 +64,7 @@ private:
     void log_evaluation(const Evaluation& e);
     void watch(double loss);
     void save();
+    void show(StepTimeline& timeline, int64_t step);
     double epoch() const { return double(step_) / double(steps_per_epoch_); }  // passes over the training images so far
 
     TrainOptions o_;
@@ -361,6 +364,16 @@ void Run::save() {
     saved_at_ = step_;
 }
 
+void Run::show(StepTimeline& timeline, int64_t step) {
+    const StepPicture picture = timeline.read();
+    const std::string name = "step " + std::to_string(step + 1);
+    const std::string title = net_.name + ", batch " + std::to_string(o_.batch) + " a worker, " + o_.precision + ", " + name;
+    const std::string trace = write_timeline(picture, o_.timeline, title);
+    progress_->end_bar();
+    std::printf("%s: %s; wrote %s and %s\n", name.c_str(), summary(picture).c_str(), o_.timeline.c_str(), trace.c_str());
+    std::fflush(stdout);
+}
+
 int Run::train() {
     std::error_code ec;
     std::filesystem::create_directories(o_.out, ec);
@@ -376,10 +389,18 @@ int Run::train() {
     sigaction(SIGINT, &action, &before);
 
     start_ = last_step_ = Clock::now();
+    // The first steps make plans and handles.
+    const int64_t shown_step = o_.timeline.empty() ? -1 : std::min(step_ + 2, total_steps_ - 1);
     Submitted pending;
     bool stopped = false;
     for (int64_t next = step_; next < total_steps_ && !stopped; ++next) {
+        std::optional<StepTimeline> timeline;
+        if (next == shown_step) {
+            if (pending) finish(pending);
+            timeline.emplace(*group_);
+        }
         Submitted now = submit(next);
+        if (timeline) show(*timeline, next);
         if (pending) finish(pending);  // the device has the next step while the host looks at this one
         pending = std::move(now);
         const int64_t done = next + 1;

@@ -149,6 +149,7 @@ cudaError_t cudaGraphLaunch(cudaGraphExec_t exec, cudaStream_t handle) {
         auto run = std::make_unique<GraphRun>();
         run->body = it->second;
         run->left = run->body->nodes.size();
+        run->ends.resize(run->left);
         for (const Node& n : run->body->nodes) {
             if (n.after.empty()) run->ready.push_back(static_cast<uint32_t>(run->waits.size()));
             run->waits.push_back(static_cast<uint32_t>(n.after.size()));

@@ -3,7 +3,6 @@
 #pragma once
 
 #include <atomic>
-#include <chrono>
 #include <condition_variable>
 #include <cstdlib>
 #include <deque>
@@ -21,6 +20,7 @@
 
 #include "cuda_runtime_api.h"
 #include "host/vgpu/arena.h"
+#include "host/vgpu/clock.h"
 #include "host/vgpu/grid.h"
 #include "vgpu/launch.h"
 
@@ -69,6 +69,7 @@ struct Fill {
 struct Closure {
     std::string name;
     std::function<void()> run;
+    bool host = false;  // a host function, which keeps no engine of the device busy
 };
 
 struct Free {
@@ -78,7 +79,7 @@ struct Free {
 // The state of an event as one cudaEventRecord left it; waits keep the record that they saw.
 struct Record {
     bool done = false;
-    std::chrono::steady_clock::time_point when{};
+    When when;  // once done
 };
 struct RecordEvent {
     std::shared_ptr<Record> record;
@@ -112,6 +113,8 @@ struct GraphRun {
     std::vector<uint32_t> waits;  // per node: predecessors not done
     std::vector<uint32_t> ready;
     size_t left;
+    When start;             // what the nodes without predecessors come after
+    std::vector<When> ends;  // per node
 };
 
 struct Stream;
@@ -133,6 +136,7 @@ struct Operation {
     uint64_t position; // in the stream
     uint64_t checked;  // as Node::checked
     int range;         // it was submitted in (profile.h)
+    When seen;         // what its thread had waited for
 };
 
 struct Stream {
@@ -143,6 +147,7 @@ struct Stream {
     bool legacy = false;  // the device's stream 0
     std::deque<Operation> queue;
     uint64_t submitted = 0, completed = 0;
+    When last;  // end of what it has done so far
     std::shared_ptr<Capture> capture;
     std::vector<uint32_t> frontier;  // while capturing: the nodes that the next one comes after
 };
@@ -173,6 +178,7 @@ struct Runtime {
     uint64_t seed = 0;
     uint64_t generation = 1;  // rises when memory or peer access that queued work may use goes away
     std::string last_failure;
+    Clock clock;
 
     std::unordered_map<cudaStream_t, std::shared_ptr<Stream>> streams;
     std::unordered_map<cudaEvent_t, std::unique_ptr<Event>> events;
@@ -198,6 +204,8 @@ struct Runtime {
     void wait_stream(Lock&, const std::shared_ptr<Stream>&);
     void wait_device(Lock&, int device);
     void wait_all(Lock&);
+    // The calling thread has waited for this: what it submits from here on comes after.
+    void see(const When&);
     // Runs at most one more operation: what a query does.
     void nudge(Lock&);
     bool on_executor() const { return std::this_thread::get_id() == executor_id_.load(); }
@@ -223,7 +231,13 @@ private:
     bool may_run(const Stream&, const Operation&) const;
     bool choose(Choice&) const;
     bool step(Lock&);
-    void perform(Lock&, Work&, int device, uint64_t& checked, uint64_t key, int range);
+    struct Busy {
+        int engine = Clock::kNone;
+        int64_t ns = 0;
+    };
+    Busy perform(Lock&, Work&, int device, uint64_t& checked, uint64_t key, int range);
+    std::vector<When> comes_after(const Stream&, const Operation&) const;
+    When over(std::span<const When> after, Busy, uint64_t order);
 
     std::vector<Stream*> active_;  // streams with queued work
     uint64_t order_ = 0;

@@ -93,7 +93,9 @@ cudaError_t cudaStreamQuery(cudaStream_t handle) {
         const uint64_t until = s->submitted;
         if (s->completed < until) rt.nudge(lock);
         if (rt.devices[s->device]->failed != cudaSuccess) return rt.devices[s->device]->failed;
-        return s->completed < until ? cudaErrorNotReady : cudaSuccess;
+        if (s->completed < until) return cudaErrorNotReady;
+        rt.see(s->last);
+        return cudaSuccess;
     });
 }
 
@@ -135,7 +137,10 @@ cudaError_t cudaStreamWaitEvent(cudaStream_t handle, cudaEvent_t event, unsigned
             invalidate(*s->capture);
             return explain(cudaErrorStreamCaptureIsolation, "the event was recorded outside of the capture");
         }
-        if (e->record->done) return cudaSuccess;
+        if (e->record->done && s->queue.empty()) {
+            s->last = rt.clock.join(s->last, e->record->when);
+            return cudaSuccess;
+        }
         return rt.submit(lock, *s, WaitEvent{e->record});
     });
 }
@@ -172,7 +177,7 @@ cudaError_t cudaLaunchHostFunc(cudaStream_t handle, cudaHostFn_t fn, void* user_
         const auto s = rt.stream(handle);
         if (!s) return no_stream();
         if (!fn) return cudaErrorInvalidValue;
-        return rt.submit(lock, *s, Closure{"host function", [fn, user_data] { fn(user_data); }});
+        return rt.submit(lock, *s, Closure{"host function", [fn, user_data] { fn(user_data); }, true});
     });
 }
 
@@ -238,7 +243,9 @@ cudaError_t cudaEventQuery(cudaEvent_t event) {
         const int device = e->device;
         if (record && !record->done && !rt.on_executor()) rt.nudge(lock);
         if (rt.devices[device]->failed != cudaSuccess) return rt.devices[device]->failed;
-        return !record || record->done ? cudaSuccess : cudaErrorNotReady;
+        if (record && !record->done) return cudaErrorNotReady;
+        if (record) rt.see(record->when);
+        return cudaSuccess;
     });
 }
 
@@ -252,6 +259,7 @@ cudaError_t cudaEventSynchronize(cudaEvent_t event) {
         if (const auto record = e->record) {
             if (rt.on_executor()) return explain(cudaErrorNotPermitted, "cudaEventSynchronize in a host function");
             rt.wait(lock, [record] { return record->done; });
+            rt.see(record->when);
         }
         return rt.devices[device]->failed;
     });
@@ -267,7 +275,7 @@ cudaError_t cudaEventElapsedTime(float* milliseconds, cudaEvent_t start, cudaEve
         if (a->capture || b->capture) return cudaErrorCapturedEvent;
         if (!a->record || !b->record) return explain(cudaErrorInvalidResourceHandle, "an event was never recorded");
         if (!a->record->done || !b->record->done) return cudaErrorNotReady;
-        *milliseconds = std::chrono::duration<float, std::milli>(b->record->when - a->record->when).count();
+        *milliseconds = static_cast<float>(rt.clock.ns(b->record->when) - rt.clock.ns(a->record->when)) * 1e-6f;
         return cudaSuccess;
     });
 }

@@ -1,7 +1,7 @@
 // The part of the CUDA runtime API that virtual GPUs supply, with CUDA's names, error codes and
 // meaning. What differs from hardware:
-//   * Work runs when a host thread waits for it (synchronise, query, blocking copy), one operation at
-//     a time; VGPU_SEED chooses the order among operations that nothing orders (vgpu/control.h).
+//   * Work runs when a host thread waits for it (synchronise, query, blocking copy), one operation at a time; VGPU_SEED chooses
+//     the order among operations that nothing orders (vgpu/enqueue.h). Events carry virtual time, as if side by side (vgpu/clock.h).
 //   * A query of unfinished work runs one more operation, then answers cudaErrorNotReady or not.
 //   * cudaMemcpy between host and device is complete at return; cudaMalloc'ed memory is uninitialised.
 //   * cudaDeviceReset makes a failed device usable again.

@@ -1,0 +1,35 @@
+#include "host/train/step_timeline.h"
+
+#include "host/train/atomic_file.h"
+
+namespace wt {
+
+StepTimeline::StepTimeline(Group& group) : group_(group) {
+    for (int r = 0; r < group.workers(); ++r) {
+        timelines_.push_back(std::make_unique<Timeline>(r, "GPU " + std::to_string(group.worker(r).layout().config.device)));
+        all_.push_back(timelines_.back().get());
+    }
+    group.run([&](Worker& w) {
+        w.synchronize();
+        w.set_timeline(all_[w.layout().config.rank]);
+    });
+    Timeline::align(all_);
+}
+
+void StepTimeline::stop() {
+    for (int r = 0; r < group_.workers(); ++r) group_.worker(r).set_timeline(nullptr);
+}
+
+StepPicture StepTimeline::read() {
+    stop();
+    return Timeline::read(all_);
+}
+
+std::string write_timeline(const StepPicture& picture, const std::string& svg, const std::string& title) {
+    const std::string json = svg.substr(0, svg.size() - 4) + ".json";
+    atomic_write_file(svg, to_svg(picture, title));
+    atomic_write_file(json, to_chrome_trace(picture, title));
+    return json;
+}
+
+}  // namespace wt

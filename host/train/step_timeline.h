@@ -1,0 +1,31 @@
+// One step of a group, recorded: host/cuda/timeline.h.
+#pragma once
+
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "host/cuda/timeline.h"
+#include "host/parallel/group.h"
+
+namespace wt {
+
+class StepTimeline {
+public:
+    // Waits until the group has nothing left to do; what is submitted from here on is recorded, without graphs.
+    explicit StepTimeline(Group& group);
+    ~StepTimeline() { stop(); }
+    // Waits until it is done.
+    StepPicture read();
+
+private:
+    void stop();
+    Group& group_;
+    std::vector<std::unique_ptr<Timeline>> timelines_;
+    std::vector<Timeline*> all_;
+};
+
+// To `svg` (which ends in .svg), and the trace to a .json beside it, whose name is the answer.
+std::string write_timeline(const StepPicture& picture, const std::string& svg, const std::string& title);
+
+}  // namespace wt
