@@ -12,11 +12,11 @@
 namespace wt {
 
 // A small network with all that is exchanged in a large one; its trunk ends in dropout, as owt's. With buckets of 8 KiB
-// conv3 is one, conv2 and conv1 together another.
+// conv3 is one, conv2 and conv1 together another, half of them each.
 inline NetSpec tiny_net(const NetOptions& options) {
     NetBuilder n("tiny", 16, options);
-    n.conv("conv1", 8, 3, {.stride = 2}).act().lrn().pool();                               // 7x7x8, 3x3x8
-    n.conv("conv2", 24, 3, {.pad = 1}).act().conv("conv3", 16, 3, {.pad = 1}).act();       // 3x3x24, 3x3x16
+    n.conv("conv1", 24, 5, {.stride = 2}).act().lrn().pool();                              // 6x6x24, 2x2x24
+    n.conv("conv2", 8, 3, {.pad = 1}).act().conv("conv3", 32, 3, {.pad = 1}).act();        // 2x2x8, 2x2x32
     return n.dropout().fc("fc4", 72, 1).act().dropout().fc("fc5", 40, 1).act().dropout().fc("fc6", options.classes).done();
 }
 
@@ -46,6 +46,7 @@ struct Outcome {
     std::vector<std::vector<float>> first;  // weights before the first step
     std::vector<double> losses;
     std::vector<int64_t> bytes_sent;  // by rank, in all
+    std::vector<double> told;  // loss of every pass as each rank has it
     SoftmaxStats evaluated{};  // the last
     std::vector<double> evaluations;
 };
@@ -89,16 +90,24 @@ inline Outcome run(const Job& job, int steps) {
     out.params = group.worker(0).layout().params;
     for (size_t i = 0; i < out.params.size(); ++i) out.first.push_back(group.get_param(static_cast<int>(i)));
     const size_t image = size_t(stored) * stored * 3;
-    PinnedBuffer<uint8_t> images(image * job.global_batch);
-    PinnedBuffer<AugmentParams> draws(job.global_batch);
-    PinnedBuffer<int> labels(job.global_batch);
+    struct Samples {
+        PinnedBuffer<uint8_t> images;
+        PinnedBuffer<AugmentParams> draws;
+        PinnedBuffer<int> labels;
+    };
+    Samples turns[2];  // two passes may be under way
+    for (Samples& t : turns) {
+        t.images = PinnedBuffer<uint8_t>(image * job.global_batch);
+        t.draws = PinnedBuffer<AugmentParams>(job.global_batch);
+        t.labels = PinnedBuffer<int>(job.global_batch);
+    }
     std::mt19937 rng(7);
     std::vector<int> place;  // in the whole batch, of each worker's samples one after the other
     for (int r = 0; r < job.workers; ++r)
         for (const int row : batch_rows(configs[r], r)) place.push_back(row);
     // Sample i of the whole batch is the same, whoever has it.
-    const auto fill = [&] {
-        std::vector<uint8_t> all(images.size());
+    const auto fill = [&](Samples& to) {
+        std::vector<uint8_t> all(to.images.size());
         for (uint8_t& v : all) v = static_cast<uint8_t>(rng());
         std::vector<AugmentParams> params;
         std::vector<int> classes;
@@ -108,33 +117,37 @@ inline Outcome run(const Job& job, int steps) {
             classes.push_back(static_cast<int>(rng() % job.classes));
         }
         for (int i = 0; i < job.global_batch; ++i) {
-            std::copy_n(all.begin() + place[i] * image, image, images.data() + i * image);
-            draws[i] = params[place[i]];
-            labels[i] = classes[place[i]];
+            std::copy_n(all.begin() + place[i] * image, image, to.images.data() + i * image);
+            to.draws[i] = params[place[i]];
+            to.labels[i] = classes[place[i]];
         }
     };
-    const auto submit = [&](const StepState* state) {
+    const auto submit = [&](const Samples& of, const StepState* state) {
         std::vector<long> tickets(job.workers);
         group.run([&](Worker& w) {
             const int r = w.layout().config.rank, first = r * batch;
-            const HostBatch b{images.data() + first * image, draws.data() + first, labels.data() + first};
+            const HostBatch b{of.images.data() + first * image, of.draws.data() + first, of.labels.data() + first};
             tickets[r] = state ? w.train(b, *state) : w.evaluate(b);
         });
+        return tickets[0];
+    };
+    const auto finish = [&](long ticket) {
         SoftmaxStats stats{};
         for (int r = 0; r < job.workers; ++r) {
-            const SoftmaxStats mine = group.worker(r).wait(tickets[r]);
+            const SoftmaxStats mine = group.worker(r).wait(ticket);
             if (r > 0 && job.check) {  // every rank knows the whole batch's loss, from the same logits
                 CHECK(mine.top1 == stats.top1);
                 CHECK(mine.loss_sum == stats.loss_sum);
             }
+            out.told.push_back(mine.loss_sum);
             stats = mine;
         }
         return stats;
     };
     for (int s = 0; s < steps; ++s) {
-        fill();
+        fill(turns[0]);
         const StepState state{11, static_cast<uint64_t>(s), job.lr, 0.9f};
-        out.losses.push_back(submit(&state).loss_sum / job.global_batch);
+        out.losses.push_back(finish(submit(turns[0], &state)).loss_sum / job.global_batch);
     }
     for (int r = 0; r < job.workers; ++r) out.bytes_sent.push_back(group.worker(r).bytes_sent());
     // Everybody reads the same of what is replicated.
@@ -147,12 +160,21 @@ inline Outcome run(const Job& job, int steps) {
         out.weights.push_back(group.get_param(static_cast<int>(i)));
         if (job.keep_gradients) out.gradients.push_back(group.get_gradient(static_cast<int>(i)));
     }
-    for (int i = 0; i < job.evaluations; ++i) {
-        fill();
-        labels[std::find(place.begin(), place.end(), job.global_batch - 1) - place.begin()] = -1;  // as the last batch of an evaluation has
-        out.evaluated = submit(nullptr);
+    long before = -1;
+    const auto evaluated = [&](long ticket) {
+        if (ticket < 0) return;
+        out.evaluated = finish(ticket);
         out.evaluations.push_back(out.evaluated.loss_sum);
+    };
+    for (int i = 0; i < job.evaluations; ++i) {
+        Samples& s = turns[i % 2];
+        fill(s);
+        s.labels[std::find(place.begin(), place.end(), job.global_batch - 1) - place.begin()] = -1;  // as the last batch of an evaluation has
+        const long ticket = submit(s, nullptr);
+        evaluated(before);
+        before = ticket;
     }
+    evaluated(before);
     return out;
 }
 
