@@ -1,0 +1,230 @@
+// The exchange over MPI and the job around it. Test cases whose names begin with "rank:" run in every process of a job that
+// the others start.
+#include <doctest/doctest.h>
+#include <signal.h>
+#include <unistd.h>
+
+#include <chrono>
+#include <numeric>
+
+#include "host/parallel/exchange_mpi.h"
+#include "test/mpi.h"
+#include "test/seeds.h"
+
+using namespace wt;
+using namespace wt::test;
+
+namespace {
+
+// What a byte of a block is in a step: differs between ranks, transfers, steps and neighbours.
+unsigned char value(int rank, int t, int step, size_t at) { return static_cast<unsigned char>((rank + 1) * 37 + t * 11 + step * 5 + at * 3 + at / 251); }
+
+Region region(size_t offset, int64_t rows, size_t row_bytes, size_t pitch) { return {offset, rows, row_bytes, pitch}; }
+
+// Uneven, unaligned, empty, shared and long parts; the last is the step's barrier.
+std::vector<Transfer> awkward(int ranks) {
+    std::vector<Transfer> all;
+    Transfer columns("columns", ranks);  // everybody's share of the columns of 7 rows; uneven
+    columns.own = true;
+    for (int from = 0; from < ranks; ++from)
+        for (int to = 0; to < ranks; ++to) columns.part(from, to) = region(3 + 5 * to, 7, 5 + (to == ranks - 1 ? 2 : 0), 5 * ranks + 4);
+    all.push_back(columns);
+    Transfer gather("gather", ranks);  // the same to all
+    gather.own = true;
+    for (int from = 0; from < ranks; ++from)
+        for (int to = 0; to < ranks; ++to) gather.part(from, to) = region(16, 1, 1000 + from, 1000 + from);
+    all.push_back(gather);
+    Transfer one("from rank 1", ranks);  // others give nothing; a byte to rank 0
+    for (int to = 0; to < ranks; ++to)
+        if (to != 1) one.part(1, to) = region(size_t(to), 1, size_t(to) * 100 + 1, 4096);
+    all.push_back(one);
+    Transfer large("large", ranks);
+    for (int from = 0; from < ranks; ++from)
+        for (int to = 0; to < ranks; ++to) large.part(from, to) = region(0, 3, 400'001, 400'003);
+    all.push_back(large);
+    all.push_back(Transfer("nothing", ranks));
+    Transfer end("end of the step", ranks);
+    end.barrier = true;
+    all.push_back(end);
+    return all;
+}
+
+constexpr size_t kBlock = 1'300'000;
+constexpr int kSteps = 5;
+
+// Steps that are submitted without waiting: blocks written on one stream, posted, collected and looked at on another.
+void run_steps(MpiJob& job, size_t chunk) {
+    const int rank = job.rank(), ranks = job.ranks(), device = job.local_rank() % device_count();
+    const auto transfers = awkward(ranks);
+    const int n = static_cast<int>(transfers.size());
+    WT_CUDA(cudaSetDevice(device));
+    const auto offsets = staging_offsets(transfers, rank);
+    DeviceBuffer<std::byte> staging(device, offsets.back());
+    std::vector<DeviceBuffer<std::byte>> blocks;
+    std::vector<PinnedBuffer<std::byte>> sources, seen;
+    MpiExchange x(job, chunk);
+    x.open(device, transfers, staging.data());
+    Stream compute(device), comm(device);
+    Event computed(device), looked(device);
+    size_t expected_bytes = 0;
+    for (int t = 0; t < n; ++t) {
+        blocks.emplace_back(device, kBlock);
+        for (int step = 0; step < kSteps; ++step) {
+            sources.emplace_back(kBlock);
+            for (size_t i = 0; i < kBlock; ++i) sources.back()[i] = std::byte(value(rank, t, step, i));
+            seen.emplace_back(offsets.back() + 1);
+            expected_bytes += transfers[t].bytes_from(rank);
+        }
+    }
+    struct Look {
+        int t, step, from;
+        const std::byte* at;
+    };
+    std::vector<Look> looks;
+    for (int step = 0; step < kSteps; ++step) {
+        if (step > 0) x.collect(n - 1, compute.get());
+        for (int t = 0; t < n - 1; ++t) {
+            WT_CUDA(cudaMemcpyAsync(blocks[t].data(), sources[t * kSteps + step].data(), kBlock, cudaMemcpyHostToDevice, compute.get()));
+            computed.record(compute.get());
+            x.post(t, blocks[t].data(), compute.get());
+            comm.wait(computed);  // the step's fork, as a worker has it
+            const auto views = x.collect(t, comm.get());
+            for (int from = 0; from < ranks; ++from) {
+                const Region& p = transfers[t].part(from, rank);
+                CHECK((views[from].data != nullptr) == transfers[t].moves(from, rank));
+                if (!views[from].data) continue;
+                CHECK(views[from].pitch == p.row_bytes);
+                std::byte* to = seen[t * kSteps + step].data() + offsets[size_t(t) * ranks + from];
+                WT_CUDA(cudaMemcpyAsync(to, views[from].data, p.bytes(), cudaMemcpyDeviceToHost, comm.get()));
+                looks.push_back({t, step, from, to});
+            }
+        }
+        looked.record(comm.get());
+        compute.wait(looked);
+        x.post(n - 1, nullptr, compute.get());
+    }
+    compute.synchronize();
+    CHECK(x.bytes_sent() == static_cast<int64_t>(expected_bytes));
+    for (const Look& l : looks) {
+        const Region& p = transfers[l.t].part(l.from, rank);
+        size_t wrong = 0;
+        for (int64_t r = 0; r < p.rows; ++r)
+            for (size_t c = 0; c < p.row_bytes; ++c) wrong += l.at[r * p.row_bytes + c] != std::byte(value(l.from, l.t, l.step, p.offset + r * p.pitch + c));
+        INFO("rank " << rank << ", " << transfers[l.t].name << " from rank " << l.from << ", step " << l.step);
+        CHECK(wrong == 0);
+    }
+}
+
+double seconds_of(const std::function<void()>& f) {
+    const auto start = std::chrono::steady_clock::now();
+    f();
+    return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+}
+
+}  // namespace
+
+TEST_CASE("rank: every part of every step arrives whole, in every order of work" * doctest::skip()) {
+    MpiJob job({});
+    for (const uint64_t seed : seeds(6)) {
+        const SeedGuard guard(seed);
+        run_steps(job, seed % 2 ? 100'000 : size_t(1) << 30);
+    }
+}
+
+TEST_CASE("mpi: every part of every step arrives whole, in every order of work, between 2 and 3 processes") {
+    const TempDir s;
+    for (const int ranks : {2, 3}) {
+        const Result r = run(s, case_under_mpirun(ranks, "rank: every part*"));
+        INFO(r.out << r.err);
+        CHECK(r.status == 0);
+        CHECK(count(r.out, "1 passed, 0 failed") == ranks);
+    }
+}
+
+TEST_CASE("rank: what a job agrees on" * doctest::skip()) {
+    MpiJob job({});
+    const int rank = job.rank(), ranks = job.ranks();
+    REQUIRE(ranks == 3);
+    CHECK(job.local_rank() == rank);
+    CHECK(job.local_ranks() == ranks);
+    CHECK(job.machines().starts_with("3 on machine "));
+    std::vector<float> mine(size_t(rank) * 1000);  // nothing from rank 0
+    std::iota(mine.begin(), mine.end(), 10'000.f * rank);
+    const auto all = job.gather(mine);
+    CHECK(all.size() == (rank == 0 ? 3000u : 0u));
+    if (rank == 0) CHECK((all[0] == 10'000 && all[999] == 10'999 && all[1000] == 20'000 && all[2999] == 21'999));
+    CHECK(job.broadcast("of rank " + std::to_string(rank)) == "of rank 0");
+    CHECK(job.broadcast("").empty());
+    job.same("flags", "the same");
+    const std::string why = message_of([&] { job.same("flags", rank == 2 ? "--batch 3" : "--batch 4"); });
+    CHECK(why.find("rank 2 (process ") == 0);
+    CHECK(why.find("has other flags than rank 0") != std::string::npos);
+    CHECK((why.find("--batch 3, not --batch 4") != std::string::npos) == (rank == 2));
+    job.vote(rank == 1);
+    CHECK(job.verdict());
+    job.vote(false);
+    CHECK_FALSE(job.verdict());
+    job.barrier();
+}
+
+TEST_CASE("mpi: what a job agrees on") {
+    const TempDir s;
+    const Result r = run(s, case_under_mpirun(3, "rank: what a job agrees on"));
+    INFO(r.out << r.err);
+    CHECK(r.status == 0);
+    CHECK(count(r.out, "1 passed, 0 failed") == 3);
+}
+
+// Rank 1 does what WT_TEST_END says while the others wait for its part.
+TEST_CASE("rank: one of them ends" * doctest::skip()) {
+    JobOptions options;
+    options.program = "test";
+    options.lost_after = 3;
+    options.stuck_after = 2;
+    MpiJob job(options);
+    job.set_advice("the advice");
+    const std::string end = std::getenv("WT_TEST_END");
+    Transfer t("activities", job.ranks());
+    for (int from = 0; from < job.ranks(); ++from)
+        for (int to = 0; to < job.ranks(); ++to) t.part(from, to) = region(0, 1, 100, 100);
+    const auto staging = staging_offsets({t}, job.rank());
+    const int device = job.local_rank() % device_count();
+    DeviceBuffer<std::byte> block(device, 100), received(device, staging.back());
+    Stream stream(device);
+    MpiExchange x(job);
+    x.open(device, {t}, received.data());
+    if (end == "fails everywhere") job.fail("the loss is not finite", 1);
+    if (job.rank() == 1) {
+        if (end == "killed") kill(getpid(), SIGKILL);
+        if (end == "stopped") kill(getpid(), SIGSTOP);
+        if (end == "fails") job.fail("cannot read a file", 1);
+        if (end == "stuck") sleep(30);
+    }
+    try {
+        x.post(0, block.data(), stream.get());
+        x.collect(0, stream.get());
+        sleep(30);
+    } catch (const Error& e) {
+        job.fail(e.what(), 1);
+    }
+}
+
+TEST_CASE("mpi: a rank that is killed, stopped, stuck or has failed ends the others with one line, within 30 s") {
+    const TempDir s;
+    struct Way {
+        const char *end, *message;
+        int ranks;
+    };
+    for (const Way& w : {Way{"killed", " was lost: its process is gone; the advice", 2}, Way{"killed", " was lost: its process is gone; the advice", 3},
+                         Way{"stopped", " was lost: no sign of life for 3 s; the advice", 2}, Way{"stuck", " is alive but has not sent 'activities' for 2 s; the advice", 2},
+                         Way{"fails", ": cannot read a file", 3}, Way{"fails everywhere", "the loss is not finite", 3}}) {
+        Result r;
+        const double took = seconds_of([&] { r = run(s, std::string("WT_TEST_END='") + w.end + "' " + case_under_mpirun(w.ranks, "rank: one of them ends")); });
+        INFO(w.end << ", " << w.ranks << " processes, " << took << " s: " << r.out << r.err);
+        CHECK(r.status != 0);
+        CHECK(took < 30);
+        CHECK(count(r.err, "test: ") == 1);
+        CHECK(r.err.find(w.message) != std::string::npos);
+        if (std::string(w.end) != "fails everywhere") CHECK(r.err.find("test: rank 1 (process ") != std::string::npos);
+    }
+}
