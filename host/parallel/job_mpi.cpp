@@ -70,6 +70,8 @@ double grace() {
 MpiJob::MpiJob(const JobOptions& options) : options_(options) {
     // Messages within a machine go through shared memory. The other way, reading the peer's memory, is what containers forbid.
     setenv("OMPI_MCA_btl_vader_single_copy_mechanism", "none", 0);
+    // Nobody here waits in MPI: what it would yield to is what we do ourselves, with mpi() held.
+    setenv("OMPI_MCA_mpi_yield_when_idle", "0", 1);
     int threads = 0;
     if (MPI_Init_thread(nullptr, nullptr, MPI_THREAD_SERIALIZED, &threads) != MPI_SUCCESS || threads < MPI_THREAD_SERIALIZED)
         throw Error("--comm " + options_.comm + ": this MPI does not let several threads use it in turn (MPI_THREAD_SERIALIZED)");
@@ -301,6 +303,7 @@ void MpiJob::beat() {
         // A gap is this process's own: it was stopped, and heard nobody.
         if (now - last > 2s)
             for (Peer& p : peers_) p.heard += now - last;
+        longest_gap_ = std::max(longest_gap_, Seconds(now - last).count());
         last = now;
         const bool due = now >= next;
         if (due) next = now + std::chrono::duration_cast<Clock::duration>(every);
@@ -356,7 +359,9 @@ void MpiJob::look_for_the_lost() {
     const auto now = Clock::now();
     for (int r = 0; r < ranks_; ++r) {
         if (r == rank_) continue;
-        // Thrice: what it may have said at its end must be heard first.
+        // Thrice: what it may have said at its end must be heard first. After a long stop of our own it is they who have lost
+        // this rank, and have said so.
+        if (has_ended(peers_[r]) && longest_gap_ > 0.9 * options_.lost_after) std::_Exit(1);
         if (has_ended(peers_[r]) && ++peers_[r].gone >= 3) end({with_advice(name(r) + " was lost: its process is gone"), 1});
         if (Seconds(now - peers_[r].heard).count() > options_.lost_after) {
             char text[64];
@@ -382,14 +387,26 @@ void MpiJob::end(const Ending& e) {
         std::lock_guard lock(state_);
         failure_ = e;
     }
-    bool first = true;
-    for (int r = 0; r < rank_; ++r) first = first && (has_ended(peers_[r]) || Seconds(Clock::now() - peers_[r].heard).count() > options_.lost_after);
+    // Whether a rank before this one has said it, and whether one may still be about to.
+    bool said = false, others = false;
+    const auto look = [&] {
+        others = false;
+        for (int r = 0; r < rank_; ++r) {
+            const Peer& p = peers_[r];
+            said = said || (!p.failure.empty() && e.message.starts_with(p.failure.substr(0, 900)));
+            others = others || !(has_ended(p) || Seconds(Clock::now() - p.heard).count() > options_.lost_after);
+        }
+    };
     const auto print = [&] {
         std::fflush(stdout);
         std::fprintf(stderr, "%s: %s%s\n", options_.program.c_str(), e.who.c_str(), e.message.c_str());
     };
-    if (first) print();
-    bool said = first;
+    try {
+        exchange_pulses(false);
+    } catch (const Error&) {
+    }
+    look();
+    if (!said && !others) print(), said = true;
     std::vector<bool> told(ranks_);
     for (const auto until = Clock::now() + 400ms; Clock::now() < until; std::this_thread::sleep_for(10ms)) {
         try {
@@ -410,7 +427,7 @@ void MpiJob::end(const Ending& e) {
                 }
                 all = all && told[r] && sent;
             }
-            for (int r = 0; r < rank_; ++r) said = said || (!peers_[r].failure.empty() && e.message.starts_with(peers_[r].failure.substr(0, 900)));
+            look();
             if (all && said) break;
         } catch (const Error&) {  // who cannot be told will notice
         }

@@ -97,6 +97,7 @@ private:
     Ending failure_;  // of this process's own
     std::atomic<bool> leaving_{false}, stop_{false};
     Clock::time_point terminated_;  // when SIGTERM was seen
+    double longest_gap_ = 0;        // seconds between two beats
     std::thread thread_;
 };
 
