@@ -161,7 +161,8 @@ TEST_CASE("rank: what a job agrees on" * doctest::skip()) {
     CHECK(all.size() == (rank == 0 ? 3000u : 0u));
     if (rank == 0) CHECK((all[0] == 10'000 && all[999] == 10'999 && all[1000] == 20'000 && all[2999] == 21'999));
     CHECK(job.broadcast("of rank " + std::to_string(rank)) == "of rank 0");
-    CHECK(job.broadcast("").empty());
+    CHECK(job.broadcast(std::string()).empty());
+    CHECK(job.broadcast(std::vector<float>(rank ? 0 : 3, 2.5f)) == std::vector<float>(3, 2.5f));
     job.same("flags", "the same");
     const std::string why = message_of([&] { job.same("flags", rank == 2 ? "--batch 3" : "--batch 4"); });
     CHECK(why.find("rank 2 (process ") == 0);

@@ -39,6 +39,7 @@ public:
     // Every rank calls these in the same order, from one thread.
     virtual std::vector<float> gather(const std::vector<float>& mine) = 0;  // on rank 0 everybody's, one after another; else empty
     virtual std::string broadcast(const std::string& of_rank_0) = 0;
+    virtual std::vector<float> broadcast(const std::vector<float>& of_rank_0) = 0;
     virtual void barrier() = 0;
     // Throws Error, on every rank, where `text` is not the same on all: "rank 1 has other WHAT: ...".
     virtual void same(const std::string& what, const std::string& text) = 0;

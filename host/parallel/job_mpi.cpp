@@ -6,7 +6,6 @@
 
 #include <algorithm>
 #include <cerrno>
-#include <climits>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
@@ -213,22 +212,34 @@ std::vector<float> MpiJob::gather(const std::vector<float>& mine) {
     return all;
 }
 
-std::string MpiJob::broadcast(const std::string& of_rank_0) {
-    std::string text = of_rank_0;
-    int64_t size = static_cast<int64_t>(text.size());
-    const auto from_rank_0 = [&](void* data, int bytes) {
+void MpiJob::broadcast_bytes(void* data, size_t bytes) {
+    constexpr size_t kChunk = size_t(1) << 28;  // a count is an int
+    for (size_t at = 0; at < bytes; at += kChunk) {
         MPI_Request request;
         {
             std::lock_guard lock(mpi_);
-            check(MPI_Ibcast(data, bytes, MPI_BYTE, 0, control_, &request));
+            check(MPI_Ibcast(static_cast<std::byte*>(data) + at, static_cast<int>(std::min(kChunk, bytes - at)), MPI_BYTE, 0, control_, &request));
         }
         finish(request);
-    };
-    from_rank_0(&size, sizeof size);
-    if (size > INT_MAX) throw Error("a text of " + std::to_string(size) + " bytes is too long to be sent to all ranks");
-    text.resize(size);
-    from_rank_0(text.data(), static_cast<int>(size));
-    return text;
+    }
+}
+
+std::string MpiJob::broadcast(const std::string& of_rank_0) {
+    uint64_t size = of_rank_0.size();
+    broadcast_bytes(&size, sizeof size);
+    std::string all = of_rank_0;
+    all.resize(size);
+    broadcast_bytes(all.data(), size);
+    return all;
+}
+
+std::vector<float> MpiJob::broadcast(const std::vector<float>& of_rank_0) {
+    uint64_t size = of_rank_0.size();
+    broadcast_bytes(&size, sizeof size);
+    std::vector<float> all = of_rank_0;
+    all.resize(size);
+    broadcast_bytes(all.data(), size * sizeof(float));
+    return all;
 }
 
 void MpiJob::same(const std::string& what, const std::string& text) {

@@ -30,6 +30,7 @@ public:
     std::unique_ptr<Exchange> exchange() override;
     std::vector<float> gather(const std::vector<float>& mine) override;
     std::string broadcast(const std::string& of_rank_0) override;
+    std::vector<float> broadcast(const std::vector<float>& of_rank_0) override;
     void barrier() override;
     void same(const std::string& what, const std::string& text) override;
     void vote(bool yes) override;
@@ -75,6 +76,7 @@ private:
 
     void get_acquainted();
     void finish(MPI_Request& request);
+    void broadcast_bytes(void* data, size_t bytes);
     std::string with_advice(const std::string& text);
     std::string name(int rank) const;
     // The rest is the pulse thread's.
