@@ -25,9 +25,11 @@ Loader::Loader(const Dataset& data, const LoaderOptions& options) : data_(data),
     if (o.global_batch == 0) o.global_batch = o.batch;
     o.threads = std::max(o.threads, 1);
     o.depth = std::max(o.depth, 2);
-    if (o.batch < 1 || o.row0 < 0 || o.row0 + o.batch > o.global_batch)
-        throw Error("loader: rows " + std::to_string(o.row0) + " to " + std::to_string(o.row0 + o.batch) +
-                    " are not part of a batch of " + std::to_string(o.global_batch));
+    if (o.rows.empty())
+        for (int i = 0; i < o.batch; ++i) o.rows.push_back(o.row0 + i);
+    if (o.batch < 1 || static_cast<int>(o.rows.size()) != o.batch || std::ranges::min(o.rows) < 0 || std::ranges::max(o.rows) >= o.global_batch)
+        throw Error("loader: " + std::to_string(o.rows.size()) + " rows from " + std::to_string(o.row0) + " are not part of a batch of " +
+                    std::to_string(o.global_batch));
     if (o.out < 1 || o.out > std::min(data.height, data.width))
         throw Error("loader: a crop of " + std::to_string(o.out) + " does not fit into images stored at " +
                     std::to_string(data.height) + "x" + std::to_string(data.width));
@@ -127,7 +129,7 @@ void Loader::begin(Slot& slot) {
     slot.rows_done = 0;
     slot.batch.step = fill_step_;
     slot.batch.epoch = uint64_t(fill_step_ / steps_per_epoch_);
-    slot.batch.first = fill_step_ % steps_per_epoch_ * options_.global_batch + options_.row0;
+    slot.batch.first = fill_step_ % steps_per_epoch_ * options_.global_batch;
     // One thread takes the first rows; the others may wait for the state to change.
     can_fill_.notify_all();
 }
@@ -137,7 +139,7 @@ void Loader::load_row(Slot& slot, int row) {
     const Batch& b = slot.batch;
     const size_t image_bytes = size_t(data_.height) * data_.width * data_.channels;
     uint8_t* image = b.images + image_bytes * row;
-    const int64_t n = data_.size(), position = b.first + row;
+    const int64_t n = data_.size(), position = b.first + o.rows[row];
     int label = -1;
     int64_t sample = 0;
     if (position < n) {

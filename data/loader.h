@@ -21,6 +21,7 @@ struct LoaderOptions {
     int batch = 0;         // rows of this worker
     int global_batch = 0;  // rows of all workers; 0: batch
     int row0 = 0;          // this worker's first row within the global batch
+    std::vector<int> rows; // or each of its rows there, where they are not one after the other
     bool shuffle = true;
     uint64_t seed = 1;
     AugmentMode mode = AugmentMode::crop;
@@ -41,11 +42,11 @@ struct Batch {
     int valid = 0;                    // rows with a label >= 0
     int64_t step = 0;                 // global step: epoch * steps_per_epoch + place in the epoch
     uint64_t epoch = 0;
-    int64_t first = 0;                // position of row 0 in the epoch's order
+    int64_t first = 0;                // position in the epoch's order of the global batch's row 0
 };
 
 // Batch t of epoch e holds positions [t * G, (t + 1) * G) of that epoch's order (G the global batch), of which
-// this worker has rows row0 .. row0 + batch. In training a last partial batch is dropped; in evaluation
+// this worker has rows row0 .. row0 + batch, or those of `rows`. In training a last partial batch is dropped; in evaluation
 // it is padded. next() goes on into the following epoch by itself.
 class Loader {
 public:

@@ -48,7 +48,7 @@ std::optional<std::vector<float>> parse_rgb(const std::string& flag, const std::
 
 struct Flags {
     TrainOptions o;
-    std::string gpus, mean, std_dev, activation = "relu", pool = "overlap", lrn = "on", resume;
+    std::string gpus, mean, std_dev, activation = "relu", pool = "overlap", lrn = "on", fc_update = "accumulate", resume;
 };
 
 // Declares every flag on `app`; values land in `f`.
@@ -58,10 +58,14 @@ void declare(CLI::App& app, Flags& f) {
     app.add_option("--data", o.data, "fashion-mnist[:DIR], mnist:DIR, cifar10:DIR, folder:DIR, synthetic[:CLASSES]");
     app.add_option("--gpus", f.gpus, "one worker per entry: 0,1; 0,0 puts two workers on one GPU");
     app.add_option("--batch", o.batch, "images per worker and step")->check(between(1, 1 << 20));
-    app.add_option("--fc-scheme", "how the fully connected layers get their batch: a gathers everything (arXiv 1404.5997)")
-        ->check(one_of("fc scheme", {"a"}));
-    app.add_option("--fc-update", "accumulate or per-pass; scheme a has one pass a step, so both are the same")
+    app.add_option("--fc-scheme", o.fc_scheme,
+                   "how the fully connected layers get their batch (arXiv 1404.5997): a gathers everybody's, b one worker's in each of K passes, "
+                   "c 1/K of everybody's in each; dp replicates these layers too")
+        ->check(one_of("fc scheme", {"a", "b", "c", "dp"}));
+    app.add_option("--fc-update", f.fc_update, "accumulate (one update a step), or per-pass: after each pass of b and c")
         ->check(one_of("fc update", {"accumulate", "per-pass"}));
+    app.add_option("--lr-scale", o.lr_scale, "rate of layers with a batch larger than a worker's: times k (their batches' ratio), sqrt (of it), none")
+        ->check(one_of("scale", {"k", "sqrt", "none"}));
     app.add_option("--precision", o.precision, "fp32, tf32, bf16")->check(one_of("precision", {"fp32", "tf32", "bf16"}));
     app.add_option("--kernels", o.kernels, "auto, own, baseline, tune (measures, and remembers), and LAYER.PASS=VARIANT,... (conv2.wgrad=tiled)");
     app.add_option("--fuse", o.fuse, "operations done in one: auto (where that is faster), on (wherever it can be), off")->check(one_of("setting", {"auto", "on", "off"}));
@@ -133,6 +137,7 @@ int run(int argc, char** argv) {
     o.gpus = parse_gpus(f.gpus);
     o.mean = parse_rgb("--mean", f.mean, false);
     o.std_dev = parse_rgb("--std", f.std_dev, true);
+    o.fc_per_pass = f.fc_update == "per-pass";
     o.net_options.tanh = f.activation == "tanh";
     o.net_options.plain_pool = f.pool == "plain";
     o.net_options.lrn = f.lrn == "on";

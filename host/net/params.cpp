@@ -1,5 +1,6 @@
 #include "host/net/params.h"
 
+#include <algorithm>
 #include <cmath>
 
 #include "kernels/tile/philox.h"
@@ -34,7 +35,8 @@ std::vector<Param> params_of(const NetSpec& net) {
 }
 
 Shard shard_of(int64_t rows, int rank, int workers) {
-    const int64_t first = rows * rank / workers, end = rows * (rank + 1) / workers;
+    const int64_t unit = rows >= int64_t(32) * workers ? 8 : 1, units = (rows + unit - 1) / unit;
+    const int64_t first = units * rank / workers * unit, end = std::min(rows, units * (rank + 1) / workers * unit);
     return {first, end - first};
 }
 

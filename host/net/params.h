@@ -25,7 +25,8 @@ struct Param {
 // Weight, bias of each conv and fc layer, in the network's order.
 std::vector<Param> params_of(const NetSpec& net);
 
-// Rows of rank's shard: [first, first + count). Contiguous, as even as can be.
+// Rows of rank's shard: [first, first + count). Contiguous, as even as can be; where there are many, in multiples of 8 (but for
+// the last), so that its rows and columns start at 16 bytes.
 struct Shard {
     int64_t first = 0, count = 0;
 };

@@ -47,6 +47,9 @@ struct Transfer {
     std::vector<Region> parts;  // [from * ranks + to]
     bool own = false;         // collect returns the rank's own part too, where it is read like the others
     bool barrier = false;     // nothing moves; whoever collects goes on when everybody's post is complete
+    // Transfers of one group, other than -1, are posted in a row on one stream: who has waited for one post of a rank on a stream
+    // need not wait for another there.
+    int group = -1;
 
     Transfer() = default;
     Transfer(std::string n, int r) : name(std::move(n)), ranks(r), parts(static_cast<size_t>(r) * r) {}
@@ -72,11 +75,15 @@ public:
     // Whether parts come packed, into staging memory (pitch == row_bytes), or are read in place (pitch as posted).
     virtual bool packed() const = 0;
 
+    // Whether work behind a collect comes after all that the peers' streams had before their post, so that by what a worker
+    // collects in a step it also knows that nobody reads any more what it left in the step before. Messages say no such thing.
+    virtual bool orders_streams() const = 0;
+
     // Once, before the first post. `staging`: device memory of staging_offsets().back() bytes; null unless packed().
     virtual void open(int device, std::vector<Transfer> transfers, void* staging) = 0;
 
     // The block of this rank for transfer t is at `block` once all work put on `stream` so far is done. It must not be
-    // written again before everybody has passed the barrier at the end of the step.
+    // written again before all who read it have posted something later that this rank has collected.
     virtual void post(int t, const void* block, cudaStream_t stream) = 0;
 
     // A view of every rank's part for this one, by rank; work put on `stream` from here on finds them complete.

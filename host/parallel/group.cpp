@@ -22,6 +22,13 @@ bool fits(const std::vector<WorkerConfig>& configs, int batch) {
     return true;
 }
 
+bool reach_each_other(const std::vector<WorkerConfig>& configs) {
+    for (const WorkerConfig& a : configs)
+        for (const WorkerConfig& b : configs)
+            if (a.device != b.device && !enable_peer_access(a.device, b.device)) return false;
+    return true;
+}
+
 }  // namespace
 
 void check_memory(const std::vector<WorkerConfig>& configs) {
@@ -45,19 +52,17 @@ void check_memory(const std::vector<WorkerConfig>& configs) {
     }
 }
 
-Group::Group(const std::vector<WorkerConfig>& configs) {
+Group::Group(std::vector<WorkerConfig> configs) {
+    const int workers = static_cast<int>(configs.size());
+    for (WorkerConfig& c : configs) c.packed = c.packed || !reach_each_other(configs);
     check_memory(configs);
-    for (const WorkerConfig& a : configs)
-        for (const WorkerConfig& b : configs)
-            if (a.device != b.device && !enable_peer_access(a.device, b.device))
-                throw Error("GPU " + std::to_string(a.device) + " has no peer access to GPU " + std::to_string(b.device) +
-                            ": choose GPUs on one PCIe root or NVLink, or put the workers on one GPU (--gpus " + std::to_string(a.device) +
-                            "," + std::to_string(a.device) + ")");
-    board_ = std::make_unique<Board>(static_cast<int>(configs.size()), slot::count(configs[0].net));
+    if (workers > 1) board_ = std::make_unique<Board>(workers, configs[0].packed);
     workers_.resize(configs.size());
     for (size_t r = 0; r < configs.size(); ++r) threads_.emplace_back([this, r] { serve(static_cast<int>(r)); });
     try {
-        run_on_threads([&](int r) { workers_[r] = std::make_unique<Worker>(configs[r], *board_); });
+        run_on_threads([&](int r) {
+            workers_[r] = std::make_unique<Worker>(configs[r], board_ ? std::make_unique<PeerExchange>(*board_, r) : nullptr);
+        });
     } catch (...) {
         shut_down();
         throw;
@@ -95,7 +100,7 @@ void Group::serve(int rank) {
         } catch (const Aborted&) {
         } catch (...) {
             failure = std::current_exception();
-            board_->abort();
+            if (board_) board_->abort();
         }
         lock.lock();
         if (failure && !failure_) failure_ = failure;
@@ -118,26 +123,21 @@ void Group::run(const std::function<void(Worker&)>& task) {
     run_on_threads([&](int r) { task(*workers_[r]); });
 }
 
-std::vector<float> Group::get_param(int i, bool momentum) {
-    const Layout& l = worker(0).layout();
-    if (!l.params[i].sharded) return momentum ? worker(0).get_momentum(i) : worker(0).get_param(i);
+std::vector<float> Group::gather(const std::function<std::vector<float>(Worker&)>& own) {
     std::vector<float> all;
     for (auto& w : workers_) {
-        const auto part = momentum ? w->get_momentum(i) : w->get_param(i);
+        const auto part = own(*w);
         all.insert(all.end(), part.begin(), part.end());
     }
     return all;
 }
 
+std::vector<float> Group::get_param(int i, bool momentum) {
+    return gather([&](Worker& w) { return momentum ? w.get_momentum(i) : w.get_param(i); });
+}
+
 std::vector<float> Group::get_gradient(int i) {
-    const Layout& l = worker(0).layout();
-    if (!l.params[i].sharded) return worker(0).get_gradient(i);
-    std::vector<float> all;
-    for (auto& w : workers_) {
-        const auto part = w->get_gradient(i);
-        all.insert(all.end(), part.begin(), part.end());
-    }
-    return all;
+    return gather([&](Worker& w) { return w.get_gradient(i); });
 }
 
 void Group::set_param(int i, const std::vector<float>& values, bool momentum) {

@@ -9,15 +9,16 @@
 #include <thread>
 #include <vector>
 
+#include "host/parallel/exchange_peer.h"
 #include "host/parallel/worker.h"
 
 namespace wt {
 
 class Group {
 public:
-    // configs[r].rank == r. Checks that everything fits before anything is allocated, enables peer access,
-    // and builds each worker on its own thread.
-    explicit Group(const std::vector<WorkerConfig>& configs);
+    // configs[r].rank == r. Checks that everything fits before anything is allocated, enables peer access (without it
+    // exchange goes through the host's memory), and builds each worker on its own thread.
+    explicit Group(std::vector<WorkerConfig> configs);
     ~Group();
     Group(const Group&) = delete;
     Group& operator=(const Group&) = delete;
@@ -29,13 +30,14 @@ public:
     // failure; after one the group only serves to be destroyed.
     void run(const std::function<void(Worker&)>& task);
 
-    // A whole parameter or momentum in memory order, put together from or dealt out to the shards.
+    // A whole parameter or momentum in memory order, put together from or dealt out to the workers.
     std::vector<float> get_param(int i, bool momentum = false);
     std::vector<float> get_gradient(int i);
     void set_param(int i, const std::vector<float>& values, bool momentum = false);
 
 private:
     void run_on_threads(const std::function<void(int rank)>& task);
+    std::vector<float> gather(const std::function<std::vector<float>(Worker&)>& own);
     void serve(int rank);
     void shut_down();
 

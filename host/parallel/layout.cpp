@@ -24,7 +24,46 @@ std::string MemoryPlan::text() const {
     return s;
 }
 
+const char* name_of(FcScheme s) {
+    static const char* names[] = {"a", "b", "c", "dp"};
+    return names[static_cast<int>(s)];
+}
+
+std::vector<RowBlock> row_blocks(const WorkerConfig& c, int rank) {
+    const int64_t b = c.batch;
+    std::vector<RowBlock> blocks;
+    if (c.workers == 1 || c.scheme == FcScheme::a || c.scheme == FcScheme::dp) {
+        const int64_t row = c.head_workers() == 1 ? 0 : rank * b, n = b / (c.workers == 1 ? c.pass_count() : 1);
+        for (int64_t at = 0; at < b; at += n) blocks.push_back({static_cast<int>(at / n), at, row + at, n});
+    } else if (c.scheme == FcScheme::b) {
+        blocks.push_back({rank, 0, rank * b, b});
+    } else {
+        if (b < c.workers)
+            throw UsageError("--fc-scheme c: every pass takes 1/" + std::to_string(c.workers) + " of a worker's batch of " + std::to_string(b) +
+                             ": give --batch " + std::to_string(c.workers) + " or more");
+        // Shares that are uneven go round, so that over the passes each worker gives all its samples.
+        int64_t local = 0;
+        for (int j = 0; j < c.workers; ++j) {
+            const Shard s = shard_of(b, (rank + j) % c.workers, c.workers);
+            blocks.push_back({j, local, j * b + s.first, s.count});
+            local += s.count;
+        }
+    }
+    return blocks;
+}
+
+std::vector<int> batch_rows(const WorkerConfig& c, int rank) {
+    std::vector<int> rows;
+    const int64_t first = c.scheme == FcScheme::dp ? int64_t(c.batch) * rank : 0;
+    for (const RowBlock& b : row_blocks(c, rank))
+        for (int64_t i = 0; i < b.count; ++i) rows.push_back(static_cast<int>(first + b.row + i));
+    return rows;
+}
+
 Layout::Layout(const WorkerConfig& c) : config(c) {
+    if (config.workers == 1 && config.scheme == FcScheme::dp) config.scheme = FcScheme::a;
+    if (config.batch % (config.workers == 1 ? config.pass_count() : 1)) throw Error("a batch must divide into its passes");
+    blocks = row_blocks(config, config.rank);
     params = params_of(config.net);
     plan_params();
     plan_trunk();
@@ -32,6 +71,7 @@ Layout::Layout(const WorkerConfig& c) : config(c) {
     plan_input();
     if (config.training) plan_update();
     if (config.training) check_names();
+    if (config.workers > 1) plan_transfers();
     if (need_workspace_) workspace = plan.add("workspace", Use::workspace, need_workspace_);
 }
 
@@ -52,19 +92,102 @@ void Layout::check_names() const {
 }
 
 void Layout::plan_params() {
-    for (const Param& p : params) {
-        const Shard s = p.sharded ? shard_of(p.rows, config.rank, config.workers) : Shard{0, p.rows};
-        if (s.count == 0)
-            throw Error("layer " + config.net.layers[p.layer].name + " has " + std::to_string(p.rows) + " units, fewer than " +
-                        std::to_string(config.workers) + " workers: use fewer --gpus");
-        rows.push_back(s);
-        const size_t n = s.count * p.row;
-        Storage st;
-        st.w = plan.add(p.name, Use::weights, n * 4);
-        if (config.training) st.v = plan.add(p.name + " momentum", Use::weights, n * 4);
-        if (config.dtype != DType::f32 && !p.bias) st.low = plan.add(p.name + " bf16", Use::weights, n * 2);
-        storage.push_back(st);
+    rows.resize(params.size());
+    own.resize(params.size());
+    storage.resize(params.size());
+    if (config.scheme == FcScheme::dp)
+        for (Param& p : params) p.sharded = false;
+    // Buckets from the top layer down, as gradients come.
+    size_t bytes = 0;
+    for (int i = static_cast<int>(params.size()) - 2; i >= 0; i -= 2) {
+        if (params[i].sharded) {
+            plan_sharded(i);
+            plan_sharded(i + 1);
+            continue;
+        }
+        const Layer& l = config.net.layers[params[i].layer];
+        const bool head = l.kind == LayerKind::fc;
+        if (buckets.empty() || buckets.back().head != head || (bytes >= config.bucket_bytes && config.workers > 1)) {
+            buckets.emplace_back();
+            buckets.back().head = head;
+            bytes = 0;
+        }
+        Bucket& b = buckets.back();
+        b.name += (b.name.empty() ? "" : "+") + l.name;
+        b.weights.push_back(i);
+        bytes += l.parameters() * 4;
     }
+    for (Bucket& b : buckets) plan_bucket(b);
+}
+
+void Layout::plan_sharded(int i) {
+    const Param& p = params[i];
+    const Shard s = shard_of(p.rows, config.rank, config.workers);
+    if (s.count == 0)
+        throw Error("layer " + config.net.layers[p.layer].name + " has " + std::to_string(p.rows) + " units, fewer than " +
+                    std::to_string(config.workers) + " workers: use fewer --gpus, or --fc-scheme dp");
+    rows[i] = s;
+    own[i] = {s.first * p.row, s.count * p.row};
+    const size_t n = s.count * p.row;
+    Storage& st = storage[i];
+    st.value = st.w = plan.add(p.name, Use::weights, n * 4);
+    if (config.training) st.v = plan.add(p.name + " momentum", Use::weights, n * 4);
+    if (config.dtype != DType::f32 && !p.bias) st.value = st.low = plan.add(p.name + " bf16", Use::weights, n * 2);
+}
+
+Shard Layout::segment(const Bucket& b, int rank) const { return shard_of(b.count, rank, config.workers); }
+
+// Every parameter starts at a multiple of 8 elements, 16 bytes in bf16. What that leaves free between two is summed and sent
+// along; the networks' own layers leave nothing.
+void Layout::plan_bucket(Bucket& b) {
+    const int K = config.workers;
+    const bool low = config.dtype != DType::f32;
+    const auto padded = [](int64_t n) { return (n + 7) / 8 * 8; };
+    b.value_size = low ? 2 : 4;
+    for (const int i : b.weights) b.weight_count += padded(params[i].count());
+    b.count = b.weight_count;
+    for (const int i : b.weights) b.count += padded(params[i + 1].count());
+    b.values = plan.add(b.name, Use::weights, b.value_offset(b.count));
+    if (config.training) b.grads = plan.add(b.name + " gradient", Use::gradients, b.count * 4);
+    const Shard segment = this->segment(b, config.rank);
+    int64_t at = 0;
+    for (const int bias : {0, 1})
+        for (const int weight : b.weights) {
+            const int i = weight + bias;
+            const Param& p = params[i];
+            const int64_t first = std::clamp(segment.first - at, int64_t(0), p.count());
+            const int64_t end = std::clamp(segment.first + segment.count - at, int64_t(0), p.count());
+            rows[i] = {0, p.rows};
+            own[i] = {first, end - first};
+            Storage& st = storage[i];
+            st.value = b.values.plus(b.value_offset(at));
+            st.w = st.value.plus(first * 4);
+            if (config.training) st.v = plan.add(p.name + " momentum", Use::weights, own[i].count * 4);
+            if (low && !bias) {
+                st.low = st.value.plus(first * 2);
+                st.w = plan.add(p.name + " fp32", Use::weights, own[i].count * 4);
+            }
+            b.at.push_back(at);
+            if (config.training && own[i].count) b.updates.push_back({i, b.grads.plus((at + first) * 4)});
+            at += padded(p.count());
+        }
+    if (K == 1) return;
+    if (config.training) {
+        b.reduce = bind(b.name + ".reduce", exchange_reduce_variants(), ReduceProblem{K, 1, segment.count, segment.count, segment.count, DType::f32});
+        for (int r = 0; r < K; ++r) {
+            const Shard s = this->segment(b, r);
+            const int64_t halves = static_cast<int64_t>(b.value_offset(s.first + s.count) - b.value_offset(s.first)) / 2;
+            b.share.push_back(bind(b.name + ".share", exchange_copy_variants(), CopyProblem{1, halves, halves, halves, DType::bf16}));
+        }
+    }
+}
+
+Place Layout::gradient_of(int param) const {
+    for (const Bucket& b : buckets)
+        for (size_t w = 0; w < b.weights.size(); ++w)
+            for (const int bias : {0, 1})
+                if (b.weights[w] + bias == param) return b.grads.plus(b.at[bias * b.weights.size() + w] * 4);
+    throw Error("parameter " + std::to_string(param) + " is in no bucket");
 }
 
 void Layout::plan_input() {
@@ -75,28 +198,38 @@ void Layout::plan_input() {
         draws[i] = plan.add("augmentation draws", Use::input, b * sizeof(AugmentParams));
         labels[i] = plan.add("labels", Use::input, b * sizeof(int));
     }
-    all_labels = plan.add("labels of the whole batch", Use::input, config.rows() * sizeof(int));
+    all_labels = plan.add("labels of the whole batch", Use::input, config.head_rows() * sizeof(int));
     state = plan.add("step state", Use::input, sizeof(StepState));
-    stats = plan.add("loss and counts", Use::input, sizeof(SoftmaxStats));
-    const int B = static_cast<int>(config.rows());
-    softmax = bind("loss.softmax", softmax_variants(), SoftmaxProblem{B, net.classes(), net.classes(), net.classes(), config.dtype, 1.f / B});
-    if (config.workers > 1)
-        gather_flat = bind("trunk.gather", exchange_copy_variants(), CopyProblem{b, flat_cols, flat_cols, flat_cols, config.dtype});
+    stats_count = config.scheme == FcScheme::dp ? config.workers : config.pass_count();
+    stats = plan.add("loss and counts", Use::input, stats_count * sizeof(SoftmaxStats));
+    // The mean gradient over what one update of the fully connected layers is for.
+    const float scale = 1.f / static_cast<float>(config.per_pass ? config.pass_rows() : config.rows());
+    softmax = bind("loss.softmax", softmax_variants(),
+                   SoftmaxProblem{static_cast<int>(config.pass_rows()), net.classes(), net.classes(), net.classes(), config.dtype, scale});
 }
 
+void Layout::bind_update(Bound<SgdProblem, SgdArgs>& bound, const std::vector<Update>& list) {
+    SgdProblem p{static_cast<int>(list.size()), 0};
+    for (const Update& u : list) p.total += own[u.param].count;
+    if (p.total) bound = bind("update.sgd", sgd_variants(), p);
+}
+
+// What is replicated is updated by one worker in one go, by several a bucket as soon as its gradients are summed; what is
+// sharded at the end of the step or of each pass.
 void Layout::plan_update() {
-    for (const TrunkOp& op : trunk)
-        if (op.layer->kind == LayerKind::conv) {
-            updates.push_back({op.weight, op.grad_sum});
-            updates.push_back({op.weight + 1, op.grad_sum.plus(op.layer->weights() * 4)});
-        }
+    for (Bucket& b : buckets)
+        if (config.workers > 1)
+            bind_update(b.update, b.updates);
+        else
+            updates.insert(updates.end(), b.updates.begin(), b.updates.end());
+    std::vector<Update>& sharded = config.per_pass ? pass_updates : updates;
     for (const HeadOp& op : head) {
-        if (op.grad) updates.push_back({op.weight, op.grad});
-        updates.push_back({op.weight + 1, op.grad_bias});
+        if (!op.sharded) continue;
+        if (op.grad) sharded.push_back({op.weight, op.grad});
+        sharded.push_back({op.weight + 1, op.grad_bias});
     }
-    SgdProblem p{static_cast<int>(updates.size()), 0};
-    for (const Update& u : updates) p.total += own_count(u.param);
-    update = bind("update.sgd", sgd_variants(), p);
+    bind_update(update, updates);
+    bind_update(pass_update, pass_updates);
 }
 
 size_t memory_needed(const WorkerConfig& config) { return Layout(config).plan.total(); }

@@ -2,10 +2,13 @@
 // with its size, worked out before anything is allocated. A pure function of the configuration, so the
 // same code answers "which batch would fit".
 //
-// The trunk (convolutional part) works on this worker's `batch` samples with whole layers; the head (fully
-// connected part) works on all `batch * workers` samples with this worker's shard of each layer's units.
+// The trunk (convolutional part) works on this worker's `batch` samples with whole layers; the head (fully connected part)
+// on all `batch * workers` samples with this worker's shard of each layer's units, in one pass or several (FcScheme).
+// Parameters that every worker holds whole lie in buckets: their gradients are summed, and they are updated, in equal
+// segments, one a worker.
 //
-// layout.cpp plans parameters, input and update, layout_trunk.cpp and layout_head.cpp the two parts.
+// layout.cpp plans parameters, input and update, layout_trunk.cpp and layout_head.cpp the two parts, transfers.cpp what is
+// exchanged.
 #pragma once
 
 #include <algorithm>
@@ -17,6 +20,7 @@
 #include "host/net/kernel_settings.h"
 #include "host/net/params.h"
 #include "host/net/spec.h"
+#include "host/parallel/exchange.h"
 #include "kernels/activation/problem.h"
 #include "kernels/augment/problem.h"
 #include "kernels/conv/problem.h"
@@ -34,6 +38,16 @@ namespace wt {
 // On virtual GPUs there is no launch latency to save.
 inline constexpr bool kGraphByDefault = !kAutomaticUsesBaselines;
 
+// How the fully connected layers get their batches: "One weird trick" (arXiv 1404.5997), section 4, for K workers with b
+// samples each.
+//   a   every worker gathers everybody's samples: one pass over K b of them
+//   b   K passes; in each one worker's b samples go to all
+//   c   K passes; in each every worker sends b / K of its samples to all
+//   dp  for comparison, plain data parallelism: these layers too are replicated, and their gradients summed
+// All passes of b and c have b samples. What the next one needs is sent while one is computed.
+enum class FcScheme { a, b, c, dp };
+const char* name_of(FcScheme);
+
 struct WorkerConfig {
     NetSpec net;
     int rank = 0, workers = 1, device = 0;
@@ -45,10 +59,34 @@ struct WorkerConfig {
     bool training = true;                           // false: forward only, no gradients
     bool graph = kGraphByDefault;                   // replay captured graphs (replay.h)
     bool keep_gradients = false;                    // of all weights, for Worker::get_gradient: no update in wgrad
+    FcScheme scheme = FcScheme::a;
+    // The paper's variable batch size: the fully connected layers are updated after every pass, by the mean gradient over its
+    // samples. Otherwise the passes add up to one update.
+    bool per_pass = false;
+    int passes = 0;                                 // of the head; 0: as the scheme has it. More with one worker: a reference
+    float conv_lr_scale = 1, fc_lr_scale = 1;       // times the rate of the step
+    size_t bucket_bytes = 2 << 20;                  // gradients that are summed together; less is not worth a transfer
+    bool packed = false;                            // Exchange::packed
 
     int64_t rows() const { return int64_t(batch) * workers; }  // the whole batch
-    int64_t row0() const { return int64_t(batch) * rank; }     // this worker's first sample in it
+    int head_workers() const { return scheme == FcScheme::dp ? 1 : workers; }  // that share a fully connected layer
+    int64_t head_rows() const { return int64_t(batch) * head_workers(); }      // samples that this worker's head sees in a step
+    int64_t head_row0() const { return scheme == FcScheme::dp ? int64_t(batch) * rank : 0; }  // the first of them in the whole batch
+    int pass_count() const { return passes ? passes : scheme == FcScheme::b || scheme == FcScheme::c ? workers : 1; }
+    int64_t pass_rows() const { return head_rows() / pass_count(); }
 };
+
+// Consecutive samples of one worker that go through the head together, in pass `pass`.
+struct RowBlock {
+    int pass = 0;
+    int64_t local = 0;  // the first among its worker's
+    int64_t row = 0;    // the first among those of the head
+    int64_t count = 0;
+};
+// A worker's samples: one block with a and b, one a pass with c. Throws UsageError where a pass would have no sample of it.
+std::vector<RowBlock> row_blocks(const WorkerConfig& config, int rank);
+// The place of each of its samples in the whole batch.
+std::vector<int> batch_rows(const WorkerConfig& config, int rank);
 
 // A place in a planned buffer.
 struct Place {
@@ -86,8 +124,7 @@ struct TrunkOp {
     std::string name_forward, name_dgrad, name_wgrad;  // ranges: "conv2.fprop", "norm1.forward"
     Place x, y, dx, dy, argmax;
     int weight = -1;          // conv: index of its parameter; the bias follows
-    Place grad, grad_bias;    // conv: dW, and db right behind it, fp32: this worker's; fused pool: the convolution's db
-    Place grad_sum;           // both, summed over the workers
+    Place grad, grad_bias;    // conv: dW, db, fp32; fused pool: the convolution's db
     uint32_t dropout_layer = 0;  // keys the mask
     bool forward_elsewhere = false, backward_elsewhere = false;  // nothing to run: another layer's operation does it
     bool needs_dx = true;     // false for the first convolution
@@ -103,7 +140,6 @@ struct TrunkOp {
     Bound<ActivationProblem, ActivationForwardArgs> act;
     Bound<ActivationProblem, ActivationBackwardArgs> act_back;
     Bound<DropoutProblem, DropoutArgs> drop;
-    Bound<ReduceProblem, ReduceArgs> reduce;
 };
 
 // A fully connected layer with the activation and dropout that follow it, on a shard of its units.
@@ -111,13 +147,14 @@ struct HeadOp {
     const Layer* layer = nullptr;
     std::string name_fprop, name_dgrad, name_wgrad;
     Shard shard;                 // of the units
+    bool sharded = true;         // false: all units, a bucket's
     int weight = -1;             // index of its parameter; the bias follows
     uint32_t dropout_layer = 0;  // keys the mask
     bool has_act = false, relu_fused = false, has_dropout = false, last = false;
     bool backward_elsewhere = false;  // the gradients of activation and dropout: the layer above's dgrad does them
     float mask_scale = 1;             // dgrad doing that for the layer below: what dropout scaled by there
-    Place x;                     // rows x inputs, whole
-    Place y;                     // rows x units, whole: own columns computed, the others gathered
+    Place x;                     // head_rows x inputs, whole; problems are of pass_rows of them, but wgrad where it is not per pass
+    Place y;                     // head_rows x units, whole: own columns computed, the others gathered
     Place kept;                  // output of the activation, own columns: y itself, or apart where dropout would spoil it (tanh)
     int64_t ld_kept = 0;
     Place dy;                    // gradient of the fc output, own columns
@@ -130,7 +167,40 @@ struct HeadOp {
     Bound<ActivationProblem, ActivationBackwardArgs> act_back;
     Bound<DropoutProblem, DropoutArgs> drop, drop_back;
     std::vector<Bound<CopyProblem, CopyArgs>> gather;  // by source rank: its columns of y
-    Bound<ReduceProblem, ReduceArgs> reduce;           // partial sums to the layer below, its own part
+    Bound<ReduceProblem, ReduceArgs> reduce;           // own columns of the sum of everybody's gradients of y
+};
+
+struct Update {
+    int param;
+    Place grad;  // of its own elements
+};
+
+// Parameters held whole by every worker, of layers next to each other, whose gradients are summed together: first all the
+// weights, then all the biases. Each worker sums its segment, updates what lies in it, and the others copy the result.
+struct Bucket {
+    std::string name;             // of its layers, "conv5+conv4"
+    std::vector<int> weights;     // indices of parameters, from the top layer down; each one's bias follows it
+    bool head = false;            // of fully connected layers
+    Place grads;                  // fp32
+    Place values;                 // what the layers read: weights as the matrix units have them, then fp32 biases
+    int64_t weight_count = 0, count = 0;  // elements: of weights, of all
+    std::vector<int64_t> at;      // where each parameter begins: of the weights, then of the biases
+    size_t value_size = 4;        // bytes of a weight in `values`
+    size_t value_offset(int64_t element) const {
+        return element < weight_count ? element * value_size : weight_count * value_size + (element - weight_count) * 4;
+    }
+    std::vector<Update> updates;
+    Bound<ReduceProblem, ReduceArgs> reduce;
+    std::vector<Bound<CopyProblem, CopyArgs>> share;  // by source rank
+    Bound<SgdProblem, SgdArgs> update;
+};
+
+// The numbers of a step's transfers (exchange.h). With one worker there are none; in scheme dp the head has none but `stats`.
+struct TransferIds {
+    int finished = -1, stats = -1;
+    std::vector<int> labels, flat;                   // by pass
+    std::vector<std::vector<int>> units, partials;   // by layer of the head and pass: columns of y; shares of the gradient of x
+    std::vector<int> grads, values;                  // by bucket
 };
 
 struct Layout {
@@ -140,36 +210,49 @@ struct Layout {
     WorkerConfig config;
     MemoryPlan plan;
     std::vector<Param> params;
-    std::vector<Shard> rows;  // of each parameter, this worker's
+    std::vector<Shard> rows;  // of each parameter, those that this worker holds
+    std::vector<Shard> own;   // of each parameter, the elements that this worker updates: in rank order they make up the whole
     struct Storage {
-        Place w, v, low;  // fp32 value, momentum, bf16 copy
+        Place value;  // what the layers read: held rows
+        Place w, v;   // fp32 master (of biases, and in fp32, part of `value`) and momentum: own elements
+        Place low;    // the part of `value` that the update writes besides w: own elements; null where that is w
     };
     std::vector<Storage> storage;
-    int64_t own_count(int param) const { return rows[param].count * params[param].row; }  // elements
-    struct Update {
-        int param;
-        Place grad;
-    };
-    std::vector<Update> updates;  // what the update changes, and by which gradients
+    std::vector<Bucket> buckets;
+    std::vector<Update> updates, pass_updates;  // what is updated at the end of a step and of each pass, besides buckets
 
+    std::vector<RowBlock> blocks;  // of this worker's samples
     Place images[2], draws[2], labels[2];  // staged input, double-buffered
-    Place input, all_labels, dlogits, stats, state, workspace;
-    Place flat;        // rows x trunk outputs: what the head reads
+    Place input, all_labels, dlogits, stats, state, workspace, staging;
+    int stats_count = 1;  // whose sum is the whole batch's: of passes, or of workers
+    Place flat;        // head_rows x trunk outputs: what the head reads
+    Place trunk_y;     // batch x trunk outputs: this worker's rows of `flat`, or apart where those are not together
     Place trunk_dy;    // batch x trunk outputs
+    std::vector<Transfer> transfers;
+    TransferIds ids;
     std::vector<TrunkOp> trunk;
     std::vector<HeadOp> head;
     Bound<AugmentProblem, AugmentArgs> augment;
     Bound<SoftmaxProblem, SoftmaxArgs> softmax;
-    Bound<SgdProblem, SgdArgs> update;
-    Bound<CopyProblem, CopyArgs> gather_flat;     // a replica's rows of `flat`
-    Bound<ReduceProblem, ReduceArgs> flat_reduce;  // partial sums to a replica's rows
+    Bound<SgdProblem, SgdArgs> update, pass_update;
+    std::vector<Bound<CopyProblem, CopyArgs>> gather_flat;  // by pass * workers + source rank: its rows
+    std::vector<Bound<ReduceProblem, ReduceArgs>> flat_reduce;  // by own block: everybody's shares of its gradient
     int64_t flat_cols = 0;
 
     // LAYER.PASS and the variant that runs it, in the order of planning.
     std::vector<std::pair<std::string, std::string>> choices;
 
+    Shard segment(const Bucket& b, int rank) const;
+    Place gradient_of(int param) const;  // in its bucket
+    size_t element_size() const { return size_of(config.dtype); }
+    int64_t pass_row(int pass) const { return pass * config.pass_rows(); }  // its first row in the head's buffers
+
 private:
     void plan_params();
+    void plan_bucket(Bucket& b);
+    void plan_sharded(int param);
+    void plan_transfers();
+    int transfer(const std::string& name);
     void plan_trunk();
     void plan_conv(TrunkOp& op, int i, int& param);
     void plan_pool(TrunkOp& op, int i);
@@ -178,6 +261,7 @@ private:
     void plan_head_gradients();
     void plan_input();
     void plan_update();
+    void bind_update(Bound<SgdProblem, SgdArgs>& bound, const std::vector<Update>& list);
     void check_names() const;
     ConvProblem conv_problem(const Layer& l) const;
     int input_fold() const;
@@ -190,7 +274,8 @@ private:
     Bound<Problem, Args> bind(const std::string& layer_pass, Table<Problem, Args> table, const Problem& problem) {
         const auto bound = config.kernels.bind(layer_pass, table, problem, device_sm(config.device));
         need_workspace_ = std::max(need_workspace_, bound.workspace());
-        choices.emplace_back(layer_pass, bound.variant->name);
+        const std::pair<std::string, std::string> choice(layer_pass, bound.variant->name);
+        if (std::find(choices.begin(), choices.end(), choice) == choices.end()) choices.push_back(choice);
         return bound;
     }
 };

@@ -5,13 +5,14 @@ namespace wt {
 
 void Layout::plan_head() {
     const NetSpec& net = config.net;
-    const int sm = device_sm(config.device), K = config.workers;
-    const int B = static_cast<int>(config.rows());
+    const int sm = device_sm(config.device), K = config.head_workers();
+    const int64_t rows_in_all = config.head_rows();
+    const int B = static_cast<int>(config.pass_rows());
     const size_t es = size_of(config.dtype);
     const KernelSettings& k = config.kernels;
     Place x = flat;
     int param = 0;
-    while (!params[param].sharded) ++param;
+    while (net.layers[params[param].layer].kind != LayerKind::fc) ++param;
 
     for (int i = net.first_fc(); i < static_cast<int>(net.layers.size()); ++i) {
         const Layer& l = net.layers[i];
@@ -22,6 +23,7 @@ void Layout::plan_head() {
         op.name_fprop = l.name + ".fprop", op.name_dgrad = l.name + ".dgrad", op.name_wgrad = l.name + ".wgrad";
         op.weight = param;
         op.shard = rows[param];
+        op.sharded = params[param].sharded;
         param += 2;
         op.last = i + 1 == static_cast<int>(net.layers.size());
         const Layer *act = nullptr, *drop = nullptr;
@@ -32,14 +34,14 @@ void Layout::plan_head() {
         const int in = static_cast<int>(l.x.count()), units = l.out, cols = static_cast<int>(op.shard.count);
         const DType out = op.last ? DType::f32 : config.dtype;
         op.x = x;
-        op.y = plan.add(l.name, Use::activations, int64_t(B) * units * size_of(out));
+        op.y = plan.add(l.name, Use::activations, rows_in_all * units * size_of(out));
         op.kept = op.y.plus(op.shard.first * size_of(out));
         op.ld_kept = units;
         op.has_act = act != nullptr;
         op.has_dropout = drop != nullptr;
         op.relu_fused = act && act->act == Activation::relu;
         if (act && drop && act->act == Activation::tanh) {  // its gradient needs tanh's own output
-            op.kept = plan.add(act->name, Use::activations, int64_t(B) * cols * es);
+            op.kept = plan.add(act->name, Use::activations, rows_in_all * cols * es);
             op.ld_kept = cols;
         }
         GemmProblem f{GemmLayout::nt, B, cols, in, in, in, static_cast<int>(op.ld_kept), config.dtype, out, true, op.relu_fused};
@@ -59,11 +61,20 @@ void Layout::plan_head() {
             op.drop.problem = {B, cols, op.ld_kept, units, drop->p, config.dtype};
             if (op.fprop.problem.dropout == 0) op.drop = bind(drop->name + ".forward", dropout_variants(), op.drop.problem);
         }
-        for (int r = 0; r < K && K > 1; ++r)
-            op.gather.push_back(bind(l.name + ".gather", exchange_copy_variants(), CopyProblem{B, shard_of(units, r, K).count, units, units, out}));
+        for (int r = 0; r < K && K > 1; ++r) {
+            const int64_t n = shard_of(units, r, K).count;
+            op.gather.push_back(bind(l.name + ".gather", exchange_copy_variants(), CopyProblem{B, n, config.packed ? n : units, units, out}));
+        }
         x = op.y;
         head.push_back(op);
     }
+    for (int j = 0; j < config.pass_count() && K > 1; ++j)
+        for (int r = 0; r < K; ++r) {
+            int64_t n = 0;  // of its rows in this pass
+            for (const RowBlock& block : row_blocks(config, r))
+                if (block.pass == j) n = block.count;
+            gather_flat.push_back(bind("trunk.gather", exchange_copy_variants(), CopyProblem{n, flat_cols, flat_cols, flat_cols, config.dtype}));
+        }
     const HeadOp& last = head.back();
     if (!last.last || last.has_act) throw Error("network " + net.name + ": the last layer must be fully connected");
     if (config.training) plan_head_gradients();
@@ -71,26 +82,27 @@ void Layout::plan_head() {
 
 void Layout::plan_head_gradients() {
     const NetSpec& net = config.net;
-    const int sm = device_sm(config.device), K = config.workers;
-    const int B = static_cast<int>(config.rows());
+    const int sm = device_sm(config.device), K = config.head_workers();
+    const int64_t rows_in_all = config.head_rows();
+    const int B = static_cast<int>(config.pass_rows());
     const size_t es = size_of(config.dtype);
     const KernelSettings& k = config.kernels;
-    dlogits = plan.add("logits gradient", Use::gradients, int64_t(B) * net.classes() * es);
+    dlogits = plan.add("logits gradient", Use::gradients, rows_in_all * net.classes() * es);
     head.back().dy = dlogits.plus(head.back().shard.first * es);
     head.back().ld_dy = net.classes();
     for (int i = static_cast<int>(head.size()) - 1; i >= 0; --i) {
         HeadOp& op = head[i];
         const std::string& name = op.layer->name;
         const int in = static_cast<int>(op.layer->x.count()), cols = static_cast<int>(op.shard.count);
-        op.partial = plan.add(name + " input gradient", Use::gradients, int64_t(B) * in * es);
+        op.partial = plan.add(name + " input gradient", Use::gradients, rows_in_all * in * es);
         if (!op.last) {  // own columns of the sum over the workers of the layer above's partial gradients
             if (K == 1) {
                 op.dy = head[i + 1].partial;
                 op.ld_dy = op.layer->out;
             } else {
-                op.dy = plan.add(name + " output gradient", Use::gradients, int64_t(B) * cols * es);
+                op.dy = plan.add(name + " output gradient", Use::gradients, rows_in_all * cols * es);
                 op.ld_dy = cols;
-                op.reduce = bind(name + ".reduce", exchange_reduce_variants(), ReduceProblem{K, B, cols, op.layer->out, cols, config.dtype});
+                op.reduce = bind(name + ".reduce", exchange_reduce_variants(), ReduceProblem{K, B, cols, config.packed ? cols : op.layer->out, cols, config.dtype});
             }
             if (op.has_act) {
                 op.act_back.problem = {B, cols, op.ld_kept, op.ld_dy, op.relu_fused ? Activation::relu : Activation::tanh, config.dtype};
@@ -104,7 +116,8 @@ void Layout::plan_head_gradients() {
         }
         const int ld_dy = static_cast<int>(op.ld_dy);
         GemmProblem d{GemmLayout::nn, B, in, cols, ld_dy, in, in, config.dtype, config.dtype};
-        GemmProblem w{GemmLayout::tn, cols, in, B, ld_dy, in, in, config.dtype, DType::f32, true};
+        // Once over all passes, unless every pass has its update.
+        GemmProblem w{GemmLayout::tn, cols, in, static_cast<int>(config.per_pass ? B : rows_in_all), ld_dy, in, in, config.dtype, DType::f32, true};
         d.tf32 = w.tf32 = config.tf32;
 
         // The gradients of the ReLU and dropout below, which is this layer's input: where it is not above 0, nothing goes down.
@@ -128,15 +141,17 @@ void Layout::plan_head_gradients() {
         }
         op.dgrad = bind(op.name_dgrad, gemm_variants(), d);
 
-        // Nobody else has gradients of this shard, so the product that makes them can use them up.
+        // Nobody else has gradients of a shard, so the product that makes them can use them up.
         GemmProblem updating = w;
         updating.sgd = true;
-        if (!config.keep_gradients && !k.names("update.sgd") &&
+        if (op.sharded && !config.keep_gradients && !k.names("update.sgd") &&
             k.fuses(op.name_wgrad, gemm_variants(), updating, sm, Part{op.name_wgrad, gemm_variants(), w},
                     Part{"update.sgd", sgd_variants(), SgdProblem{1, int64_t(cols) * in}}))
             w = updating;
         op.wgrad = bind(op.name_wgrad, gemm_variants(), w);
-        if (w.sgd) {
+        if (!op.sharded) {
+            op.grad = gradient_of(op.weight), op.grad_bias = gradient_of(op.weight + 1);
+        } else if (w.sgd) {
             op.grad_bias = plan.add(name + " bias gradient", Use::gradients, int64_t(cols) * 4);
         } else {
             op.grad = plan.add(name + " gradient", Use::gradients, int64_t(cols) * (in + 1) * 4);
@@ -153,9 +168,10 @@ void Layout::plan_head_gradients() {
                 trunk[i].dx = trunk_dy;
             }
         }
-    } else {
-        flat_reduce = bind("trunk.reduce", exchange_reduce_variants(), ReduceProblem{K, config.batch, flat_cols, flat_cols, flat_cols, config.dtype});
+        return;
     }
+    for (const RowBlock& block : blocks)
+        flat_reduce.push_back(bind("trunk.reduce", exchange_reduce_variants(), ReduceProblem{K, block.count, flat_cols, flat_cols, flat_cols, config.dtype}));
 }
 
 }  // namespace wt

@@ -98,8 +98,11 @@ void Layout::plan_trunk() {
     const size_t es = size_of(config.dtype);
     const int end = net.first_fc();
     flat_cols = net.layers[end].x.count();
-    flat = plan.add("trunk output", Use::activations, config.rows() * flat_cols * es);
-    const Place own_rows{flat.buffer, config.row0() * flat_cols * es};
+    flat = plan.add("trunk outputs of the whole batch", Use::activations, config.head_rows() * flat_cols * es);
+    // With one pass, or several of one worker, its rows are together in `flat`.
+    bool together = true;
+    for (const RowBlock& block : blocks) together = together && block.row - block.local == blocks[0].row;
+    trunk_y = together ? flat.plus(blocks[0].row * flat_cols * es) : plan.add("trunk output", Use::activations, b * flat_cols * es);
     ConvProblem first = conv_problem(net.layers[0]);  // of a network without convolutions: the same without fold
     first.fold = input_fold();
     const AugmentProblem made = augment_problem(first);
@@ -120,7 +123,7 @@ void Layout::plan_trunk() {
         op.name_forward = l.name + ".forward";
         op.name_dgrad = l.name + ".backward";
         const bool taken_along = l.kind == LayerKind::lrn && fused_pool(i + 1);  // by the pooling after it: has no output
-        op.y = in_place(l) || taken_along ? x : i == last_writer ? own_rows : plan.add(l.name, Use::activations, b * l.y.count() * es);
+        op.y = in_place(l) || taken_along ? x : i == last_writer ? trunk_y : plan.add(l.name, Use::activations, b * l.y.count() * es);
         switch (l.kind) {
             case LayerKind::conv: plan_conv(op, i, param); break;
             case LayerKind::activation: {
@@ -186,14 +189,7 @@ void Layout::plan_conv(TrunkOp& op, int i, int& param) {
     for (int above = i + 1; above < end && net.layers[above].kind != LayerKind::conv; ++above)
         if (const auto pool = fused_pool(above); pool && pool->bias && above - 2 - pool->lrn == i) w.bias = false;  // it sums db
     op.wgrad = bind(op.name_wgrad, conv_wgrad_variants(), w);
-    const int64_t count = l.parameters();
-    op.grad = plan.add(l.name + " gradient", Use::gradients, count * 4);
-    op.grad_bias = op.grad.plus(l.weights() * 4);
-    op.grad_sum = op.grad;
-    if (config.workers > 1) {
-        op.grad_sum = plan.add(l.name + " summed gradient", Use::gradients, count * 4);
-        op.reduce = bind(l.name + ".reduce", exchange_reduce_variants(), ReduceProblem{config.workers, 1, count, count, count, DType::f32});
-    }
+    op.grad = gradient_of(op.weight), op.grad_bias = gradient_of(op.weight + 1);
 }
 
 void Layout::plan_pool(TrunkOp& op, int i) {

@@ -1,21 +1,26 @@
 #include "host/parallel/worker.h"
 
 #include "host/cuda/nvtx.h"
+#include "host/parallel/waits.h"
 
 namespace wt {
 
-Worker::Worker(const WorkerConfig& config, Board& board)
-    : layout_(config), board_(board), rank_(config.rank), workers_(config.workers), replay_(config.graph) {
+Worker::Worker(const WorkerConfig& config, std::unique_ptr<Exchange> exchange)
+    : layout_(config), exchange_(std::move(exchange)), rank_(config.rank), workers_(config.workers), head_shared_(config.head_workers() > 1),
+      replay_(config.graph) {
     const int device = config.device;
     WT_CUDA(cudaSetDevice(device));
     for (const MemoryPlan::Entry& e : layout_.plan.entries()) buffers_.emplace_back(device, e.bytes, e.what.c_str());
     compute_ = Stream(device), comm_ = Stream(device), copy_ = Stream(device);
     for (int i = 0; i < 2; ++i) staged_[i] = Event(device), finished_[i] = Event(device);
-    joined_ = Event(device);
-    stats_ = PinnedBuffer<SoftmaxStats>(2);
+    for (Event* e : {&started_, &summed_, &returned_, &released_, &joined_}) *e = Event(device);
+    for (int j = 0; j < config.pass_count(); ++j) gathered_.emplace_back(device);
+    stats_ = PinnedBuffer<SoftmaxStats>(2 * layout_.stats_count);
     states_ = PinnedBuffer<StepState>(2);
-    board_.join(rank_, device);
+    if (exchange_) exchange_->open(device, layout_.transfers, at(layout_.staging));
 }
+
+void Worker::wait(cudaStream_t stream, const Event& e, const char* what, int number) const { wait_for(stream, e, {rank_, what, number}); }
 
 void Worker::set_normalisation(const Normalisation& n) {
     normalisation_ = n;
@@ -39,37 +44,56 @@ long Worker::evaluate(const HostBatch& batch) { return submit(batch, false); }
 long Worker::submit(const HostBatch& batch, bool training) {
     const int turn = passes_ % 2;
     stage(batch, turn);
-    // Peers may still be reading what the pass before has left; nobody overwrites it before everybody finished.
-    if (workers_ > 1 && passes_ > 0) board_.collect(rank_, slot::finished, compute_.get());
+    const int finished = layout_.ids.finished;
+    if (finished >= 0 && passes_ > 0) exchange_->collect(finished, compute_.get());
     replay_.begin(training, turn);
     if (workers_ == 1)
         replay_.stretch(compute_, [&] { pass(training, turn); });
     else
         pass(training, turn);
-    if (workers_ > 1) board_.post(rank_, slot::finished, nullptr, compute_.get());
+    if (finished >= 0) exchange_->post(finished, nullptr, compute_.get());
     finished_[turn].record(compute_.get());
     return passes_++;
 }
 
 void Worker::pass(bool training, int turn) {
+    const int passes = layout_.config.pass_count();
+    // The pass before may still read what is gathered into; where collecting does not already say that it has ended.
+    const bool wait_for_start = head_shared_ && !exchange_->orders_streams();
+    if (wait_for_start) started_.record(compute_.get());
     replay_.stretch(compute_, [&] {
         take_input(training, turn);
         trunk_forward(training);
     });
-    head_forward(training);
-    if (training) {
-        head_backward();
-        trunk_backward();
+    if (head_shared_) {
+        if (wait_for_start) wait(comm_.get(), started_, "start");
+        post_rows();
+        gather_rows(0);
     }
+    for (int j = 0; j < passes; ++j) {
+        head_forward(training, j);
+        if (training) head_backward(j);
+    }
+    if (exchange_ && !head_shared_) gather_stats();
+    if (training) trunk_backward();
     replay_.stretch(compute_, [&] {
-        if (training) update();
-        WT_CUDA(cudaMemcpyAsync(&stats_[turn], at(layout_.stats), sizeof(SoftmaxStats), cudaMemcpyDeviceToHost, compute_.get()));
+        if (training) update(layout_.update, layout_.updates, compute_.get());
+        const int n = layout_.stats_count;
+        WT_CUDA(cudaMemcpyAsync(&stats_[turn * n], at(layout_.stats), n * sizeof(SoftmaxStats), cudaMemcpyDeviceToHost, compute_.get()));
     });
+    if (!exchange_) return;
+    joined_.record(comm_.get());
+    wait(compute_.get(), joined_, "joined");
 }
 
 SoftmaxStats Worker::wait(long ticket) {
     finished_[ticket % 2].synchronize();
-    return stats_[ticket % 2];
+    SoftmaxStats sum{};
+    for (int i = 0; i < layout_.stats_count; ++i) {
+        const SoftmaxStats& s = stats_[ticket % 2 * layout_.stats_count + i];
+        sum.loss_sum += s.loss_sum, sum.rows += s.rows, sum.top1 += s.top1, sum.top5 += s.top5;
+    }
+    return sum;
 }
 
 void Worker::synchronize() {
@@ -97,10 +121,10 @@ void Worker::stage(const HostBatch& batch, int turn) {
 void Worker::take_input(bool training, int turn) {
     const Range range("input.augment");
     const Layout& l = layout_;
-    const WorkerConfig& c = l.config;
     const cudaStream_t s = compute_.get();
     if (training) WT_CUDA(cudaMemcpyAsync(at(l.state), &states_[turn], sizeof(StepState), cudaMemcpyHostToDevice, s));
-    WT_CUDA(cudaMemcpyAsync(at<int>(l.all_labels) + c.row0(), at(l.labels[turn]), c.batch * sizeof(int), cudaMemcpyDeviceToDevice, s));
+    for (const RowBlock& b : l.blocks)
+        WT_CUDA(cudaMemcpyAsync(at<int>(l.all_labels) + b.row, at<int>(l.labels[turn]) + b.local, b.count * sizeof(int), cudaMemcpyDeviceToDevice, s));
     AugmentArgs a{};
     a.images = at<uint8_t>(l.images[turn]);
     a.params = at<AugmentParams>(l.draws[turn]);
@@ -110,16 +134,26 @@ void Worker::take_input(bool training, int turn) {
     l.augment(a);
 }
 
-void Worker::update() {
+void Worker::update(const Bound<SgdProblem, SgdArgs>& sgd, const std::vector<Update>& list, cudaStream_t stream) {
+    if (!sgd) return;
     const Range range("update");
+    const WorkerConfig& c = layout_.config;
     std::vector<SgdTensor> tensors;
-    for (const Layout::Update& u : layout_.updates) {
+    for (const Update& u : list) {
         const Layout::Storage& st = layout_.storage[u.param];
         const Param& p = layout_.params[u.param];
-        tensors.push_back({at<float>(st.w), at<float>(st.v), at<float>(u.grad), st.low ? at<bf16>(st.low) : nullptr, layout_.own_count(u.param),
-                           p.bias ? 0.f : weight_decay_, 1.f});
+        const bool fc = c.net.layers[p.layer].kind == LayerKind::fc;
+        SgdTensor t{at<float>(st.w), at<float>(st.v), at<float>(u.grad), at<bf16>(st.low), layout_.own[u.param].count, p.bias ? 0.f : weight_decay_,
+                    fc ? c.fc_lr_scale : c.conv_lr_scale};
+        if (c.per_pass && !fc) {
+            // Its gradient is a sum over the passes of means over a pass: a mean over the batch is 1 / passes of it. The factor goes
+            // to the rate, and out of the weight decay.
+            t.lr_scale /= static_cast<float>(c.pass_count());
+            t.weight_decay *= static_cast<float>(c.pass_count());
+        }
+        tensors.push_back(t);
     }
-    layout_.update({tensors.data(), at<StepState>(layout_.state), compute_.get()});
+    sgd({tensors.data(), at<StepState>(layout_.state), stream});
 }
 
 }  // namespace wt

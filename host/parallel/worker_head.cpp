@@ -1,140 +1,187 @@
-// The fully connected layers, scheme (a): this worker's shard of each layer's units on everybody's samples.
+// The fully connected layers: this worker's shard of each layer's units on everybody's samples, pass by pass.
 #include "host/cuda/nvtx.h"
+#include "host/parallel/waits.h"
 #include "host/parallel/worker.h"
 
 namespace wt {
 
-namespace {
-
-template <class T>
-void* shifted(T* p, int64_t elements, DType t) {
-    return const_cast<std::byte*>(reinterpret_cast<const std::byte*>(p)) + elements * static_cast<int64_t>(size_of(t));
+void Worker::post_rows() {
+    for (const int t : layout_.ids.labels) exchange_->post(t, at(layout_.all_labels), compute_.get());
+    for (const int t : layout_.ids.flat) exchange_->post(t, at(layout_.trunk_y), compute_.get());
 }
 
-}  // namespace
+// The rows of a pass, on the second stream. Buffers stay where they are as long as the workers live, so addresses of a peer's
+// may be captured.
+void Worker::gather_rows(int pass) {
+    const Layout& l = layout_;
+    const Range range("exchange trunk.gather");
+    const cudaStream_t s = comm_.get();
+    const auto labels = exchange_->collect(l.ids.labels[pass], s), rows = exchange_->collect(l.ids.flat[pass], s);
+    replay_.stretch(comm_, [&] {
+        for (int r = 0; r < workers_; ++r) {
+            if (!rows[r].data) continue;
+            RowBlock block;
+            for (const RowBlock& b : row_blocks(l.config, r))
+                if (b.pass == pass) block = b;
+            WT_CUDA(cudaMemcpyAsync(at<int>(l.all_labels) + block.row, labels[r].data, block.count * sizeof(int), cudaMemcpyDefault, s));
+            l.gather_flat[pass * workers_ + r]({rows[r].data, at(l.flat.plus(block.row * l.flat_cols * l.element_size())), s});
+        }
+    });
+    gathered_[pass].record(s);
+}
 
-void Worker::head_forward(bool training) {
+void Worker::head_forward(bool training, int pass) {
     const Layout& l = layout_;
     const cudaStream_t s = compute_.get();
-    std::vector<const void*> labels, blocks;  // of every worker: what it has left for the next layer
-    if (workers_ > 1) {
-        const Range range("exchange trunk.gather");
-        board_.post(rank_, slot::labels, at(l.all_labels), s);
-        board_.post(rank_, slot::flat, at(l.flat), s);
-        labels = board_.collect(rank_, slot::labels, s);
-        blocks = board_.collect(rank_, slot::flat, s);
-    }
+    if (head_shared_ && (l.config.scheme != FcScheme::b || pass != rank_)) wait(s, gathered_[pass], "gathered", pass);
+    std::vector<View> blocks;  // of every worker: what it has left for the next layer
     for (size_t i = 0; i < l.head.size(); ++i) {
         const HeadOp& op = l.head[i];
         replay_.stretch(compute_, [&] {
-            i == 0 ? gather_flat(labels, blocks) : gather_units(l.head[i - 1], blocks);
-            fc_forward(op, training);
+            if (i == 0)
+                for (const RowBlock& b : l.blocks)  // own rows, where the trunk has not put them in their place
+                    if (b.pass == pass && l.trunk_y.buffer != l.flat.buffer)
+                        WT_CUDA(cudaMemcpyAsync(at(l.flat.plus(b.row * l.flat_cols * l.element_size())), at(l.trunk_y.plus(b.local * l.flat_cols * l.element_size())),
+                                                b.count * l.flat_cols * l.element_size(), cudaMemcpyDeviceToDevice, s));
+            if (i > 0) gather_units(l.head[i - 1], pass, blocks);
+            fc_forward(op, pass, training);
         });
-        if (workers_ == 1) continue;
+        if (!head_shared_) continue;
+        const size_t size = size_of(op.fprop.problem.out);
+        exchange_->post(l.ids.units[i][pass], rows_at(op.y, pass, op.layer->out, size), s);
+        if (i == 0 && pass + 1 < l.config.pass_count()) gather_rows(pass + 1);  // the host has given the device something to do
         const Range range("exchange fc.gather");
-        board_.post(rank_, slot::activation(static_cast<int>(i)), at(op.y), s);
-        blocks = board_.collect(rank_, slot::activation(static_cast<int>(i)), s);
+        blocks = exchange_->collect(l.ids.units[i][pass], s);
     }
     replay_.stretch(compute_, [&] {
-        gather_units(l.head.back(), blocks);
-        loss(training);
+        gather_units(l.head.back(), pass, blocks);
+        loss(pass, training);
     });
 }
 
-// Buffers stay where they are as long as the workers live, so addresses of a peer's may be captured.
-void Worker::gather_flat(const std::vector<const void*>& labels, const std::vector<const void*>& flats) {
-    const Layout& l = layout_;
-    const Range range("exchange trunk.gather");
-    for (int r = 0; r < workers_; ++r) {
-        if (r == rank_) continue;
-        const int64_t row = int64_t(r) * l.config.batch, element = row * l.flat_cols;
-        WT_CUDA(cudaMemcpyAsync(at<int>(l.all_labels) + row, static_cast<const int*>(labels[r]) + row, l.config.batch * sizeof(int),
-                                cudaMemcpyDefault, compute_.get()));
-        l.gather_flat({shifted(flats[r], element, l.config.dtype), shifted(at(l.flat), element, l.config.dtype), compute_.get()});
-    }
-}
-
-void Worker::gather_units(const HeadOp& op, const std::vector<const void*>& ys) {
+void Worker::gather_units(const HeadOp& op, int pass, const std::vector<View>& ys) {
     const Range range("exchange fc.gather");
-    const DType t = op.fprop.problem.out;
-    for (int r = 0; r < workers_; ++r) {
-        if (r == rank_) continue;
-        const int64_t col = shard_of(op.layer->out, r, workers_).first;
-        op.gather[r]({shifted(ys[r], col, t), shifted(at(op.y), col, t), compute_.get()});
+    const size_t size = size_of(op.fprop.problem.out);
+    for (size_t r = 0; r < ys.size(); ++r) {
+        if (!ys[r].data) continue;
+        const Shard columns = shard_of(op.layer->out, static_cast<int>(r), workers_);
+        op.gather[r]({ys[r].data, rows_at(op.y.plus(columns.first * size), pass, op.layer->out, size), compute_.get()});
     }
 }
 
-void Worker::fc_forward(const HeadOp& op, bool training) {
+void Worker::fc_forward(const HeadOp& op, int pass, bool training) {
+    const Layout& l = layout_;
     const cudaStream_t s = compute_.get();
-    const DType out = op.fprop.problem.out;
-    void* const own = shifted(at(op.y), op.shard.first, out);
+    const size_t size = size_of(op.fprop.problem.out);
+    void* const own = rows_at(op.y.plus(op.shard.first * size), pass, op.layer->out, size);
+    void* const kept = rows_at(op.kept, pass, op.ld_kept, size);
+    const int64_t row0 = l.config.head_row0() + l.pass_row(pass);
     const Range range(op.name_fprop.c_str());
-    GemmArgs a{at(op.x), weight(op.weight), bias(op.weight), at(op.kept), nullptr, workspace(), s};
-    a.state = at<StepState>(layout_.state), a.layer = op.dropout_layer, a.col0 = op.shard.first;
+    GemmArgs a{rows_at(op.x, pass, op.layer->x.count(), l.element_size()), weight(op.weight), bias(op.weight), kept, nullptr, workspace(), s};
+    a.state = at<StepState>(l.state), a.layer = op.dropout_layer, a.row0 = row0, a.col0 = op.shard.first;
     (training ? op.fprop : op.fprop_eval)(a);
-    if (op.act) op.act({at(op.kept), at(op.kept), s});
-    if (!op.drop) return;
-    if (training)
-        op.drop({at(op.kept), own, a.state, op.dropout_layer, 0, op.shard.first, s});
-    else if (op.kept.buffer != op.y.buffer)  // nothing is dropped: to where the next layer reads
-        WT_CUDA(cudaMemcpy2DAsync(own, op.layer->out * size_of(out), at(op.kept), op.ld_kept * size_of(out), op.shard.count * size_of(out),
-                                  layout_.config.rows(), cudaMemcpyDeviceToDevice, s));
+    if (op.act) op.act({kept, kept, s});
+    if (!op.has_dropout) return;
+    if (training) {
+        if (op.drop) op.drop({kept, own, a.state, op.dropout_layer, row0, op.shard.first, s});
+    } else if (op.kept.buffer != op.y.buffer) {  // nothing is dropped: to where the next layer reads
+        WT_CUDA(cudaMemcpy2DAsync(own, op.layer->out * size, kept, op.ld_kept * size, op.shard.count * size, l.config.pass_rows(), cudaMemcpyDeviceToDevice, s));
+    }
 }
 
-void Worker::loss(bool training) {
+void Worker::loss(int pass, bool training) {
     const Layout& l = layout_;
     const Range range("loss.softmax");
-    l.softmax({at<float>(l.head.back().y), at<int>(l.all_labels), training ? at(l.dlogits) : nullptr, at<SoftmaxStats>(l.stats), workspace(),
-               compute_.get()});
+    const int classes = l.config.net.classes();
+    // Every pass has its own counts; with a replicated head this worker's have their place among everybody's.
+    const int entry = l.config.scheme == FcScheme::dp ? rank_ : pass;
+    l.softmax({rows_at<float>(l.head.back().y, pass, classes, 4), at<int>(l.all_labels) + l.pass_row(pass),
+               training ? rows_at(l.dlogits, pass, classes, l.element_size()) : nullptr, at<SoftmaxStats>(l.stats) + entry, workspace(), compute_.get()});
 }
 
-void Worker::head_backward() {
+// With a replicated head every worker counts its own samples.
+void Worker::gather_stats() {
+    const cudaStream_t s = compute_.get();
+    SoftmaxStats* const stats = at<SoftmaxStats>(layout_.stats);
+    exchange_->post(layout_.ids.stats, stats + rank_, s);
+    const auto all = exchange_->collect(layout_.ids.stats, s);
+    for (int r = 0; r < workers_; ++r)
+        if (all[r].data) WT_CUDA(cudaMemcpyAsync(stats + r, all[r].data, sizeof(SoftmaxStats), cudaMemcpyDefault, s));
+}
+
+void Worker::head_backward(int pass) {
     const Layout& l = layout_;
+    const bool last = pass + 1 == l.config.pass_count(), wgrad = l.config.per_pass || last;
     for (int i = static_cast<int>(l.head.size()) - 1; i >= 0; --i) {
         const HeadOp& op = l.head[i];
-        replay_.stretch(compute_, [&] { fc_dgrad(op); });
-        if (workers_ > 1) sum_partials(op, i);  // behind the weight gradient
-        fc_wgrad(op);
-        if (workers_ > 1) compute_.wait(joined_);
+        replay_.stretch(compute_, [&] { fc_dgrad(op, pass); });
+        if (head_shared_) exchange_->post(l.ids.partials[i][pass], rows_at(op.partial, pass, op.layer->x.count(), l.element_size()), compute_.get());
+        if (wgrad) replay_.stretch(compute_, [&] { fc_wgrad(op, pass); });
+        if (head_shared_) sum_partials(i, pass);  // behind the weight gradient
+        if (!op.sharded) {
+            bucket_ready(op.weight);
+            bucket_free(true);
+        }
     }
+    if (l.pass_update) replay_.stretch(compute_, [&] { update(l.pass_update, l.pass_updates, compute_.get()); });
 }
 
 // The gradient of the layer's output is turned into that of its product, unless the layer above has done so, then into this
 // shard's share of its input's.
-void Worker::fc_dgrad(const HeadOp& op) {
+void Worker::fc_dgrad(const HeadOp& op, int pass) {
+    const Layout& l = layout_;
     const cudaStream_t s = compute_.get();
+    const size_t es = l.element_size();
+    void *const dy = rows_at(op.dy, pass, op.ld_dy, es), *const kept = rows_at(op.kept, pass, op.ld_kept, es);
     const Range range(op.name_dgrad.c_str());
-    if (op.drop_back) op.drop_back({at(op.dy), at(op.dy), at<StepState>(layout_.state), op.dropout_layer, 0, op.shard.first, s});
-    if (op.act_back) op.act_back({at(op.kept), at(op.dy), at(op.dy), s});
-    GemmArgs a{at(op.dy), weight(op.weight), nullptr, at(op.partial), nullptr, workspace(), s};
-    a.mask = at(op.x), a.ld_mask = op.layer->x.count(), a.mask_scale = op.mask_scale;  // with drelu
+    if (op.drop_back)
+        op.drop_back({dy, dy, at<StepState>(l.state), op.dropout_layer, l.config.head_row0() + l.pass_row(pass), op.shard.first, s});
+    if (op.act_back) op.act_back({kept, dy, dy, s});
+    const int64_t in = op.layer->x.count();
+    GemmArgs a{dy, weight(op.weight), nullptr, rows_at(op.partial, pass, in, es), nullptr, workspace(), s};
+    a.mask = rows_at(op.x, pass, in, es), a.ld_mask = in, a.mask_scale = op.mask_scale;  // with drelu
     op.dgrad(a);
 }
 
-void Worker::fc_wgrad(const HeadOp& op) {
+// Of this pass, or of all.
+void Worker::fc_wgrad(const HeadOp& op, int pass) {
+    const Layout& l = layout_;
+    const size_t es = l.element_size();
+    const int first = l.config.per_pass ? pass : 0;
     const Range range(op.name_wgrad.c_str());
-    GemmArgs a{at(op.dy), at(op.x), nullptr, at(op.grad), at<float>(op.grad_bias), workspace(), compute_.get()};
+    GemmArgs a{rows_at(op.dy, first, op.ld_dy, es), rows_at(op.x, first, op.layer->x.count(), es), nullptr, at(op.grad), at<float>(op.grad_bias), workspace(),
+               compute_.get()};
     if (op.wgrad.problem.sgd) {
-        const Layout::Storage& st = layout_.storage[op.weight];
+        const Layout::Storage& st = l.storage[op.weight];
         a.c = at(st.w), a.momentum = at<float>(st.v), a.w_low = at<bf16>(st.low);
-        a.state = at<StepState>(layout_.state), a.weight_decay = weight_decay_;
+        a.state = at<StepState>(l.state), a.weight_decay = weight_decay_, a.lr_scale = l.config.fc_lr_scale;
     }
     op.wgrad(a);
 }
 
 // Everybody's shares, added up where they are needed: own columns of the layer below, or own rows of the trunk's output.
-void Worker::sum_partials(const HeadOp& op, int i) {
+void Worker::sum_partials(int i, int pass) {
     const Layout& l = layout_;
     const Range range("exchange fc.reduce");
-    board_.post(rank_, slot::gradient(i), at(op.partial), compute_.get());
-    const auto partials = board_.collect(rank_, slot::gradient(i), comm_.get());
-    ReduceArgs a{};
-    a.stream = comm_.get();
-    const int64_t offset = i > 0 ? l.head[i - 1].shard.first : l.config.row0() * l.flat_cols;
-    for (int r = 0; r < workers_; ++r) a.src[r] = shifted(partials[r], offset, l.config.dtype);
-    a.dst = i > 0 ? at(l.head[i - 1].dy) : at(l.trunk_dy);
-    (i > 0 ? l.head[i - 1].reduce : l.flat_reduce)(a);
-    joined_.record(comm_.get());
+    const size_t es = l.element_size();
+    const auto partials = exchange_->collect(l.ids.partials[i][pass], comm_.get());
+    const HeadOp* const below = i > 0 ? &l.head[i - 1] : nullptr;
+    size_t block = 0;  // of own rows, in this pass
+    while (!below && block < l.blocks.size() && l.blocks[block].pass != pass) ++block;
+    if (!below && block == l.blocks.size()) return;
+    replay_.stretch(comm_, [&] {
+        ReduceArgs a{};
+        a.stream = comm_.get();
+        for (int r = 0; r < workers_; ++r) a.src[r] = partials[r].data;
+        a.dst = below ? rows_at(below->dy, pass, below->ld_dy, es) : at(l.trunk_dy.plus(l.blocks[block].local * l.flat_cols * es));
+        (below ? below->reduce : l.flat_reduce[block])(a);
+    });
+    if (!below) {
+        returned_.record(comm_.get());
+        return;
+    }
+    summed_.record(comm_.get());
+    wait(compute_.get(), summed_, "summed", pass * static_cast<int>(l.head.size()) + i);
 }
 
 }  // namespace wt

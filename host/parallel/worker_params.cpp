@@ -3,46 +3,69 @@
 
 namespace wt {
 
-const void* Worker::weight(int param) const {
-    const Layout::Storage& s = layout_.storage[param];
-    return s.low ? at(s.low) : at(s.w);
-}
-
 // cudaMemcpy from pageable memory may return before the last bytes have arrived, and our streams do not wait for
 // the default stream: hence the wait.
 static void write_blocking(int device, void* to, const void* from, size_t bytes) {
+    if (!bytes) return;
     const DeviceGuard guard(device);
     WT_CUDA(cudaMemcpy(to, from, bytes, cudaMemcpyHostToDevice));
     WT_CUDA(cudaStreamSynchronize(nullptr));
 }
 
-void Worker::set_param(int i, const std::vector<float>& v) {
-    const Layout::Storage& s = layout_.storage[i];
-    write_blocking(layout_.config.device, at(s.w), v.data(), v.size() * 4);
-    if (!s.low) return;
-    std::vector<bf16> low(v.size());
-    for (size_t j = 0; j < v.size(); ++j) low[j] = __float2bfloat16(v[j]);
-    write_blocking(layout_.config.device, at(s.low), low.data(), low.size() * 2);
+static std::vector<float> part(const std::vector<float>& rows, Shard held, int64_t row, Shard own) {
+    const auto first = rows.begin() + (own.first - held.first * row);
+    return {first, first + own.count};
 }
 
-void Worker::set_momentum(int i, const std::vector<float>& v) {
-    write_blocking(layout_.config.device, at(layout_.storage[i].v), v.data(), v.size() * 4);
+void Worker::set_param(int i, const std::vector<float>& rows) {
+    const Layout::Storage& s = layout_.storage[i];
+    const Param& p = layout_.params[i];
+    const int device = layout_.config.device;
+    if (layout_.config.dtype != DType::f32 && !p.bias) {
+        std::vector<bf16> low(rows.size());
+        for (size_t j = 0; j < rows.size(); ++j) low[j] = __float2bfloat16(rows[j]);
+        write_blocking(device, at(s.value), low.data(), low.size() * 2);
+        const auto own = part(rows, layout_.rows[i], p.row, layout_.own[i]);
+        write_blocking(device, at(s.w), own.data(), own.size() * 4);
+    } else {
+        write_blocking(device, at(s.value), rows.data(), rows.size() * 4);
+    }
+}
+
+void Worker::set_momentum(int i, const std::vector<float>& rows) {
+    const auto own = part(rows, layout_.rows[i], layout_.params[i].row, layout_.own[i]);
+    write_blocking(layout_.config.device, at(layout_.storage[i].v), own.data(), own.size() * 4);
 }
 
 static std::vector<float> read_floats(const void* device, int64_t count) {
     std::vector<float> v(count);
-    WT_CUDA(cudaMemcpy(v.data(), device, count * 4, cudaMemcpyDeviceToHost));
+    if (count) WT_CUDA(cudaMemcpy(v.data(), device, count * 4, cudaMemcpyDeviceToHost));
     return v;
 }
 
-std::vector<float> Worker::get_param(int i) const { return read_floats(at(layout_.storage[i].w), layout_.own_count(i)); }
+std::vector<float> Worker::get_param(int i) const { return read_floats(at(layout_.storage[i].w), layout_.own[i].count); }
 
-std::vector<float> Worker::get_momentum(int i) const { return read_floats(at(layout_.storage[i].v), layout_.own_count(i)); }
+std::vector<float> Worker::get_momentum(int i) const { return read_floats(at(layout_.storage[i].v), layout_.own[i].count); }
 
 std::vector<float> Worker::get_gradient(int i) const {
-    for (const Layout::Update& u : layout_.updates)
-        if (u.param == i) return read_floats(at(u.grad), layout_.own_count(i));
+    if (!layout_.own[i].count) return {};
+    std::vector<const std::vector<Update>*> lists{&layout_.updates, &layout_.pass_updates};
+    for (const Bucket& b : layout_.buckets) lists.push_back(&b.updates);
+    for (const auto* list : lists)
+        for (const Update& u : *list)
+            if (u.param == i) return read_floats(at(u.grad), layout_.own[i].count);
     throw Error("no gradient of " + layout_.params[i].name + " is kept");
+}
+
+std::vector<float> Worker::get_values(int i) const {
+    const Param& p = layout_.params[i];
+    const int64_t n = layout_.rows[i].count * p.row;
+    if (layout_.config.dtype == DType::f32 || p.bias) return read_floats(at(layout_.storage[i].value), n);
+    std::vector<bf16> low(n);
+    WT_CUDA(cudaMemcpy(low.data(), at(layout_.storage[i].value), n * 2, cudaMemcpyDeviceToHost));
+    std::vector<float> v(n);
+    for (int64_t j = 0; j < n; ++j) v[j] = __bfloat162float(low[j]);
+    return v;
 }
 
 }  // namespace wt

@@ -1,4 +1,4 @@
-// The convolutional layers: whole layers on this worker's own samples, and the sum of their gradients over the workers.
+// The convolutional layers: whole layers on this worker's own samples.
 #include "host/cuda/nvtx.h"
 #include "host/parallel/worker.h"
 
@@ -21,17 +21,30 @@ void Worker::trunk_forward(bool training) {
                     op.pool({at(op.x), at(op.y), at<uint8_t>(op.argmax), workspace(), s});
                 break;
             case LayerKind::dropout:
-                if (training) op.drop({at(op.x), at(op.y), at<StepState>(l.state), op.dropout_layer, l.config.row0(), 0, s});
+                if (training) trunk_dropout(op, op.x, op.y);
                 break;
             case LayerKind::fc: break;
         }
     }
 }
 
-// From the top down to where the next gradient of weights is there, and so on: each is summed over the workers on a second
-// stream while the layers below go on.
+// Masks are of a sample's place in the whole batch, so each block of samples has its launch.
+void Worker::trunk_dropout(const TrunkOp& op, Place from, Place to) {
+    for (const RowBlock& b : layout_.blocks) {
+        auto drop = op.drop;
+        drop.problem.rows = b.count;
+        const size_t offset = b.local * drop.problem.cols * layout_.element_size();
+        drop({at(from.plus(offset)), at(to.plus(offset)), at<StepState>(layout_.state), op.dropout_layer, b.row + layout_.config.head_row0(), 0, compute_.get()});
+    }
+}
+
+// From the top down to where the next gradient of weights is there, and so on: their buckets are summed, updated and shared on
+// a second stream while the layers below go on.
 void Worker::trunk_backward() {
     const Layout& l = layout_;
+    // Sums are made in the order of passes: whoever has waited for one of a later pass need not wait for this.
+    const bool waited = l.head.size() > 1 && l.blocks.back().pass + 1 < l.config.pass_count();
+    if (head_shared_ && !waited) wait(compute_.get(), returned_, "returned");
     int next = static_cast<int>(l.trunk.size()) - 1;
     while (next >= 0) {
         int conv = next;  // the next one down, or none
@@ -42,12 +55,12 @@ void Worker::trunk_backward() {
             for (int i = next; i > conv; --i) trunk_layer_backward(l.trunk[i]);
             if (conv >= 0) conv_wgrad(l.trunk[conv]);
         });
-        if (conv >= 0 && workers_ > 1) sum_gradient(l.trunk[conv], conv);
+        bucket_free(false);  // the weights of the layer above are read no more
+        if (conv >= 0) bucket_ready(l.trunk[conv].weight);
         next = conv - 1;
     }
-    if (workers_ == 1) return;
-    joined_.record(comm_.get());
-    compute_.wait(joined_);
+    bucket_free(true);  // nobody reads the first layer's weights any more
+    finish_buckets();
 }
 
 void Worker::conv_dgrad(const TrunkOp& op) {
@@ -75,23 +88,11 @@ void Worker::trunk_layer_backward(const TrunkOp& op) {
                 op.pool_back({at(op.dy), at<uint8_t>(op.argmax), at(op.dx), workspace(), s});
             break;
         case LayerKind::dropout:
-            op.drop({at(op.dy), at(op.dx), at<StepState>(layout_.state), op.dropout_layer, layout_.config.row0(), 0, s});
+            trunk_dropout(op, op.dy, op.dx);
             break;
         case LayerKind::conv:
         case LayerKind::fc: break;
     }
-}
-
-void Worker::sum_gradient(const TrunkOp& op, int index) {
-    const Range range("exchange conv.reduce");
-    const int where = slot::gradient(static_cast<int>(layout_.head.size()) + index);
-    board_.post(rank_, where, at(op.grad), compute_.get());
-    const auto grads = board_.collect(rank_, where, comm_.get());
-    ReduceArgs a{};
-    for (int r = 0; r < workers_; ++r) a.src[r] = grads[r];
-    a.dst = at(op.grad_sum);
-    a.stream = comm_.get();
-    op.reduce(a);
 }
 
 }  // namespace wt

@@ -16,6 +16,9 @@ struct TrainOptions {
     std::string data;                 // empty: the recipe's
     std::vector<int> gpus;            // one worker per entry
     int batch = 0;                    // per worker; 0: the recipe's
+    std::string fc_scheme = "a";      // b, c, dp (layout.h)
+    bool fc_per_pass = false;
+    std::string lr_scale = "none";    // k, sqrt: of batches larger than a worker's
     std::string precision = "fp32";   // fp32, tf32, bf16
     std::string kernels = "auto";
     std::string fuse = "auto";        // on, off (kernel_settings.h)

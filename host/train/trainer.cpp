@@ -51,6 +51,7 @@ private:
         explicit operator bool() const { return !batches.empty(); }
     };
     void open_data_and_net();
+    void configure();
     void make_group();
     void fill_weights();
     void announce();
@@ -68,6 +69,7 @@ private:
     DataSplits data_;
     NetSpec net_;
     AugmentMode augment_ = AugmentMode::crop;
+    std::vector<WorkerConfig> configs_;
     std::unique_ptr<Group> group_;
     std::vector<std::unique_ptr<Loader>> train_loaders_;
     Schedule schedule_;
@@ -120,6 +122,7 @@ Run::Run(const TrainOptions& options) : o_(options), recipe_(recipe_of(options.n
             schedule_.restore(p.schedule);
         }
     }
+    configure();
     if (!o_.eval_only) train_loaders_ = loaders(*data_.train, false);
     make_group();
     fill_weights();
@@ -134,8 +137,8 @@ void Run::open_data_and_net() {
     if (o_.eval_only && !data_.held_out) throw Error("--eval-only: " + o_.data + " has no held-out images (no val/ or test/ folder)");
 }
 
-void Run::make_group() {
-    std::vector<WorkerConfig> configs;
+// Rates of layers whose batch is larger than a worker's by k are k times those, or sqrt(k): section 5 of the paper.
+void Run::configure() {
     for (size_t r = 0; r < o_.gpus.size(); ++r) {
         WorkerConfig c;
         c.net = net_;
@@ -150,10 +153,21 @@ void Run::make_group() {
         if (o_.graph != "auto") c.graph = o_.graph == "on";
         c.image_h = data_.train->height, c.image_w = data_.train->width, c.image_c = data_.train->channels;
         c.training = !o_.eval_only;
-        configs.push_back(c);
+        c.scheme = o_.fc_scheme == "b" ? FcScheme::b : o_.fc_scheme == "c" ? FcScheme::c : o_.fc_scheme == "dp" ? FcScheme::dp : FcScheme::a;
+        c.per_pass = o_.fc_per_pass && c.pass_count() > 1;
+        const auto scale = [&](int64_t images) {
+            const double k = double(images) / o_.batch;
+            return static_cast<float>(o_.lr_scale == "k" ? k : o_.lr_scale == "sqrt" ? std::sqrt(k) : 1);
+        };
+        c.conv_lr_scale = scale(c.rows());
+        c.fc_lr_scale = scale(c.per_pass ? c.pass_rows() : c.rows());
+        configs_.push_back(c);
     }
-    choose_kernels(configs);
-    group_ = std::make_unique<Group>(configs);
+}
+
+void Run::make_group() {
+    choose_kernels(configs_);
+    group_ = std::make_unique<Group>(configs_);
     Normalisation n;
     for (int i = 0; i < 3; ++i) {
         n.mean[i] = o_.mean ? (*o_.mean)[i] : data_.mean[i];
@@ -191,7 +205,7 @@ std::vector<std::unique_ptr<Loader>> Run::loaders(const Dataset& data, bool eval
         LoaderOptions l;
         l.batch = o_.batch;
         l.global_batch = static_cast<int>(global_batch_);
-        l.row0 = static_cast<int>(r) * o_.batch;
+        l.rows = batch_rows(configs_[r], static_cast<int>(r));
         l.shuffle = !evaluation;
         l.seed = o_.seed;
         l.mode = evaluation ? AugmentMode::none : augment_;
@@ -216,6 +230,13 @@ void Run::announce() {
     std::printf("memory  %s a worker: %s\n", human_bytes(plan.total()).c_str(), plan.text().c_str());
     std::printf("batch   %d a worker, %lld in all; rate %g (%s), momentum %g, weight decay %g, %s, kernels %s\n", o_.batch,
                 static_cast<long long>(global_batch_), o_.lr, o_.lr_policy.c_str(), o_.momentum, o_.weight_decay, o_.precision.c_str(), o_.kernels.c_str());
+    const WorkerConfig& c = configs_[0];
+    if (c.workers > 1) {
+        const int64_t fc = c.per_pass ? c.pass_rows() : c.rows();
+        std::printf("layers  conv: batch %lld, rate %g; fc: batch %lld, rate %g (scheme %s, %s, --lr-scale %s)\n", static_cast<long long>(c.rows()),
+                    o_.lr * c.conv_lr_scale, static_cast<long long>(fc), o_.lr * c.fc_lr_scale, name_of(c.scheme),
+                    c.pass_count() == 1 ? "one pass" : c.per_pass ? "updated in every pass" : "updated once", o_.lr_scale.c_str());
+    }
     if (const int64_t left = train_loaders_[0]->dropped_per_epoch(); left > 0)
         std::printf("epoch   %lld steps; the last %lld images of each shuffle do not fill a batch and are left out\n",
                     static_cast<long long>(steps_per_epoch_), static_cast<long long>(left));

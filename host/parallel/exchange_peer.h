@@ -1,0 +1,66 @@
+// Exchange between workers that are threads of one process. GPUs that reach each other's memory read it in place; else
+// parts go through page-locked host memory, posted by a copy down and collected by a copy up.
+//
+// The wait for a peer is twofold: the host thread waits until the peer has *submitted* its post (an event must be recorded
+// before another stream can wait for it), the stream waits until it is *done*.
+#pragma once
+
+#include <condition_variable>
+#include <mutex>
+#include <vector>
+
+#include "host/cuda/buffer.h"
+#include "host/cuda/stream.h"
+#include "host/parallel/exchange.h"
+
+namespace wt {
+
+// What the workers of a job share.
+class Board {
+public:
+    // `through_host`: between different GPUs everything goes through the host's memory.
+    Board(int workers, bool through_host) : workers_(workers), through_host_(through_host), devices_(workers, -1) {}
+    void abort();
+
+private:
+    friend class PeerExchange;
+    struct Entry {
+        long posted = 0;     // times this rank posted
+        long collected = 0;  // times this rank collected
+        const std::byte* block = nullptr;
+        Event done;
+        PinnedBuffer<std::byte> host;      // through the host: this rank's parts
+        std::vector<size_t> host_offset;   // by reader; the same where two read the same part
+    };
+    const int workers_;
+    const bool through_host_;
+    std::vector<int> devices_;
+    std::vector<std::vector<Entry>> entries_;  // [transfer][rank]
+    std::mutex mutex_;
+    std::condition_variable changed_;
+    int open_ = 0;  // ranks that are
+    bool aborted_ = false;
+};
+
+class PeerExchange : public Exchange {
+public:
+    PeerExchange(Board& board, int rank) : Exchange(rank, board.workers_), board_(board) {}
+    bool packed() const override { return board_.through_host_; }
+    bool orders_streams() const override { return true; }
+    void open(int device, std::vector<Transfer> transfers, void* staging) override;  // waits for all ranks
+    void post(int t, const void* block, cudaStream_t stream) override;
+    std::vector<View> collect(int t, cudaStream_t stream) override;
+    void abort() override { board_.abort(); }
+
+private:
+    bool same_device(int other) const { return board_.devices_[other] == board_.devices_[rank_]; }
+    void wait_until(std::unique_lock<std::mutex>& lock, const auto& condition);
+
+    Board& board_;
+    std::vector<Transfer> transfers_;
+    std::vector<size_t> offsets_;
+    std::vector<std::vector<long>> waited_;  // [group][rank]: which post of the group this one has waited for last
+    std::byte* staging_ = nullptr;
+};
+
+}  // namespace wt

@@ -1,0 +1,183 @@
+// A training of a few steps on random images, by any number of workers, for tests that compare one with another.
+#pragma once
+
+#include <doctest/doctest.h>
+
+#include <algorithm>
+#include <cmath>
+#include <random>
+
+#include "host/parallel/group.h"
+
+namespace wt {
+
+// A small network with all that is exchanged in a large one; its trunk ends in dropout, as owt's. With buckets of 8 KiB
+// conv3 is one, conv2 and conv1 together another.
+inline NetSpec tiny_net(const NetOptions& options) {
+    NetBuilder n("tiny", 16, options);
+    n.conv("conv1", 8, 3, {.stride = 2}).act().lrn().pool();                               // 7x7x8, 3x3x8
+    n.conv("conv2", 24, 3, {.pad = 1}).act().conv("conv3", 16, 3, {.pad = 1}).act();       // 3x3x24, 3x3x16
+    return n.dropout().fc("fc4", 72, 1).act().dropout().fc("fc5", 40, 1).act().dropout().fc("fc6", options.classes).done();
+}
+
+struct Job {
+    std::string net;  // "tiny" or one of networks.cpp
+    int workers = 1, global_batch = 4, classes = 10;
+    std::vector<int> devices = {};
+    DType dtype = DType::f32;
+    const char* kernels = "auto";
+    NetOptions options = {};
+    bool graph = false, tf32 = false;
+    Fuse fuse = Fuse::automatic;
+    bool keep_gradients = true;
+    int evaluations = 1;
+    FcScheme scheme = FcScheme::a;
+    bool per_pass = false;
+    int passes = 0;  // of one worker's head, as the several workers' scheme has them
+    bool packed = false;
+    float lr = 0.01f;
+    size_t bucket_bytes = 2 << 20;
+    bool check = true;  // that the ranks agree
+};
+
+struct Outcome {
+    std::vector<Param> params;
+    std::vector<std::vector<float>> weights, gradients;
+    std::vector<std::vector<float>> first;  // weights before the first step
+    std::vector<double> losses;
+    std::vector<int64_t> bytes_sent;  // by rank, in all
+    SoftmaxStats evaluated{};  // the last
+    std::vector<double> evaluations;
+};
+
+// Trains `steps` steps on random images and evaluates once.
+inline Outcome run(const Job& job, int steps) {
+    NetOptions options = job.options;
+    options.classes = job.classes;
+    const NetSpec net = job.net == "tiny" ? tiny_net(options) : make_net(job.net, options);
+    const int stored = net.input.h + 5, batch = job.global_batch / job.workers;
+    std::vector<WorkerConfig> configs;
+    for (int r = 0; r < job.workers; ++r) {
+        WorkerConfig c;
+        c.net = net;
+        c.rank = r, c.workers = job.workers, c.batch = batch;
+        c.device = job.devices.empty() ? r % device_count() : job.devices[r];
+        c.dtype = job.dtype;
+        c.kernels = KernelSettings::parse(job.kernels);
+        c.image_h = c.image_w = stored;
+        c.graph = job.graph;
+        c.kernels.fuse = job.fuse;
+        c.keep_gradients = job.keep_gradients;
+        c.tf32 = job.tf32;
+        c.scheme = job.scheme, c.per_pass = job.per_pass, c.passes = job.passes, c.packed = job.packed;
+        c.bucket_bytes = job.bucket_bytes;
+        configs.push_back(c);
+    }
+    Group group(configs);
+    group.run([&](Worker& w) {
+        Normalisation n;
+        for (int i = 0; i < 3; ++i) n.mean[i] = 120, n.inv_std[i] = 1 / 60.f;
+        w.set_normalisation(n);
+        w.set_weight_decay(5e-4f);
+        for (size_t i = 0; i < w.layout().params.size(); ++i) {
+            const Param& p = w.layout().params[i];
+            w.set_param(static_cast<int>(i), initial_values(net, p, w.layout().rows[i], Init::he, 3));
+            w.set_momentum(static_cast<int>(i), std::vector<float>(w.layout().rows[i].count * p.row));
+        }
+    });
+    Outcome out;
+    out.params = group.worker(0).layout().params;
+    for (size_t i = 0; i < out.params.size(); ++i) out.first.push_back(group.get_param(static_cast<int>(i)));
+    const size_t image = size_t(stored) * stored * 3;
+    PinnedBuffer<uint8_t> images(image * job.global_batch);
+    PinnedBuffer<AugmentParams> draws(job.global_batch);
+    PinnedBuffer<int> labels(job.global_batch);
+    std::mt19937 rng(7);
+    std::vector<int> place;  // in the whole batch, of each worker's samples one after the other
+    for (int r = 0; r < job.workers; ++r)
+        for (const int row : batch_rows(configs[r], r)) place.push_back(row);
+    // Sample i of the whole batch is the same, whoever has it.
+    const auto fill = [&] {
+        std::vector<uint8_t> all(images.size());
+        for (uint8_t& v : all) v = static_cast<uint8_t>(rng());
+        std::vector<AugmentParams> params;
+        std::vector<int> classes;
+        for (int i = 0; i < job.global_batch; ++i) {
+            const auto y = static_cast<int16_t>(rng() % 6), x = static_cast<int16_t>(rng() % 6);
+            params.push_back({y, x, static_cast<int32_t>(rng() % 2), {1, -2, 3}});
+            classes.push_back(static_cast<int>(rng() % job.classes));
+        }
+        for (int i = 0; i < job.global_batch; ++i) {
+            std::copy_n(all.begin() + place[i] * image, image, images.data() + i * image);
+            draws[i] = params[place[i]];
+            labels[i] = classes[place[i]];
+        }
+    };
+    const auto submit = [&](const StepState* state) {
+        std::vector<long> tickets(job.workers);
+        group.run([&](Worker& w) {
+            const int r = w.layout().config.rank, first = r * batch;
+            const HostBatch b{images.data() + first * image, draws.data() + first, labels.data() + first};
+            tickets[r] = state ? w.train(b, *state) : w.evaluate(b);
+        });
+        SoftmaxStats stats{};
+        for (int r = 0; r < job.workers; ++r) {
+            const SoftmaxStats mine = group.worker(r).wait(tickets[r]);
+            if (r > 0 && job.check) {  // every rank knows the whole batch's loss, from the same logits
+                CHECK(mine.top1 == stats.top1);
+                CHECK(mine.loss_sum == stats.loss_sum);
+            }
+            stats = mine;
+        }
+        return stats;
+    };
+    for (int s = 0; s < steps; ++s) {
+        fill();
+        const StepState state{11, static_cast<uint64_t>(s), job.lr, 0.9f};
+        out.losses.push_back(submit(&state).loss_sum / job.global_batch);
+    }
+    for (int r = 0; r < job.workers; ++r) out.bytes_sent.push_back(group.worker(r).bytes_sent());
+    // Everybody reads the same of what is replicated.
+    for (size_t i = 0; i < out.params.size() && job.workers > 1 && job.check; ++i) {
+        if (group.worker(0).layout().params[i].sharded) continue;
+        const std::vector<float> first = group.worker(0).get_values(static_cast<int>(i));
+        for (int r = 1; r < job.workers; ++r) CHECK((group.worker(r).get_values(static_cast<int>(i)) == first));
+    }
+    for (size_t i = 0; i < out.params.size(); ++i) {
+        out.weights.push_back(group.get_param(static_cast<int>(i)));
+        if (job.keep_gradients) out.gradients.push_back(group.get_gradient(static_cast<int>(i)));
+    }
+    for (int i = 0; i < job.evaluations; ++i) {
+        fill();
+        labels[std::find(place.begin(), place.end(), job.global_batch - 1) - place.begin()] = -1;  // as the last batch of an evaluation has
+        out.evaluated = submit(nullptr);
+        out.evaluations.push_back(out.evaluated.loss_sum);
+    }
+    return out;
+}
+
+// Norm of the difference over the norm, NaN-proof: not (a <= b) fails.
+inline double distance(const std::vector<float>& a, const std::vector<float>& b) {
+    double d = 0, n = 0;
+    for (size_t i = 0; i < a.size(); ++i) d += (double(a[i]) - b[i]) * (double(a[i]) - b[i]), n += double(b[i]) * b[i];
+    return std::sqrt(d) / std::max(std::sqrt(n), 1e-30);
+}
+
+// Sums are grouped differently by shard (fp32: eps 6e-8 over up to 9216 terms, random-walk sqrt(n) = 96,
+// through some ten layers), so gradients agree to about 1e-5; a missing or doubled share would be of order 1.
+// A unit at a ReLU's or a maximum's tie may fall either way, hence the room.
+inline void check_equal(const Job& job, const Outcome& got, const Outcome& want, double tolerance) {
+    for (size_t s = 0; s < want.losses.size(); ++s) {
+        CHECK(std::isfinite(got.losses[s]));
+        CHECK(std::abs(got.losses[s] - want.losses[s]) <= tolerance * std::abs(want.losses[s]));
+    }
+    for (size_t i = 0; i < want.params.size(); ++i) {
+        INFO(job.net << " " << want.params[i].name << ", " << job.workers << " workers");
+        if (job.keep_gradients) CHECK(distance(got.gradients[i], want.gradients[i]) <= tolerance);
+        CHECK(distance(got.weights[i], want.weights[i]) <= tolerance);
+    }
+    CHECK(got.evaluated.rows == job.global_batch - 1);
+    CHECK(std::abs(got.evaluated.loss_sum - want.evaluated.loss_sum) <= tolerance * std::abs(want.evaluated.loss_sum));
+}
+
+}  // namespace wt
