@@ -211,7 +211,7 @@ KERNELS_ID := $(firstword $(shell (cat $(sort $(wildcard kernels/*.h kernels/*/*
 $(OUT)/host/train/tune.o: CPPFLAGS += -DWT_KERNELS_ID='"$(KERNELS_ID)"'
 $(OUT)/host/train/tune.o: $(OUT)/kernels_id
 # Only these see MPI.
-$(OUT)/host/parallel/job.o $(OUT)/%_mpi.o $(OUT)/%_nccl.o: CPPFLAGS += $(MPI_FLAGS)
+$(OUT)/host/parallel/team.o $(OUT)/%_mpi.o $(OUT)/%_nccl.o: CPPFLAGS += $(MPI_FLAGS)
 $(OUT)/test/%_mpi.o: CPPFLAGS += -DWT_MPIRUN='"$(MPIRUN)"'
 stamp = mkdir -p $(OUT)/bin; echo '$(2)' | cmp -s - $(1) || echo '$(2)' > $(1);
 # Not with -n, which is to change nothing.

@@ -58,8 +58,8 @@ constexpr int kSteps = 5;
 
 // Steps that are submitted without waiting: blocks written on one stream, collected on another, looked at on a third. Nothing
 // orders them but what the exchange promises, and the end of a step.
-void run_steps(MpiJob& job, size_t chunk, std::vector<Transfer> transfers) {
-    const int rank = job.rank(), ranks = job.ranks(), device = job.local_rank() % device_count();
+void run_steps(MpiTeam& team, size_t chunk, std::vector<Transfer> transfers) {
+    const int rank = team.rank(), ranks = team.ranks(), device = team.local_rank() % device_count();
     transfers.emplace_back("end of the step", ranks).barrier = true;
     const int n = static_cast<int>(transfers.size());
     WT_CUDA(cudaSetDevice(device));
@@ -67,7 +67,7 @@ void run_steps(MpiJob& job, size_t chunk, std::vector<Transfer> transfers) {
     DeviceBuffer<std::byte> staging(device, offsets.back());
     std::vector<DeviceBuffer<std::byte>> blocks;
     std::vector<PinnedBuffer<std::byte>> sources, seen;
-    MpiExchange x(job, chunk);
+    MpiExchange x(team, chunk);
     x.open(device, transfers, staging.data());
     Stream compute(device), comm(device), late(device);
     Event collected(device), looked(device);
@@ -130,11 +130,11 @@ double seconds_of(const std::function<void()>& f) {
 }  // namespace
 
 TEST_CASE("rank: every part of every step arrives whole, in every order of work" * doctest::skip()) {
-    MpiJob job({});
+    MpiTeam team({});
     for (const uint64_t seed : seeds(6)) {
         const SeedGuard guard(seed);
-        run_steps(job, seed % 2 ? 100'000 : size_t(1) << 30, awkward(job.ranks()));
-        run_steps(job, seed % 2 ? size_t(1) << 30 : 50'000, one_way(job.ranks()));
+        run_steps(team, seed % 2 ? 100'000 : size_t(1) << 30, awkward(team.ranks()));
+        run_steps(team, seed % 2 ? size_t(1) << 30 : 50'000, one_way(team.ranks()));
     }
 }
 
@@ -149,30 +149,30 @@ TEST_CASE("mpi: every part of every step arrives whole, in every order of work, 
 }
 
 TEST_CASE("rank: what a job agrees on" * doctest::skip()) {
-    MpiJob job({});
-    const int rank = job.rank(), ranks = job.ranks();
+    MpiTeam team({});
+    const int rank = team.rank(), ranks = team.ranks();
     REQUIRE(ranks == 3);
-    CHECK(job.local_rank() == rank);
-    CHECK(job.local_ranks() == ranks);
-    CHECK(job.machines().starts_with("3 on machine "));
+    CHECK(team.local_rank() == rank);
+    CHECK(team.local_ranks() == ranks);
+    CHECK(team.machines().starts_with("3 on machine "));
     std::vector<float> mine(size_t(rank) * 1000);  // nothing from rank 0
     std::iota(mine.begin(), mine.end(), 10'000.f * rank);
-    const auto all = job.gather(mine);
+    const auto all = team.gather(mine);
     CHECK(all.size() == (rank == 0 ? 3000u : 0u));
     if (rank == 0) CHECK((all[0] == 10'000 && all[999] == 10'999 && all[1000] == 20'000 && all[2999] == 21'999));
-    CHECK(job.broadcast("of rank " + std::to_string(rank)) == "of rank 0");
-    CHECK(job.broadcast(std::string()).empty());
-    CHECK(job.broadcast(std::vector<float>(rank ? 0 : 3, 2.5f)) == std::vector<float>(3, 2.5f));
-    job.same("flags", "the same");
-    const std::string why = message_of([&] { job.same("flags", rank == 2 ? "--batch 3" : "--batch 4"); });
-    CHECK(why.find("rank 2 (process ") == 0);
-    CHECK(why.find("has other flags than rank 0") != std::string::npos);
-    CHECK((why.find("--batch 3, not --batch 4") != std::string::npos) == (rank == 2));
-    job.vote(rank == 1);
-    CHECK(job.verdict());
-    job.vote(false);
-    CHECK_FALSE(job.verdict());
-    job.barrier();
+    CHECK(team.broadcast("of rank " + std::to_string(rank)) == "of rank 0");
+    CHECK(team.broadcast(std::string()).empty());
+    CHECK(team.broadcast(std::vector<float>(rank ? 0 : 3, 2.5f)) == std::vector<float>(3, 2.5f));
+    team.same("flags", "the same");
+    const std::string why = message_of([&] { team.same("flags", rank == 2 ? "--batch 3" : "--batch 4"); });
+    CHECK(why.starts_with("the flags of rank 2 (process "));
+    CHECK(why.ends_with(") is '--batch 3', that of rank 0 '--batch 4'"));
+    CHECK(team.message_rate() > 0);
+    team.vote(rank == 1);
+    CHECK(team.verdict());
+    team.vote(false);
+    CHECK_FALSE(team.verdict());
+    team.barrier();
 }
 
 TEST_CASE("mpi: what a job agrees on") {
@@ -185,27 +185,27 @@ TEST_CASE("mpi: what a job agrees on") {
 
 // Rank 1 does what WT_TEST_END says while the others wait for its part.
 TEST_CASE("rank: one of them ends" * doctest::skip()) {
-    JobOptions options;
+    TeamOptions options;
     options.program = "test";
     options.lost_after = 3;
     const std::string end = std::getenv("WT_TEST_END");
     if (end == "stuck") options.stuck_after = 2;
-    MpiJob job(options);
-    job.set_advice("the advice");
-    Transfer t("activities", job.ranks());
-    for (int from = 0; from < job.ranks(); ++from)
-        for (int to = 0; to < job.ranks(); ++to) t.part(from, to) = region(0, 1, 100, 100);
-    const auto staging = staging_offsets({t}, job.rank());
-    const int device = job.local_rank() % device_count();
+    MpiTeam team(options);
+    team.set_advice("the advice");
+    Transfer t("activities", team.ranks());
+    for (int from = 0; from < team.ranks(); ++from)
+        for (int to = 0; to < team.ranks(); ++to) t.part(from, to) = region(0, 1, 100, 100);
+    const auto staging = staging_offsets({t}, team.rank());
+    const int device = team.local_rank() % device_count();
     DeviceBuffer<std::byte> block(device, 100), received(device, staging.back());
     Stream stream(device);
-    MpiExchange x(job);
+    MpiExchange x(team);
     x.open(device, {t}, received.data());
-    if (end == "fails everywhere") job.fail("the loss is not finite", 1);
-    if (job.rank() == 1) {
+    if (end == "fails everywhere") team.fail("the loss is not finite", 1);
+    if (team.rank() == 1) {
         if (end == "killed") kill(getpid(), SIGKILL);
         if (end == "stopped") kill(getpid(), SIGSTOP);
-        if (end == "fails") job.fail("cannot read a file", 1);
+        if (end == "fails") team.fail("cannot read a file", 1);
         if (end == "stuck") sleep(30);
     }
     try {
@@ -213,7 +213,7 @@ TEST_CASE("rank: one of them ends" * doctest::skip()) {
         x.collect(0, stream.get());
         sleep(30);
     } catch (const Error& e) {
-        job.fail(e.what(), 1);
+        team.fail(e.what(), 1);
     }
 }
 

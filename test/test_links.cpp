@@ -4,6 +4,7 @@
 
 #include "host/cuda/device.h"
 #include "host/parallel/links.h"
+#include "host/train/safetensors.h"
 #include "test/program.h"
 
 using namespace wt;
@@ -70,6 +71,23 @@ TEST_CASE("links: without peer access the way is through page-locked memory, and
     CHECK(r.status == 0);
     CHECK(r.out.find("link 0 -> 1: no peer access, through page-locked host memory, ") != std::string::npos);
     CHECK(r.out.find("1 passed, 0 failed") != std::string::npos);
+}
+
+TEST_CASE("links: a run without peer access says so once, and trains the same weights") {
+    const TempDir s;
+    const std::string train = program("train") + " --net mini --data synthetic:10 --batch 4 --steps 3 --kernels own --gpus 0,1 --out ";
+    const Result direct = run(s, train + "direct"), staged = run(s, "VGPU_PEER=0 " + train + "staged");
+    INFO(direct.err << staged.err);
+    REQUIRE(direct.status == 0);
+    REQUIRE(staged.status == 0);
+    CHECK(direct.out.find("link 0 -> 1: peer access, ") != std::string::npos);
+    CHECK(direct.out.find("notice: no peer access") == std::string::npos);
+    const std::string notice = "notice: no peer access from GPU 0 to GPU 1: workers exchange through page-locked host memory, which is slower\n";
+    const size_t at = staged.out.find(notice);
+    CHECK(at != std::string::npos);
+    CHECK(staged.out.find(notice, at + 1) == std::string::npos);
+    const auto a = SafetensorsFile::open(s / "direct/checkpoint.safetensors"), b = SafetensorsFile::open(s / "staged/checkpoint.safetensors");
+    for (const auto& name : a.names()) CHECK(a.read(name) == b.read(name));
 }
 
 TEST_CASE("without peer: links" * doctest::skip()) {

@@ -7,13 +7,14 @@ namespace wt {
 using namespace std::chrono_literals;
 using Clock = std::chrono::steady_clock;
 
-MpiExchange::MpiExchange(MpiJob& job, size_t chunk) : Exchange(job.rank(), job.ranks()), job_(job), chunk_(chunk) {}
+MpiExchange::MpiExchange(MpiTeam& team, size_t chunk) : Exchange(team.rank(), team.ranks()), team_(team), chunk_(chunk) {}
 
 MpiExchange::~MpiExchange() {
     if (!thread_.joinable()) return;
     {
-        // What we have posted, others may still be waiting for.
+        // What we have posted, others may still be waiting for; but not after a failure.
         std::unique_lock lock(mutex_);
+        aborted_ = aborted_ || std::uncaught_exceptions() > 0;
         waiting_ = true;
         changed_.notify_all();
         changed_.wait_for(lock, 10s, [&] {
@@ -25,7 +26,7 @@ MpiExchange::~MpiExchange() {
     thread_.join();
     bool left_over = false;
     {
-        std::lock_guard lock(job_.mpi());
+        std::lock_guard lock(team_.mpi());
         for (size_t i = 0; i < requests_.size(); ++i) {
             left_over = left_over || messages_[i].from < 0;
             if (messages_[i].from >= 0) MPI_Cancel(&requests_[i]), MPI_Wait(&requests_[i], MPI_STATUS_IGNORE);
@@ -56,7 +57,7 @@ void MpiExchange::open(int device, std::vector<Transfer> transfers, void* stagin
     }
     outgoing_ = PinnedBuffer<std::byte>(outgoing);
     incoming_ = PinnedBuffer<std::byte>(offsets_.back());
-    job_.barrier();  // nobody's messages reach an exchange before this one
+    team_.barrier();  // nobody's messages reach an exchange before this one
     for (size_t t = 0; t < slots_.size(); ++t) receive(static_cast<int>(t));
     bytes_sent_ = 0;
     thread_ = std::thread([this] { serve(); });
@@ -139,8 +140,8 @@ std::vector<View> MpiExchange::collect(int t, cudaStream_t stream) {
             const cudaError_t e = cudaStreamQuery(stream);
             if (e != cudaErrorNotReady) WT_CUDA(e);
             else cudaGetLastError();
-            const double limit = job_.options().stuck_after;
-            if (limit > 0 && std::chrono::duration<double>(Clock::now() - start).count() > limit) job_.stuck(from, "'" + transfer.name + "'");
+            const double limit = team_.options().stuck_after;
+            if (limit > 0 && std::chrono::duration<double>(Clock::now() - start).count() > limit) team_.stuck(from, "'" + transfer.name + "'");
             lock.lock();
         }
         WT_CUDA(cudaMemcpyAsync(staging_ + at, incoming_.data() + at, p.bytes(), cudaMemcpyHostToDevice, stream));
@@ -229,20 +230,20 @@ bool MpiExchange::advance() {
 }
 
 void MpiExchange::send(int t) {
-    std::lock_guard lock(job_.mpi());
+    std::lock_guard lock(team_.mpi());
     for (const Parcel& o : slots_[t].parcels)
         each_chunk(o.part.bytes(), [&](size_t at, int n) {
             for (const int to : o.to) {
                 requests_.emplace_back();
                 messages_.push_back({t, -1});
-                job_.check(MPI_Isend(outgoing_.data() + o.at + at, n, MPI_BYTE, to, t, job_.data(), &requests_.back()));
+                team_.check(MPI_Isend(outgoing_.data() + o.at + at, n, MPI_BYTE, to, t, team_.data(), &requests_.back()));
             }
         });
 }
 
 void MpiExchange::receive(int t) {
     if (transfers_[t].barrier) return;
-    std::scoped_lock lock(mutex_, job_.mpi());
+    std::scoped_lock lock(mutex_, team_.mpi());
     for (int from = 0; from < ranks_; ++from) {
         slots_[t].missing[from] = 0;
         if (from == rank_ || !transfers_[t].moves(from, rank_)) continue;
@@ -251,7 +252,7 @@ void MpiExchange::receive(int t) {
             requests_.emplace_back();
             messages_.push_back({t, from});
             ++slots_[t].missing[from];
-            job_.check(MPI_Irecv(to + at, n, MPI_BYTE, from, t, job_.data(), &requests_.back()));
+            team_.check(MPI_Irecv(to + at, n, MPI_BYTE, from, t, team_.data(), &requests_.back()));
         });
     }
 }
@@ -261,8 +262,8 @@ bool MpiExchange::test_messages() {
     std::vector<int> done(requests_.size());
     int count = 0;
     {
-        std::lock_guard lock(job_.mpi());
-        job_.check(MPI_Testsome(static_cast<int>(requests_.size()), requests_.data(), &count, done.data(), MPI_STATUSES_IGNORE));
+        std::lock_guard lock(team_.mpi());
+        team_.check(MPI_Testsome(static_cast<int>(requests_.size()), requests_.data(), &count, done.data(), MPI_STATUSES_IGNORE));
     }
     if (count <= 0) return false;
     done.resize(count);

@@ -16,7 +16,7 @@
 #include "host/cuda/buffer.h"
 #include "host/cuda/stream.h"
 #include "host/parallel/exchange.h"
-#include "host/parallel/job_mpi.h"
+#include "host/parallel/team_mpi.h"
 #include "host/parallel/packing.h"
 
 namespace wt {
@@ -24,13 +24,13 @@ namespace wt {
 class MpiExchange : public Exchange {
 public:
     // `chunk`: bytes of a message; a longer part is several.
-    explicit MpiExchange(MpiJob& job, size_t chunk = size_t(1) << 30);
+    explicit MpiExchange(MpiTeam& team, size_t chunk = size_t(1) << 30);
     ~MpiExchange() override;
     MpiExchange(const MpiExchange&) = delete;
     MpiExchange& operator=(const MpiExchange&) = delete;
 
     bool packed() const override { return true; }
-    bool orders_streams() const { return false; }
+    bool orders_streams() const override { return false; }
     void open(int device, std::vector<Transfer> transfers, void* staging) override;
     void post(int t, const void* block, cudaStream_t stream) override;
     std::vector<View> collect(int t, cudaStream_t stream) override;
@@ -60,7 +60,7 @@ private:
     void each_chunk(size_t bytes, F&& f) const;
     void throw_if_stopped() const;
 
-    MpiJob& job_;
+    MpiTeam& team_;
     const size_t chunk_;
     int device_ = 0;
     std::vector<Transfer> transfers_;
@@ -79,7 +79,7 @@ private:
     bool stop_ = false, aborted_ = false;
     std::exception_ptr failure_;
 
-    std::vector<MPI_Request> requests_;  // under job_.mpi(), and the thread's alone
+    std::vector<MPI_Request> requests_;  // under team_.mpi(), and the thread's alone
     std::vector<Message> messages_;      // what each request is
     std::thread thread_;
 };

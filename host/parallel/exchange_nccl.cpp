@@ -13,10 +13,10 @@ void check_nccl(ncclResult_t r, const char* what) {
 
 }  // namespace
 
-NcclExchange::NcclExchange(MpiJob& job) : Exchange(job.rank(), job.ranks()), job_(job) {}
+NcclExchange::NcclExchange(MpiTeam& team) : Exchange(team.rank(), team.ranks()), team_(team) {}
 
 NcclExchange::~NcclExchange() {
-    job_.watch({});
+    team_.watch({});
     std::lock_guard lock(mutex_);
     if (!comm_) return;
     // Destroying waits for what is under way, which after a failure may never end.
@@ -44,10 +44,10 @@ void NcclExchange::open(int device, std::vector<Transfer> transfers, void* stagi
     outgoing_ = DeviceBuffer<std::byte>(device, outgoing, "parts to send");
     ncclUniqueId id{};
     if (rank_ == 0) check_nccl(ncclGetUniqueId(&id), "ncclGetUniqueId");
-    const std::string everywhere = job_.broadcast(std::string(id.internal, sizeof id.internal));
+    const std::string everywhere = team_.broadcast(std::string(id.internal, sizeof id.internal));
     std::copy(everywhere.begin(), everywhere.end(), id.internal);
     check_nccl(ncclCommInitRank(&comm_, ranks_, id, rank_), "ncclCommInitRank");
-    job_.watch([this] { return trouble(); });
+    team_.watch([this] { return trouble(); });
     bytes_sent_ = 0;
 }
 

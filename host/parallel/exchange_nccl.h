@@ -13,20 +13,20 @@
 #include "host/cuda/buffer.h"
 #include "host/cuda/stream.h"
 #include "host/parallel/exchange.h"
-#include "host/parallel/job_mpi.h"
+#include "host/parallel/team_mpi.h"
 #include "host/parallel/packing.h"
 
 namespace wt {
 
 class NcclExchange : public Exchange {
 public:
-    explicit NcclExchange(MpiJob& job);
+    explicit NcclExchange(MpiTeam& team);
     ~NcclExchange() override;
     NcclExchange(const NcclExchange&) = delete;
     NcclExchange& operator=(const NcclExchange&) = delete;
 
     bool packed() const override { return true; }
-    bool orders_streams() const { return false; }
+    bool orders_streams() const override { return false; }
     void open(int device, std::vector<Transfer> transfers, void* staging) override;
     void post(int t, const void* block, cudaStream_t stream) override;
     std::vector<View> collect(int t, cudaStream_t stream) override;
@@ -42,7 +42,7 @@ private:
 
     std::string trouble();
 
-    MpiJob& job_;
+    MpiTeam& team_;
     std::vector<Transfer> transfers_;
     std::vector<size_t> offsets_;  // staging_offsets of this rank
     std::byte* staging_ = nullptr;

@@ -1,4 +1,4 @@
-#include "host/parallel/job_mpi.h"
+#include "host/parallel/team_mpi.h"
 
 #include <signal.h>
 #include <sys/types.h>
@@ -66,7 +66,7 @@ double grace() {
 
 }  // namespace
 
-MpiJob::MpiJob(const JobOptions& options) : options_(options) {
+MpiTeam::MpiTeam(const TeamOptions& options) : options_(options) {
     // Messages within a machine go through shared memory. The other way, reading the peer's memory, is what containers forbid.
     setenv("OMPI_MCA_btl_vader_single_copy_mechanism", "none", 0);
     // Nobody here waits in MPI: what it would yield to is what we do ourselves, with mpi() held.
@@ -86,7 +86,7 @@ MpiJob::MpiJob(const JobOptions& options) : options_(options) {
     thread_ = std::thread([this] { beat(); });
 }
 
-MpiJob::~MpiJob() {
+MpiTeam::~MpiTeam() {
     leaving_ = true;
     const bool failed = std::uncaught_exceptions() > 0;  // the others are not coming: nothing to wait for
     try {
@@ -105,7 +105,7 @@ MpiJob::~MpiJob() {
     MPI_Finalize();
 }
 
-void MpiJob::get_acquainted() {
+void MpiTeam::get_acquainted() {
     const Card mine = own_card();
     std::vector<Card> all(ranks_);
     check(MPI_Allgather(&mine, sizeof mine, MPI_BYTE, all.data(), sizeof mine, MPI_BYTE, control_));
@@ -121,7 +121,7 @@ void MpiJob::get_acquainted() {
     }
 }
 
-std::string MpiJob::machines() const {
+std::string MpiTeam::machines() const {
     std::vector<std::pair<std::string, int>> count;
     for (const Peer& p : peers_) {
         const auto at = std::find_if(count.begin(), count.end(), [&](const auto& c) { return c.first == p.machine; });
@@ -133,11 +133,11 @@ std::string MpiJob::machines() const {
     return s;
 }
 
-std::string MpiJob::name(int rank) const {
+std::string MpiTeam::name(int rank) const {
     return "rank " + std::to_string(rank) + " (process " + std::to_string(peers_[rank].pid) + " on " + peers_[rank].machine + ")";
 }
 
-std::unique_ptr<Exchange> MpiJob::exchange() {
+std::unique_ptr<Exchange> MpiTeam::exchange() {
 #ifdef WT_NCCL
     if (options_.comm == "nccl") return std::make_unique<NcclExchange>(*this);
 #endif
@@ -146,7 +146,7 @@ std::unique_ptr<Exchange> MpiJob::exchange() {
 
 // ---- what all ranks do together -----------------------------------------------------------------
 
-void MpiJob::check(int result) {
+void MpiTeam::check(int result) {
     if (result == MPI_SUCCESS) return;
     char text[MPI_MAX_ERROR_STRING] = "";
     int length = 0;
@@ -155,19 +155,21 @@ void MpiJob::check(int result) {
 }
 
 // Waits without blocking in MPI: who fails meanwhile ends the process from the pulse thread.
-void MpiJob::finish(MPI_Request& request) {
-    for (auto pause = 20us;; pause = std::min<std::chrono::microseconds>(2 * pause, 1000us)) {
+void MpiTeam::finish(MPI_Request& request) {
+    const auto start = Clock::now();
+    for (;;) {
         int done = 0;
         {
             std::lock_guard lock(mpi_);
             check(MPI_Test(&request, &done, MPI_STATUS_IGNORE));
         }
         if (done) return;
-        std::this_thread::sleep_for(pause);
+        // MPI moves long messages only while it is called: often, but where somebody is waited for.
+        std::this_thread::sleep_for(Clock::now() - start < 50ms ? 20us : 1000us);
     }
 }
 
-void MpiJob::barrier() {
+void MpiTeam::barrier() {
     MPI_Request request;
     {
         std::lock_guard lock(mpi_);
@@ -176,7 +178,25 @@ void MpiJob::barrier() {
     finish(request);
 }
 
-std::vector<float> MpiJob::gather(const std::vector<float>& mine) {
+double MpiTeam::message_rate() {
+    constexpr int kBytes = 4 << 20, kTimes = 5;
+    std::vector<char> out(kBytes), in(kBytes);
+    Clock::time_point start;
+    for (int i = 0; i <= kTimes; ++i) {
+        if (i == 1) start = Clock::now();  // the first opens the connection
+        MPI_Request receive, send;
+        {
+            std::lock_guard lock(mpi_);
+            check(MPI_Irecv(in.data(), kBytes, MPI_BYTE, (rank_ + ranks_ - 1) % ranks_, 1, control_, &receive));
+            check(MPI_Isend(out.data(), kBytes, MPI_BYTE, (rank_ + 1) % ranks_, 1, control_, &send));
+        }
+        finish(receive);
+        finish(send);
+    }
+    return 1e-9 * kBytes * kTimes / std::max(1e-9, Seconds(Clock::now() - start).count());
+}
+
+std::vector<float> MpiTeam::gather(const std::vector<float>& mine) {
     constexpr size_t kChunk = size_t(1) << 26;  // elements: a count is an int
     const int64_t own = static_cast<int64_t>(mine.size());
     std::vector<int64_t> counts(ranks_);
@@ -212,37 +232,39 @@ std::vector<float> MpiJob::gather(const std::vector<float>& mine) {
     return all;
 }
 
-void MpiJob::broadcast_bytes(void* data, size_t bytes) {
+void MpiTeam::broadcast_bytes(void* data, size_t bytes, int root) {
     constexpr size_t kChunk = size_t(1) << 28;  // a count is an int
     for (size_t at = 0; at < bytes; at += kChunk) {
         MPI_Request request;
         {
             std::lock_guard lock(mpi_);
-            check(MPI_Ibcast(static_cast<std::byte*>(data) + at, static_cast<int>(std::min(kChunk, bytes - at)), MPI_BYTE, 0, control_, &request));
+            check(MPI_Ibcast(static_cast<std::byte*>(data) + at, static_cast<int>(std::min(kChunk, bytes - at)), MPI_BYTE, root, control_, &request));
         }
         finish(request);
     }
 }
 
-std::string MpiJob::broadcast(const std::string& of_rank_0) {
-    uint64_t size = of_rank_0.size();
-    broadcast_bytes(&size, sizeof size);
-    std::string all = of_rank_0;
+std::string MpiTeam::broadcast_from(int root, const std::string& text) {
+    uint64_t size = text.size();
+    broadcast_bytes(&size, sizeof size, root);
+    std::string all = text;
     all.resize(size);
-    broadcast_bytes(all.data(), size);
+    broadcast_bytes(all.data(), size, root);
     return all;
 }
 
-std::vector<float> MpiJob::broadcast(const std::vector<float>& of_rank_0) {
+std::string MpiTeam::broadcast(const std::string& of_rank_0) { return broadcast_from(0, of_rank_0); }
+
+std::vector<float> MpiTeam::broadcast(const std::vector<float>& of_rank_0) {
     uint64_t size = of_rank_0.size();
-    broadcast_bytes(&size, sizeof size);
+    broadcast_bytes(&size, sizeof size, 0);
     std::vector<float> all = of_rank_0;
     all.resize(size);
-    broadcast_bytes(all.data(), size * sizeof(float));
+    broadcast_bytes(all.data(), size * sizeof(float), 0);
     return all;
 }
 
-void MpiJob::same(const std::string& what, const std::string& text) {
+void MpiTeam::same(const std::string& what, const std::string& text) {
     const std::string expected = broadcast(text);
     int mine = expected == text ? ranks_ : rank_, first = 0;  // the first rank that differs
     MPI_Request request;
@@ -252,48 +274,47 @@ void MpiJob::same(const std::string& what, const std::string& text) {
     }
     finish(request);
     if (first == ranks_) return;
-    if (rank_ == first) throw Error(name(rank_) + " has other " + what + " than rank 0: " + text + ", not " + expected);
-    throw Error(name(first) + " has other " + what + " than rank 0");
+    throw Error("the " + what + " of " + name(first) + " is '" + broadcast_from(first, text) + "', that of rank 0 '" + expected + "'");
 }
 
-void MpiJob::vote(bool yes) {
+void MpiTeam::vote(bool yes) {
     ballot_ = yes;
     std::lock_guard lock(mpi_);
     check(MPI_Iallreduce(&ballot_, &result_, 1, MPI_INT, MPI_MAX, control_, &vote_));
 }
 
-bool MpiJob::verdict() {
+bool MpiTeam::verdict() {
     if (vote_ != MPI_REQUEST_NULL) finish(vote_);
     return result_ != 0;
 }
 
 // ---- how it ends ----------------------------------------------------------------------------------
 
-bool MpiJob::stop_asked() const { return termination || stop_signal; }
+bool MpiTeam::stop_asked() const { return termination || stop_signal; }
 
-void MpiJob::set_advice(const std::string& text) {
+void MpiTeam::set_advice(const std::string& text) {
     std::lock_guard lock(state_);
     advice_ = text;
 }
 
-void MpiJob::watch(std::function<std::string()> trouble) {
+void MpiTeam::watch(std::function<std::string()> trouble) {
     std::lock_guard lock(state_);
     trouble_ = std::move(trouble);
 }
 
-std::string MpiJob::with_advice(const std::string& text) {
+std::string MpiTeam::with_advice(const std::string& text) {
     std::lock_guard lock(state_);
     return advice_.empty() ? text : text + "; " + advice_;
 }
 
-void MpiJob::stuck(int rank, const std::string& what) {
+void MpiTeam::stuck(int rank, const std::string& what) {
     char seconds[32];
     std::snprintf(seconds, sizeof seconds, "%g", options_.stuck_after);
     throw Error(with_advice(name(rank) + " is alive but has not sent " + what + " for " + seconds + " s"));
 }
 
 // The pulse thread ends the process, as it alone speaks with the others about it.
-void MpiJob::fail(const std::string& message, int status) {
+void MpiTeam::end_all(const std::string& message, int status) {
     {
         std::lock_guard lock(state_);
         failure_ = {message, status, rank_ == 0 ? "" : name(rank_) + ": "};
@@ -304,9 +325,9 @@ void MpiJob::fail(const std::string& message, int status) {
 }
 
 // Whether the process is known to have ended.
-bool MpiJob::has_ended(const Peer& p) { return p.here && kill(p.pid, 0) != 0 && errno == ESRCH; }
+bool MpiTeam::has_ended(const Peer& p) { return p.here && kill(p.pid, 0) != 0 && errno == ESRCH; }
 
-void MpiJob::beat() {
+void MpiTeam::beat() {
     const Seconds every(std::min(1.0, options_.lost_after / 5));
     Clock::time_point next = Clock::now(), last = next;
     while (!stop_) {
@@ -339,7 +360,7 @@ void MpiJob::beat() {
     }
 }
 
-void MpiJob::exchange_pulses(bool send) {
+void MpiTeam::exchange_pulses(bool send) {
     int status = 0;
     {
         std::lock_guard lock(mpi_);
@@ -366,7 +387,7 @@ void MpiJob::exchange_pulses(bool send) {
     if (!failure_) std::_Exit(status);  // the rank that has failed says why
 }
 
-void MpiJob::look_for_the_lost() {
+void MpiTeam::look_for_the_lost() {
     const auto now = Clock::now();
     for (int r = 0; r < ranks_; ++r) {
         if (r == rank_) continue;
@@ -384,7 +405,7 @@ void MpiJob::look_for_the_lost() {
 
 // mpirun ends a job with SIGTERM: because it has lost a rank, or because somebody pressed Ctrl-C. Shortly before it kills, the
 // step under way, and the checkpoint that stop_asked() leads to, have had their time.
-void MpiJob::heed_termination() {
+void MpiTeam::heed_termination() {
     const auto now = Clock::now();
     if (terminated_ == Clock::time_point{}) terminated_ = now;
     const double time = std::clamp(grace() - 0.5, 0.3, 20.0) + (rank_ == 0 ? 0 : 0.25);  // rank 0 speaks for all if it can
@@ -393,7 +414,7 @@ void MpiJob::heed_termination() {
 }
 
 // Says it to the others and, unless a rank before this one has the same to say, to the user; ends the process.
-void MpiJob::end(const Ending& e) {
+void MpiTeam::end(const Ending& e) {
     {
         std::lock_guard lock(state_);
         failure_ = e;

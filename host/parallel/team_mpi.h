@@ -15,16 +15,16 @@
 #include <thread>
 #include <vector>
 
-#include "host/parallel/job.h"
+#include "host/parallel/team.h"
 
 namespace wt {
 
-class MpiJob : public Job {
+class MpiTeam : public Team {
 public:
-    explicit MpiJob(const JobOptions& options);
-    ~MpiJob() override;
-    MpiJob(const MpiJob&) = delete;
-    MpiJob& operator=(const MpiJob&) = delete;
+    explicit MpiTeam(const TeamOptions& options);
+    ~MpiTeam() override;
+    MpiTeam(const MpiTeam&) = delete;
+    MpiTeam& operator=(const MpiTeam&) = delete;
 
     std::string machines() const override;
     std::unique_ptr<Exchange> exchange() override;
@@ -32,14 +32,14 @@ public:
     std::string broadcast(const std::string& of_rank_0) override;
     std::vector<float> broadcast(const std::vector<float>& of_rank_0) override;
     void barrier() override;
+    double message_rate() override;
     void same(const std::string& what, const std::string& text) override;
     void vote(bool yes) override;
     bool verdict() override;
     bool stop_asked() const override;
     void set_advice(const std::string& text) override;
-    [[noreturn]] void fail(const std::string& message, int status) override;
 
-    const JobOptions& options() const { return options_; }
+    const TeamOptions& options() const { return options_; }
     std::mutex& mpi() { return mpi_; }
     MPI_Comm data() const { return data_; }  // for the exchange alone
     // For the result of every call: throws Error, with the advice.
@@ -48,6 +48,9 @@ public:
     [[noreturn]] void stuck(int rank, const std::string& what);
     // Asked once a second; text ends the job. One at a time; empty takes it away.
     void watch(std::function<std::string()> trouble);
+
+protected:
+    void end_all(const std::string& message, int status) override;
 
 private:
     using Clock = std::chrono::steady_clock;
@@ -76,7 +79,8 @@ private:
 
     void get_acquainted();
     void finish(MPI_Request& request);
-    void broadcast_bytes(void* data, size_t bytes);
+    void broadcast_bytes(void* data, size_t bytes, int root);
+    std::string broadcast_from(int root, const std::string& text);
     std::string with_advice(const std::string& text);
     std::string name(int rank) const;
     // The rest is the pulse thread's.
@@ -87,7 +91,7 @@ private:
     static bool has_ended(const Peer& p);
     [[noreturn]] void end(const Ending& e);
 
-    JobOptions options_;
+    TeamOptions options_;
     std::mutex mpi_;
     MPI_Comm data_ = MPI_COMM_NULL, control_ = MPI_COMM_NULL, pulse_ = MPI_COMM_NULL;
     std::vector<Peer> peers_;  // by rank

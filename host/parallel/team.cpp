@@ -1,9 +1,9 @@
-#include "host/parallel/job.h"
+#include "host/parallel/team.h"
 
 #include <cstdlib>
 
 #ifdef WT_MPI
-#include "host/parallel/job_mpi.h"
+#include "host/parallel/team_mpi.h"
 #endif
 
 namespace wt {
@@ -11,18 +11,18 @@ namespace wt {
 namespace {
 
 // The first of the variables that is a number: Open MPI's, then those of PMI launchers (srun).
-int number_of(std::initializer_list<const char*> names, int otherwise) {
+int number_of(std::initializer_list<const char*> names) {
     for (const char* name : names)
         if (const char* s = std::getenv(name); s && *s) return std::atoi(s);
-    return otherwise;
+    return -1;
 }
 
 }  // namespace
 
-int launched_ranks() { return number_of({"OMPI_COMM_WORLD_SIZE", "PMI_SIZE"}, 1); }
-int launched_rank() { return number_of({"OMPI_COMM_WORLD_RANK", "PMIX_RANK", "PMI_RANK"}, 0); }
+int launched_ranks() { return number_of({"OMPI_COMM_WORLD_SIZE", "PMI_SIZE"}); }
+int launched_rank() { return number_of({"OMPI_COMM_WORLD_RANK", "PMIX_RANK", "PMI_RANK"}); }
 
-std::unique_ptr<Job> join_job(const JobOptions& options) {
+std::unique_ptr<Team> join_team(const TeamOptions& options) {
 #ifndef WT_MPI
     throw UsageError("--comm " + options.comm + ": this build has no MPI: run make deps (or apt install libopenmpi-dev openmpi-bin), then make");
 #else
@@ -34,7 +34,10 @@ std::unique_ptr<Job> join_job(const JobOptions& options) {
         throw UsageError("--comm nccl: this build has no NCCL: install libnccl-dev, then make");
 #endif
 #endif
-    return std::make_unique<MpiJob>(options);
+    // MPI would start without a launcher too, or end the program with a page of text.
+    if (launched_rank() < 0)
+        throw UsageError("--comm " + options.comm + ": no launcher has started this: mpirun -np 2 bin/train --comm " + options.comm + " ...");
+    return std::make_unique<MpiTeam>(options);
 #endif
 }
 
