@@ -169,7 +169,7 @@ int train(const std::vector<std::string>& given, Flags f, Team* team, bool expla
     o.arguments = without_place(arguments);
     if (o.eval_only && !o.resume && (o.init.empty() || o.init == "paper" || o.init == "he"))
         throw UsageError("--eval-only needs weights: give --resume DIR or --init FILE.safetensors");
-    if (!o.init.empty() && o.init != "paper" && o.init != "he" && !std::filesystem::exists(o.init))
+    if ((!team || team->rank() == 0) && !o.init.empty() && o.init != "paper" && o.init != "he" && !std::filesystem::exists(o.init))
         throw UsageError("--init " + o.init + ": must be paper, he or an existing .safetensors file");
     const int status = run_training(o, team);
     if (status == 0 && explain_next)

@@ -142,6 +142,15 @@ void Run::open_data_and_net() {
     data_ = open_data({o_.data, probe.input.h, o_.seed, o_.mean && o_.std_dev && augment_ != AugmentMode::full ? 0 : 1000});
     options.classes = static_cast<int>(data_.train->classes.size());
     net_ = make_net(o_.net, options);
+    if (team_) {  // copies of the data on several machines may have come apart
+        std::string text = std::to_string(data_.train->size()) + "+" + std::to_string(data_.held_out ? data_.held_out->size() : 0) + " images, mean";
+        for (const float m : data_.mean) {
+            char number[32];
+            std::snprintf(number, sizeof number, " %.9g", m);
+            text += number;
+        }
+        team_->same("data", text);
+    }
     if (o_.eval_only && !data_.held_out) throw Error("--eval-only: " + o_.data + " has no held-out images (no val/ or test/ folder)");
 }
 
@@ -176,11 +185,6 @@ void Run::configure() {
 void Run::make_group() {
     choose_kernels(configs_, 0.3, team_);
     group_ = std::make_unique<Group>(configs_, team_);
-    if (team_) {  // one who computes in another way would have other weights
-        std::string choices;
-        for (const auto& [pass, variant] : group_->worker(0).layout().choices) choices += pass + "=" + variant + ",";
-        team_->same("choice of kernels", choices);
-    }
     Normalisation n;
     for (int i = 0; i < 3; ++i) {
         n.mean[i] = o_.mean ? (*o_.mean)[i] : data_.mean[i];
