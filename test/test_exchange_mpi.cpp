@@ -17,7 +17,9 @@ using namespace wt::test;
 namespace {
 
 // What a byte of a block is in a step: differs between ranks, transfers, steps and neighbours.
-unsigned char value(int rank, int t, int step, size_t at) { return static_cast<unsigned char>((rank + 1) * 37 + t * 11 + step * 5 + at * 3 + at / 251); }
+unsigned char value(int rank, int t, int step, size_t at) {
+    return static_cast<unsigned char>((rank + 1) * 37 + t * 11 + step * 5 + at * 3 + at / 251);
+}
 
 Region region(size_t offset, int64_t rows, size_t row_bytes, size_t pitch) { return {offset, rows, row_bytes, pitch}; }
 
@@ -115,7 +117,8 @@ void run_steps(MpiTeam& team, size_t chunk, std::vector<Transfer> transfers) {
         const Region& p = transfers[l.t].part(l.from, rank);
         size_t wrong = 0;
         for (int64_t r = 0; r < p.rows; ++r)
-            for (size_t c = 0; c < p.row_bytes; ++c) wrong += l.at[r * p.row_bytes + c] != std::byte(value(l.from, l.t, l.step, p.offset + r * p.pitch + c));
+            for (size_t c = 0; c < p.row_bytes; ++c)
+                wrong += l.at[r * p.row_bytes + c] != std::byte(value(l.from, l.t, l.step, p.offset + r * p.pitch + c));
         INFO("rank " << rank << ", " << transfers[l.t].name << " from rank " << l.from << ", step " << l.step);
         CHECK(wrong == 0);
     }
@@ -223,11 +226,15 @@ TEST_CASE("mpi: a rank that is killed, stopped, stuck or has failed ends the oth
         const char *end, *message;
         int ranks;
     };
-    for (const Way& w : {Way{"killed", " was lost: its process is gone; the advice", 2}, Way{"killed", " was lost: its process is gone; the advice", 3},
-                         Way{"stopped", " was lost: no sign of life for 3 s; the advice", 2}, Way{"stuck", " is alive but has not sent 'activities' for 2 s; the advice", 2},
-                         Way{"fails", ": cannot read a file", 3}, Way{"fails everywhere", "the loss is not finite", 3}}) {
+    for (const Way& w : {Way{"killed", " was lost: its process is gone; the advice", 2},
+                         Way{"killed", " was lost: its process is gone; the advice", 3},
+                         Way{"stopped", " was lost: no sign of life for 3 s; the advice", 2},
+                         Way{"stuck", " is alive but has not sent 'activities' for 2 s; the advice", 2},
+                         Way{"fails", ": cannot read a file", 3},
+                         Way{"fails everywhere", "the loss is not finite", 3}}) {
         Result r;
-        const double took = seconds_of([&] { r = run(s, std::string("WT_TEST_END='") + w.end + "' " + case_under_mpirun(w.ranks, "rank: one of them ends")); });
+        const std::string command = std::string("WT_TEST_END='") + w.end + "' " + case_under_mpirun(w.ranks, "rank: one of them ends");
+        const double took = seconds_of([&] { r = run(s, command); });
         INFO(std::string(w.end) << ", " << w.ranks << " processes, " << took << " s: " << r.out << r.err);
         CHECK(r.status != 0);
         CHECK(took < 30);

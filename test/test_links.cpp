@@ -50,7 +50,8 @@ TEST_CASE("links: peer access that is reported but delivers something else is fo
             LinkProbe probe;
             probe.bytes = 300'000;  // more than one page, and not a whole number of them
             probe.tamper = [&](const Link& link, const std::string& w, void* data, size_t bytes) {
-                if (link.from == 1 && w == way) WT_CUDA(cudaMemset(static_cast<char*>(data) + (last ? bytes - 1 : 4096), 0x5A, 1));
+                if (link.from != 1 || w != way) return;
+                WT_CUDA(cudaMemset(static_cast<char*>(data) + (last ? bytes - 1 : 4096), 0x5A, 1));
             };
             const Links l = probe_links({0, 1}, probe);
             REQUIRE(l.links.size() == 2);
@@ -59,7 +60,8 @@ TEST_CASE("links: peer access that is reported but delivers something else is fo
             CHECK(l.links[1].state == Link::State::broken);
             CHECK(l.links[1].gb_per_s > 0);
             CHECK(l.links[1].fault == std::string("after a ") + way + " 1 of 75000 words are wrong");
-            CHECK(l.notice() == "notice: peer access from GPU 1 to GPU 0 does not work: workers exchange through page-locked host memory, which is slower");
+            CHECK(l.notice() == "notice: peer access from GPU 1 to GPU 0 does not work: workers exchange through page-locked host memory, which is "
+                                "slower");
         }
 }
 

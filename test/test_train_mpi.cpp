@@ -32,9 +32,10 @@ std::string step_of(const std::string& checkpoint) { return SafetensorsFile::ope
 // Starts the command in the background, waits until the run in `out` has saved its first checkpoint and a step more is under
 // way, runs `then` (which may use $pid, the command's, and $rank1, the process that rank 1 is), and ends as the command does.
 Result disturbed(const TempDir& s, const std::string& command, const std::string& out, const std::string& then) {
-    return run(s, command + " & pid=$!; n=0; while [ ! -s " + out + "/checkpoint.safetensors ] && [ $n -lt 900 ]; do sleep 0.1; n=$((n+1)); done; sleep 0.2; " +
-                      "rank1=$(for p in $(pgrep -P $pid); do tr '\\0' '\\n' </proc/$p/environ | grep -qx OMPI_COMM_WORLD_RANK=1 && echo $p; done); " + then +
-                      "; wait $pid");
+    const std::string wait = "n=0; while [ ! -s " + out + "/checkpoint.safetensors ] && [ $n -lt 900 ]; do sleep 0.1; n=$((n+1)); done; sleep 0.2; ";
+    const std::string find = "for e in /proc/[0-9]*/environ; do if grep -qzx WT_TEST_JOB=$PWD $e && grep -qzx OMPI_COMM_WORLD_RANK=1 $e; then "
+                             "rank1=${e#/proc/}; rank1=${rank1%/environ}; fi; done 2>/dev/null; ";
+    return run(s, "export WT_TEST_JOB=$PWD; " + command + " & pid=$!; " + wait + find + then + "; wait $pid");
 }
 
 std::vector<nlohmann::json> lines_of(const std::string& path, const char* kind) {
@@ -81,7 +82,8 @@ TEST_CASE("train with mpirun: a rank that is killed, or stops, ends the other wi
     const TempDir s;
     for (const std::string way : {"KILL", "STOP"}) {
         const auto start = std::chrono::steady_clock::now();
-        const Result r = disturbed(s, mpirun(2) + train("--steps 100000 --save-every 1 --out parts --comm mpi --lost-after 5"), "parts", "kill -" + way + " $rank1");
+        const std::string command = mpirun(2) + train("--steps 100000 --save-every 1 --out parts --comm mpi --lost-after 5");
+        const Result r = disturbed(s, command, "parts", "kill -" + way + " $rank1");
         INFO(way << ": " << r.out << r.err);
         CHECK(std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count() < 60);  // with the steps before
         CHECK(r.status != 0);

@@ -55,7 +55,8 @@ void NcclExchange::open(int device, std::vector<Transfer> transfers, void* stagi
 std::string NcclExchange::trouble() {
     std::unique_lock lock(mutex_, std::try_to_lock);  // a post may be waiting for a peer: the job must go on being watched
     ncclResult_t state = ncclSuccess;
-    if (!lock || !comm_ || aborted_ || (ncclCommGetAsyncError(comm_, &state) == ncclSuccess && (state == ncclSuccess || state == ncclInProgress))) return {};
+    if (!lock || !comm_ || aborted_ || ncclCommGetAsyncError(comm_, &state) != ncclSuccess) return {};
+    if (state == ncclSuccess || state == ncclInProgress) return {};
     return std::string("NCCL lost a rank or its connection: ") + ncclGetErrorString(state);
 }
 
@@ -84,10 +85,11 @@ void NcclExchange::post(int t, const void* block, cudaStream_t stream) {
                 bytes_sent_ += static_cast<int64_t>(o.part.bytes());
             }
         }
-        for (int from = 0; from < ranks_; ++from)
-            if (from != rank_ && transfer.moves(from, rank_))
-                check_nccl(ncclRecv(staging_ + offsets_[size_t(t) * ranks_ + from], transfer.part(from, rank_).bytes(), ncclInt8, from, comm_, side_.get()),
-                           "ncclRecv");
+        for (int from = 0; from < ranks_; ++from) {
+            if (from == rank_ || !transfer.moves(from, rank_)) continue;
+            std::byte* to = staging_ + offsets_[size_t(t) * ranks_ + from];
+            check_nccl(ncclRecv(to, transfer.part(from, rank_).bytes(), ncclInt8, from, comm_, side_.get()), "ncclRecv");
+        }
         check_nccl(ncclGroupEnd(), "ncclGroupEnd");
     }
     s.done.record(side_.get());

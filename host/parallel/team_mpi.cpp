@@ -341,7 +341,11 @@ void MpiTeam::beat() {
         if (due) next = now + std::chrono::duration_cast<Clock::duration>(every);
         try {
             exchange_pulses(due);
-        } catch (const Error& e) {
+        } catch (const Error& e) {  // over TCP this comes first, and does not say who it was
+            for (int i = 0; i < 4; ++i) {
+                look_for_the_lost();
+                std::this_thread::sleep_for(50ms);
+            }
             end({e.what(), 1});
         }
         Ending mine;
