@@ -7,8 +7,9 @@ kernels are what they should be. Exits 1 when one is not.
 
 Asked of every object *_sm90.o: code for sm_90a, and in it a kernel with wgmma (HGMMA) fed by the copy engine (UTMALDG;
 of a convolution at least one such load of im2col kind). Of every kernel on tensor cores (HGMMA or HMMA): no registers
-spilled to local memory (LDL, STL). Of the compiler's messages, kept beside the objects: no C75xx (wgmma serialised,
-setmaxnreg ignored), no spills.
+spilled to local memory (LDL, STL). Of the kernels of *vec*.o and *multi*.o: those that load vectors (LDG.128) store
+vectors too, which nvcc takes apart where a branch stores the same elements singly. Of the compiler's messages, kept
+beside the objects: no C75xx (wgmma serialised, setmaxnreg ignored), no spills.
 
 Occupancy is what registers and the declared block allow (65536 registers and 64 warps a multiprocessor, as sm_80 and
 sm_90 have); shared memory given at launch is not in the object and may allow less.
@@ -86,8 +87,10 @@ def read_object(path, env):
             arch = m[1]
         elif m := re.match(r"\s+Function : (\S+)", line):
             k = at(m[1])
-        elif k and (m := INSTRUCTION.match(line)) and m[1] in ("HGMMA", "HMMA", "UTMALDG", "LDL", "STL"):
+        elif k and (m := INSTRUCTION.match(line)) and m[1] in ("HGMMA", "HMMA", "UTMALDG", "LDL", "STL", "LDG", "STG"):
             k.count[m[1]] += 1
+            for width in ("64", "128"):
+                k.count[m[1] + width] += width in m[2].split(".")
             if m[1] == "UTMALDG" and "IM2COL" in m[2]:
                 k.count["IM2COL"] += 1
     arch, k, attribute = "", None, ""
@@ -139,6 +142,8 @@ def complaints_of(path, kernels):
         spills = k.count["LDL"] + k.count["STL"]
         if k.tensor and spills:
             bad.append(f"{k.name} ({arch}) goes through local memory: {k.count['LDL']} LDL, {k.count['STL']} STL")
+        if ("vec" in base or "multi" in base) and k.count["LDG128"] and not k.count["STG64"] + k.count["STG128"]:
+            bad.append(f"{k.name} ({arch}) loads vectors and stores none")
     log = path[:-2] + ".log"
     if os.path.exists(log):
         with open(log, errors="replace") as f:
