@@ -38,7 +38,7 @@ inline TileSchedule schedule_of(TileSize t, int64_t rows, int64_t cols, int grou
     return s;
 }
 
-inline unsigned blocks_of(const TileSchedule& s) { return static_cast<unsigned>(std::min(s.units(), kSMs / s.together()) * s.together()); }
+inline unsigned blocks_of(const TileSchedule& s) { return static_cast<unsigned>(std::min(s.units(), plan_sms / s.together()) * s.together()); }
 
 // ---- patches ------------------------------------------------------------------------------------------------------------
 
