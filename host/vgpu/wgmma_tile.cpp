@@ -171,14 +171,14 @@ const char* refuse(uint64_t d, bool mn_major, int mn, WgmmaType type, size_t sha
     return last > shared ? "it reaches beyond the block's shared memory" : nullptr;
 }
 
-void multiply(float* tile, int n, bool accumulate, const Product* products, int count, const char* shared) {
+void multiply(float* tile, int n, bool accumulate, const Product* products, int count, const char* shared, bool same_b) {
     static thread_local std::unique_ptr<Scratch> scratch;
     if (!scratch) scratch.reset(new Scratch);
     Scratch& s = *scratch;
     int k = 0;
     for (int i = 0; i < count; ++i, k += kElementK[static_cast<int>(products[0].type)]) {
         unpack(s.a, k, products[i].a, kTileRows, products[i].type, shared);
-        unpack(s.b, k, products[i].b, n, products[i].type, shared);
+        if (!same_b) unpack(s.b, k, products[i].b, n, products[i].type, shared);
     }
     for (int p = 0; p < (n + kPanel - 1) / kPanel; ++p) {
         auto* panel = reinterpret_cast<float(*)[kPanel]>(tile + p * kTileRows * kPanel);

@@ -34,17 +34,18 @@ struct FpropStorage {
 };
 static_assert(sizeof(FpropStorage<96>) <= kSharedMax);
 
+template <int BN>
+struct TapSteps {
+    static constexpr int kHeight = kRun / 64, kCount = kChannels / 16;
+    static constexpr uint32_t a(int h, int j) { return h * 64 * 16 + j * 2 * kPlaneBytes; }
+    static constexpr uint32_t b(int j) { return j * 2 * BN * 16; }
+};
 // Products of tap (r, s): 128 positions by BN filters, 48 deep.
 template <int BN>
 __device__ __forceinline__ void multiply_tap(float (&acc)[kHeight][BN / 2], const Folded& v, const uint8_t* x, const uint8_t* w, int r, int s) {
     const uint64_t a = ptx::wgmma_descriptor(x + (r * v.w + s) * 16, kPlaneBytes, 128, ptx::Swizzle::none);
     const uint64_t b = ptx::wgmma_descriptor(w + (r * v.s + s) * kPlanes * BN * 16, BN * 16, 128, ptx::Swizzle::none);
-    unroll<kChannels / 16>([&](auto j) {
-        unroll<kHeight>([&](auto h) {
-            ptx::wgmma_bf16<BN>(acc[h], ptx::wgmma_advance(a, j * 2 * kPlaneBytes + h * 64 * 16), ptx::wgmma_advance(b, j * 2 * BN * 16),
-                                r > 0 || s > 0 || j > 0);
-        });
-    });
+    ptx::wgmma_bf16_tile<BN, false, false, TapSteps<BN>>(acc, a, b, r > 0 || s > 0);
 }
 
 template <int BN>

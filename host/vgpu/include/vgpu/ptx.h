@@ -28,6 +28,10 @@ void stmatrix(void* row, int matrices, bool transpose, const uint32_t* r, Site);
 
 enum class WgmmaType : uint8_t { bf16, tf32 };
 void wgmma(float* d, int n, WgmmaType, uint64_t a, uint64_t b, bool accumulate, bool transpose_a, bool transpose_b, Site);
+// count x height of them, of bf16, in one call: for each step j along k, to each of `height` accumulators, n / 2 floats apart,
+// A of the descriptor a + steps[j * (height + 1) + h] with B of b + steps[j * (height + 1) + height]. `accumulate` is for j = 0.
+// Threads of a warpgroup bring the same array.
+void wgmma_tile(float* d, int n, uint64_t a, uint64_t b, bool accumulate, bool transpose_a, bool transpose_b, const uint32_t* steps, int height, int count, Site);
 void wgmma_fence(Site);
 void wgmma_commit(Site);
 void wgmma_wait(int newest, Site);
