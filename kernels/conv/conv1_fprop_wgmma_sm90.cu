@@ -28,6 +28,7 @@ struct FpropStorage {
     alignas(1024) uint8_t w[kMostTaps * kPlanes * BN * 16];
     alignas(1024) uint8_t x[kStages][kPlanes * kPlaneBytes];
     alignas(16) uint8_t rows[8][16 * kPitch];  // of a warp
+    int pixels[8][16];                         // of those rows: where they go; -1: nowhere
     alignas(8) float bias[BN];
     Ring<kStages> ring;
     ptx::Mbarrier filters;
@@ -80,7 +81,8 @@ __global__ void __launch_bounds__(384, 1)
         sync_consumers();
         ptx::mbarrier_wait(shared.filters, 0);
         uint8_t* rows = shared.rows[warp];
-        const int chunks = v.k / 8;  // of 16 bytes, of a row of y
+        int* pixels = shared.pixels[warp];
+        const int chunks = v.k / 8;  // of a row of y
 
         RingConsumer<kStages> ring{shared.ring};
         if (consumer == 1) {
@@ -108,24 +110,27 @@ __global__ void __launch_bounds__(384, 1)
 
             unroll<kHeight>([&](auto h) {
                 __syncwarp();  // the rows before are written
+                if (lane < 16) pixels[lane] = v.pixel_of(run * kRun + h * 64 + warp % 4 * 16 + lane);
+                uint32_t out[BN / 16][4];
+                void* to[BN / 16];
                 unroll<BN / 16>([&](auto j) {
-                    uint32_t out[4];
                     unroll<4>([&](auto i) {  // rows 0-7 and 8-15 of the left 8 columns, then of the right
                         const int column = j * 16 + i / 2 * 8, k = column / 2 + i % 2 * 2;
                         Vec<2> pair = pair_of(acc[h][k], acc[h][k + 1]) + load<2>(shared.bias + column + lane % 4 * 2);
                         unroll<2>([&](auto e) { pair.set(e, relu && pair[e] < 0 ? 0.0f : pair[e]); });
-                        out[i] = pack_bf16(pair);
+                        out[j][i] = pack_bf16(pair);
                     });
                     // Lane l addresses row l % 16 of the left (l < 16) or right 8 columns.
-                    ptx::stmatrix_x4(rows + lane % 16 * Storage::kPitch + (2 * j + lane / 16) * 16, out);
+                    to[j] = rows + lane % 16 * Storage::kPitch + (2 * j + lane / 16) * 16;
                 });
+                ptx::stmatrix_x4_tile(to, out);
                 __syncwarp();
-                const int mine = v.pixel_of(run * kRun + h * 64 + warp % 4 * 16 + lane % 16);
-                for (int i = lane; i - lane < 16 * chunks; i += 32) {
-                    const int row = i / chunks, pixel = __shfl_sync(0xffffffffu, mine, row % 16);
-                    if (i < 16 * chunks && pixel >= 0)
-                        *reinterpret_cast<uint4*>(y + int64_t(pixel) * v.k + i % chunks * 8) =
-                            *reinterpret_cast<const uint4*>(rows + row * Storage::kPitch + i % chunks * 16);
+                int row = lane / chunks, chunk = lane % chunks;  // of 16 bytes
+                for (int i = lane; i < 16 * chunks; i += 32) {
+                    if (const int pixel = pixels[row]; pixel >= 0)
+                        *reinterpret_cast<uint4*>(y + int64_t(pixel) * v.k + chunk * 8) =
+                            *reinterpret_cast<const uint4*>(rows + row * Storage::kPitch + chunk * 16);
+                    for (chunk += 32; chunk >= chunks; chunk -= chunks) ++row;
                 }
             });
         }
