@@ -94,12 +94,16 @@ __global__ void __launch_bounds__(384, 1)
             ring.wait();
             await_turn(consumer);
             const uint8_t* planes = shared.x[ring.stage()];
-            ptx::wgmma_fence();
-            for (int r = 0; r < v.r; ++r)
-                for (int s = 0; s < v.s; ++s) {
-                    if (r == v.r - 1 && s == v.s - 1) ptx::wgmma_commit();
-                    multiply_tap<BN>(acc, v, planes, shared.w, r, s);
-                }
+            int r = 0, s = 0;
+            const auto multiply_next = [&] {
+                ptx::wgmma_fence();  // not once before the loop: ptxas would put one there itself, and say so
+                multiply_tap<BN>(acc, v, planes, shared.w, r, s);
+                if (++s == v.s) s = 0, ++r;
+            };
+#pragma unroll 1
+            for (int tap = 1; tap < v.taps(); ++tap) multiply_next();
+            ptx::wgmma_commit();
+            multiply_next();
             ptx::wgmma_commit();
             ptx::wgmma_wait<1>();
             if (run + blocks < runs) pass_turn(consumer);
