@@ -94,17 +94,14 @@ __global__ void __launch_bounds__(384, 1)
             ring.wait();
             await_turn(consumer);
             const uint8_t* planes = shared.x[ring.stage()];
-            int r = 0, s = 0;
-            const auto multiply_next = [&] {
-                ptx::wgmma_fence();  // not once before the loop: ptxas would put one there itself, and say so
-                multiply_tap<BN>(acc, v, planes, shared.w, r, s);
-                if (++s == v.s) s = 0, ++r;
-            };
+            // A group and a fence each: ptxas bears no other control flow between products than such a loop's.
 #pragma unroll 1
-            for (int tap = 1; tap < v.taps(); ++tap) multiply_next();
-            ptx::wgmma_commit();
-            multiply_next();
-            ptx::wgmma_commit();
+            for (int tap = 0, r = 0, s = 0; tap < v.taps(); ++tap) {
+                ptx::wgmma_fence();
+                multiply_tap<BN>(acc, v, planes, shared.w, r, s);
+                ptx::wgmma_commit();
+                if (++s == v.s) s = 0, ++r;
+            }
             ptx::wgmma_wait<1>();
             if (run + blocks < runs) pass_turn(consumer);
             ptx::wgmma_wait<0>();
