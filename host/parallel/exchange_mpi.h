@@ -30,7 +30,6 @@ public:
     MpiExchange& operator=(const MpiExchange&) = delete;
 
     bool packed() const override { return true; }
-    bool orders_streams() const override { return false; }
     void open(int device, std::vector<Transfer> transfers, void* staging) override;
     void post(int t, const void* block, cudaStream_t stream) override;
     std::vector<View> collect(int t, cudaStream_t stream) override;

@@ -26,7 +26,6 @@ public:
     NcclExchange& operator=(const NcclExchange&) = delete;
 
     bool packed() const override { return true; }
-    bool orders_streams() const override { return false; }
     void open(int device, std::vector<Transfer> transfers, void* staging) override;
     void post(int t, const void* block, cudaStream_t stream) override;
     std::vector<View> collect(int t, cudaStream_t stream) override;
