@@ -73,7 +73,9 @@ CXXSTD := -std=c++20
 LDLIBS += -lz -lpthread
 DEPS_LIB := $(DEPS_USR)/lib/x86_64-linux-gnu
 # RPATH, not RUNPATH: oneDNN's own libraries are found through it too.
-LDFLAGS += $(if $(wildcard $(DEPS_LIB)),-L$(DEPS_LIB) -Wl,--disable-new-dtags -Wl,-rpath,$(DEPS_LIB))
+ifneq ($(wildcard $(DEPS_LIB)),)
+  LDFLAGS += -L$(DEPS_LIB) -Wl,--disable-new-dtags -Wl,-rpath,$(DEPS_LIB)
+endif
 
 ifneq ($(MPI_HEADER),)
   MPI_DIR := $(patsubst %/include/mpi.h,%,$(MPI_HEADER))
