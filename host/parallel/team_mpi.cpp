@@ -408,11 +408,11 @@ void MpiTeam::look_for_the_lost() {
 }
 
 // mpirun ends a job with SIGTERM: because it has lost a rank, or because somebody pressed Ctrl-C. Shortly before it kills, the
-// step under way, and the checkpoint that stop_asked() leads to, have had their time.
+// step under way, and the checkpoint that stop_asked() leads to, have had their time. Whoever was lost is missed long before.
 void MpiTeam::heed_termination() {
     const auto now = Clock::now();
     if (terminated_ == Clock::time_point{}) terminated_ = now;
-    const double time = std::clamp(grace() - 0.5, 0.3, 20.0) + (rank_ == 0 ? 0 : 0.25);  // rank 0 speaks for all if it can
+    const double time = std::max(grace() - 0.5, 0.3) + (rank_ == 0 ? 0 : 0.25);  // rank 0 speaks for all if it can
     if (leaving_ || Seconds(now - terminated_).count() < time) return;
     end({with_advice("mpirun ended the job: it was interrupted, or a rank was lost"), 1});
 }
