@@ -169,7 +169,7 @@ inline Outcome run(const Job& job, int steps) {
     for (int i = 0; i < job.evaluations; ++i) {
         Samples& s = turns[i % 2];
         fill(s);
-        s.labels[std::find(place.begin(), place.end(), job.global_batch - 1) - place.begin()] = -1;  // as the last batch of an evaluation has
+        if (i + 1 == job.evaluations) s.labels[std::find(place.begin(), place.end(), job.global_batch - 1) - place.begin()] = -1;  // as the last batch of an evaluation has
         const long ticket = submit(s, nullptr);
         evaluated(before);
         before = ticket;

@@ -90,7 +90,7 @@ TEST_CASE("schemes: runs of one configuration are bit-equal, under any legal ord
             const Outcome want = run(job, 2), again = run(job, 2);
             CHECK((again.weights == want.weights && again.losses == want.losses));
 #ifdef VGPU
-            for (uint64_t seed = 1; seed <= kSeeds; ++seed) {
+            for (uint64_t seed = 1; seed <= (workers == 2 ? kSeeds : kSeeds / 4); ++seed) {
                 INFO(way.text() << ", " << workers << " workers, VGPU_SEED=" << seed);
                 vgpu::set_seed(seed);
                 const Outcome got = run(job, 2);
@@ -138,10 +138,10 @@ TEST_CASE("schemes: eight workers, shards and segments of different size") {
     }
 }
 
-// ../performance: (K - 1) b images' worth of every activity that is gathered, and of its gradient coming back; 2 (K - 1) / K of
+// (K - 1) b images' worth of every activity that is gathered, and of its gradient coming back; 2 (K - 1) / K of
 // the gradients that are summed: once as gradients, once as weights.
 TEST_CASE("schemes: bytes sent are those of the formula") {
-    for (const char* name : {"mini", "alexnet"}) {
+    for (const char* name : {"tiny", "alexnet"}) {
 #ifdef __SANITIZE_ADDRESS__
         if (std::string(name) == "alexnet") continue;
 #endif
@@ -149,7 +149,7 @@ TEST_CASE("schemes: bytes sent are those of the formula") {
             for (const DType dtype : {DType::f32, DType::bf16})
                 for (const Way& way : kWays) {
                     const int b = 3;
-                    if (std::string(name) == "alexnet" && (K == 3 || dtype == DType::f32 || way.per_pass)) continue;
+                    if (std::string(name) == "alexnet" && (K == 3 || dtype == DType::f32 || way.per_pass || way.scheme == FcScheme::b)) continue;
                     Job job = job_of(way, K, b);
                     job.net = name, job.dtype = dtype, job.keep_gradients = false;
                     const int steps = 2;
@@ -157,7 +157,7 @@ TEST_CASE("schemes: bytes sent are those of the formula") {
                     int64_t sent = 0;
                     for (const int64_t n : o.bytes_sent) sent += n;
 
-                    const NetSpec net = make_net(name, {.classes = 10});
+                    const NetSpec net = std::string(name) == "tiny" ? tiny_net({.classes = 10}) : make_net(name, {.classes = 10});
                     const double es = static_cast<double>(size_of(dtype));
                     double activities = 0, summed = 0;  // bytes of a sample; of all parameters as gradients and as weights
                     const Layer& top = net.layers[net.first_fc()];
@@ -233,8 +233,9 @@ struct Trial {
 // here the second bucket has two.)
 TEST_CASE("schemes: a missing wait is noticed") {
     for (const Way& way : kWays) {
+        if (way.per_pass) continue;  // the same waits
         Job job = job_of(way, 2, 2);
-        job.evaluations = 3;
+        job.evaluations = 5;  // in flight two at a time, with nothing else between them
         job.check = false;
         std::mutex mutex;
         std::set<std::string> waits;
@@ -250,9 +251,11 @@ TEST_CASE("schemes: a missing wait is noticed") {
         const Trial want = trial();
         CHECK(waits.size() > 4);
         for (const std::string& left_out : waits) {
+            // What it gathers in a step, it has read before the last pass, all of whose results rank 0 collects before the next step.
+            if (way.scheme == FcScheme::b && left_out == "start 0 by 1") continue;
             leave_out_wait = [&](const WaitId& id) { return id.text() == left_out; };
             int noticed = 0;
-            for (uint64_t seed = 1; seed <= 100 && !noticed; ++seed) {
+            for (uint64_t seed = 1; seed <= 300 && !noticed; ++seed) {
                 vgpu::set_seed(seed);
                 if (!(trial() == want)) noticed = static_cast<int>(seed);
                 vgpu::set_seed(0);
