@@ -32,6 +32,7 @@ struct Job {
     bool keep_gradients = true;
     int evaluations = 1;
     FcScheme scheme = FcScheme::a;
+    FcSplit split = FcSplit::columns;
     bool per_pass = false;
     int passes = 0;  // of one worker's head, as the several workers' scheme has them
     bool packed = false;
@@ -70,7 +71,7 @@ inline Outcome run(const Job& job, int steps) {
         c.kernels.fuse = job.fuse;
         c.keep_gradients = job.keep_gradients;
         c.tf32 = job.tf32;
-        c.scheme = job.scheme, c.per_pass = job.per_pass, c.passes = job.passes, c.packed = job.packed;
+        c.scheme = job.scheme, c.split = job.split, c.per_pass = job.per_pass, c.passes = job.passes, c.packed = job.packed;
         c.bucket_bytes = job.bucket_bytes;
         configs.push_back(c);
     }

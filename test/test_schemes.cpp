@@ -15,14 +15,23 @@ namespace {
 struct Way {
     FcScheme scheme;
     bool per_pass;
-    std::string text() const { return std::string(name_of(scheme)) + (per_pass ? " per pass" : ""); }
+    FcSplit split = FcSplit::columns;
+    std::string text() const { return std::string(name_of(scheme)) + (per_pass ? " per pass" : "") + (split == FcSplit::alternate ? " alternate" : ""); }
 };
-const Way kWays[] = {{FcScheme::a, false}, {FcScheme::b, false}, {FcScheme::b, true}, {FcScheme::c, false}, {FcScheme::c, true}, {FcScheme::dp, false}};
+const Way kWays[] = {{FcScheme::a, false},
+                     {FcScheme::b, false},
+                     {FcScheme::b, true},
+                     {FcScheme::c, false},
+                     {FcScheme::c, true},
+                     {FcScheme::dp, false},
+                     {FcScheme::a, false, FcSplit::alternate},
+                     {FcScheme::b, false, FcSplit::alternate},
+                     {FcScheme::c, true, FcSplit::alternate}};
 
 Job job_of(const Way& way, int workers, int batch) {
     Job job{.net = "tiny", .workers = workers, .global_batch = workers * batch};
     job.bucket_bytes = 8 << 10;
-    job.scheme = way.scheme, job.per_pass = way.per_pass;
+    job.scheme = way.scheme, job.per_pass = way.per_pass, job.split = way.split;
     job.lr = 1e-3f;
     return job;
 }
@@ -139,7 +148,9 @@ TEST_CASE("schemes: eight workers, shards and segments of different size") {
 }
 
 // ../performance: (K - 1) b images' worth of every activity that is gathered, and of its gradient coming back; 2 (K - 1) / K of
-// the gradients that are summed: once as gradients, once as weights.
+// the gradients that are summed: once as gradients, once as weights. Split alternately, the first fully connected layer's units
+// and their gradient stay where they are, the others' are summed and gathered instead of gathered and summed, and of the logits
+// every worker's share of all goes to all: K times as much.
 TEST_CASE("schemes: bytes sent are those of the formula") {
     for (const char* name : {"mini", "alexnet"}) {
 #ifdef __SANITIZE_ADDRESS__
@@ -162,9 +173,13 @@ TEST_CASE("schemes: bytes sent are those of the formula") {
                     double activities = 0, summed = 0;  // bytes of a sample; of all parameters as gradients and as weights
                     const Layer& top = net.layers[net.first_fc()];
                     activities += 2 * top.x.count() * es + sizeof(int);  // forward and back; its label
+                    const bool alternate = way.split == FcSplit::alternate;
                     for (const Layer& l : net.layers) {
                         const bool last = &l == &net.layers.back();
-                        if (l.kind == LayerKind::fc) activities += last ? l.out * 4.0 : 2 * l.out * es;  // logits are fp32, and their gradient stays
+                        if (l.kind == LayerKind::fc && alternate)
+                            activities += last ? K * l.out * 4.0 : &l == &top ? 0 : 2 * l.out * es;
+                        else if (l.kind == LayerKind::fc)
+                            activities += last ? l.out * 4.0 : 2 * l.out * es;  // logits are fp32, and their gradient stays
                         if (l.kind == LayerKind::conv || (l.kind == LayerKind::fc && way.scheme == FcScheme::dp))
                             summed += l.weights() * (4 + es) + (l.parameters() - l.weights()) * 8.0;
                     }

@@ -123,21 +123,18 @@ void Group::run(const std::function<void(Worker&)>& task) {
     run_on_threads([&](int r) { task(*workers_[r]); });
 }
 
-std::vector<float> Group::gather(const std::function<std::vector<float>(Worker&)>& own) {
-    std::vector<float> all;
-    for (auto& w : workers_) {
-        const auto part = own(*w);
-        all.insert(all.end(), part.begin(), part.end());
-    }
-    return all;
+std::vector<float> Group::gather(int i, const std::function<std::vector<float>(Worker&)>& own) {
+    std::vector<float> whole(workers_[0]->layout().params[i].count());
+    for (auto& w : workers_) w->layout().put(i, own(*w), whole);
+    return whole;
 }
 
 std::vector<float> Group::get_param(int i, bool momentum) {
-    return gather([&](Worker& w) { return momentum ? w.get_momentum(i) : w.get_param(i); });
+    return gather(i, [&](Worker& w) { return momentum ? w.get_momentum(i) : w.get_param(i); });
 }
 
 std::vector<float> Group::get_gradient(int i) {
-    return gather([&](Worker& w) { return w.get_gradient(i); });
+    return gather(i, [&](Worker& w) { return w.get_gradient(i); });
 }
 
 void Group::set_param(int i, const std::vector<float>& values, bool momentum) {
