@@ -80,6 +80,10 @@ TEST_CASE("scaling: bytes out of a worker are those of the formula") {
                 const double each = (9216 + 4096 + 4096) * 2 + 1000;
                 CHECK(o.activations == doctest::Approx((K - 1.0) * b * each * m.bytes));
                 CHECK(o.gradients == doctest::Approx(2 * (K - 1.0) / K * 3747200 * 4));
+                // Split alternately fc6 is not gathered, nor its gradient summed, and everybody's share of all logits goes to all.
+                const Outcome split = simulate(net, m, {}, {K, b, scheme, false, true});
+                CHECK(split.activations == doctest::Approx((K - 1.0) * b * ((9216 + 4096) * 2 + 1000 * K) * m.bytes));
+                CHECK(split.gradients == o.gradients);
             }
     const Outcome o = simulate(net, m, {}, {4, 128, Scheme::dp});
     CHECK(o.activations == 0);
@@ -110,6 +114,9 @@ TEST_CASE("scaling: without links' cost every scheme is as fast as its kernels")
         const Outcome o = simulate(net, m, {}, {4, 128, scheme});
         CHECK(o.exposed() == doctest::Approx(0).epsilon(1e-9));
         CHECK(o.seconds == doctest::Approx(o.compute));
+        if (scheme == Scheme::dp) continue;
+        const Outcome split = simulate(net, m, {}, {4, 128, scheme, false, true});
+        CHECK(split.exposed() == doctest::Approx(0).epsilon(1e-9));
     }
     CHECK_THROWS(simulate(net, m, {}, {2000, 128, Scheme::a}));
 }

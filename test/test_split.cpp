@@ -68,20 +68,24 @@ void prepare(Group& group) {
 }  // namespace
 
 // The tolerances are those of the columns' (test_parallel.cpp).
-TEST_CASE("split: fused or not, relu or tanh, two layers or three, with and without kept gradients") {
-    for (const char* net : {"tiny", "cifar"})
-        for (const bool tanh : {false, true})
-            for (const Fuse fuse : {Fuse::off, Fuse::on}) {
-                Job job{.net = net, .global_batch = 4, .options = {.tanh = tanh, .dropout = 0.5f}, .fuse = fuse};
-                const Outcome one = run(job, 2);
-                job.workers = 2;
-                job.split = FcSplit::alternate;
-                for (const bool keep : {true, false}) {
-                    INFO(net << (tanh ? " tanh" : " relu") << (fuse == Fuse::on ? ", fused" : "") << (keep ? ", gradients kept" : ""));
-                    job.keep_gradients = keep;  // where not, the update is in wgrad
-                    check_equal(job, run(job, 2), one, 1e-3);
-                }
+TEST_CASE("split: fused or not, relu or tanh, one layer to three, with and without kept gradients, packed too") {
+    struct Net {
+        const char* name;
+        bool tanh;
+    };
+    for (const Net net : {Net{"tiny", false}, Net{"tiny2", false}, Net{"cifar", false}, Net{"mini", true}})
+        for (const Fuse fuse : {Fuse::off, Fuse::on}) {
+            Job job{.net = net.name, .global_batch = 4, .options = {.tanh = net.tanh}, .fuse = fuse};
+            const Outcome one = run(job, 2);
+            job.workers = 2;
+            job.split = FcSplit::alternate;
+            for (const bool keep : {true, false}) {
+                INFO(net.name << (net.tanh ? " tanh" : " relu") << (fuse == Fuse::on ? ", fused" : "") << (keep ? ", gradients kept" : ""));
+                job.keep_gradients = keep;  // where not, the update is in wgrad
+                job.packed = !keep;
+                check_equal(job, run(job, 2), one, 1e-3);
             }
+        }
 }
 
 TEST_CASE("split: the networks on two and three workers, own and baseline kernels") {
@@ -95,11 +99,13 @@ TEST_CASE("split: the networks on two and three workers, own and baseline kernel
         }
     }
 #ifndef __SANITIZE_ADDRESS__
-    Job job{.net = "alexnet", .global_batch = 2, .classes = 1000};
-    const Outcome one = run(job, 1);
-    job.workers = 2;
-    job.split = FcSplit::alternate;
-    check_equal(job, run(job, 1), one, 1e-3);
+    for (const char* net : {"alexnet", "owt"}) {
+        Job job{.net = net, .global_batch = 2, .classes = 1000};
+        const Outcome one = run(job, 1);
+        job.workers = 2;
+        job.split = FcSplit::alternate;
+        check_equal(job, run(job, 1), one, 1e-3);
+    }
 #endif
 }
 
