@@ -69,8 +69,10 @@ long Worker::submit(const HostBatch& batch, bool training) {
 
 void Worker::pass(bool training, int turn) {
     const int passes = layout_.config.pass_count();
-    // The pass before may still read what is gathered into; where collecting does not already say that it has ended.
-    const bool wait_for_start = head_shared_ && !exchange_->orders_streams();
+    // The pass before may still read what is gathered into; where collecting does not already say that it has ended. That of an
+    // evaluation never says so: peers collect the logits, and then this worker reads the labels.
+    const bool wait_for_start = head_shared_ && (!exchange_->orders_streams() || evaluated_);
+    evaluated_ = !training;
     if (wait_for_start) started_.record(compute_.get());
     replay_.stretch(compute_, [&] {
         take_input(training, turn);
