@@ -14,6 +14,7 @@
 #   PREFIX=DIR         where libraries were unpacked   default: build/deps
 #   SAN=1              AddressSanitizer and UBSan (vgpu)
 #   BUILD=DIR          where objects go                default: build
+#   NO_MPI=1           without MPI, even where it is (bin/train --comm mpi is then refused)
 #   V=1                shows the commands
 
 .DEFAULT_GOAL := all
@@ -57,6 +58,10 @@ find_header = $(firstword $(wildcard $(addsuffix /$(1),$(DEPS_USR)/include $(SYS
 NEEDED := doctest/doctest.h stb/stb_image.h CLI/CLI.hpp nlohmann/json.hpp zlib.h
 MISSING := $(strip $(foreach h,$(NEEDED),$(if $(call find_header,$(h)),,$(h))))
 ONEDNN := $(call find_header,dnnl.hpp)
+# Open MPI lies in a folder of its own: unpacked here, Debian's, or where mpicc is.
+MPI_HOME ?= $(patsubst %/bin/,%,$(dir $(realpath $(shell command -v mpicc))))
+MPI_HEADER := $(if $(NO_MPI),,$(firstword $(wildcard $(DEPS_USR)/lib/x86_64-linux-gnu/openmpi/include/mpi.h \
+                /usr/lib/x86_64-linux-gnu/openmpi/include/mpi.h $(MPI_HOME)/include/mpi.h)))
 
 # ---- flags ----------------------------------------------------------------------------------
 OUT := $(BUILD)/$(TARGET)$(if $(SAN),-san)
@@ -68,7 +73,23 @@ CXXSTD := -std=c++20
 LDLIBS += -lz -lpthread
 DEPS_LIB := $(DEPS_USR)/lib/x86_64-linux-gnu
 # RPATH, not RUNPATH: oneDNN's own libraries are found through it too.
-LDFLAGS += $(if $(wildcard $(DEPS_LIB)),-L$(DEPS_LIB) -Wl,--disable-new-dtags -Wl,-rpath,$(DEPS_LIB))
+ifneq ($(wildcard $(DEPS_LIB)),)
+  LDFLAGS += -L$(DEPS_LIB) -Wl,--disable-new-dtags -Wl,-rpath,$(DEPS_LIB)
+endif
+
+ifneq ($(MPI_HEADER),)
+  MPI_DIR := $(patsubst %/include/mpi.h,%,$(MPI_HEADER))
+  MPI_FLAGS := -DWT_MPI -isystem $(MPI_DIR)/include
+  LDFLAGS += -L$(MPI_DIR)/lib
+  LDLIBS += -lmpi
+  ifneq ($(filter $(DEPS_USR)/%,$(MPI_HEADER)),)
+    MPIRUN := $(DEPS_USR)/bin/mpirun
+    # What libmpi.so needs is named too: its own RUNPATH would not find it here.
+    LDLIBS += -Wl,--no-as-needed $(foreach l,open-rte open-pal hwloc event_core event_pthreads,$(addprefix -l:,$(notdir $(firstword $(wildcard $(DEPS_LIB)/lib$(l)*.so.*)))))
+  else
+    MPIRUN := $(or $(shell command -v mpirun),$(MPI_DIR)/bin/mpirun)
+  endif
+endif
 
 ifeq ($(TARGET),vgpu)
   OPT ?= -O3
@@ -102,6 +123,11 @@ else
     CPPFLAGS += -DWT_CUBLAS
     LDLIBS += -lcublasLt
   endif
+  NCCL := $(if $(MPI_HEADER),$(firstword $(wildcard $(CUDA_INC)/nccl.h) $(call find_header,nccl.h)))
+  ifneq ($(NCCL),)
+    MPI_FLAGS += -DWT_NCCL
+    LDLIBS += -lnccl
+  endif
   LDLIBS += -lcudart -ldl
   LDFLAGS += -L$(CUDA_LIB) -Wl,-rpath,$(CUDA_LIB) $(foreach d,$(wildcard $(CUDA_HOME)/lib),-L$(d) -Wl,-rpath,$(d))
   NEWEST := $(lastword $(ARCHS))
@@ -124,7 +150,8 @@ ifeq ($(TARGET),vgpu)
 else
   LIB_SRC := $(filter-out %_onednn.cpp $(if $(CUDNN),,%_cudnn.cpp) $(if $(CUBLAS),,%_cublas.cpp),$(LIB_SRC))
 endif
-TEST_SRC := $(wildcard test/*.cpp test/*.cu test/reference/*.cpp)
+LIB_SRC := $(filter-out $(if $(MPI_HEADER),,%_mpi.cpp) $(if $(NCCL),,%_nccl.cpp),$(LIB_SRC))
+TEST_SRC := $(filter-out $(if $(MPI_HEADER),,%_mpi.cpp),$(wildcard test/*.cpp test/*.cu test/reference/*.cpp))
 ifeq ($(TARGET),cuda)
   TEST_SRC := $(filter-out test/vgpu_only_%,$(TEST_SRC))
 endif
@@ -162,7 +189,7 @@ ifeq ($(BUILD),build)
 endif
 
 comma := ,
-LIBRARIES := $(if $(filter vgpu,$(TARGET)),oneDNN $(if $(ONEDNN),yes,none),cuDNN $(if $(CUDNN),yes,none)$(comma) cuBLAS $(if $(CUBLAS),yes,none))
+LIBRARIES := $(if $(filter vgpu,$(TARGET)),oneDNN $(if $(ONEDNN),yes,none),cuDNN $(if $(CUDNN),yes,none)$(comma) cuBLAS $(if $(CUBLAS),yes,none)$(comma) NCCL $(if $(NCCL),yes,none))$(comma) MPI $(if $(MPI_HEADER),yes,none)
 found:
 	@echo "target  $(TARGET)$(if $(SAN), with sanitizers) ($(WHY))"
 	@echo "found   $(notdir $(CXX)) $$($(CXX) -dumpfullversion -dumpversion); nvcc $(NVCC_VERSION); GPU $(or $(GPU),none); $(LIBRARIES)"
@@ -178,13 +205,16 @@ test: found programs $(OUT)/bin/unit
 # means: a tree copied to another machine is built anew). The second one's is what is linked, so that removing
 # a file links again.
 CPU := $(shell sed -n 's/^model name.*: //p;T;q' /proc/cpuinfo)
-FLAGS_NOW := $(TARGET) $(CXX) $(CPPFLAGS) $(CXXFLAGS) $(LDFLAGS) $(LDLIBS) $(if $(filter cuda,$(TARGET)),$(NVCC) $(NVCCFLAGS) $(ARCHS)) $(CPU)
+FLAGS_NOW := $(TARGET) $(CXX) $(CPPFLAGS) $(MPI_FLAGS) $(CXXFLAGS) $(LDFLAGS) $(LDLIBS) $(if $(filter cuda,$(TARGET)),$(NVCC) $(NVCCFLAGS) $(ARCHS)) $(CPU)
 STAMP := $(OUT)/flags
 LINKED := $(OUT)/linked
 # Of the kernels' sources and flags: what was measured of others says nothing (host/train/tune.cpp).
 KERNELS_ID := $(firstword $(shell (cat $(sort $(wildcard kernels/*.h kernels/*/*.h kernels/*/*.cu kernels/*/*.cpp)); echo '$(FLAGS_NOW)') | cksum))
 $(OUT)/host/train/tune.o: CPPFLAGS += -DWT_KERNELS_ID='"$(KERNELS_ID)"'
 $(OUT)/host/train/tune.o: $(OUT)/kernels_id
+# Only these see MPI.
+$(OUT)/host/parallel/team.o $(OUT)/%_mpi.o $(OUT)/%_nccl.o: CPPFLAGS += $(MPI_FLAGS)
+$(OUT)/test/%_mpi.o: CPPFLAGS += -DWT_MPIRUN='"$(MPIRUN)"'
 stamp = mkdir -p $(OUT)/bin; echo '$(2)' | cmp -s - $(1) || echo '$(2)' > $(1);
 # Not with -n, which is to change nothing.
 $(if $(findstring n,$(firstword -$(MAKEFLAGS))),,$(shell $(call stamp,$(STAMP),$(FLAGS_NOW)) $(call stamp,$(LINKED),$(TEST_OBJ) $(LIB_OBJ) $(COMMON_OBJ)) \

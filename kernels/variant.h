@@ -25,7 +25,7 @@ struct Variant {
     void (*launch)(const Problem&, const Args&);
     bool baseline = false;  // a vendor library's: cuDNN, cuBLAS, oneDNN
     int sm = 0;             // needs exactly this architecture family (90: sm_90a); 0: any
-    bool cpu_slow = false;  // matrix units: plain loops are faster where a virtual GPU has to emulate them; so is all with `sm`
+    bool cpu_slow = false;  // matrix units, barriers: plain loops are faster where a virtual GPU emulates them; so is all with `sm`
 
     size_t workspace_bytes(const Problem& p) const { return workspace ? workspace(p) : 0; }
 };

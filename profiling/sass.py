@@ -6,8 +6,10 @@ kernels are what they should be. Exits 1 when one is not.
     python3 profiling/sass.py [--all] OBJECTS' FOLDER      --all: every kernel, not just those on tensor cores
 
 Asked of every object *_sm90.o: code for sm_90a, and in it a kernel with wgmma (HGMMA) fed by the copy engine (UTMALDG;
-of a convolution at least one such load of im2col kind). Of every kernel on tensor cores (HGMMA or HMMA): no registers
-spilled to local memory (LDL, STL). Of the compiler's messages, kept beside the objects: no C75xx (wgmma serialised,
+of a convolution at least one such load of im2col kind, but for the first layer's fprop, whose patches are views of
+boxes). Of every kernel on tensor cores (HGMMA or HMMA): no registers spilled to local memory (LDL, STL). Of the kernels
+of *vec*.o and *multi*.o: those that load vectors (LDG.128) store vectors too, which nvcc takes apart where a branch
+stores the same elements singly. Of the compiler's messages, kept beside the objects: no C75xx (wgmma serialised,
 setmaxnreg ignored), no spills.
 
 Occupancy is what registers and the declared block allow (65536 registers and 64 warps a multiprocessor, as sm_80 and
@@ -86,8 +88,10 @@ def read_object(path, env):
             arch = m[1]
         elif m := re.match(r"\s+Function : (\S+)", line):
             k = at(m[1])
-        elif k and (m := INSTRUCTION.match(line)) and m[1] in ("HGMMA", "HMMA", "UTMALDG", "LDL", "STL"):
+        elif k and (m := INSTRUCTION.match(line)) and m[1] in ("HGMMA", "HMMA", "UTMALDG", "LDL", "STL", "LDG", "STG"):
             k.count[m[1]] += 1
+            for width in ("64", "128"):
+                k.count[m[1] + width] += width in m[2].split(".")
             if m[1] == "UTMALDG" and "IM2COL" in m[2]:
                 k.count["IM2COL"] += 1
     arch, k, attribute = "", None, ""
@@ -133,12 +137,14 @@ def complaints_of(path, kernels):
             bad.append("has no wgmma (HGMMA) in it")
         elif not fed:
             bad.append("has no wgmma kernel that loads by TMA (UTMALDG)")
-        elif os.sep + "conv" + os.sep in path and not any(k.count["IM2COL"] for k in fed):
+        elif os.sep + "conv" + os.sep in path and "conv1_fprop" not in path and not any(k.count["IM2COL"] for k in fed):
             bad.append("has no wgmma kernel that loads by im2col TMA (UTMALDG...IM2COL)")
     for (arch, _), k in kernels.items():
         spills = k.count["LDL"] + k.count["STL"]
         if k.tensor and spills:
             bad.append(f"{k.name} ({arch}) goes through local memory: {k.count['LDL']} LDL, {k.count['STL']} STL")
+        if ("vec" in base or "multi" in base) and k.count["LDG128"] and not k.count["STG64"] + k.count["STG128"]:
+            bad.append(f"{k.name} ({arch}) loads vectors and stores none")
     log = path[:-2] + ".log"
     if os.path.exists(log):
         with open(log, errors="replace") as f:

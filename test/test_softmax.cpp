@@ -78,6 +78,10 @@ TEST_CASE("softmax: every variant against fp64") {
             auto z = random_values(size_t(s[0]) * s[1], 31, -6, 6);
             check(p, rounded(z, DType::f32), random_labels(s[0], s[1]));
         }
+        // Rows without gaps, of whole vectors and whole warps or not: one piece, a little more, three.
+        for (int classes : {64, 1024, 1028, 3072})
+            check(problem(5, classes, t), rounded(random_values(size_t(5) * classes, 32, -6, 6), DType::f32),
+                  random_labels(5, classes));
     }
 }
 
@@ -92,6 +96,18 @@ TEST_CASE("softmax: extreme logits") {
         z[3 * classes + j] = 1e4 + (j % 2 ? 1 : 0);
     }
     check(p, z, {7, 7, 3, 1});
+}
+
+TEST_CASE("softmax: a running maximum that rises late, and from -inf") {
+    const int classes = 4000;
+    const auto p = problem(3, classes);
+    auto z = rounded(random_values(3 * classes, 34, -3, 3), DType::f32);
+    for (int j = 0; j < classes; ++j) {
+        z[j] = static_cast<float>(j * 0.01);              // rises by 40: what came first is e^-40 of the sum
+        if (j < 2500) z[classes + j] = -INFINITY;
+        if (j != 3999) z[2 * classes + j] = -INFINITY;    // certain
+    }
+    check(p, z, {3000, 2501, 3999});
 }
 
 TEST_CASE("softmax: of equal logits the lower class ranks first") {

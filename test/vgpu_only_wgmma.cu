@@ -137,6 +137,44 @@ std::string said(Mistake m, unsigned threads = 128, uint64_t seed = 0) {
     return run({1, threads, sizeof(Tiles), seed}, mistaken, out.data(), m).message;
 }
 
+// Two tiles of 64 rows, one below the other, by the same B: in one call or in eight.
+enum class Calls { one, eight, one_eight, one_other };
+constexpr uint32_t kTileBytes = sizeof(bf16[64][64]);
+struct TwoHigh {
+    static constexpr int kHeight = 2, kCount = 4;
+    static constexpr uint32_t a(int h, int j) { return h * kTileBytes + 32 * j; }
+    static constexpr uint32_t b(int j) { return 32 * j; }
+};
+struct OtherWay : TwoHigh {  // the same first products, the second half of k before the rest
+    static constexpr uint32_t a(int h, int j) { return TwoHigh::a(h, j ? 4 - j : 0); }
+    static constexpr uint32_t b(int j) { return TwoHigh::b(j ? 4 - j : 0); }
+};
+__global__ void calls(float* out, Calls how, bool onto_values) {
+    Tiles& s = shared_storage<Tiles>();
+    for (int i = 0; i < 2; ++i) fill(s.a[i], i, 5);
+    fill(s.b[0], 2, 7);
+    ptx::fence_proxy_async();
+    __syncthreads();
+    float d[2][32];
+    for (int i = 0; i < 64; ++i) d[i / 32][i % 32] = onto_values ? static_cast<float>(threadIdx.x * 64 + i) : __int_as_float(0x7fffffff);
+    const uint64_t a = ptx::wgmma_descriptor(s.a, 0, 1024, ptx::Swizzle::b128), b = ptx::wgmma_descriptor(s.b, 0, 1024, ptx::Swizzle::b128);
+    const bool odd = threadIdx.x == 77;
+    const auto eight = [&] {
+        for (int i = 0; i < 8; ++i)
+            ptx::wgmma_bf16<64>(d[i % 2], ptx::wgmma_advance(a, TwoHigh::a(i % 2, i / 2)), ptx::wgmma_advance(b, TwoHigh::b(i / 2)), onto_values || i > 1);
+    };
+    ptx::wgmma_fence();
+    if (how == Calls::eight || (how == Calls::one_eight && odd))
+        eight();
+    else if (how == Calls::one_other && odd)
+        ptx::wgmma_bf16_tile<64, false, false, OtherWay>(d, a, b, onto_values);
+    else
+        ptx::wgmma_bf16_tile<64, false, false, TwoHigh>(d, a, b, onto_values);
+    ptx::wgmma_commit();
+    ptx::wgmma_wait<0>();
+    for (int i = 0; i < 64; ++i) out[threadIdx.x * 64 + i] = d[i / 32][i % 32];
+}
+
 template <int kIncrease>
 __global__ void grab_registers(int mode) {
     const unsigned warpgroup = threadIdx.x / 128;
@@ -198,6 +236,22 @@ TEST_CASE("ptx: a wgmma pipeline that lacks one fence or wait is caught under so
     CHECK(caught(Left::last_wait, &text) == kSeeds);
     CHECK_MESSAGE(has(text, "has not been waited for"), text);
     CHECK(caught(Left::last_commit, &text) == kSeeds);
+}
+
+TEST_CASE("ptx: wgmmas in one call are those of eight") {
+    for (uint64_t seed = 0; seed <= kSeeds; ++seed)
+        for (bool onto_values : {false, true}) {
+            std::vector<float> one(128 * 64), eight(128 * 64);
+            CHECK(!run({1, 128, sizeof(Tiles), seed}, calls, one.data(), Calls::one, onto_values));
+            CHECK(!run({1, 128, sizeof(Tiles), seed}, calls, eight.data(), Calls::eight, onto_values));
+            CHECK(one == eight);
+            CHECK(one[0] == one[0]);
+        }
+    for (Calls how : {Calls::one_eight, Calls::one_other}) {
+        std::vector<float> out(128 * 64);
+        const std::string text = run({1, 128, sizeof(Tiles)}, calls, out.data(), how, true).message;
+        CHECK_MESSAGE(has(text, "thread (77,0,0): wgmma m64n64k16 bf16 at"), text);
+    }
 }
 
 TEST_CASE("ptx: what is said of wgmmas that cannot be") {

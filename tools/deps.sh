@@ -5,17 +5,19 @@
 #   tools/deps.sh [PREFIX]      PREFIX defaults to build/deps
 #   DEPS_LOCAL=1                unpacks into PREFIX even where apt may install
 #
-# PREFIX then holds usr/include, usr/lib/x86_64-linux-gnu and usr/share/datasets, with no link that leads
+# PREFIX then holds usr/include, usr/lib/x86_64-linux-gnu, usr/bin/mpirun and usr/share/datasets, with no link that leads
 # out of it: copied to another x86-64 machine, the build there needs no network.
 set -u
 export LC_ALL=C
 
 NEEDED=(doctest-dev libstb-dev nlohmann-json3-dev libcli11-dev zlib1g-dev)
-OPTIONAL=(libdnnl-dev dataset-fashion-mnist)  # the build works without: slower on a CPU, no default data
+# The build works without: slower on a CPU, no default data, one process only.
+OPTIONAL=(libdnnl-dev dataset-fashion-mnist libopenmpi-dev openmpi-bin)
 # What those load at run time. Not libgomp or libstdc++: every g++ brings its own, and an older one here
 # would be found before it. (oneDNN's package is linked against OpenCL.)
 RUNTIME=(libstb0 zlib1g)
-RUNTIME_OPTIONAL=(libdnnl2 ocl-icd-libopencl1)
+RUNTIME_OPTIONAL=(libdnnl2 ocl-icd-libopencl1 libopenmpi3 openmpi-common libhwloc15 libpmix2 libmunge2 libevent-core-2.1-7
+    libevent-pthreads-2.1-7)
 
 PREFIX=${1:-build/deps}
 LOG=
@@ -94,6 +96,23 @@ relink() {
     done < <(find "$dir" -type l)
 }
 
+# Open MPI below USR is told where it lies by a script named mpirun. Without the libraries of InfiniBand and the like, which
+# a machine that has such a network has too, it uses TCP and shared memory.
+wrap_mpirun() {
+    local usr=$1
+    [ -e "$usr/bin/mpirun.openmpi" ] || return 0
+    cat >"$usr/bin/mpirun" <<'END'
+#!/bin/bash
+# mpirun of the Open MPI that is unpacked around this script.
+usr=$(cd "$(dirname "$(readlink -f "$0")")/.." && pwd)
+lib=$usr/lib/x86_64-linux-gnu
+export OPAL_PREFIX=$usr PMIX_INSTALL_PREFIX=$lib/pmix2 LD_LIBRARY_PATH=$lib${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}
+export OMPI_MCA_mca_base_component_show_load_errors=0 PMIX_MCA_pcompress_base_silence_warning=1
+exec "$usr/bin/mpirun.openmpi" "$@"
+END
+    chmod +x "$usr/bin/mpirun"
+}
+
 unpack_locally() {
     local p deb root names=()
     for p in apt-get dpkg-deb; do
@@ -128,8 +147,10 @@ unpack_locally() {
     if [ -d "$root/lib" ]; then cp -a "$root/lib/." "$root/usr/lib/" && rm -rf "$root/lib"; fi
     relink "$root"
     rm -rf "$root"/usr/share/{doc,doc-base,man,lintian}
+    wrap_mpirun "$root/usr"
     # Headers last: the Makefile looks for them, so an interrupted copy is seen as missing and done again.
-    for p in share lib include; do
+    for p in share bin lib include; do
+        [ -d "$root/usr/$p" ] || continue
         mkdir -p "$PREFIX/usr/$p" && cp -a "$root/usr/$p/." "$PREFIX/usr/$p/" || return 1
     done
     say "unpacked ${#names[@]} packages into $PREFIX"

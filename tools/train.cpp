@@ -1,10 +1,12 @@
 // bin/train: trains a network. `bin/train` alone trains `mini` on Fashion-MNIST with two workers.
 #include <cstdlib>
 #include <filesystem>
+#include <numeric>
 #include <sstream>
 
 #include "host/cuda/device.h"
 #include "host/cuda/nearest.h"
+#include "host/parallel/team.h"
 #include "host/train/checkpoint.h"
 #include "host/train/trainer.h"
 #include "tools/common_cli.h"
@@ -48,6 +50,7 @@ std::optional<std::vector<float>> parse_rgb(const std::string& flag, const std::
 
 struct Flags {
     TrainOptions o;
+    TeamOptions team;
     std::string gpus, mean, std_dev, activation = "relu", pool = "overlap", lrn = "on", fc_update = "accumulate", resume;
 };
 
@@ -96,6 +99,12 @@ void declare(CLI::App& app, Flags& f) {
     app.add_flag("--eval-only", o.eval_only, "evaluates the held-out images (with --resume or --init FILE)");
     app.add_option("--timeline", o.timeline, "FILE.svg: a picture of what every worker's streams did in step 3, run without graphs; a trace for chrome://tracing in FILE.json");
     app.add_option("--loader-threads", o.loader_threads, "per worker")->check(between(1, 64));
+    app.add_option("--comm", o.comm, "workers are threads of this process, or processes that mpirun starts and that exchange over mpi or nccl")
+        ->check(one_of("comm", {"threads", "mpi", "nccl"}));
+    app.add_option("--lost-after", f.team.lost_after, "with mpirun: seconds without a sign of life after which a rank is lost, and the job ends; 20")
+        ->check(between(1, 1e6));
+    app.add_option("--stuck-after", f.team.stuck_after, "with mpirun: seconds that a step may wait for a rank that is alive; 600, 0: for ever")
+        ->check(between(0, 1e6));
 }
 
 // Fills f from the arguments; later ones win over earlier ones.
@@ -108,25 +117,41 @@ void parse(std::vector<std::string> arguments, Flags& f) {
     parse_command_line(app, static_cast<int>(argv.size()), argv.data());
 }
 
-// The flags that describe a run, without those that only say where it lies and that it goes on.
+std::string text_of(const std::vector<std::string>& arguments) {
+    std::string s;
+    for (const std::string& a : arguments) s += (s.empty() ? "" : " ") + a;
+    return s;
+}
+
+// The flags that describe a run, without those that only say where it lies, who runs it and that it goes on.
 std::vector<std::string> without_place(const std::vector<std::string>& arguments) {
     std::vector<std::string> kept;
     for (size_t i = 0; i < arguments.size(); ++i) {
         const std::string& a = arguments[i];
-        const bool place = a == "--resume" || a == "--out" || a == "--timeline";
+        const bool place = a == "--resume" || a == "--out" || a == "--timeline" || a == "--comm";
         if (place) ++i;
-        if (place || a.starts_with("--resume=") || a.starts_with("--out=") || a.starts_with("--timeline=") || a == "--eval-only") continue;
+        if (place || a.starts_with("--resume=") || a.starts_with("--out=") || a.starts_with("--timeline=") || a.starts_with("--comm=") || a == "--eval-only")
+            continue;
         kept.push_back(a);
     }
     return kept;
 }
 
-int run(int argc, char** argv) {
-    std::vector<std::string> arguments(argv + 1, argv + argc);
-    Flags f;
-    parse(arguments, f);
+// The device of this process's worker: the entry of `gpus` that its place among those of its machine names.
+int own_gpu(const Team& team, const std::string& gpus, const std::string& comm) {
+    std::vector<int> all(device_count());
+    std::iota(all.begin(), all.end(), 0);
+    if (all.empty() || !gpus.empty()) all = parse_gpus(gpus);
+    if (comm == "nccl" && team.local_ranks() > static_cast<int>(all.size()))
+        throw UsageError("--comm nccl: " + std::to_string(team.local_ranks()) + " processes on a machine with " + std::to_string(all.size()) +
+                         (all.size() == 1 ? " GPU" : " GPUs") + ", and NCCL wants one each: start fewer, or use --comm mpi");
+    return all[team.local_rank() % all.size()];
+}
+
+int train(const std::vector<std::string>& given, Flags f, Team* team, bool explain_next) {
+    std::vector<std::string> arguments = given;
     if (!f.resume.empty()) {  // the flags the run was started with, then those given now
-        const Position p = read_position(checkpoint_path(f.resume));
+        const Position p = read_position(checkpoint_path(f.resume), team);
         std::vector<std::string> all = p.arguments;
         all.insert(all.end(), arguments.begin(), arguments.end());
         const std::string resume = f.resume;
@@ -139,7 +164,8 @@ int run(int argc, char** argv) {
             throw UsageError("--out " + f.o.out + " with --resume " + resume + ": a run goes on in its own folder; leave --out away");
     }
     TrainOptions& o = f.o;
-    o.gpus = parse_gpus(f.gpus);
+    if (team) team->same("command line", text_of(arguments));
+    o.gpus = team ? std::vector<int>{own_gpu(*team, f.gpus, o.comm)} : parse_gpus(f.gpus);
     o.mean = parse_rgb("--mean", f.mean, false);
     o.std_dev = parse_rgb("--std", f.std_dev, true);
     o.fc_per_pass = f.fc_update == "per-pass";
@@ -150,16 +176,45 @@ int run(int argc, char** argv) {
     if (!o.timeline.empty() && (o.timeline.size() < 5 || !o.timeline.ends_with(".svg")))
         throw UsageError("--timeline " + o.timeline + ": must be a file that ends in .svg");
     if (!o.timeline.empty() && o.eval_only) throw UsageError("--timeline shows a training step, and --eval-only trains none: leave one away");
+    if (!o.timeline.empty() && o.comm != "threads")
+        throw UsageError("--timeline shows the workers of one process: leave --comm " + o.comm + " away");
     if (o.eval_only && !o.resume && (o.init.empty() || o.init == "paper" || o.init == "he"))
         throw UsageError("--eval-only needs weights: give --resume DIR or --init FILE.safetensors");
-    if (!o.init.empty() && o.init != "paper" && o.init != "he" && !std::filesystem::exists(o.init))
+    if ((!team || team->rank() == 0) && !o.init.empty() && o.init != "paper" && o.init != "he" && !std::filesystem::exists(o.init))
         throw UsageError("--init " + o.init + ": must be paper, he or an existing .safetensors file");
-    const int status = run_training(o);
-    if (status == 0 && argc == 1)
+    const int status = run_training(o, team);
+    if (status == 0 && explain_next)
         std::printf("\nnext:\n  bin/train --resume %s --epochs 4        goes on\n  bin/train --data cifar10:DIR              other data (--help lists all)\n"
                     "  bin/summary alexnet                       a network's layers\n  bin/train --net alexnet --data folder:DIR  ImageNet, see README.md\n",
                     o.out.empty() ? "runs/mini" : o.out.c_str());
     return status;
+}
+
+int run(int argc, char** argv) {
+    const std::vector<std::string> arguments(argv + 1, argv + argc);
+    Flags f;
+    std::unique_ptr<Team> team;
+    try {
+        parse(arguments, f);
+        if (f.o.comm == "threads" && launched_ranks() > 1)
+            throw UsageError("started as " + std::to_string(launched_ranks()) + " processes that know nothing of each other: give --comm mpi (or nccl), or leave mpirun away");
+        f.team.comm = f.o.comm;
+        if (f.o.comm != "threads") team = join_team(f.team);
+    } catch (const UsageError&) {
+        if (launched_rank() > 0) throw Exit{2};  // rank 0 says it for all
+        throw;
+    }
+    if (!team) return train(arguments, f, nullptr, argc == 1);
+    std::string why;
+    int status = 1;
+    try {
+        return train(arguments, f, team.get(), false);
+    } catch (const UsageError& e) {
+        why = e.what(), status = 2;
+    } catch (const std::exception& e) {
+        why = e.what();
+    }
+    team->fail(why, status);
 }
 
 }  // namespace

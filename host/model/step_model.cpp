@@ -167,19 +167,29 @@ private:
         sums_ += seconds;
         return sim_.add(name, {compute_}, seconds, std::move(needs));
     }
-    // Sum over the workers and the sum to all of them: 2 (K-1)/K of the bytes out of each; a ring, in the box then
-    // between boxes.
-    Simulation::Id all_reduce(const std::string& name, double bytes, Simulation::Id need) {
-        if (K_ == 1) return need;
+    // What every worker holds whole: each sums 1/K of its gradients, updates that, and gives it to the others: 2 (K-1)/K of the
+    // bytes out of each. `need`: the gradients are there.
+    Simulation::Id replicated(const Layer& l, Simulation::Id need) {
+        if (K_ == 1) {
+            updates_ += l.parameters();
+            return need;
+        }
+        const double bytes = l.parameters() * 4.0;
         gradients_ += 2.0 * (K_ - 1) / K_ * bytes;
-        if (m_.sums_on_cores) return sum_here(name, bytes, {need});
+        Simulation::Id id = m_.sums_on_cores ? sum_here("exchange " + l.name, bytes / K_, {need}) : half_all_reduce("exchange " + l.name, bytes, need);
+        id = sim_.add("update.sgd", {compute_}, sgd_seconds(double(l.parameters()) / K_), {id});
+        return half_all_reduce("exchange " + l.name + " share", bytes, id);
+    }
+    // To everybody's segments or from them, in the box and then between boxes.
+    Simulation::Id half_all_reduce(const std::string& name, double bytes, Simulation::Id need) {
         const int in_box = std::min(K_, m_.box), boxes = (K_ + m_.box - 1) / m_.box;
         Simulation::Id id = need;
-        if (in_box > 1) id = sim_.add(name, {link_}, 2.0 * (in_box - 1) / in_box * bytes / m_.link, {id}, 2 * m_.latency);
+        if (in_box > 1) id = sim_.add(name, {link_}, double(in_box - 1) / in_box * bytes / m_.link, {id}, m_.latency);
         // Each GPU of a box carries its share of the box's sum to the other boxes.
-        if (boxes > 1) id = sim_.add(name + " (network)", {network_}, 2.0 * (boxes - 1) / boxes * bytes / in_box / m_.network, {id}, 2 * m_.latency);
+        if (boxes > 1) id = sim_.add(name + " (network)", {network_}, double(boxes - 1) / boxes * bytes / in_box / m_.network, {id}, m_.latency);
         return id;
     }
+    double sgd_seconds(double count) { return seconds("update.sgd", {0, 22 * count}, {0, 22.0 * net_.parameters()}); }
 
     Work conv(const Layer& l, int batch) const {
         const double es = m_.bytes;
@@ -221,7 +231,7 @@ private:
             switch (l.kind) {
                 case LayerKind::conv: {
                     kernel(l.name + ".wgrad", conv(l, c_.batch), conv(l, std::max(1, times_.batch)));
-                    reduced_.push_back(all_reduce("exchange " + l.name, l.parameters() * 4.0, last_));
+                    reduced_.push_back(replicated(l, last_));
                     bool first = true;
                     for (int j = 0; j < i; ++j) first = first && net_.layers[j].kind != LayerKind::conv;
                     if (!first) kernel(l.name + ".dgrad", conv(l, c_.batch), conv(l, std::max(1, times_.batch)));
@@ -254,15 +264,14 @@ private:
         if (const Layer* drop = dropout_of(l)) measured_kernel(drop->name + ".backward", share(l, rows, units), need);
         measured_kernel(l.name + ".act_backward", share(l, rows, units), need);
     }
-    // The weights' gradient, which updates them in the same kernel if it may and training does so. Else it writes `bytes_alone` a
-    // weight: 4, or 8 where it adds to what is there.
-    void fc_wgrad(const Layer& l, double rows, Part p, bool may_update, double bytes_alone) {
+    // The weights' gradient, which updates them in the same kernel if it may and training does so.
+    void fc_wgrad(const Layer& l, double rows, Part p, bool may_update) {
         const auto alone = times_.seconds.find(l.name + ".update");
         const bool fused = !measured() || (alone != times_.seconds.end() && alone->second == 0);
-        const double bytes = may_update && fused ? 22 : bytes_alone;
+        const double bytes = may_update && fused ? 22 : 4;
         const Work w = product(rows, p, m_.bytes, bytes), at = product(std::max(1, times_.batch), whole(l), m_.bytes, bytes);
         last_ = sim_.add(l.name + ".wgrad", {compute_}, seconds(l.name + ".wgrad", w, at, !may_update), {last_});
-        if (!(may_update && fused)) updates_ += double(l.parameters()) * p.units * p.inputs / l.weights();
+        if (may_update && !fused) updates_ += double(l.parameters()) * p.units * p.inputs / l.weights();
     }
 
     // Data parallel: whole fc layers on the worker's own images; their gradients are summed like the rest.
@@ -275,9 +284,10 @@ private:
         measured_kernel("loss.softmax", images());
         for (auto it = layers.rbegin(); it != layers.rend(); ++it) {
             fc_backward(**it, c_.batch, (*it)->out, -1);
-            fc_wgrad(**it, c_.batch, whole(**it), K_ == 1, 4);
-            reduced_.push_back(all_reduce("exchange " + (*it)->name, (*it)->parameters() * 4.0, last_));
+            fc_wgrad(**it, c_.batch, whole(**it), K_ == 1);
+            const Simulation::Id gradient = last_;
             fc(**it, ".dgrad", c_.batch, whole(**it), m_.bytes, -1);
+            if (K_ > 1) reduced_.push_back(replicated(**it, gradient));
         }
     }
 
@@ -336,24 +346,19 @@ private:
                 } else {  // and to the owners of the columns
                     need = sum("exchange fc.reduce", rows * in / K_ * m_.bytes, {last_}, activations_);
                 }
-                fc_wgrad(l, rows, part(l, i), passes == 1 || c_.per_pass, passes == 1 ? 4 : 8);
+                // In every pass, with its update, or once for all of them.
+                if (c_.per_pass || j + 1 == passes) fc_wgrad(l, c_.per_pass ? rows : rows * passes, part(l, i), true);
             }
         }
         returned.push_back(last_);
         last_ = sim_.add("fc passes over", {}, 0, returned);
-        // Gradients that were added up over the passes are updated once.
-        if (passes > 1 && !c_.per_pass) updates_ /= passes;
     }
 
-    // Of the convolutions' weights, and of those that no product has updated.
+    // Of what nothing has updated yet.
     void update() {
-        double count = updates_;
-        for (const Layer& l : net_.layers)
-            if (l.kind == LayerKind::conv) count += l.parameters();
         reduced_.push_back(last_);
         last_ = sim_.add("gradients summed", {}, 0, reduced_);
-        const Work w{0, 22 * count}, all{0, 22.0 * net_.parameters()};
-        last_ = sim_.add("update.sgd", {compute_}, seconds("update.sgd", w, all), {last_});
+        if (updates_ > 0) last_ = sim_.add("update.sgd", {compute_}, sgd_seconds(updates_), {last_});
     }
 
     const NetSpec& net_;

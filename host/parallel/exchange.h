@@ -75,10 +75,6 @@ public:
     // Whether parts come packed, into staging memory (pitch == row_bytes), or are read in place (pitch as posted).
     virtual bool packed() const = 0;
 
-    // Whether work behind a collect comes after all that the peers' streams had before their post, so that by what a worker
-    // collects in a step it also knows that nobody reads any more what it left in the step before. Messages say no such thing.
-    virtual bool orders_streams() const = 0;
-
     // Once, before the first post. `staging`: device memory of staging_offsets().back() bytes; null unless packed().
     virtual void open(int device, std::vector<Transfer> transfers, void* staging) = 0;
 

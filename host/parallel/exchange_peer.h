@@ -46,7 +46,6 @@ class PeerExchange : public Exchange {
 public:
     PeerExchange(Board& board, int rank) : Exchange(rank, board.workers_), board_(board) {}
     bool packed() const override { return board_.through_host_; }
-    bool orders_streams() const override { return true; }
     void open(int device, std::vector<Transfer> transfers, void* staging) override;  // waits for all ranks
     void post(int t, const void* block, cudaStream_t stream) override;
     std::vector<View> collect(int t, cudaStream_t stream) override;

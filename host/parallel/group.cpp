@@ -1,6 +1,7 @@
 #include "host/parallel/group.h"
 
 #include <map>
+#include <set>
 
 namespace wt {
 
@@ -22,11 +23,16 @@ bool fits(const std::vector<WorkerConfig>& configs, int batch) {
     return true;
 }
 
-bool reach_each_other(const std::vector<WorkerConfig>& configs) {
-    for (const WorkerConfig& a : configs)
-        for (const WorkerConfig& b : configs)
-            if (a.device != b.device && !enable_peer_access(a.device, b.device)) return false;
-    return true;
+// Tried once a process.
+const Links& links_of(const std::vector<WorkerConfig>& configs) {
+    static std::mutex mutex;
+    static std::map<std::set<int>, Links> known;
+    std::set<int> devices;
+    for (const WorkerConfig& c : configs) devices.insert(c.device);
+    std::lock_guard lock(mutex);
+    const auto [at, fresh] = known.try_emplace(devices);
+    if (fresh) at->second = probe_links({devices.begin(), devices.end()});
+    return at->second;
 }
 
 }  // namespace
@@ -52,16 +58,22 @@ void check_memory(const std::vector<WorkerConfig>& configs) {
     }
 }
 
-Group::Group(std::vector<WorkerConfig> configs) {
+Group::Group(std::vector<WorkerConfig> configs, Team* team) : team_(team) {
     const int workers = static_cast<int>(configs.size());
-    for (WorkerConfig& c : configs) c.packed = c.packed || !reach_each_other(configs);
+    for (WorkerConfig& c : configs) c.packed = c.packed || (team && c.workers > 1);
     check_memory(configs);
+    links_ = links_of(configs);
+    for (WorkerConfig& c : configs) c.packed = c.packed || !links_.direct;
+    if (!links_.direct) check_memory(configs);  // with what that takes
     if (workers > 1) board_ = std::make_unique<Board>(workers, configs[0].packed);
     workers_.resize(configs.size());
     for (size_t r = 0; r < configs.size(); ++r) threads_.emplace_back([this, r] { serve(static_cast<int>(r)); });
     try {
         run_on_threads([&](int r) {
-            workers_[r] = std::make_unique<Worker>(configs[r], board_ ? std::make_unique<PeerExchange>(*board_, r) : nullptr);
+            std::unique_ptr<Exchange> exchange;
+            if (board_) exchange = std::make_unique<PeerExchange>(*board_, r);
+            if (team_ && configs[r].workers > 1) exchange = team_->exchange();
+            workers_[r] = std::make_unique<Worker>(configs[r], std::move(exchange));
         });
     } catch (...) {
         shut_down();
@@ -123,10 +135,15 @@ void Group::run(const std::function<void(Worker&)>& task) {
     run_on_threads([&](int r) { task(*workers_[r]); });
 }
 
+// Own elements of all workers, put together in memory order where they all are.
 std::vector<float> Group::gather(int i, const std::function<std::vector<float>(Worker&)>& own) {
-    std::vector<float> whole(workers_[0]->layout().params[i].count());
-    for (auto& w : workers_) w->layout().put(i, own(*w), whole);
-    return whole;
+    std::vector<float> all;
+    for (auto& w : workers_) {
+        const auto part = own(*w);
+        all.insert(all.end(), part.begin(), part.end());
+    }
+    if (team_) all = team_->gather(all);
+    return first() ? workers_[0]->layout().whole(i, std::move(all)) : all;
 }
 
 std::vector<float> Group::get_param(int i, bool momentum) {
@@ -137,7 +154,8 @@ std::vector<float> Group::get_gradient(int i) {
     return gather(i, [&](Worker& w) { return w.get_gradient(i); });
 }
 
-void Group::set_param(int i, const std::vector<float>& values, bool momentum) {
+void Group::set_param(int i, const std::vector<float>& given, bool momentum) {
+    const std::vector<float> values = team_ ? team_->broadcast(given) : given;
     for (auto& w : workers_) {
         const Shard s = w->layout().rows[i];
         const int64_t row = w->layout().params[i].row;

@@ -1,4 +1,4 @@
-// The workers of a job: one thread each, driven together.
+// The workers of a run that live in this process, one thread each, driven together: all of them, or one of a job's.
 #pragma once
 
 #include <condition_variable>
@@ -10,27 +10,34 @@
 #include <vector>
 
 #include "host/parallel/exchange_peer.h"
+#include "host/parallel/team.h"
+#include "host/parallel/links.h"
 #include "host/parallel/worker.h"
 
 namespace wt {
 
 class Group {
 public:
-    // configs[r].rank == r. Checks that everything fits before anything is allocated, enables peer access (without it
-    // exchange goes through the host's memory), and builds each worker on its own thread.
-    explicit Group(std::vector<WorkerConfig> configs);
+    // configs[r].rank == r; with a job, the one of this process, and every process makes its group at the same time. Checks
+    // that everything fits before anything is allocated, tries peer access (without it exchange goes through the host's
+    // memory), and builds each worker on its own thread.
+    explicit Group(std::vector<WorkerConfig> configs, Team* team = nullptr);
     ~Group();
     Group(const Group&) = delete;
     Group& operator=(const Group&) = delete;
 
-    int workers() const { return static_cast<int>(threads_.size()); }
-    Worker& worker(int rank) { return *workers_[rank]; }
+    int workers() const { return static_cast<int>(threads_.size()); }  // here
+    Worker& worker(int i) { return *workers_[i]; }
+    const Links& links() const { return links_; }  // between the devices here
+    Team* team() const { return team_; }              // null: all workers are here
+    bool first() const { return !team_ || team_->rank() == 0; }
 
     // Runs task(worker) on every worker's thread at once; returns when all are done. Rethrows the first
     // failure; after one the group only serves to be destroyed.
     void run(const std::function<void(Worker&)>& task);
 
-    // A whole parameter or momentum in memory order, put together from or dealt out to the workers.
+    // A whole parameter or momentum in memory order, put together from or dealt out to the workers. In a job all processes
+    // call them together; rank 0 gets and gives the values.
     std::vector<float> get_param(int i, bool momentum = false);
     std::vector<float> get_gradient(int i);
     void set_param(int i, const std::vector<float>& values, bool momentum = false);
@@ -41,6 +48,8 @@ private:
     void serve(int rank);
     void shut_down();
 
+    Team* team_;
+    Links links_;
     std::unique_ptr<Board> board_;
     std::vector<std::unique_ptr<Worker>> workers_;
     std::vector<std::thread> threads_;

@@ -201,14 +201,16 @@ Place Layout::gradient_of(int param) const {
     throw Error("parameter " + std::to_string(param) + " is in no bucket");
 }
 
-void Layout::put(int i, const std::vector<float>& own_values, std::vector<float>& whole) const {
-    const int64_t width = columns[i].count;
-    for (int64_t done = 0; done < own[i].count;) {
-        const int64_t row = (own[i].first + done) / width, column = (own[i].first + done) % width;
-        const int64_t n = std::min(width - column, own[i].count - done);
-        std::copy_n(own_values.begin() + done, n, whole.begin() + (rows[i].first + row) * params[i].row + columns[i].first + column);
-        done += n;
+std::vector<float> Layout::whole(int i, std::vector<float> by_worker) const {
+    const int64_t row = params[i].row;
+    if (columns[i].count == row) return by_worker;
+    std::vector<float> values(by_worker.size());
+    auto from = by_worker.begin();
+    for (int r = 0; r < config.workers; ++r) {
+        const Shard s = shard_of(row, r, config.workers);
+        for (int64_t k = 0; k < params[i].rows; ++k, from += s.count) std::copy_n(from, s.count, values.begin() + k * row + s.first);
     }
+    return values;
 }
 
 void Layout::plan_input() {

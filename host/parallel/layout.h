@@ -231,7 +231,7 @@ struct Layout {
     MemoryPlan plan;
     std::vector<Param> params;
     std::vector<Shard> rows, columns;  // of each parameter, those that this worker holds: a block of the whole, stored row by row
-    std::vector<Shard> own;   // of that block, the elements that this worker updates; each of the whole is one worker's
+    std::vector<Shard> own;   // of that block, the elements that this worker updates: each of the whole is one worker's
     struct Storage {
         Place value;  // what the layers read: held rows
         Place w, v;   // fp32 master (of biases, and in fp32, part of `value`) and momentum: own elements
@@ -264,8 +264,8 @@ struct Layout {
 
     Shard segment(const Bucket& b, int rank) const;
     Place gradient_of(int param) const;  // in its bucket
-    // Puts this worker's own elements where they belong in a whole parameter, in memory order.
-    void put(int param, const std::vector<float>& own_values, std::vector<float>& whole) const;
+    // A parameter in memory order, from every worker's own elements one after the other.
+    std::vector<float> whole(int param, std::vector<float> by_worker) const;
     size_t element_size() const { return size_of(config.dtype); }
     int64_t pass_row(int pass) const { return pass * config.pass_rows(); }  // its first row in the head's buffers
 

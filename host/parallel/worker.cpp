@@ -70,17 +70,13 @@ long Worker::submit(const HostBatch& batch, bool training) {
 
 void Worker::pass(bool training, int turn) {
     const int passes = layout_.config.pass_count();
-    // The pass before may still read what is gathered into; where collecting does not already say that it has ended. That of an
-    // evaluation never says so: peers collect the logits, and then this worker reads the labels.
-    const bool wait_for_start = head_shared_ && (!exchange_->orders_streams() || evaluated_);
-    evaluated_ = !training;
-    if (wait_for_start) started_.record(compute_.get());
+    if (head_shared_) started_.record(compute_.get());
     replay_.stretch(compute_, [&] {
         take_input(training, turn);
         trunk_forward(training);
     });
     if (head_shared_) {
-        if (wait_for_start) wait(comm_.get(), started_, "start");
+        wait(comm_.get(), started_, "start");  // the pass before may still read the rows and labels that are gathered anew
         post_rows();
         gather_rows(0);
     }

@@ -142,7 +142,6 @@ private:
     Normalisation normalisation_;
     float weight_decay_ = 0;
     long passes_ = 0;
-    bool evaluated_ = false;  // by the pass before
     Timeline* timeline_ = nullptr;
     Replay replay_;  // dies before what its graphs use
 };

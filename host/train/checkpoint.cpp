@@ -15,9 +15,12 @@ void save_checkpoint(const std::string& path, Group& group, const NetSpec& net, 
     std::vector<NamedTensor> tensors;
     for (int momentum = 0; momentum < 2; ++momentum)
         for (size_t i = 0; i < params.size(); ++i) {
-            values.push_back(to_file_order(net, params[i], group.get_param(static_cast<int>(i), momentum)));
+            const auto whole = group.get_param(static_cast<int>(i), momentum);
+            if (!group.first()) continue;
+            values.push_back(to_file_order(net, params[i], whole));
             tensors.push_back({params[i].name + (momentum ? ".momentum" : ""), params[i].shape, values.back().data()});
         }
+    if (!group.first()) return group.team()->barrier();
     char seconds[32];
     std::snprintf(seconds, sizeof seconds, "%.17g", position.seconds);
     write_safetensors(path, tensors,
@@ -29,11 +32,13 @@ void save_checkpoint(const std::string& path, Group& group, const NetSpec& net, 
                        {"schedule", position.schedule},
                        {"seconds", seconds},
                        {"arguments", nlohmann::json(position.arguments).dump()}});
+    if (group.team()) group.team()->barrier();
 }
 
-Position read_position(const std::string& path) {
-    const auto file = SafetensorsFile::open(path);
-    const auto meta = file.metadata();
+Position read_position(const std::string& path, Team* team) {
+    std::map<std::string, std::string> meta;
+    if (!team || team->rank() == 0) meta = SafetensorsFile::open(path).metadata();
+    if (team) meta = nlohmann::json::parse(team->broadcast(nlohmann::json(meta).dump())).get<std::map<std::string, std::string>>();
     const auto get = [&](const char* key) {
         const auto it = meta.find(key);
         if (it == meta.end()) throw Error(path + " has no '" + key + "': not a training checkpoint (weights alone are for --init)");
@@ -57,6 +62,12 @@ Position read_position(const std::string& path) {
 }
 
 void load_weights(const std::string& path, Group& group, const NetSpec& net, bool with_momentum) {
+    const std::vector<Param>& params = group.worker(0).layout().params;
+    if (!group.first()) {
+        for (int momentum = 0; momentum < (with_momentum ? 2 : 1); ++momentum)
+            for (size_t i = 0; i < params.size(); ++i) group.set_param(static_cast<int>(i), {}, momentum);
+        return;
+    }
     const auto file = SafetensorsFile::open(path);
     const auto names = file.names();
     const auto shape_text = [](const std::vector<int64_t>& s) {
@@ -64,7 +75,6 @@ void load_weights(const std::string& path, Group& group, const NetSpec& net, boo
         for (int64_t e : s) t += (t.empty() ? "" : "x") + std::to_string(e);
         return t;
     };
-    const std::vector<Param>& params = group.worker(0).layout().params;
     for (int momentum = 0; momentum < (with_momentum ? 2 : 1); ++momentum)
         for (size_t i = 0; i < params.size(); ++i) {
             const Param& p = params[i];

@@ -25,14 +25,14 @@ struct Position {
 std::string checkpoint_path(const std::string& run_directory);
 
 // Written aside and renamed: whatever happens, the file is whole, old or new. Throws Error when it cannot
-// be written; the old one is kept.
+// be written; the old one is kept. In a job all processes call it; rank 0 writes, and is done when they return.
 void save_checkpoint(const std::string& path, Group& group, const NetSpec& net, const Position& position);
 
-// Only what position the checkpoint is at.
-Position read_position(const std::string& path);
+// Only what position the checkpoint is at. In a job rank 0 reads for all.
+Position read_position(const std::string& path, Team* team = nullptr);
 
 // Fills the workers. Throws Error when a tensor is missing or of another shape: a checkpoint of another network.
-// Without `with_momentum`, weights alone.
+// Without `with_momentum`, weights alone. In a job rank 0 reads for all.
 void load_weights(const std::string& path, Group& group, const NetSpec& net, bool with_momentum);
 
 }  // namespace wt

@@ -14,7 +14,7 @@ namespace wt {
 struct TrainOptions {
     std::string net = "mini";
     std::string data;                 // empty: the recipe's
-    std::vector<int> gpus;            // one worker per entry
+    std::vector<int> gpus;            // one worker per entry; in a job this process's
     int batch = 0;                    // per worker; 0: the recipe's
     std::string fc_scheme = "a";      // b, c, dp (layout.h)
     std::string fc_split = "columns"; // alternate
@@ -38,6 +38,7 @@ struct TrainOptions {
     bool eval_only = false;
     int loader_threads = 1;           // per worker
     std::string timeline;             // FILE.svg: a picture of one step; empty: none
+    std::string comm = "threads";     // mpi, nccl: one process a worker (job.h)
     std::vector<std::string> arguments;  // the flags themselves, kept in the checkpoint for --resume
 };
 

@@ -40,7 +40,7 @@ struct Evaluation {
 
 class Run {
 public:
-    explicit Run(const TrainOptions& options);
+    Run(const TrainOptions& options, Team* team);
     int train();
     int evaluate_only();
 
@@ -65,9 +65,15 @@ private:
     void watch(double loss);
     void save();
     void show(StepTimeline& timeline, int64_t step);
+    bool first() const { return !team_ || team_->rank() == 0; }
+    int first_rank() const { return team_ ? team_->rank() : 0; }  // of the workers here
+    int workers() const { return team_ ? team_->ranks() : static_cast<int>(o_.gpus.size()); }
+    void announce_links();
+    void advise();
     double epoch() const { return double(step_) / double(steps_per_epoch_); }  // passes over the training images so far
 
     TrainOptions o_;
+    Team* team_;
     Recipe recipe_;
     DataSplits data_;
     NetSpec net_;
@@ -89,7 +95,7 @@ private:
     Evaluation last_evaluation_;
 };
 
-Run::Run(const TrainOptions& options) : o_(options), recipe_(recipe_of(options.net)) {
+Run::Run(const TrainOptions& options, Team* team) : o_(options), team_(team), recipe_(recipe_of(options.net)) {
     // What the command line left open is the recipe's.
     if (o_.data.empty()) o_.data = recipe_.data;
     if (o_.batch <= 0) o_.batch = recipe_.batch;
@@ -102,7 +108,8 @@ Run::Run(const TrainOptions& options) : o_(options), recipe_(recipe_of(options.n
     if (o_.augment.empty()) o_.augment = recipe_.augment;
     if (o_.out.empty()) o_.out = "runs/" + o_.net;
     augment_ = o_.augment == "none" ? AugmentMode::none : o_.augment == "crop" ? AugmentMode::crop : AugmentMode::full;
-    global_batch_ = int64_t(o_.batch) * static_cast<int64_t>(o_.gpus.size());
+    global_batch_ = int64_t(o_.batch) * workers();
+    advise();
 
     open_data_and_net();
     if (!o_.eval_only) {
@@ -111,7 +118,7 @@ Run::Run(const TrainOptions& options) : o_(options), recipe_(recipe_of(options.n
     }
     schedule_ = Schedule(o_.lr_policy, o_.lr, std::max<int64_t>(1, steps_per_epoch_), std::max<int64_t>(1, total_steps_));
     if (o_.resume) {
-        const Position p = read_position(checkpoint_path(o_.out));
+        const Position p = read_position(checkpoint_path(o_.out), team_);
         if (p.net != o_.net)
             throw Error(checkpoint_path(o_.out) + " is of net " + p.net + " (step " + std::to_string(p.step) + "), not of " + o_.net +
                         ": leave --net out, or give another --out");
@@ -119,7 +126,8 @@ Run::Run(const TrainOptions& options) : o_(options), recipe_(recipe_of(options.n
             if (p.global_batch != global_batch_)
                 throw Error(checkpoint_path(o_.out) + " was made with " + std::to_string(p.global_batch) + " images a step, this run has " +
                             std::to_string(global_batch_) + ": give a --batch that makes batch x workers the same");
-            step_ = p.step;
+            step_ = saved_at_ = p.step;
+            advise();
             o_.seed = p.seed;
             seconds_before_ = p.seconds;
             schedule_.restore(p.schedule);
@@ -137,6 +145,15 @@ void Run::open_data_and_net() {
     data_ = open_data({o_.data, probe.input.h, o_.seed, o_.mean && o_.std_dev && augment_ != AugmentMode::full ? 0 : 1000});
     options.classes = static_cast<int>(data_.train->classes.size());
     net_ = make_net(o_.net, options);
+    if (team_) {  // copies of the data on several machines may have come apart
+        std::string text = std::to_string(data_.train->size()) + "+" + std::to_string(data_.held_out ? data_.held_out->size() : 0) + " images, mean";
+        for (const float m : data_.mean) {
+            char number[32];
+            std::snprintf(number, sizeof number, " %.9g", m);
+            text += number;
+        }
+        team_->same("data", text);
+    }
     if (o_.eval_only && !data_.held_out) throw Error("--eval-only: " + o_.data + " has no held-out images (no val/ or test/ folder)");
 }
 
@@ -145,8 +162,8 @@ void Run::configure() {
     for (size_t r = 0; r < o_.gpus.size(); ++r) {
         WorkerConfig c;
         c.net = net_;
-        c.rank = static_cast<int>(r);
-        c.workers = static_cast<int>(o_.gpus.size());
+        c.rank = first_rank() + static_cast<int>(r);
+        c.workers = workers();
         c.device = o_.gpus[r];
         c.batch = o_.batch;
         c.dtype = o_.precision == "bf16" ? DType::bf16 : DType::f32;
@@ -170,8 +187,8 @@ void Run::configure() {
 }
 
 void Run::make_group() {
-    choose_kernels(configs_);
-    group_ = std::make_unique<Group>(configs_);
+    choose_kernels(configs_, 0.3, team_);
+    group_ = std::make_unique<Group>(configs_, team_);
     Normalisation n;
     for (int i = 0; i < 3; ++i) {
         n.mean[i] = o_.mean ? (*o_.mean)[i] : data_.mean[i];
@@ -209,7 +226,7 @@ std::vector<std::unique_ptr<Loader>> Run::loaders(const Dataset& data, bool eval
         LoaderOptions l;
         l.batch = o_.batch;
         l.global_batch = static_cast<int>(global_batch_);
-        l.rows = batch_rows(configs_[r], static_cast<int>(r));
+        l.rows = batch_rows(configs_[r], configs_[r].rank);
         l.shuffle = !evaluation;
         l.seed = o_.seed;
         l.mode = evaluation ? AugmentMode::none : augment_;
@@ -224,13 +241,41 @@ std::vector<std::unique_ptr<Loader>> Run::loaders(const Dataset& data, bool eval
     return all;
 }
 
+// How the workers reach each other.
+void Run::announce_links() {
+    if (!team_) {
+        std::printf("%s", group_->links().text().c_str());
+        if (const std::string notice = group_->links().notice(); !notice.empty()) std::printf("%s\n", notice.c_str());
+        return;
+    }
+    const auto rates = team_->gather({static_cast<float>(team_->message_rate())});
+    if (!first()) return;
+    std::printf("job     %d processes: %s\n", team_->ranks(), team_->machines().c_str());
+    for (int r = 0; r < team_->ranks() && team_->ranks() > 1; ++r)
+        std::printf("link %d -> %d: messages, %.3g GB/s\n", r, (r + 1) % team_->ranks(), rates[(r + 1) % team_->ranks()]);
+}
+
+// What a message about a lost rank ends with.
+void Run::advise() {
+    if (!team_) return;
+    const std::string again = "mpirun -np " + std::to_string(team_->ranks()) + " bin/train --comm " + o_.comm;
+    if (saved_at_ < 0) return team_->set_advice("no checkpoint has been written yet");
+    team_->set_advice("the last whole checkpoint is " + checkpoint_path(o_.out) + ", of step " + std::to_string(saved_at_) + "; go on with: " + again +
+                     " --resume " + o_.out);
+}
+
 void Run::announce() {
+    announce_links();
+    if (!first()) return;
     std::string gpus;
     for (int g : o_.gpus) gpus += (gpus.empty() ? "" : ", ") + std::to_string(g) + " (" + device_name(g) + ")";
     const MemoryPlan& plan = group_->worker(0).layout().plan;
     std::printf("net     %s: %lld parameters, %.1f M multiply-adds an image\n", net_.name.c_str(), static_cast<long long>(net_.parameters()), net_.macs() / 1e6);
     std::printf("data    %s\n", data_.description.c_str());
-    std::printf("workers %zu: GPU %s\n", o_.gpus.size(), gpus.c_str());
+    if (team_)
+        std::printf("workers %d, one a process, over %s; rank 0 on GPU %s\n", workers(), o_.comm.c_str(), gpus.c_str());
+    else
+        std::printf("workers %zu: GPU %s\n", o_.gpus.size(), gpus.c_str());
     std::printf("memory  %s a worker: %s\n", human_bytes(plan.total()).c_str(), plan.text().c_str());
     std::printf("batch   %d a worker, %lld in all; rate %g (%s), momentum %g, weight decay %g, %s, kernels %s\n", o_.batch,
                 static_cast<long long>(global_batch_), o_.lr, o_.lr_policy.c_str(), o_.momentum, o_.weight_decay, o_.precision.c_str(), o_.kernels.c_str());
@@ -258,7 +303,7 @@ Run::Submitted Run::submit(int64_t step) {
     const StepState state{o_.seed, static_cast<uint64_t>(step), static_cast<float>(s.lr), static_cast<float>(o_.momentum)};
     std::vector<long> tickets(s.batches.size());
     group_->run([&](Worker& w) {
-        const int r = w.layout().config.rank;
+        const int r = w.layout().config.rank - first_rank();
         const Batch& b = *s.batches[r];
         tickets[r] = w.train({b.images, b.params, b.labels}, state);
     });
@@ -279,14 +324,16 @@ void Run::finish(Submitted& s) {
     const double took = seconds_since(last_step_);
     last_step_ = Clock::now();
     const double rate = global_batch_ / std::max(took, 1e-9);
-    log_->step({step_, epoch(), loss, s.lr, rate, seconds_before_ + seconds_since(start_)});
+    if (log_) log_->step({step_, epoch(), loss, s.lr, rate, seconds_before_ + seconds_since(start_)});
     // Of the epoch where the run is so many epochs, of the run where it is so many steps.
-    if (o_.steps >= 0)
+    if (!progress_)
+        ;
+    else if (o_.steps >= 0)
         progress_->update({1, 0, step_, total_steps_, loss, s.lr, rate});
     else
         progress_->update({s.step / steps_per_epoch_ + 1, o_.epochs, s.step % steps_per_epoch_ + 1, steps_per_epoch_, loss, s.lr, rate});
     if (!std::isfinite(loss)) {
-        progress_->end_bar();
+        if (progress_) progress_->end_bar();
         throw Error("the loss is not finite at step " + std::to_string(step_) + " (rate " + std::to_string(s.lr) + "): lower --lr, or try --init he; " +
                     (std::filesystem::exists(checkpoint_path(o_.out)) ? "the last checkpoint in " + o_.out + " is kept" : "no checkpoint was written"));
     }
@@ -297,7 +344,7 @@ void Run::finish(Submitted& s) {
 void Run::watch(double loss) {
     smooth_loss_ = watched_ == 0 ? loss : 0.98 * smooth_loss_ + 0.02 * loss;
     const double chance = std::log(static_cast<double>(net_.classes()));
-    if (++watched_ < 200 || warned_stuck_ || std::abs(smooth_loss_ - chance) > 0.01 * chance) return;
+    if (!first() || ++watched_ < 200 || warned_stuck_ || std::abs(smooth_loss_ - chance) > 0.01 * chance) return;
     warned_stuck_ = true;
     progress_->end_bar();
     std::fprintf(stderr, "warning: after %lld steps the loss is still %.3f, that of guessing among %d classes (ln %d = %.3f)%s\n",
@@ -327,7 +374,7 @@ Evaluation Run::evaluate() {
         for (auto& l : eval_loaders) now.push_back(&l->next());
         std::vector<long> tickets(now.size());
         group_->run([&](Worker& w) {
-            const int r = w.layout().config.rank;
+            const int r = w.layout().config.rank - first_rank();
             tickets[r] = w.evaluate({now[r]->images, now[r]->params, now[r]->labels});
         });
         drain();
@@ -343,12 +390,13 @@ Evaluation Run::evaluate() {
 }
 
 void Run::log_evaluation(const Evaluation& e) {
+    last_evaluation_ = e;
+    if (!first()) return;
     log_->eval({step_, epoch(), data_.held_out_name, e.loss, e.top1_error, e.top5_error, e.images, seconds_before_ + seconds_since(start_)});
     progress_->end_bar();
     std::printf("%s after %lld steps: loss %.4f, top-1 error %.2f%%, top-5 error %.2f%% (%lld images)\n", data_.held_out_name.c_str(),
                 static_cast<long long>(step_), e.loss, e.top1_error, e.top5_error, static_cast<long long>(e.images));
     std::fflush(stdout);
-    last_evaluation_ = e;
 }
 
 void Run::save() {
@@ -363,6 +411,7 @@ void Run::save() {
     p.arguments = o_.arguments;
     save_checkpoint(checkpoint_path(o_.out), *group_, net_, p);
     saved_at_ = step_;
+    advise();
 }
 
 void Run::show(StepTimeline& timeline, int64_t step) {
@@ -376,14 +425,18 @@ void Run::show(StepTimeline& timeline, int64_t step) {
 }
 
 int Run::train() {
-    std::error_code ec;
-    std::filesystem::create_directories(o_.out, ec);
-    if (ec) throw Error("cannot make the folder " + o_.out + ": " + ec.message() + "; give another --out");
-    log_ = std::make_unique<MetricsLog>(o_.out, o_.resume ? step_ : MetricsLog::kFresh);
-    log_->kernels({step_, group_->worker(0).layout().choices});
+    if (first()) {
+        std::error_code ec;
+        std::filesystem::create_directories(o_.out, ec);
+        if (ec) throw Error("cannot make the folder " + o_.out + ": " + ec.message() + "; give another --out");
+        log_ = std::make_unique<MetricsLog>(o_.out, o_.resume ? step_ : MetricsLog::kFresh);
+        log_->kernels({step_, group_->worker(0).layout().choices});
+        Progress::Options progress;
+        if (team_) progress.terminal = 0;  // what mpirun has of a terminal is none
+        progress_ = std::make_unique<Progress>(stdout, total_steps_ - step_, progress);
+    }
     announce();
-    if (o_.resume) std::printf("resumed at step %lld of %lld\n", static_cast<long long>(step_), static_cast<long long>(total_steps_));
-    progress_ = std::make_unique<Progress>(stdout, total_steps_ - step_);
+    if (o_.resume && first()) std::printf("resumed at step %lld of %lld\n", static_cast<long long>(step_), static_cast<long long>(total_steps_));
     interrupts = 0;
     struct sigaction action {}, before{};
     action.sa_handler = on_interrupt;
@@ -407,12 +460,17 @@ int Run::train() {
         const int64_t done = next + 1;
         const bool epoch_ends = done % steps_per_epoch_ == 0, last = done == total_steps_;
         stopped = interrupts > 0;
+        if (team_) {  // all stop after the same step: what they said in the one before decides
+            const bool mine = stopped || team_->stop_asked();
+            stopped = team_->verdict();
+            team_->vote(mine);
+        }
         if (epoch_ends || last || stopped || (o_.save_every > 0 && done % o_.save_every == 0)) {
             finish(pending);
             if ((epoch_ends || last) && data_.held_out) {
                 const Evaluation e = evaluate();
                 log_evaluation(e);
-                if (schedule_.evaluated(e.top1_error) && !last)
+                if (schedule_.evaluated(e.top1_error) && !last && first())
                     std::printf("no better for 3 evaluations: the rate falls to %g\n", schedule_.rate(done));
                 last_step_ = Clock::now();
             }
@@ -420,7 +478,8 @@ int Run::train() {
             last_step_ = Clock::now();
         }
     }
-    progress_->end_bar();
+    if (team_) team_->verdict();
+    if (progress_) progress_->end_bar();
     sigaction(SIGINT, &before, nullptr);
     for (const Dataset* d : {data_.train.get(), data_.held_out.get()}) {
         if (!d || d->bad_count() == 0) continue;
@@ -429,10 +488,12 @@ int Run::train() {
     }
     const double seconds = seconds_before_ + seconds_since(start_);
     if (stopped && step_ < total_steps_) {
-        std::printf("interrupted at step %lld; go on with: bin/train --resume %s\n", static_cast<long long>(step_), o_.out.c_str());
+        const std::string again = team_ ? "mpirun -np " + std::to_string(workers()) + " bin/train --comm " + o_.comm : "bin/train";
+        if (first()) std::printf("interrupted at step %lld; go on with: %s --resume %s\n", static_cast<long long>(step_), again.c_str(), o_.out.c_str());
         return 130;
     }
     if (total_steps_ == 0) save();
+    if (!first()) return 0;
     log_->done({step_, epoch(), "finished", seconds});
     std::printf("trained %lld steps in %.1f s; wrote %s and %s/metrics.jsonl\n", static_cast<long long>(step_), seconds,
                 checkpoint_path(o_.out).c_str(), o_.out.c_str());
@@ -441,6 +502,7 @@ int Run::train() {
 
 int Run::evaluate_only() {
     const Evaluation e = evaluate();
+    if (!first()) return 0;
     std::printf("%s: loss %.4f, top-1 error %.2f%%, top-5 error %.2f%% (%lld images)\n", data_.held_out_name.c_str(), e.loss, e.top1_error,
                 e.top5_error, static_cast<long long>(e.images));
     return 0;
@@ -448,9 +510,23 @@ int Run::evaluate_only() {
 
 }  // namespace
 
-int run_training(const TrainOptions& options) {
-    Run run(options);
-    return options.eval_only ? run.evaluate_only() : run.train();
+int run_training(const TrainOptions& options, Team* team) {
+    Run run(options, team);
+    const auto go = [&] { return options.eval_only ? run.evaluate_only() : run.train(); };
+    if (!team) return go();
+    // Before anything is taken down: that could wait for the others, who will not come.
+    std::string why;
+    int status = 1;
+    try {
+        return go();
+    } catch (const std::bad_alloc&) {
+        why = "out of memory on the host: use a smaller --batch or fewer workers";
+    } catch (const UsageError& e) {
+        why = e.what(), status = 2;
+    } catch (const std::exception& e) {
+        why = e.what();
+    }
+    team->fail(why, status);
 }
 
 }  // namespace wt

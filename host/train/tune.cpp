@@ -28,14 +28,9 @@ std::string kind_of(int device) {
     return device_sm(device) ? name : name.substr(0, name.find_last_not_of("0123456789 ") + 1);
 }
 
-}  // namespace
-
-std::string load_tuning(const std::string& path, Tuning& tuning) {
-    std::ifstream in(path);
-    if (!in) return {};  // the first time
-    std::stringstream text;
-    text << in.rdbuf();
-    const json all = json::parse(text.str(), nullptr, false);
+// Takes what the text has; `path` is where it comes from.
+std::string parse_tuning(const std::string& text, const std::string& path, Tuning& tuning) {
+    const json all = json::parse(text, nullptr, false);
     const std::string broken = path + " is no file of tuned kernels: ignored";
     if (!all.is_object() || !all.contains("entries") || !all["entries"].is_array()) return broken;
     if (all.value("device", json()) != tuning.device()) return path + " is of another device: ignored";
@@ -52,15 +47,28 @@ std::string load_tuning(const std::string& path, Tuning& tuning) {
     return {};
 }
 
-void save_tuning(const std::string& path, const Tuning& tuning) {
+std::string tuning_text(const Tuning& tuning) {
     json entries = json::array();
     for (const auto& [key, e] : tuning.entries())
         entries.push_back({{"operation", key.first}, {"problem", key.second}, {"variant", e.variant}, {"ms", e.ms}});
-    const json all{{"device", tuning.device()}, {"kernels", kernels_id()}, {"entries", entries}};
+    return json{{"device", tuning.device()}, {"kernels", kernels_id()}, {"entries", entries}}.dump(1) + "\n";
+}
+
+}  // namespace
+
+std::string load_tuning(const std::string& path, Tuning& tuning) {
+    std::ifstream in(path);
+    if (!in) return {};  // the first time
+    std::stringstream text;
+    text << in.rdbuf();
+    return parse_tuning(text.str(), path, tuning);
+}
+
+void save_tuning(const std::string& path, const Tuning& tuning) {
     std::error_code ec;
     std::filesystem::create_directories(std::filesystem::path(path).parent_path(), ec);
     if (ec) throw Error("cannot make the folder of " + path + ": " + ec.message());
-    atomic_write_file(path, all.dump(1) + "\n");
+    atomic_write_file(path, tuning_text(tuning));
 }
 
 std::string tuning_path(const std::string& device) {
@@ -76,15 +84,20 @@ std::string tuning_path(const std::string& device) {
     return cache + "/weirdtrick/tuned-" + name + ".json";
 }
 
-void choose_kernels(std::vector<WorkerConfig>& configs, double seconds) {
+void choose_kernels(std::vector<WorkerConfig>& configs, double seconds, Team* team) {
     std::map<std::string, std::shared_ptr<Tuning>> of_kind;
     for (WorkerConfig& c : configs) {
         auto& tuning = of_kind[kind_of(c.device)];
         if (!tuning) tuning = std::make_shared<Tuning>(kind_of(c.device)), tuning->seconds = seconds;
         c.kernels.tuning = tuning;
     }
+    if (team) team->same("kind of GPU", kind_of(configs[0].device));
     if (!configs[0].kernels.tune) return;
     check_memory(configs);  // before minutes of measuring
+    if (team && team->rank() != 0) {
+        parse_tuning(team->broadcast(std::string()), "what rank 0 has sent", *configs[0].kernels.tuning);
+        return;
+    }
     for (auto& [kind, tuning] : of_kind) {
         const std::string path = tuning_path(kind);
         if (path.empty()) std::fprintf(stderr, "warning: neither XDG_CACHE_HOME nor HOME is set: tuned kernels are not remembered\n");
@@ -92,7 +105,11 @@ void choose_kernels(std::vector<WorkerConfig>& configs, double seconds) {
         for (const WorkerConfig& c : configs) {  // planning asks for every choice
             if (c.kernels.tuning != tuning) continue;
             tuning->measure_on = c.device;
-            const Layout plan(c);
+            WorkerConfig other = c;
+            for (int r = team ? 0 : c.rank; r < (team ? c.workers : c.rank + 1); ++r) {  // of those elsewhere too: shards may differ
+                other.rank = r;
+                const Layout plan(other);
+            }
         }
         tuning->measure_on = -1;
         if (tuning->measured == 0 || path.empty()) continue;
@@ -104,6 +121,7 @@ void choose_kernels(std::vector<WorkerConfig>& configs, double seconds) {
         }
     }
     std::fflush(stdout);
+    if (team) team->broadcast(tuning_text(*configs[0].kernels.tuning));
 }
 
 }  // namespace wt

@@ -1,7 +1,7 @@
 // wgmma and setmaxnreg: what a warpgroup's 128 threads do in common, in the order of the program.
 //
-// Each thread's call only notes that it came (about 5 ns, no switch): the first thread appends the instruction, the
-// others must bring the same, and only at wgmma_wait do they meet. Products run for all 128 threads at once, in order:
+// Each thread's call only notes that it came (about 5 ns, no switch): the first thread appends the instruction, or all of a call
+// for several, the others must bring the same, and only at wgmma_wait do they meet. Products run for all 128 threads at once, in order:
 //   seed 0      when the last thread commits their group: operands are read then, chains along k are one product;
 //   other seeds each group, as drawn, either product by product when the last thread issues it (the earliest legal time)
 //               or at the wait (the latest); then the accumulators are NaN in between.
@@ -187,42 +187,46 @@ void land(Worker& w, Warpgroup& g, Accumulators& s) {
 // ---- products --------------------------------------------------------------------------------
 
 // What the first thread finds out for all. Not inline: it would cost the other threads a frame.
-[[gnu::noinline]] void begin_product(const Self& me, Op& op, const float* d) {
+[[gnu::noinline]] void expect_operands(const Self& me, const Op& op) {
     Worker& w = me.w;
-    Warpgroup& g = me.g;
-    if (!g.fenced) fail_with(w, [&] { return describe(op) + " without a wgmma_fence before it: a warpgroup's first wgmma needs one"; });
     if (const char* wrong = refuse(op.a, op.transpose_a(), kTileRows, op.type(), w.grid->shared))
         fail_with(w, [&] { return describe(op) + ": A's descriptor: " + wrong; });
     if (const char* wrong = refuse(op.b, op.transpose_b(), op.n(), op.type(), w.grid->shared))
         fail_with(w, [&] { return describe(op) + ": B's descriptor: " + wrong; });
+}
+[[gnu::noinline]] void begin_product(const Self& me, Op& op, const float* d) {
+    Worker& w = me.w;
+    Warpgroup& g = me.g;
+    if (!g.fenced) fail_with(w, [&] { return describe(op) + " without a wgmma_fence before it: a warpgroup's first wgmma needs one"; });
+    expect_operands(me, op);
     if (!g.group_open) g.group_put_off = puts_off(w), g.group_open = true;
     op.put_off = g.group_put_off;
     op.group = g.groups;
     op.accumulators = find_accumulators(me, d, op);
 }
 
-// Does the products of ops[0 .. end) that are not done: in order, chains at once.
+// Does the products of ops[0 .. end) that are not done: chains at once, those to other accumulators between them afterwards.
+// Two chains with the same B, one below the other, unpack it once.
 void run(Warpgroup& g, size_t end) {
-    Product chain[8];
-    for (size_t i = 0; i < end;) {
-        Op& first = g.ops[i];
-        if (first.kind() != Op::product || first.done) {
-            ++i;
-            continue;
-        }
+    Product chain[kMostProducts], before[kMostProducts];
+    int count_before = 0;
+    for (size_t at = 0; at < end; ++at) {
+        Op& first = g.ops[at];
+        if (first.kind() != Op::product || first.done) continue;
         Accumulators& s = g.flying[first.accumulators];
         int count = 0;
-        for (; i < end && count < most_products(first.type()); ++i) {
+        for (size_t i = at; i < end && count < most_products(first.type()); ++i) {
             Op& op = g.ops[i];
-            if (op.kind() == Op::fence || op.kind() == Op::commit) continue;
-            if (op.kind() != Op::product || op.done || op.accumulators != first.accumulators || op.type() != first.type() || (count && !op.accumulate()))
-                break;
-            chain[count++] = {decode(op.a, op.transpose_a()), decode(op.b, op.transpose_b()), op.type()};
+            if (op.kind() != Op::product || op.done || op.accumulators != first.accumulators) continue;
+            if (op.type() != first.type() || (count && !op.accumulate())) break;
+            chain[count++] = {decode(op.a, op.transpose_a()), decode(op.b, op.transpose_b()), op.type(), op.n()};
             op.done = true;
         }
         if (first.accumulate() && !s.loaded) gather(s.tile.get(), s.n, s.d);
         s.loaded = true;
-        multiply(s.tile.get(), s.n, first.accumulate(), chain, count, static_cast<const char*>(context.shared));
+        const bool same_b = count == count_before && std::equal(chain, chain + count, before, [](const Product& p, const Product& q) { return p.same_b(q); });
+        multiply(s.tile.get(), s.n, first.accumulate(), chain, count, static_cast<const char*>(context.shared), same_b);
+        std::copy_n(chain, count_before = count, before);
     }
 }
 
@@ -282,6 +286,42 @@ void wgmma(float* d, int n, WgmmaType type, uint64_t a, uint64_t b, bool accumul
     Accumulators& s = g.flying[op.accumulators];
     if (s.d[me.thread] != d) [[unlikely]] take_off(me, s, d, op);
     if (op.issued == kWarpgroup && me.w.seed && !op.put_off) run(g, static_cast<size_t>(&op - g.ops.data()) + 1);
+}
+
+void wgmma_tile(float* d, int n, uint64_t a, uint64_t b, bool accumulate, bool transpose_a, bool transpose_b, const uint32_t* steps, int height, int count, Site site) {
+    const Self me = self("wgmma", site);
+    Warpgroup& g = me.g;
+    const size_t at = g.at[me.thread], all = static_cast<size_t>(height * count);
+    const bool first = at == g.ops.size();
+    Op& op = arrive(me, Op::key_of(Op::product, n, site, WgmmaType::bf16, transpose_a, transpose_b, accumulate), site, a + steps[0], b + steps[height]);
+    if (first)
+        op.together = static_cast<uint16_t>(all), op.steps = steps;
+    else if (op.steps != steps || op.together != all) [[unlikely]]
+        diverge(me.w, op.key, site, op);
+    for (int h = 0; h < height; ++h, d += n / 2) {
+        if (first) {
+            if (h > 0) g.ops.push_back(g.ops[at]);
+            Op& mine = g.ops[at + h];
+            mine.a = a + steps[h];
+            begin_product(me, mine, d);
+        }
+        const Op& mine = g.ops[at + h];
+        Accumulators& s = g.flying[mine.accumulators];
+        if (s.d[me.thread] != d) [[unlikely]] take_off(me, s, d, mine);
+    }
+    if (first)
+        for (size_t i = height; i < all; ++i) {
+            const uint32_t* of = steps + i / height * (height + 1);
+            Op next = g.ops[at + i % height];
+            next.key = Op::key_of(Op::product, n, site, WgmmaType::bf16, transpose_a, transpose_b, true);
+            next.a = a + of[i % height], next.b = b + of[height];
+            expect_operands(me, next);
+            g.ops.push_back(next);
+        }
+    g.at[me.thread] = static_cast<uint32_t>(at + all);
+    if (g.ops[at].issued < kWarpgroup) return;
+    for (size_t i = 1; i < all; ++i) g.ops[at + i].issued = kWarpgroup;
+    if (me.w.seed && !g.ops[at].put_off) run(g, at + all);
 }
 
 void wgmma_fence(Site site) {

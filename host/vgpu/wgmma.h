@@ -26,6 +26,7 @@ struct Operand {
     uint32_t start, leading, stride;
     uint32_t span;  // bytes of a swizzled row: 16 (no swizzle), 32, 64, 128
     bool mn_major;
+    bool operator==(const Operand&) const = default;
 };
 Operand decode(uint64_t descriptor, bool mn_major);
 // What is wrong with it for `mn` rows or columns of this type in a block with so much shared memory; null: nothing.
@@ -34,11 +35,14 @@ const char* refuse(uint64_t descriptor, bool mn_major, int mn, WgmmaType, size_t
 struct Product {
     Operand a, b;
     WgmmaType type;
+    int n;
+    bool same_b(const Product& o) const { return b == o.b && type == o.type && n == o.n; }
 };
 // Tile = (accumulate ? tile : 0) + sum of the products, all of the same type and n. The tile is in panels of 16 columns:
-// [ceil(n / 16)][64][16].
-void multiply(float* tile, int n, bool accumulate, const Product* products, int count, const char* shared);
+// [ceil(n / 16)][64][16]. same_b: their B's are those of this thread's call before, and so is what they hold.
+void multiply(float* tile, int n, bool accumulate, const Product* products, int count, const char* shared, bool same_b);
 // Most products that one call takes: 64 along k.
+inline constexpr int kMostProducts = 8;
 inline int most_products(WgmmaType t) { return t == WgmmaType::bf16 ? 4 : 8; }
 // Accumulators of the warpgroup's threads, to and from a tile.
 void gather(float* tile, int n, float* const* d);
@@ -69,6 +73,8 @@ struct WarpgroupOp {
     uint64_t key = 0;
     uint64_t a = 0, b = 0;
     unsigned issued = 0;        // threads
+    uint16_t together = 1;      // products that came in one call; the others follow
+    const uint32_t* steps = nullptr;  // of such a call
     uint32_t group = 0;         // commits before it
     uint16_t accumulators = 0;  // in Warpgroup::flying
     bool put_off = false;       // happens at the wait, not at the issue

@@ -1,7 +1,8 @@
 // The dense work of wgmma: operands from swizzled shared memory into panels of floats, and their product.
 //
 // Panels hold 16 rows of A, or 16 columns of B, for each k: [mn / 16][k][16]. The inner product keeps 8 sums of a vector
-// in registers, which is as many as two multiply-adds a cycle of latency 4 need.
+// in registers, which is as many as two multiply-adds a cycle of latency 4 need; 16 with AVX-512, where 8 would load as often as
+// they add.
 #include <algorithm>
 #include <cstring>
 
@@ -116,32 +117,42 @@ void unpack(float (*panels)[kMostK][kPanel], int k0, const Operand& o, int mn, W
 // ---- product --------------------------------------------------------------------------------
 
 constexpr int kAcross = kPanel / kVector, kRows = 8 / kAcross;
+constexpr int kMostPanels = kVector == 16 ? 2 : 1;  // side by side, as registers allow: each element of A is loaded once for them
 
-// One panel of the tile: 64 x 16. Loads and stores are of vectors, and every loop over `sum` is unrolled: memcpy, or an
+// kPanels panels of the tile: 64 x 16 each. Loads and stores are of vectors, and every loop over `sum` is unrolled: memcpy, or an
 // index that is not a constant, would keep it in memory.
-template <bool kAccumulate>
-void multiply_panel(float (*tile)[kPanel], const float (*a)[kMostK][kPanel], const float (*b)[kPanel], int k) {
+template <bool kAccumulate, int kPanels>
+void multiply_panels(float* tile, const float (*a)[kMostK][kPanel], const float (*b)[kMostK][kPanel], int k) {
+    const auto at_tile = [&](int p, int m, int j) { return reinterpret_cast<Vector*>(tile + p * kTileRows * kPanel + m * kPanel) + j; };
     for (int m = 0; m < kTileRows; m += kRows) {
-        Vector sum[kRows][kAcross];
-#pragma GCC unroll 8
-        for (int i = 0; i < kRows; ++i)
-#pragma GCC unroll 4
-            for (int j = 0; j < kAcross; ++j) sum[i][j] = kAccumulate ? reinterpret_cast<const Vector*>(tile[m + i])[j] : Vector{};
-        const float(*row)[kPanel] = a[m / kPanel];
-        for (int at = 0; at < k; ++at) {
-            const float* rows = row[at] + m % kPanel;
-            Vector columns[kAcross];
-#pragma GCC unroll 4
-            for (int j = 0; j < kAcross; ++j) columns[j] = reinterpret_cast<const Vector*>(b[at])[j];
+        Vector sum[kPanels][kRows][kAcross];
+#pragma GCC unroll 2
+        for (int p = 0; p < kPanels; ++p)
 #pragma GCC unroll 8
             for (int i = 0; i < kRows; ++i)
 #pragma GCC unroll 4
-                for (int j = 0; j < kAcross; ++j) sum[i][j] += rows[i] * columns[j];
-        }
-#pragma GCC unroll 8
-        for (int i = 0; i < kRows; ++i)
+                for (int j = 0; j < kAcross; ++j) sum[p][i][j] = kAccumulate ? *at_tile(p, m + i, j) : Vector{};
+        const float(*row)[kPanel] = a[m / kPanel];
+        for (int at = 0; at < k; ++at) {
+            const float* rows = row[at] + m % kPanel;
+            Vector columns[kPanels][kAcross];
+#pragma GCC unroll 2
+            for (int p = 0; p < kPanels; ++p)
 #pragma GCC unroll 4
-            for (int j = 0; j < kAcross; ++j) reinterpret_cast<Vector*>(tile[m + i])[j] = sum[i][j];
+                for (int j = 0; j < kAcross; ++j) columns[p][j] = reinterpret_cast<const Vector*>(b[p][at])[j];
+#pragma GCC unroll 8
+            for (int i = 0; i < kRows; ++i)
+#pragma GCC unroll 2
+                for (int p = 0; p < kPanels; ++p)
+#pragma GCC unroll 4
+                    for (int j = 0; j < kAcross; ++j) sum[p][i][j] += rows[i] * columns[p][j];
+        }
+#pragma GCC unroll 2
+        for (int p = 0; p < kPanels; ++p)
+#pragma GCC unroll 8
+            for (int i = 0; i < kRows; ++i)
+#pragma GCC unroll 4
+                for (int j = 0; j < kAcross; ++j) *at_tile(p, m + i, j) = sum[p][i][j];
     }
 }
 
@@ -171,18 +182,22 @@ const char* refuse(uint64_t d, bool mn_major, int mn, WgmmaType type, size_t sha
     return last > shared ? "it reaches beyond the block's shared memory" : nullptr;
 }
 
-void multiply(float* tile, int n, bool accumulate, const Product* products, int count, const char* shared) {
+void multiply(float* tile, int n, bool accumulate, const Product* products, int count, const char* shared, bool same_b) {
     static thread_local std::unique_ptr<Scratch> scratch;
     if (!scratch) scratch.reset(new Scratch);
     Scratch& s = *scratch;
     int k = 0;
     for (int i = 0; i < count; ++i, k += kElementK[static_cast<int>(products[0].type)]) {
         unpack(s.a, k, products[i].a, kTileRows, products[i].type, shared);
-        unpack(s.b, k, products[i].b, n, products[i].type, shared);
+        if (!same_b) unpack(s.b, k, products[i].b, n, products[i].type, shared);
     }
-    for (int p = 0; p < (n + kPanel - 1) / kPanel; ++p) {
-        auto* panel = reinterpret_cast<float(*)[kPanel]>(tile + p * kTileRows * kPanel);
-        accumulate ? multiply_panel<true>(panel, s.a, s.b[p], k) : multiply_panel<false>(panel, s.a, s.b[p], k);
+    const int panels = (n + kPanel - 1) / kPanel;
+    for (int p = 0; p < panels;) {
+        float* to = tile + p * kTileRows * kPanel;
+        const bool wide = p + kMostPanels <= panels;
+        if (wide) accumulate ? multiply_panels<true, kMostPanels>(to, s.a, s.b + p, k) : multiply_panels<false, kMostPanels>(to, s.a, s.b + p, k);
+        else accumulate ? multiply_panels<true, 1>(to, s.a, s.b + p, k) : multiply_panels<false, 1>(to, s.a, s.b + p, k);
+        p += wide ? kMostPanels : 1;
     }
 }
 

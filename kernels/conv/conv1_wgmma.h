@@ -38,8 +38,8 @@ struct Folded {
     __host__ __device__ int taps() const { return r * s; }
     // The output at a position: its pixel, -1 if there is none.
     __device__ __forceinline__ int pixel_of(int position) const {
-        const Pixel at = pixel_at(position, h, w);
-        return at.n < n && at.row < p && at.col < q ? (at.n * p + at.row) * q + at.col : -1;
+        const int line = position / w, col = position - line * w, image = line / h, row = line - image * h;
+        return image < n && row < p && col < q ? (image * p + row) * q + col : -1;
     }
 };
 

@@ -33,6 +33,14 @@ struct WgradStorage {
     Ring<kStages> ring;
 };
 
+// Three taps side by side, each a position further on, from a stage's positions.
+template <class Dy>
+struct TapSteps {
+    static constexpr int kHeight = kTapsAcross, kCount = kRun / 16;
+    static constexpr uint32_t a(int s, int j) { return (j * 16 + s) * 16; }
+    static constexpr uint32_t b(int j) { return Dy::step(j); }
+};
+
 struct Ranges {
     int count;     // even
     int runs;      // of each; those behind the last position are zeros
@@ -82,12 +90,7 @@ __global__ void __launch_bounds__(384, 1)
             const uint64_t a = ptx::wgmma_descriptor(shared.x[ring.stage()] + r * v.w * 16, 128, kPlaneBytes, ptx::Swizzle::none);
             const uint64_t b = Dy::descriptor(shared.dy[ring.stage()], 0);
             ptx::wgmma_fence();
-            unroll<kRun / 16>([&](auto j) {
-                unroll<kTapsAcross>([&](auto s) {
-                    ptx::wgmma_bf16<BN, true, true>(acc[s], ptx::wgmma_advance(a, (j * 16 + s) * 16), ptx::wgmma_advance(b, Dy::step(j)),
-                                                    step > 0 || j > 0);
-                });
-            });
+            ptx::wgmma_bf16_tile<BN, true, true, TapSteps<Dy>>(acc, a, b, step > 0);
             ptx::wgmma_commit();
             ptx::wgmma_wait<1>();
             if (step > 0) ring.release(before);
@@ -156,7 +159,7 @@ int width_of(const ConvProblem& p) { return p.k <= 64 ? 64 : 96; }
 
 // As many ranges as fill the machine, of at least 4 runs: each also writes a slab.
 Ranges ranges_of(const ConvProblem& p) {
-    const int runs = Folded(p).runs(), most = kSMs / 3 * 2;
+    const int runs = Folded(p).runs(), most = plan_sms / 3 * 2;
     Ranges r;
     r.runs = static_cast<int>(std::max<int64_t>(4, ceil_div(runs, most)));
     r.count = static_cast<int>(ceil_div(ceil_div(runs, r.runs), 2) * 2);

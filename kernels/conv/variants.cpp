@@ -67,7 +67,7 @@ Table<ConvProblem, ConvFpropArgs> conv_fprop_variants() {
         conv1_direct::fprop,
         conv_mma::fprop,
         conv_wgmma::fprop,
-        // conv1_wgmma::fprop,
+        conv1_wgmma::fprop,
 #ifdef WT_ONEDNN
         conv_onednn::fprop,
         conv_winograd_onednn::fprop,

@@ -38,7 +38,7 @@ inline TileSchedule schedule_of(TileSize t, int64_t rows, int64_t cols, int grou
     return s;
 }
 
-inline unsigned blocks_of(const TileSchedule& s) { return static_cast<unsigned>(std::min(s.units(), kSMs / s.together()) * s.together()); }
+inline unsigned blocks_of(const TileSchedule& s) { return static_cast<unsigned>(std::min(s.units(), plan_sms / s.together()) * s.together()); }
 
 // ---- patches ------------------------------------------------------------------------------------------------------------
 
@@ -165,16 +165,18 @@ struct TileStore {
         turn ^= 1;
         if (lane == 0) ptx::bulk_wait_read<1>();  // this box's store before last
         __syncwarp();
+        uint32_t r[kAcross / 16][4];
+        void* to[kAcross / 16];
         unroll<kAcross / 16>([&](auto j) {
-            uint32_t r[4];
             unroll<4>([&](auto i) {  // rows 0-7 and 8-15 of the left 8 columns, then of the right
                 const int at = chunk * kAcross + j * 16 + i / 2 * 8;
                 const int k = at / 2 + i % 2 * 2;
-                r[i] = pack_bf16(finish(i % 2, at, pair_of(acc[k], acc[k + 1])));
+                r[j][i] = pack_bf16(finish(i % 2, at, pair_of(acc[k], acc[k + 1])));
             });
             // Lane l addresses row l % 16 of the left (l < 16) or right 8 columns.
-            ptx::stmatrix_x4(box + swizzled<kSpan>(lane % 16, 2 * j + lane / 16), r);
+            to[j] = box + swizzled<kSpan>(lane % 16, 2 * j + lane / 16);
         });
+        ptx::stmatrix_x4_tile(to, r);
         ptx::fence_proxy_async();
         __syncwarp();
         if (lane == 0) {

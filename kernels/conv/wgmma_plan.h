@@ -9,7 +9,7 @@
 
 namespace wt::conv_wgmma {
 
-constexpr int kSMs = 132;   // of an H100 or H200
+inline int plan_sms = 132;  // of an H100 or H200. Tests set fewer, so that blocks have more than one unit of work on small problems.
 constexpr int kDepth = 64;  // k of a stage
 
 // ---- what fits ----------------------------------------------------------------------------------------------------------
@@ -63,7 +63,7 @@ inline double stage_clocks(TileSize t, int sharers) {
 inline double product_clocks(TileSize t, int64_t rows, int64_t cols, int groups, int64_t steps) {
     const int64_t m = ceil_div(rows, t.bm);
     const int sharers = m > 1 ? 2 : 1;
-    const int64_t units = ceil_div(m, sharers) * ceil_div(cols, t.bn) * groups, waves = ceil_div(units, kSMs / sharers);
+    const int64_t units = ceil_div(m, sharers) * ceil_div(cols, t.bn) * groups, waves = ceil_div(units, plan_sms / sharers);
     return double(waves) * (double(steps) * stage_clocks(t, sharers) + double(t.bm) * t.bn / 64 + 500);
 }
 

@@ -235,7 +235,7 @@ WgradShape shape_of(const ConvProblem& p, TileSize& tile) {
     const int steps = static_cast<int>(ceil_div(int64_t(p.n) * p.p() * p.q(), kDepth));
     // Below 8 steps writing and adding slabs costs more than idle SMs.
     const int64_t useful = std::max<int64_t>(units, int64_t(units) * steps / 8);
-    v.division = Division(units, steps, static_cast<int>(std::min<int64_t>(kSMs / v.sharers, useful)));
+    v.division = Division(units, steps, static_cast<int>(std::min<int64_t>(plan_sms / v.sharers, useful)));
     v.most_slabs = v.division.most_slabs();
     return v;
 }

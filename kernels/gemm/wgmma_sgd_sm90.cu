@@ -184,15 +184,13 @@ __global__ void __launch_bounds__(384, 1)
                 unroll<kPieceCols / 4>([&](auto q) {  // pairs of columns: of row `row`, then of row + 8, then 8 columns on
                     constexpr int i = c * (kPieceCols / 2) + 2 * q;
                     const int row = place.row + q % 2 * 8, at = swizzled<128>(row, q / 2 * 2 + place.col / 4) + place.col % 4 * 4;
-                    float *pw = reinterpret_cast<float*>(piece.w + at), *pv = reinterpret_cast<float*>(piece.v + at);
-                    Vec<2> x = load<2>(pw), v = load<2>(pv);
-                    unroll<2>([&](auto e) {
-                        v.set(e, momentum * v[e] - decay * x[e] - lr * acc[h][i + e]);
-                        x.set(e, x[e] + v[e]);
-                    });
-                    store(pw, x);
-                    store(pv, v);
-                    if (weights.low) store(reinterpret_cast<bf16*>(piece.low + swizzled<64>(row, q / 2) + place.col * 2), x);
+                    float2 &pw = *reinterpret_cast<float2*>(piece.w + at), &pv = *reinterpret_cast<float2*>(piece.v + at);
+                    float2 x = pw, v = pv;
+                    v.x = momentum * v.x - decay * x.x - lr * acc[h][i];
+                    v.y = momentum * v.y - decay * x.y - lr * acc[h][i + 1];
+                    x.x += v.x, x.y += v.y;
+                    pv = v, pw = x;
+                    if (weights.low) *reinterpret_cast<__nv_bfloat162*>(piece.low + swizzled<64>(row, q / 2) + place.col * 2) = __floats2bfloat162_rn(x.x, x.y);
                 });
                 ptx::fence_proxy_async();
                 __syncwarp();

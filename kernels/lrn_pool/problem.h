@@ -8,8 +8,8 @@
 //
 // x is the output of the convolution (bias and ReLU applied). With lrn = false there is no normalization: forward is
 // max pooling, and backward asks y instead of x: a window's maximum is above 0 exactly when the pixel it chose is,
-// and y has a quarter of the elements. lrn(x) is not rounded to the storage type before the maximum is taken, so
-// argmax may differ from that of lrn followed by pool. db may sum dx before or after it is rounded to the storage type.
+// and y has a quarter of the elements. A variant may take the maximum before or after lrn(x) is rounded to the
+// storage type: y is the same, but of numbers that round to one the second may be chosen. db may sum dx before or after too.
 #pragma once
 
 #include <cuda_runtime.h>

@@ -8,6 +8,10 @@ namespace pool_forward_naive { extern const PoolForward variant; }
 namespace pool_forward_vec8 { extern const PoolForward variant; }
 namespace pool_backward_naive { extern const PoolBackward variant; }
 namespace pool_backward_vec8 { extern const PoolBackward variant; }
+namespace pool_once {
+extern const PoolForward forward;
+extern const PoolBackward backward;
+}  // namespace pool_once
 #ifdef WT_ONEDNN
 namespace pool_onednn {
 extern const PoolForward forward_variant;
@@ -24,6 +28,7 @@ Table<PoolProblem, PoolForwardArgs> pool_forward_variants() {
         pool_onednn::forward_variant,
 #endif
         pool_forward_vec8::variant,
+        pool_once::forward,
     };
     return table;
 }
@@ -32,6 +37,7 @@ Table<PoolProblem, PoolBackwardArgs> pool_backward_variants() {
     static const PoolBackward table[] = {
         pool_backward_naive::variant,
         pool_backward_vec8::variant,
+        pool_once::backward,
 #ifdef WT_ONEDNN
         pool_onednn::backward_variant,
 #endif

@@ -93,7 +93,7 @@ __device__ __forceinline__ void ldmatrix_x4_tile(uint32_t (&r)[Count][4], const 
 
 __device__ __forceinline__ void stmatrix_x2(void* row, const uint32_t (&r)[2] WT_COMMA_SITE) {
 #ifdef VGPU
-    vgpu::stmatrix(row, 2, false, r, site);
+    vgpu::stmatrix(&row, 1, 2, false, r, site);
 #else
     asm volatile("stmatrix.sync.aligned.m8n8.x2.shared.b16 [%0], {%1,%2};"
                  :
@@ -104,7 +104,7 @@ __device__ __forceinline__ void stmatrix_x2(void* row, const uint32_t (&r)[2] WT
 
 __device__ __forceinline__ void stmatrix_x2_trans(void* row, const uint32_t (&r)[2] WT_COMMA_SITE) {
 #ifdef VGPU
-    vgpu::stmatrix(row, 2, true, r, site);
+    vgpu::stmatrix(&row, 1, 2, true, r, site);
 #else
     asm volatile("stmatrix.sync.aligned.m8n8.x2.trans.shared.b16 [%0], {%1,%2};"
                  :
@@ -115,7 +115,7 @@ __device__ __forceinline__ void stmatrix_x2_trans(void* row, const uint32_t (&r)
 
 __device__ __forceinline__ void stmatrix_x4(void* row, const uint32_t (&r)[4] WT_COMMA_SITE) {
 #ifdef VGPU
-    vgpu::stmatrix(row, 4, false, r, site);
+    vgpu::stmatrix(&row, 1, 4, false, r, site);
 #else
     asm volatile("stmatrix.sync.aligned.m8n8.x4.shared.b16 [%0], {%1,%2,%3,%4};"
                  :
@@ -126,12 +126,23 @@ __device__ __forceinline__ void stmatrix_x4(void* row, const uint32_t (&r)[4] WT
 
 __device__ __forceinline__ void stmatrix_x4_trans(void* row, const uint32_t (&r)[4] WT_COMMA_SITE) {
 #ifdef VGPU
-    vgpu::stmatrix(row, 4, true, r, site);
+    vgpu::stmatrix(&row, 1, 4, true, r, site);
 #else
     asm volatile("stmatrix.sync.aligned.m8n8.x4.trans.shared.b16 [%0], {%1,%2,%3,%4};"
                  :
                  : "r"(shared_address(row)), "r"(r[0]), "r"(r[1]), "r"(r[2]), "r"(r[3])
                  : "memory");
+#endif
+}
+
+// Count of stmatrix_x4; see ldmatrix_x4_tile.
+template <int Count>
+__device__ __forceinline__ void stmatrix_x4_tile(void* const (&rows)[Count], const uint32_t (&r)[Count][4] WT_COMMA_SITE) {
+#ifdef VGPU
+    vgpu::stmatrix(rows, Count, 4, false, r[0], site);
+#else
+#pragma unroll
+    for (int i = 0; i < Count; ++i) stmatrix_x4(rows[i], r[i]);
 #endif
 }
 

@@ -147,6 +147,33 @@ __device__ __forceinline__ void wgmma_bf16(float (&d)[N / 2], uint64_t a, uint64
 #endif
 }
 
+// Count products along k for each of Height x 64 rows: the instructions above, k outermost. Virtual GPUs take all of them in one
+// call, which is most of what an instruction costs there. Steps has kHeight, kCount and, in bytes from where a and b start,
+// constexpr a(h, j) and b(j): operands of accumulators d[h], step j.
+template <int N, bool TransposeA, bool TransposeB, class Steps>
+__device__ __forceinline__ void wgmma_bf16_tile(float (&d)[Steps::kHeight][N / 2], uint64_t a, uint64_t b, bool accumulate WT_COMMA_SITE) {
+#ifdef VGPU
+    struct Table {
+        uint32_t of[Steps::kCount][Steps::kHeight + 1];
+    };
+    static constexpr Table table = [] {
+        Table t{};
+        for (int j = 0; j < Steps::kCount; ++j) {
+            for (int h = 0; h < Steps::kHeight; ++h) t.of[j][h] = Steps::a(h, j) >> 4;
+            t.of[j][Steps::kHeight] = Steps::b(j) >> 4;
+        }
+        return t;
+    }();
+    vgpu::wgmma_tile(d[0], N, a, b, accumulate, TransposeA, TransposeB, table.of[0], Steps::kHeight, Steps::kCount, site);
+#else
+#pragma unroll
+    for (int j = 0; j < Steps::kCount; ++j)
+#pragma unroll
+        for (int h = 0; h < Steps::kHeight; ++h)
+            wgmma_bf16<N, TransposeA, TransposeB>(d[h], wgmma_advance(a, Steps::a(h, j)), wgmma_advance(b, Steps::b(j)), accumulate || j > 0);
+#endif
+}
+
 // fp32 operands, whose low 13 bits are ignored; K-major both.
 template <int N>
 __device__ __forceinline__ void wgmma_tf32(float (&d)[N / 2], uint64_t a, uint64_t b, bool accumulate WT_COMMA_SITE) {

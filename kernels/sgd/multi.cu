@@ -1,6 +1,8 @@
-// SGD with momentum over all tensors of a network in one launch, 8 elements at a time. The tensors travel by value in
-// the kernel's parameters (1.7 KB of the 4 KB that every GPU takes); a block finds its tensor in the list of first
-// blocks.
+// SGD with momentum over all tensors of a network in one launch. The tensors travel by value in the kernel's parameters
+// (1.7 KB of the 4 KB that every GPU takes); a block finds its tensor in the list of first blocks.
+//   multi   a thread takes 8 elements at a time: on a virtual GPU a SIMD register
+//   multi4  4: on a real one every access of a warp to w, v and g is 512 bytes without gaps; with 8 it is half of every
+//           32-byte sector of 1 KB, and the other half again
 #include "kernels/ptx/griddep.h"
 #include "kernels/sgd/problem.h"
 #include "kernels/tile/group.h"
@@ -9,7 +11,6 @@
 namespace wt::sgd_multi {
 namespace {
 
-constexpr int kGroup = 8;
 constexpr int64_t kPiece = 8192;  // elements of a block
 
 struct Network {
@@ -19,6 +20,7 @@ struct Network {
     int tensors;
 };
 
+template <int kGroup>
 __global__ void sgd_multi_kernel(Network net, const StepState* state) {
     ptx::griddep_wait();
     ptx::griddep_launch_dependents();
@@ -50,6 +52,7 @@ std::string refuses(const SgdProblem& p) {
     return p.tensors <= kSgdMaxTensors ? "" : "more than 32 tensors: they travel in the kernel's parameters";
 }
 
+template <int kGroup>
 void run(const SgdProblem& p, const SgdArgs& a) {
     Network net{};
     int64_t blocks = 0;
@@ -59,20 +62,21 @@ void run(const SgdProblem& p, const SgdArgs& a) {
         net.tensor[net.tensors] = t;
         net.first_block[net.tensors] = static_cast<int>(blocks);
         if (groups_aligned(t.w, 0, 4) && groups_aligned(t.v, 0, 4) && groups_aligned(t.g, 0, 4) &&
-            groups_aligned(t.w_low, 0, 2))
+            groups_aligned(t.w_low, 0, 2, kGroup))
             net.aligned |= 1u << net.tensors;
         blocks += ceil_div(t.count, kPiece);
         ++net.tensors;
     }
     if (!blocks) return;
     net.first_block[net.tensors] = static_cast<int>(blocks);
-    launch("sgd_multi", LaunchShape{dim3(static_cast<unsigned>(blocks)), dim3(stream_threads), a.stream}.early(), sgd_multi_kernel, net,
-           a.state);
+    launch("sgd_multi", LaunchShape{dim3(static_cast<unsigned>(blocks)), dim3(stream_threads), a.stream}.early(),
+           sgd_multi_kernel<kGroup>, net, a.state);
 }
 
 }  // namespace
 
-extern const Sgd variant;
-const Sgd variant{"multi", refuses, nullptr, run};
+extern const Sgd multi, multi4;
+const Sgd multi{"multi", refuses, nullptr, run<8>};
+const Sgd multi4{"multi4", refuses, nullptr, run<4>};
 
 }  // namespace wt::sgd_multi

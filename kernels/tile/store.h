@@ -87,13 +87,16 @@ __device__ __forceinline__ void write_piece(uint8_t* piece, const float (&d)[kHa
     if constexpr (sizeof(typename Staged::Out) == 2) {
         // Lane l brings the address of a row of 8 columns: matrices 0 to 3 are rows 0-7 and 8-15 of 8 columns, then of the next 8.
         const int lane = threadIdx.x % 32, row = at.row / 16 * 16 + lane % 16;
+        uint32_t packed[Staged::kColumns / 16][4];
+        void* to[Staged::kColumns / 16];
         unroll<Staged::kColumns / 16>([&](auto q) {
             using Left = std::integral_constant<int, 2 * q>;
             using Right = std::integral_constant<int, 2 * q + 1>;
-            const uint32_t packed[4] = {pack_bf16(pair(Left{}, Low{})), pack_bf16(pair(Left{}, High{})), pack_bf16(pair(Right{}, Low{})),
-                                        pack_bf16(pair(Right{}, High{}))};
-            ptx::stmatrix_x4(piece + swizzled<Staged::kSpan>(row, 2 * q + lane / 16), packed);
+            packed[q][0] = pack_bf16(pair(Left{}, Low{})), packed[q][1] = pack_bf16(pair(Left{}, High{}));
+            packed[q][2] = pack_bf16(pair(Right{}, Low{})), packed[q][3] = pack_bf16(pair(Right{}, High{}));
+            to[q] = piece + swizzled<Staged::kSpan>(row, 2 * q + lane / 16);
         });
+        ptx::stmatrix_x4_tile(to, packed);
     } else {
         unroll<Staged::kColumns / 8>([&](auto group) {
             auto put = [&](int row, const Vec<2>& v) {

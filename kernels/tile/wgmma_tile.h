@@ -46,9 +46,9 @@ struct SharedOperand {
 
     // Of rows `first`... of the tile at `tile`, k = 0. first: a multiple of 8 (k-major) or of a box (mn-major).
     __device__ __forceinline__ static uint64_t descriptor(const uint8_t* tile, int first) {
-        const int offset = kMajor == Major::k ? first * kSpan : first / kAcross * kBoxBytes;
-        return ptx::wgmma_descriptor(tile + offset, kMajor == Major::k ? 16 : kBoxBytes, 8 * kSpan, ptx::swizzle_of(kSpan));
+        return ptx::wgmma_descriptor(tile + offset(first), kMajor == Major::k ? 16 : kBoxBytes, 8 * kSpan, ptx::swizzle_of(kSpan));
     }
+    __host__ __device__ static constexpr uint32_t offset(int first) { return kMajor == Major::k ? first * kSpan : first / kAcross * kBoxBytes; }
     // Bytes from k = 0 to k = 16 j.
     static constexpr uint32_t step(int j) {
         return kMajor == Major::mn ? j * 16 * kSpan : j * 32 / kSpan * kBoxBytes + j * 32 % kSpan;
@@ -77,6 +77,13 @@ struct WgmmaTile {
     // Of a consumer's thread. acc[h] is 64 rows from row_of(consumer, h) on, as wgmma lays them out. consumer: 0 of one, 0 or 1 of two.
     using Accumulators = float[kHeight][BN / 2];
     __host__ __device__ static constexpr int row_of(int consumer, int h) { return (consumer * kHeight + h) * 64; }
+
+    // Of a stage's products (ptx::wgmma_bf16_tile).
+    struct Steps {
+        static constexpr int kHeight = WgmmaTile::kHeight, kCount = BK / 16;
+        static constexpr uint32_t a(int h, int j) { return A::offset(h * 64) + A::step(j); }
+        static constexpr uint32_t b(int j) { return B::step(j); }
+    };
 };
 
 // 0: the producer's warpgroup; 1, 2: consumers. The same for the whole warp as far as the compiler can see.
@@ -108,15 +115,9 @@ __device__ __forceinline__ void multiply(const typename Tile::Stage* stages, Rin
     for (int step = 0; step < steps; ++step) {
         ring.wait();
         const typename Tile::Stage& stage = stages[ring.stage()];
-        const uint64_t b = B::descriptor(stage.b, 0);
+        const uint64_t a = A::descriptor(stage.a, Tile::row_of(consumer, 0)), b = B::descriptor(stage.b, 0);
         ptx::wgmma_fence();
-        unroll<Tile::BK / 16>([&](auto j) {
-            unroll<Tile::kHeight>([&](auto h) {
-                const uint64_t a = A::descriptor(stage.a, Tile::row_of(consumer, h));
-                ptx::wgmma_bf16<Tile::BN, A::kMajor == Major::mn, B::kMajor == Major::mn>(
-                    acc[h], ptx::wgmma_advance(a, A::step(j)), ptx::wgmma_advance(b, B::step(j)), step > 0 || j > 0);
-            });
-        });
+        ptx::wgmma_bf16_tile<Tile::BN, A::kMajor == Major::mn, B::kMajor == Major::mn, typename Tile::Steps>(acc, a, b, step > 0);
         ptx::wgmma_commit();
         meanwhile(ring.stage());
         ptx::wgmma_wait<1>();

@@ -24,10 +24,14 @@ void mma_m16n8k8_tf32(float* d, const uint32_t* a, const uint32_t* b, int m, int
 uint32_t to_tf32(float);
 // `count` times: r[count][matrices], a row for each.
 void ldmatrix(uint32_t* r, const void* const* rows, int count, int matrices, bool transpose, Site);
-void stmatrix(void* row, int matrices, bool transpose, const uint32_t* r, Site);
+void stmatrix(void* const* rows, int count, int matrices, bool transpose, const uint32_t* r, Site);
 
 enum class WgmmaType : uint8_t { bf16, tf32 };
 void wgmma(float* d, int n, WgmmaType, uint64_t a, uint64_t b, bool accumulate, bool transpose_a, bool transpose_b, Site);
+// count x height of them, of bf16, in one call: for each step j along k, to each of `height` accumulators, n / 2 floats apart,
+// A of the descriptor a + steps[j * (height + 1) + h] with B of b + steps[j * (height + 1) + height]. `accumulate` is for j = 0.
+// Threads of a warpgroup bring the same array.
+void wgmma_tile(float* d, int n, uint64_t a, uint64_t b, bool accumulate, bool transpose_a, bool transpose_b, const uint32_t* steps, int height, int count, Site);
 void wgmma_fence(Site);
 void wgmma_commit(Site);
 void wgmma_wait(int newest, Site);

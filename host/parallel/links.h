@@ -1,0 +1,38 @@
+// How the devices of one process reach each other: looked at, tried and timed before workers rely on it. Peer access that is
+// reported but does not deliver is known to exist (virtual machines, IOMMUs): it is found here, not in the weights.
+#pragma once
+
+#include <cstddef>
+#include <functional>
+#include <string>
+#include <vector>
+
+namespace wt {
+
+struct Link {
+    enum class State { peer, none, broken };  // broken: peer access that is reported but delivers something else
+    int from = 0, to = 0;  // data flows from one to the other
+    State state = State::none;
+    std::string fault;        // of a broken one: what went wrong
+    double gb_per_s = 0;      // a copy's; where there is no peer access that works, through page-locked host memory
+    std::string text() const;  // "link 0 -> 1: peer access, 370 GB/s"
+};
+
+struct Links {
+    bool direct = true;       // every device reaches all others' memory
+    std::vector<Link> links;  // of every ordered pair of distinct devices
+    std::string text() const;    // the devices and the links, one a line; empty for one device
+    std::string notice() const;  // what it means that not all is direct, in one line; else empty
+};
+
+struct LinkProbe {
+    size_t bytes = 0;  // of a copy that is timed; 0: 32 MiB, on virtual GPUs 1 MiB
+    // For tests: called with what has arrived, before it is looked at. `way`: "kernel's read" (the pattern where it lies),
+    // "copy", "kernel's write".
+    std::function<void(const Link& link, const std::string& way, void* data, size_t bytes)> tamper;
+};
+
+// Of the distinct ones among `devices`. Enables the peer access that works.
+Links probe_links(const std::vector<int>& devices, const LinkProbe& probe = {});
+
+}  // namespace wt

@@ -1,0 +1,23 @@
+// Tests of several processes: commands under mpirun, whatever user runs them and however few cores there are.
+#pragma once
+
+#include "test/device_data.h"
+#include "test/program.h"
+
+namespace wt::test {
+
+inline std::string mpirun(int ranks) {
+    const std::string leaks = kSanitized ? "ASAN_OPTIONS=detect_leaks=0 " : "";  // Open MPI leaves some at its end
+    return leaks + WT_MPIRUN + " --allow-run-as-root --oversubscribe -np " + std::to_string(ranks) + " ";
+}
+
+// This program under mpirun, running one test case that the ordinary run skips.
+inline std::string case_under_mpirun(int ranks, const std::string& name) { return mpirun(ranks) + program("unit") + " --no-skip -tc='" + name + "'"; }
+
+inline int count(const std::string& text, const std::string& part) {
+    int n = 0;
+    for (size_t at = text.find(part); at != std::string::npos; at = text.find(part, at + 1)) ++n;
+    return n;
+}
+
+}  // namespace wt::test

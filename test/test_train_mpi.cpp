@@ -1,0 +1,144 @@
+// bin/train as several processes under mpirun: the same weights as with threads, stops, losses and resumption.
+#include <doctest/doctest.h>
+#include <signal.h>
+
+#include <chrono>
+#include <nlohmann/json.hpp>
+
+#include "host/train/safetensors.h"
+#include "test/mpi.h"
+
+namespace fs = std::filesystem;
+using namespace wt;
+using namespace wt::test;
+
+namespace {
+
+// A run of `mini` on made-up images. Our own kernels: oneDNN's sums depend on how many cores a process has.
+std::string train(const std::string& flags) {
+    return program("train") + " --net mini --data synthetic:10 --batch 4 --epochs 1 --lr-policy constant --kernels own " + flags;
+}
+
+bool same_tensors(const std::string& a, const std::string& b) {
+    const auto x = SafetensorsFile::open(a), y = SafetensorsFile::open(b);
+    if (x.names() != y.names()) return false;
+    for (const auto& n : x.names())
+        if (x.read(n) != y.read(n)) return false;
+    return true;
+}
+
+std::string step_of(const std::string& checkpoint) { return SafetensorsFile::open(checkpoint).metadata().at("step"); }
+
+// Starts the command in the background, waits until the run in `out` has saved its first checkpoint and a step more is under
+// way, runs `then` (which may use $pid, the command's, and $rank1, the process that rank 1 is), and ends as the command does.
+Result disturbed(const TempDir& s, const std::string& command, const std::string& out, const std::string& then) {
+    const std::string wait = "n=0; while [ ! -s " + out + "/checkpoint.safetensors ] && [ $n -lt 900 ]; do sleep 0.1; n=$((n+1)); done; sleep 0.2; ";
+    const std::string find = "for e in /proc/[0-9]*/environ; do if grep -qzx WT_TEST_JOB=$PWD $e && grep -qzx OMPI_COMM_WORLD_RANK=1 $e; then "
+                             "rank1=${e#/proc/}; rank1=${rank1%/environ}; fi; done 2>/dev/null; ";
+    return run(s, "export WT_TEST_JOB=$PWD; " + command + " & pid=$!; " + wait + find + then + "; wait $pid");
+}
+
+std::vector<nlohmann::json> lines_of(const std::string& path, const char* kind) {
+    std::vector<nlohmann::json> all;
+    std::ifstream log(path);
+    for (std::string line; std::getline(log, line);) {
+        const auto j = nlohmann::json::parse(line);
+        if (j["kind"] == kind) all.push_back(j);
+    }
+    return all;
+}
+
+}  // namespace
+
+TEST_CASE("train with mpirun: two processes train what two threads do, bit for bit; rank 0 writes") {
+    const TempDir s;
+    for (const std::string scheme : {"a", "c"}) {
+        if (kSanitized && scheme == "a") continue;
+        const std::string flags = "--steps 5 --fc-scheme " + scheme + " --out ";
+        REQUIRE(run(s, train(flags + "threads --gpus 0,1")).status == 0);
+        const Result r = run(s, mpirun(2) + train(flags + "mpi --comm mpi"));
+        INFO(r.out << r.err);
+        REQUIRE(r.status == 0);
+        CHECK(same_tensors(s / "threads/checkpoint.safetensors", s / "mpi/checkpoint.safetensors"));
+        CHECK(count(r.out, "trained 5 steps") == 1);
+        CHECK(count(r.out, "2 processes: 2 on machine ") == 1);
+        CHECK(r.out.find("link 1 -> 0: messages, ") != std::string::npos);
+        const auto a = lines_of(s / "threads/metrics.jsonl", "step"), b = lines_of(s / "mpi/metrics.jsonl", "step");
+        REQUIRE(a.size() == 5);
+        REQUIRE(b.size() == 5);
+        for (size_t i = 0; i < 5; ++i) CHECK(a[i]["loss"] == b[i]["loss"]);
+        const auto x = lines_of(s / "threads/metrics.jsonl", "eval"), y = lines_of(s / "mpi/metrics.jsonl", "eval");
+        REQUIRE(x.size() == 1);
+        REQUIRE(y.size() == 1);
+        for (const char* key : {"loss", "top1_error", "top5_error", "images"}) CHECK(x[0][key] == y[0][key]);
+        // What processes have written, threads go on with, and the other way round.
+        REQUIRE(run(s, program("train") + " --resume mpi --gpus 0,1 --steps 7").status == 0);
+        REQUIRE(run(s, mpirun(2) + program("train") + " --resume threads --comm mpi --steps 7").status == 0);
+        CHECK(same_tensors(s / "threads/checkpoint.safetensors", s / "mpi/checkpoint.safetensors"));
+        fs::remove_all(s / "threads"), fs::remove_all(s / "mpi");
+    }
+}
+
+TEST_CASE("train with mpirun: a rank that is killed, or stops, ends the other with one line, and the run goes on bit for bit") {
+    const TempDir s;
+    for (const std::string way : {"KILL", "STOP"}) {
+        if (kSanitized && way == "STOP") continue;
+        const auto start = std::chrono::steady_clock::now();
+        const std::string command = mpirun(2) + train("--steps 100000 --save-every 1 --out parts --comm mpi --lost-after 5");
+        const Result r = disturbed(s, command, "parts", "kill -" + way + " $rank1");
+        INFO(way << ": " << r.out << r.err);
+        CHECK(std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count() < 60);  // with the steps before
+        CHECK(r.status != 0);
+        CHECK(count(r.err, "train: ") == 1);
+        CHECK(r.err.find(way == "KILL" ? " was lost: its process is gone; " : " was lost: no sign of life for 5 s; ") != std::string::npos);
+        CHECK(r.err.find("train: rank 1 (process ") != std::string::npos);
+        const std::string step = step_of(s / "parts/checkpoint.safetensors"), end = std::to_string(std::stoi(step) + 3);
+        // The message may be of a save ago, where the end came between the file's renaming and its being known.
+        CHECK((r.err.find("the last whole checkpoint is parts/checkpoint.safetensors, of step " + step + "; ") != std::string::npos ||
+               r.err.find("of step " + std::to_string(std::stoi(step) - 1) + "; ") != std::string::npos));
+        CHECK(r.err.find("go on with: mpirun -np 2 bin/train --comm mpi --resume parts") != std::string::npos);
+        const Result again = run(s, mpirun(2) + program("train") + " --comm mpi --resume parts --steps " + end);
+        INFO(again.err);
+        REQUIRE(again.status == 0);
+        REQUIRE(run(s, mpirun(2) + train("--comm mpi --out whole --save-every 1 --steps " + end)).status == 0);
+        CHECK(same_tensors(s / "whole/checkpoint.safetensors", s / "parts/checkpoint.safetensors"));
+        fs::remove_all(s / "parts"), fs::remove_all(s / "whole");
+    }
+}
+
+TEST_CASE("train with mpirun: a stop that one rank or all are asked for comes after the same step everywhere") {
+    const TempDir s;
+    for (const std::string way : {"kill -INT $rank1", "kill -USR1 $pid"}) {
+        if (kSanitized && way == "kill -INT $rank1") continue;
+        const Result r = disturbed(s, mpirun(2) + train("--steps 100000 --save-every 1 --out r --comm mpi"), "r", way);
+        INFO(way << ": " << r.out << r.err);
+        CHECK(r.status == 130);
+        CHECK(count(r.out, "interrupted at step ") == 1);
+        CHECK(r.out.find("go on with: mpirun -np 2 bin/train --comm mpi --resume r") != std::string::npos);
+        CHECK(count(r.err, "train: ") == 0);
+        const int step = std::stoi(step_of(s / "r/checkpoint.safetensors"));
+        CHECK(run(s, mpirun(2) + program("train") + " --comm mpi --resume r --steps " + std::to_string(step + 1)).status == 0);
+        fs::remove_all(s / "r");
+    }
+}
+
+TEST_CASE("train with mpirun: what the user has got wrong is said once") {
+    const TempDir s;
+    const auto says = [&](const std::string& command, int status, const std::string& part) {
+        const Result r = run(s, command);
+        INFO(command << ": " << r.status << ": " << r.out << r.err);
+        CHECK(r.status == status);
+        CHECK(count(r.err, "train: ") == 1);
+        CHECK(r.err.find(part) != std::string::npos);
+    };
+    says(mpirun(2) + train("--steps 1"), 2, "give --comm mpi");
+    says(mpirun(2) + train("--steps 1 --comm mpl"), 2, "must be one of threads, mpi, nccl");
+    says(train("--steps 1 --comm mpi"), 2, "mpirun -np 2 bin/train --comm mpi");
+    says(mpirun(2) + train("--steps 1 --comm mpi --gpus 9"), 2, "unknown GPU 9");
+    says(mpirun(2) + train("--comm mpi --data folder:missing"), 1, "missing");
+    says(mpirun(2) + train("--comm mpi --resume missing"), 1, "missing");
+    says(mpirun(1) + train("--comm mpi --steps 1 --out a") + " : -np 1 " + train("--comm mpi --steps 2 --out a"), 1, "command line");
+#ifdef VGPU
+    says(mpirun(2) + train("--steps 1 --comm nccl"), 2, "use --comm mpi");
+#endif
+}
