@@ -12,16 +12,18 @@
 namespace wt {
 
 // A small network with all that is exchanged in a large one; its trunk ends in dropout, as owt's. With buckets of 8 KiB
-// conv3 is one, conv2 and conv1 together another, half of them each.
-inline NetSpec tiny_net(const NetOptions& options) {
-    NetBuilder n("tiny", 16, options);
+// conv3 is one, conv2 and conv1 together another, half of them each. "tiny2" has two fully connected layers.
+inline NetSpec tiny_net(const NetOptions& options, const std::string& name = "tiny") {
+    NetBuilder n(name, 16, options);
     n.conv("conv1", 24, 5, {.stride = 2}).act().lrn().pool();                              // 6x6x24, 2x2x24
     n.conv("conv2", 8, 3, {.pad = 1}).act().conv("conv3", 32, 3, {.pad = 1}).act();        // 2x2x8, 2x2x32
-    return n.dropout().fc("fc4", 72, 1).act().dropout().fc("fc5", 40, 1).act().dropout().fc("fc6", options.classes).done();
+    n.dropout().fc("fc4", 72, 1).act().dropout();
+    if (name != "tiny2") n.fc("fc5", 40, 1).act().dropout();
+    return n.fc("fc6", options.classes).done();
 }
 
 struct Job {
-    std::string net;  // "tiny" or one of networks.cpp
+    std::string net;  // "tiny", "tiny2" or one of networks.cpp
     int workers = 1, global_batch = 4, classes = 10;
     std::vector<int> devices = {};
     DType dtype = DType::f32;
@@ -32,6 +34,7 @@ struct Job {
     bool keep_gradients = true;
     int evaluations = 1;
     FcScheme scheme = FcScheme::a;
+    FcSplit split = FcSplit::columns;
     bool per_pass = false;
     int passes = 0;  // of one worker's head, as the several workers' scheme has them
     bool packed = false;
@@ -55,7 +58,7 @@ struct Outcome {
 inline Outcome run(const Job& job, int steps) {
     NetOptions options = job.options;
     options.classes = job.classes;
-    const NetSpec net = job.net == "tiny" ? tiny_net(options) : make_net(job.net, options);
+    const NetSpec net = job.net.starts_with("tiny") ? tiny_net(options, job.net) : make_net(job.net, options);
     const int stored = net.input.h + 5, batch = job.global_batch / job.workers;
     std::vector<WorkerConfig> configs;
     for (int r = 0; r < job.workers; ++r) {
@@ -70,7 +73,7 @@ inline Outcome run(const Job& job, int steps) {
         c.kernels.fuse = job.fuse;
         c.keep_gradients = job.keep_gradients;
         c.tf32 = job.tf32;
-        c.scheme = job.scheme, c.per_pass = job.per_pass, c.passes = job.passes, c.packed = job.packed;
+        c.scheme = job.scheme, c.split = job.split, c.per_pass = job.per_pass, c.passes = job.passes, c.packed = job.packed;
         c.bucket_bytes = job.bucket_bytes;
         configs.push_back(c);
     }

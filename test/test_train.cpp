@@ -183,6 +183,7 @@ TEST_CASE("train: bad command lines are one line and exit 2") {
     check_one_line(run(s, train("--mean 1,2")), 2, "--mean 1,2");
     check_one_line(run(s, train("--data nothing:x")), 2, "nothing");
     check_one_line(run(s, train("--init nowhere.safetensors")), 2, "nowhere.safetensors");
+    check_one_line(run(s, train("--gpus 0,0 --fc-scheme dp --fc-split alternate")), 2, "--fc-split alternate: --fc-scheme dp splits no layer");
     check_one_line(run(s, train("--eval-only")), 2, "--eval-only needs weights");
     check_one_line(run(s, program("summary") + " alexnett"), 2, "nearest is alexnet");
     CHECK(run(s, program("train") + " --help").status == 0);

@@ -30,9 +30,11 @@ struct Way {
     Scheme scheme;
     bool per_pass;
     const char* name;
+    bool alternate = false;
 };
 constexpr Way kWays[] = {{Scheme::a, false, "a"},          {Scheme::b, false, "b"},          {Scheme::b, true, "b per-pass"},
-                         {Scheme::c, false, "c"},          {Scheme::c, true, "c per-pass"},  {Scheme::dp, false, "dp"}};
+                         {Scheme::c, false, "c"},          {Scheme::c, true, "c per-pass"},  {Scheme::dp, false, "dp"},
+                         {Scheme::a, false, "a alternate", true}};
 
 struct Point {
     int workers = 1;
@@ -64,7 +66,7 @@ Point at(const NetSpec& net, const Machine& m, const MeasuredTimes& times, int w
         if (kWays[i].scheme == Scheme::c) fits = fits && batch >= workers;
         if (!fits) continue;
         p.fits[i] = true;
-        p.by_way[i] = simulate(net, m, times, {workers, batch, kWays[i].scheme, kWays[i].per_pass});
+        p.by_way[i] = simulate(net, m, times, {workers, batch, kWays[i].scheme, kWays[i].per_pass, kWays[i].alternate});
         if (p.best < 0 || p.by_way[i].seconds < p.by_way[p.best].seconds) p.best = static_cast<int>(i);
     }
     return p;
@@ -73,7 +75,8 @@ Point at(const NetSpec& net, const Machine& m, const MeasuredTimes& times, int w
 // Efficiency over the number of workers, a line for each scheme: one SVG that stands alone.
 std::string plot(const std::string& title, const std::vector<Point>& points, double one) {
     constexpr int kWidth = 760, kHeight = 420, kLeft = 60, kRight = 130, kTop = 40, kBottom = 50;
-    const char* colours[] = {"#1f77b4", "#ff7f0e", "#ffbb78", "#2ca02c", "#98df8a", "#7f7f7f"};
+    const char* colours[] = {"#1f77b4", "#ff7f0e", "#ffbb78", "#2ca02c", "#98df8a", "#7f7f7f", "#9467bd"};
+    static_assert(std::size(colours) == std::size(kWays));
     const double most = std::log2(std::max(2, points.back().workers)), top = 1.2;
     const auto x = [&](int workers) { return kLeft + std::log2(workers) / most * (kWidth - kLeft - kRight); };
     const auto y = [&](double e) { return kHeight - kBottom - std::min(e, top) / top * (kHeight - kTop - kBottom); };
@@ -136,7 +139,7 @@ void warn_of_floors(const Outcome& o, const std::string& source) {
 int compare_with_measured(const NetSpec& net, const Machine& m, const MeasuredTimes& times, const Flags& f, int workers) {
     for (const Way& way : kWays) {
         if (f.scheme != way.name) continue;
-        const Outcome o = simulate(net, m, times, {workers, f.batch, way.scheme, way.per_pass});
+        const Outcome o = simulate(net, m, times, {workers, f.batch, way.scheme, way.per_pass, way.alternate});
         warn_of_floors(o, times.source);
         std::printf("%s, %d images a worker, %d workers, scheme %s: predicted %.3f ms (%.3f not hidden), measured %.3f ms, off by %+.1f%%\n", f.net.c_str(), f.batch,
                     workers, way.name, o.seconds * 1e3, workers > 1 ? o.exposed() * 1e3 : 0, f.measured * 1e3, 100 * (o.seconds / f.measured - 1));
@@ -164,7 +167,7 @@ int run(int argc, char** argv) {
     app.add_option("--measured", f.measured, "seconds of a step that was measured: how far off the model is; with one number of --workers, and --scheme")->check(between(1e-9, 1e6));
     std::vector<std::string> ways;
     for (const Way& w : kWays) ways.push_back(w.name);
-    app.add_option("--scheme", f.scheme, "with --measured: a, b, 'b per-pass', c, 'c per-pass', dp")->check(one_of("scheme", ways));
+    app.add_option("--scheme", f.scheme, "with --measured: a, b, 'b per-pass', c, 'c per-pass', dp, 'a alternate'")->check(one_of("scheme", ways));
     app.add_flag("--paper", f.paper, "Table 1 of the paper beside the model");
     parse_command_line(app, argc, argv);
     if (f.paper) return compare_with_paper();
@@ -190,7 +193,7 @@ int run(int argc, char** argv) {
     std::printf("%s, %d images a worker, %s\nlink %.0f GB/s, network %.0f GB/s, latency %.1f us; per-layer times: %s\none worker: %.3f ms, %.0f images/s\n\n",
                 f.net.c_str(), f.batch, m.about.c_str(), m.link / 1e9, m.network / 1e9, m.latency * 1e6, times.source.empty() ? "floors" : times.source.c_str(),
                 one * 1e3, f.batch / one);
-    std::printf("%7s %10s %8s %10s %12s %10s %10s %10s\n", "workers", "scheme", "ms", "efficiency", "images/s", "exposed ms", "fc MB", "gradient MB");
+    std::printf("%7s %11s %8s %10s %12s %10s %10s %10s\n", "workers", "scheme", "ms", "efficiency", "images/s", "exposed ms", "fc MB", "gradient MB");
     nlohmann::json rows = nlohmann::json::array();
     std::vector<Point> points;
     for (const int k : workers) {
@@ -200,7 +203,7 @@ int run(int argc, char** argv) {
             if (!p.fits[i] || (k == 1 && i)) continue;
             const Outcome& o = p.by_way[i];
             const bool best = static_cast<int>(i) == p.best;
-            std::printf("%7d %10s %8.3f %9.2f%s %12.0f %10.3f %10.1f %10.1f\n", k, kWays[i].name, o.seconds * 1e3, one / o.seconds, best ? "*" : " ",
+            std::printf("%7d %11s %8.3f %9.2f%s %12.0f %10.3f %10.1f %10.1f\n", k, kWays[i].name, o.seconds * 1e3, one / o.seconds, best ? "*" : " ",
                         double(k) * f.batch / o.seconds, o.exposed() * 1e3, o.activations / 1e6, o.gradients / 1e6);
             rows.push_back({{"workers", k}, {"scheme", kWays[i].name}, {"seconds", o.seconds}, {"efficiency", one / o.seconds}, {"exposed_seconds", o.exposed()},
                             {"fc_bytes", o.activations}, {"gradient_bytes", o.gradients}, {"best", best}});

@@ -65,6 +65,10 @@ void declare(CLI::App& app, Flags& f) {
                    "how the fully connected layers get their batch (arXiv 1404.5997): a gathers everybody's, b one worker's in each of K passes, "
                    "c 1/K of everybody's in each; dp replicates these layers too")
         ->check(one_of("fc scheme", {"a", "b", "c", "dp"}));
+    app.add_option("--fc-split", o.fc_split,
+                   "how they are shared by the workers: columns (all by units), alternate (the first by units, those above by inputs: half of what "
+                   "is exchanged between them)")
+        ->check(one_of("split", {"columns", "alternate"}));
     app.add_option("--fc-update", f.fc_update, "accumulate (one update a step), or per-pass: after each pass of b and c")
         ->check(one_of("fc update", {"accumulate", "per-pass"}));
     app.add_option("--lr-scale", o.lr_scale, "rate of layers with a batch larger than a worker's: times k (their batches' ratio), sqrt (of it), none")

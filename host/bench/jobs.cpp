@@ -390,7 +390,7 @@ void add_head(Jobs& j, const Layout& l) {
             p.dropout = op.drop.problem.p;
             j.add(name + ".fprop+dropout", "gemm", p, gemm_variants(), {name + ".fprop", drop});
         }
-        if (i > 0 && l.head[i - 1].relu_fused) {  // the gradients of the ReLU and the dropout below
+        if (i > 0 && l.head[i - 1].relu) {  // the gradients of the ReLU and the dropout below
             const HeadOp& below = l.head[i - 1];
             GemmProblem p = op.dgrad.problem;
             p.drelu = true;

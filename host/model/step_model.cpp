@@ -199,13 +199,17 @@ private:
         const Work w{0, tensors * m_.bytes * c_.batch}, at{0, tensors * m_.bytes * std::max(1, times_.batch)};
         kernel(l.name + pass, w, at);
     }
-    // Rows x columns of an fc layer's product, with the bytes of its weights counted `weight_bytes` each.
-    static Work product(const Layer& l, double rows, double units, double es, double weight_bytes) {
-        const double in = static_cast<double>(l.x.count());
-        return {2 * rows * units * in, (rows * in + rows * units) * es + in * units * weight_bytes};
+    // A worker's part of an fc layer's product: so many of its units and inputs.
+    struct Part {
+        double units, inputs;
+    };
+    static Part whole(const Layer& l) { return {double(l.out), double(l.x.count())}; }
+    // With the bytes of its weights counted `weight_bytes` each.
+    static Work product(double rows, Part p, double es, double weight_bytes) {
+        return {2 * rows * p.units * p.inputs, (rows * p.inputs + rows * p.units) * es + p.inputs * p.units * weight_bytes};
     }
-    Simulation::Id fc(const Layer& l, const char* pass, double rows, double units, double weight_bytes, Simulation::Id need) {
-        return kernel(l.name + pass, product(l, rows, units, m_.bytes, weight_bytes), product(l, std::max(1, times_.batch), l.out, m_.bytes, weight_bytes), need);
+    Simulation::Id fc(const Layer& l, const char* pass, double rows, Part p, double weight_bytes, Simulation::Id need) {
+        return kernel(l.name + pass, product(rows, p, m_.bytes, weight_bytes), product(std::max(1, times_.batch), whole(l), m_.bytes, weight_bytes), need);
     }
 
     void trunk_forward() {
@@ -261,30 +265,38 @@ private:
         measured_kernel(l.name + ".act_backward", share(l, rows, units), need);
     }
     // The weights' gradient, which updates them in the same kernel if it may and training does so.
-    void fc_wgrad(const Layer& l, double rows, double units, bool may_update) {
+    void fc_wgrad(const Layer& l, double rows, Part p, bool may_update) {
         const auto alone = times_.seconds.find(l.name + ".update");
         const bool fused = !measured() || (alone != times_.seconds.end() && alone->second == 0);
         const double bytes = may_update && fused ? 22 : 4;
-        const Work w = product(l, rows, units, m_.bytes, bytes), at = product(l, std::max(1, times_.batch), l.out, m_.bytes, bytes);
+        const Work w = product(rows, p, m_.bytes, bytes), at = product(std::max(1, times_.batch), whole(l), m_.bytes, bytes);
         last_ = sim_.add(l.name + ".wgrad", {compute_}, seconds(l.name + ".wgrad", w, at, !may_update), {last_});
-        if (may_update && !fused) updates_ += double(l.parameters()) * units / l.out;
+        if (may_update && !fused) updates_ += double(l.parameters()) * p.units * p.inputs / l.weights();
     }
 
     // Data parallel: whole fc layers on the worker's own images; their gradients are summed like the rest.
     void head_alone() {
         const auto layers = fcs();
         for (const Layer* l : layers) {
-            fc(*l, ".fprop", c_.batch, l->out, m_.bytes, -1);
+            fc(*l, ".fprop", c_.batch, whole(*l), m_.bytes, -1);
             fc_dropout(*l, c_.batch, l->out);
         }
         measured_kernel("loss.softmax", images());
         for (auto it = layers.rbegin(); it != layers.rend(); ++it) {
             fc_backward(**it, c_.batch, (*it)->out, -1);
-            fc_wgrad(**it, c_.batch, (*it)->out, K_ == 1);
+            fc_wgrad(**it, c_.batch, whole(**it), K_ == 1);
             const Simulation::Id gradient = last_;
-            fc(**it, ".dgrad", c_.batch, (*it)->out, m_.bytes, -1);
+            fc(**it, ".dgrad", c_.batch, whole(**it), m_.bytes, -1);
             if (K_ > 1) reduced_.push_back(replicated(**it, gradient));
         }
+    }
+
+    // What a worker has of layer i: of the units, or where they alternate of the inputs of all but the first.
+    bool by_inputs(size_t i) const { return c_.alternate && K_ > 1 && i > 0; }
+    Part part(const Layer& l, size_t i) const {
+        Part p = whole(l);
+        (by_inputs(i) ? p.inputs : p.units) /= K_;
+        return p;
     }
 
     // Weights sharded; passes over the whole batch (a) or over K parts of it (b: one worker's images; c: 1/K of everybody's).
@@ -306,28 +318,36 @@ private:
         activations_ += c_.scheme == Scheme::b ? turns / passes : turns;
         for (int j = 0; j < passes; ++j) {
             Simulation::Id need = arrived[j];
-            for (const Layer* l : layers) {
-                const double units = double(l->out) / K_;
-                fc(*l, ".fprop", rows, units, m_.bytes, need);
-                fc_dropout(*l, rows, units);
-                need = send("exchange fc.gather", rows * units * m_.bytes, {last_}, activations_);
+            for (size_t i = 0; i < layers.size(); ++i) {
+                const Layer& l = *layers[i];
+                const double units = double(l.out) / K_;
+                fc(l, ".fprop", rows, part(l, i), m_.bytes, need);
+                if (by_inputs(i)) {  // shares of own units, of the logits of all
+                    last_ = need = sum("exchange fc.reduce", rows * (i + 1 == layers.size() ? l.out : units) * m_.bytes, {last_}, activations_);
+                    fc_dropout(l, rows, units);
+                    continue;
+                }
+                fc_dropout(l, rows, units);
+                need = by_inputs(i + 1) && i + 1 < layers.size() ? -1 : send("exchange fc.gather", rows * units * m_.bytes, {last_}, activations_);
             }
             measured_kernel("loss.softmax", rows / std::max(1, times_.batch), need);
-            for (auto it = layers.rbegin(); it != layers.rend(); ++it) {
-                const Layer& l = **it;
+            for (size_t i = layers.size(); i-- > 0;) {
+                const Layer& l = *layers[i];
                 const double units = double(l.out) / K_, in = static_cast<double>(l.x.count());
-                fc_backward(l, rows, units, need);
-                fc(l, ".dgrad", rows, units, m_.bytes, need);
-                // Partial gradients to the owners of the columns, or at the bottom to the replicas' rows.
-                if (it + 1 == layers.rend()) {
+                if (i + 1 == layers.size() || !by_inputs(i + 1)) fc_backward(l, rows, units, need);
+                fc(l, ".dgrad", rows, part(l, i), m_.bytes, need);
+                if (by_inputs(i)) {  // own columns of the gradient, whole: the layer below's turn, and to all if it is by inputs too
+                    fc_backward(*layers[i - 1], rows, in / K_, -1);
+                    need = by_inputs(i - 1) ? send("exchange fc.gather", rows * in / K_ * m_.bytes, {last_}, activations_) : -1;
+                } else if (i == 0) {  // shares of the gradient to the replicas' rows
                     double back = 0;
                     returned.push_back(sum("exchange trunk.reduce", rows_sent * flat, {last_}, back));
                     activations_ += c_.scheme == Scheme::b ? back / passes : back;
-                } else {
+                } else {  // and to the owners of the columns
                     need = sum("exchange fc.reduce", rows * in / K_ * m_.bytes, {last_}, activations_);
                 }
                 // In every pass, with its update, or once for all of them.
-                if (c_.per_pass || j + 1 == passes) fc_wgrad(l, c_.per_pass ? rows : rows * passes, units, true);
+                if (c_.per_pass || j + 1 == passes) fc_wgrad(l, c_.per_pass ? rows : rows * passes, part(l, i), true);
             }
         }
         returned.push_back(last_);

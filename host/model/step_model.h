@@ -58,6 +58,7 @@ struct Case {
     int batch = 128;        // images per worker
     Scheme scheme = Scheme::a;
     bool per_pass = false;  // b, c: fc weights are updated after every pass
+    bool alternate = false; // a, b, c: fc layers above the first are split by inputs (FcSplit, host/parallel/layout.h)
 };
 
 struct Outcome {

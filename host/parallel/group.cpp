@@ -135,21 +135,23 @@ void Group::run(const std::function<void(Worker&)>& task) {
     run_on_threads([&](int r) { task(*workers_[r]); });
 }
 
-std::vector<float> Group::gather(const std::function<std::vector<float>(Worker&)>& own) {
+// Own elements of all workers, put together in memory order where they all are.
+std::vector<float> Group::gather(int i, const std::function<std::vector<float>(Worker&)>& own) {
     std::vector<float> all;
     for (auto& w : workers_) {
         const auto part = own(*w);
         all.insert(all.end(), part.begin(), part.end());
     }
-    return team_ ? team_->gather(all) : all;
+    if (team_) all = team_->gather(all);
+    return first() ? workers_[0]->layout().whole(i, std::move(all)) : all;
 }
 
 std::vector<float> Group::get_param(int i, bool momentum) {
-    return gather([&](Worker& w) { return momentum ? w.get_momentum(i) : w.get_param(i); });
+    return gather(i, [&](Worker& w) { return momentum ? w.get_momentum(i) : w.get_param(i); });
 }
 
 std::vector<float> Group::get_gradient(int i) {
-    return gather([&](Worker& w) { return w.get_gradient(i); });
+    return gather(i, [&](Worker& w) { return w.get_gradient(i); });
 }
 
 void Group::set_param(int i, const std::vector<float>& given, bool momentum) {

@@ -44,7 +44,7 @@ public:
 
 private:
     void run_on_threads(const std::function<void(int rank)>& task);
-    std::vector<float> gather(const std::function<std::vector<float>(Worker&)>& own);
+    std::vector<float> gather(int i, const std::function<std::vector<float>(Worker&)>& own);
     void serve(int rank);
     void shut_down();
 

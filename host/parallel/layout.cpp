@@ -61,6 +61,8 @@ std::vector<int> batch_rows(const WorkerConfig& c, int rank) {
 }
 
 Layout::Layout(const WorkerConfig& c) : config(c) {
+    if (config.split == FcSplit::alternate && config.scheme == FcScheme::dp)
+        throw UsageError("--fc-split alternate: --fc-scheme dp splits no layer: give a, b or c, or leave --fc-split out");
     if (config.workers == 1 && config.scheme == FcScheme::dp) config.scheme = FcScheme::a;
     if (config.batch % (config.workers == 1 ? config.pass_count() : 1)) throw Error("a batch must divide into its passes");
     blocks = row_blocks(config, config.rank);
@@ -93,6 +95,7 @@ void Layout::check_names() const {
 
 void Layout::plan_params() {
     rows.resize(params.size());
+    columns.resize(params.size());
     own.resize(params.size());
     storage.resize(params.size());
     if (config.scheme == FcScheme::dp)
@@ -122,15 +125,22 @@ void Layout::plan_params() {
 
 void Layout::plan_sharded(int i) {
     const Param& p = params[i];
-    const Shard s = shard_of(p.rows, config.rank, config.workers);
-    if (s.count == 0)
-        throw Error("layer " + config.net.layers[p.layer].name + " has " + std::to_string(p.rows) + " units, fewer than " +
-                    std::to_string(config.workers) + " workers: use fewer --gpus, or --fc-scheme dp");
-    rows[i] = s;
-    own[i] = {s.first * p.row, s.count * p.row};
-    const size_t n = s.count * p.row;
+    const Layer& l = config.net.layers[p.layer];
+    const Shard units = shard_of(p.rows, config.rank, config.workers);
+    if (units.count == 0)
+        throw Error("layer " + l.name + " has " + std::to_string(p.rows) + " units, fewer than " + std::to_string(config.workers) +
+                    " workers: use fewer --gpus, or --fc-scheme dp");
+    const bool by_inputs = config.by_inputs(p.layer);
+    rows[i] = units;
+    columns[i] = {0, p.row};
+    if (by_inputs && !p.bias) rows[i] = {0, p.rows}, columns[i] = shard_of(p.row, config.rank, config.workers);
+    const size_t n = rows[i].count * columns[i].count;
+    own[i] = {0, static_cast<int64_t>(n)};
     Storage& st = storage[i];
-    st.value = st.w = plan.add(p.name, Use::weights, n * 4);
+    if (by_inputs && p.bias)
+        st.value = st.w = plan.add(p.name, Use::weights, p.rows * 4).plus(units.first * 4);  // HeadOp::bias
+    else
+        st.value = st.w = plan.add(p.name, Use::weights, n * 4);
     if (config.training) st.v = plan.add(p.name + " momentum", Use::weights, n * 4);
     if (config.dtype != DType::f32 && !p.bias) st.value = st.low = plan.add(p.name + " bf16", Use::weights, n * 2);
 }
@@ -158,6 +168,7 @@ void Layout::plan_bucket(Bucket& b) {
             const int64_t first = std::clamp(segment.first - at, int64_t(0), p.count());
             const int64_t end = std::clamp(segment.first + segment.count - at, int64_t(0), p.count());
             rows[i] = {0, p.rows};
+            columns[i] = {0, p.row};
             own[i] = {first, end - first};
             Storage& st = storage[i];
             st.value = b.values.plus(b.value_offset(at));
@@ -188,6 +199,18 @@ Place Layout::gradient_of(int param) const {
             for (const int bias : {0, 1})
                 if (b.weights[w] + bias == param) return b.grads.plus(b.at[bias * b.weights.size() + w] * 4);
     throw Error("parameter " + std::to_string(param) + " is in no bucket");
+}
+
+std::vector<float> Layout::whole(int i, std::vector<float> by_worker) const {
+    const int64_t row = params[i].row;
+    if (columns[i].count == row) return by_worker;
+    std::vector<float> values(by_worker.size());
+    auto from = by_worker.begin();
+    for (int r = 0; r < config.workers; ++r) {
+        const Shard s = shard_of(row, r, config.workers);
+        for (int64_t k = 0; k < params[i].rows; ++k, from += s.count) std::copy_n(from, s.count, values.begin() + k * row + s.first);
+    }
+    return values;
 }
 
 void Layout::plan_input() {
@@ -226,7 +249,7 @@ void Layout::plan_update() {
     for (const HeadOp& op : head) {
         if (!op.sharded) continue;
         if (op.grad) sharded.push_back({op.weight, op.grad});
-        sharded.push_back({op.weight + 1, op.grad_bias});
+        sharded.push_back({op.weight + 1, op.grad_bias.plus(op.own_column() * 4)});
     }
     bind_update(update, updates);
     bind_update(pass_update, pass_updates);

@@ -3,7 +3,8 @@
 // same code answers "which batch would fit".
 //
 // The trunk (convolutional part) works on this worker's `batch` samples with whole layers; the head (fully connected part)
-// on all `batch * workers` samples with this worker's shard of each layer's units, in one pass or several (FcScheme).
+// on all `batch * workers` samples with this worker's shard of each layer's units or inputs (FcSplit), in one pass or several
+// (FcScheme).
 // Parameters that every worker holds whole lie in buckets: their gradients are summed, and they are updated, in equal
 // segments, one a worker.
 //
@@ -48,6 +49,14 @@ inline constexpr bool kGraphByDefault = !kAutomaticUsesBaselines;
 enum class FcScheme { a, b, c, dp };
 const char* name_of(FcScheme);
 
+// How a fully connected layer is shared by the workers. Its activation, dropout and biases always are by units.
+//   columns    by units: each worker's are gathered from all before the next layer reads them, and the shares of their gradient
+//              are summed
+//   alternate  the first layer by units, the layers above by inputs: a worker multiplies with the columns of the layer below that
+//              it has, so that nothing is gathered between the first two. The products are shares that are summed; the gradient
+//              is gathered. The last layer's are summed whole by everybody.
+enum class FcSplit { columns, alternate };
+
 struct WorkerConfig {
     NetSpec net;
     int rank = 0, workers = 1, device = 0;
@@ -60,6 +69,7 @@ struct WorkerConfig {
     bool graph = kGraphByDefault;                   // replay captured graphs (replay.h)
     bool keep_gradients = false;                    // of all weights, for Worker::get_gradient: no update in wgrad
     FcScheme scheme = FcScheme::a;
+    FcSplit split = FcSplit::columns;
     // The paper's variable batch size: the fully connected layers are updated after every pass, by the mean gradient over its
     // samples. Otherwise the passes add up to one update.
     bool per_pass = false;
@@ -74,6 +84,7 @@ struct WorkerConfig {
     int64_t head_row0() const { return scheme == FcScheme::dp ? int64_t(batch) * rank : 0; }  // the first of them in the whole batch
     int pass_count() const { return passes ? passes : scheme == FcScheme::b || scheme == FcScheme::c ? workers : 1; }
     int64_t pass_rows() const { return head_rows() / pass_count(); }
+    bool by_inputs(int layer) const { return split == FcSplit::alternate && head_workers() > 1 && layer > net.first_fc(); }  // of the head
 };
 
 // Consecutive samples of one worker that go through the head together, in pass `pass`.
@@ -142,32 +153,39 @@ struct TrunkOp {
     Bound<DropoutProblem, DropoutArgs> drop;
 };
 
-// A fully connected layer with the activation and dropout that follow it, on a shard of its units.
+// A fully connected layer with the activation and dropout that follow it, on a shard of its units; its product on that shard too,
+// or, by inputs, for all units on a shard of the inputs: those that the layer below has here.
 struct HeadOp {
     const Layer* layer = nullptr;
     std::string name_fprop, name_dgrad, name_wgrad;
-    Shard shard;                 // of the units
+    Shard own;                   // units: activation, dropout, update of the bias
+    Shard units, inputs;         // of the product: own units of all inputs, or all units of own inputs
+    bool by_inputs = false;
     bool sharded = true;         // false: all units, a bucket's
     int weight = -1;             // index of its parameter; the bias follows
+    Place bias;                  // of the product's units; by inputs 0 but for own, so that the sum has each once
     uint32_t dropout_layer = 0;  // keys the mask
-    bool has_act = false, relu_fused = false, has_dropout = false, last = false;
+    bool has_act = false, relu = false, has_dropout = false, last = false;
     bool backward_elsewhere = false;  // the gradients of activation and dropout: the layer above's dgrad does them
     float mask_scale = 1;             // dgrad doing that for the layer below: what dropout scaled by there
-    Place x;                     // head_rows x inputs, whole; problems are of pass_rows of them, but wgrad where it is not per pass
-    Place y;                     // head_rows x units, whole: own columns computed, the others gathered
+    Place x;                     // the product's columns of head_rows x inputs; problems are of pass_rows of them, but wgrad where it is not per pass
+    Place y;                     // head_rows x units: own columns computed, the others gathered where the next layer is by units
+    Place shares;                // by inputs: head_rows x units, the product, to be summed
     Place kept;                  // output of the activation, own columns: y itself, or apart where dropout would spoil it (tanh)
     int64_t ld_kept = 0;
-    Place dy;                    // gradient of the fc output, own columns
+    Place dy;                    // gradient of the fc output, the product's units; by inputs the others' columns are gathered
     int64_t ld_dy = 0;
-    Place partial;               // rows x inputs: this shard's share of the gradient of x
-    Place grad, grad_bias;       // dW, db, fp32, own rows; no dW where wgrad updates the weights itself
+    Place dx;                    // rows x inputs: this shard's share of the gradient of x; by inputs own columns of the layer below's dy
+    int64_t ld_dx = 0;
+    Place grad, grad_bias;       // dW, db, fp32, of the product's weights and units; no dW where wgrad updates the weights itself
     Bound<GemmProblem, GemmArgs> fprop, dgrad, wgrad;  // fprop of training: with dropout, perhaps
     Bound<GemmProblem, GemmArgs> fprop_eval;           // of evaluation
     Bound<ActivationProblem, ActivationForwardArgs> act;
     Bound<ActivationProblem, ActivationBackwardArgs> act_back;
     Bound<DropoutProblem, DropoutArgs> drop, drop_back;
-    std::vector<Bound<CopyProblem, CopyArgs>> gather;  // by source rank: its columns of y
-    Bound<ReduceProblem, ReduceArgs> reduce;           // own columns of the sum of everybody's gradients of y
+    std::vector<Bound<CopyProblem, CopyArgs>> gather;  // by source rank: its columns of y; by inputs, of dy
+    Bound<ReduceProblem, ReduceArgs> reduce;           // own columns of the sum of everybody's gradients of y; by inputs, of y
+    int64_t own_column() const { return own.first - units.first; }  // of own units among the product's
 };
 
 struct Update {
@@ -199,7 +217,9 @@ struct Bucket {
 struct TransferIds {
     int finished = -1, stats = -1;
     std::vector<int> labels, flat;                   // by pass
-    std::vector<std::vector<int>> units, partials;   // by layer of the head and pass: columns of y; shares of the gradient of x
+    // By layer of the head and pass: what goes up (columns of y; by inputs shares of it) and down (shares of the gradient of x; by
+    // inputs columns of it). -1 where the layer that reads it needs own columns only.
+    std::vector<std::vector<int>> units, partials;
     std::vector<int> grads, values;                  // by bucket
 };
 
@@ -210,8 +230,8 @@ struct Layout {
     WorkerConfig config;
     MemoryPlan plan;
     std::vector<Param> params;
-    std::vector<Shard> rows;  // of each parameter, those that this worker holds
-    std::vector<Shard> own;   // of each parameter, the elements that this worker updates: in rank order they make up the whole
+    std::vector<Shard> rows, columns;  // of each parameter, those that this worker holds: a block of the whole, stored row by row
+    std::vector<Shard> own;   // of that block, the elements that this worker updates: each of the whole is one worker's
     struct Storage {
         Place value;  // what the layers read: held rows
         Place w, v;   // fp32 master (of biases, and in fp32, part of `value`) and momentum: own elements
@@ -244,6 +264,8 @@ struct Layout {
 
     Shard segment(const Bucket& b, int rank) const;
     Place gradient_of(int param) const;  // in its bucket
+    // A parameter in memory order, from every worker's own elements one after the other.
+    std::vector<float> whole(int param, std::vector<float> by_worker) const;
     size_t element_size() const { return size_of(config.dtype); }
     int64_t pass_row(int pass) const { return pass * config.pass_rows(); }  // its first row in the head's buffers
 
@@ -259,6 +281,7 @@ private:
     void plan_trunk_gradients();
     void plan_head();
     void plan_head_gradients();
+    void bind_gather(HeadOp& op, DType dtype);
     void plan_input();
     void plan_update();
     void bind_update(Bound<SgdProblem, SgdArgs>& bound, const std::vector<Update>& list);

@@ -22,7 +22,11 @@ void Layout::plan_head() {
         op.layer = &l;
         op.name_fprop = l.name + ".fprop", op.name_dgrad = l.name + ".dgrad", op.name_wgrad = l.name + ".wgrad";
         op.weight = param;
-        op.shard = rows[param];
+        op.by_inputs = config.by_inputs(i);
+        op.own = rows[param + 1];
+        op.units = rows[param];
+        op.inputs = columns[param];
+        op.bias = op.by_inputs ? Place{storage[param + 1].value.buffer} : storage[param + 1].value;
         op.sharded = params[param].sharded;
         param += 2;
         op.last = i + 1 == static_cast<int>(net.layers.size());
@@ -31,42 +35,49 @@ void Layout::plan_head() {
         if (next < static_cast<int>(net.layers.size()) && net.layers[next].kind == LayerKind::activation) act = &net.layers[next++];
         if (next < static_cast<int>(net.layers.size()) && net.layers[next].kind == LayerKind::dropout) drop = &net.layers[next], op.dropout_layer = next;
 
-        const int in = static_cast<int>(l.x.count()), units = l.out, cols = static_cast<int>(op.shard.count);
+        const int in = static_cast<int>(l.x.count()), units = l.out, cols = static_cast<int>(op.own.count);
         const DType out = op.last ? DType::f32 : config.dtype;
-        op.x = x;
+        op.x = x.plus(op.inputs.first * es);
         op.y = plan.add(l.name, Use::activations, rows_in_all * units * size_of(out));
-        op.kept = op.y.plus(op.shard.first * size_of(out));
+        if (op.by_inputs) op.shares = plan.add(l.name + " shares", Use::activations, rows_in_all * units * size_of(out));
+        op.kept = op.y.plus(op.own.first * size_of(out));
         op.ld_kept = units;
         op.has_act = act != nullptr;
         op.has_dropout = drop != nullptr;
-        op.relu_fused = act && act->act == Activation::relu;
+        op.relu = act && act->act == Activation::relu;
         if (act && drop && act->act == Activation::tanh) {  // its gradient needs tanh's own output
             op.kept = plan.add(act->name, Use::activations, rows_in_all * cols * es);
             op.ld_kept = cols;
         }
-        GemmProblem f{GemmLayout::nt, B, cols, in, in, in, static_cast<int>(op.ld_kept), config.dtype, out, true, op.relu_fused};
+        // By inputs, bias, activation and dropout are of the sum.
+        const int ni = static_cast<int>(op.inputs.count), nu = static_cast<int>(op.units.count);
+        GemmProblem f{GemmLayout::nt, B, nu, ni, in, ni, static_cast<int>(op.by_inputs ? units : op.ld_kept), config.dtype, out, true, op.relu && !op.by_inputs};
         f.tf32 = config.tf32;
         op.fprop_eval = bind(op.name_fprop, gemm_variants(), f);
         op.fprop = op.fprop_eval;
-        if (drop && config.training && op.relu_fused && !k.names(drop->name + ".forward")) {
+        if (drop && config.training && f.relu && !k.names(drop->name + ".forward")) {
             GemmProblem dropping = f;
             dropping.dropout = drop->p;
             if (k.fuses(op.name_fprop, gemm_variants(), dropping, sm, Part{op.name_fprop, gemm_variants(), f},
                         Part{drop->name + ".forward", dropout_variants(), DropoutProblem{B, cols, op.ld_kept, units, drop->p, config.dtype}}))
                 op.fprop = bind(op.name_fprop, gemm_variants(), dropping);
         }
-        if (act && !op.relu_fused)
+        if (act && !f.relu)
             op.act = bind(act->name + ".forward", activation_forward_variants(), ActivationProblem{B, cols, op.ld_kept, cols, act->act, config.dtype});
         if (drop) {
             op.drop.problem = {B, cols, op.ld_kept, units, drop->p, config.dtype};
             if (op.fprop.problem.dropout == 0) op.drop = bind(drop->name + ".forward", dropout_variants(), op.drop.problem);
         }
-        for (int r = 0; r < K && K > 1; ++r) {
-            const int64_t n = shard_of(units, r, K).count;
-            op.gather.push_back(bind(l.name + ".gather", exchange_copy_variants(), CopyProblem{B, n, config.packed ? n : units, units, out}));
-        }
         x = op.y;
         head.push_back(op);
+    }
+    for (size_t i = 0; i < head.size() && K > 1; ++i) {
+        HeadOp& op = head[i];
+        if (!op.by_inputs && (op.last || !head[i + 1].by_inputs)) bind_gather(op, op.last ? DType::f32 : config.dtype);
+        if (!op.by_inputs) continue;
+        const int64_t units = op.layer->out, n = op.last ? units : op.own.count;
+        op.reduce = bind(op.layer->name + ".reduce", exchange_reduce_variants(),
+                         ReduceProblem{K, B, n, config.packed ? n : units, op.last ? units : op.ld_kept, op.last ? DType::f32 : config.dtype});
     }
     for (int j = 0; j < config.pass_count() && K > 1; ++j)
         for (int r = 0; r < K; ++r) {
@@ -80,6 +91,14 @@ void Layout::plan_head() {
     if (config.training) plan_head_gradients();
 }
 
+void Layout::bind_gather(HeadOp& op, DType dtype) {
+    const int64_t units = op.layer->out;
+    for (int r = 0; r < config.workers; ++r) {
+        const int64_t n = shard_of(units, r, config.workers).count;
+        op.gather.push_back(bind(op.layer->name + ".gather", exchange_copy_variants(), CopyProblem{config.pass_rows(), n, config.packed ? n : units, units, dtype}));
+    }
+}
+
 void Layout::plan_head_gradients() {
     const NetSpec& net = config.net;
     const int sm = device_sm(config.device), K = config.head_workers();
@@ -88,24 +107,28 @@ void Layout::plan_head_gradients() {
     const size_t es = size_of(config.dtype);
     const KernelSettings& k = config.kernels;
     dlogits = plan.add("logits gradient", Use::gradients, rows_in_all * net.classes() * es);
-    head.back().dy = dlogits.plus(head.back().shard.first * es);
+    head.back().dy = dlogits.plus(head.back().units.first * es);
     head.back().ld_dy = net.classes();
     for (int i = static_cast<int>(head.size()) - 1; i >= 0; --i) {
         HeadOp& op = head[i];
         const std::string& name = op.layer->name;
-        const int in = static_cast<int>(op.layer->x.count()), cols = static_cast<int>(op.shard.count);
-        op.partial = plan.add(name + " input gradient", Use::gradients, rows_in_all * in * es);
-        if (!op.last) {  // own columns of the sum over the workers of the layer above's partial gradients
-            if (K == 1) {
-                op.dy = head[i + 1].partial;
-                op.ld_dy = op.layer->out;
-            } else {
-                op.dy = plan.add(name + " output gradient", Use::gradients, rows_in_all * cols * es);
-                op.ld_dy = cols;
+        HeadOp* const below = i > 0 ? &head[i - 1] : nullptr;
+        const int in = static_cast<int>(op.layer->x.count()), cols = static_cast<int>(op.own.count);
+        const int ni = static_cast<int>(op.inputs.count), nu = static_cast<int>(op.units.count);
+        op.ld_dx = in;
+        if (!op.by_inputs) op.dx = plan.add(name + " input gradient", Use::gradients, rows_in_all * in * es);
+        if (below) {
+            below->ld_dy = K == 1 ? in : below->units.count;
+            below->dy = K == 1 ? op.dx : plan.add(below->layer->name + " output gradient", Use::gradients, rows_in_all * below->ld_dy * es);
+            if (op.by_inputs) op.dx = below->dy.plus(below->own_column() * es), op.ld_dx = below->ld_dy;
+        }
+        if (!op.last) {
+            if (op.by_inputs)
+                bind_gather(op, config.dtype);
+            else if (K > 1 && !head[i + 1].by_inputs)  // own columns of the sum over the workers of the layer above's shares
                 op.reduce = bind(name + ".reduce", exchange_reduce_variants(), ReduceProblem{K, B, cols, config.packed ? cols : op.layer->out, cols, config.dtype});
-            }
             if (op.has_act) {
-                op.act_back.problem = {B, cols, op.ld_kept, op.ld_dy, op.relu_fused ? Activation::relu : Activation::tanh, config.dtype};
+                op.act_back.problem = {B, cols, op.ld_kept, op.ld_dy, op.relu ? Activation::relu : Activation::tanh, config.dtype};
                 if (!op.backward_elsewhere) op.act_back = bind(name + ".act_backward", activation_backward_variants(), op.act_back.problem);
             }
             if (op.has_dropout) {
@@ -115,28 +138,27 @@ void Layout::plan_head_gradients() {
             }
         }
         const int ld_dy = static_cast<int>(op.ld_dy);
-        GemmProblem d{GemmLayout::nn, B, in, cols, ld_dy, in, in, config.dtype, config.dtype};
+        GemmProblem d{GemmLayout::nn, B, ni, nu, ld_dy, ni, static_cast<int>(op.ld_dx), config.dtype, config.dtype};
         // Once over all passes, unless every pass has its update.
-        GemmProblem w{GemmLayout::tn, cols, in, static_cast<int>(config.per_pass ? B : rows_in_all), ld_dy, in, in, config.dtype, DType::f32, true};
+        GemmProblem w{GemmLayout::tn, nu, ni, static_cast<int>(config.per_pass ? B : rows_in_all), ld_dy, in, ni, config.dtype, DType::f32, true};
         d.tf32 = w.tf32 = config.tf32;
 
         // The gradients of the ReLU and dropout below, which is this layer's input: where it is not above 0, nothing goes down.
-        if (i > 0 && head[i - 1].relu_fused) {
-            HeadOp& below = head[i - 1];
-            const std::string act = below.layer->name + ".act_backward", drop = below.layer->name + ".drop_backward";
-            const int64_t width = below.shard.count, ld = K == 1 ? in : width;
+        if (below && below->relu) {
+            const std::string act = below->layer->name + ".act_backward", drop = below->layer->name + ".drop_backward";
+            const int64_t width = below->own.count, ld = below->ld_dy;
             GemmProblem masked = d;
             masked.drelu = true;
             const Part plain{op.name_dgrad, gemm_variants(), d};
-            const Part relu{act, activation_backward_variants(), ActivationProblem{B, width, below.ld_kept, ld, Activation::relu, config.dtype}};
-            const float p = below.drop.problem.p;
+            const Part relu{act, activation_backward_variants(), ActivationProblem{B, width, below->ld_kept, ld, Activation::relu, config.dtype}};
+            const float p = below->drop.problem.p;
             const Part dropout{drop, dropout_variants(), DropoutProblem{B, width, ld, ld, p, config.dtype}};
             if (!k.names(act) && !k.names(drop) &&
-                (below.has_dropout ? k.fuses(op.name_dgrad, gemm_variants(), masked, sm, plain, relu, dropout)
-                                   : k.fuses(op.name_dgrad, gemm_variants(), masked, sm, plain, relu))) {
+                (below->has_dropout ? k.fuses(op.name_dgrad, gemm_variants(), masked, sm, plain, relu, dropout)
+                                    : k.fuses(op.name_dgrad, gemm_variants(), masked, sm, plain, relu))) {
                 d = masked;
-                below.backward_elsewhere = true;
-                if (below.has_dropout) op.mask_scale = 1 / (1 - p);
+                below->backward_elsewhere = true;
+                if (below->has_dropout) op.mask_scale = 1 / (1 - p);
             }
         }
         op.dgrad = bind(op.name_dgrad, gemm_variants(), d);
@@ -146,20 +168,20 @@ void Layout::plan_head_gradients() {
         updating.sgd = true;
         if (op.sharded && !config.keep_gradients && !k.names("update.sgd") &&
             k.fuses(op.name_wgrad, gemm_variants(), updating, sm, Part{op.name_wgrad, gemm_variants(), w},
-                    Part{"update.sgd", sgd_variants(), SgdProblem{1, int64_t(cols) * in}}))
+                    Part{"update.sgd", sgd_variants(), SgdProblem{1, int64_t(nu) * ni}}))
             w = updating;
         op.wgrad = bind(op.name_wgrad, gemm_variants(), w);
         if (!op.sharded) {
             op.grad = gradient_of(op.weight), op.grad_bias = gradient_of(op.weight + 1);
         } else if (w.sgd) {
-            op.grad_bias = plan.add(name + " bias gradient", Use::gradients, int64_t(cols) * 4);
+            op.grad_bias = plan.add(name + " bias gradient", Use::gradients, int64_t(nu) * 4);
         } else {
-            op.grad = plan.add(name + " gradient", Use::gradients, int64_t(cols) * (in + 1) * 4);
-            op.grad_bias = op.grad.plus(int64_t(cols) * in * 4);
+            op.grad = plan.add(name + " gradient", Use::gradients, int64_t(nu) * (ni + 1) * 4);
+            op.grad_bias = op.grad.plus(int64_t(nu) * ni * 4);
         }
     }
     if (K == 1) {
-        trunk_dy = head.front().partial;
+        trunk_dy = head.front().dx;
         if (!trunk.empty()) {  // the trunk's top in-place layers, and the one that reads their gradient, use it too
             const int old = trunk.back().dy.buffer;
             for (int i = static_cast<int>(trunk.size()) - 1; i >= 0 && trunk[i].dy.buffer == old; --i) {

@@ -55,16 +55,24 @@ void Layout::plan_transfers() {
             ids.partials.emplace_back();
             for (int j = 0; j < P; ++j) {
                 const std::string name = op.layer->name + (P > 1 ? "." + std::to_string(j) : "");
-                ids.units.back().push_back(transfer(name));
-                each_pair([&](int from, int to) {
-                    const Shard s = shard_of(op.layer->out, from, K);
-                    transfers.back().part(from, to) = {s.first * unit, rows, s.count * unit, op.layer->out * unit};
-                });
+                const bool up = op.by_inputs || op.last || !head[i + 1].by_inputs, down = !op.by_inputs || head[i - 1].by_inputs;
+                ids.units.back().push_back(up ? transfer(name) : -1);
+                if (up) {
+                    transfers.back().own = op.by_inputs;
+                    each_pair([&](int from, int to) {
+                        const Shard s = !op.by_inputs ? shard_of(op.layer->out, from, K) : op.last ? Shard{0, op.layer->out} : shard_of(op.layer->out, to, K);
+                        transfers.back().part(from, to) = {s.first * unit, rows, s.count * unit, op.layer->out * unit};
+                    });
+                }
                 if (!config.training) continue;
-                ids.partials.back().push_back(transfer(name + " gradient"));
-                transfers.back().own = true;
+                ids.partials.back().push_back(down ? transfer(name + " gradient") : -1);
+                if (!down) continue;
+                transfers.back().own = !op.by_inputs;
                 each_pair([&](int from, int to) {
-                    if (i > 0) {  // the columns of a shard of the layer below
+                    if (op.by_inputs) {
+                        const Shard s = shard_of(op.layer->x.count(), from, K);
+                        transfers.back().part(from, to) = {s.first * es, rows, s.count * es, in_row};
+                    } else if (i > 0) {  // the columns of a shard of the layer below
                         const Shard s = shard_of(op.layer->x.count(), to, K);
                         transfers.back().part(from, to) = {s.first * es, rows, s.count * es, in_row};
                     } else {      // the rows of a replica

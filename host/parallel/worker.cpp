@@ -17,6 +17,9 @@ Worker::Worker(const WorkerConfig& config, std::unique_ptr<Exchange> exchange)
     for (int j = 0; j < config.pass_count(); ++j) gathered_.emplace_back(device);
     stats_ = PinnedBuffer<SoftmaxStats>(2 * layout_.stats_count);
     states_ = PinnedBuffer<StepState>(2);
+    for (const HeadOp& op : layout_.head)
+        if (op.by_inputs) WT_CUDA(cudaMemset(at(op.bias), 0, op.layer->out * 4));
+    WT_CUDA(cudaStreamSynchronize(nullptr));  // for which our streams do not wait
     if (exchange_) exchange_->open(device, layout_.transfers, at(layout_.staging));
 }
 

@@ -6,6 +6,7 @@
 //   for each pass of the head: gather its rows (those of the next pass behind this one's work) -> forward, gathering each
 //     layer's columns -> softmax -> backward: partial gradients of each layer's input summed into their owner's columns, at
 //     the bottom into each replica's rows. The layers' own gradients, with the update, in every pass or once in the last.
+//     (Layers that are split by inputs: the sums in the forward pass, the gathering in the backward pass. FcSplit.)
 //   trunk backward; behind it, on a second stream and bucket by bucket, each worker sums its segment of the gradients,
 //     updates what lies in it, and copies what the others have updated
 //   update of the fully connected shard
@@ -51,14 +52,14 @@ public:
 
     const Layout& layout() const { return layout_; }
 
-    // Parameter i (Layout::params): the rows that this worker holds (Layout::rows), in memory order. Between steps only.
+    // Parameter i (Layout::params): the rows that this worker holds (Layout::rows), whole, in memory order. Between steps only.
     void set_param(int i, const std::vector<float>& rows);
     void set_momentum(int i, const std::vector<float>& rows);
     // The elements that it updates (Layout::own); the gradient is the whole batch's in the last step, or pass.
     std::vector<float> get_param(int i) const;
     std::vector<float> get_momentum(int i) const;
     std::vector<float> get_gradient(int i) const;
-    // What it reads as parameter i: rows that it holds, as the layers see them.
+    // What it reads as parameter i: the block that it holds, as the layers see it.
     std::vector<float> get_values(int i) const;
 
     void set_normalisation(const Normalisation& n);
@@ -101,14 +102,17 @@ private:
     void post_rows();
     void gather_rows(int pass);
     void head_forward(bool training, int pass);
-    void gather_units(const HeadOp& op, int pass, const std::vector<View>& ys);
+    void gather_columns(const HeadOp& op, const std::vector<View>& from, Place to, int pass, size_t size, cudaStream_t stream);
+    void finish_units(const HeadOp& op, int pass, const std::vector<View>& ys, bool training);
     void fc_forward(const HeadOp& op, int pass, bool training);
+    void activate(const HeadOp& op, int pass, bool training);
     void loss(int pass, bool training);
     void gather_stats();
     void head_backward(int pass);
-    void fc_dgrad(const HeadOp& op, int pass);
+    void fc_dgrad(int i, int pass);
+    void activate_backward(const HeadOp& op, int pass);
     void fc_wgrad(const HeadOp& op, int pass);
-    void sum_partials(int i, int pass);
+    void pass_down(int i, int pass);
 
     void bucket_ready(int param);
     void bucket_free(bool at_once);

@@ -1,4 +1,4 @@
-// The fully connected layers: this worker's shard of each layer's units on everybody's samples, pass by pass.
+// The fully connected layers: this worker's shard of each layer on everybody's samples, pass by pass.
 #include "host/cuda/nvtx.h"
 #include "host/parallel/waits.h"
 #include "host/parallel/worker.h"
@@ -34,7 +34,7 @@ void Worker::head_forward(bool training, int pass) {
     const Layout& l = layout_;
     const cudaStream_t s = compute_.get();
     if (head_shared_ && (l.config.scheme != FcScheme::b || pass != rank_)) wait(s, gathered_[pass], "gathered", pass);
-    std::vector<View> blocks;  // of every worker: what it has left for the next layer
+    std::vector<View> blocks;  // of every worker: what it has left for the next layer, where that needs it
     for (size_t i = 0; i < l.head.size(); ++i) {
         const HeadOp& op = l.head[i];
         replay_.stretch(compute_, [&] {
@@ -43,48 +43,73 @@ void Worker::head_forward(bool training, int pass) {
                     if (b.pass == pass && l.trunk_y.buffer != l.flat.buffer)
                         WT_CUDA(cudaMemcpyAsync(at(l.flat.plus(b.row * l.flat_cols * l.element_size())), at(l.trunk_y.plus(b.local * l.flat_cols * l.element_size())),
                                                 b.count * l.flat_cols * l.element_size(), cudaMemcpyDeviceToDevice, s));
-            if (i > 0) gather_units(l.head[i - 1], pass, blocks);
+            if (i > 0) finish_units(l.head[i - 1], pass, blocks, training);
             fc_forward(op, pass, training);
         });
         if (!head_shared_) continue;
+        const int t = l.ids.units[i][pass];
         const size_t size = size_of(op.fprop.problem.out);
-        exchange_->post(l.ids.units[i][pass], rows_at(op.y, pass, op.layer->out, size), s);
+        if (t >= 0) exchange_->post(t, rows_at(op.by_inputs ? op.shares : op.y, pass, op.layer->out, size), s);
         if (i == 0 && pass + 1 < l.config.pass_count()) gather_rows(pass + 1);  // the host has given the device something to do
-        blocks = exchange_->collect(l.ids.units[i][pass], s);
+        blocks = t >= 0 ? exchange_->collect(t, s) : std::vector<View>{};
     }
     replay_.stretch(compute_, [&] {
-        gather_units(l.head.back(), pass, blocks);
+        finish_units(l.head.back(), pass, blocks, training);
         loss(pass, training);
     });
 }
 
-void Worker::gather_units(const HeadOp& op, int pass, const std::vector<View>& ys) {
-    const Range range("exchange fc.gather", compute_.get(), SpanKind::exchange);
-    const size_t size = size_of(op.fprop.problem.out);
-    for (size_t r = 0; r < ys.size(); ++r) {
-        if (!ys[r].data) continue;
+// Everybody's columns, to their place in `to`.
+void Worker::gather_columns(const HeadOp& op, const std::vector<View>& from, Place to, int pass, size_t size, cudaStream_t stream) {
+    const Range range("exchange fc.gather", stream, SpanKind::exchange);
+    for (size_t r = 0; r < from.size(); ++r) {
+        if (!from[r].data) continue;
         const Shard columns = shard_of(op.layer->out, static_cast<int>(r), workers_);
-        op.gather[r]({ys[r].data, rows_at(op.y.plus(columns.first * size), pass, op.layer->out, size), compute_.get()});
+        op.gather[r]({from[r].data, rows_at(to.plus(columns.first * size), pass, op.layer->out, size), stream});
     }
+}
+
+// The layer's output as the next one reads it, from what everybody has left.
+void Worker::finish_units(const HeadOp& op, int pass, const std::vector<View>& ys, bool training) {
+    const cudaStream_t s = compute_.get();
+    const size_t size = size_of(op.fprop.problem.out);
+    if (!op.by_inputs) return gather_columns(op, ys, op.y, pass, size, s);
+    {
+        const Range range("exchange fc.reduce", s, SpanKind::exchange);
+        ReduceArgs a{};
+        for (int r = 0; r < workers_; ++r) a.src[r] = ys[r].data;
+        a.dst = op.last ? rows_at(op.y, pass, op.layer->out, size) : rows_at(op.kept, pass, op.ld_kept, size);
+        a.stream = s;
+        op.reduce(a);
+    }
+    const Range range(op.name_fprop.c_str(), s);
+    activate(op, pass, training);
 }
 
 void Worker::fc_forward(const HeadOp& op, int pass, bool training) {
     const Layout& l = layout_;
     const cudaStream_t s = compute_.get();
     const size_t size = size_of(op.fprop.problem.out);
-    void* const own = rows_at(op.y.plus(op.shard.first * size), pass, op.layer->out, size);
-    void* const kept = rows_at(op.kept, pass, op.ld_kept, size);
-    const int64_t row0 = l.config.head_row0() + l.pass_row(pass);
+    void* const y = op.by_inputs ? rows_at(op.shares, pass, op.layer->out, size) : rows_at(op.kept, pass, op.ld_kept, size);
     const Range range(op.name_fprop.c_str(), s);
-    GemmArgs a{rows_at(op.x, pass, op.layer->x.count(), l.element_size()), weight(op.weight), bias(op.weight), kept, nullptr, workspace(), s};
-    a.state = at<StepState>(l.state), a.layer = op.dropout_layer, a.row0 = row0, a.col0 = op.shard.first;
+    GemmArgs a{rows_at(op.x, pass, op.layer->x.count(), l.element_size()), weight(op.weight), at<float>(op.bias), y, nullptr, workspace(), s};
+    a.state = at<StepState>(l.state), a.layer = op.dropout_layer, a.row0 = l.config.head_row0() + l.pass_row(pass), a.col0 = op.own.first;
     (training ? op.fprop : op.fprop_eval)(a);
+    if (!op.by_inputs) activate(op, pass, training);
+}
+
+// Activation and dropout of own units, where the product has not done them.
+void Worker::activate(const HeadOp& op, int pass, bool training) {
+    const Layout& l = layout_;
+    const cudaStream_t s = compute_.get();
+    const size_t size = size_of(op.fprop.problem.out);
+    void *const own = rows_at(op.y.plus(op.own.first * size), pass, op.layer->out, size), *const kept = rows_at(op.kept, pass, op.ld_kept, size);
     if (op.act) op.act({kept, kept, s});
     if (!op.has_dropout) return;
     if (training) {
-        if (op.drop) op.drop({kept, own, a.state, op.dropout_layer, row0, op.shard.first, s});
+        if (op.drop) op.drop({kept, own, at<StepState>(l.state), op.dropout_layer, l.config.head_row0() + l.pass_row(pass), op.own.first, s});
     } else if (op.kept.buffer != op.y.buffer) {  // nothing is dropped: to where the next layer reads
-        WT_CUDA(cudaMemcpy2DAsync(own, op.layer->out * size, kept, op.ld_kept * size, op.shard.count * size, l.config.pass_rows(), cudaMemcpyDeviceToDevice, s));
+        WT_CUDA(cudaMemcpy2DAsync(own, op.layer->out * size, kept, op.ld_kept * size, op.own.count * size, l.config.pass_rows(), cudaMemcpyDeviceToDevice, s));
     }
 }
 
@@ -113,10 +138,11 @@ void Worker::head_backward(int pass) {
     const bool last = pass + 1 == l.config.pass_count(), wgrad = l.config.per_pass || last;
     for (int i = static_cast<int>(l.head.size()) - 1; i >= 0; --i) {
         const HeadOp& op = l.head[i];
-        replay_.stretch(compute_, [&] { fc_dgrad(op, pass); });
-        if (head_shared_) exchange_->post(l.ids.partials[i][pass], rows_at(op.partial, pass, op.layer->x.count(), l.element_size()), compute_.get());
+        replay_.stretch(compute_, [&] { fc_dgrad(i, pass); });
+        if (head_shared_ && l.ids.partials[i][pass] >= 0)
+            exchange_->post(l.ids.partials[i][pass], rows_at(op.by_inputs ? l.head[i - 1].dy : op.dx, pass, op.layer->x.count(), l.element_size()), compute_.get());
         if (wgrad) replay_.stretch(compute_, [&] { fc_wgrad(op, pass); });
-        if (head_shared_) sum_partials(i, pass);  // behind the weight gradient
+        if (head_shared_ && l.ids.partials[i][pass] >= 0) pass_down(i, pass);  // behind the weight gradient
         if (!op.sharded) {
             bucket_ready(op.weight);
             bucket_free(true);
@@ -125,21 +151,30 @@ void Worker::head_backward(int pass) {
     if (l.pass_update) replay_.stretch(compute_, [&] { update(l.pass_update, l.pass_updates, compute_.get()); });
 }
 
-// The gradient of the layer's output is turned into that of its product, unless the layer above has done so, then into this
-// shard's share of its input's.
-void Worker::fc_dgrad(const HeadOp& op, int pass) {
+// The gradient of the layer's product is turned into that of its input: this shard's share of it, or by inputs own columns,
+// which need no sum, so that activation and dropout below have their turn at once.
+void Worker::fc_dgrad(int i, int pass) {
+    const Layout& l = layout_;
+    const HeadOp& op = l.head[i];
+    const size_t es = l.element_size();
+    const Range range(op.name_dgrad.c_str(), compute_.get());
+    if (op.last || !l.head[i + 1].by_inputs) activate_backward(op, pass);
+    const int64_t in = op.layer->x.count();
+    GemmArgs a{rows_at(op.dy, pass, op.ld_dy, es), weight(op.weight), nullptr, rows_at(op.dx, pass, op.ld_dx, es), nullptr, workspace(), compute_.get()};
+    a.mask = rows_at(op.x, pass, in, es), a.ld_mask = in, a.mask_scale = op.mask_scale;  // with drelu
+    op.dgrad(a);
+    if (op.by_inputs) activate_backward(l.head[i - 1], pass);
+}
+
+// From the gradient of the layer's output to that of its product, in own columns, unless the layer above's dgrad has done that.
+void Worker::activate_backward(const HeadOp& op, int pass) {
     const Layout& l = layout_;
     const cudaStream_t s = compute_.get();
     const size_t es = l.element_size();
-    void *const dy = rows_at(op.dy, pass, op.ld_dy, es), *const kept = rows_at(op.kept, pass, op.ld_kept, es);
-    const Range range(op.name_dgrad.c_str(), s);
+    void *const dy = rows_at(op.dy.plus(op.own_column() * es), pass, op.ld_dy, es), *const kept = rows_at(op.kept, pass, op.ld_kept, es);
     if (op.drop_back)
-        op.drop_back({dy, dy, at<StepState>(l.state), op.dropout_layer, l.config.head_row0() + l.pass_row(pass), op.shard.first, s});
+        op.drop_back({dy, dy, at<StepState>(l.state), op.dropout_layer, l.config.head_row0() + l.pass_row(pass), op.own.first, s});
     if (op.act_back) op.act_back({kept, dy, dy, s});
-    const int64_t in = op.layer->x.count();
-    GemmArgs a{dy, weight(op.weight), nullptr, rows_at(op.partial, pass, in, es), nullptr, workspace(), s};
-    a.mask = rows_at(op.x, pass, in, es), a.ld_mask = in, a.mask_scale = op.mask_scale;  // with drelu
-    op.dgrad(a);
 }
 
 // Of this pass, or of all.
@@ -158,9 +193,11 @@ void Worker::fc_wgrad(const HeadOp& op, int pass) {
     op.wgrad(a);
 }
 
-// Everybody's shares, added up where they are needed: own columns of the layer below, or own rows of the trunk's output.
-void Worker::sum_partials(int i, int pass) {
+// Everybody's shares, added up where they are needed: own columns of the layer below, or own rows of the trunk's output. By inputs,
+// everybody's columns.
+void Worker::pass_down(int i, int pass) {
     const Layout& l = layout_;
+    const HeadOp& op = l.head[i];
     const size_t es = l.element_size();
     const auto partials = exchange_->collect(l.ids.partials[i][pass], comm_.get());
     const HeadOp* const below = i > 0 ? &l.head[i - 1] : nullptr;
@@ -168,6 +205,7 @@ void Worker::sum_partials(int i, int pass) {
     while (!below && block < l.blocks.size() && l.blocks[block].pass != pass) ++block;
     if (!below && block == l.blocks.size()) return;
     replay_.stretch(comm_, [&] {
+        if (op.by_inputs) return gather_columns(*below, partials, below->dy, pass, es, comm_.get());
         const Range range(below ? "exchange fc.reduce" : "exchange trunk.reduce", comm_.get(), SpanKind::exchange);
         ReduceArgs a{};
         a.stream = comm_.get();

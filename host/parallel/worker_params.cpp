@@ -12,29 +12,32 @@ static void write_blocking(int device, void* to, const void* from, size_t bytes)
     WT_CUDA(cudaStreamSynchronize(nullptr));
 }
 
-static std::vector<float> part(const std::vector<float>& rows, Shard held, int64_t row, Shard own) {
-    const auto first = rows.begin() + (own.first - held.first * row);
-    return {first, first + own.count};
+// The columns of rows of `row` elements, one row after the other.
+static std::vector<float> cut(const std::vector<float>& rows, int64_t row, Shard columns) {
+    if (columns.count == row) return rows;
+    std::vector<float> block;
+    for (auto r = rows.begin(); r != rows.end(); r += row) block.insert(block.end(), r + columns.first, r + columns.first + columns.count);
+    return block;
 }
 
 void Worker::set_param(int i, const std::vector<float>& rows) {
     const Layout::Storage& s = layout_.storage[i];
     const Param& p = layout_.params[i];
     const int device = layout_.config.device;
+    const auto block = cut(rows, p.row, layout_.columns[i]);
     if (layout_.config.dtype != DType::f32 && !p.bias) {
-        std::vector<bf16> low(rows.size());
-        for (size_t j = 0; j < rows.size(); ++j) low[j] = __float2bfloat16(rows[j]);
+        std::vector<bf16> low(block.size());
+        for (size_t j = 0; j < block.size(); ++j) low[j] = __float2bfloat16(block[j]);
         write_blocking(device, at(s.value), low.data(), low.size() * 2);
-        const auto own = part(rows, layout_.rows[i], p.row, layout_.own[i]);
-        write_blocking(device, at(s.w), own.data(), own.size() * 4);
+        write_blocking(device, at(s.w), block.data() + layout_.own[i].first, layout_.own[i].count * 4);
     } else {
-        write_blocking(device, at(s.value), rows.data(), rows.size() * 4);
+        write_blocking(device, at(s.value), block.data(), block.size() * 4);
     }
 }
 
 void Worker::set_momentum(int i, const std::vector<float>& rows) {
-    const auto own = part(rows, layout_.rows[i], layout_.params[i].row, layout_.own[i]);
-    write_blocking(layout_.config.device, at(layout_.storage[i].v), own.data(), own.size() * 4);
+    const auto block = cut(rows, layout_.params[i].row, layout_.columns[i]);
+    write_blocking(layout_.config.device, at(layout_.storage[i].v), block.data() + layout_.own[i].first, layout_.own[i].count * 4);
 }
 
 static std::vector<float> read_floats(const void* device, int64_t count) {
@@ -59,7 +62,7 @@ std::vector<float> Worker::get_gradient(int i) const {
 
 std::vector<float> Worker::get_values(int i) const {
     const Param& p = layout_.params[i];
-    const int64_t n = layout_.rows[i].count * p.row;
+    const int64_t n = layout_.rows[i].count * layout_.columns[i].count;
     if (layout_.config.dtype == DType::f32 || p.bias) return read_floats(at(layout_.storage[i].value), n);
     std::vector<bf16> low(n);
     WT_CUDA(cudaMemcpy(low.data(), at(layout_.storage[i].value), n * 2, cudaMemcpyDeviceToHost));

@@ -43,7 +43,9 @@ void Worker::trunk_dropout(const TrunkOp& op, Place from, Place to) {
 void Worker::trunk_backward() {
     const Layout& l = layout_;
     // Sums are made in the order of passes: whoever has waited for one of a later pass need not wait for this.
-    const bool waited = l.head.size() > 1 && l.blocks.back().pass + 1 < l.config.pass_count();
+    bool waited = false;
+    for (size_t i = 1; head_shared_ && i < l.head.size(); ++i) waited = waited || l.ids.partials[i].back() >= 0;
+    waited = waited && l.blocks.back().pass + 1 < l.config.pass_count();
     if (head_shared_ && !waited) wait(compute_.get(), returned_, "returned");
     int next = static_cast<int>(l.trunk.size()) - 1;
     while (next >= 0) {

@@ -17,6 +17,7 @@ struct TrainOptions {
     std::vector<int> gpus;            // one worker per entry; in a job this process's
     int batch = 0;                    // per worker; 0: the recipe's
     std::string fc_scheme = "a";      // b, c, dp (layout.h)
+    std::string fc_split = "columns"; // alternate
     bool fc_per_pass = false;
     std::string lr_scale = "none";    // k, sqrt: of batches larger than a worker's
     std::string precision = "fp32";   // fp32, tf32, bf16

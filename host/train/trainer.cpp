@@ -174,6 +174,7 @@ void Run::configure() {
         c.image_h = data_.train->height, c.image_w = data_.train->width, c.image_c = data_.train->channels;
         c.training = !o_.eval_only;
         c.scheme = o_.fc_scheme == "b" ? FcScheme::b : o_.fc_scheme == "c" ? FcScheme::c : o_.fc_scheme == "dp" ? FcScheme::dp : FcScheme::a;
+        c.split = o_.fc_split == "alternate" ? FcSplit::alternate : FcSplit::columns;
         c.per_pass = o_.fc_per_pass && c.pass_count() > 1;
         const auto scale = [&](int64_t images) {
             const double k = double(images) / o_.batch;
@@ -281,8 +282,8 @@ void Run::announce() {
     const WorkerConfig& c = configs_[0];
     if (c.workers > 1) {
         const int64_t fc = c.per_pass ? c.pass_rows() : c.rows();
-        std::printf("layers  conv: batch %lld, rate %g; fc: batch %lld, rate %g (scheme %s, %s, --lr-scale %s)\n", static_cast<long long>(c.rows()),
-                    o_.lr * c.conv_lr_scale, static_cast<long long>(fc), o_.lr * c.fc_lr_scale, name_of(c.scheme),
+        std::printf("layers  conv: batch %lld, rate %g; fc: batch %lld, rate %g (scheme %s%s, %s, --lr-scale %s)\n", static_cast<long long>(c.rows()),
+                    o_.lr * c.conv_lr_scale, static_cast<long long>(fc), o_.lr * c.fc_lr_scale, name_of(c.scheme), c.split == FcSplit::alternate ? " alternate" : "",
                     c.pass_count() == 1 ? "one pass" : c.per_pass ? "updated in every pass" : "updated once", o_.lr_scale.c_str());
     }
     if (const int64_t left = train_loaders_[0]->dropped_per_epoch(); left > 0)
