@@ -13,7 +13,7 @@
 #   PYTHON=python3  one that may have torch
 #   COMMIT=...      what the tree is, where it was copied without .git
 #
-# DIR gets summary.md, steps.json, compare.json, compare.html and logs.tar.gz; it is usable whenever the run is stopped.
+# DIR gets summary.md, steps.json, compare.json, compare.html, timeline-*.svg and logs.tar.gz; it is usable whenever the run is stopped.
 set -u
 NAME=gpu_report.sh
 cd "$(dirname "$0")/.." || exit 1
@@ -70,10 +70,13 @@ END
 
 # Writes the files from what is there so far.
 files() {
+    local file
     "$PYTHON" profiling/report.py write "$DIR" || return
     if [ -n "$COPY" ]; then
         cp "$DIR"/{summary.md,steps.json,compare.json} "$COPY"/
-        [ ! -f "$DIR/compare.html" ] || cp "$DIR/compare.html" "$COPY"/
+        for file in "$DIR"/compare.html "$DIR"/timeline-*.svg; do
+            [ ! -f "$file" ] || cp "$file" "$COPY"/
+        done
     fi
 }
 
@@ -174,6 +177,14 @@ files
 # The steps that are quoted most, then the rest as far as the time goes.
 for net in "${NETS[@]}"; do train "$net" "${BATCHES[0]}" "${PRECISIONS[0]}" 0 ours 30; done
 train "${NETS[0]}" "${BATCHES[0]}" "${PRECISIONS[0]}" 0,0 "ours, two workers on one GPU" 30
+# A step of theirs as a picture, whose title says how much communication nothing hid: what each scheme makes of it.
+SCHEMES=(a b c dp)
+[ $MODE = full ] || SCHEMES=(a)
+for scheme in "${SCHEMES[@]}"; do
+    part "timeline-$scheme" 20 "$BIN/train" --net "${NETS[0]}" --data synthetic --gpus 0,0 --batch $((BATCHES[0] / 2)) --precision "${PRECISIONS[0]}" \
+        --fc-scheme "$scheme" --steps 4 --out "$WORK/timeline" --timeline "$DIR/timeline-$scheme.svg"
+    rm -rf "$WORK/timeline"
+done
 files
 
 # In turns with PyTorch: it compiles once, and then each of three rounds runs our step before its own.
