@@ -21,6 +21,7 @@ void PeerExchange::open(int device, std::vector<Transfer> transfers, void* stagi
     if (packed()) offsets_ = staging_offsets(transfers_, rank_);
     for (const Transfer& t : transfers_)
         if (t.group >= static_cast<int>(waited_.size())) waited_.resize(t.group + 1, std::vector<long>(ranks_));
+    posted_on_.resize(transfers_.size());
     std::unique_lock lock(board_.mutex_);
     if (board_.entries_.empty()) {
         board_.entries_.resize(transfers_.size());
@@ -61,6 +62,7 @@ void PeerExchange::post(int t, const void* block, cudaStream_t stream) {
             copied = e.host_offset[to] + p.bytes();
         }
     }
+    posted_on_[t] = stream;
     e.done.record(stream);  // before the count: a collector must find the new record
     bytes_sent_ += static_cast<int64_t>(transfer.bytes_from(rank_));
     std::lock_guard lock(board_.mutex_);
@@ -83,7 +85,7 @@ std::vector<View> PeerExchange::collect(int t, cudaStream_t stream) {
             wait_until(lock, [&] { return e.posted >= want; });
             block = e.block;
         }
-        const bool known = transfer.group >= 0 && waited_[transfer.group][from] == want;
+        const bool known = from == rank_ ? posted_on_[t] == stream : transfer.group >= 0 && waited_[transfer.group][from] == want;
         if (!known) wait_for(stream, e.done, {rank_, transfer.name.c_str(), t, from});
         if (transfer.group >= 0) waited_[transfer.group][from] = want;
         if (!read) continue;

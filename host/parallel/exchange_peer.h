@@ -58,6 +58,7 @@ private:
     Board& board_;
     std::vector<Transfer> transfers_;
     std::vector<size_t> offsets_;
+    std::vector<cudaStream_t> posted_on_;    // by transfer: where this rank's last post was
     std::vector<std::vector<long>> waited_;  // [group][rank]: which post of the group this one has waited for last
     std::byte* staging_ = nullptr;
 };
