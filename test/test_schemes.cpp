@@ -207,6 +207,11 @@ TEST_CASE("schemes: what cannot be is said") {
     c.net = make_net("mini", {.classes = 10});
     c.workers = 4, c.batch = 3, c.scheme = FcScheme::c;
     CHECK_THROWS_WITH_AS(Layout{c}, doctest::Contains("--batch 4 or more"), UsageError);
+    // What does not fit is said, though half of such a batch would be too few for the scheme.
+    std::vector<WorkerConfig> all(4, c);
+    for (int r = 0; r < 4; ++r) all[r].rank = r, all[r].device = 0, all[r].image_h = all[r].image_w = 1 << 15;
+    for (WorkerConfig& w : all) w.batch = 6;
+    CHECK_THROWS_WITH_AS(check_memory(all), doctest::Contains("out of memory on GPU 0: mini at batch 6 needs"), Error);
     c.workers = 11, c.batch = 2, c.scheme = FcScheme::b;
     CHECK_THROWS_WITH_AS(Layout{c}, doctest::Contains("fewer than 11 workers"), Error);
     c.scheme = FcScheme::dp;

@@ -11,8 +11,7 @@
 #include <nlohmann/json.hpp>
 #include <sstream>
 
-#include "host/train/safetensors.h"
-#include "test/program.h"
+#include "test/training.h"
 
 namespace fs = std::filesystem;
 using namespace wt;
@@ -20,8 +19,10 @@ using test::check_one_line;
 using test::program;
 using test::Result;
 using test::run;
+using test::same_tensors;
 using test::slurp;
 using test::TempDir;
+using test::train;
 
 namespace {
 
@@ -30,19 +31,6 @@ namespace {
 Result interrupted(const TempDir& s, const std::string& command, const char* signal, const std::string& file) {
     return run(s, command + " & pid=$!; n=0; while [ ! -s " + file + " ] && [ $n -lt 600 ]; do sleep 0.1; n=$((n+1)); done; sleep 0.3; kill -" +
                       signal + " $pid; wait $pid");
-}
-
-// A run of `mini` on made-up images, small enough to take a second.
-std::string train(const std::string& flags) {
-    return program("train") + " --net mini --data synthetic:10 --batch 4 --epochs 1 --lr-policy constant " + flags;
-}
-
-bool same_tensors(const std::string& a, const std::string& b) {
-    const auto x = SafetensorsFile::open(a), y = SafetensorsFile::open(b);
-    if (x.names() != y.names()) return false;
-    for (const auto& n : x.names())
-        if (x.read(n) != y.read(n)) return false;
-    return true;
 }
 
 }  // namespace

@@ -5,8 +5,8 @@
 #include <chrono>
 #include <nlohmann/json.hpp>
 
-#include "host/train/safetensors.h"
 #include "test/mpi.h"
+#include "test/training.h"
 
 namespace fs = std::filesystem;
 using namespace wt;
@@ -14,18 +14,8 @@ using namespace wt::test;
 
 namespace {
 
-// A run of `mini` on made-up images. Our own kernels: oneDNN's sums depend on how many cores a process has.
-std::string train(const std::string& flags) {
-    return program("train") + " --net mini --data synthetic:10 --batch 4 --epochs 1 --lr-policy constant --kernels own " + flags;
-}
-
-bool same_tensors(const std::string& a, const std::string& b) {
-    const auto x = SafetensorsFile::open(a), y = SafetensorsFile::open(b);
-    if (x.names() != y.names()) return false;
-    for (const auto& n : x.names())
-        if (x.read(n) != y.read(n)) return false;
-    return true;
-}
+// Our own kernels: oneDNN's sums depend on how many cores a process has.
+std::string train_own(const std::string& flags) { return train("--kernels own " + flags); }
 
 std::string step_of(const std::string& checkpoint) { return SafetensorsFile::open(checkpoint).metadata().at("step"); }
 
@@ -55,8 +45,8 @@ TEST_CASE("train with mpirun: two processes train what two threads do, bit for b
     for (const std::string scheme : {"a", "c"}) {
         if (kSanitized && scheme == "a") continue;
         const std::string flags = "--steps 5 --fc-scheme " + scheme + " --out ";
-        REQUIRE(run(s, train(flags + "threads --gpus 0,1")).status == 0);
-        const Result r = run(s, mpirun(2) + train(flags + "mpi --comm mpi"));
+        REQUIRE(run(s, train_own(flags + "threads --gpus 0,1")).status == 0);
+        const Result r = run(s, mpirun(2) + train_own(flags + "mpi --comm mpi"));
         INFO(r.out << r.err);
         REQUIRE(r.status == 0);
         CHECK(same_tensors(s / "threads/checkpoint.safetensors", s / "mpi/checkpoint.safetensors"));
@@ -84,7 +74,7 @@ TEST_CASE("train with mpirun: a rank that is killed, or stops, ends the other wi
     for (const std::string way : {"KILL", "STOP"}) {
         if (kSanitized && way == "STOP") continue;
         const auto start = std::chrono::steady_clock::now();
-        const std::string command = mpirun(2) + train("--steps 100000 --save-every 1 --out parts --comm mpi --lost-after 5");
+        const std::string command = mpirun(2) + train_own("--steps 100000 --save-every 1 --out parts --comm mpi --lost-after 5");
         const Result r = disturbed(s, command, "parts", "kill -" + way + " $rank1");
         INFO(way << ": " << r.out << r.err);
         CHECK(std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count() < 60);  // with the steps before
@@ -100,7 +90,7 @@ TEST_CASE("train with mpirun: a rank that is killed, or stops, ends the other wi
         const Result again = run(s, mpirun(2) + program("train") + " --comm mpi --resume parts --steps " + end);
         INFO(again.err);
         REQUIRE(again.status == 0);
-        REQUIRE(run(s, mpirun(2) + train("--comm mpi --out whole --save-every 1 --steps " + end)).status == 0);
+        REQUIRE(run(s, mpirun(2) + train_own("--comm mpi --out whole --save-every 1 --steps " + end)).status == 0);
         CHECK(same_tensors(s / "whole/checkpoint.safetensors", s / "parts/checkpoint.safetensors"));
         fs::remove_all(s / "parts"), fs::remove_all(s / "whole");
     }
@@ -110,7 +100,7 @@ TEST_CASE("train with mpirun: a stop that one rank or all are asked for comes af
     const TempDir s;
     for (const std::string way : {"kill -INT $rank1", "kill -USR1 $pid"}) {
         if (kSanitized && way == "kill -INT $rank1") continue;
-        const Result r = disturbed(s, mpirun(2) + train("--steps 100000 --save-every 1 --out r --comm mpi"), "r", way);
+        const Result r = disturbed(s, mpirun(2) + train_own("--steps 100000 --save-every 1 --out r --comm mpi"), "r", way);
         INFO(way << ": " << r.out << r.err);
         CHECK(r.status == 130);
         CHECK(count(r.out, "interrupted at step ") == 1);
@@ -131,14 +121,14 @@ TEST_CASE("train with mpirun: what the user has got wrong is said once") {
         CHECK(count(r.err, "train: ") == 1);
         CHECK(r.err.find(part) != std::string::npos);
     };
-    says(mpirun(2) + train("--steps 1"), 2, "give --comm mpi");
-    says(mpirun(2) + train("--steps 1 --comm mpl"), 2, "must be one of threads, mpi, nccl");
-    says(train("--steps 1 --comm mpi"), 2, "mpirun -np 2 bin/train --comm mpi");
-    says(mpirun(2) + train("--steps 1 --comm mpi --gpus 9"), 2, "unknown GPU 9");
-    says(mpirun(2) + train("--comm mpi --data folder:missing"), 1, "missing");
-    says(mpirun(2) + train("--comm mpi --resume missing"), 1, "missing");
-    says(mpirun(1) + train("--comm mpi --steps 1 --out a") + " : -np 1 " + train("--comm mpi --steps 2 --out a"), 1, "command line");
+    says(mpirun(2) + train_own("--steps 1"), 2, "give --comm mpi");
+    says(mpirun(2) + train_own("--steps 1 --comm mpl"), 2, "must be one of threads, mpi, nccl");
+    says(train_own("--steps 1 --comm mpi"), 2, "mpirun -np 2 bin/train --comm mpi");
+    says(mpirun(2) + train_own("--steps 1 --comm mpi --gpus 9"), 2, "unknown GPU 9");
+    says(mpirun(2) + train_own("--comm mpi --data folder:missing"), 1, "missing");
+    says(mpirun(2) + train_own("--comm mpi --resume missing"), 1, "missing");
+    says(mpirun(1) + train_own("--comm mpi --steps 1 --out a") + " : -np 1 " + train_own("--comm mpi --steps 2 --out a"), 1, "command line");
 #ifdef VGPU
-    says(mpirun(2) + train("--steps 1 --comm nccl"), 2, "use --comm mpi");
+    says(mpirun(2) + train_own("--steps 1 --comm nccl"), 2, "use --comm mpi");
 #endif
 }

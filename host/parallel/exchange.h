@@ -12,8 +12,10 @@
 // as far as their post. After abort() it throws Aborted.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include <cuda_runtime.h>
@@ -82,7 +84,8 @@ public:
     // written again before all who read it have posted something later that this rank has collected.
     virtual void post(int t, const void* block, cudaStream_t stream) = 0;
 
-    // A view of every rank's part for this one, by rank; work put on `stream` from here on finds them complete.
+    // A view of every rank's part for this one, by rank; work put on `stream` from here on finds them complete. They last until this
+    // rank's next post of the transfer, on whatever stream: what reads them must come before that.
     virtual std::vector<View> collect(int t, cudaStream_t stream) = 0;
 
     // Frees everybody who waits in collect; from any thread.
@@ -91,8 +94,19 @@ public:
     int64_t bytes_sent() const { return bytes_sent_; }  // to other ranks, since open
 
 protected:
+    void keep(std::vector<Transfer> transfers, void* staging) {
+        transfers_ = std::move(transfers);
+        staging_ = static_cast<std::byte*>(staging);
+        offsets_ = staging_offsets(transfers_, rank_);
+    }
+    size_t offset(int t, int from) const { return offsets_[static_cast<size_t>(t) * ranks_ + from]; }
+    std::byte* staged(int t, int from) const { return staging_ + offset(t, from); }
+
     const int rank_, ranks_;
     int64_t bytes_sent_ = 0;
+    std::vector<Transfer> transfers_;
+    std::vector<size_t> offsets_;  // staging_offsets of this rank
+    std::byte* staging_ = nullptr;
 };
 
 }  // namespace wt

@@ -42,9 +42,7 @@ void MpiExchange::each_chunk(size_t bytes, F&& f) const {
 
 void MpiExchange::open(int device, std::vector<Transfer> transfers, void* staging) {
     device_ = device;
-    transfers_ = std::move(transfers);
-    staging_ = static_cast<std::byte*>(staging);
-    offsets_ = staging_offsets(transfers_, rank_);
+    keep(std::move(transfers), staging);
     WT_CUDA(cudaSetDevice(device));
     side_ = Stream(device), drained_ = Event(device);
     size_t outgoing = 0;
@@ -118,14 +116,13 @@ std::vector<View> MpiExchange::collect(int t, cudaStream_t stream) {
     for (int from = 0; from < ranks_; ++from) {
         if (!transfer.moves(from, rank_)) continue;
         const Region& p = transfer.part(from, rank_);
-        const size_t at = offsets_[size_t(t) * ranks_ + from];
-        views[from] = {staging_ + at, p.row_bytes};
+        views[from] = {staged(t, from), p.row_bytes};
         if (from == rank_) {
             wait_for(s.ready);
             if (lies_packed(p))
                 views[from].data = static_cast<const std::byte*>(s.block) + p.offset;  // as good as packed
             else
-                pack(staging_ + at, s.block, p, cudaMemcpyDeviceToDevice, stream);
+                pack(staged(t, from), s.block, p, cudaMemcpyDeviceToDevice, stream);
             continue;
         }
         const auto start = Clock::now();
@@ -144,7 +141,7 @@ std::vector<View> MpiExchange::collect(int t, cudaStream_t stream) {
             if (limit > 0 && std::chrono::duration<double>(Clock::now() - start).count() > limit) team_.stuck(from, "'" + transfer.name + "'");
             lock.lock();
         }
-        WT_CUDA(cudaMemcpyAsync(staging_ + at, incoming_.data() + at, p.bytes(), cudaMemcpyHostToDevice, stream));
+        WT_CUDA(cudaMemcpyAsync(staged(t, from), incoming_.data() + offset(t, from), p.bytes(), cudaMemcpyHostToDevice, stream));
         any = true;
     }
     if (any) s.unpacked.record(stream);
@@ -247,7 +244,7 @@ void MpiExchange::receive(int t) {
     for (int from = 0; from < ranks_; ++from) {
         slots_[t].missing[from] = 0;
         if (from == rank_ || !transfers_[t].moves(from, rank_)) continue;
-        std::byte* to = incoming_.data() + offsets_[size_t(t) * ranks_ + from];
+        std::byte* to = incoming_.data() + offset(t, from);
         each_chunk(transfers_[t].part(from, rank_).bytes(), [&](size_t at, int n) {
             requests_.emplace_back();
             messages_.push_back({t, from});

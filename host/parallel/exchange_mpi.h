@@ -62,9 +62,6 @@ private:
     MpiTeam& team_;
     const size_t chunk_;
     int device_ = 0;
-    std::vector<Transfer> transfers_;
-    std::vector<size_t> offsets_;  // staging_offsets of this rank, of incoming_ too
-    std::byte* staging_ = nullptr;
     PinnedBuffer<std::byte> outgoing_, incoming_;
     std::vector<Slot> slots_;
     Stream side_;       // packs, so that the posting stream goes on

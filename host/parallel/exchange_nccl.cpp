@@ -29,9 +29,7 @@ NcclExchange::~NcclExchange() {
 }
 
 void NcclExchange::open(int device, std::vector<Transfer> transfers, void* staging) {
-    transfers_ = std::move(transfers);
-    staging_ = static_cast<std::byte*>(staging);
-    offsets_ = staging_offsets(transfers_, rank_);
+    keep(std::move(transfers), staging);
     WT_CUDA(cudaSetDevice(device));
     side_ = Stream(device), drained_ = Event(device);
     size_t outgoing = 0;
@@ -87,8 +85,7 @@ void NcclExchange::post(int t, const void* block, cudaStream_t stream) {
         }
         for (int from = 0; from < ranks_; ++from) {
             if (from == rank_ || !transfer.moves(from, rank_)) continue;
-            std::byte* to = staging_ + offsets_[size_t(t) * ranks_ + from];
-            check_nccl(ncclRecv(to, transfer.part(from, rank_).bytes(), ncclInt8, from, comm_, side_.get()), "ncclRecv");
+            check_nccl(ncclRecv(staged(t, from), transfer.part(from, rank_).bytes(), ncclInt8, from, comm_, side_.get()), "ncclRecv");
         }
         check_nccl(ncclGroupEnd(), "ncclGroupEnd");
     }
@@ -114,7 +111,7 @@ std::vector<View> NcclExchange::collect(int t, cudaStream_t stream) {
     for (int from = 0; from < ranks_; ++from) {
         if (!transfer.moves(from, rank_)) continue;
         const Region& p = transfer.part(from, rank_);
-        std::byte* to = staging_ + offsets_[size_t(t) * ranks_ + from];
+        std::byte* const to = staged(t, from);
         views[from] = {to, p.row_bytes};
         if (from != rank_) continue;
         if (lies_packed(p)) views[from].data = static_cast<const std::byte*>(s.block) + p.offset;

@@ -42,9 +42,6 @@ private:
     std::string trouble();
 
     MpiTeam& team_;
-    std::vector<Transfer> transfers_;
-    std::vector<size_t> offsets_;  // staging_offsets of this rank
-    std::byte* staging_ = nullptr;
     DeviceBuffer<std::byte> outgoing_;
     std::vector<Slot> slots_;
     Stream side_;

@@ -1,5 +1,7 @@
 #include "host/parallel/exchange_peer.h"
 
+#include <algorithm>
+
 #include "host/parallel/waits.h"
 
 namespace wt {
@@ -16,9 +18,7 @@ void PeerExchange::wait_until(std::unique_lock<std::mutex>& lock, const auto& co
 }
 
 void PeerExchange::open(int device, std::vector<Transfer> transfers, void* staging) {
-    transfers_ = std::move(transfers);
-    staging_ = static_cast<std::byte*>(staging);
-    if (packed()) offsets_ = staging_offsets(transfers_, rank_);
+    keep(std::move(transfers), staging);
     for (const Transfer& t : transfers_)
         if (t.group >= static_cast<int>(waited_.size())) waited_.resize(t.group + 1, std::vector<long>(ranks_));
     posted_on_.resize(transfers_.size());
@@ -35,33 +35,17 @@ void PeerExchange::open(int device, std::vector<Transfer> transfers, void* stagi
     if (!packed()) return;
     for (size_t t = 0; t < transfers_.size(); ++t) {
         Board::Entry& e = board_.entries_[t][rank_];
-        e.host_offset.resize(ranks_);
         size_t size = 0;
-        for (int to = 0; to < ranks_; ++to) {
-            const Region& p = transfers_[t].part(rank_, to);
-            if (!p || same_device(to)) continue;
-            int twin = 0;
-            while (twin < to && (same_device(twin) || transfers_[t].part(rank_, twin).offset != p.offset || transfers_[t].part(rank_, twin).bytes() != p.bytes())) ++twin;
-            e.host_offset[to] = twin < to ? e.host_offset[twin] : size;
-            if (twin == to) size += p.bytes();
-        }
-        if (size) e.host = PinnedBuffer<std::byte>(size);
+        e.parcels = parcels(transfers_[t], rank_, true, size);
+        std::erase_if(e.parcels, [&](const Parcel& p) { return std::ranges::all_of(p.to, [&](int to) { return same_device(to); }); });
+        if (!e.parcels.empty()) e.host = PinnedBuffer<std::byte>(size);
     }
 }
 
 void PeerExchange::post(int t, const void* block, cudaStream_t stream) {
     const Transfer& transfer = transfers_[t];
     Board::Entry& e = board_.entries_[t][rank_];
-    if (packed() && e.host.size()) {
-        size_t copied = 0;
-        for (int to = 0; to < ranks_; ++to) {
-            const Region& p = transfer.part(rank_, to);
-            if (!p || same_device(to) || e.host_offset[to] < copied) continue;
-            WT_CUDA(cudaMemcpy2DAsync(e.host.data() + e.host_offset[to], p.row_bytes, static_cast<const std::byte*>(block) + p.offset, p.pitch, p.row_bytes,
-                                      p.rows, cudaMemcpyDeviceToHost, stream));
-            copied = e.host_offset[to] + p.bytes();
-        }
-    }
+    for (const Parcel& p : e.parcels) pack(e.host.data() + p.at, block, p.part, cudaMemcpyDeviceToHost, stream);
     posted_on_[t] = stream;
     e.done.record(stream);  // before the count: a collector must find the new record
     bytes_sent_ += static_cast<int64_t>(transfer.bytes_from(rank_));
@@ -94,11 +78,13 @@ std::vector<View> PeerExchange::collect(int t, cudaStream_t stream) {
             views[from] = {block + p.offset, p.pitch};
             continue;
         }
-        std::byte* to = staging_ + offsets_[size_t(t) * ranks_ + from];
-        if (same_device(from))
-            WT_CUDA(cudaMemcpy2DAsync(to, p.row_bytes, block + p.offset, p.pitch, p.row_bytes, p.rows, cudaMemcpyDeviceToDevice, stream));
-        else
-            WT_CUDA(cudaMemcpyAsync(to, e.host.data() + e.host_offset[rank_], p.bytes(), cudaMemcpyHostToDevice, stream));
+        std::byte* const to = staged(t, from);
+        if (same_device(from)) {
+            pack(to, block, p, cudaMemcpyDeviceToDevice, stream);
+        } else {
+            const auto parcel = std::ranges::find_if(e.parcels, [&](const Parcel& o) { return std::ranges::count(o.to, rank_) > 0; });
+            WT_CUDA(cudaMemcpyAsync(to, e.host.data() + parcel->at, p.bytes(), cudaMemcpyHostToDevice, stream));
+        }
         views[from] = {to, p.row_bytes};
     }
     return views;

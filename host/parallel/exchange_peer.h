@@ -12,6 +12,7 @@
 #include "host/cuda/buffer.h"
 #include "host/cuda/stream.h"
 #include "host/parallel/exchange.h"
+#include "host/parallel/packing.h"
 
 namespace wt {
 
@@ -29,8 +30,8 @@ private:
         long collected = 0;  // times this rank collected
         const std::byte* block = nullptr;
         Event done;
-        PinnedBuffer<std::byte> host;      // through the host: this rank's parts
-        std::vector<size_t> host_offset;   // by reader; the same where two read the same part
+        std::vector<Parcel> parcels;   // through the host: this rank's parts for other devices
+        PinnedBuffer<std::byte> host;  // where they are packed
     };
     const int workers_;
     const bool through_host_;
@@ -56,11 +57,8 @@ private:
     void wait_until(std::unique_lock<std::mutex>& lock, const auto& condition);
 
     Board& board_;
-    std::vector<Transfer> transfers_;
-    std::vector<size_t> offsets_;
     std::vector<cudaStream_t> posted_on_;    // by transfer: where this rank's last post was
     std::vector<std::vector<long>> waited_;  // [group][rank]: which post of the group this one has waited for last
-    std::byte* staging_ = nullptr;
 };
 
 }  // namespace wt

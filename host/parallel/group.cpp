@@ -18,8 +18,12 @@ std::map<int, size_t> needed(std::vector<WorkerConfig> configs, int batch) {
 }
 
 bool fits(const std::vector<WorkerConfig>& configs, int batch) {
-    for (const auto& [device, bytes] : needed(configs, batch))
-        if (bytes > device_free_bytes(device)) return false;
+    try {
+        for (const auto& [device, bytes] : needed(configs, batch))
+            if (bytes > device_free_bytes(device)) return false;
+    } catch (const UsageError&) {
+        return false;  // too few samples for the scheme
+    }
     return true;
 }
 

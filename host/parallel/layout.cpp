@@ -65,7 +65,7 @@ Layout::Layout(const WorkerConfig& c) : config(c) {
         throw UsageError("--fc-split alternate: --fc-scheme dp splits no layer: give a, b or c, or leave --fc-split out");
     if (config.workers == 1 && config.scheme == FcScheme::dp) config.scheme = FcScheme::a;
     if (config.batch % (config.workers == 1 ? config.pass_count() : 1)) throw Error("a batch must divide into its passes");
-    blocks = row_blocks(config, config.rank);
+    for (int r = 0; r < config.workers; ++r) blocks_of.push_back(row_blocks(config, r));
     params = params_of(config.net);
     plan_params();
     plan_trunk();
@@ -143,6 +143,12 @@ void Layout::plan_sharded(int i) {
         st.value = st.w = plan.add(p.name, Use::weights, n * 4);
     if (config.training) st.v = plan.add(p.name + " momentum", Use::weights, n * 4);
     if (config.dtype != DType::f32 && !p.bias) st.value = st.low = plan.add(p.name + " bf16", Use::weights, n * 2);
+}
+
+RowBlock Layout::block_in(int rank, int pass) const {
+    for (const RowBlock& b : blocks_of[rank])
+        if (b.pass == pass) return b;
+    return {};
 }
 
 Shard Layout::segment(const Bucket& b, int rank) const { return shard_of(b.count, rank, config.workers); }

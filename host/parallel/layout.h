@@ -241,7 +241,9 @@ struct Layout {
     std::vector<Bucket> buckets;
     std::vector<Update> updates, pass_updates;  // what is updated at the end of a step and of each pass, besides buckets
 
-    std::vector<RowBlock> blocks;  // of this worker's samples
+    std::vector<std::vector<RowBlock>> blocks_of;  // by rank: its samples
+    const std::vector<RowBlock>& blocks() const { return blocks_of[config.rank]; }
+    RowBlock block_in(int rank, int pass) const;    // count 0: none of that rank's
     Place images[2], draws[2], labels[2];  // staged input, double-buffered
     Place input, all_labels, dlogits, stats, state, workspace, staging;
     int stats_count = 1;  // whose sum is the whole batch's: of passes, or of workers

@@ -81,9 +81,7 @@ void Layout::plan_head() {
     }
     for (int j = 0; j < config.pass_count() && K > 1; ++j)
         for (int r = 0; r < K; ++r) {
-            int64_t n = 0;  // of its rows in this pass
-            for (const RowBlock& block : row_blocks(config, r))
-                if (block.pass == j) n = block.count;
+            const int64_t n = block_in(r, j).count;
             gather_flat.push_back(bind("trunk.gather", exchange_copy_variants(), CopyProblem{n, flat_cols, flat_cols, flat_cols, config.dtype}));
         }
     const HeadOp& last = head.back();
@@ -192,7 +190,7 @@ void Layout::plan_head_gradients() {
         }
         return;
     }
-    for (const RowBlock& block : blocks)
+    for (const RowBlock& block : blocks())
         flat_reduce.push_back(bind("trunk.reduce", exchange_reduce_variants(), ReduceProblem{K, block.count, flat_cols, flat_cols, flat_cols, config.dtype}));
 }
 

@@ -101,8 +101,8 @@ void Layout::plan_trunk() {
     flat = plan.add("trunk outputs of the whole batch", Use::activations, config.head_rows() * flat_cols * es);
     // With one pass, or several of one worker, its rows are together in `flat`.
     bool together = true;
-    for (const RowBlock& block : blocks) together = together && block.row - block.local == blocks[0].row;
-    trunk_y = together ? flat.plus(blocks[0].row * flat_cols * es) : plan.add("trunk output", Use::activations, b * flat_cols * es);
+    for (const RowBlock& block : blocks()) together = together && block.row - block.local == blocks()[0].row;
+    trunk_y = together ? flat.plus(blocks()[0].row * flat_cols * es) : plan.add("trunk output", Use::activations, b * flat_cols * es);
     ConvProblem first = conv_problem(net.layers[0]);  // of a network without convolutions: the same without fold
     first.fold = input_fold();
     const AugmentProblem made = augment_problem(first);

@@ -1,4 +1,4 @@
-// Parts packed for sending: what exchanges over messages have in common.
+// Parts packed for sending: what exchanges over messages and through the host's memory have in common.
 #pragma once
 
 #include <algorithm>

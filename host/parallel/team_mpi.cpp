@@ -83,6 +83,7 @@ MpiTeam::MpiTeam(const TeamOptions& options) : options_(options) {
     stop_signal = 0;
     handle(SIGTERM, on_sigterm);
     handle(SIGUSR1, on_sigusr1);
+    awake_ = Clock::now();  // here: the thread may be stopped before it first runs
     thread_ = std::thread([this] { beat(); });
 }
 
@@ -327,16 +328,25 @@ void MpiTeam::end_all(const std::string& message, int status) {
 // Whether the process is known to have ended.
 bool MpiTeam::has_ended(const Peer& p) { return p.here && kill(p.pid, 0) != 0 && errno == ESRCH; }
 
+MpiTeam::Clock::duration MpiTeam::period() const {
+    return std::chrono::duration_cast<Clock::duration>(Seconds(std::min(1.0, options_.lost_after / 5)));
+}
+
+// The time. A gap since the last call is this process's own: it was stopped, and heard nobody. Others count from the last sign of
+// life that they have heard, which was sent up to a period before the stop, or two on a busy machine.
+MpiTeam::Clock::time_point MpiTeam::notice_own_stop() {
+    const auto now = Clock::now(), before = std::exchange(awake_, now);
+    if (now - before > 2s)
+        for (Peer& p : peers_) p.heard += now - before;
+    if (Seconds(now - before) > Seconds(options_.lost_after) - 2 * period()) resumed_ = now;
+    return now;
+}
+
 void MpiTeam::beat() {
-    const Seconds every(std::min(1.0, options_.lost_after / 5));
-    Clock::time_point next = Clock::now(), last = next;
+    const Seconds every = period();
+    Clock::time_point next = Clock::now();
     while (!stop_) {
-        const auto now = Clock::now();
-        // A gap is this process's own: it was stopped, and heard nobody.
-        if (now - last > 2s)
-            for (Peer& p : peers_) p.heard += now - last;
-        longest_gap_ = std::max(longest_gap_, Seconds(now - last).count());
-        last = now;
+        const auto now = notice_own_stop();
         const bool due = now >= next;
         if (due) next = now + std::chrono::duration_cast<Clock::duration>(every);
         try {
@@ -392,12 +402,12 @@ void MpiTeam::exchange_pulses(bool send) {
 }
 
 void MpiTeam::look_for_the_lost() {
-    const auto now = Clock::now();
+    const auto now = notice_own_stop();  // it may have been in the midst of the messages before
     for (int r = 0; r < ranks_; ++r) {
         if (r == rank_) continue;
-        // Thrice: what it may have said at its end must be heard first. After a long stop of our own it is they who have lost
+        // Thrice: what it may have said at its end must be heard first. Just after a long stop of our own it is they who have lost
         // this rank, and have said so.
-        if (has_ended(peers_[r]) && longest_gap_ > 0.9 * options_.lost_after) std::_Exit(1);
+        if (has_ended(peers_[r]) && resumed_ != Clock::time_point{} && Seconds(now - resumed_).count() < options_.lost_after) std::_Exit(1);
         if (has_ended(peers_[r]) && ++peers_[r].gone >= 3) end({with_advice(name(r) + " was lost: its process is gone"), 1});
         if (Seconds(now - peers_[r].heard).count() > options_.lost_after) {
             char text[64];

@@ -86,6 +86,8 @@ private:
     // The rest is the pulse thread's.
     void beat();
     void exchange_pulses(bool send);
+    Clock::duration period() const;  // of signs of life
+    Clock::time_point notice_own_stop();
     void look_for_the_lost();
     void heed_termination();
     static bool has_ended(const Peer& p);
@@ -103,7 +105,8 @@ private:
     Ending failure_;  // of this process's own
     std::atomic<bool> leaving_{false}, stop_{false};
     Clock::time_point terminated_;  // when SIGTERM was seen
-    double longest_gap_ = 0;        // seconds between two beats
+    Clock::time_point awake_{};    // when notice_own_stop was called last
+    Clock::time_point resumed_{};  // when this process last went on after a stop so long that others may have given it up
     std::thread thread_;
 };
 

@@ -12,16 +12,9 @@ int Layout::transfer(const std::string& name) {
 void Layout::plan_transfers() {
     const int K = config.workers, P = config.pass_count();
     const size_t es = size_of(config.dtype);
-    std::vector<std::vector<RowBlock>> of_rank;
-    for (int r = 0; r < K; ++r) of_rank.push_back(row_blocks(config, r));
     const auto each_pair = [&](const auto& fill) {
         for (int from = 0; from < K; ++from)
             for (int to = 0; to < K; ++to) fill(from, to);
-    };
-    const auto block_in = [&](int rank, int pass) {
-        for (const RowBlock& b : of_rank[rank])
-            if (b.pass == pass) return b;
-        return RowBlock{};
     };
 
     if (config.scheme == FcScheme::dp) {

@@ -2,7 +2,6 @@
 // and see whether that is noticed.
 #pragma once
 
-#include <compare>
 #include <functional>
 #include <string>
 
@@ -19,7 +18,6 @@ struct WaitId {
     std::string text() const {
         return std::string(what) + " " + std::to_string(number) + " by " + std::to_string(rank) + (from < 0 ? "" : " for " + std::to_string(from));
     }
-    bool operator==(const WaitId& o) const { return text() == o.text(); }
 };
 
 // For tests: says which waits are left out. Called by all workers' threads at once.

@@ -133,7 +133,7 @@ void Worker::take_input(bool training, int turn) {
     const Layout& l = layout_;
     const cudaStream_t s = compute_.get();
     if (training) WT_CUDA(cudaMemcpyAsync(at(l.state), &states_[turn], sizeof(StepState), cudaMemcpyHostToDevice, s));
-    for (const RowBlock& b : l.blocks)
+    for (const RowBlock& b : l.blocks())
         WT_CUDA(cudaMemcpyAsync(at<int>(l.all_labels) + b.row, at<int>(l.labels[turn]) + b.local, b.count * sizeof(int), cudaMemcpyDeviceToDevice, s));
     AugmentArgs a{};
     a.images = at<uint8_t>(l.images[turn]);

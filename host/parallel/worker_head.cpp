@@ -20,9 +20,7 @@ void Worker::gather_rows(int pass) {
         const Range range("exchange trunk.gather", s, SpanKind::exchange);
         for (int r = 0; r < workers_; ++r) {
             if (!rows[r].data) continue;
-            RowBlock block;
-            for (const RowBlock& b : row_blocks(l.config, r))
-                if (b.pass == pass) block = b;
+            const RowBlock block = l.block_in(r, pass);
             WT_CUDA(cudaMemcpyAsync(at<int>(l.all_labels) + block.row, labels[r].data, block.count * sizeof(int), cudaMemcpyDefault, s));
             l.gather_flat[pass * workers_ + r]({rows[r].data, at(l.flat.plus(block.row * l.flat_cols * l.element_size())), s});
         }
@@ -39,7 +37,7 @@ void Worker::head_forward(bool training, int pass) {
         const HeadOp& op = l.head[i];
         replay_.stretch(compute_, [&] {
             if (i == 0)
-                for (const RowBlock& b : l.blocks)  // own rows, where the trunk has not put them in their place
+                for (const RowBlock& b : l.blocks())  // own rows, where the trunk has not put them in their place
                     if (b.pass == pass && l.trunk_y.buffer != l.flat.buffer)
                         WT_CUDA(cudaMemcpyAsync(at(l.flat.plus(b.row * l.flat_cols * l.element_size())), at(l.trunk_y.plus(b.local * l.flat_cols * l.element_size())),
                                                 b.count * l.flat_cols * l.element_size(), cudaMemcpyDeviceToDevice, s));
@@ -202,15 +200,15 @@ void Worker::pass_down(int i, int pass) {
     const auto partials = exchange_->collect(l.ids.partials[i][pass], comm_.get());
     const HeadOp* const below = i > 0 ? &l.head[i - 1] : nullptr;
     size_t block = 0;  // of own rows, in this pass
-    while (!below && block < l.blocks.size() && l.blocks[block].pass != pass) ++block;
-    if (!below && block == l.blocks.size()) return;
+    while (!below && block < l.blocks().size() && l.blocks()[block].pass != pass) ++block;
+    if (!below && block == l.blocks().size()) return;
     replay_.stretch(comm_, [&] {
         if (op.by_inputs) return gather_columns(*below, partials, below->dy, pass, es, comm_.get());
         const Range range(below ? "exchange fc.reduce" : "exchange trunk.reduce", comm_.get(), SpanKind::exchange);
         ReduceArgs a{};
         a.stream = comm_.get();
         for (int r = 0; r < workers_; ++r) a.src[r] = partials[r].data;
-        a.dst = below ? rows_at(below->dy, pass, below->ld_dy, es) : at(l.trunk_dy.plus(l.blocks[block].local * l.flat_cols * es));
+        a.dst = below ? rows_at(below->dy, pass, below->ld_dy, es) : at(l.trunk_dy.plus(l.blocks()[block].local * l.flat_cols * es));
         (below ? below->reduce : l.flat_reduce[block])(a);
     });
     if (!below) {

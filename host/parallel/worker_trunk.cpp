@@ -30,7 +30,7 @@ void Worker::trunk_forward(bool training) {
 
 // Masks are of a sample's place in the whole batch, so each block of samples has its launch.
 void Worker::trunk_dropout(const TrunkOp& op, Place from, Place to) {
-    for (const RowBlock& b : layout_.blocks) {
+    for (const RowBlock& b : layout_.blocks()) {
         auto drop = op.drop;
         drop.problem.rows = b.count;
         const size_t offset = b.local * drop.problem.cols * layout_.element_size();
@@ -45,7 +45,7 @@ void Worker::trunk_backward() {
     // Sums are made in the order of passes: whoever has waited for one of a later pass need not wait for this.
     bool waited = false;
     for (size_t i = 1; head_shared_ && i < l.head.size(); ++i) waited = waited || l.ids.partials[i].back() >= 0;
-    waited = waited && l.blocks.back().pass + 1 < l.config.pass_count();
+    waited = waited && l.blocks().back().pass + 1 < l.config.pass_count();
     if (head_shared_ && !waited) wait(compute_.get(), returned_, "returned");
     int next = static_cast<int>(l.trunk.size()) - 1;
     while (next >= 0) {
