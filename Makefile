@@ -13,6 +13,7 @@
 #   ARCHS="80 90"      real GPU architectures; *_sm90.cu are always built for sm_90a
 #   PREFIX=DIR         where libraries were unpacked   default: build/deps
 #   SAN=1              AddressSanitizer and UBSan (vgpu)
+#   RACES=1            every access of the kernels is looked at: races, missing fences (vgpu)
 #   BUILD=DIR          where objects go                default: build
 #   NO_MPI=1           without MPI, even where it is (bin/train --comm mpi is then refused)
 #   V=1                shows the commands
@@ -23,6 +24,7 @@ BUILD  ?= build
 PREFIX ?= $(BUILD)/deps
 ARCHS  ?= 80 90
 SAN    ?=
+RACES  ?=
 Q      := $(if $(V),,@)
 
 # ---- what is here ---------------------------------------------------------------------------
@@ -43,9 +45,12 @@ NVCC_VERSION := $(or $(if $(NVCC),$(shell $(NVCC) --version | sed -n 's/.*releas
 ifeq ($(filter $(TARGET),cuda vgpu),)
   $(error unknown TARGET '$(TARGET)': must be cuda or vgpu)
 endif
+ifneq ($(and $(SAN),$(RACES)),)
+  $(error SAN=1 and RACES=1 are two builds: g++ does not do both at once)
+endif
 ifeq ($(TARGET),cuda)
-  ifneq ($(SAN),)
-    $(error SAN=1 is for TARGET=vgpu; on a GPU use compute-sanitizer)
+  ifneq ($(SAN)$(RACES),)
+    $(error SAN=1 and RACES=1 are for TARGET=vgpu; on a GPU use compute-sanitizer)
   endif
   ifeq ($(NVCC),)
     $(error TARGET=cuda needs nvcc: install the CUDA toolkit (12.3 or later) and put nvcc on PATH, or use TARGET=vgpu)
@@ -64,7 +69,9 @@ MPI_HEADER := $(if $(NO_MPI),,$(firstword $(wildcard $(DEPS_USR)/lib/x86_64-linu
                 /usr/lib/x86_64-linux-gnu/openmpi/include/mpi.h $(MPI_HOME)/include/mpi.h)))
 
 # ---- flags ----------------------------------------------------------------------------------
-OUT := $(BUILD)/$(TARGET)$(if $(SAN),-san)
+OUT := $(BUILD)/$(TARGET)$(if $(SAN),-san)$(if $(RACES),-races)
+# Where objects of *.cpp go: with RACES=1 they are those of an ordinary build.
+HOST_OUT := $(if $(RACES),$(BUILD)/$(TARGET),$(OUT))
 CPPFLAGS += -I. $(if $(wildcard $(DEPS_USR)/include),-isystem $(DEPS_USR)/include)
 # restrict: g++ 12 sees overlaps in text + std::string that are none (its bug 105651).
 # psabi: a note at every kernel that takes a tensor map by value, about g++ 4.6.
@@ -105,7 +112,9 @@ ifeq ($(TARGET),vgpu)
     LDFLAGS += -fsanitize=address,undefined
   endif
   LDFLAGS += -fopenmp -rdynamic
-  CU_COMPILE = $(CXX) -x c++ $(CPPFLAGS) $(CXXFLAGS) -MMD -MP -c $< -o $@
+  # Our own functions take the calls (host/vgpu/races.h). Optimised less: it saves a third of the compile.
+  RACE_FLAGS := $(if $(RACES),-O2 -fsanitize=thread --param=tsan-instrument-func-entry-exit=0)
+  CU_COMPILE = $(CXX) -x c++ $(CPPFLAGS) $(CXXFLAGS) $(RACE_FLAGS) -MMD -MP -c $< -o $@
   LINK = $(CXX)
 else
   CUDA_HOME := $(patsubst %/bin/,%,$(dir $(realpath $(NVCC))))
@@ -158,9 +167,10 @@ endif
 TOOLS := $(patsubst tools/%.cpp,%,$(filter-out tools/common_%.cpp $(if $(filter cuda,$(TARGET)),tools/vgpu.cpp),$(wildcard tools/*.cpp)))
 COMMON_SRC := $(wildcard tools/common_*.cpp)
 
-LIB_OBJ    := $(addprefix $(OUT)/,$(addsuffix .o,$(basename $(LIB_SRC))))
-TEST_OBJ   := $(addprefix $(OUT)/,$(addsuffix .o,$(basename $(TEST_SRC))))
-COMMON_OBJ := $(addprefix $(OUT)/,$(addsuffix .o,$(basename $(COMMON_SRC))))
+objects     = $(patsubst %.cu,$(OUT)/%.o,$(filter %.cu,$(1))) $(patsubst %.cpp,$(HOST_OUT)/%.o,$(filter %.cpp,$(1)))
+LIB_OBJ    := $(call objects,$(LIB_SRC))
+TEST_OBJ   := $(call objects,$(TEST_SRC))
+COMMON_OBJ := $(call objects,$(COMMON_SRC))
 PROGRAMS   := $(addprefix $(OUT)/bin/,$(TOOLS))
 
 # ---- rules ----------------------------------------------------------------------------------
@@ -191,7 +201,7 @@ endif
 comma := ,
 LIBRARIES := $(if $(filter vgpu,$(TARGET)),oneDNN $(if $(ONEDNN),yes,none),cuDNN $(if $(CUDNN),yes,none)$(comma) cuBLAS $(if $(CUBLAS),yes,none)$(comma) NCCL $(if $(NCCL),yes,none))$(comma) MPI $(if $(MPI_HEADER),yes,none)
 found:
-	@echo "target  $(TARGET)$(if $(SAN), with sanitizers) ($(WHY))"
+	@echo "target  $(TARGET)$(if $(SAN), with sanitizers)$(if $(RACES), with races looked for) ($(WHY))"
 	@echo "found   $(notdir $(CXX)) $$($(CXX) -dumpfullversion -dumpversion); nvcc $(NVCC_VERSION); GPU $(or $(GPU),none); $(LIBRARIES)"
 
 run: all
@@ -205,37 +215,39 @@ test: found programs $(OUT)/bin/unit
 # means: a tree copied to another machine is built anew). The second one's is what is linked, so that removing
 # a file links again.
 CPU := $(shell sed -n 's/^model name.*: //p;T;q' /proc/cpuinfo)
-FLAGS_NOW := $(TARGET) $(CXX) $(CPPFLAGS) $(MPI_FLAGS) $(CXXFLAGS) $(LDFLAGS) $(LDLIBS) $(if $(filter cuda,$(TARGET)),$(NVCC) $(NVCCFLAGS) $(ARCHS)) $(CPU)
+HOST_FLAGS_NOW := $(strip $(TARGET) $(CXX) $(CPPFLAGS) $(MPI_FLAGS) $(CXXFLAGS) $(LDFLAGS) $(LDLIBS) $(if $(filter cuda,$(TARGET)),$(NVCC) $(NVCCFLAGS) $(ARCHS)) $(CPU))
+FLAGS_NOW := $(strip $(HOST_FLAGS_NOW) $(RACE_FLAGS))
 STAMP := $(OUT)/flags
+HOST_STAMP := $(HOST_OUT)/flags
 LINKED := $(OUT)/linked
 # Of the kernels' sources and flags: what was measured of others says nothing (host/train/tune.cpp).
-KERNELS_ID := $(firstword $(shell (cat $(sort $(wildcard kernels/*.h kernels/*/*.h kernels/*/*.cu kernels/*/*.cpp)); echo '$(FLAGS_NOW)') | cksum))
-$(OUT)/host/train/tune.o: CPPFLAGS += -DWT_KERNELS_ID='"$(KERNELS_ID)"'
-$(OUT)/host/train/tune.o: $(OUT)/kernels_id
+KERNELS_ID := $(firstword $(shell (cat $(sort $(wildcard kernels/*.h kernels/*/*.h kernels/*/*.cu kernels/*/*.cpp)); echo '$(HOST_FLAGS_NOW)') | cksum))
+$(HOST_OUT)/host/train/tune.o: CPPFLAGS += -DWT_KERNELS_ID='"$(KERNELS_ID)"'
+$(HOST_OUT)/host/train/tune.o: $(HOST_OUT)/kernels_id
 # Only these see MPI.
-$(OUT)/host/parallel/team.o $(OUT)/%_mpi.o $(OUT)/%_nccl.o: CPPFLAGS += $(MPI_FLAGS)
-$(OUT)/test/%_mpi.o: CPPFLAGS += -DWT_MPIRUN='"$(MPIRUN)"'
-stamp = mkdir -p $(OUT)/bin; echo '$(2)' | cmp -s - $(1) || echo '$(2)' > $(1);
+$(HOST_OUT)/host/parallel/team.o $(HOST_OUT)/%_mpi.o $(HOST_OUT)/%_nccl.o: CPPFLAGS += $(MPI_FLAGS)
+$(HOST_OUT)/test/%_mpi.o: CPPFLAGS += -DWT_MPIRUN='"$(MPIRUN)"'
+stamp = mkdir -p $(OUT)/bin $(HOST_OUT); echo '$(2)' | cmp -s - $(1) || echo '$(2)' > $(1);
 # Not with -n, which is to change nothing.
-$(if $(findstring n,$(firstword -$(MAKEFLAGS))),,$(shell $(call stamp,$(STAMP),$(FLAGS_NOW)) $(call stamp,$(LINKED),$(TEST_OBJ) $(LIB_OBJ) $(COMMON_OBJ)) \
-  $(call stamp,$(OUT)/kernels_id,$(KERNELS_ID))))
+$(if $(findstring n,$(firstword -$(MAKEFLAGS))),,$(shell $(call stamp,$(STAMP),$(FLAGS_NOW)) $(call stamp,$(HOST_STAMP),$(HOST_FLAGS_NOW)) $(call stamp,$(LINKED),$(TEST_OBJ) $(LIB_OBJ) $(COMMON_OBJ)) \
+  $(call stamp,$(HOST_OUT)/kernels_id,$(KERNELS_ID))))
 
 $(OUT)/%.o: %.cu $(STAMP)
 	@mkdir -p $(@D)
 	@echo "  cu   $<"
 	$(Q)$(CU_COMPILE)
-$(OUT)/%.o: %.cpp $(STAMP)
+$(HOST_OUT)/%.o: %.cpp $(HOST_STAMP)
 	@mkdir -p $(@D)
 	@echo "  c++  $<"
 	$(Q)$(CXX) $(CPPFLAGS) $(CXXFLAGS) -MMD -MP -c $< -o $@
 $(OUT)/bin/unit: $(TEST_OBJ) $(LIB_OBJ) $(COMMON_OBJ) $(LINKED)
 	@echo "  link $@"
 	$(Q)$(LINK) $(LDFLAGS) $(filter %.o,$^) $(LDLIBS) -o $@
-$(PROGRAMS): $(OUT)/bin/%: $(OUT)/tools/%.o $(LIB_OBJ) $(COMMON_OBJ) $(LINKED)
+$(PROGRAMS): $(OUT)/bin/%: $(HOST_OUT)/tools/%.o $(LIB_OBJ) $(COMMON_OBJ) $(LINKED)
 	@echo "  link $@"
 	$(Q)$(LINK) $(LDFLAGS) $(filter %.o,$^) $(LDLIBS) -o $@
 
--include $(LIB_OBJ:.o=.d) $(TEST_OBJ:.o=.d) $(COMMON_OBJ:.o=.d) $(TOOLS:%=$(OUT)/tools/%.d)
+-include $(LIB_OBJ:.o=.d) $(TEST_OBJ:.o=.d) $(COMMON_OBJ:.o=.d) $(TOOLS:%=$(HOST_OUT)/tools/%.d)
 endif
 
 deps:
@@ -256,5 +268,5 @@ sass-tools:
 	$(Q)python3 -m pip install --quiet --no-deps --upgrade --target $(BUILD)/deps/sass nvidia-cuda-cuobjdump nvidia-cuda-nvdisasm
 
 clean:
-	$(Q)rm -rf $(BUILD)/vgpu $(BUILD)/vgpu-san $(BUILD)/cuda $(BUILD)/cuda-san
+	$(Q)rm -rf $(BUILD)/vgpu $(BUILD)/vgpu-san $(BUILD)/vgpu-races $(BUILD)/cuda $(BUILD)/cuda-san
 	$(Q)[ ! -L bin ] || rm -f bin

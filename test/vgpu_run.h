@@ -14,6 +14,7 @@ struct Shape {
     size_t shared = 0;
     uint64_t seed = 0;
     dim3 cluster{};
+    bool dependent = false;  // it may start before the kernel ahead of it is over
 };
 
 template <class... Params, class... Args>
@@ -25,6 +26,7 @@ vgpu::GridFailure run(const Shape& shape, void (*kernel)(Params...), Args... arg
     g.block = shape.block;
     g.shared = shape.shared;
     g.cluster = shape.cluster;
+    g.dependent = shape.dependent;
     g.args = &values;
     g.loop = [](const void* k, const void* a) {
         auto* f = reinterpret_cast<void (*)(Params...)>(const_cast<void*>(k));

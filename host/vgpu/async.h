@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "host/vgpu/fiber.h"
+#include "host/vgpu/races.h"
 #include "host/vgpu/tensor_map.h"
 
 namespace vgpu {
@@ -83,6 +84,7 @@ struct Groups {
     std::vector<PutOffCopy> put_off;  // in order; the first `done` are done
     size_t done = 0;
     std::vector<PutOffStore> stores_put_off;
+    std::vector<std::pair<uint32_t, Races::Operation>> reading;  // stores by group, where races are looked for
 };
 
 struct Async {
@@ -108,6 +110,7 @@ struct Deferred {
     Block* from = nullptr;         // the thread that started it
     uint3 by{};
     Site site;
+    Races::Operation race;
 };
 // Now.
 void complete(Worker&, const Deferred&);

@@ -238,6 +238,7 @@ bool next_block(Worker& w) {
     } else {
         start_cluster(w, i);
     }
+    if (w.races) w.races->begin_block();
     w.cursor = {~0u, 0, 0};  // next_thread() steps to thread 0
     take_loop(w);
     return true;
@@ -388,6 +389,7 @@ Block::~Block() {
 
 Worker::Worker() {
     blocks.emplace_back(new Block);
+    if (Races::wanted()) races.reset(new Races(*this));
     install_alternate_stack(*this);
 }
 
@@ -441,6 +443,7 @@ GridFailure work(Worker& w, const Grid& grid, BlockSource& source, uint64_t dead
     ::gridDim = grid.grid;
     enter(w, *w.blocks[0]);
     w.cursor_block = w.block;
+    if (w.races) w.races->begin_grid();
     GridFailure failure;
 #ifdef VGPU_ASAN
     for (unsigned r = 0; r < w.cluster; ++r) {
@@ -456,6 +459,8 @@ GridFailure work(Worker& w, const Grid& grid, BlockSource& source, uint64_t dead
         w.running = false;
         after_switch(w.main_fake_stack);
         if (w.signal) describe_signal(w);
+        if (w.failed && w.races)
+            if (std::string found = w.races->describe(); !found.empty()) w.what = std::move(found);
         w.broken = w.failed != 0;
         if (w.failed) failure = {w.failed, where(c, grid) + ": " + w.what, std::move(w.detail)};
     }
@@ -523,7 +528,8 @@ GridFailure run_grid(const Grid& grid, uint64_t seed) {
     BlockSource source;
     source.end = uint64_t{grid.grid.x} * grid.grid.y * grid.grid.z / (uint64_t{grid.cluster.x} * grid.cluster.y * grid.cluster.z);
     if (seed) shuffle_blocks(source, seed);
-    const int cores = static_cast<int>(std::min<uint64_t>(core_count(), source.end));
+    // One worker where races are looked for: it sees all blocks.
+    const int cores = Races::wanted() ? 1 : static_cast<int>(std::min<uint64_t>(core_count(), source.end));
     GridFailure failure = work(this_worker(), grid, source, cores > 1 ? now_ns() + kAloneNs : 0, seed);
     const uint64_t done = source.next.load();
     if (failure) return failure;

@@ -12,6 +12,7 @@
 #include "host/vgpu/fiber.h"
 #include "host/vgpu/grid.h"
 #include "host/vgpu/limits.h"
+#include "host/vgpu/races.h"
 #include "host/vgpu/wgmma.h"
 
 namespace vgpu {
@@ -122,6 +123,7 @@ struct Worker {
     std::vector<Deferred> deferred;  // completions of mbarriers that were put off
     uint64_t progress = 1;           // counts what may let waiting threads go on
     Reachable reachable;
+    std::unique_ptr<Races> races;       // null unless the kernels tell of their accesses
 
     void* main_sp = nullptr;  // the OS thread's own stack, while a fiber runs
     const void* main_stack = nullptr;  // AddressSanitizer's bounds of it

@@ -72,13 +72,14 @@ void expect_waited(Worker& w) {
 void settle_cluster_barrier(Worker& w) {
     ClusterBarrier& b = w.cluster_barrier;
     if (w.unstarted || !b.arrived || b.arrived != w.live) return;
+    if (w.races) w.races->complete_cluster();
     b.phase ^= 1;
     b.arrived = 0;
     ++w.progress;
     release(w, b.waiting);
 }
 
-void cluster_arrive(Site site) {
+void cluster_arrive(Site site, bool relaxed) {
     Worker& w = *context.worker;
     uint8_t& mine = w.block->arrived[linear_thread()];
     if (mine) [[unlikely]]
@@ -86,6 +87,7 @@ void cluster_arrive(Site site) {
     mine = static_cast<uint8_t>(1 + w.cluster_barrier.phase);
     ++w.cluster_barrier.arrived;
     ++w.cluster_barrier.between;
+    if (w.races && !relaxed) w.races->arrive_cluster();
     own_fiber(w);  // it will wait; and its return can be seen
     settle_cluster_barrier(w);
 }
@@ -99,6 +101,7 @@ void cluster_wait(Site site) {
     mine = 0;
     --w.cluster_barrier.between;
     if (!over) wait_in(w, w.cluster_barrier.waiting, {Wait::cluster, 0, 0, site});
+    if (w.races) w.races->waited_cluster();
 }
 
 void end_cluster(Worker& w) {
@@ -130,11 +133,16 @@ void* map_shared_pointer(const void* shared, uint32_t rank) {
 void mbarrier_arrive_cluster(uint32_t address, Site site) {
     Worker& w = *context.worker;
     Block& b = block_of_cluster(w, address >> 24, "mbarrier_arrive_cluster", site);
+    if (w.races) w.races->arrive(b, address & 0xffffff);
     arrive_on(w, b, reinterpret_cast<uint64_t*>(b.shared + (address & 0xffffff)), "mbarrier_arrive_cluster", site);
 }
 
 // A later start is always legal. Waits are counted: a kernel launched as dependent needs one in every thread.
-void griddep_wait() { ++context.worker->waits; }
+void griddep_wait() {
+    Worker& w = *context.worker;
+    ++w.waits;
+    if (w.races) w.races->griddep_waited();
+}
 void griddep_launch_dependents() {}
 
 }  // namespace vgpu

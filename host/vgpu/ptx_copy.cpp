@@ -42,6 +42,11 @@ void cp_async(void* shared, const void* global, int bytes, int source_bytes, Sit
     const auto unaligned = (offset | (source_bytes ? reinterpret_cast<uintptr_t>(global) : 0)) & static_cast<size_t>(bytes - 1);
     if (unaligned) [[unlikely]]
         refuse(w, 716, shared, global, bytes, source_bytes, "both ends must be aligned to the size", site);
+    if (w.races) {
+        const uint32_t place = w.races->place(site);
+        w.races->access(shared, static_cast<uint32_t>(bytes), Races::Kind::write, place);
+        if (source_bytes) w.races->access(global, static_cast<uint32_t>(source_bytes), Races::Kind::read, place);
+    }
     char* to = static_cast<char*>(shared);
     const char* from = static_cast<const char*>(global);
     if (!puts_off(w)) return copy(to, from, bytes, source_bytes);
@@ -68,6 +73,7 @@ void cp_async_wait(int newest) {
 void cp_async_mbarrier_arrive_noinc(uint64_t* bar, Site site) {
     Worker& w = *context.worker;
     const char* what = "cp_async_mbarrier_arrive_noinc";
+    if (w.races) w.races->arrive(*w.block, static_cast<uint32_t>(reinterpret_cast<const char*>(bar) - w.block->shared));
     if (w.random) {
         if (Groups& g = my_groups(w); g.done < g.put_off.size()) {
             expect_barrier(w, *w.block, bar, what, site);

@@ -43,6 +43,7 @@ inline void store(Worker& w, Block& b, uint64_t* bar, uint64_t s, const char* wh
     ++w.progress;
     if ((s & kCounts) == 0) {
         s = (s ^ kPhase) | uint64_t{expected(s)} << kPendingShift;
+        if (w.races) w.races->complete(b, offset_of(b, bar));
         if (s & kWaited) {
             s &= ~kWaited;
             release(w, b.async.barriers.at(offset_of(b, bar)).waiting);
@@ -129,7 +130,11 @@ void mbarrier_inval(uint64_t* bar, Site site) {
     *bar = 0;
 }
 
-void mbarrier_arrive(uint64_t* bar, Site site) { arrive_on(*context.worker, *context.worker->block, bar, "mbarrier_arrive", site); }
+void mbarrier_arrive(uint64_t* bar, Site site) {
+    Worker& w = *context.worker;
+    if (w.races) w.races->arrive(*w.block, offset_of(*w.block, bar));
+    arrive_on(w, *w.block, bar, "mbarrier_arrive", site);
+}
 
 void mbarrier_expect_tx(uint64_t* bar, uint32_t bytes, Site site) {
     Worker& w = *context.worker;
@@ -143,6 +148,7 @@ void mbarrier_arrive_expect_tx(uint64_t* bar, uint32_t bytes, Site site) {
     Block& b = *w.block;
     const char* what = "mbarrier_arrive_expect_tx";
     const uint64_t s = expect(w, b, bar, load(w, b, bar, what, site), bytes, what, site);
+    if (w.races) w.races->arrive(b, offset_of(b, bar));
     store(w, b, bar, arrive(w, b, bar, s, what, site), what, site);
 }
 
@@ -153,7 +159,10 @@ bool mbarrier_try_wait(uint64_t* bar, uint32_t parity, Site site) {
     Block& b = *w.block;
     const uint64_t s = load(w, b, bar, "mbarrier_try_wait", site);
     const uint64_t open = parity & 1 ? kPhase : 0;  // the phase bit while the phase of this parity goes on
-    if ((s & kPhase) != open) return true;
+    if ((s & kPhase) != open) {
+        if (w.races) w.races->waited(b, offset_of(b, bar));
+        return true;
+    }
     if (w.random && draw(w) % 4 == 0) return false;
     const uint32_t offset = offset_of(b, bar);
     if (!b.async.barriers.has(offset)) refuse(w, b, bar, "mbarrier_try_wait", "there is no initialised barrier (mbarrier_init)", site);
@@ -166,6 +175,7 @@ bool mbarrier_try_wait(uint64_t* bar, uint32_t parity, Site site) {
     }
     if ((*bar & kPhase) == open) [[unlikely]]
         refuse(w, b, bar, "mbarrier_try_wait", "its next phase ended too before this thread saw the end of the one it waited for", site);
+    if (w.races) w.races->waited(b, offset);
     return true;
 }
 

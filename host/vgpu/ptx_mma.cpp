@@ -210,11 +210,14 @@ void work_stmatrix(void* const* lanes, unsigned) {
 }
 
 // Lanes whose row is not asked for may bring any address.
-void check_row(const void* row, int matrices, const char* what, Site site) {
+void check_row(const void* row, int matrices, const char* what, Races::Kind kind, Site site) {
     if (static_cast<int>(lane_id()) >= 8 * matrices) return;
     Worker& w = *context.worker;
     const auto offset = reinterpret_cast<uintptr_t>(row) - reinterpret_cast<uintptr_t>(context.shared);
-    if (offset % 16 == 0 && offset + 16 <= w.grid->shared && offset < w.grid->shared) [[likely]] return;
+    if (offset % 16 == 0 && offset + 16 <= w.grid->shared && offset < w.grid->shared) [[likely]] {
+        if (w.races) w.races->access(row, 16, kind, w.races->place(site));
+        return;
+    }
     char text[160];
     if (offset < w.grid->shared && offset % 16)
         std::snprintf(text, sizeof text, "%s: lane %u's row is at byte %zu of shared memory, not a multiple of 16, at ", what, lane_id(), static_cast<size_t>(offset));
@@ -262,13 +265,13 @@ uint32_t to_tf32(float f) {
 }
 
 void ldmatrix(uint32_t* r, const void* const* rows, int count, int matrices, bool transpose, Site site) {
-    for (int i = 0; i < count; ++i) check_row(rows[i], matrices, "ldmatrix", site);
+    for (int i = 0; i < count; ++i) check_row(rows[i], matrices, "ldmatrix", Races::Kind::read, site);
     LoadMatrices mine{rows, r, count, matrices};
     whole_warp(&mine, transpose ? work_ldmatrix<true> : work_ldmatrix<false>, "ldmatrix", site);
 }
 
 void stmatrix(void* const* rows, int count, int matrices, bool transpose, const uint32_t* r, Site site) {
-    for (int i = 0; i < count; ++i) check_row(rows[i], matrices, "stmatrix", site);
+    for (int i = 0; i < count; ++i) check_row(rows[i], matrices, "stmatrix", Races::Kind::write, site);
     StoreMatrices mine{rows, r, count, matrices};
     whole_warp(&mine, transpose ? work_stmatrix<true> : work_stmatrix<false>, "stmatrix", site);
 }

@@ -41,6 +41,11 @@ uint32_t place(Worker& w, const void* shared, uint32_t bytes, uint32_t alignment
     return static_cast<uint32_t>(offset);
 }
 
+// Who waits for its barrier then knows of the load.
+void tell_end(Worker& w, const Deferred& d) {
+    if (w.races) w.races->arrive(*d.to, static_cast<uint32_t>(reinterpret_cast<const char*>(d.bar) - d.to->shared), d.race);
+}
+
 // Starts a load to the same place of every block of the mask; each completes on its own.
 void start(Worker& w, Deferred& d, const void* bar, uint32_t blocks, const char* what, Site site) {
     const auto bar_offset = static_cast<const char*>(bar) - w.block->shared;
@@ -48,17 +53,20 @@ void start(Worker& w, Deferred& d, const void* bar, uint32_t blocks, const char*
     d.from = w.block;
     d.by = context.thread;
     d.site = site;
+    if (w.races) d.race = w.races->start(), w.races->expect_waited(w.races->place(site));
     const char* image = nullptr;  // of a block that has it already
     for (; blocks; blocks &= blocks - 1) {
         d.to = &block_of_cluster(w, static_cast<unsigned>(std::countr_zero(blocks)), what, site);
         d.bar = reinterpret_cast<uint64_t*>(d.to->shared + bar_offset);
         expect_barrier(w, *d.to, d.bar, what, site);
         char* to = d.to->shared + d.address;
+        if (w.races) w.races->access(d.race, *d.to, d.address, d.bytes, Races::Kind::write, w.races->place(site));
         if (puts_off(w)) {
             std::memset(to, 0xff, d.bytes);
             w.deferred.push_back(d);
         } else if (image) {
             std::memcpy(to, image, d.bytes);
+            tell_end(w, d);
             complete_bytes(w, *d.to, d.bar, d.bytes, site);
         } else {
             complete(w, d);
@@ -72,6 +80,11 @@ void store(Worker& w, PutOffStore& s, Site site) {
     g.stored = g.stores + 1;
     g.stored_at = site;
     s.group = g.stores;
+    if (w.races) {
+        const Races::Operation o = w.races->start();
+        w.races->access(o, *w.block, s.address, s.bytes, Races::Kind::read, w.races->place(site));
+        g.reading.push_back({s.group, o});
+    }
     if (puts_off(w)) {
         if (draw(w) % 2) {
             s.image.reset(new char[s.bytes]);
@@ -185,6 +198,11 @@ void bulk_wait(int newest, bool read_only) {
     Groups& g = my_groups(w);
     const uint32_t upto = g.stores > static_cast<uint32_t>(newest) ? g.stores - static_cast<uint32_t>(newest) : 0;
     if (upto > g.read) g.read = upto;
+    std::erase_if(g.reading, [&](const auto& r) {
+        if (r.first >= upto) return false;
+        w.races->over(r.second);
+        return true;
+    });
     run_stores(g, upto, read_only);
 }
 
@@ -215,10 +233,14 @@ void complete(Worker& w, const Deferred& d) {
         case Deferred::bulk: std::memcpy(to, d.global, d.bytes); break;
         case Deferred::copies: return run_copies(w, *d.to, d.to->async.threads[d.thread], d.upto);
     }
+    tell_end(w, d);
     complete_bytes(w, *d.to, d.bar, d.bytes, d.site);
 }
 
-// Generic and asynchronous accesses see the same memory here.
-void fence_proxy_async() {}
+// Generic and asynchronous accesses see the same memory here: that it is missing is found where races are looked for.
+void fence_proxy_async() {
+    Worker& w = *context.worker;
+    if (w.races) w.races->fence_proxy();
+}
 
 }  // namespace vgpu

@@ -186,6 +186,17 @@ void land(Worker& w, Warpgroup& g, Accumulators& s) {
 
 // ---- products --------------------------------------------------------------------------------
 
+// From now on the product may read its operands.
+void tell_reads(Worker& w, const Op& op) {
+    const uint32_t place = w.races->place(op.site());
+    const auto operand = [&](uint64_t descriptor, bool mn_major, int mn) {
+        for (const uint32_t chunk : chunks_of(decode(descriptor, mn_major), mn, op.type()))
+            w.races->access(op.race, *w.block, chunk, 16, Races::Kind::read, place);
+    };
+    operand(op.a, op.transpose_a(), kTileRows);
+    operand(op.b, op.transpose_b(), op.n());
+}
+
 // What the first thread finds out for all. Not inline: it would cost the other threads a frame.
 [[gnu::noinline]] void expect_operands(const Self& me, const Op& op) {
     Worker& w = me.w;
@@ -193,11 +204,13 @@ void land(Worker& w, Warpgroup& g, Accumulators& s) {
         fail_with(w, [&] { return describe(op) + ": A's descriptor: " + wrong; });
     if (const char* wrong = refuse(op.b, op.transpose_b(), op.n(), op.type(), w.grid->shared))
         fail_with(w, [&] { return describe(op) + ": B's descriptor: " + wrong; });
+    if (w.races) tell_reads(w, op);
 }
 [[gnu::noinline]] void begin_product(const Self& me, Op& op, const float* d) {
     Worker& w = me.w;
     Warpgroup& g = me.g;
     if (!g.fenced) fail_with(w, [&] { return describe(op) + " without a wgmma_fence before it: a warpgroup's first wgmma needs one"; });
+    if (w.races) op.race = w.races->start();
     expect_operands(me, op);
     if (!g.group_open) g.group_put_off = puts_off(w), g.group_open = true;
     op.put_off = g.group_put_off;
@@ -342,6 +355,9 @@ void wgmma_commit(Site site) {
 
 void wgmma_wait(int newest, Site site) {
     const Self me = self("wgmma.wait_group", site);
+    if (me.w.races)
+        for (const Op& op : me.g.ops)
+            if (op.kind() == Op::product && op.group + static_cast<uint32_t>(newest) < me.g.groups) me.w.races->over(op.race);
     if (arrive(me, Op::key_of(Op::wait, newest, site), site).issued < kWarpgroup) {
         wait_in(me.w, me.g.waiting, {Wait::warp, 0, 0, site, "wgmma.wait_group (all 128 threads of the warpgroup)"});
         return;

@@ -42,6 +42,7 @@ int block_barrier(BlockOp op, int predicate, Site site) {
     if (++b.arrived < w.threads) {
         wait_in(w, b.waiting, {Wait::block, 0, w.threads, site});
     } else {
+        if (w.races) w.races->sync_block(*w.block);
         b.result = b.sum;
         b.sum = 0;
         b.arrived = 0;
@@ -57,7 +58,7 @@ int block_barrier(BlockOp op, int predicate, Site site) {
 }
 
 // Counts this thread in; true when it completes the barrier.
-static bool arrive(Worker& w, Barrier& b, unsigned id, unsigned threads, Site site, const char* what) {
+static bool arrive(Worker& w, Barrier& b, unsigned id, unsigned threads, Site site, const char* what, bool waits) {
     if (id >= kNamedBarriers || threads == 0 || threads % 32 || threads > (w.threads + 31) / 32 * 32) [[unlikely]] {
         note_failure(w, 719, std::string(what) + ' ' + std::to_string(id) + ", " + std::to_string(threads) + " at " +
                               describe_site(site) + ": ids are 0 to 15, threads a multiple of 32 within the block");
@@ -72,8 +73,10 @@ static bool arrive(Worker& w, Barrier& b, unsigned id, unsigned threads, Site si
                               ") is for " + std::to_string(b.expected) + " threads");
         abandon(w);
     }
+    if (w.races) w.races->arrive(id);
     if (++b.arrived < threads) return false;
     b.arrived = 0;
+    if (w.races) w.races->complete(id, b.waiting.head, waits);
     release(w, b.waiting);
     return true;
 }
@@ -81,13 +84,13 @@ static bool arrive(Worker& w, Barrier& b, unsigned id, unsigned threads, Site si
 void bar_sync(unsigned id, unsigned threads, Site site) {
     Worker& w = *context.worker;
     Barrier& b = w.barriers[id % kNamedBarriers];
-    if (!arrive(w, b, id, threads, site, "bar.sync"))
+    if (!arrive(w, b, id, threads, site, "bar.sync", true))
         wait_in(w, b.waiting, {Wait::named, static_cast<uint8_t>(id), threads, site});
 }
 
 void bar_arrive(unsigned id, unsigned threads, Site site) {
     Worker& w = *context.worker;
-    w.block->stale |= !arrive(w, w.barriers[id % kNamedBarriers], id, threads, site, "bar.arrive");
+    w.block->stale |= !arrive(w, w.barriers[id % kNamedBarriers], id, threads, site, "bar.arrive", false);
 }
 
 // ---- warps ----------------------------------------------------------------------------------
@@ -169,7 +172,10 @@ uint64_t warp_op(WarpOp op, unsigned mask, uint64_t value, unsigned source, Site
     warp.source[lane] = static_cast<uint8_t>(source);
     // out[lane] stays this lane's until it comes again.
     meet(w, warp, lane, thread / 32, op, mask, site, [&](unsigned lanes) {
-        if (op == WarpOp::sync) return;
+        if (op == WarpOp::sync) {
+            if (w.races) w.races->sync_warp(thread / 32, lanes);
+            return;
+        }
         if (op == WarpOp::shuffle) {
             for (unsigned l = 0; l < 32; ++l) {
                 const unsigned from = warp.source[l] % 32;

@@ -9,6 +9,7 @@
 
 #include "host/vgpu/fiber.h"
 #include "host/vgpu/limits.h"
+#include "host/vgpu/races.h"
 #include "vgpu/ptx.h"
 
 namespace vgpu {
@@ -31,6 +32,9 @@ struct Operand {
 Operand decode(uint64_t descriptor, bool mn_major);
 // What is wrong with it for `mn` rows or columns of this type in a block with so much shared memory; null: nothing.
 const char* refuse(uint64_t descriptor, bool mn_major, int mn, WgmmaType, size_t shared);
+
+// Offsets in shared memory of its 16-byte chunks.
+std::vector<uint32_t> chunks_of(const Operand&, int mn, WgmmaType);
 
 struct Product {
     Operand a, b;
@@ -80,6 +84,7 @@ struct WarpgroupOp {
     bool put_off = false;       // happens at the wait, not at the issue
     bool done = false;
     const char* file = nullptr;
+    Races::Operation race;
 
     static uint64_t key_of(Kind kind, int n, Site site, WgmmaType type = {}, bool transpose_a = false, bool transpose_b = false, bool accumulate = false) {
         return kind | static_cast<uint64_t>(n) << 8 | static_cast<uint64_t>(type) << 24 | uint64_t{transpose_a} << 25 |

@@ -160,6 +160,17 @@ float* panel_of(float* tile, int j) { return tile + j / 2 * (kTileRows * kPanel)
 
 }  // namespace
 
+std::vector<uint32_t> chunks_of(const Operand& o, int mn, WgmmaType type) {
+    // As unpack() goes through them.
+    const auto lines = static_cast<uint32_t>(o.mn_major ? kElementK[static_cast<int>(type)] : mn);
+    const auto chunks = static_cast<uint32_t>(o.mn_major ? mn / 8 : 2);
+    std::vector<uint32_t> at;
+    at.reserve(size_t{lines} * chunks);
+    for (uint32_t line = 0; line < lines; ++line)
+        for (uint32_t chunk = 0; chunk < chunks; ++chunk) at.push_back(chunk_address(o, line, chunk));
+    return at;
+}
+
 Operand decode(uint64_t d, bool mn_major) {
     const auto field = [&](int at) { return static_cast<uint32_t>(d >> at & 0x3fff) << 4; };
     const uint32_t mode = static_cast<uint32_t>(d >> 62);

@@ -216,8 +216,8 @@ void launch_kernel(const GemmProblem& p, const GemmArgs& g, const Plan& plan) {
     if (t.staged) c = matrix_map(dtype_of<Out>, g.c, p.n, p.m, p.ldc, Staged::kColumns, Staged::kRows, Staged::kSpan);
     t.shift = c.shift;
     launch("gemm.wgmma_sm90",
-           {dim3(static_cast<unsigned>(plan.blocks)), dim3(Tile::kThreads), g.stream, sizeof(SharedStorage<Tile, Staged>),
-            static_cast<unsigned>(plan.schedule.together()), true},
+           LaunchShape{dim3(static_cast<unsigned>(plan.blocks)), dim3(Tile::kThreads), g.stream, sizeof(SharedStorage<Tile, Staged>),
+                       static_cast<unsigned>(plan.schedule.together())}.early(),
            gemm_kernel<L, F, Out, BN>, a.map, b.map, c.map, Inputs{plan.schedule, a.shift, b.shift}, t);
 }
 

@@ -20,7 +20,7 @@ __global__ void lrn_backward_pixel_kernel(LrnProblem p, const T* __restrict__ x,
         square[i] = square[p.c + kHalf + i] = term[i] = term[p.c + kHalf + i] = 0;
     const float factor = 2 * p.alpha * p.beta;
     const int64_t first = blockIdx.x * kPixels, end = min(first + kPixels, p.pixels);
-    for (int64_t pixel = first + threadIdx.x; pixel < end; pixel += blockDim.x) {
+    for (int64_t pixel = first + threadIdx.y; pixel < end; pixel += blockDim.y) {
         const T* xp = x + pixel * p.c;
         const T* dyp = dy + pixel * p.c;
         T* dxp = dx + pixel * p.c;

@@ -16,7 +16,7 @@ __global__ void lrn_forward_pixel_kernel(LrnProblem p, const T* __restrict__ x, 
     float square[kMaxChannels + 2 * kMaxHalf];  // of channel i at i + kHalf
     for (int i = 0; i < kHalf; ++i) square[i] = square[p.c + kHalf + i] = 0;
     const int64_t first = blockIdx.x * kPixels, end = min(first + kPixels, p.pixels);
-    for (int64_t pixel = first + threadIdx.x; pixel < end; pixel += blockDim.x) {
+    for (int64_t pixel = first + threadIdx.y; pixel < end; pixel += blockDim.y) {
         const T* xp = x + pixel * p.c;
         T* yp = y + pixel * p.c;
         for (int i = 0; i < p.c; ++i) {

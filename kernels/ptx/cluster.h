@@ -37,7 +37,7 @@ __device__ __forceinline__ void cluster_arrive(WT_SITE) {
 // Without the release: nothing written so far is promised to the others.
 __device__ __forceinline__ void cluster_arrive_relaxed(WT_SITE) {
 #ifdef VGPU
-    vgpu::cluster_arrive(site);
+    vgpu::cluster_arrive(site, true);
 #else
     asm volatile("barrier.cluster.arrive.relaxed.aligned;" ::: "memory");
 #endif

@@ -66,7 +66,7 @@ void fence_proxy_async();
 // ---- clusters, dependent launches (ptx_cluster.cpp) ---------------------------------------------------------
 uint32_t cluster_rank();
 uint32_t cluster_size();
-void cluster_arrive(Site);
+void cluster_arrive(Site, bool relaxed = false);
 void cluster_wait(Site);
 uint32_t map_shared(const void* shared, uint32_t rank);        // rank << 24 | offset
 void* map_shared_pointer(const void* shared, uint32_t rank);
