@@ -1,10 +1,14 @@
-// Seeds of the virtual GPU (VGPU_SEED) for tests that also run on real GPUs, where a seed means nothing.
+// Seeds of the virtual GPU (VGPU_SEED), and its search for races, for tests that also run on real GPUs, where neither is there.
 #pragma once
 
 #include <cuda_runtime.h>
 
 #include <cstdint>
 #include <vector>
+
+#ifdef VGPU
+#include "host/vgpu/races.h"
+#endif
 
 namespace wt::test {
 
@@ -15,6 +19,15 @@ inline std::vector<uint64_t> seeds([[maybe_unused]] uint64_t n) {
     for (uint64_t i = 1; i <= n; ++i) s.push_back(i);
 #endif
     return s;
+}
+
+// Whether every access of the kernels is looked at (make RACES=1), which costs a factor of ten.
+inline bool races_wanted() {
+#ifdef VGPU
+    return vgpu::Races::wanted();
+#else
+    return false;
+#endif
 }
 
 // Sets the seed, and puts back the one before.

@@ -7,14 +7,18 @@
 
 #include "kernels/conv/problem.h"
 #include "kernels/gemm/problem.h"
+#include "test/seeds.h"
 
 namespace wt::test {
 
+// Sanitizers cost a factor of ten, and so does looking for races.
+inline bool reduced_list() {
 #ifdef __SANITIZE_ADDRESS__
-inline constexpr bool kReducedList = true;  // sanitizers cost a factor of ten
+    return true;
 #else
-inline constexpr bool kReducedList = false;
+    return races_wanted();
 #endif
+}
 
 inline std::vector<ConvProblem> conv_shapes() {
     std::vector<ConvProblem> list = {
@@ -31,7 +35,10 @@ inline std::vector<ConvProblem> conv_shapes() {
         {.n = 2, .h = 11, .w = 13, .c = 3, .k = 32, .r = 5, .s = 5, .pad_h = 2, .pad_w = 2},
         {.n = 1, .h = 9, .w = 70, .c = 1, .k = 6, .r = 3, .s = 4, .stride_h = 1, .stride_w = 1, .pad_h = 1, .pad_w = 0},
     };
-    if (kReducedList) return list;
+    if (races_wanted())  // of several big tiles
+        list.insert(list.end(), {{.n = 2, .h = 13, .w = 13, .c = 16, .k = 136, .r = 3, .s = 3, .pad_h = 1, .pad_w = 1},
+                                 {.n = 1, .h = 13, .w = 13, .c = 96, .k = 144, .r = 3, .s = 3, .pad_h = 1, .pad_w = 1, .groups = 2}});
+    if (reduced_list()) return list;
     list.push_back({.n = 2, .h = 13, .w = 13, .c = 72, .k = 136, .r = 3, .s = 3, .pad_h = 1, .pad_w = 1});  // partial big tiles
     list.push_back({.n = 1, .h = 13, .w = 13, .c = 96, .k = 144, .r = 5, .s = 5, .pad_h = 2, .pad_w = 2, .groups = 2});
     list.push_back({.n = 5, .h = 13, .w = 13, .c = 20, .k = 16, .r = 3, .s = 3, .pad_h = 1, .pad_w = 1});   // many pixels: split
@@ -92,7 +99,8 @@ inline std::vector<GemmShape> gemm_shapes() {
         {3, 24, 528, 8},  // k is split
         {40, 4, 8, 4},
     };
-    if (kReducedList) return list;
+    if (races_wanted()) list.push_back({136, 264, 72, 8});
+    if (reduced_list()) return list;
     for (GemmShape s : {GemmShape{128, 128, 64, 0}, {136, 264, 72, 8}, {130, 257, 50, 3}, {72, 200, 1040, 0}}) list.push_back(s);
     return list;
 }

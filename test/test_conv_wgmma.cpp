@@ -95,7 +95,7 @@ TEST_CASE("conv: wgmma, every tile") {
         {.n = 7, .h = 10, .w = 12, .c = 32, .k = 64, .r = 3, .s = 2, .pad_h = 2, .pad_w = 1, .dtype = DType::bf16, .bias = false},
         {.n = 5, .h = 9, .w = 14, .c = 64, .k = 272, .r = 2, .s = 3, .pad_h = 0, .pad_w = 1, .dtype = DType::bf16, .relu = true},
     };
-    if (kReducedList) problems.resize(1);
+    if (reduced_list()) problems.resize(1);
     const ConvFprop& fprop = variant(conv_fprop_variants(), "wgmma_sm90");
     const ConvDgrad& dgrad = variant(conv_dgrad_variants(), "wgmma_sm90");
     const ConvWgrad& wgrad = variant(conv_wgrad_variants(), "wgmma_sm90");
@@ -140,7 +140,7 @@ TEST_CASE("conv: wgmma, folded first layers") {
         with(9, 21, 19, 8, 9, 12, 0, false),    // many small images to a run
         with(2, 40, 44, 88, 11, 11, 5, true),
     };
-    if (kReducedList) problems.resize(2);
+    if (reduced_list()) problems.resize(2);
     // Filters of other numbers of blocks: fprop only.
     const std::vector<ConvProblem> forward = {with(3, 41, 61, 40, 4, 3, 0, true), with(2, 29, 40, 96, 5, 8, 2, false), with(3, 44, 30, 16, 12, 5, 0, true)};
     const ConvFprop& fprop = variant(conv_fprop_variants(), "folded_wgmma_sm90");

@@ -39,7 +39,7 @@ Races::Races(Worker& w) : w_(w) { std::fill(std::begin(cached_page_), std::end(c
 Races::~Races() {
     for (Cell* c : shared_)
         if (c) munmap(static_cast<void*>(c), kSharedMax / 2 * sizeof(Cell));
-    for (auto& [page, c] : pages_) munmap(static_cast<void*>(c), kPage / 2 * sizeof(Cell));
+    for (auto& [number, page] : pages_) munmap(static_cast<void*>(page.cells), kPage / 2 * sizeof(Cell));
 }
 
 // ---- grids and blocks -----------------------------------------------------------------------------------
@@ -78,7 +78,7 @@ void Races::begin_block() {
 void Races::forget() {
     for (Cell* c : shared_)
         if (c) madvise(static_cast<void*>(c), kSharedMax / 2 * sizeof(Cell), MADV_DONTNEED);
-    for (auto& [page, c] : pages_) munmap(static_cast<void*>(c), kPage / 2 * sizeof(Cell));
+    for (auto& [number, page] : pages_) munmap(static_cast<void*>(page.cells), kPage / 2 * sizeof(Cell));
     pages_.clear();
     std::fill(std::begin(cached_page_), std::end(cached_page_), ~uint64_t{0});
     high_ = 0;
@@ -307,13 +307,13 @@ Races::Cell* Races::cells_of(const Block& b) {
     return c;
 }
 
-Races::Cell* Races::cells_of(uint64_t page) {
+Races::Page& Races::page_of(uint64_t page) {
     const unsigned line = page % 64;
-    if (cached_page_[line] == page) [[likely]] return cached_[line];
-    Cell*& c = pages_[page];
-    if (!c) c = static_cast<Cell*>(map_zeros(kPage / 2 * sizeof(Cell)));
+    if (cached_page_[line] == page) [[likely]] return *cached_[line];
+    Page& p = pages_[page];
+    if (!p.cells) p.cells = static_cast<Cell*>(map_zeros(kPage / 2 * sizeof(Cell)));
     cached_page_[line] = page;
-    return cached_[line] = c;
+    return *(cached_[line] = &p);
 }
 
 void Races::access(const void* p, uint32_t bytes, Kind kind, uint32_t place) {
@@ -329,7 +329,11 @@ void Races::access(const void* p, uint32_t bytes, Kind kind, uint32_t place) {
             const Accessor a{t, t, own_[t]};
             for (uint64_t at = address, end = address + bytes; at < end;) {  // page by page
                 const uint32_t n = static_cast<uint32_t>(std::min(end, (at / kPage + 1) * kPage) - at);
-                touch<true>(cells_of(at / kPage), static_cast<uint32_t>(at % kPage), n, at, nullptr, a, kind, place);
+                Page& page = page_of(at / kPage);
+                if (kind != Kind::read) page.written = a.clock;
+                // Most reads are of what no grid writes while it reads it; their cells would be a cache miss each.
+                if (page.written > grid_floor_ || (next_random(coin_) & 3 << 20) == 0)
+                    touch<true>(page.cells, static_cast<uint32_t>(at % kPage), n, at, nullptr, a, kind, place);
                 at += n;
             }
             return;

@@ -16,7 +16,7 @@
 // 8.7). So each thread also knows up to which clock a fence has come, and operations are held against that.
 //
 // Global memory: two blocks of a grid are never ordered, so an access of one to what another has written is a race, but between
-// atomics. TMA's accesses to global memory are not looked at. Grids do not see each other: what streams owe is tried by seeds.
+// atomics. Of reads where the grid has not written yet one in four is remembered. TMA's accesses to global memory are not looked at. Grids do not see each other: what streams owe is tried by seeds.
 //
 // A kernel that was launched to start early (griddepcontrol) may not touch global memory before its thread has waited.
 #pragma once
@@ -112,6 +112,10 @@ private:
     struct Cell {
         Stamp write, read;
     };
+    struct Page {  // of global memory
+        Cell* cells = nullptr;
+        uint32_t written = 0;  // no write to it is later
+    };
     // Who accesses: a thread, or an operation that it has started.
     struct Accessor {
         uint32_t thread, agent, clock;
@@ -144,7 +148,7 @@ private:
     void give(uint32_t t, Clocks&);
     void take(uint32_t t, const Clocks&);
     Cell* cells_of(const Block&);
-    Cell* cells_of(uint64_t page);
+    Page& page_of(uint64_t page);
     template <bool kGlobal>
     void touch(Cell*, uint32_t first, uint32_t bytes, uint64_t address, const Block*, const Accessor&, Kind, uint32_t place);
     template <bool kGlobal>
@@ -177,9 +181,9 @@ private:
     Clocks meeting_;
 
     std::vector<Cell*> shared_;  // by rank
-    std::unordered_map<uint64_t, Cell*> pages_;
+    std::unordered_map<uint64_t, Page> pages_;
     uint64_t cached_page_[64];
-    Cell* cached_[64];
+    Page* cached_[64];
     std::unordered_map<uint64_t, uint32_t> sites_;
     std::vector<Site> site_;
     Found found_;
