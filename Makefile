@@ -194,6 +194,9 @@ found:
 	@echo "target  $(TARGET)$(if $(SAN), with sanitizers) ($(WHY))"
 	@echo "found   $(notdir $(CXX)) $$($(CXX) -dumpfullversion -dumpversion); nvcc $(NVCC_VERSION); GPU $(or $(GPU),none); $(LIBRARIES)"
 
+# OpenMP's threads sleep where they wait: those of two workers are more than there are cores.
+export OMP_WAIT_POLICY ?= passive
+
 run: all
 	$(Q)$(OUT)/bin/train $(RUN)
 
