@@ -77,7 +77,7 @@ TEST_CASE("links: without peer access the way is through page-locked memory, and
 
 TEST_CASE("links: a run without peer access says so once, and trains the same weights") {
     const TempDir s;
-    const std::string train = program("train") + " --net mini --data synthetic:10 --batch 4 --steps 3 --kernels own --gpus 0,1 --out ";
+    const std::string train = program("train") + " --net mini --data synthetic:10 --batch 4 --steps 3 --gpus 0,1 --out ";
     const Result direct = run(s, train + "direct"), staged = run(s, "VGPU_PEER=0 " + train + "staged");
     INFO(direct.err << staged.err);
     REQUIRE(direct.status == 0);

@@ -168,7 +168,8 @@ TEST_CASE("schemes: bytes sent are those of the formula") {
             for (const DType dtype : {DType::f32, DType::bf16})
                 for (const Way& way : kWays) {
                     const int b = 3;
-                    if (std::string(name) == "alexnet" && (K == 3 || dtype == DType::f32 || way.per_pass || way.scheme == FcScheme::b)) continue;
+                    // Once each: products of that size take long, in bf16 above all.
+                    if (std::string(name) == "alexnet" && (K == 3 || dtype == DType::bf16 || way.per_pass || way.scheme == FcScheme::b)) continue;
                     Job job = job_of(way, K, b);
                     job.net = name, job.dtype = dtype, job.keep_gradients = false;
                     const int steps = 2;
