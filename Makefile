@@ -212,7 +212,9 @@ run: all
 # The programs too: some tests run them. OpenMP's threads sleep where they wait: spinning, those of several workers on a busy machine
 # take the cores from each other and steps take several times as long; alone on the machine they would be 7 % quicker.
 test: export OMP_WAIT_POLICY ?= passive
-test: found programs $(OUT)/bin/unit
+# With RACES=1 what runs kernels: the operations, alone and as bin/compare has them, and PTX.
+T ?= $(if $(RACES),-tc="races*$(comma)ptx*$(comma)conv*$(comma)gemm*$(comma)lrn*$(comma)pool*$(comma)activation*$(comma)dropout*$(comma)softmax*$(comma)sgd*$(comma)augment*$(comma)exchange*$(comma)bench*" -tce="*mpi*")
+test: found $(if $(RACES),,programs) $(OUT)/bin/unit
 	$(Q)$(OUT)/bin/unit $(T)
 
 # A change of flags rebuilds what it touches: the stamp's text is the flags (and the CPU, which -march=native
