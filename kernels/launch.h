@@ -13,6 +13,9 @@ namespace wt {
 
 constexpr int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
+// Whether early() has an effect: bin/train --early off, to see what it gains.
+inline bool early_starts = true;
+
 struct LaunchShape {
     dim3 grid;
     dim3 block;
@@ -22,7 +25,8 @@ struct LaunchShape {
     bool dependent = false;
 
     // The same for a kernel that may start while the one before it in the stream still runs (programmatic dependent launch):
-    // its launch latency and its blocks' first instructions are hidden. What that gains is not measured yet. Only for
+    // its launch latency and its blocks' first instructions are hidden. What that gains is not measured yet (gpu-report times a
+    // step without). Only for
     // kernels in which every thread calls ptx::griddep_wait() before it touches global memory: one that does not wait
     // reads what is not written yet, and the kernel after it, which waits for this one only, would not even know that the
     // one before is still running. And not for those that load through const __restrict__ pointers: a compiler may
@@ -66,7 +70,7 @@ void launch(const char* name, const LaunchShape& shape, void (*kernel)(Params...
         a.val.clusterDim.x = shape.cluster;
         a.val.clusterDim.y = a.val.clusterDim.z = 1;
     }
-    if (shape.dependent && can_wait(reinterpret_cast<const void*>(kernel))) {
+    if (shape.dependent && early_starts && can_wait(reinterpret_cast<const void*>(kernel))) {
         cudaLaunchAttribute& a = attributes[config.numAttrs++];
         a.id = cudaLaunchAttributeProgrammaticStreamSerialization;
         a.val.programmaticStreamSerializationAllowed = 1;

@@ -109,7 +109,8 @@ part() {
     return $rc
 }
 
-# train NET BATCH PRECISION GPUS WHO SECONDS: times steps; one object in steps.jsonl.
+# train NET BATCH PRECISION GPUS WHO SECONDS [NAME]: times steps, with FLAGS too; one object in steps.jsonl.
+FLAGS=()
 train() {
     local net=$1 batch=$2 precision=$3 gpus=$4 who=$5 workers run name
     workers=$(($(tr -cd , <<<"$gpus" | wc -c) + 1))
@@ -118,7 +119,7 @@ train() {
     local steps=$STEPS
     [ "$batch" -ge 1024 ] && steps=$((SKIP + 20))
     local command=("$BIN/train" --net "$net" --data synthetic --gpus "$gpus" --batch $((batch / workers)) --precision "$precision"
-        --steps "$steps" --loader-threads $((($(nproc) + 2 * workers - 1) / (2 * workers))) --out "$run")
+        "${FLAGS[@]}" --steps "$steps" --loader-threads $((($(nproc) + 2 * workers - 1) / (2 * workers))) --out "$run")
     part "$name" "$6" "${command[@]}"
     local rc=$?
     # What was timed before it was stopped counts.
@@ -225,6 +226,10 @@ if [ $MODE = full ]; then
         done
         files
     done
+    # What it gains that kernels start before the one ahead of them is over.
+    FLAGS=(--early off)
+    train "${NETS[0]}" "${BATCHES[0]}" "${PRECISIONS[0]}" 0 "ours, no kernel starts early" 20 late
+    FLAGS=()
     [ -n "$TORCH" ] && torch_part "${NETS[1]}" "${BATCHES[0]}" "${PRECISIONS[0]}" 90
     compare owt bf16 "${BATCHES[0]}" 60
     compare alexnet tf32 "${BATCHES[0]}" 60

@@ -294,6 +294,11 @@ TEST_CASE("vgpu graphs: a kernel launched as dependent must wait, in every threa
     wt::launch("does not, and need not", shape, waits_then_adds, x.data(), 64);
     s.synchronize();
     CHECK(x.download() == std::vector<int>(64, 3));
+    wt::early_starts = false;  // bin/train --early off: then none is
+    wt::launch("does not", shape.early(), waits_then_adds, x.data(), 3);
+    wt::early_starts = true;
+    s.synchronize();
+    CHECK(x.download() == std::vector<int>(64, 4));
     wt::launch("waits", shape.early(), waits_then_adds, x.data(), 3);
     CHECK(cudaStreamSynchronize(s.get()) == cudaErrorLaunchFailure);
     CHECK(vgpu::last_failure().find("waits_then_adds") != std::string::npos);

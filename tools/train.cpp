@@ -51,7 +51,7 @@ std::optional<std::vector<float>> parse_rgb(const std::string& flag, const std::
 struct Flags {
     TrainOptions o;
     TeamOptions team;
-    std::string gpus, mean, std_dev, activation = "relu", pool = "overlap", lrn = "on", fc_update = "accumulate", resume;
+    std::string gpus, mean, std_dev, activation = "relu", pool = "overlap", lrn = "on", fc_update = "accumulate", early = "on", resume;
 };
 
 // Declares every flag on `app`; values land in `f`.
@@ -77,6 +77,8 @@ void declare(CLI::App& app, Flags& f) {
     app.add_option("--kernels", o.kernels, "auto, own, baseline, tune (measures, and remembers), and LAYER.PASS=VARIANT,... (conv2.wgrad=tiled)");
     app.add_option("--fuse", o.fuse, "operations done in one: auto (where that is faster), on (wherever it can be), off")->check(one_of("setting", {"auto", "on", "off"}));
     app.add_option("--graph", o.graph, "replays a step as CUDA graphs: auto (on real GPUs), on, off")->check(one_of("setting", {"auto", "on", "off"}));
+    app.add_option("--early", f.early, "kernels may start before the one ahead of them is over (programmatic dependent launch): on, off")
+        ->check(one_of("setting", {"on", "off"}));
     app.add_option("--epochs", o.epochs, "passes over the training images")->check(between(0, 1e6));
     app.add_option("--steps", o.steps, "stop after so many steps instead")->check(between(0, 1e12));
     app.add_option("--lr", o.lr, "learning rate")->check(between(0, 1e3));
@@ -170,6 +172,7 @@ int train(const std::vector<std::string>& given, Flags f, Team* team, bool expla
     o.std_dev = parse_rgb("--std", f.std_dev, true);
     o.fc_per_pass = f.fc_update == "per-pass";
     o.net_options.tanh = f.activation == "tanh";
+    o.early = f.early == "on";
     o.net_options.plain_pool = f.pool == "plain";
     o.net_options.lrn = f.lrn == "on";
     o.arguments = without_place(arguments);

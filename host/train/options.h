@@ -24,6 +24,7 @@ struct TrainOptions {
     std::string kernels = "auto";
     std::string fuse = "auto";        // on, off (kernel_settings.h)
     std::string graph = "auto";       // on, off; auto: on real GPUs
+    bool early = true;                // kernels that can start before the one ahead of them is over (kernels/launch.h)
     int epochs = -1;                  // negative: the recipe's
     int64_t steps = -1;               // instead of epochs, when not negative
     double lr = -1, momentum = -1, weight_decay = -1;  // negative: the recipe's

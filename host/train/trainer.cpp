@@ -18,6 +18,7 @@
 #include "host/train/schedule.h"
 #include "host/train/step_timeline.h"
 #include "host/train/tune.h"
+#include "kernels/launch.h"
 
 namespace wt {
 
@@ -159,6 +160,7 @@ void Run::open_data_and_net() {
 
 // Rates of layers whose batch is larger than a worker's by k are k times those, or sqrt(k): section 5 of the paper.
 void Run::configure() {
+    early_starts = o_.early;
     for (size_t r = 0; r < o_.gpus.size(); ++r) {
         WorkerConfig c;
         c.net = net_;
