@@ -12,8 +12,8 @@
 #   TARGET=cuda|vgpu   real or virtual GPUs            default: cuda where there are nvcc and a GPU
 #   ARCHS="80 90"      real GPU architectures; *_sm90.cu are always built for sm_90a
 #   PREFIX=DIR         where libraries were unpacked   default: build/deps
-#   SAN=1              AddressSanitizer and UBSan (vgpu)
-#   RACES=1            every access of the kernels is looked at: races, missing fences (vgpu)
+#   SAN=1              AddressSanitizer and UBSan for all but the kernels (vgpu)
+#   RACES=1            for the kernels: races, missing fences, bounds, and UBSan (vgpu)
 #   BUILD=DIR          where objects go                default: build
 #   NO_MPI=1           without MPI, even where it is (bin/train --comm mpi is then refused)
 #   V=1                shows the commands
@@ -70,8 +70,9 @@ MPI_HEADER := $(if $(NO_MPI),,$(firstword $(wildcard $(DEPS_USR)/lib/x86_64-linu
 
 # ---- flags ----------------------------------------------------------------------------------
 OUT := $(BUILD)/$(TARGET)$(if $(SAN),-san)$(if $(RACES),-races)
-# Where objects of *.cpp go: with RACES=1 they are those of an ordinary build.
+# Where objects of *.cpp go, and of kernels/*.cu: with RACES=1 the first are those of an ordinary build, with SAN=1 the second.
 HOST_OUT := $(if $(RACES),$(BUILD)/$(TARGET),$(OUT))
+KERNEL_OUT := $(if $(SAN),$(BUILD)/$(TARGET),$(OUT))
 CPPFLAGS += -I. $(if $(wildcard $(DEPS_USR)/include),-isystem $(DEPS_USR)/include)
 # restrict: g++ 12 sees overlaps in text + std::string that are none (its bug 105651).
 # psabi: a note at every kernel that takes a tensor map by value, about g++ 4.6.
@@ -106,17 +107,21 @@ ifeq ($(TARGET),vgpu)
     CPPFLAGS += -DWT_ONEDNN
     LDLIBS += -ldnnl
   endif
+  # Without what is noticed anyway when the address is used. -Og below: unrolled tiles compile in half the time of -O1.
+  UNDEFINED := -fsanitize=undefined -fno-sanitize=null,object-size,pointer-overflow -fno-sanitize-recover=undefined
   ifneq ($(SAN),)
-    # -Og and not -O1: unrolled tiles compile in half the time. Without what AddressSanitizer reports too, when the address is used.
     OPT := -Og
-    CXXFLAGS += -fsanitize=address,undefined -fno-sanitize=null,object-size,pointer-overflow -fno-sanitize-recover=undefined -fno-omit-frame-pointer
+    CXXFLAGS += -fsanitize=address $(UNDEFINED) -fno-omit-frame-pointer
     LDFLAGS += -fsanitize=address,undefined
   endif
+  ifneq ($(RACES),)
+    # thread: its calls are taken by functions of ours (host/vgpu/races.h), its library is not linked.
+    RACE_FLAGS := -Og -fsanitize=thread --param=tsan-instrument-func-entry-exit=0 $(UNDEFINED)
+    RACE_LINK := -fsanitize=undefined
+  endif
   LDFLAGS += -fopenmp -rdynamic
-  # Our own functions take the calls (host/vgpu/races.h). Optimised less: it saves a third of the compile.
-  RACE_FLAGS := $(if $(RACES),-O2 -fsanitize=thread --param=tsan-instrument-func-entry-exit=0)
   CU_COMPILE = $(CXX) -x c++ $(CPPFLAGS) $(CXXFLAGS) $(RACE_FLAGS) -MMD -MP -c $< -o $@
-  LINK = $(CXX)
+  LINK = $(CXX) $(RACE_LINK)
 else
   CUDA_HOME := $(patsubst %/bin/,%,$(dir $(realpath $(NVCC))))
   CUDA_INC := $(CUDA_HOME)/include
@@ -170,13 +175,14 @@ TOOLS := $(patsubst tools/%.cpp,%,$(filter-out tools/common_%.cpp $(if $(filter 
 COMMON_SRC := $(wildcard tools/common_*.cpp)
 
 objects     = $(patsubst %.cu,$(OUT)/%.o,$(filter %.cu,$(1))) $(patsubst %.cpp,$(HOST_OUT)/%.o,$(filter %.cpp,$(1)))
-LIB_OBJ    := $(call objects,$(LIB_SRC))
+KERNEL_OBJ := $(patsubst %.cu,$(KERNEL_OUT)/%.o,$(filter %.cu,$(LIB_SRC)))
+LIB_OBJ    := $(KERNEL_OBJ) $(call objects,$(filter-out %.cu,$(LIB_SRC)))
 TEST_OBJ   := $(call objects,$(TEST_SRC))
 COMMON_OBJ := $(call objects,$(COMMON_SRC))
 PROGRAMS   := $(addprefix $(OUT)/bin/,$(TOOLS))
 
 # ---- rules ----------------------------------------------------------------------------------
-.PHONY: all programs run test deps clean found gpu-report results sass sass-objects sass-tools
+.PHONY: all programs run test deps clean found gpu-report results sass sass-tools kernel-objects plain-kernels
 .SECONDARY:
 
 ifneq ($(MISSING),)
@@ -222,7 +228,7 @@ test: found $(if $(RACES),,programs) $(OUT)/bin/unit
 # a file links again.
 CPU := $(shell sed -n 's/^model name.*: //p;T;q' /proc/cpuinfo)
 HOST_FLAGS_NOW := $(strip $(TARGET) $(CXX) $(CPPFLAGS) $(MPI_FLAGS) $(CXXFLAGS) $(LDFLAGS) $(LDLIBS) $(if $(filter cuda,$(TARGET)),$(NVCC) $(NVCCFLAGS) $(ARCHS)) $(CPU))
-FLAGS_NOW := $(strip $(HOST_FLAGS_NOW) $(RACE_FLAGS))
+FLAGS_NOW := $(strip $(HOST_FLAGS_NOW) $(RACE_FLAGS) $(RACE_LINK))
 STAMP := $(OUT)/flags
 HOST_STAMP := $(HOST_OUT)/flags
 LINKED := $(OUT)/linked
@@ -246,6 +252,12 @@ $(HOST_OUT)/%.o: %.cpp $(HOST_STAMP)
 	@mkdir -p $(@D)
 	@echo "  c++  $<"
 	$(Q)$(CXX) $(CPPFLAGS) $(CXXFLAGS) -MMD -MP -c $< -o $@
+ifneq ($(SAN),)
+$(KERNEL_OBJ): plain-kernels ;
+plain-kernels:
+	$(Q)$(MAKE) --no-print-directory TARGET=$(TARGET) SAN= kernel-objects
+endif
+kernel-objects: $(KERNEL_OBJ)
 $(OUT)/bin/unit: $(TEST_OBJ) $(LIB_OBJ) $(COMMON_OBJ) $(LINKED)
 	@echo "  link $@"
 	$(Q)$(LINK) $(LDFLAGS) $(filter %.o,$^) $(LDLIBS) -o $@
@@ -266,9 +278,8 @@ results:
 	$(Q)python3 profiling/results_table.py
 
 # The objects with kernels, for real GPUs, then what is in them. sass-tools: the disassembler from PyPI.
-sass-objects: $(addprefix $(OUT)/,$(addsuffix .o,$(basename $(filter kernels/%.cu,$(LIB_SRC)))))
 sass:
-	$(Q)$(MAKE) --no-print-directory TARGET=cuda sass-objects
+	$(Q)$(MAKE) --no-print-directory TARGET=cuda kernel-objects
 	$(Q)python3 profiling/sass.py $(SASS) $(BUILD)/cuda/kernels
 sass-tools:
 	$(Q)python3 -m pip install --quiet --no-deps --upgrade --target $(BUILD)/deps/sass nvidia-cuda-cuobjdump nvidia-cuda-nvdisasm

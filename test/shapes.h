@@ -35,9 +35,12 @@ inline std::vector<ConvProblem> conv_shapes() {
         {.n = 2, .h = 11, .w = 13, .c = 3, .k = 32, .r = 5, .s = 5, .pad_h = 2, .pad_w = 2},
         {.n = 1, .h = 9, .w = 70, .c = 1, .k = 6, .r = 3, .s = 4, .stride_h = 1, .stride_w = 1, .pad_h = 1, .pad_w = 0},
     };
-    if (races_wanted())  // of several big tiles
-        list.insert(list.end(), {{.n = 2, .h = 13, .w = 13, .c = 16, .k = 136, .r = 3, .s = 3, .pad_h = 1, .pad_w = 1},
+    if (races_wanted()) {  // a small first layer for the larger ones; two of several big tiles
+        std::erase_if(list, [](const ConvProblem& p) { return p.r == 11; });
+        list.insert(list.end(), {{.n = 1, .h = 19, .w = 23, .c = 3, .k = 10, .r = 11, .s = 11, .stride_h = 4, .stride_w = 4},
+                                 {.n = 2, .h = 13, .w = 13, .c = 16, .k = 136, .r = 3, .s = 3, .pad_h = 1, .pad_w = 1},
                                  {.n = 1, .h = 13, .w = 13, .c = 96, .k = 144, .r = 3, .s = 3, .pad_h = 1, .pad_w = 1, .groups = 2}});
+    }
     if (reduced_list()) return list;
     list.push_back({.n = 2, .h = 13, .w = 13, .c = 72, .k = 136, .r = 3, .s = 3, .pad_h = 1, .pad_w = 1});  // partial big tiles
     list.push_back({.n = 1, .h = 13, .w = 13, .c = 96, .k = 144, .r = 5, .s = 5, .pad_h = 2, .pad_w = 2, .groups = 2});

@@ -30,6 +30,7 @@ bool wanted() {
 }
 
 // Under every seed: nothing where `part` is null, else a failure that says it.
+template <int kCode = 719>
 void expect(const Shape& shape, auto kernel, auto out, int left, const char* part, const char* part2 = "", const char* part3 = "") {
     Shape s = shape;
     for (s.seed = 0; s.seed < 4; ++s.seed) {
@@ -40,7 +41,7 @@ void expect(const Shape& shape, auto kernel, auto out, int left, const char* par
             CHECK_MESSAGE(f.code == 0, f.message);
             continue;
         }
-        CHECK_MESSAGE(f.code == 719, f.message);
+        CHECK_MESSAGE(f.code == kCode, f.message);
         CHECK_MESSAGE(has(f.message, part), f.message);
         CHECK_MESSAGE(has(f.message, part2), f.message);
         CHECK_MESSAGE(has(f.message, part3), f.message);
@@ -156,6 +157,14 @@ __global__ void overlapping(int* out, int left) {
     if (left == 1 && blockIdx.x == 1 && t == 5) out[3] = 0;                     // another block's
     if (left == 2 && i == 0) out[1] = 0;                                        // another thread's
     if (left == 3 && t == 5) atomicAdd(out + (blockIdx.x ^ 1) * 64 + 5, 1);     // updated and written
+}
+
+__global__ void outside(int* out, int left) {
+    Memory& s = shared_storage<Memory>();
+    const int t = static_cast<int>(threadIdx.x);
+    reinterpret_cast<int*>(&s)[t + (left == 1 && t == 63 ? static_cast<int>(kBytes / 4) - 63 : 0)] = t;
+    out[t + (left == 2 && t == 63)] = t;
+    if (left == 3 && out[-1] == 7) out[0] = 1;
 }
 
 __global__ void early(int* out, int left) {
@@ -293,6 +302,16 @@ TEST_CASE("races: blocks and threads that write the same global memory, and the 
     expect({4, 64}, overlapping, out.data(), 2, kGlobal, kNothing);
     expect({4, 64}, overlapping, out.data(), 3, kGlobal, "another block");
     expect({4, 64}, overlapping, out.data(), 0, nullptr);
+}
+
+TEST_CASE("races: accesses outside shared memory and allocations, to the byte") {
+    if (!wanted()) return;
+    DeviceBuffer<int> out(0, 64);
+    const Shape shape{1, 64, kBytes};
+    expect(shape, outside, out.data(), 0, nullptr);
+    expect<700>(shape, outside, out.data(), 1, "out of bounds: this thread writes at test/vgpu_only_races.cu:", "of shared memory");
+    expect<700>(shape, outside, out.data(), 2, "out of bounds: this thread writes at test/vgpu_only_races.cu:", "pass the end of an allocation of 256 bytes");
+    expect<700>(shape, outside, out.data(), 3, "out of bounds: this thread reads at test/vgpu_only_races.cu:", "in no live allocation");
 }
 
 TEST_CASE("races: global memory before griddep_wait, in a kernel that may start early") {

@@ -13,7 +13,7 @@ using Kind = vgpu::Races::Kind;
 
 [[gnu::always_inline]] inline void tell(const volatile void* p, size_t bytes, Kind kind, const void* returns_to) {
     vgpu::Worker* w = vgpu::context.worker;
-    if (w && w->races) w->races->access(const_cast<const void*>(p), static_cast<uint32_t>(bytes), kind, vgpu::Races::place(returns_to));
+    if (w && w->races && w->races->looks_at(p)) w->races->access(const_cast<const void*>(p), static_cast<uint32_t>(bytes), kind, vgpu::Races::place(returns_to));
 }
 
 }  // namespace

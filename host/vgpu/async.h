@@ -4,6 +4,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <string>
 #include <vector>
 
 #include "host/vgpu/fiber.h"
@@ -139,6 +140,8 @@ struct Reachable {
     Range ranges[8];
     unsigned count = 0;
 };
+// Why the running grid may not use that memory: it is not all in one live allocation, or another device's. Empty: it may.
+std::string why_unreachable(Worker&, uint64_t from, uint64_t bytes);
 // Fails the grid when a TMA operation would leave live memory that the device may use.
 void expect_reachable(Worker&, uint64_t from, uint64_t bytes, const char* what, Site);
 

@@ -100,26 +100,25 @@ void store(Worker& w, PutOffStore& s, Site site) {
 
 }  // namespace
 
-void expect_reachable(Worker& w, uint64_t from, uint64_t bytes, const char* what, Site site) {
+std::string why_unreachable(Worker& w, uint64_t from, uint64_t bytes) {
     Reachable& r = w.reachable;
     for (unsigned i = 0; i < r.count; ++i)
-        if (from >= r.ranges[i].from && from + bytes <= r.ranges[i].to) return;
+        if (from >= r.ranges[i].from && from + bytes <= r.ranges[i].to) return {};
     const void* p = reinterpret_cast<const void*>(from);
     const int owner = owner_of(p);
-    if (owner < 0) return;  // the host's: page-locked, as the launch has checked; it faults where it is not there
-    std::string why;
-    {
-        Runtime& rt = runtime();
-        const Lock lock(rt.mutex);
-        why = check_range(rt, p, bytes, bytes, 1);
-        if (why.empty() && owner != w.grid->device && !rt.devices[w.grid->device]->peer[owner])
-            why = "memory of device " + std::to_string(owner) + ", and peer access is not enabled (cudaDeviceEnablePeerAccess)";
-        if (why.empty()) {
-            const auto [at, size] = rt.devices[owner]->arena.find(p);
-            r.ranges[r.count < 8 ? r.count++ : from / 256 % 8] = {at, at + size};
-        }
-    }
-    if (!why.empty()) refuse(w, 700, what, "of its tensor, " + std::move(why), site);
+    if (owner < 0) return {};  // the host's: page-locked, as the launch has checked; it faults where it is not there
+    Runtime& rt = runtime();
+    const Lock lock(rt.mutex);
+    if (std::string why = check_range(rt, p, bytes, bytes, 1); !why.empty()) return why;
+    if (owner != w.grid->device && !rt.devices[w.grid->device]->peer[owner])
+        return "memory of device " + std::to_string(owner) + ", and peer access is not enabled (cudaDeviceEnablePeerAccess)";
+    const auto [at, size] = rt.devices[owner]->arena.find(p);
+    r.ranges[r.count < 8 ? r.count++ : from / 256 % 8] = {at, at + size};
+    return {};
+}
+
+void expect_reachable(Worker& w, uint64_t from, uint64_t bytes, const char* what, Site site) {
+    if (std::string why = why_unreachable(w, from, bytes); !why.empty()) refuse(w, 700, what, "of its tensor, " + std::move(why), site);
 }
 
 void tma_load(void* shared, const CUtensorMap_st& map, uint64_t* bar, uint32_t blocks, const int32_t* at, int dims, Site site) {

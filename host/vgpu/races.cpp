@@ -50,6 +50,12 @@ void Races::begin_grid() {
     on_ = columns_ <= 1u << Stamp::kAgentBits;
     if (!on_) return;
     early_ = w_.grid->dependent;
+    uint64_t low = ~uint64_t{0}, high = 0;
+    for (unsigned r = 0; r < w_.cluster; ++r) {
+        const uint64_t at = reinterpret_cast<uint64_t>(w_.blocks[r]->shared);
+        low = std::min(low, at), high = std::max(high, at + kSharedMax);
+    }
+    shared_from_ = low, shared_bytes_ = high - low;
     found_ = {};
     if (high_ > kClocks / 2 || pages_.size() > kMostPages) forget();
     grid_floor_ = high_;
@@ -324,6 +330,7 @@ void Races::access(const void* p, uint32_t bytes, Kind kind, uint32_t place) {
     size_t offset = address - reinterpret_cast<uint64_t>(b->shared);
     if (offset >= size) {
         if (address - kFirstAddress < kMaxDevices * kRange) {
+            if (why_outside_ = why_unreachable(w_, address, bytes); !why_outside_.empty()) [[unlikely]] report_outside(kind, place);
             if (early_) expect_waited(place);
             const uint32_t t = me();
             const Accessor a{t, t, own_[t]};
@@ -338,14 +345,16 @@ void Races::access(const void* p, uint32_t bytes, Kind kind, uint32_t place) {
             }
             return;
         }
-        if (w_.cluster == 1) return;
-        for (unsigned r = 0; r < w_.cluster && offset >= size; ++r) {
+        for (unsigned r = 0; r < w_.cluster && offset >= kSharedMax; ++r) {
             b = w_.blocks[r].get();
             offset = address - reinterpret_cast<uint64_t>(b->shared);
         }
-        if (offset >= size) return;
+        if (offset >= kSharedMax) return;  // the thread's own
     }
-    if (size - offset < bytes) return;  // what lies behind is a guard page
+    if (offset + bytes > size) [[unlikely]] {
+        why_outside_ = std::to_string(bytes) + " bytes at offset " + std::to_string(offset) + " of the block's " + std::to_string(size) + " of shared memory";
+        report_outside(kind, place);
+    }
     const uint32_t t = me();
     touch<false>(cells_of(*b), static_cast<uint32_t>(offset), bytes, offset, b, {t, t, own_[t]}, kind, place);
 }
@@ -368,9 +377,17 @@ uint32_t Races::place(Site s) {
     return at->second;
 }
 
+void Races::report_outside(Kind kind, uint32_t place) {
+    Found f;
+    f.what = Found::outside;
+    f.kind = kind;
+    f.place = place;
+    report(f);
+}
+
 void Races::report(const Found& f) {
     found_ = f;
-    note_failure(w_, 719, {});
+    note_failure(w_, f.what == Found::outside ? 700 : 719, {});
     abandon(w_);
 }
 
@@ -413,6 +430,7 @@ std::string Races::describe() {
     const std::string here = text(Stamp::of(0, 0, f.place, 0, false));
     if (f.what == Found::early)
         return "this kernel was launched to start before the one ahead of it is over, and the thread uses global memory at " + here + " before griddep_wait";
+    if (f.what == Found::outside) return "out of bounds: this thread " + std::string(verb(f.kind != Kind::read, f.kind == Kind::atomic)) + " at " + here + ": " + std::exchange(why_outside_, {});
     char where[64];
     if (f.shared)
         std::snprintf(where, sizeof where, "shared memory, offset 0x%llx", static_cast<unsigned long long>(f.address));

@@ -18,7 +18,8 @@
 // Global memory: two blocks of a grid are never ordered, so an access of one to what another has written is a race, but between
 // atomics. Of reads where the grid has not written yet one in four is remembered. TMA's accesses to global memory are not looked at. Grids do not see each other: what streams owe is tried by seeds.
 //
-// A kernel that was launched to start early (griddepcontrol) may not touch global memory before its thread has waited.
+// A kernel that was launched to start early (griddepcontrol) may not touch global memory before its thread has waited. And none
+// may touch what is outside its block's shared memory and the allocations that its device may use.
 #pragma once
 
 #include <cstdint>
@@ -27,6 +28,7 @@
 #include <unordered_map>
 #include <vector>
 
+#include "host/vgpu/arena.h"
 #include "host/vgpu/include/vgpu/sync.h"
 
 namespace vgpu {
@@ -50,7 +52,12 @@ public:
 
     // ---- accesses --------------------------------------------------------------------------------------------
     enum class Kind : uint8_t { read, write, atomic };
-    // Of the running thread, to any memory: what is neither shared memory nor a device's is its own.
+    // Whether that may be shared memory or a device's: what is neither is the thread's own.
+    bool looks_at(const volatile void* p) const {
+        const uint64_t address = reinterpret_cast<uint64_t>(p);
+        return address - kFirstAddress < kMaxDevices * kRange || address - shared_from_ < shared_bytes_;
+    }
+    // Of the running thread.
     void access(const void* p, uint32_t bytes, Kind, uint32_t place);
     // Places in the program: of a call's return address; of a source line.
     static uint32_t place(const void* returns_to);
@@ -125,7 +132,7 @@ private:
         Clocks pending, done;
     };
     struct Found {
-        enum What : uint8_t { nothing, race, unfenced, early } what = nothing;
+        enum What : uint8_t { nothing, race, unfenced, early, outside } what = nothing;
         Stamp before;
         bool before_wrote = false;
         Kind kind = Kind::read;
@@ -154,6 +161,7 @@ private:
     template <bool kGlobal>
     void expect(Stamp before, bool before_wrote, const Accessor&, Kind, uint32_t mask, uint32_t place, uint64_t address, const Block*);
     [[noreturn, gnu::noinline, gnu::cold]] void report(const Found&);
+    [[noreturn, gnu::noinline, gnu::cold]] void report_outside(Kind, uint32_t place);  // why_outside_ says why
     std::string text(Stamp) const;
 
     Worker& w_;
@@ -171,6 +179,7 @@ private:
     std::vector<uint32_t> rows_;
     std::vector<uint64_t> griddep_;           // by thread: the block's first epoch, once it has waited
     uint64_t block_epoch_ = 0;
+    uint64_t shared_from_ = 0, shared_bytes_ = 0;  // the blocks' shared memory, and what lies between
     uint32_t slot_clock_[kSlots] = {};
     unsigned next_slot_ = 0;
     uint64_t coin_ = 0x9e3779b97f4a7c15u;
@@ -187,6 +196,7 @@ private:
     std::unordered_map<uint64_t, uint32_t> sites_;
     std::vector<Site> site_;
     Found found_;
+    std::string why_outside_;
 };
 
 }  // namespace vgpu
