@@ -216,7 +216,7 @@ run: all
 	$(Q)$(OUT)/bin/train $(RUN)
 
 # The programs too: some tests run them. OpenMP's threads sleep where they wait: spinning, those of several workers on a busy machine
-# take the cores from each other and steps take several times as long; alone on the machine they would be 7 % quicker.
+# take the cores from each other.
 test: export OMP_WAIT_POLICY ?= passive
 # With RACES=1 what runs kernels: the operations, alone and as bin/compare has them, and PTX.
 T ?= $(if $(RACES),-tc="races*$(comma)ptx*$(comma)conv*$(comma)gemm*$(comma)lrn*$(comma)pool*$(comma)activation*$(comma)dropout*$(comma)softmax*$(comma)sgd*$(comma)augment*$(comma)exchange*$(comma)bench*" -tce="*mpi*")
@@ -253,6 +253,7 @@ $(HOST_OUT)/%.o: %.cpp $(HOST_STAMP)
 	@echo "  c++  $<"
 	$(Q)$(CXX) $(CPPFLAGS) $(CXXFLAGS) -MMD -MP -c $< -o $@
 ifneq ($(SAN),)
+# An ordinary build knows whether they are up to date; so here they always count as new, and what has them is linked again.
 $(KERNEL_OBJ): plain-kernels ;
 plain-kernels:
 	$(Q)$(MAKE) --no-print-directory TARGET=$(TARGET) SAN= kernel-objects

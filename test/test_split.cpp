@@ -94,15 +94,11 @@ TEST_CASE("split: fused or not, relu or tanh, one layer to three, with and witho
 TEST_CASE("split: the networks on two and three workers, own and baseline kernels") {
     for (const char* kernels : {"own", "auto"}) {
         Job job{.net = "mini", .global_batch = 6, .kernels = kernels};
-        int steps = 3;
-#ifdef __SANITIZE_ADDRESS__  // where one of the project's kernels takes seconds
-        if (kernels == std::string("own")) steps = 1;
-#endif
-        const Outcome one = run(job, steps);
+        const Outcome one = run(job, 3);
         for (const int workers : {2, 3}) {
             job.workers = workers;
             job.split = FcSplit::alternate;
-            check_equal(job, run(job, steps), one, 1e-3);
+            check_equal(job, run(job, 3), one, 1e-3);
         }
     }
 #ifndef __SANITIZE_ADDRESS__

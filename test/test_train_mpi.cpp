@@ -14,13 +14,8 @@ using namespace wt::test;
 
 namespace {
 
-// Our own kernels: oneDNN's sums depend on how many cores a process has. Under the sanitizers those take a minute a run:
-// there oneDNN's, with one core.
-#ifdef __SANITIZE_ADDRESS__
-std::string train_own(const std::string& flags) { return "env OMP_NUM_THREADS=1 " + train(flags); }
-#else
+// Our own kernels: oneDNN's sums depend on how many cores a process has.
 std::string train_own(const std::string& flags) { return train("--kernels own " + flags); }
-#endif
 
 std::string step_of(const std::string& checkpoint) { return SafetensorsFile::open(checkpoint).metadata().at("step"); }
 

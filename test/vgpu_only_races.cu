@@ -3,6 +3,7 @@
 #include <doctest/doctest.h>
 
 #include <string>
+#include <vector>
 
 #include "host/cuda/buffer.h"
 #include "host/vgpu/races.h"
@@ -184,7 +185,6 @@ __global__ void store_tile(int* out, int left) {
         s.data[0][t] = t + turn;
         if (left != 1 && (left != 2 || t % 32)) ptx::fence_proxy_async();  // 2: of one thread in each warp
         if (left != 4) __syncthreads();
-        if (left == 6) ptx::fence_proxy_async();
         if (t == 0) {
             ptx::bulk_store(out, s.data[0], 512);
             ptx::bulk_commit();
@@ -204,6 +204,20 @@ __global__ void store_tile_fenced_behind(int* out, int) {
     ptx::bulk_store(out, s.data[0], 512);
     ptx::bulk_commit();
     ptx::bulk_wait<0>();
+}
+
+// cp.async is of its thread: its own wait does for it, a barrier for the others.
+__global__ void copy_tile(int* in, int left) {
+    Memory& s = shared_storage<Memory>();
+    const int t = static_cast<int>(threadIdx.x);
+    ptx::cp_async_4(&s.data[0][t], in + t);
+    ptx::cp_async_commit();
+    ptx::cp_async_wait<0>();
+    if (left != 1) __syncthreads();
+    s.data[1][t] = s.data[0][127 - t];
+    if (left != 2) __syncthreads();
+    ptx::cp_async_4(&s.data[0][t], in + t);
+    ptx::cp_async_wait<0>();
 }
 
 __global__ void load_tile(int* in, int left) {
@@ -335,6 +349,15 @@ TEST_CASE("races: TMA sees ordinary stores only behind a fence, and reads until 
     expect(shape, store_tile, out.data(), 4, "shared memory", "asynchronous operation");
     expect(shape, store_tile, out.data(), 5, kShared);
     expect(shape, store_tile_fenced_behind, out.data(), 0, nullptr);
+}
+
+TEST_CASE("races: cp.async is an access of its thread") {
+    if (!wanted()) return;
+    DeviceBuffer<int> in(0, 128);
+    const Shape shape{1, 128, kBytes};
+    expect(shape, copy_tile, in.data(), 0, nullptr);
+    expect(shape, copy_tile, in.data(), 1, kShared, kNothing);
+    expect(shape, copy_tile, in.data(), 2, kShared, kNothing);
 }
 
 TEST_CASE("races: a load by TMA is there for those who wait for its barrier, and not before those who read are done") {

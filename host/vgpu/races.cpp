@@ -8,6 +8,7 @@
 #include <cstdlib>
 #include <cstring>
 #include <new>
+#include <utility>
 
 #include "host/vgpu/arena.h"
 #include "host/vgpu/executor.h"
@@ -48,7 +49,11 @@ void Races::begin_grid() {
     threads_ = w_.threads * w_.cluster;
     columns_ = threads_ + kSlots;
     on_ = columns_ <= 1u << Stamp::kAgentBits;
-    if (!on_) return;
+    if (!on_) {
+        static bool said = false;
+        if (!std::exchange(said, true)) std::fprintf(stderr, "vgpu: no races looked for in clusters of more than %u threads\n", (1u << Stamp::kAgentBits) - kSlots);
+        return;
+    }
     early_ = w_.grid->dependent;
     uint64_t low = ~uint64_t{0}, high = 0;
     for (unsigned r = 0; r < w_.cluster; ++r) {
@@ -64,7 +69,7 @@ void Races::begin_grid() {
     written_out_.assign(threads_, 0);
     griddep_.assign(threads_, 0);
     rows_.resize(size_t{threads_} * 2 * columns_);
-    named_.resize(size_t{w_.cluster} * kNamed);
+    named_.resize(size_t{w_.cluster} * kNamedBarriers);
     shared_.resize(std::max<size_t>(shared_.size(), w_.cluster));
 }
 
@@ -160,12 +165,12 @@ void Races::sync_warp(unsigned warp, unsigned lanes) {
 }
 
 void Races::arrive(unsigned barrier) {
-    if (on_) give(me(), named_[w_.block->rank * kNamed + barrier]);
+    if (on_) give(me(), named_[w_.block->rank * kNamedBarriers + barrier]);
 }
 
 void Races::complete(unsigned barrier, const Fiber* waiting, bool mine) {
     if (!on_) return;
-    Clocks& c = named_[w_.block->rank * kNamed + barrier];
+    Clocks& c = named_[w_.block->rank * kNamedBarriers + barrier];
     for (; waiting; waiting = waiting->next) take(agent_of(*waiting), c);
     if (mine) take(me(), c);
     c.epoch = 0;

@@ -3,7 +3,7 @@
 //
 // make RACES=1 compiles what has kernels in it with g++'s -fsanitize=thread and links none of its library: every load and
 // store of unmodified kernel code calls access_hooks.cpp instead, as the Linux kernel does it (kernel/kcsan/core.c). What the
-// operations of ptx/ touch is reported by their emulation. An access costs some 10 ns.
+// operations of ptx/ touch is reported by their emulation.
 //
 // Happens-before as in FastTrack (Flanagan and Freund, PLDI 2009). Agents are the threads of a block or cluster, and slots that
 // asynchronous operations take in turn. Each has a clock, and each thread knows of all agents up to which clock their accesses
@@ -16,7 +16,8 @@
 // 8.7). So each thread also knows up to which clock a fence has come, and operations are held against that.
 //
 // Global memory: two blocks of a grid are never ordered, so an access of one to what another has written is a race, but between
-// atomics. Of reads where the grid has not written yet one in four is remembered. TMA's accesses to global memory are not looked at. Grids do not see each other: what streams owe is tried by seeds.
+// atomics. Of reads where the grid has not written yet one in four is remembered. TMA's accesses to global memory are not
+// looked at. Grids do not see each other: what streams owe is tried by seeds.
 //
 // A kernel that was launched to start early (griddepcontrol) may not touch global memory before its thread has waited. And none
 // may touch what is outside its block's shared memory and the allocations that its device may use.
@@ -100,7 +101,7 @@ public:
     std::string describe();
 
 private:
-    static constexpr unsigned kSlots = 128, kNamed = 16;
+    static constexpr unsigned kSlots = 128;
 
     // Clock, agent, place, which of the two bytes, and whether it was atomic. 0 is before everything.
     struct Stamp {
