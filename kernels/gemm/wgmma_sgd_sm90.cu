@@ -131,7 +131,7 @@ __global__ void __launch_bounds__(384, 1)
     if (threadIdx.x == 0) {
         ptx::prefetch_tensor_map(map_a), ptx::prefetch_tensor_map(map_b), ptx::prefetch_tensor_map(map_w), ptx::prefetch_tensor_map(map_v);
         shared.ring.init(Tile::kConsumerWarps * share.sharers);
-        for (int c = 0; c < 2; ++c) shared.pieces[c].init(4);
+        for (int c = 0; c < 2; ++c) shared.pieces[c].init(128);
         ptx::fence_mbarrier_init();
     }
     if (clustered)
@@ -156,7 +156,7 @@ __global__ void __launch_bounds__(384, 1)
         __syncwarp();
     } else {
         ptx::registers_increase<Tile::kConsumerRegisters>();
-        const int consumer = warpgroup - 1, lane = threadIdx.x % 32;
+        const int consumer = warpgroup - 1;
         const FragmentPlace place = fragment_place();
         const float lr = weights.state->lr * weights.lr_scale, momentum = weights.state->momentum, decay = weights.weight_decay * lr;
         RingConsumer<Tile::kStages> ring{shared.ring, share.sharers, share.first};
@@ -210,8 +210,7 @@ __global__ void __launch_bounds__(384, 1)
                     });
                 }
                 ptx::fence_proxy_async();
-                __syncwarp();
-                if (lane == 0) ptx::mbarrier_arrive(shared.pieces[consumer].empty[pieces.stage()]);
+                ptx::mbarrier_arrive(shared.pieces[consumer].empty[pieces.stage()]);
                 pieces.advance();
             });
         });
