@@ -78,6 +78,8 @@ CPPFLAGS += -I. $(if $(wildcard $(DEPS_USR)/include),-isystem $(DEPS_USR)/includ
 # psabi: a note at every kernel that takes a tensor map by value, about g++ 4.6.
 WARN := -Wall -Wextra -Wno-unknown-pragmas $(if $(findstring clang,$(CXX)),,-Wno-restrict -Wno-psabi)
 CXXSTD := -std=c++20
+# Of test/ but test/reference, and of tools/: they are compiled more often than they compute, and so it takes half the time.
+LIGHT := -Og
 LDLIBS += -lz -lpthread
 DEPS_LIB := $(DEPS_USR)/lib/x86_64-linux-gnu
 # RPATH, not RUNPATH: oneDNN's own libraries are found through it too.
@@ -218,8 +220,8 @@ run: all
 # The programs too: some tests run them. OpenMP's threads sleep where they wait: spinning, those of several workers on a busy machine
 # take the cores from each other.
 test: export OMP_WAIT_POLICY ?= passive
-# With RACES=1 what runs kernels: the operations, alone and as bin/compare has them, and PTX.
-T ?= $(if $(RACES),-tc="races*$(comma)ptx*$(comma)conv*$(comma)gemm*$(comma)lrn*$(comma)pool*$(comma)activation*$(comma)dropout*$(comma)softmax*$(comma)sgd*$(comma)augment*$(comma)exchange*$(comma)bench*" -tce="*mpi*")
+# With RACES=1 what runs kernels: PTX; the operations, alone and as bin/compare has them; steps of small networks, as graphs too.
+T ?= $(if $(RACES),-tc="races*$(comma)schemes: graphs*$(comma)schemes: eight*$(comma)parallel: two workers on*$(comma)parallel: replaying*$(comma)links*$(comma)ptx*$(comma)conv*$(comma)gemm*$(comma)lrn*$(comma)pool*$(comma)activation*$(comma)dropout*$(comma)softmax*$(comma)sgd*$(comma)augment*$(comma)exchange*$(comma)bench*" -tce="*mpi*")
 test: found $(if $(RACES),,programs) $(OUT)/bin/unit
 	$(Q)$(OUT)/bin/unit $(T)
 
@@ -227,7 +229,7 @@ test: found $(if $(RACES),,programs) $(OUT)/bin/unit
 # means: a tree copied to another machine is built anew). The second one's is what is linked, so that removing
 # a file links again.
 CPU := $(shell sed -n 's/^model name.*: //p;T;q' /proc/cpuinfo)
-HOST_FLAGS_NOW := $(strip $(TARGET) $(CXX) $(CPPFLAGS) $(MPI_FLAGS) $(CXXFLAGS) $(LDFLAGS) $(LDLIBS) $(if $(filter cuda,$(TARGET)),$(NVCC) $(NVCCFLAGS) $(ARCHS)) $(CPU))
+HOST_FLAGS_NOW := $(strip $(TARGET) $(CXX) $(CPPFLAGS) $(MPI_FLAGS) $(CXXFLAGS) $(LIGHT) $(LDFLAGS) $(LDLIBS) $(if $(filter cuda,$(TARGET)),$(NVCC) $(NVCCFLAGS) $(ARCHS)) $(CPU))
 FLAGS_NOW := $(strip $(HOST_FLAGS_NOW) $(RACE_FLAGS) $(RACE_LINK))
 STAMP := $(OUT)/flags
 HOST_STAMP := $(HOST_OUT)/flags
@@ -239,6 +241,8 @@ $(HOST_OUT)/host/train/tune.o: $(HOST_OUT)/kernels_id
 # Only these see MPI.
 $(HOST_OUT)/host/parallel/team.o $(HOST_OUT)/%_mpi.o $(HOST_OUT)/%_nccl.o: CPPFLAGS += $(MPI_FLAGS)
 $(HOST_OUT)/test/%_mpi.o: CPPFLAGS += -DWT_MPIRUN='"$(MPIRUN)"'
+$(OUT)/test/%.o $(HOST_OUT)/test/%.o $(HOST_OUT)/tools/%.o: CXXFLAGS += $(LIGHT)
+$(HOST_OUT)/test/reference/%.o: CXXFLAGS += $(OPT)
 stamp = mkdir -p $(OUT)/bin $(HOST_OUT); echo '$(2)' | cmp -s - $(1) || echo '$(2)' > $(1);
 # Not with -n, which is to change nothing.
 $(if $(findstring n,$(firstword -$(MAKEFLAGS))),,$(shell $(call stamp,$(STAMP),$(FLAGS_NOW)) $(call stamp,$(HOST_STAMP),$(HOST_FLAGS_NOW)) $(call stamp,$(LINKED),$(TEST_OBJ) $(LIB_OBJ) $(COMMON_OBJ)) \

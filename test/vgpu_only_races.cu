@@ -16,6 +16,7 @@
 #include "kernels/ptx/tma.h"
 #include "kernels/ptx/warp.h"
 #include "kernels/ptx/wgmma.h"
+#include "kernels/tile/tensor_map.h"
 #include "test/vgpu_run.h"
 
 namespace {
@@ -143,6 +144,7 @@ __global__ void neighbours(int* out, int) {
     s.bytes[t] = static_cast<uint8_t>(t);
     reinterpret_cast<uint16_t*>(s.data[0])[t] = static_cast<uint16_t>(t);
     reinterpret_cast<uint8_t*>(out)[blockIdx.x * 64 + t] = s.bytes[t];
+    if (t == 0) s.data[1][0] = 0;
     __syncthreads();
     atomicAdd(&s.data[1][0], 1);
     atomicAdd(out + 64, 1);
@@ -175,6 +177,20 @@ __global__ void early(int* out, int left) {
     out[t] = t;
 }
 
+__global__ void uninitialised(int* out, int left) {
+    Memory& s = shared_storage<Memory>();
+    const int t = static_cast<int>(threadIdx.x);
+    if (left != 1 || t != 5 || blockIdx.x == 0) s.data[0][t] = t;  // the block before has written it, which is no help
+    if (left != 2 || t != 5) s.data[1][t] = t;
+    ptx::fence_proxy_async();
+    __syncthreads();
+    out[128 * blockIdx.x + t] = s.data[0][127 - t];
+    if (t > 0) return;
+    ptx::bulk_store(out + 256 + 128 * blockIdx.x, s.data[1], 512);
+    ptx::bulk_commit();
+    ptx::bulk_wait<0>();
+}
+
 // ---- asynchronous copies ------------------------------------------------------------------------------------------
 
 // A tile written by all threads is stored by the first one, then written again.
@@ -186,7 +202,7 @@ __global__ void store_tile(int* out, int left) {
         if (left != 1 && (left != 2 || t % 32)) ptx::fence_proxy_async();  // 2: of one thread in each warp
         if (left != 4) __syncthreads();
         if (t == 0) {
-            ptx::bulk_store(out, s.data[0], 512);
+            ptx::bulk_store(out + 128 * turn, s.data[0], 512);
             ptx::bulk_commit();
             if (left != 3) ptx::bulk_wait_read<0>();
         }
@@ -231,6 +247,7 @@ __global__ void load_tile(int* in, int left) {
             ptx::mbarrier_arrive_expect_tx(s.full, 512);
             ptx::bulk_load(s.data[0], in, 512, s.full);
         }
+        if (left == 3 && t == 64) in[5] = 0;
         if (left == 1)
             __syncthreads();  // orders the threads, not the copy
         else
@@ -241,6 +258,36 @@ __global__ void load_tile(int* in, int left) {
         if (left != 2) __syncthreads();
     }
     s.data[1][t] = sum;
+}
+
+// What stores write is there behind a wait that is not just for the reading, and each block's own.
+__global__ void store_tiles(int* out, int left) {
+    Memory& s = shared_storage<Memory>();
+    const int t = static_cast<int>(threadIdx.x);
+    int* mine = out + 128 * (left == 1 ? 0 : blockIdx.x);
+    s.data[0][t] = t;
+    ptx::fence_proxy_async();
+    __syncthreads();
+    if (t == 0) {
+        ptx::bulk_store(mine, s.data[0], 512);
+        ptx::bulk_commit();
+        if (left == 2)
+            ptx::bulk_wait_read<0>();
+        else
+            ptx::bulk_wait<0>();
+    }
+    if (left != 3) __syncthreads();
+    mine[t] += 1;
+}
+__global__ void store_boxes(const __grid_constant__ CUtensorMap map, int left) {
+    Memory& s = shared_storage<Memory>();
+    s.data[0][threadIdx.x] = 1;
+    ptx::fence_proxy_async();
+    __syncthreads();
+    if (threadIdx.x) return;
+    ptx::tma_store(map, s.data[0], 0, static_cast<int>(4 * blockIdx.x) - (left == 1 && blockIdx.x == 1));
+    ptx::bulk_commit();
+    ptx::bulk_wait<0>();
 }
 
 // ---- tensor cores -------------------------------------------------------------------------------------------------
@@ -328,6 +375,15 @@ TEST_CASE("races: accesses outside shared memory and allocations, to the byte") 
     expect<700>(shape, outside, out.data(), 3, "out of bounds: this thread reads at test/vgpu_only_races.cu:", "in no live allocation");
 }
 
+TEST_CASE("races: shared memory that nobody has written") {
+    if (!wanted()) return;
+    DeviceBuffer<int> out(0, 512);
+    const Shape shape{2, 128, kBytes};
+    expect(shape, uninitialised, out.data(), 0, nullptr);
+    expect(shape, uninitialised, out.data(), 1, "uninitialised (shared memory, offset 0x14): this thread reads at test/vgpu_only_races.cu:");
+    expect(shape, uninitialised, out.data(), 2, "uninitialised (shared memory, offset 0x414): an asynchronous operation of this thread reads at test/vgpu_only_races.cu:");
+}
+
 TEST_CASE("races: global memory before griddep_wait, in a kernel that may start early") {
     if (!wanted()) return;
     DeviceBuffer<int> out(0, 64);
@@ -340,7 +396,7 @@ TEST_CASE("races: global memory before griddep_wait, in a kernel that may start 
 
 TEST_CASE("races: TMA sees ordinary stores only behind a fence, and reads until it is waited for") {
     if (!wanted()) return;
-    DeviceBuffer<int> out(0, 256);
+    DeviceBuffer<int> out(0, 384);
     const Shape shape{1, 128, kBytes};
     expect(shape, store_tile, out.data(), 0, nullptr);
     expect(shape, store_tile, out.data(), 1, kFence, "vgpu_only_races.cu:");
@@ -367,6 +423,20 @@ TEST_CASE("races: a load by TMA is there for those who wait for its barrier, and
     expect(shape, load_tile, in.data(), 0, nullptr);
     expect(shape, load_tile, in.data(), 1, kShared, "asynchronous operation writes");
     expect(shape, load_tile, in.data(), 2, kShared, "asynchronous operation");
+    expect(shape, load_tile, in.data(), 3, kGlobal, "asynchronous operation");
+}
+
+TEST_CASE("races: what TMA stores to global memory") {
+    if (!wanted()) return;
+    DeviceBuffer<int> out(0, 256);
+    const Shape shape{2, 128, kBytes};
+    expect(shape, store_tiles, out.data(), 0, nullptr);
+    expect(shape, store_tiles, out.data(), 1, kGlobal, "another block");
+    expect(shape, store_tiles, out.data(), 2, kGlobal, "an asynchronous operation writes");
+    expect(shape, store_tiles, out.data(), 3, kGlobal, kNothing);
+    const CUtensorMap map = tiled_map(DType::f32, out.data(), {32, 8}, {128}, {32, 4}, 0);
+    expect(shape, store_boxes, map, 0, nullptr);
+    expect(shape, store_boxes, map, 1, kGlobal, "an asynchronous operation of this thread writes", "another block");
 }
 
 TEST_CASE("races: wgmma's operands are fenced, there, and left alone until the wait") {

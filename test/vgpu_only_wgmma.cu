@@ -100,6 +100,12 @@ int caught(Left left, std::string* said = nullptr) {
     return n;
 }
 
+void clear(Tiles& s) {
+    for (size_t i = threadIdx.x; i < sizeof s / 4; i += blockDim.x) reinterpret_cast<uint32_t*>(&s)[i] = 0;
+    ptx::fence_proxy_async();
+    __syncthreads();
+}
+
 // ---- kernels with one mistake each --------------------------------------------------------------------------------
 
 enum class Mistake {
@@ -109,6 +115,7 @@ enum class Mistake {
 
 __global__ void mistaken(float* out, Mistake m) {
     Tiles& s = shared_storage<Tiles>();
+    clear(s);
     float d[32] = {}, e[16] = {};
     uint64_t a = ptx::wgmma_descriptor(s.a, 0, 1024, ptx::Swizzle::b128), b = ptx::wgmma_descriptor(s.b, 0, 1024, ptx::Swizzle::b128);
     const bool odd = threadIdx.x == 77;
@@ -189,6 +196,7 @@ __global__ void grab_registers(int mode) {
 
 __global__ void warp_mistakes(float* out, int mode) {
     Tiles& s = shared_storage<Tiles>();
+    clear(s);
     float d[4] = {};
     uint32_t a[4] = {}, b[2] = {}, r[4] = {};
     const unsigned lane = threadIdx.x % 32;

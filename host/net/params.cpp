@@ -83,17 +83,19 @@ std::vector<float> initial_values(const NetSpec& net, const Param& p, Shard rows
     const double sigma = init == Init::paper || last ? 0.01 : std::sqrt(2.0 / p.row);
     std::vector<float> v(rows.count * p.row);
     const int64_t begin = rows.first * p.row, end = begin + static_cast<int64_t>(v.size());
-    // Box-Muller on pairs; a counter gives four words, two pairs, four normals.
-    for (int64_t quad = begin / 4; quad * 4 < end; ++quad) {
+    // Box-Muller on pairs; a counter gives four words, two pairs, four normals. Any part comes out the same on its own.
+#pragma omp parallel for if (v.size() > 100000)
+    for (int64_t quad = begin / 4; quad < (end + 3) / 4; ++quad) {
         const PhiloxCounter r = philox4x32_10({{uint32_t(quad), uint32_t(quad >> 32), uint32_t(p.layer), 0x696e6974u /* "init" */}},
                                               {{uint32_t(seed), uint32_t(seed >> 32)}});
+        float normal[4];
         for (int pair = 0; pair < 2; ++pair) {
             const double u1 = (r.w[2 * pair] + 1.0) / 4294967296.0, u2 = r.w[2 * pair + 1] / 4294967296.0;
             const double radius = sigma * std::sqrt(-2.0 * std::log(u1)), angle = 2.0 * 3.14159265358979323846 * u2;
-            const int64_t i = quad * 4 + 2 * pair;
-            if (i >= begin && i < end) v[i - begin] = static_cast<float>(radius * std::cos(angle));
-            if (i + 1 >= begin && i + 1 < end) v[i + 1 - begin] = static_cast<float>(radius * std::sin(angle));
+            normal[2 * pair] = static_cast<float>(radius * std::cos(angle));
+            normal[2 * pair + 1] = static_cast<float>(radius * std::sin(angle));
         }
+        for (int64_t i = std::max(begin, quad * 4); i < std::min(end, quad * 4 + 4); ++i) v[i - begin] = normal[i - quad * 4];
     }
     return v;
 }

@@ -85,7 +85,7 @@ struct Groups {
     std::vector<PutOffCopy> put_off;  // in order; the first `done` are done
     size_t done = 0;
     std::vector<PutOffStore> stores_put_off;
-    std::vector<std::pair<uint32_t, Races::Operation>> reading;  // stores by group, where races are looked for
+    std::vector<std::pair<uint32_t, Races::Operation>> reading, writing;  // stores by group, where races are looked for
 };
 
 struct Async {

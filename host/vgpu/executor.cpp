@@ -209,6 +209,7 @@ void start_cluster(Worker& w, uint64_t i) {
 void end_block(Worker& w, Block& b) {
     if (b.async.used()) end_async(w, b);
     if (b.warpgroups.used) end_warpgroups(w, b);
+    if (w.races) w.races->end_block();
 }
 
 // In a cluster: the block may have ended.

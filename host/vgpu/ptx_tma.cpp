@@ -46,6 +46,32 @@ void tell_end(Worker& w, const Deferred& d) {
     if (w.races) w.races->arrive(*d.to, static_cast<uint32_t>(reinterpret_cast<const char*>(d.bar) - d.to->shared), d.race);
 }
 
+// That it reads global memory.
+void tell_read(Worker& w, Deferred& d) {
+    d.race = w.races->start();
+    const uint32_t place = w.races->place(d.site);
+    const auto run = [&](const char* from, uint32_t bytes) { w.races->access(d.race, from, bytes, Races::Kind::read, place); };
+    switch (d.kind) {
+        case Deferred::tiled: return each_run(d.map, d.at, run);
+        case Deferred::im2col: return each_run(d.map, d.place, run);
+        default: return run(d.global, d.bytes);
+    }
+}
+
+// A store reads shared memory, and writes global memory, which may take longer.
+void tell_store(Worker& w, Groups& g, const PutOffStore& s, Site site) {
+    const uint32_t place = w.races->place(site);
+    const Races::Operation reads = w.races->start(), writes = w.races->start();
+    w.races->access(reads, *w.block, s.address, s.bytes, Races::Kind::read, place);
+    const auto run = [&](const char* to, uint32_t bytes) { w.races->access(writes, to, bytes, Races::Kind::write, place); };
+    if (s.global)
+        run(s.global, s.bytes);
+    else
+        each_run(s.map, s.at, run);
+    g.reading.push_back({s.group, reads});
+    g.writing.push_back({s.group, writes});
+}
+
 // Starts a load to the same place of every block of the mask; each completes on its own.
 void start(Worker& w, Deferred& d, const void* bar, uint32_t blocks, const char* what, Site site) {
     const auto bar_offset = static_cast<const char*>(bar) - w.block->shared;
@@ -53,7 +79,7 @@ void start(Worker& w, Deferred& d, const void* bar, uint32_t blocks, const char*
     d.from = w.block;
     d.by = context.thread;
     d.site = site;
-    if (w.races) d.race = w.races->start(), w.races->expect_waited(w.races->place(site));
+    if (w.races) tell_read(w, d);
     const char* image = nullptr;  // of a block that has it already
     for (; blocks; blocks &= blocks - 1) {
         d.to = &block_of_cluster(w, static_cast<unsigned>(std::countr_zero(blocks)), what, site);
@@ -80,11 +106,7 @@ void store(Worker& w, PutOffStore& s, Site site) {
     g.stored = g.stores + 1;
     g.stored_at = site;
     s.group = g.stores;
-    if (w.races) {
-        const Races::Operation o = w.races->start();
-        w.races->access(o, *w.block, s.address, s.bytes, Races::Kind::read, w.races->place(site));
-        g.reading.push_back({s.group, o});
-    }
+    if (w.races) tell_store(w, g, s, site);
     if (puts_off(w)) {
         if (draw(w) % 2) {
             s.image.reset(new char[s.bytes]);
@@ -197,11 +219,13 @@ void bulk_wait(int newest, bool read_only) {
     Groups& g = my_groups(w);
     const uint32_t upto = g.stores > static_cast<uint32_t>(newest) ? g.stores - static_cast<uint32_t>(newest) : 0;
     if (upto > g.read) g.read = upto;
-    std::erase_if(g.reading, [&](const auto& r) {
-        if (r.first >= upto) return false;
-        w.races->over(r.second);
+    const auto over = [&](const auto& o) {
+        if (o.first >= upto) return false;
+        w.races->over(o.second);
         return true;
-    });
+    };
+    std::erase_if(g.reading, over);
+    if (!read_only) std::erase_if(g.writing, over);
     run_stores(g, upto, read_only);
 }
 

@@ -82,7 +82,15 @@ void Races::begin_block() {
     std::fill(own_fenced_.begin(), own_fenced_.end(), floor_);
     std::fill(std::begin(slot_clock_), std::end(slot_clock_), floor_);
     proxy_ = false;
+    unwritten_ = {};
     mbarriers_.clear();
+}
+
+// Only now: where a barrier is missing, the writer may just come later, and the race says more.
+void Races::end_block() {
+    if (!on_ || unwritten_.what == Found::nothing) return;
+    context.thread = unwritten_by_;
+    report(unwritten_);
 }
 
 // All that was written and read, and the clocks.
@@ -295,6 +303,10 @@ inline void Races::touch(Cell* cell, uint32_t first, uint32_t bytes, uint64_t ad
         const Stamp mine = Stamp::of(a.clock, a.agent, place, mask, kind == Kind::atomic);
         const uint64_t here = address + (at - first / 2 * 2);
         expect<kGlobal>(cell->write, true, a, kind, mask, place, here, shared);
+        if (!kGlobal && kind != Kind::write && cell->write.clock() <= block_floor_ && unwritten_.what == Found::nothing) [[unlikely]] {
+            unwritten_ = {Found::unwritten, {}, false, kind, place, a.asynchronous(), false, shared, here};
+            unwritten_by_ = context.thread;
+        }
         if (kind == Kind::read) {
             const Stamp r = cell->read;
             if (r.same_time(mine)) {
@@ -327,6 +339,19 @@ Races::Page& Races::page_of(uint64_t page) {
     return *(cached_[line] = &p);
 }
 
+void Races::touch_global(uint64_t address, uint32_t bytes, const Accessor& a, Kind kind, uint32_t place) {
+    if (early_) expect_waited(place);
+    for (uint64_t at = address, end = address + bytes; at < end;) {  // page by page
+        const uint32_t n = static_cast<uint32_t>(std::min(end, (at / kPage + 1) * kPage) - at);
+        Page& page = page_of(at / kPage);
+        if (kind != Kind::read) page.written = a.clock;
+        // Most reads are of what no grid writes while it reads it; their cells would be a cache miss each.
+        if (page.written > grid_floor_ || (next_random(coin_) & 3 << 20) == 0)
+            touch<true>(page.cells, static_cast<uint32_t>(at % kPage), n, at, nullptr, a, kind, place);
+        at += n;
+    }
+}
+
 void Races::access(const void* p, uint32_t bytes, Kind kind, uint32_t place) {
     if (!on_) return;
     const size_t size = w_.grid->shared;
@@ -336,18 +361,8 @@ void Races::access(const void* p, uint32_t bytes, Kind kind, uint32_t place) {
     if (offset >= size) {
         if (address - kFirstAddress < kMaxDevices * kRange) {
             if (why_outside_ = why_unreachable(w_, address, bytes); !why_outside_.empty()) [[unlikely]] report_outside(kind, place);
-            if (early_) expect_waited(place);
             const uint32_t t = me();
-            const Accessor a{t, t, own_[t]};
-            for (uint64_t at = address, end = address + bytes; at < end;) {  // page by page
-                const uint32_t n = static_cast<uint32_t>(std::min(end, (at / kPage + 1) * kPage) - at);
-                Page& page = page_of(at / kPage);
-                if (kind != Kind::read) page.written = a.clock;
-                // Most reads are of what no grid writes while it reads it; their cells would be a cache miss each.
-                if (page.written > grid_floor_ || (next_random(coin_) & 3 << 20) == 0)
-                    touch<true>(page.cells, static_cast<uint32_t>(at % kPage), n, at, nullptr, a, kind, place);
-                at += n;
-            }
+            touch_global(address, bytes, {t, t, own_[t]}, kind, place);
             return;
         }
         for (unsigned r = 0; r < w_.cluster && offset >= kSharedMax; ++r) {
@@ -366,6 +381,11 @@ void Races::access(const void* p, uint32_t bytes, Kind kind, uint32_t place) {
 
 void Races::access(const Operation& o, const Block& b, uint32_t offset, uint32_t bytes, Kind kind, uint32_t place) {
     if (on_) touch<false>(cells_of(b), offset, bytes, offset, &b, {me(), threads_ + o.slot, o.clock}, kind, place);
+}
+
+void Races::access(const Operation& o, const char* global, uint32_t bytes, Kind kind, uint32_t place) {
+    const uint64_t address = reinterpret_cast<uint64_t>(global);
+    if (on_ && address - kFirstAddress < kMaxDevices * kRange) touch_global(address, bytes, {me(), threads_ + o.slot, o.clock}, kind, place);
 }
 
 // ---- places, and what is said ---------------------------------------------------------------------------------
@@ -449,8 +469,9 @@ std::string Races::describe() {
     else
         who = "thread " + std::to_string(a % w_.threads) + (w_.cluster > 1 ? " of block " + std::to_string(a / w_.threads) + " of the cluster" : "");
     const bool wrote = f.kind != Kind::read, atomic = f.kind == Kind::atomic;
-    const std::string both = std::string(f.asynchronous ? "an asynchronous operation of this thread " : "this thread ") + verb(wrote, atomic) + " at " + here +
-                             " what " + who + ' ' + verb(f.before_wrote, f.before.atomic()) + " at " + text(f.before);
+    const std::string mine = std::string(f.asynchronous ? "an asynchronous operation of this thread " : "this thread ") + verb(wrote, atomic) + " at " + here;
+    if (f.what == Found::unwritten) return "uninitialised (" + std::string(where) + "): " + mine + " what no thread has written in this block";
+    const std::string both = mine + " what " + who + ' ' + verb(f.before_wrote, f.before.atomic()) + " at " + text(f.before);
     if (f.what == Found::unfenced)
         return "no fence.proxy.async (" + std::string(where) + "): " + both + ", and ordinary stores are seen there only behind one";
     return "race (" + std::string(where) + "): " + both + (f.other_block ? ", and blocks of a grid are not ordered" : ", and nothing orders the two");

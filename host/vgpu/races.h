@@ -16,11 +16,13 @@
 // 8.7). So each thread also knows up to which clock a fence has come, and operations are held against that.
 //
 // Global memory: two blocks of a grid are never ordered, so an access of one to what another has written is a race, but between
-// atomics. Of reads where the grid has not written yet one in four is remembered. TMA's accesses to global memory are not
-// looked at. Grids do not see each other: what streams owe is tried by seeds.
+// atomics. Of reads where the grid has not written yet one in four is remembered. TMA's accesses are looked at too, but whether
+// a fence.proxy.async lies between an ordinary store to global memory and them is not: no block reads by TMA what its grid
+// writes. Grids do not see each other: what streams owe is tried by seeds.
 //
 // A kernel that was launched to start early (griddepcontrol) may not touch global memory before its thread has waited. And none
-// may touch what is outside its block's shared memory and the allocations that its device may use.
+// may touch what is outside its block's shared memory and the allocations that its device may use, or read shared memory that
+// nobody in the block or cluster has written (to two bytes; of global memory VGPU_CHECK=1 shows that, which fills it with NaN).
 #pragma once
 
 #include <cstdint>
@@ -50,6 +52,7 @@ public:
 
     void begin_grid();
     void begin_block();  // or cluster
+    void end_block();    // of a cluster each; may find something
 
     // ---- accesses --------------------------------------------------------------------------------------------
     enum class Kind : uint8_t { read, write, atomic };
@@ -74,8 +77,8 @@ public:
     void access(const Operation&, const Block&, uint32_t offset, uint32_t bytes, Kind, uint32_t place);
     // The running thread knows that it is over.
     void over(const Operation&);
-    // It reads global memory.
-    void expect_waited(uint32_t place);
+    // It reads or writes global memory.
+    void access(const Operation&, const char* global, uint32_t bytes, Kind, uint32_t place);
 
     // ---- what orders them ----------------------------------------------------------------------------------------
     // What those know who have come to a barrier.
@@ -133,7 +136,7 @@ private:
         Clocks pending, done;
     };
     struct Found {
-        enum What : uint8_t { nothing, race, unfenced, early, outside } what = nothing;
+        enum What : uint8_t { nothing, race, unfenced, unwritten, early, outside } what = nothing;
         Stamp before;
         bool before_wrote = false;
         Kind kind = Kind::read;
@@ -157,6 +160,8 @@ private:
     void take(uint32_t t, const Clocks&);
     Cell* cells_of(const Block&);
     Page& page_of(uint64_t page);
+    void expect_waited(uint32_t place);
+    void touch_global(uint64_t address, uint32_t bytes, const Accessor&, Kind, uint32_t place);
     template <bool kGlobal>
     void touch(Cell*, uint32_t first, uint32_t bytes, uint64_t address, const Block*, const Accessor&, Kind, uint32_t place);
     template <bool kGlobal>
@@ -197,6 +202,8 @@ private:
     std::unordered_map<uint64_t, uint32_t> sites_;
     std::vector<Site> site_;
     Found found_;
+    Found unwritten_;  // the first read of a block of what nobody had written
+    uint3 unwritten_by_{};
     std::string why_outside_;
 };
 

@@ -117,24 +117,45 @@ void write_box(const TensorMap& m, const int32_t* at, const char* image, uint32_
     });
 }
 
-void read_columns(const TensorMap& m, const Im2colPlace& p, char* image, uint32_t address) {
-    const uint32_t count = m.box[0], bytes = count * m.element;
-    const Span in = existing(p.c, count, m.last[0]);
+// Calls row(index, address or null) for every pixel of a column.
+template <class Row>
+static inline void each_pixel(const TensorMap& m, const Im2colPlace& p, Row row) {
     const int64_t last_w = int64_t{m.last[1]} + m.upper[0], last_h = int64_t{m.last[2]} + m.upper[1];
     int64_t w = p.w, h = p.h, n = p.n;
     for (uint32_t pixel = 0; pixel < m.box[1]; ++pixel) {
         const int64_t x = w + p.offset_w, y = h + p.offset_h;
         const bool exists = x >= 0 && x <= int64_t{m.last[1]} && y >= 0 && y <= int64_t{m.last[2]} && n >= 0 && n <= int64_t{m.last[3]};
-        const char* from = exists ? reinterpret_cast<const char*>(m.base) + x * static_cast<int64_t>(m.stride[0]) +
-                                        y * static_cast<int64_t>(m.stride[1]) + n * static_cast<int64_t>(m.stride[2])
-                                  : nullptr;
-        read_row(m, from, p.c, count, in, image + pixel * bytes, address + pixel * bytes);
+        row(pixel, exists ? reinterpret_cast<const char*>(m.base) + x * static_cast<int64_t>(m.stride[0]) +
+                                y * static_cast<int64_t>(m.stride[1]) + n * static_cast<int64_t>(m.stride[2])
+                          : nullptr);
         if ((w += m.step[1]) <= last_w) continue;
         w = m.lower[0];
         if ((h += m.step[2]) <= last_h) continue;
         h = m.lower[1];
         ++n;
     }
+}
+
+void read_columns(const TensorMap& m, const Im2colPlace& p, char* image, uint32_t address) {
+    const uint32_t count = m.box[0], bytes = count * m.element;
+    const Span in = existing(p.c, count, m.last[0]);
+    each_pixel(m, p, [&](uint32_t r, const char* from) { read_row(m, from, p.c, count, in, image + r * bytes, address + r * bytes); });
+}
+
+void each_run(const TensorMap& m, const int32_t* at, const Run& run) {
+    const Span in = existing(at[0], m.box[0], m.last[0]);
+    if (in.low == in.high) return;
+    each_row(m, at, [&](uint32_t, const char* from) {
+        if (from) run(from + (int64_t{at[0]} + in.low) * m.element, (in.high - in.low) * m.element);
+    });
+}
+
+void each_run(const TensorMap& m, const Im2colPlace& p, const Run& run) {
+    const Span in = existing(p.c, m.box[0], m.last[0]);
+    if (in.low == in.high) return;
+    each_pixel(m, p, [&](uint32_t, const char* from) {
+        if (from) run(from + (int64_t{p.c} + in.low) * m.element, (in.high - in.low) * m.element);
+    });
 }
 
 // ---- what the driver checks -------------------------------------------------------------------------------

@@ -3,6 +3,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <functional>
 
 struct CUtensorMap_st;
 
@@ -39,5 +40,10 @@ struct Im2colPlace {
     uint16_t offset_w, offset_h;
 };
 void read_columns(const TensorMap&, const Im2colPlace&, char* image, uint32_t address);
+
+// The tensor's memory that a copy touches, row by row of the box.
+using Run = std::function<void(const char* from, uint32_t bytes)>;
+void each_run(const TensorMap&, const int32_t* at, const Run&);
+void each_run(const TensorMap&, const Im2colPlace&, const Run&);
 
 }  // namespace vgpu
