@@ -221,7 +221,7 @@ run: all
 # take the cores from each other.
 test: export OMP_WAIT_POLICY ?= passive
 # With RACES=1 what runs kernels: PTX; the operations, alone and as bin/compare has them; steps of small networks, as graphs too.
-T ?= $(if $(RACES),-tc="races*$(comma)schemes: graphs*$(comma)schemes: eight*$(comma)parallel: two workers on*$(comma)parallel: replaying*$(comma)links*$(comma)ptx*$(comma)conv*$(comma)gemm*$(comma)lrn*$(comma)pool*$(comma)activation*$(comma)dropout*$(comma)softmax*$(comma)sgd*$(comma)augment*$(comma)exchange*$(comma)bench*" -tce="*mpi*")
+T ?= $(if $(RACES),-tc="races*$(comma)schemes: graphs*$(comma)schemes: eight*$(comma)parallel: two workers on*$(comma)ptx*$(comma)conv*$(comma)gemm*$(comma)lrn*$(comma)pool*$(comma)activation*$(comma)dropout*$(comma)softmax*$(comma)sgd*$(comma)augment*$(comma)exchange*$(comma)bench*" -tce="*mpi*")
 test: found $(if $(RACES),,programs) $(OUT)/bin/unit
 	$(Q)$(OUT)/bin/unit $(T)
 
