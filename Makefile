@@ -78,7 +78,7 @@ CPPFLAGS += -I. $(if $(wildcard $(DEPS_USR)/include),-isystem $(DEPS_USR)/includ
 # psabi: a note at every kernel that takes a tensor map by value, about g++ 4.6.
 WARN := -Wall -Wextra -Wno-unknown-pragmas $(if $(findstring clang,$(CXX)),,-Wno-restrict -Wno-psabi)
 CXXSTD := -std=c++20
-# Of test/ but test/reference, and of tools/: they are compiled more often than they compute, and so it takes half the time.
+# Of test/ and tools/: they are compiled more often than they compute, and so it takes half the time.
 LIGHT := -Og
 LDLIBS += -lz -lpthread
 DEPS_LIB := $(DEPS_USR)/lib/x86_64-linux-gnu
@@ -241,8 +241,7 @@ $(HOST_OUT)/host/train/tune.o: $(HOST_OUT)/kernels_id
 # Only these see MPI.
 $(HOST_OUT)/host/parallel/team.o $(HOST_OUT)/%_mpi.o $(HOST_OUT)/%_nccl.o: CPPFLAGS += $(MPI_FLAGS)
 $(HOST_OUT)/test/%_mpi.o: CPPFLAGS += -DWT_MPIRUN='"$(MPIRUN)"'
-$(OUT)/test/%.o $(HOST_OUT)/test/%.o $(HOST_OUT)/tools/%.o: CXXFLAGS += $(LIGHT)
-$(HOST_OUT)/test/reference/%.o: CXXFLAGS += $(OPT)
+$(sort $(OUT)/test/%.o $(HOST_OUT)/test/%.o $(HOST_OUT)/tools/%.o): CXXFLAGS += $(LIGHT)
 stamp = mkdir -p $(OUT)/bin $(HOST_OUT); echo '$(2)' | cmp -s - $(1) || echo '$(2)' > $(1);
 # Not with -n, which is to change nothing.
 $(if $(findstring n,$(firstword -$(MAKEFLAGS))),,$(shell $(call stamp,$(STAMP),$(FLAGS_NOW)) $(call stamp,$(HOST_STAMP),$(HOST_FLAGS_NOW)) $(call stamp,$(LINKED),$(TEST_OBJ) $(LIB_OBJ) $(COMMON_OBJ)) \
@@ -290,5 +289,5 @@ sass-tools:
 	$(Q)python3 -m pip install --quiet --no-deps --upgrade --target $(BUILD)/deps/sass nvidia-cuda-cuobjdump nvidia-cuda-nvdisasm
 
 clean:
-	$(Q)rm -rf $(BUILD)/vgpu $(BUILD)/vgpu-san $(BUILD)/vgpu-races $(BUILD)/cuda $(BUILD)/cuda-san
+	$(Q)rm -rf $(BUILD)/vgpu $(BUILD)/vgpu-san $(BUILD)/vgpu-races $(BUILD)/cuda $(BUILD)/ci
 	$(Q)[ ! -L bin ] || rm -f bin

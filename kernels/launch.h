@@ -27,9 +27,9 @@ struct LaunchShape {
     // The same for a kernel that may start while the one before it in the stream still runs (programmatic dependent launch):
     // its launch latency and its blocks' first instructions are hidden. What that gains is not measured yet (gpu-report times a
     // step without). Only for kernels in which every thread calls ptx::griddep_wait() before it touches global memory (make
-    // RACES=1 looks at that): one that does not wait reads what is not written yet, and the kernel after it, which waits for this one only, would not even know that the
-    // one before is still running. And not for those that load through const __restrict__ pointers: a compiler may
-    // take such data for constant, and load it before the wait.
+    // RACES=1 looks at that): one that does not wait reads what is not written yet, and the kernel after it, which waits for
+    // this one only, would not even know that the one before is still running. And not for those that load through const
+    // __restrict__ pointers: a compiler may take such data for constant, and load it before the wait.
     LaunchShape early() const {
         LaunchShape s = *this;
         s.dependent = true;

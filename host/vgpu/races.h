@@ -160,7 +160,7 @@ private:
     void take(uint32_t t, const Clocks&);
     Cell* cells_of(const Block&);
     Page& page_of(uint64_t page);
-    void expect_waited(uint32_t place);
+    void expect_waited(uint32_t place);  // the running thread, in a grid that may have started early
     void touch_global(uint64_t address, uint32_t bytes, const Accessor&, Kind, uint32_t place);
     template <bool kGlobal>
     void touch(Cell*, uint32_t first, uint32_t bytes, uint64_t address, const Block*, const Accessor&, Kind, uint32_t place);

@@ -72,6 +72,25 @@ inline void each_row(const TensorMap& m, const int32_t* at, Row row) {
     }
 }
 
+// Calls row(index, address or null) for every pixel of a column.
+template <class Row>
+inline void each_pixel(const TensorMap& m, const Im2colPlace& p, Row row) {
+    const int64_t last_w = int64_t{m.last[1]} + m.upper[0], last_h = int64_t{m.last[2]} + m.upper[1];
+    int64_t w = p.w, h = p.h, n = p.n;
+    for (uint32_t pixel = 0; pixel < m.box[1]; ++pixel) {
+        const int64_t x = w + p.offset_w, y = h + p.offset_h;
+        const bool exists = x >= 0 && x <= int64_t{m.last[1]} && y >= 0 && y <= int64_t{m.last[2]} && n >= 0 && n <= int64_t{m.last[3]};
+        row(pixel, exists ? reinterpret_cast<const char*>(m.base) + x * static_cast<int64_t>(m.stride[0]) +
+                                y * static_cast<int64_t>(m.stride[1]) + n * static_cast<int64_t>(m.stride[2])
+                          : nullptr);
+        if ((w += m.step[1]) <= last_w) continue;
+        w = m.lower[0];
+        if ((h += m.step[2]) <= last_h) continue;
+        h = m.lower[1];
+        ++n;
+    }
+}
+
 // The shared row of `count` elements from x on of a tensor's row (null: one outside the tensor).
 inline void read_row(const TensorMap& m, const char* from, int64_t x, uint32_t count, Span in, char* to, uint32_t address) {
     const uint32_t bytes = count * m.element;
@@ -115,25 +134,6 @@ void write_box(const TensorMap& m, const int32_t* at, const char* image, uint32_
         move_row(row, from, bytes, 0, swizzled);
         std::memcpy(to + (int64_t{at[0]} + in.low) * m.element, row + in.low * m.element, (in.high - in.low) * m.element);
     });
-}
-
-// Calls row(index, address or null) for every pixel of a column.
-template <class Row>
-static inline void each_pixel(const TensorMap& m, const Im2colPlace& p, Row row) {
-    const int64_t last_w = int64_t{m.last[1]} + m.upper[0], last_h = int64_t{m.last[2]} + m.upper[1];
-    int64_t w = p.w, h = p.h, n = p.n;
-    for (uint32_t pixel = 0; pixel < m.box[1]; ++pixel) {
-        const int64_t x = w + p.offset_w, y = h + p.offset_h;
-        const bool exists = x >= 0 && x <= int64_t{m.last[1]} && y >= 0 && y <= int64_t{m.last[2]} && n >= 0 && n <= int64_t{m.last[3]};
-        row(pixel, exists ? reinterpret_cast<const char*>(m.base) + x * static_cast<int64_t>(m.stride[0]) +
-                                y * static_cast<int64_t>(m.stride[1]) + n * static_cast<int64_t>(m.stride[2])
-                          : nullptr);
-        if ((w += m.step[1]) <= last_w) continue;
-        w = m.lower[0];
-        if ((h += m.step[2]) <= last_h) continue;
-        h = m.lower[1];
-        ++n;
-    }
 }
 
 void read_columns(const TensorMap& m, const Im2colPlace& p, char* image, uint32_t address) {

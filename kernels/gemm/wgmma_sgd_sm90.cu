@@ -37,7 +37,7 @@ struct SharedStorage {
     Tile::Stage stage[Tile::kStages];
     Piece piece[2][kPieces];  // of each consumer
     Ring<Tile::kStages> ring;
-    Ring<kPieces> pieces[2];  // full: w and v are here; empty: they are updated
+    Ring<kPieces> pieces[2];  // full: w and v are here; empty: they are updated, as each thread says for its part
     PiecePlace place[2][kPieces];
     RowSums sums[2];  // of each consumer
 };
