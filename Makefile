@@ -1,12 +1,13 @@
 # weirdtrick. `make run` trains, `make test` tests; both do all the set-up. See README.md.
 #
 #   make            all programs, into bin/
-#   make run        trains mini on Fashion-MNIST on two (virtual) GPUs
+#   make run        trains mini on Fashion-MNIST on two (virtual) GPUs; RUN="--net cifar ..." passes flags to bin/train
 #   make test       builds and runs the tests          T="-tc=conv*" passes options to the runner
 #   make deps       installs the libraries (apt, or into build/deps without root)
 #   make gpu-report    on a machine with a GPU: everything measured, into profiling/results/   REPORT=--quick|--dry
 #   make results       README.md's table from profiling/results/
 #   make sass          registers, spills and instructions of the kernels, checked; needs nvcc and a disassembler
+#   make compile-times CPU seconds that the compiler took for each file
 #   make clean
 #
 #   TARGET=cuda|vgpu   real or virtual GPUs            default: cuda where there are nvcc and a GPU
@@ -16,6 +17,9 @@
 #   RACES=1            for the kernels: races, missing fences, bounds, and UBSan (vgpu)
 #   BUILD=DIR          where objects go                default: build
 #   NO_MPI=1           without MPI, even where it is (bin/train --comm mpi is then refused)
+#   OPT=-O3            what g++ does to code that computes on a CPU; HOST_OPT and EMULATED_OPT: see "flags" below
+#   PCH=               without precompiled headers
+#   -j N               so many compilers at once       default: one a core, as far as 1 GiB of memory is free for each
 #   V=1                shows the commands
 
 .DEFAULT_GOAL := all
@@ -25,7 +29,22 @@ PREFIX ?= $(BUILD)/deps
 ARCHS  ?= 80 90
 SAN    ?=
 RACES  ?=
+PCH    ?= 1
 Q      := $(if $(V),,@)
+
+# make splits what it is given at blanks, and so do some of the tools that it calls.
+ifneq ($(words $(CURDIR)),1)
+  $(error the folder '$(CURDIR)' has a blank in its name, which make cannot build in: move the tree to one without)
+endif
+
+# All cores, unless -j was given, in MAKEFLAGS or on the command line (where make 4.3 shows it to nobody but /proc), or
+# another make has called this one.
+JOBS_GIVEN := $(shell { echo " $$MAKEFLAGS" | grep -oE '^ -?[a-zA-Z]*j| -[a-zA-Z]*j| --jobs'; \
+                tr '\0' ' ' </proc/$$PPID/cmdline | grep -oE ' (-[a-zA-Z]*j|--jobs)'; } | head -n1)
+ifeq ($(MAKELEVEL)$(JOBS_GIVEN),0)
+  CORES := $(shell env -u OMP_NUM_THREADS nproc)
+  MAKEFLAGS += -j$(shell awk -v n=$(CORES) '/^MemAvailable/ {m = int($$2 / 1048576)} END {print m < 1 ? 1 : m < n ? m : n}' /proc/meminfo)
+endif
 
 # ---- what is here ---------------------------------------------------------------------------
 NVCC ?= $(or $(shell command -v nvcc),$(wildcard /usr/local/cuda/bin/nvcc))
@@ -78,8 +97,6 @@ CPPFLAGS += -I. $(if $(wildcard $(DEPS_USR)/include),-isystem $(DEPS_USR)/includ
 # psabi: a note at every kernel that takes a tensor map by value, about g++ 4.6.
 WARN := -Wall -Wextra -Wno-unknown-pragmas $(if $(findstring clang,$(CXX)),,-Wno-restrict -Wno-psabi)
 CXXSTD := -std=c++20
-# Of test/ and tools/: they are compiled more often than they compute, and so it takes half the time.
-LIGHT := -Og
 LDLIBS += -lz -lpthread
 DEPS_LIB := $(DEPS_USR)/lib/x86_64-linux-gnu
 # RPATH, not RUNPATH: oneDNN's own libraries are found through it too.
@@ -102,9 +119,18 @@ ifneq ($(MPI_HEADER),)
 endif
 
 ifeq ($(TARGET),vgpu)
+  # What is compiled how. All at -O3 takes more than twice as long (`make compile-times` prints each file's seconds):
+  #   OPT           what a CPU computes with: most kernels, the virtual GPU, decoding images
+  #   HOST_OPT      the rest of the host's code, tools and tests, which wait for that
+  #   EMULATED_OPT  kernels made for a GPU's units (tensor cores, shuffles), which a CPU does not choose; their rates in
+  #                 kernels/README.md are with EMULATED_OPT=-O3 (wgmma's fprop and dgrad run as fast with -Og, wgrad at half)
+  #   LEAN_OPT      what -O3 makes 2 % faster in twice the time
   OPT ?= -O3
+  LEAN_OPT ?= -O1
+  HOST_OPT ?= -Og
+  EMULATED_OPT ?= -Og
   CPPFLAGS := -Ihost/vgpu/include -DVGPU $(CPPFLAGS)
-  CXXFLAGS += $(CXXSTD) $(OPT) -g1 -march=native -ffp-contract=fast -fno-math-errno -fno-trapping-math -fopenmp $(WARN)
+  CXXFLAGS += $(CXXSTD) -g1 -march=native -ffp-contract=fast -fno-math-errno -fno-trapping-math -fopenmp $(WARN)
   ifneq ($(ONEDNN),)
     CPPFLAGS += -DWT_ONEDNN
     LDLIBS += -ldnnl
@@ -113,6 +139,8 @@ ifeq ($(TARGET),vgpu)
   UNDEFINED := -fsanitize=undefined -fno-sanitize=null,object-size,pointer-overflow -fno-sanitize-recover=undefined
   ifneq ($(SAN),)
     OPT := -Og
+    EMULATED_OPT := -Og
+    LEAN_OPT := -Og
     CXXFLAGS += -fsanitize=address $(UNDEFINED) -fno-omit-frame-pointer
     LDFLAGS += -fsanitize=address,undefined
   endif
@@ -122,14 +150,17 @@ ifeq ($(TARGET),vgpu)
     RACE_LINK := -fsanitize=undefined
   endif
   LDFLAGS += -fopenmp -rdynamic
-  CU_COMPILE = $(CXX) -x c++ $(CPPFLAGS) $(CXXFLAGS) $(RACE_FLAGS) -MMD -MP -c $< -o $@
+  CU_COMPILE = $(CXX) -x c++ $(CPPFLAGS) $(CXXFLAGS) $(LEVEL) $(RACE_FLAGS) $(USE_PCH) -MMD -MP -c $< -o $@
   LINK = $(CXX) $(RACE_LINK)
 else
   CUDA_HOME := $(patsubst %/bin/,%,$(dir $(realpath $(NVCC))))
   CUDA_INC := $(CUDA_HOME)/include
   CPPFLAGS += -isystem $(CUDA_INC)
   OPT ?= -O2
-  CXXFLAGS += $(CXXSTD) $(OPT) -g1 $(WARN)
+  HOST_OPT ?= $(OPT)
+  EMULATED_OPT := $(OPT)
+  LEAN_OPT := $(OPT)
+  CXXFLAGS += $(CXXSTD) -g1 $(WARN)
   CUDNN  := $(firstword $(wildcard $(CUDA_INC)/cudnn.h) $(call find_header,cudnn.h))
   CUBLAS := $(wildcard $(CUDA_INC)/cublas_v2.h)
   CUDA_LIB := $(firstword $(wildcard $(CUDA_HOME)/lib64 $(CUDA_HOME)/lib))
@@ -160,7 +191,7 @@ else
 endif
 
 # ---- sources --------------------------------------------------------------------------------
-LIB_SRC := $(wildcard kernels/*.cu kernels/*/*.cu kernels/*.cpp kernels/*/*.cpp host/cuda/*.cpp host/net/*.cpp \
+LIB_SRC := $(wildcard kernels/*.cu kernels/*/*.cu kernels/*.cpp kernels/*/*.cpp host/*.cpp host/cuda/*.cpp host/net/*.cpp \
              host/parallel/*.cpp host/train/*.cpp host/model/*.cpp host/bench/*.cpp data/*.cpp)
 ifeq ($(TARGET),vgpu)
   LIB_SRC += $(wildcard host/vgpu/*.cpp)
@@ -181,10 +212,26 @@ KERNEL_OBJ := $(patsubst %.cu,$(KERNEL_OUT)/%.o,$(filter %.cu,$(LIB_SRC)))
 LIB_OBJ    := $(KERNEL_OBJ) $(call objects,$(filter-out %.cu,$(LIB_SRC)))
 TEST_OBJ   := $(call objects,$(TEST_SRC))
 COMMON_OBJ := $(call objects,$(COMMON_SRC))
+TOOL_OBJ   := $(TOOLS:%=$(HOST_OUT)/tools/%.o)
 PROGRAMS   := $(addprefix $(OUT)/bin/,$(TOOLS))
+# What bin/train alone does not need, so that `make run` need not wait for it.
+TRAIN_OBJ  := $(filter-out $(addprefix $(HOST_OUT)/host/,model/% bench/report.o bench/report_html.o),$(LIB_OBJ))
+
+# Sources by how they are compiled (see OPT above), and by which of the C++ library's headers they find precompiled.
+ALL_SRC      := $(LIB_SRC) $(TEST_SRC) $(COMMON_SRC) $(TOOLS:%=tools/%.cpp)
+SRC_test     := $(filter test/%,$(ALL_SRC))
+SRC_emulated := $(filter kernels/%_sm90.cu kernels/%mma_sm80.cu kernels/lrn_pool/%_fused.cu kernels/lrn/%_shuffle.cu,$(ALL_SRC))
+SRC_host     := $(filter-out host/bench/fill.cpp host/bench/verify.cpp host/net/params.cpp,$(filter host/json.cpp tools/% \
+                  $(addprefix host/,$(addsuffix /%,bench cuda model net parallel train)) \
+                  $(addprefix host/vgpu/,$(addsuffix .cpp,clock device drain error graph launch memory profile report stream symbols tensor_map)) \
+                  $(addprefix data/,$(addsuffix .cpp,cifar10 dataset folder idx)) \
+                  kernels/vendor/plan_onednn.cpp kernels/conv/baseline_onednn.cpp kernels/lrn/baseline_onednn.cpp kernels/pool/baseline_onednn.cpp,\
+                  $(ALL_SRC)))
+SRC_lean     := kernels/gemm/tiled.cu
+SRC_compute  := $(filter-out $(SRC_test) $(SRC_emulated) $(SRC_host) $(SRC_lean),$(ALL_SRC))
 
 # ---- rules ----------------------------------------------------------------------------------
-.PHONY: all programs run test deps clean found gpu-report results sass sass-tools kernel-objects plain-kernels
+.PHONY: all programs run test deps clean found gpu-report results sass sass-tools kernel-objects plain-kernels compile-times bin
 .SECONDARY:
 
 ifneq ($(MISSING),)
@@ -192,7 +239,7 @@ ifneq ($(MISSING),)
 ifdef DEPS_TRIED
   $(error still missing after make deps: $(MISSING); see $(PREFIX)/deps.log)
 endif
-WANTED := $(filter-out deps clean gpu-report results sass-tools,$(or $(MAKECMDGOALS),all))
+WANTED := $(filter-out deps clean gpu-report results sass-tools compile-times,$(or $(MAKECMDGOALS),all))
 .PHONY: again $(WANTED)
 again:
 	@echo "missing: $(MISSING)"
@@ -203,7 +250,8 @@ $(WANTED): again
 else
 
 all: found programs
-programs: $(PROGRAMS)
+programs: $(PROGRAMS) bin
+bin:
 ifeq ($(BUILD),build)
 	@[ "$$(readlink bin)" = "$(OUT)/bin" ] || ln -sfn $(OUT)/bin bin
 endif
@@ -214,8 +262,9 @@ found:
 	@echo "target  $(TARGET)$(if $(SAN), with sanitizers)$(if $(RACES), with races looked for) ($(WHY))"
 	@echo "found   $(notdir $(CXX)) $$($(CXX) -dumpfullversion -dumpversion); nvcc $(NVCC_VERSION); GPU $(or $(GPU),none); $(LIBRARIES)"
 
-run: all
-	$(Q)$(OUT)/bin/train $(RUN)
+# It may write over the run that it left the last time, but not over one that RUN names.
+run: found $(OUT)/bin/train bin
+	$(Q)$(OUT)/bin/train $(if $(filter --resume% --out%,$(RUN)),,--overwrite) $(RUN)
 
 # The programs too: some tests run them. OpenMP's threads sleep where they wait: spinning, those of several workers on a busy machine
 # take the cores from each other.
@@ -229,47 +278,96 @@ test: found $(if $(RACES),,programs) $(OUT)/bin/unit
 # means: a tree copied to another machine is built anew). The second one's is what is linked, so that removing
 # a file links again.
 CPU := $(shell sed -n 's/^model name.*: //p;T;q' /proc/cpuinfo)
-HOST_FLAGS_NOW := $(strip $(TARGET) $(CXX) $(CPPFLAGS) $(MPI_FLAGS) $(CXXFLAGS) $(LIGHT) $(LDFLAGS) $(LDLIBS) $(if $(filter cuda,$(TARGET)),$(NVCC) $(NVCCFLAGS) $(ARCHS)) $(CPU))
+HOST_FLAGS_NOW := $(strip $(TARGET) $(CXX) $(CPPFLAGS) $(MPI_FLAGS) $(CXXFLAGS) $(OPT) $(LEAN_OPT) $(HOST_OPT) $(EMULATED_OPT) $(PCH) $(LDFLAGS) $(LDLIBS) $(if $(filter cuda,$(TARGET)),$(NVCC) $(NVCCFLAGS) $(ARCHS)) $(CPU))
 FLAGS_NOW := $(strip $(HOST_FLAGS_NOW) $(RACE_FLAGS) $(RACE_LINK))
 STAMP := $(OUT)/flags
 HOST_STAMP := $(HOST_OUT)/flags
 LINKED := $(OUT)/linked
 # Of the kernels' sources and flags: what was measured of others says nothing (host/train/tune.cpp).
 KERNELS_ID := $(firstword $(shell (cat $(sort $(wildcard kernels/*.h kernels/*/*.h kernels/*/*.cu kernels/*/*.cpp)); echo '$(HOST_FLAGS_NOW)') | cksum))
-$(HOST_OUT)/host/train/tune.o: CPPFLAGS += -DWT_KERNELS_ID='"$(KERNELS_ID)"'
+$(HOST_OUT)/host/train/tune.o: private CPPFLAGS += -DWT_KERNELS_ID='"$(KERNELS_ID)"'
 $(HOST_OUT)/host/train/tune.o: $(HOST_OUT)/kernels_id
 # Only these see MPI.
-$(HOST_OUT)/host/parallel/team.o $(HOST_OUT)/%_mpi.o $(HOST_OUT)/%_nccl.o: CPPFLAGS += $(MPI_FLAGS)
-$(HOST_OUT)/test/%_mpi.o: CPPFLAGS += -DWT_MPIRUN='"$(MPIRUN)"'
-$(sort $(OUT)/test/%.o $(HOST_OUT)/test/%.o $(HOST_OUT)/tools/%.o): CXXFLAGS += $(LIGHT)
+$(HOST_OUT)/host/parallel/team.o $(HOST_OUT)/%_mpi.o $(HOST_OUT)/%_nccl.o: private CPPFLAGS += $(MPI_FLAGS)
+$(HOST_OUT)/test/%_mpi.o: private CPPFLAGS += -DWT_MPIRUN='"$(MPIRUN)"'
 stamp = mkdir -p $(OUT)/bin $(HOST_OUT); echo '$(2)' | cmp -s - $(1) || echo '$(2)' > $(1);
 # Not with -n, which is to change nothing.
 $(if $(findstring n,$(firstword -$(MAKEFLAGS))),,$(shell $(call stamp,$(STAMP),$(FLAGS_NOW)) $(call stamp,$(HOST_STAMP),$(HOST_FLAGS_NOW)) $(call stamp,$(LINKED),$(TEST_OBJ) $(LIB_OBJ) $(COMMON_OBJ)) \
   $(call stamp,$(HOST_OUT)/kernels_id,$(KERNELS_ID))))
 
+# "[ 12/180]": the number of this compile, and of all that a dry run finds to do when the first begins.
+done := 0
+total = $(eval total := $(shell $(MAKE) -n --no-print-directory COUNTING=1 $(foreach v,TARGET BUILD PREFIX ARCHS SAN RACES CXX PCH NO_MPI,$(v)='$($(v))') $(MAKECMDGOALS) 2>/dev/null | grep -c '^echo "counted'))$(total)
+count = $(eval done := $(shell echo $$(($(done) + 1))))$(shell printf '[%3d/%d]' $(done) $(total))
+say = @echo "$(if $(COUNTING),counted,$(count)) $(1)"
+# Runs a compiler, and notes the seconds that it took for `make compile-times`.
+timed = TIMEFORMAT='%U %S $<'; { time $(1) 2>&3; } 3>&2 2>>$(OUT)/seconds
+
 $(OUT)/%.o: %.cu $(STAMP)
 	@mkdir -p $(@D)
-	@echo "  cu   $<"
-	$(Q)$(CU_COMPILE)
+	$(call say,cu   $<)
+	$(Q)$(call timed,$(CU_COMPILE))
 $(HOST_OUT)/%.o: %.cpp $(HOST_STAMP)
 	@mkdir -p $(@D)
-	@echo "  c++  $<"
-	$(Q)$(CXX) $(CPPFLAGS) $(CXXFLAGS) -MMD -MP -c $< -o $@
+	$(call say,c++  $<)
+	$(Q)$(call timed,$(CXX) $(CPPFLAGS) $(CXXFLAGS) $(LEVEL) $(USE_PCH) -MMD -MP -c $< -o $@)
+
+# g++ reads headers in no time when they are compiled beforehand with the same flags.
+# Of objects: how they are compiled (a SRC_ list), the level, the folder, RACE_FLAGS where they are compiled with them.
+PCH_COMPILE = $(CXX) $(CPPFLAGS) $(CXXFLAGS) $(LEVEL) $(RACE) -MMD -MP -x c++-header $< -o $@
+define compiled_as
+$(1): private LEVEL := $(3)
+ifneq ($(and $(PCH),$(strip $(1)),$(filter-out lean,$(2))),)
+$(1): private USE_PCH := -include $(4)/pch/$(2).h
+$(1): $(4)/pch/$(2).h.gch
+$(4)/pch/$(2).h.gch: private LEVEL := $(3)
+$(4)/pch/$(2).h.gch: private RACE := $(5)
+$(4)/pch/$(2).h.gch: $(if $(filter host test,$(2)),$(2),kernels)/precompiled.h $(STAMP) $(HOST_STAMP)
+	@mkdir -p $$(@D)
+	$$(call say,h    $$< for $(2))
+	@cp $$< $(4)/pch/$(2).h
+	$(Q)$$(call timed,$$(PCH_COMPILE))
+-include $(4)/pch/$(2).h.d
+endif
+endef
+# Clang has headers of its own kind, nvcc none.
+ifneq ($(findstring clang,$(CXX)),)
+  PCH :=
+endif
+SORTS := compute:$(OPT) lean:$(LEAN_OPT) host:$(HOST_OPT) emulated:$(EMULATED_OPT) test:$(HOST_OPT)
+each_sort = $(foreach k,$(SORTS),$(eval $(call compiled_as,$(call objects,$(filter $(1),$(SRC_$(word 1,$(subst :, ,$(k)))))),$(word 1,$(subst :, ,$(k))),$(word 2,$(subst :, ,$(k))),$(2),$(3))))
+ifeq ($(OUT),$(HOST_OUT))
+  ifeq ($(TARGET),vgpu)
+    $(call each_sort,%.cpp %.cu,$(OUT))
+  else
+    $(call each_sort,%.cpp,$(OUT))
+  endif
+else
+  $(call each_sort,%.cpp,$(HOST_OUT))
+  $(call each_sort,%.cu,$(OUT),$(RACE_FLAGS))
+endif
+
 ifneq ($(SAN),)
 # An ordinary build knows whether they are up to date; so here they always count as new, and what has them is linked again.
 $(KERNEL_OBJ): plain-kernels ;
 plain-kernels:
-	$(Q)$(MAKE) --no-print-directory TARGET=$(TARGET) SAN= kernel-objects
+	$(if $(COUNTING),@:,$(Q)$(MAKE) --no-print-directory TARGET=$(TARGET) SAN= kernel-objects)
 endif
 kernel-objects: $(KERNEL_OBJ)
 $(OUT)/bin/unit: $(TEST_OBJ) $(LIB_OBJ) $(COMMON_OBJ) $(LINKED)
 	@echo "  link $@"
 	$(Q)$(LINK) $(LDFLAGS) $(filter %.o,$^) $(LDLIBS) -o $@
-$(PROGRAMS): $(OUT)/bin/%: $(HOST_OUT)/tools/%.o $(LIB_OBJ) $(COMMON_OBJ) $(LINKED)
+$(OUT)/bin/train: $(HOST_OUT)/tools/train.o $(TRAIN_OBJ) $(COMMON_OBJ) $(LINKED)
+$(filter-out %/train,$(PROGRAMS)): $(OUT)/bin/%: $(HOST_OUT)/tools/%.o $(LIB_OBJ) $(COMMON_OBJ) $(LINKED)
+$(PROGRAMS):
 	@echo "  link $@"
 	$(Q)$(LINK) $(LDFLAGS) $(filter %.o,$^) $(LDLIBS) -o $@
 
--include $(LIB_OBJ:.o=.d) $(TEST_OBJ:.o=.d) $(COMMON_OBJ:.o=.d) $(TOOLS:%=$(HOST_OUT)/tools/%.d)
+-include $(LIB_OBJ:.o=.d) $(TEST_OBJ:.o=.d) $(COMMON_OBJ:.o=.d) $(TOOL_OBJ:.o=.d)
+
+# CPU seconds of each file's last compile, the longest last, and of all.
+compile-times:
+	@awk '{t[$$3] = $$1 + $$2} END {for (f in t) {printf "%7.2f %s\n", t[f], f; s += t[f]; n++} printf "%7.2f all %d\n", s, n}' $(OUT)/seconds | sort -n
 endif
 
 deps:

@@ -4,7 +4,6 @@
 
 #include <cuda_runtime.h>
 
-#include <unordered_map>
 #include <utility>
 
 #include "host/cuda/check.h"
@@ -37,50 +36,25 @@ struct LaunchShape {
     }
 };
 
-// Whether the code that runs for this kernel has the wait: on sm_80 there is none, and code for sm_80 that the driver has
-// translated for a newer GPU has none either.
-inline bool can_wait(const void* kernel) {
-    thread_local std::unordered_map<const void*, bool> known;  // the answer takes microseconds
-    const auto [at, fresh] = known.try_emplace(kernel, false);
-    if (fresh) {
-        cudaFuncAttributes a{};
-        WT_CUDA(cudaFuncGetAttributes(&a, kernel));
-        at->second = a.ptxVersion >= 90;
-    }
-    return at->second;
-}
+// A shape as the runtime takes it, for one kernel. Not in the template below, which is compiled for every kernel.
+class LaunchConfig {
+public:
+    LaunchConfig(const LaunchShape& shape, const void* kernel);
+    LaunchConfig(const LaunchConfig&) = delete;
+    const cudaLaunchConfig_t* get() const { return &config_; }
+
+private:
+    cudaLaunchConfig_t config_{};
+    cudaLaunchAttribute attributes_[2];
+};
+[[noreturn]] void throw_refused(const char* name, const LaunchShape& shape, cudaError_t error);
 
 // Starts kernel<<<shape>>>(args...). Throws wt::Error naming `name` when the launch is refused.
 template <class... Params, class... Args>
 void launch(const char* name, const LaunchShape& shape, void (*kernel)(Params...), Args&&... args) {
-    if (shape.shared > 48 * 1024)  // more than the default needs an opt-in per kernel
-        WT_CUDA(cudaFuncSetAttribute(reinterpret_cast<const void*>(kernel), cudaFuncAttributeMaxDynamicSharedMemorySize,
-                                     static_cast<int>(shape.shared)));
-    cudaLaunchConfig_t config{};
-    config.gridDim = shape.grid;
-    config.blockDim = shape.block;
-    config.dynamicSmemBytes = shape.shared;
-    config.stream = shape.stream;
-    cudaLaunchAttribute attributes[2];
-    config.attrs = attributes;
-    if (shape.cluster > 1) {
-        cudaLaunchAttribute& a = attributes[config.numAttrs++];
-        a.id = cudaLaunchAttributeClusterDimension;
-        a.val.clusterDim.x = shape.cluster;
-        a.val.clusterDim.y = a.val.clusterDim.z = 1;
-    }
-    if (shape.dependent && early_starts && can_wait(reinterpret_cast<const void*>(kernel))) {
-        cudaLaunchAttribute& a = attributes[config.numAttrs++];
-        a.id = cudaLaunchAttributeProgrammaticStreamSerialization;
-        a.val.programmaticStreamSerializationAllowed = 1;
-    }
-    if (cudaError_t e = cudaLaunchKernelEx(&config, kernel, std::forward<Args>(args)...); e != cudaSuccess) {
-        cudaGetLastError();
-        throw Error(std::string("kernel ") + name + ": " + cudaGetErrorName(e) + " (" + cudaGetErrorString(e) +
-                    "), grid " + std::to_string(shape.grid.x) + "x" + std::to_string(shape.grid.y) + "x" +
-                    std::to_string(shape.grid.z) + ", block " + std::to_string(shape.block.x) + ", " +
-                    std::to_string(shape.shared) + " bytes of shared memory");
-    }
+    const LaunchConfig config(shape, reinterpret_cast<const void*>(kernel));
+    const cudaError_t e = cudaLaunchKernelEx(config.get(), kernel, std::forward<Args>(args)...);
+    if (e != cudaSuccess) throw_refused(name, shape, e);
 }
 
 // A kernel's whole shared memory, as its one SharedStorage struct. The launch size is

@@ -1,10 +1,14 @@
 #include "tools/common_cli.h"
 
+#include <CLI/CLI.hpp>
+
 #include "host/cuda/check.h"
 #include "host/cuda/nearest.h"
 
+#include <algorithm>
 #include <cmath>
 #include <cstdio>
+#include <deque>
 #include <exception>
 #include <iostream>
 #include <new>
@@ -89,7 +93,43 @@ int run_program(int argc, char** argv, const char* name, const std::function<int
     }
 }
 
-void parse_command_line(CLI::App& app, int argc, const char* const* argv) {
+struct CommandLine::Impl {
+    CLI::App app;
+    std::deque<Option> options;
+};
+
+CommandLine::CommandLine(const std::string& about, bool last_wins) : impl_(new Impl{CLI::App(about), {}}) {
+    if (last_wins) impl_->app.option_defaults()->multi_option_policy(CLI::MultiOptionPolicy::TakeLast);
+}
+CommandLine::~CommandLine() = default;
+
+CommandLine::Option* CommandLine::Option::check(const Check& check) {
+    static_cast<CLI::Option*>(option_)->check(CLI::Validator([check](std::string& given) { return check.problem(given); }, check.allowed));
+    return this;
+}
+CommandLine::Option* CommandLine::Option::required() {
+    static_cast<CLI::Option*>(option_)->required();
+    return this;
+}
+
+template <class T>
+CommandLine::Option* CommandLine::add(const std::string& names, T& value, const std::string& about) {
+    impl_->options.emplace_back().option_ = impl_->app.add_option(names, value, about);
+    return &impl_->options.back();
+}
+CommandLine::Option* CommandLine::add_option(const std::string& names, std::string& value, const std::string& about) { return add(names, value, about); }
+CommandLine::Option* CommandLine::add_option(const std::string& names, double& value, const std::string& about) { return add(names, value, about); }
+CommandLine::Option* CommandLine::add_option(const std::string& names, float& value, const std::string& about) { return add(names, value, about); }
+CommandLine::Option* CommandLine::add_option(const std::string& names, int& value, const std::string& about) { return add(names, value, about); }
+CommandLine::Option* CommandLine::add_option(const std::string& names, int64_t& value, const std::string& about) { return add(names, value, about); }
+CommandLine::Option* CommandLine::add_option(const std::string& names, uint64_t& value, const std::string& about) { return add(names, value, about); }
+CommandLine::Option* CommandLine::add_flag(const std::string& names, bool& value, const std::string& about) {
+    impl_->options.emplace_back().option_ = impl_->app.add_flag(names, value, about);
+    return &impl_->options.back();
+}
+
+void CommandLine::parse(int argc, const char* const* argv) {
+    CLI::App& app = impl_->app;
     try {
         app.parse(argc, argv);
     } catch (const CLI::CallForHelp&) {
@@ -123,18 +163,15 @@ void parse_command_line(CLI::App& app, int argc, const char* const* argv) {
     }
 }
 
-CLI::Validator one_of(const std::string& what, const std::vector<std::string>& names) {
+Check one_of(const std::string& what, const std::vector<std::string>& names) {
     std::string list;
     for (const auto& n : names) list += (list.empty() ? "{" : ",") + n;
-    return CLI::Validator(
-        [what, names](std::string& given) {
-            return std::find(names.begin(), names.end(), given) == names.end() ? unknown_name(what, given, names)
-                                                                                : std::string();
-        },
-        list + "}");
+    return {list + "}", [what, names](const std::string& given) {
+                return std::find(names.begin(), names.end(), given) == names.end() ? unknown_name(what, given, names) : std::string();
+            }};
 }
 
-CLI::Validator between(double least, double most) {
+Check between(double least, double most) {
     auto text = [](double v) {
         char s[32];
         std::snprintf(s, sizeof s, "%.10g", v);
@@ -142,16 +179,14 @@ CLI::Validator between(double least, double most) {
     };
     const std::string allowed =
         std::isinf(most) ? "at least " + text(least) : "from " + text(least) + " to " + text(most);
-    return CLI::Validator(
-        [=](std::string& given) {
-            double v = 0;
-            const bool number = CLI::detail::lexical_cast(given, v);
-            if (number && v >= least && v <= most) return std::string();  // false for a NaN
-            return "bad value '" + given + "': must be " + (number ? "" : "a number ") + allowed;
-        },
-        allowed);
+    return {allowed, [=](const std::string& given) {
+                double v = 0;
+                const bool number = CLI::detail::lexical_cast(given, v);
+                if (number && v >= least && v <= most) return std::string();  // false for a NaN
+                return "bad value '" + given + "': must be " + (number ? "" : "a number ") + allowed;
+            }};
 }
 
-CLI::Validator at_least(double least) { return between(least, HUGE_VAL); }
+Check at_least(double least) { return between(least, HUGE_VAL); }
 
 }  // namespace wt

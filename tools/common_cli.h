@@ -1,19 +1,19 @@
 // What every program's main has in common: how it ends, and how it answers a bad command line.
 //
 //   int run(int argc, char** argv) {
-//       CLI::App app("Trains a network.");
+//       wt::CommandLine app("Trains a network.");
 //       app.add_option("--net", net, "which network")->check(wt::one_of("net", names));
 //       app.add_option("--batch", batch, "images per worker")->check(wt::at_least(1));
-//       wt::parse_command_line(app, argc, argv);
+//       app.parse(argc, argv);
 //       ...
 //       return 0;
 //   }
 //   int main(int argc, char** argv) { return wt::run_program(argc, argv, "train", run); }
 #pragma once
 
-#include <CLI/CLI.hpp>
-
+#include <cstdint>
 #include <functional>
+#include <memory>
 #include <string>
 #include <vector>
 
@@ -24,19 +24,58 @@ struct Exit {
     int status;
 };
 
+// What a value must be: in words for --help, and "" or what is wrong with the value that was given.
+struct Check {
+    std::string allowed;
+    std::function<std::string(const std::string& given)> problem;
+};
+
+// One of these names.
+Check one_of(const std::string& what, const std::vector<std::string>& names);
+// A number, ends included.
+Check between(double least, double most);
+Check at_least(double least);
+
+// A program's options and what they say about themselves, over CLI11, whose headers only common_cli.cpp reads: they cost each
+// file 2 s of compiling.
+class CommandLine {
+public:
+    class Option {
+    public:
+        Option* check(const Check& check);
+        Option* required();
+
+    private:
+        friend class CommandLine;
+        void* option_ = nullptr;  // CLI11's
+    };
+
+    // last_wins: an option may be given more than once.
+    explicit CommandLine(const std::string& about, bool last_wins = false);
+    ~CommandLine();
+
+    // Names as CLI11 takes them: "--batch", "--device,--gpu", "NET". `value` keeps what it holds where the option is not given.
+    Option* add_option(const std::string& names, std::string& value, const std::string& about = "");
+    Option* add_option(const std::string& names, double& value, const std::string& about = "");
+    Option* add_option(const std::string& names, float& value, const std::string& about = "");
+    Option* add_option(const std::string& names, int& value, const std::string& about = "");
+    Option* add_option(const std::string& names, int64_t& value, const std::string& about = "");
+    Option* add_option(const std::string& names, uint64_t& value, const std::string& about = "");
+    Option* add_flag(const std::string& names, bool& value, const std::string& about = "");
+
+    // Throws UsageError with one line that says what was given, what is allowed and, for a name, the nearest one. --help prints
+    // the options on standard output and throws Exit{0}.
+    void parse(int argc, const char* const* argv);
+
+private:
+    template <class T>
+    Option* add(const std::string& names, T& value, const std::string& about);
+    struct Impl;
+    std::unique_ptr<Impl> impl_;
+};
+
 // Runs `body` and returns the program's exit status. UsageError: one line "NAME: ..." on standard error and 2.
 // Any other exception: one such line and 1. Exit: its status. Otherwise what `body` returns.
 int run_program(int argc, char** argv, const char* name, const std::function<int(int, char**)>& body);
-
-// Parses, and throws UsageError with one line that says what was given, what is allowed and, for a name, the
-// nearest one. --help prints the options on standard output and throws Exit{0}.
-void parse_command_line(CLI::App& app, int argc, const char* const* argv);
-
-// A check for an option whose value is one of these names.
-CLI::Validator one_of(const std::string& what, const std::vector<std::string>& names);
-
-// A check for an option whose value is a number, ends included (CLI11's own answer with 300 digits).
-CLI::Validator between(double least, double most);
-CLI::Validator at_least(double least);
 
 }  // namespace wt

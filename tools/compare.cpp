@@ -10,6 +10,7 @@
 #include "host/bench/report.h"
 #include "host/cuda/nearest.h"
 #include "host/cuda/nvtx.h"
+#include "host/json.h"
 #include "host/net/spec.h"
 #include "host/train/atomic_file.h"
 #include "tools/common_cli.h"
@@ -36,7 +37,7 @@ std::vector<std::string> split(const std::string& text) {
 
 Flags parse(int argc, char** argv) {
     Flags f;
-    CLI::App app("Checks every variant of every operation, or of OP, against fp64 at a network's layer shapes, and times the right ones.");
+    CommandLine app("Checks every variant of every operation, or of OP, against fp64 at a network's layer shapes, and times the right ones.");
     app.add_option("OP", f.op, "one operation: conv_fprop, gemm, lrn_forward, ...")->check(one_of("operation", operation_names()));
     app.add_option("--net", f.net, "whose shapes")->check(one_of("net", net_names()));
     app.add_option("--layer", f.layer, "one layer or one pass of it: conv2, conv2.wgrad");
@@ -52,7 +53,7 @@ Flags parse(int argc, char** argv) {
     app.add_flag("--check-only", f.check_only, "checks, does not time");
     app.add_flag("--list", f.list, "prints the problems' names and their variants, runs nothing");
     app.add_flag("--profile", f.profile, "runs one variant of each problem, marked for a profiler, and nothing else (profiling/ncu.sh)");
-    parse_command_line(app, argc, argv);
+    app.parse(argc, argv);
     if (f.batch == 0) f.batch = kAutomaticUsesBaselines ? 8 : 128;
     if (f.device >= device_count()) throw UsageError("--device " + std::to_string(f.device) + ": there are " + std::to_string(device_count()));
     if (!f.problem.empty() && f.op.empty()) throw UsageError("--problem needs OP, the operation: must be one of " + [] {
@@ -148,7 +149,7 @@ int run(int argc, char** argv) {
         std::fflush(stdout);
     }
     if (!f.check_only) std::printf("%s", fusions(c).c_str());
-    if (!f.json.empty()) atomic_write_file(f.json, to_json(c).dump(1) + "\n");
+    if (!f.json.empty()) atomic_write_file(f.json, json_text(to_json(c), 1) + "\n");
     if (!f.html.empty()) atomic_write_file(f.html, to_html(c, sort));
     if (const int wrong = c.wrong()) throw Error(std::to_string(wrong) + (wrong == 1 ? " variant is wrong" : " variants are wrong"));
     return 0;

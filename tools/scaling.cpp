@@ -3,10 +3,10 @@
 #include <cmath>
 #include <cstdio>
 #include <fstream>
-#include <nlohmann/json.hpp>
 #include <sstream>
 
 #include "host/cuda/check.h"
+#include "host/json.h"
 #include "host/model/step_model.h"
 #include "host/train/atomic_file.h"
 #include "tools/common_cli.h"
@@ -148,7 +148,7 @@ int compare_with_measured(const NetSpec& net, const Machine& m, const MeasuredTi
 }
 
 int run(int argc, char** argv) {
-    CLI::App app("Predicts a training step's time on K GPUs from per-layer times, links and the fc scheme (a discrete-event model).");
+    CommandLine app("Predicts a training step's time on K GPUs from per-layer times, links and the fc scheme (a discrete-event model).");
     Flags f;
     app.add_option("--net", f.net, "alexnet, alexnet2012, owt, cifar, mini")->check(one_of("net", net_names()));
     std::vector<std::string> names;
@@ -169,7 +169,7 @@ int run(int argc, char** argv) {
     for (const Way& w : kWays) ways.push_back(w.name);
     app.add_option("--scheme", f.scheme, "with --measured: a, b, 'b per-pass', c, 'c per-pass', dp, 'a alternate'")->check(one_of("scheme", ways));
     app.add_flag("--paper", f.paper, "Table 1 of the paper beside the model");
-    parse_command_line(app, argc, argv);
+    app.parse(argc, argv);
     if (f.paper) return compare_with_paper();
 
     const std::vector<int> workers = parse_workers(f.workers);
@@ -194,7 +194,7 @@ int run(int argc, char** argv) {
                 f.net.c_str(), f.batch, m.about.c_str(), m.link / 1e9, m.network / 1e9, m.latency * 1e6, times.source.empty() ? "floors" : times.source.c_str(),
                 one * 1e3, f.batch / one);
     std::printf("%7s %11s %8s %10s %12s %10s %10s %10s\n", "workers", "scheme", "ms", "efficiency", "images/s", "exposed ms", "fc MB", "gradient MB");
-    nlohmann::json rows = nlohmann::json::array();
+    Json rows = Json::array();
     std::vector<Point> points;
     for (const int k : workers) {
         points.push_back(at(net, m, times, k, f.batch));
@@ -212,7 +212,7 @@ int run(int argc, char** argv) {
     std::printf("\n* the fastest at that number of workers; MB leave each worker in a step\n");
     if (!f.svg.empty()) atomic_write_file(f.svg, plot(f.net + ", " + std::to_string(f.batch) + " images a worker, " + m.name + ": efficiency (model)", points, one));
     if (!f.json.empty())
-        atomic_write_file(f.json, nlohmann::json{{"net", f.net}, {"batch", f.batch}, {"machine", m.name}, {"one_worker_seconds", one}, {"rows", rows}}.dump(1) + "\n");
+        atomic_write_file(f.json, json_text({{"net", f.net}, {"batch", f.batch}, {"machine", m.name}, {"one_worker_seconds", one}, {"rows", rows}}, 1) + "\n");
     return 0;
 }
 

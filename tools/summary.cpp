@@ -15,12 +15,12 @@ std::string grouped(int64_t n) {  // 62378344 -> 62,378,344
 }
 
 int run(int argc, char** argv) {
-    CLI::App app("A table of a network's layers: output shape, parameters, multiply-adds of one image's forward pass, and shares.");
+    CommandLine app("A table of a network's layers: output shape, parameters, multiply-adds of one image's forward pass, and shares.");
     std::string name;
     NetOptions options;
     app.add_option("NET", name, "alexnet, alexnet2012, owt, cifar, mini")->required()->check(one_of("net", net_names()));
     app.add_option("--classes", options.classes, "units of the last layer")->check(between(2, 1e6));
-    parse_command_line(app, argc, argv);
+    app.parse(argc, argv);
 
     const NetSpec net = make_net(name, options);
     const double parameters = net.parameters(), macs = net.macs();

@@ -55,7 +55,7 @@ struct Flags {
 };
 
 // Declares every flag on `app`; values land in `f`.
-void declare(CLI::App& app, Flags& f) {
+void declare(CommandLine& app, Flags& f) {
     TrainOptions& o = f.o;
     app.add_option("--net", o.net, "alexnet, alexnet2012, owt, cifar, mini")->check(one_of("net", net_names()));
     app.add_option("--data", o.data, "fashion-mnist[:DIR], mnist:DIR, cifar10:DIR, folder:DIR, synthetic[:CLASSES]");
@@ -111,12 +111,12 @@ void declare(CLI::App& app, Flags& f) {
 
 // Fills f from the arguments; later ones win over earlier ones.
 void parse(std::vector<std::string> arguments, Flags& f) {
-    CLI::App app("Trains AlexNet and its kin: convolutional layers replicated on every GPU, fully connected layers sharded across GPUs.");
-    app.option_defaults()->multi_option_policy(CLI::MultiOptionPolicy::TakeLast);
+    CommandLine app("Trains AlexNet and its kin: convolutional layers replicated on every GPU, fully connected layers sharded across GPUs.",
+                    /*last_wins=*/true);
     declare(app, f);
     std::vector<const char*> argv{"train"};
     for (const std::string& a : arguments) argv.push_back(a.c_str());
-    parse_command_line(app, static_cast<int>(argv.size()), argv.data());
+    app.parse(static_cast<int>(argv.size()), argv.data());
 }
 
 std::string text_of(const std::vector<std::string>& arguments) {

@@ -168,8 +168,8 @@ void setting(const char* name, const char* meaning, const char* otherwise) {
 }
 
 int run(int argc, char** argv) {
-    CLI::App app("Shows the virtual GPUs, their settings (environment variables) and what threads, barriers and launches cost here.");
-    parse_command_line(app, argc, argv);
+    CommandLine app("Shows the virtual GPUs, their settings (environment variables) and what threads, barriers and launches cost here.");
+    app.parse(argc, argv);
 
     const int devices = device_count();
     for (int d = 0; d < devices; ++d)

@@ -1,5 +1,7 @@
 #include "host/bench/report.h"
 
+#include "host/json.h"
+
 #include <algorithm>
 #include <cstdarg>
 #include <cstdio>
@@ -112,8 +114,8 @@ std::string fusions(const Comparison& c) {
     return s.empty() ? s : "\nfused, against the fastest variants of what they do\n" + s;
 }
 
-nlohmann::ordered_json to_json(const Comparison& c) {
-    using json = nlohmann::ordered_json;
+Json to_json(const Comparison& c) {
+    using json = Json;
     static const char* states[] = {"timed", "right", "wrong", "skipped"};
     const auto ceiling = [](const Ceiling& x, const char* unit, double scale) {
         return x.rate > 0 ? json{{unit, x.rate / scale}, {"how", x.how}} : json(nullptr);

@@ -18,11 +18,7 @@ struct UsageError : Error {
     using Error::Error;
 };
 
-[[noreturn]] inline void throw_cuda(cudaError_t e, const char* call, const char* file, int line) {
-    cudaGetLastError();  // clear it, so that the next check reports its own failure
-    throw Error(std::string(cudaGetErrorName(e)) + " (" + cudaGetErrorString(e) + ") from " + call +
-                " at " + file + ":" + std::to_string(line));
-}
+[[noreturn]] void throw_cuda(cudaError_t e, const char* call, const char* file, int line);
 
 }  // namespace wt
 

@@ -2,11 +2,11 @@
 
 #include <algorithm>
 #include <fstream>
-#include <nlohmann/json.hpp>
 #include <set>
 
 #include "host/cuda/check.h"
 #include "host/cuda/nearest.h"
+#include "host/json.h"
 
 namespace wt::model {
 
@@ -44,7 +44,7 @@ MeasuredTimes read_times(const std::string& path) {
     MeasuredTimes t;
     t.source = path;
     try {
-        const nlohmann::json j = nlohmann::json::parse(in);
+        const Json j = parse_json({std::istreambuf_iterator<char>(in), {}});
         t.batch = j.at("batch");
         t.device = j.value("device", ""), t.precision = j.value("precision", "");
         if (j.contains("net") && j.at("net").is_string()) t.net = j.at("net");
@@ -75,7 +75,7 @@ MeasuredTimes read_times(const std::string& path) {
                 first = false;
             }
         }
-    } catch (const nlohmann::json::exception& e) {
+    } catch (const Json::exception& e) {
         throw Error(path + " is no result of bin/compare --json: " + e.what());
     }
     if (t.seconds.empty() || t.batch <= 0) throw Error(path + " has no timed variants: run bin/compare --json without --check-only");

@@ -1,8 +1,8 @@
 #include "host/train/checkpoint.h"
 
 #include <algorithm>
-#include <nlohmann/json.hpp>
 
+#include "host/json.h"
 #include "host/train/safetensors.h"
 
 namespace wt {
@@ -31,14 +31,14 @@ void save_checkpoint(const std::string& path, Group& group, const NetSpec& net, 
                        {"global_batch", std::to_string(position.global_batch)},
                        {"schedule", position.schedule},
                        {"seconds", seconds},
-                       {"arguments", nlohmann::json(position.arguments).dump()}});
+                       {"arguments", json_text(position.arguments)}});
     if (group.team()) group.team()->barrier();
 }
 
 Position read_position(const std::string& path, Team* team) {
     std::map<std::string, std::string> meta;
     if (!team || team->rank() == 0) meta = SafetensorsFile::open(path).metadata();
-    if (team) meta = nlohmann::json::parse(team->broadcast(nlohmann::json(meta).dump())).get<std::map<std::string, std::string>>();
+    if (team) meta = parse_json(team->broadcast(json_text(meta))).get<std::map<std::string, std::string>>();
     const auto get = [&](const char* key) {
         const auto it = meta.find(key);
         if (it == meta.end()) throw Error(path + " has no '" + key + "': not a training checkpoint (weights alone are for --init)");
@@ -52,11 +52,11 @@ Position read_position(const std::string& path, Team* team) {
         p.global_batch = std::stoll(get("global_batch"));
         p.schedule = get("schedule");
         p.seconds = std::stod(get("seconds"));
-        p.arguments = nlohmann::json::parse(get("arguments")).get<std::vector<std::string>>();
+        p.arguments = parse_json(get("arguments")).get<std::vector<std::string>>();
         return p;
     } catch (const std::invalid_argument&) {
         throw Error(path + ": its position is not understood; the file is damaged");
-    } catch (const nlohmann::json::exception&) {
+    } catch (const Json::exception&) {
         throw Error(path + ": its position is not understood; the file is damaged");
     }
 }

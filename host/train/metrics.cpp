@@ -1,9 +1,9 @@
 #include "host/train/metrics.h"
 
 #include "host/cuda/check.h"
+#include "host/json.h"
 #include "host/train/atomic_file.h"
 
-#include <nlohmann/json.hpp>
 
 #include <cerrno>
 #include <cstring>
@@ -15,11 +15,9 @@
 namespace wt {
 namespace {
 
-using json = nlohmann::ordered_json;  // keys in the order written; dumps a NaN or an infinity as null
-
 // Whether a resumed run keeps this line; takes its `seconds`.
 bool keeps(const std::string& line, int64_t step, double& seconds) {
-    const json j = json::parse(line, nullptr, false);
+    const Json j = try_parse_json(line);
     if (!j.is_object() || !j.contains("step") || !j["step"].is_number_integer()) return false;
     if (j["step"].get<int64_t>() > step || j.value("kind", "") == "done") return false;
     if (j.contains("seconds") && j["seconds"].is_number()) seconds = j["seconds"].get<double>();
@@ -59,28 +57,28 @@ void MetricsLog::write_line(std::string line) {
 }
 
 void MetricsLog::kernels(const KernelMetrics& m) {
-    json choices = json::object();
+    Json choices = Json::object();
     for (const auto& [pass, variant] : m.choices) choices[pass] = variant;
-    write_line(json{{"kind", "kernels"}, {"step", m.step}, {"choices", choices}}.dump());
+    write_line(json_text({{"kind", "kernels"}, {"step", m.step}, {"choices", choices}}));
 }
 
 void MetricsLog::step(const StepMetrics& m) {
-    const json j = {{"kind", "step"}, {"step", m.step}, {"epoch", m.epoch}, {"loss", m.loss},
+    const Json j = {{"kind", "step"}, {"step", m.step}, {"epoch", m.epoch}, {"loss", m.loss},
                     {"lr", m.lr}, {"images_per_s", m.images_per_s}, {"seconds", m.seconds}};
-    write_line(j.dump());
+    write_line(json_text(j));
 }
 
 void MetricsLog::eval(const EvalMetrics& m) {
-    const json j = {{"kind", "eval"}, {"step", m.step}, {"epoch", m.epoch}, {"split", m.split}, {"loss", m.loss},
+    const Json j = {{"kind", "eval"}, {"step", m.step}, {"epoch", m.epoch}, {"split", m.split}, {"loss", m.loss},
                     {"top1_error", m.top1_error}, {"top5_error", m.top5_error}, {"images", m.images},
                     {"seconds", m.seconds}};
-    write_line(j.dump());
+    write_line(json_text(j));
 }
 
 void MetricsLog::done(const DoneMetrics& m) {
-    const json j = {{"kind", "done"}, {"step", m.step}, {"epoch", m.epoch}, {"reason", m.reason},
+    const Json j = {{"kind", "done"}, {"step", m.step}, {"epoch", m.epoch}, {"reason", m.reason},
                     {"seconds", m.seconds}};
-    write_line(j.dump());
+    write_line(json_text(j));
 }
 
 }  // namespace wt

@@ -2,9 +2,8 @@
 
 #include "host/cuda/check.h"
 #include "host/cuda/nearest.h"
+#include "host/json.h"
 #include "host/train/atomic_file.h"
-
-#include <nlohmann/json.hpp>
 
 #include <algorithm>
 #include <bit>
@@ -19,8 +18,7 @@
 namespace wt {
 namespace {
 
-using json = nlohmann::json;
-using ordered_json = nlohmann::ordered_json;
+using json = nlohmann::json;  // sorts keys: a header may have many
 
 static_assert(std::endian::native == std::endian::little, "tensors are written as they lie in memory");
 
@@ -126,7 +124,7 @@ json parse_header(const std::string& path, const std::string& header) {
 
 void write_safetensors(const std::string& path, std::span<const NamedTensor> tensors,
                        const std::map<std::string, std::string>& metadata) {
-    ordered_json header = ordered_json::object();
+    Json header = Json::object();
     if (!metadata.empty()) header["__metadata__"] = metadata;
     uint64_t at = 0;
     for (const auto& t : tensors) {
@@ -138,7 +136,7 @@ void write_safetensors(const std::string& path, std::span<const NamedTensor> ten
         header[t.name] = {{"dtype", "F32"}, {"shape", t.shape}, {"data_offsets", {at, at + bytes}}};
         at += bytes;
     }
-    std::string head = header.dump(-1, ' ', false, ordered_json::error_handler_t::replace);
+    std::string head = json_text(header);
     head.append((8 - head.size() % 8) % 8, ' ');  // tensors begin 8-byte aligned, as the reference writer does
     const uint64_t length = head.size();
 

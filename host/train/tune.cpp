@@ -6,16 +6,15 @@
 #include <filesystem>
 #include <fstream>
 #include <map>
-#include <nlohmann/json.hpp>
 #include <sstream>
 
 #include "host/cuda/device.h"
+#include "host/json.h"
 #include "host/parallel/group.h"
 #include "host/train/atomic_file.h"
 
 namespace wt {
 
-using json = nlohmann::ordered_json;
 
 namespace {
 
@@ -30,13 +29,13 @@ std::string kind_of(int device) {
 
 // Takes what the text has; `path` is where it comes from.
 std::string parse_tuning(const std::string& text, const std::string& path, Tuning& tuning) {
-    const json all = json::parse(text, nullptr, false);
+    const Json all = try_parse_json(text);
     const std::string broken = path + " is no file of tuned kernels: ignored";
     if (!all.is_object() || !all.contains("entries") || !all["entries"].is_array()) return broken;
-    if (all.value("device", json()) != tuning.device()) return path + " is of another device: ignored";
-    if (all.value("kernels", json()) != kernels_id()) return path + " is of other kernels than these: ignored";
+    if (all.value("device", Json()) != tuning.device()) return path + " is of another device: ignored";
+    if (all.value("kernels", Json()) != kernels_id()) return path + " is of other kernels than these: ignored";
     Tuning read = tuning;
-    for (const json& e : all["entries"]) {
+    for (const Json& e : all["entries"]) {
         if (!e.is_object()) return broken;
         for (const char* key : {"operation", "problem", "variant"})
             if (!e.contains(key) || !e[key].is_string()) return broken;
@@ -48,10 +47,10 @@ std::string parse_tuning(const std::string& text, const std::string& path, Tunin
 }
 
 std::string tuning_text(const Tuning& tuning) {
-    json entries = json::array();
+    Json entries = Json::array();
     for (const auto& [key, e] : tuning.entries())
         entries.push_back({{"operation", key.first}, {"problem", key.second}, {"variant", e.variant}, {"ms", e.ms}});
-    return json{{"device", tuning.device()}, {"kernels", kernels_id()}, {"entries", entries}}.dump(1) + "\n";
+    return json_text({{"device", tuning.device()}, {"kernels", kernels_id()}, {"entries", entries}}, 1) + "\n";
 }
 
 }  // namespace

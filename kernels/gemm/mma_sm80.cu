@@ -97,7 +97,7 @@ static void launch_gemm(const GemmProblem& p, const GemmArgs& g) {
         launch_types<bf16, bf16>(p, g);
 }
 
-extern const Gemm gemm = {.name = "mma_sm80", .refuses = refuses, .workspace = workspace, .launch = launch_gemm};
+extern const Gemm gemm = {.name = "mma_sm80", .refuses = refuses, .workspace = workspace, .launch = launch_gemm, .cpu_slow = true};
 
 }  // namespace gemm_mma
 }  // namespace wt

@@ -9,15 +9,18 @@ namespace wt::lrn_backward_pixel {
 namespace {
 
 constexpr int kMaxChannels = 512, kMaxHalf = 7;
+constexpr int kAnyHalf = -1;
 constexpr int64_t kPixels = 64;  // of a block
 
+// Compiled for five channels and beta 3/4, which every network here has; others take the window's size and the power at run time.
 template <class T, int kHalf, bool kThreeQuarters>
 __global__ void lrn_backward_pixel_kernel(LrnProblem p, const T* __restrict__ x, const T* __restrict__ dy,
                                           T* __restrict__ dx) {
-    float square[kMaxChannels + 2 * kMaxHalf], term[kMaxChannels + 2 * kMaxHalf];  // of channel i at i + kHalf
+    float square[kMaxChannels + 2 * kMaxHalf], term[kMaxChannels + 2 * kMaxHalf];  // of channel i at i + half
     float direct[kMaxChannels];                                                    // dy s^-beta
-    for (int i = 0; i < kHalf; ++i)
-        square[i] = square[p.c + kHalf + i] = term[i] = term[p.c + kHalf + i] = 0;
+    const int half = kHalf == kAnyHalf ? p.size / 2 : kHalf;
+    for (int i = 0; i < half; ++i)
+        square[i] = square[p.c + half + i] = term[i] = term[p.c + half + i] = 0;
     const float factor = 2 * p.alpha * p.beta;
     const int64_t first = blockIdx.x * kPixels, end = min(first + kPixels, p.pixels);
     for (int64_t pixel = first + threadIdx.y; pixel < end; pixel += blockDim.y) {
@@ -26,19 +29,19 @@ __global__ void lrn_backward_pixel_kernel(LrnProblem p, const T* __restrict__ x,
         T* dxp = dx + pixel * p.c;
         for (int i = 0; i < p.c; ++i) {
             const float v = to_float(xp[i]);
-            square[kHalf + i] = v * v;
+            square[half + i] = v * v;
         }
         for (int i = 0; i < p.c; ++i) {
             float sum = 0;
-            for (int d = 0; d <= 2 * kHalf; ++d) sum += square[i + d];
+            for (int d = 0; d <= 2 * half; ++d) sum += square[i + d];
             const LrnPowers s = lrn_powers<kThreeQuarters>(p.k + p.alpha * sum, p.beta);
             const float g = to_float(dyp[i]);
             direct[i] = g * s.y;
-            term[kHalf + i] = direct[i] * to_float(xp[i]) * s.inverse;
+            term[half + i] = direct[i] * to_float(xp[i]) * s.inverse;
         }
         for (int i = 0; i < p.c; ++i) {
             float sum = 0;
-            for (int d = 0; d <= 2 * kHalf; ++d) sum += term[i + d];
+            for (int d = 0; d <= 2 * half; ++d) sum += term[i + d];
             dxp[i] = from_float<T>(direct[i] - factor * to_float(xp[i]) * sum);
         }
     }
@@ -50,12 +53,10 @@ std::string refuses(const LrnProblem& p) {
     return {};
 }
 
-template <class T, int kHalf = 0>
+template <class T>
 auto kernel_for(const LrnProblem& p) -> void (*)(LrnProblem, const T*, const T*, T*) {
-    if constexpr (kHalf < kMaxHalf)
-        if (p.size / 2 != kHalf) return kernel_for<T, kHalf + 1>(p);
-    if (p.beta == 0.75f) return lrn_backward_pixel_kernel<T, kHalf, true>;
-    return lrn_backward_pixel_kernel<T, kHalf, false>;
+    if (p.size == 5 && p.beta == 0.75f) return lrn_backward_pixel_kernel<T, 2, true>;
+    return lrn_backward_pixel_kernel<T, kAnyHalf, false>;
 }
 
 void run(const LrnProblem& p, const LrnBackwardArgs& a) {

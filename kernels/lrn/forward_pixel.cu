@@ -9,23 +9,26 @@ namespace wt::lrn_forward_pixel {
 namespace {
 
 constexpr int kMaxChannels = 512, kMaxHalf = 7;
+constexpr int kAnyHalf = -1;
 constexpr int64_t kPixels = 64;  // of a block
 
+// Compiled for five channels and beta 3/4, which every network here has; others take the window's size and the power at run time.
 template <class T, int kHalf, bool kThreeQuarters>
 __global__ void lrn_forward_pixel_kernel(LrnProblem p, const T* __restrict__ x, T* __restrict__ y) {
-    float square[kMaxChannels + 2 * kMaxHalf];  // of channel i at i + kHalf
-    for (int i = 0; i < kHalf; ++i) square[i] = square[p.c + kHalf + i] = 0;
+    float square[kMaxChannels + 2 * kMaxHalf];  // of channel i at i + half
+    const int half = kHalf == kAnyHalf ? p.size / 2 : kHalf;
+    for (int i = 0; i < half; ++i) square[i] = square[p.c + half + i] = 0;
     const int64_t first = blockIdx.x * kPixels, end = min(first + kPixels, p.pixels);
     for (int64_t pixel = first + threadIdx.y; pixel < end; pixel += blockDim.y) {
         const T* xp = x + pixel * p.c;
         T* yp = y + pixel * p.c;
         for (int i = 0; i < p.c; ++i) {
             const float v = to_float(xp[i]);
-            square[kHalf + i] = v * v;
+            square[half + i] = v * v;
         }
         for (int i = 0; i < p.c; ++i) {
             float sum = 0;
-            for (int d = 0; d <= 2 * kHalf; ++d) sum += square[i + d];
+            for (int d = 0; d <= 2 * half; ++d) sum += square[i + d];
             yp[i] = from_float<T>(to_float(xp[i]) * lrn_powers<kThreeQuarters>(p.k + p.alpha * sum, p.beta).y);
         }
     }
@@ -37,12 +40,10 @@ std::string refuses(const LrnProblem& p) {
     return {};
 }
 
-template <class T, int kHalf = 0>
+template <class T>
 auto kernel_for(const LrnProblem& p) -> void (*)(LrnProblem, const T*, T*) {
-    if constexpr (kHalf < kMaxHalf)
-        if (p.size / 2 != kHalf) return kernel_for<T, kHalf + 1>(p);
-    if (p.beta == 0.75f) return lrn_forward_pixel_kernel<T, kHalf, true>;
-    return lrn_forward_pixel_kernel<T, kHalf, false>;
+    if (p.size == 5 && p.beta == 0.75f) return lrn_forward_pixel_kernel<T, 2, true>;
+    return lrn_forward_pixel_kernel<T, kAnyHalf, false>;
 }
 
 void run(const LrnProblem& p, const LrnForwardArgs& a) {

@@ -12,17 +12,18 @@ namespace {
 
 constexpr int kGroup = 8;
 constexpr int kMaxChannels = 512, kMaxHalf = 4;
+constexpr int kNoLrn = -1, kAnyHalf = -2;  // for kHalf
 
-// kHalf -1: no LRN.
+// Compiled for five channels and beta 3/4, which every network here has; others take the window's size and the power at run time.
 template <class T, int kHalf, bool kThreeQuarters>
 __global__ void lrn_pool_backward_row_kernel(LrnPoolProblem s, bool aligned, const T* __restrict__ x,
                                              const T* __restrict__ y, const T* __restrict__ dy,
                                              const uint8_t* __restrict__ argmax, T* __restrict__ dx,
                                              float* __restrict__ partial) {
-    constexpr int kBorder = kHalf > 0 ? kHalf : 0;
-    float square[kMaxChannels + 2 * kMaxHalf], term[kMaxChannels + 2 * kMaxHalf];  // of channel i at i + kHalf
+    const int half = kHalf == kAnyHalf ? s.size / 2 : kHalf == kNoLrn ? 0 : kHalf;
+    float square[kMaxChannels + 2 * kMaxHalf], term[kMaxChannels + 2 * kMaxHalf];  // of channel i at i + half
     float d[kMaxChannels], bias[kMaxChannels];
-    for (int i = 0; i < kBorder; ++i) square[i] = square[s.c + kBorder + i] = term[i] = term[s.c + kBorder + i] = 0;
+    for (int i = 0; i < half; ++i) square[i] = square[s.c + half + i] = term[i] = term[s.c + half + i] = 0;
     for (int c = 0; c < s.c; ++c) bias[c] = 0;
 
     const int n = static_cast<int>(blockIdx.x) / s.h, h = static_cast<int>(blockIdx.x) % s.h + s.pad;
@@ -36,7 +37,7 @@ __global__ void lrn_pool_backward_row_kernel(LrnPoolProblem s, bool aligned, con
             for (int q = q0; q < q1; ++q) {
                 const int64_t from = ((int64_t(n) * s.p() + p) * s.q() + q) * s.c;
                 const int here = (h - p * s.stride) * s.window + wp - q * s.stride;
-                const bool gate = kHalf < 0 && s.relu;
+                const bool gate = kHalf == kNoLrn && s.relu;
                 for (int c = 0; c + kGroup <= s.c; c += kGroup) {
                     float v[kGroup], open[kGroup];
                     int chosen[kGroup];
@@ -57,23 +58,23 @@ __global__ void lrn_pool_backward_row_kernel(LrnPoolProblem s, bool aligned, con
                     if (argmax[from + c] == here && (!gate || to_float(y[from + c]) > 0)) d[c] += to_float(dy[from + c]);
             }
         const int64_t at = (int64_t(blockIdx.x) * s.w + w) * s.c;
-        if constexpr (kHalf >= 0) {
+        if constexpr (kHalf != kNoLrn) {
             const T* pixel = x + at;
             for (int c = 0; c < s.c; ++c) {
                 const float v = to_float(pixel[c]);
-                square[kBorder + c] = v * v;
+                square[half + c] = v * v;
             }
             for (int c = 0; c < s.c; ++c) {
                 float sum = 0;
-                for (int e = 0; e <= 2 * kBorder; ++e) sum += square[c + e];
+                for (int e = 0; e <= 2 * half; ++e) sum += square[c + e];
                 const LrnPowers power = lrn_powers<kThreeQuarters>(s.k + s.alpha * sum, s.beta);
                 d[c] *= power.y;
-                term[kBorder + c] = d[c] * to_float(pixel[c]) * power.inverse;
+                term[half + c] = d[c] * to_float(pixel[c]) * power.inverse;
             }
             const bool relu = s.relu;
             for (int c = 0; c < s.c; ++c) {
                 float sum = 0;
-                for (int e = 0; e <= 2 * kBorder; ++e) sum += term[c + e];
+                for (int e = 0; e <= 2 * half; ++e) sum += term[c + e];
                 const float v = to_float(pixel[c]), out = d[c] - factor * v * sum;
                 d[c] = v > 0 || !relu ? out : 0.f;
             }
@@ -96,14 +97,12 @@ std::string refuses(const LrnPoolProblem& s) {
 
 size_t workspace(const LrnPoolProblem& s) { return s.bias ? sizeof(float) * s.n * s.h * s.c : 0; }
 
-template <class T, int kHalf = 0>
+template <class T>
 auto kernel_for(const LrnPoolProblem& s)
     -> void (*)(LrnPoolProblem, bool, const T*, const T*, const T*, const uint8_t*, T*, float*) {
-    if (!s.lrn) return lrn_pool_backward_row_kernel<T, -1, true>;
-    if constexpr (kHalf < kMaxHalf)
-        if (s.size / 2 != kHalf) return kernel_for<T, kHalf + 1>(s);
-    if (s.beta == 0.75f) return lrn_pool_backward_row_kernel<T, kHalf, true>;
-    return lrn_pool_backward_row_kernel<T, kHalf, false>;
+    if (!s.lrn) return lrn_pool_backward_row_kernel<T, kNoLrn, true>;
+    if (s.size == 5 && s.beta == 0.75f) return lrn_pool_backward_row_kernel<T, 2, true>;
+    return lrn_pool_backward_row_kernel<T, kAnyHalf, false>;
 }
 
 void run(const LrnPoolProblem& s, const LrnPoolBackwardArgs& a) {

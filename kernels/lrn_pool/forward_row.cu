@@ -9,17 +9,18 @@ namespace wt::lrn_pool_forward_row {
 namespace {
 
 constexpr int kMaxChannels = 512, kMaxHalf = 4, kMaxWindow = 3;
+constexpr int kNoLrn = -1, kAnyHalf = -2;  // for kHalf
 
-// kHalf -1: no LRN.
+// Compiled for five channels and beta 3/4, which every network here has; others take the window's size and the power at run time.
 template <class T, int kHalf, bool kThreeQuarters>
 __global__ void lrn_pool_forward_row_kernel(LrnPoolProblem s, const T* __restrict__ x, T* __restrict__ y,
                                             uint8_t* __restrict__ argmax) {
-    constexpr int kBorder = kHalf > 0 ? kHalf : 0;
+    const int half = kHalf == kAnyHalf ? s.size / 2 : kHalf == kNoLrn ? 0 : kHalf;
     // Of column w at w % window: the maximum over the window's rows, and where, as the argmax of its first column.
     float top[kMaxWindow][kMaxChannels];
     int place[kMaxWindow][kMaxChannels];
-    float square[kMaxChannels + 2 * kMaxHalf], value[kMaxChannels];  // square: of channel i at i + kHalf
-    for (int i = 0; i < kBorder; ++i) square[i] = square[s.c + kBorder + i] = 0;
+    float square[kMaxChannels + 2 * kMaxHalf], value[kMaxChannels];  // square: of channel i at i + half
+    for (int i = 0; i < half; ++i) square[i] = square[s.c + half + i] = 0;
 
     const int width = s.q(), n = static_cast<int>(blockIdx.x) / s.p(), p = static_cast<int>(blockIdx.x) % s.p();
     const int h0 = p * s.stride - s.pad, i0 = max(0, -h0), i1 = min(s.window, s.h - h0);  // rows inside the image
@@ -34,12 +35,12 @@ __global__ void lrn_pool_forward_row_kernel(LrnPoolProblem s, const T* __restric
                 float* to = i == i0 ? best : value;
                 for (int c = 0; c < s.c; ++c) {
                     to[c] = to_float(pixel[c]);
-                    square[kBorder + c] = to[c] * to[c];
+                    square[half + c] = to[c] * to[c];
                 }
-                if constexpr (kHalf >= 0)
+                if constexpr (kHalf != kNoLrn)
                     for (int c = 0; c < s.c; ++c) {
                         float sum = 0;
-                        for (int d = 0; d <= 2 * kBorder; ++d) sum += square[c + d];
+                        for (int d = 0; d <= 2 * half; ++d) sum += square[c + d];
                         to[c] *= lrn_powers<kThreeQuarters>(s.k + s.alpha * sum, s.beta).y;
                     }
                 const int here = i * s.window;
@@ -85,13 +86,11 @@ std::string refuses(const LrnPoolProblem& s) {
     return {};
 }
 
-template <class T, int kHalf = 0>
+template <class T>
 auto kernel_for(const LrnPoolProblem& s) -> void (*)(LrnPoolProblem, const T*, T*, uint8_t*) {
-    if (!s.lrn) return lrn_pool_forward_row_kernel<T, -1, true>;
-    if constexpr (kHalf < kMaxHalf)
-        if (s.size / 2 != kHalf) return kernel_for<T, kHalf + 1>(s);
-    if (s.beta == 0.75f) return lrn_pool_forward_row_kernel<T, kHalf, true>;
-    return lrn_pool_forward_row_kernel<T, kHalf, false>;
+    if (!s.lrn) return lrn_pool_forward_row_kernel<T, kNoLrn, true>;
+    if (s.size == 5 && s.beta == 0.75f) return lrn_pool_forward_row_kernel<T, 2, true>;
+    return lrn_pool_forward_row_kernel<T, kAnyHalf, false>;
 }
 
 void run(const LrnPoolProblem& s, const LrnPoolForwardArgs& a) {
