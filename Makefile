@@ -223,7 +223,7 @@ SRC_test     := $(filter test/%,$(ALL_SRC))
 SRC_emulated := $(filter kernels/%_sm90.cu kernels/%mma_sm80.cu kernels/lrn_pool/%_fused.cu kernels/lrn/%_shuffle.cu,$(ALL_SRC))
 SRC_host     := $(filter-out host/bench/fill.cpp host/bench/verify.cpp host/net/params.cpp,$(filter host/json.cpp tools/% \
                   $(addprefix host/,$(addsuffix /%,bench cuda model net parallel train)) \
-                  $(addprefix host/vgpu/,$(addsuffix .cpp,clock device drain error graph launch memory profile report stream symbols tensor_map)) \
+                  $(addprefix host/vgpu/,$(addsuffix .cpp,clock device drain error graph launch memory profile report share stream symbols tensor_map)) \
                   $(addprefix data/,$(addsuffix .cpp,cifar10 dataset folder idx)) \
                   kernels/vendor/plan_onednn.cpp kernels/conv/baseline_onednn.cpp kernels/lrn/baseline_onednn.cpp kernels/pool/baseline_onednn.cpp,\
                   $(ALL_SRC)))
@@ -266,9 +266,7 @@ found:
 run: found $(OUT)/bin/train bin
 	$(Q)$(OUT)/bin/train $(if $(filter --resume% --out%,$(RUN)),,--overwrite) $(RUN)
 
-# The programs too: some tests run them. OpenMP's threads sleep where they wait: spinning, those of several workers on a busy machine
-# take the cores from each other.
-test: export OMP_WAIT_POLICY ?= passive
+# The programs too: some tests run them.
 # With RACES=1 what runs kernels: PTX; the operations, alone and as bin/compare has them; steps of small networks, as graphs too.
 T ?= $(if $(RACES),-tc="races*$(comma)schemes: graphs*$(comma)schemes: eight*$(comma)parallel: two workers on*$(comma)ptx*$(comma)conv*$(comma)gemm*$(comma)lrn*$(comma)pool*$(comma)activation*$(comma)dropout*$(comma)softmax*$(comma)sgd*$(comma)augment*$(comma)exchange*$(comma)bench*" -tce="*mpi*")
 test: found $(if $(RACES),,programs) $(OUT)/bin/unit

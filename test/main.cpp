@@ -4,6 +4,10 @@
 
 #include <cstdio>
 
+#ifdef VGPU
+#include "host/vgpu/share.h"
+#endif
+
 namespace {
 
 struct Summary : doctest::IReporter {
@@ -31,6 +35,9 @@ struct Summary : doctest::IReporter {
 REGISTER_LISTENER("summary", 1, Summary);
 
 int main(int argc, char** argv) {
+#ifdef VGPU
+    vgpu::share_cores(argv);
+#endif
     doctest::Context context(argc, argv);
     return context.run();
 }

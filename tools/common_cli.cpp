@@ -4,6 +4,9 @@
 
 #include "host/cuda/check.h"
 #include "host/cuda/nearest.h"
+#ifdef VGPU
+#include "host/vgpu/share.h"
+#endif
 
 #include <algorithm>
 #include <cmath>
@@ -77,6 +80,9 @@ std::string unknown_argument(const CLI::App& app) {
 }  // namespace
 
 int run_program(int argc, char** argv, const char* name, const std::function<int(int, char**)>& body) {
+#ifdef VGPU
+    vgpu::share_cores(argv);
+#endif
     try {
         return body(argc, argv);
     } catch (const Exit& e) {

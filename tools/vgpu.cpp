@@ -164,7 +164,7 @@ double switch_ns() {
 
 void setting(const char* name, const char* meaning, const char* otherwise) {
     const char* value = std::getenv(name);
-    std::printf("  %-13s %-8s %s\n", name, value && *value ? value : otherwise, meaning);
+    std::printf("  %-15s %-8s %s\n", name, value && *value ? value : otherwise, meaning);
 }
 
 int run(int argc, char** argv) {
@@ -183,6 +183,7 @@ int run(int argc, char** argv) {
     setting("VGPU_PROFILE", "1: where the time went, per range and kernel, at the end", "0");
     setting("VGPU_CHECK", "1: memory that nobody wrote reads as NaN; checks that cost time", "0");
     setting("VGPU_PEER", "0: no device may use another's memory", "1");
+    setting("OMP_WAIT_POLICY", "passive: threads that wait for each other sleep (host/vgpu/share.h)", "-");
     if (devices == 0) return 0;
 
     const Stream stream(0);
