@@ -2,6 +2,7 @@
 
 #include "host/cuda/check.h"
 #include "host/cuda/nearest.h"
+#include "host/cuda/regular_file.h"
 #include "host/json.h"
 #include "host/train/atomic_file.h"
 
@@ -13,7 +14,6 @@
 #include <limits>
 #include <memory>
 #include <set>
-#include <sys/stat.h>
 
 namespace wt {
 namespace {
@@ -82,12 +82,12 @@ struct Closer {
 using File = std::unique_ptr<std::FILE, Closer>;
 
 File open_file(const std::string& path, uint64_t& size) {
-    struct stat st;
-    errno = 0;
-    File f(std::fopen(path.c_str(), "rb"));
-    if (!f || fstat(fileno(f.get()), &st) != 0) throw Error("cannot read " + path + ": " + std::strerror(errno));
-    if (!S_ISREG(st.st_mode)) throw Error("cannot read " + path + ": not a regular file");
-    size = static_cast<uint64_t>(st.st_size);
+    RegularFile file(path);
+    if (!file.wrong().empty()) throw Error("cannot read " + path + ": " + file.wrong());
+    File f(fdopen(file.fd(), "rb"));
+    if (!f) throw Error("cannot read " + path + ": " + std::strerror(errno));
+    file.release();  // fclose closes it
+    size = static_cast<uint64_t>(file.size());
     return f;
 }
 
