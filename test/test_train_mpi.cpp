@@ -44,12 +44,20 @@ TEST_CASE("train with mpirun: two processes train what two threads do, bit for b
     const TempDir s;
     for (const std::string scheme : {"a", "c"}) {
         if (kSanitized && scheme == "a") continue;
-        const std::string flags = "--steps 5 --fc-scheme " + scheme + " --out ";
+        const std::string flags =
+            "--steps 5 --save-every 2 --keep 2 --fc-scheme " + scheme + " --out ";
         REQUIRE(run(s, train_own(flags + "threads --gpus 0,1")).status == 0);
         const Result r = run(s, mpirun(2) + train_own(flags + "mpi --comm mpi"));
         INFO(r.out << r.err);
         REQUIRE(r.status == 0);
-        CHECK(same_tensors(s / "threads/checkpoint.safetensors", s / "mpi/checkpoint.safetensors"));
+        for (const char* name : {"checkpoint", "checkpoint-4", "best"}) {
+            const std::string file = std::string("/") + name + ".safetensors";
+            CHECK(same_tensors(s / ("threads" + file), s / ("mpi" + file)));
+            CHECK(step_of(s / ("mpi" + file)) == (name == std::string("checkpoint-4") ? "4" : "5"));
+        }
+        CHECK_FALSE(fs::exists(s / "mpi/checkpoint-2.safetensors"));
+        CHECK_FALSE(fs::exists(s / "mpi/lock"));
+        CHECK(count(r.out, "best    top-1 error ") == 1);
         CHECK(count(r.out, "trained 5 steps") == 1);
         CHECK(count(r.out, "2 processes: 2 on machine ") == 1);
         CHECK(r.out.find("link 1 -> 0: messages, ") != std::string::npos);
@@ -127,6 +135,11 @@ TEST_CASE("train with mpirun: what the user has got wrong is said once") {
     says(mpirun(2) + train_own("--steps 1 --comm mpi --gpus 9"), 2, "unknown GPU 9");
     says(mpirun(2) + train_own("--comm mpi --data folder:missing"), 1, "missing");
     says(mpirun(2) + train_own("--comm mpi --resume missing"), 1, "missing");
+    REQUIRE(run(s, train_own("--gpus 0 --steps 1 --out r")).status == 0);
+    says(mpirun(2) + train_own("--comm mpi --steps 1 --out r"), 1,
+         "r holds a run of mini, at step 1");
+    says(mpirun(2) + train_own("--comm mpi --resume r --overwrite"), 2, "leave one away");
+    says("flock r/lock " + mpirun(2) + train_own("--comm mpi --resume r"), 1, "is at work in it");
     says(mpirun(1) + train_own("--comm mpi --steps 1 --out a") + " : -np 1 " + train_own("--comm mpi --steps 2 --out a"), 1, "command line");
 #ifdef VGPU
     says(mpirun(2) + train_own("--steps 1 --comm nccl"), 2, "use --comm mpi");

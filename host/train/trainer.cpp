@@ -8,6 +8,7 @@
 #include <filesystem>
 #include <memory>
 #include <optional>
+#include <sstream>
 
 #include "data/dataset.h"
 #include "data/loader.h"
@@ -15,6 +16,8 @@
 #include "host/train/checkpoint.h"
 #include "host/train/metrics.h"
 #include "host/train/progress.h"
+#include "host/train/run_folder.h"
+#include "host/train/run_lock.h"
 #include "host/train/schedule.h"
 #include "host/train/step_timeline.h"
 #include "host/train/tune.h"
@@ -53,6 +56,8 @@ private:
         std::vector<Batch*> batches;
         explicit operator bool() const { return !batches.empty(); }
     };
+    void claim_folder();
+    void begin_folder();
     void open_data_and_net();
     void configure();
     void make_group();
@@ -65,6 +70,9 @@ private:
     void log_evaluation(const Evaluation& e);
     void watch(double loss);
     void save();
+    Position position() const;
+    void save_best();
+    void announce_best() const;
     void show(StepTimeline& timeline, int64_t step);
     bool first() const { return !team_ || team_->rank() == 0; }
     int first_rank() const { return team_ ? team_->rank() : 0; }  // of the workers here
@@ -89,11 +97,12 @@ private:
     int64_t total_steps_ = 0, steps_per_epoch_ = 1, global_batch_ = 0;
     double seconds_before_ = 0;  // of training, before this start
     Clock::time_point start_, last_step_;
-    double smooth_loss_ = 0, best_error_ = 1e30;
+    double smooth_loss_ = 0;
     int64_t watched_ = 0;
     bool warned_stuck_ = false;
     int64_t saved_at_ = -1;
-    Evaluation last_evaluation_;
+    std::unique_ptr<RunLock> lock_;
+    Best best_;
 };
 
 Run::Run(const TrainOptions& options, Team* team) : o_(options), team_(team), recipe_(recipe_of(options.net)) {
@@ -111,6 +120,7 @@ Run::Run(const TrainOptions& options, Team* team) : o_(options), team_(team), re
     augment_ = o_.augment == "none" ? AugmentMode::none : o_.augment == "crop" ? AugmentMode::crop : AugmentMode::full;
     global_batch_ = int64_t(o_.batch) * workers();
     advise();
+    claim_folder();
 
     open_data_and_net();
     if (!o_.eval_only) {
@@ -132,12 +142,48 @@ Run::Run(const TrainOptions& options, Team* team) : o_(options), team_(team), re
             o_.seed = p.seed;
             seconds_before_ = p.seconds;
             schedule_.restore(p.schedule);
+            best_ = p.best;
         }
     }
     configure();
     if (!o_.eval_only) train_loaders_ = loaders(*data_.train, false);
     make_group();
     fill_weights();
+}
+
+// Nobody else is at work in the folder, and what is there would not be lost. Asked before anything
+// takes long, and again when the folder, which may be new, is about to be written to.
+void Run::claim_folder() {
+    if (!first() || o_.eval_only || !std::filesystem::exists(o_.out)) return;
+    if (!lock_) lock_ = std::make_unique<RunLock>(o_.out);
+    if (o_.resume || o_.overwrite) return;
+    if (const std::string held = RunFolder(o_.out).held(); !held.empty())
+        throw Error(o_.out + " " + held + ": go on with --resume " + o_.out +
+                    ", or begin anew with --overwrite, or give another --out");
+}
+
+// What the folder needs before the first step, when all else is known to be good.
+void Run::begin_folder() {
+    const RunFolder folder(o_.out);
+    std::string notice, best;
+    if (first()) {
+        std::error_code ec;
+        std::filesystem::create_directories(o_.out, ec);
+        if (ec)
+            throw Error("cannot make the folder " + o_.out + ": " + ec.message() +
+                        "; give another --out");
+        claim_folder();
+        if (!lock_->notice().empty()) std::printf("notice  %s\n", lock_->notice().c_str());
+        if (o_.overwrite) folder.clear();
+        log_ = std::make_unique<MetricsLog>(o_.out, o_.resume ? step_ : MetricsLog::kFresh);
+        log_->kernels({step_, group_->worker(0).layout().choices});
+        if (o_.resume) best_ = folder.recall(best_, step_, notice);
+        if (!notice.empty()) std::printf("notice  %s\n", notice.c_str());
+    }
+    if (!team_ || !o_.resume) return;
+    char text[64];
+    std::snprintf(text, sizeof text, "%.17g %lld", best_.error, static_cast<long long>(best_.step));
+    std::istringstream(team_->broadcast(std::string(text))) >> best_.error >> best_.step;
 }
 
 void Run::open_data_and_net() {
@@ -392,7 +438,6 @@ Evaluation Run::evaluate() {
 }
 
 void Run::log_evaluation(const Evaluation& e) {
-    last_evaluation_ = e;
     if (!first()) return;
     log_->eval({step_, epoch(), data_.held_out_name, e.loss, e.top1_error, e.top5_error, e.images, seconds_before_ + seconds_since(start_)});
     progress_->end_bar();
@@ -401,8 +446,7 @@ void Run::log_evaluation(const Evaluation& e) {
     std::fflush(stdout);
 }
 
-void Run::save() {
-    if (saved_at_ == step_) return;
+Position Run::position() const {
     Position p;
     p.net = net_.name;
     p.step = step_;
@@ -411,9 +455,31 @@ void Run::save() {
     p.schedule = schedule_.state();
     p.seconds = seconds_before_ + seconds_since(start_);
     p.arguments = o_.arguments;
-    save_checkpoint(checkpoint_path(o_.out), *group_, net_, p);
+    p.best = best_;
+    return p;
+}
+
+void Run::save() {
+    if (saved_at_ == step_) return;
+    const RunFolder folder(o_.out);
+    if (first() && saved_at_ >= 0 && o_.keep > 1) folder.set_aside(saved_at_);
+    save_checkpoint(folder.newest(), *group_, net_, position());
     saved_at_ = step_;
     advise();
+    if (first()) folder.prune(step_, o_.keep);
+}
+
+// After the checkpoint, where one falls on this step: then it is a second name of that.
+void Run::save_best() {
+    const RunFolder folder(o_.out);
+    if (saved_at_ != step_) return save_checkpoint(folder.best(), *group_, net_, position());
+    if (first()) folder.make_best();
+}
+
+void Run::announce_best() const {
+    if (!best_) return;
+    std::printf("best    top-1 error %.2f%% after %lld steps: %s\n", best_.error,
+                static_cast<long long>(best_.step), RunFolder(o_.out).best().c_str());
 }
 
 void Run::show(StepTimeline& timeline, int64_t step) {
@@ -427,12 +493,8 @@ void Run::show(StepTimeline& timeline, int64_t step) {
 }
 
 int Run::train() {
+    begin_folder();
     if (first()) {
-        std::error_code ec;
-        std::filesystem::create_directories(o_.out, ec);
-        if (ec) throw Error("cannot make the folder " + o_.out + ": " + ec.message() + "; give another --out");
-        log_ = std::make_unique<MetricsLog>(o_.out, o_.resume ? step_ : MetricsLog::kFresh);
-        log_->kernels({step_, group_->worker(0).layout().choices});
         Progress::Options progress;
         if (team_) progress.terminal = 0;  // what mpirun has of a terminal is none
         progress_ = std::make_unique<Progress>(stdout, total_steps_ - step_, progress);
@@ -469,14 +531,18 @@ int Run::train() {
         }
         if (epoch_ends || last || stopped || (o_.save_every > 0 && done % o_.save_every == 0)) {
             finish(pending);
+            bool better = false;
             if ((epoch_ends || last) && data_.held_out) {
                 const Evaluation e = evaluate();
                 log_evaluation(e);
+                better = best_.beaten_by(e.top1_error);
+                if (better) best_ = {e.top1_error, step_};
                 if (schedule_.evaluated(e.top1_error) && !last && first())
                     std::printf("no better for 3 evaluations: the rate falls to %g\n", schedule_.rate(done));
                 last_step_ = Clock::now();
             }
             if (o_.save_every == 0 || last || stopped || done % o_.save_every == 0) save();
+            if (better) save_best();
             last_step_ = Clock::now();
         }
     }
@@ -492,6 +558,7 @@ int Run::train() {
     if (stopped && step_ < total_steps_) {
         const std::string again = team_ ? "mpirun -np " + std::to_string(workers()) + " bin/train --comm " + o_.comm : "bin/train";
         if (first()) std::printf("interrupted at step %lld; go on with: %s --resume %s\n", static_cast<long long>(step_), again.c_str(), o_.out.c_str());
+        if (first()) announce_best();
         return 130;
     }
     if (total_steps_ == 0) save();
@@ -499,6 +566,7 @@ int Run::train() {
     log_->done({step_, epoch(), "finished", seconds});
     std::printf("trained %lld steps in %.1f s; wrote %s and %s/metrics.jsonl\n", static_cast<long long>(step_), seconds,
                 checkpoint_path(o_.out).c_str(), o_.out.c_str());
+    announce_best();
     return 0;
 }
 

@@ -1,4 +1,10 @@
 // A training run from start to end: data, workers, schedule, evaluation, checkpoints, log.
+//
+// The run's folder is its own: another process at work there is an error (run_lock.h), and so are
+// the checkpoints of another run, unless this one goes on with it (resume) or takes its place
+// (overwrite). They are only removed when all else has been found good, and before the new log
+// begins, so that no checkpoint ever lies beside another run's log. Which checkpoints there are is
+// told in run_folder.h. Evaluating alone only reads.
 #pragma once
 
 #include "host/parallel/team.h"
