@@ -6,6 +6,7 @@
 
 #include "host/cuda/device.h"
 #include "host/cuda/nearest.h"
+#include "host/parallel/stop_signals.h"
 #include "host/parallel/team.h"
 #include "host/train/checkpoint.h"
 #include "host/train/trainer.h"
@@ -217,6 +218,7 @@ int run(int argc, char** argv) {
         if (f.o.comm == "threads" && launched_ranks() > 1)
             throw UsageError("started as " + std::to_string(launched_ranks()) + " processes that know nothing of each other: give --comm mpi (or nccl), or leave mpirun away");
         f.team.comm = f.o.comm;
+        catch_stop_signals();
         if (f.o.comm != "threads") team = join_team(f.team);
     } catch (const UsageError&) {
         if (launched_rank() > 0) throw Exit{2};  // rank 0 says it for all

@@ -47,6 +47,7 @@ void save_checkpoint(const std::string& path, Group& group, const NetSpec& net, 
         meta["best_error"] = exact_text(position.best.error);
         meta["best_step"] = std::to_string(position.best.step);
     }
+    if (position.evaluation_due) meta["evaluation_due"] = "1";
     write_safetensors(path, tensors, meta);
     if (group.team()) group.team()->barrier();
 }
@@ -69,6 +70,7 @@ Position read_position(const std::string& path, Team* team) {
         p.schedule = get("schedule");
         p.seconds = std::stod(get("seconds"));
         p.arguments = parse_json(get("arguments")).get<std::vector<std::string>>();
+        p.evaluation_due = meta.contains("evaluation_due");
         if (meta.contains("best_step"))
             p.best = {std::stod(get("best_error")), std::stoll(get("best_step"))};
         return p;

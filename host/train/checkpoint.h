@@ -22,6 +22,7 @@ struct Position {
     double seconds = 0;          // of training so far
     std::vector<std::string> arguments;  // the command line's flags
     Best best;                   // of the evaluations so far
+    bool evaluation_due = false; // the run was stopped before this step's was done
 };
 
 std::string checkpoint_path(const std::string& run_directory);

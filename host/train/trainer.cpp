@@ -1,6 +1,5 @@
 #include "host/train/trainer.h"
 
-#include <atomic>
 #include <chrono>
 #include <cmath>
 #include <csignal>
@@ -13,6 +12,7 @@
 #include "data/dataset.h"
 #include "data/loader.h"
 #include "host/parallel/group.h"
+#include "host/parallel/stop_signals.h"
 #include "host/train/checkpoint.h"
 #include "host/train/metrics.h"
 #include "host/train/progress.h"
@@ -26,13 +26,6 @@
 namespace wt {
 
 namespace {
-
-std::atomic<int> interrupts{0};
-
-// Ctrl-C asks for a stop after the step under way; a second one stops at once.
-void on_interrupt(int) {
-    if (++interrupts > 1) std::_Exit(130);
-}
 
 using Clock = std::chrono::steady_clock;
 double seconds_since(Clock::time_point t) { return std::chrono::duration<double>(Clock::now() - t).count(); }
@@ -66,10 +59,15 @@ private:
     std::vector<std::unique_ptr<Loader>> loaders(const Dataset& data, bool evaluation);
     Submitted submit(int64_t step);
     void finish(Submitted& s);
-    Evaluation evaluate();
+    std::optional<Evaluation> evaluate();
     void log_evaluation(const Evaluation& e);
+    bool evaluate_held_out();
+    void catch_up_evaluation();
+    int stop_asked();
+    int interrupted();
+    void list_bad_images() const;
     void watch(double loss);
-    void save();
+    void save(bool anew = false);
     Position position() const;
     void save_best();
     void announce_best() const;
@@ -103,6 +101,8 @@ private:
     int64_t saved_at_ = -1;
     std::unique_ptr<RunLock> lock_;
     Best best_;
+    bool evaluation_due_ = false;
+    int stop_ = 0;  // the exit status of a stop that was asked for, and in a job agreed on
 };
 
 Run::Run(const TrainOptions& options, Team* team) : o_(options), team_(team), recipe_(recipe_of(options.net)) {
@@ -143,6 +143,7 @@ Run::Run(const TrainOptions& options, Team* team) : o_(options), team_(team), re
             seconds_before_ = p.seconds;
             schedule_.restore(p.schedule);
             best_ = p.best;
+            evaluation_due_ = p.evaluation_due;
         }
     }
     configure();
@@ -165,7 +166,7 @@ void Run::claim_folder() {
 // What the folder needs before the first step, when all else is known to be good.
 void Run::begin_folder() {
     const RunFolder folder(o_.out);
-    std::string notice, best;
+    std::string notice;
     if (first()) {
         std::error_code ec;
         std::filesystem::create_directories(o_.out, ec);
@@ -337,6 +338,8 @@ void Run::announce() {
     if (const int64_t left = train_loaders_[0]->dropped_per_epoch(); left > 0)
         std::printf("epoch   %lld steps; the last %lld images of each shuffle do not fill a batch and are left out\n",
                     static_cast<long long>(steps_per_epoch_), static_cast<long long>(left));
+    const std::string notice = team_ && !o_.eval_only ? team_->stop_notice() : "";
+    if (!notice.empty()) std::printf("notice  %s\n", notice.c_str());
     if (!data_.held_out) std::printf("notice  no held-out images: nothing is evaluated\n");
     std::fflush(stdout);
 }
@@ -400,7 +403,18 @@ void Run::watch(double loss) {
                  o_.init == "paper" ? "; --init he starts faster" : "; check --lr and the labels");
 }
 
-Evaluation Run::evaluate() {
+// 0, or the exit status of a stop. In a job every rank asks at the same places and gets the same
+// answer: what they knew when they asked before decides.
+int Run::stop_asked() {
+    if (stop_) return stop_;
+    if (!team_) return stop_ = stop_status();
+    stop_ = team_->verdict();
+    team_->vote(team_->stop_asked());
+    return stop_;
+}
+
+// None when a stop cut it short.
+std::optional<Evaluation> Run::evaluate() {
     const auto eval_loaders = loaders(*data_.held_out, true);
     const int64_t batches = eval_loaders[0]->steps_per_epoch();
     Evaluation e;
@@ -417,7 +431,10 @@ Evaluation Run::evaluate() {
         }
         loss += stats.loss_sum, top1 += stats.top1, top5 += stats.top5, e.images += stats.rows;
     };
+    bool whole = true;
     for (int64_t b = 0; b < batches; ++b) {
+        whole = o_.eval_only || !stop_asked();
+        if (!whole) break;
         std::vector<Batch*> now;
         for (auto& l : eval_loaders) now.push_back(&l->next());
         std::vector<long> tickets(now.size());
@@ -430,6 +447,7 @@ Evaluation Run::evaluate() {
         previous_ticket = tickets[0];
     }
     drain();
+    if (!whole) return {};
     const double n = std::max<int64_t>(1, e.images);
     e.loss = loss / n;
     e.top1_error = 100.0 * (1.0 - top1 / n);
@@ -446,6 +464,30 @@ void Run::log_evaluation(const Evaluation& e) {
     std::fflush(stdout);
 }
 
+// Of the step that is done. True when it is the best so far.
+bool Run::evaluate_held_out() {
+    const std::optional<Evaluation> e = evaluate();
+    evaluation_due_ = !e;
+    if (!e) return false;
+    log_evaluation(*e);
+    const bool better = best_.beaten_by(e->top1_error);
+    if (better) best_ = {e->top1_error, step_};
+    if (schedule_.evaluated(e->top1_error) && step_ < total_steps_ && first())
+        std::printf("no better for 3 evaluations: the rate falls to %g\n", schedule_.rate(step_));
+    return better;
+}
+
+// What the run owed when it was stopped, unless by its flags of now there is no evaluation here.
+void Run::catch_up_evaluation() {
+    const bool due = evaluation_due_ && data_.held_out &&
+                     (step_ % steps_per_epoch_ == 0 || step_ == total_steps_);
+    evaluation_due_ = false;
+    if (!due) return;
+    const bool better = evaluate_held_out();
+    if (!evaluation_due_) save(true);
+    if (better) save_best();
+}
+
 Position Run::position() const {
     Position p;
     p.net = net_.name;
@@ -456,13 +498,15 @@ Position Run::position() const {
     p.seconds = seconds_before_ + seconds_since(start_);
     p.arguments = o_.arguments;
     p.best = best_;
+    p.evaluation_due = evaluation_due_;
     return p;
 }
 
-void Run::save() {
-    if (saved_at_ == step_) return;
+// `anew`: what is to be remembered has changed since this step's checkpoint.
+void Run::save(bool anew) {
+    if (saved_at_ == step_ && !anew) return;
     const RunFolder folder(o_.out);
-    if (first() && saved_at_ >= 0 && o_.keep > 1) folder.set_aside(saved_at_);
+    if (first() && saved_at_ >= 0 && saved_at_ != step_ && o_.keep > 1) folder.set_aside(saved_at_);
     save_checkpoint(folder.newest(), *group_, net_, position());
     saved_at_ = step_;
     advise();
@@ -493,6 +537,9 @@ void Run::show(StepTimeline& timeline, int64_t step) {
 }
 
 int Run::train() {
+    // From here on the folder holds what only a checkpoint makes whole.
+    on_stop_signal(OnStop::note);
+    if (team_) team_->begin_steps();
     begin_folder();
     if (first()) {
         Progress::Options progress;
@@ -501,17 +548,14 @@ int Run::train() {
     }
     announce();
     if (o_.resume && first()) std::printf("resumed at step %lld of %lld\n", static_cast<long long>(step_), static_cast<long long>(total_steps_));
-    interrupts = 0;
-    struct sigaction action {}, before{};
-    action.sa_handler = on_interrupt;
-    sigaction(SIGINT, &action, &before);
-
     start_ = last_step_ = Clock::now();
+    catch_up_evaluation();
+    stop_asked();
+    last_step_ = Clock::now();
     // The first steps make plans and handles.
     const int64_t shown_step = o_.timeline.empty() ? -1 : std::min(step_ + 2, total_steps_ - 1);
     Submitted pending;
-    bool stopped = false;
-    for (int64_t next = step_; next < total_steps_ && !stopped; ++next) {
+    for (int64_t next = step_; next < total_steps_ && !stop_; ++next) {
         std::optional<StepTimeline> timeline;
         if (next == shown_step) {
             if (pending) finish(pending);
@@ -523,44 +567,20 @@ int Run::train() {
         pending = std::move(now);
         const int64_t done = next + 1;
         const bool epoch_ends = done % steps_per_epoch_ == 0, last = done == total_steps_;
-        stopped = interrupts > 0;
-        if (team_) {  // all stop after the same step: what they said in the one before decides
-            const bool mine = stopped || team_->stop_asked();
-            stopped = team_->verdict();
-            team_->vote(mine);
-        }
-        if (epoch_ends || last || stopped || (o_.save_every > 0 && done % o_.save_every == 0)) {
+        stop_asked();
+        if (epoch_ends || last || stop_ || (o_.save_every > 0 && done % o_.save_every == 0)) {
             finish(pending);
-            bool better = false;
-            if ((epoch_ends || last) && data_.held_out) {
-                const Evaluation e = evaluate();
-                log_evaluation(e);
-                better = best_.beaten_by(e.top1_error);
-                if (better) best_ = {e.top1_error, step_};
-                if (schedule_.evaluated(e.top1_error) && !last && first())
-                    std::printf("no better for 3 evaluations: the rate falls to %g\n", schedule_.rate(done));
-                last_step_ = Clock::now();
-            }
-            if (o_.save_every == 0 || last || stopped || done % o_.save_every == 0) save();
+            const bool better = (epoch_ends || last) && data_.held_out && evaluate_held_out();
+            if (o_.save_every == 0 || last || stop_ || done % o_.save_every == 0) save();
             if (better) save_best();
             last_step_ = Clock::now();
         }
     }
     if (team_) team_->verdict();
     if (progress_) progress_->end_bar();
-    sigaction(SIGINT, &before, nullptr);
-    for (const Dataset* d : {data_.train.get(), data_.held_out.get()}) {
-        if (!d || d->bad_count() == 0) continue;
-        std::printf("skipped %lld unreadable images of the %s split:\n", static_cast<long long>(d->bad_count()), d == data_.train.get() ? "training" : "held-out");
-        for (const BadImage& b : d->bad_images()) std::printf("  %s: %s\n", b.path.c_str(), b.reason.c_str());
-    }
+    list_bad_images();
+    if (stop_ && (step_ < total_steps_ || evaluation_due_)) return interrupted();
     const double seconds = seconds_before_ + seconds_since(start_);
-    if (stopped && step_ < total_steps_) {
-        const std::string again = team_ ? "mpirun -np " + std::to_string(workers()) + " bin/train --comm " + o_.comm : "bin/train";
-        if (first()) std::printf("interrupted at step %lld; go on with: %s --resume %s\n", static_cast<long long>(step_), again.c_str(), o_.out.c_str());
-        if (first()) announce_best();
-        return 130;
-    }
     if (total_steps_ == 0) save();
     if (!first()) return 0;
     log_->done({step_, epoch(), "finished", seconds});
@@ -570,8 +590,35 @@ int Run::train() {
     return 0;
 }
 
+void Run::list_bad_images() const {
+    for (const Dataset* d : {data_.train.get(), data_.held_out.get()}) {
+        if (!d || d->bad_count() == 0) continue;
+        std::printf("skipped %lld unreadable images of the %s split:\n",
+                    static_cast<long long>(d->bad_count()),
+                    d == data_.train.get() ? "training" : "held-out");
+        for (const BadImage& b : d->bad_images())
+            std::printf("  %s: %s\n", b.path.c_str(), b.reason.c_str());
+    }
+}
+
+// Says how to go on. All that is to be kept was written before: nobody may be there to read.
+int Run::interrupted() {
+    save();  // stopped before the first step
+    if (!first()) return stop_;
+    std::string again = "bin/train";
+    if (team_)
+        again = "mpirun -np " + std::to_string(workers()) + " bin/train --comm " + o_.comm;
+    std::fprintf(stop_ == 128 + SIGPIPE ? stderr : stdout,
+                 "interrupted at step %lld%s; go on with: %s --resume %s\n",
+                 static_cast<long long>(step_), evaluation_due_ ? ", before its evaluation" : "",
+                 again.c_str(), o_.out.c_str());
+    announce_best();
+    std::fflush(stdout);
+    return stop_;
+}
+
 int Run::evaluate_only() {
-    const Evaluation e = evaluate();
+    const Evaluation e = *evaluate();
     if (!first()) return 0;
     std::printf("%s: loss %.4f, top-1 error %.2f%%, top-5 error %.2f%% (%lld images)\n", data_.held_out_name.c_str(), e.loss, e.top1_error,
                 e.top5_error, static_cast<long long>(e.images));
