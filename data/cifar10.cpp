@@ -1,8 +1,9 @@
 // CIFAR-10's binary version: files of 3073-byte records, a label and then 32x32 red, green and blue planes.
 #include <filesystem>
-#include <fstream>
+#include <sstream>
 
 #include "data/readers.h"
+#include "host/cuda/regular_file.h"
 
 namespace wt {
 namespace {
@@ -15,18 +16,19 @@ struct Records {
 };
 
 void append(const std::string& path, Records& to) {
-    std::ifstream in(path, std::ios::binary);
-    if (!in)
+    RegularFile in(path);
+    if (in.missing())
         throw Error(
             path +
             " is missing; CIFAR-10's binary version has data_batch_1.bin to data_batch_5.bin and test_batch.bin");
+    if (!in.wrong().empty()) throw Error("cannot read " + path + ": " + in.wrong());
     std::vector<uint8_t> record(kRecord);
     for (int64_t n = 0;; ++n) {
-        in.read(reinterpret_cast<char*>(record.data()), kRecord);
-        if (in.gcount() == 0 && n > 0) return;
-        if (in.gcount() != kRecord)
+        const size_t got = in.read(record.data(), kRecord);
+        if (got == 0 && n > 0) return;
+        if (got != size_t(kRecord))
             throw Error(path + ": truncated: record " + std::to_string(n) + " at byte " + std::to_string(n * kRecord) +
-                        " has " + std::to_string(in.gcount()) + " of " + std::to_string(kRecord) +
+                        " has " + std::to_string(got) + " of " + std::to_string(kRecord) +
                         " bytes; copy or download it again");
         if (record[0] > 9)
             throw Error(path + ": label " + std::to_string(record[0]) + " at byte " + std::to_string(n * kRecord) +
@@ -52,7 +54,8 @@ DataSplits open_cifar10(const std::string& given, int net_input) {
     append(dir + "/test_batch.bin", test);
 
     std::vector<std::string> classes;
-    std::ifstream names(dir + "/batches.meta.txt");
+    const std::string meta = dir + "/batches.meta.txt";
+    std::istringstream names(RegularFile(meta).missing() ? "" : read_whole(meta));
     for (std::string line; classes.size() < 10 && std::getline(names, line);) {
         while (!line.empty() && std::isspace(static_cast<unsigned char>(line.back()))) line.pop_back();
         if (!line.empty()) classes.push_back(line);

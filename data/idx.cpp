@@ -6,8 +6,10 @@
 #include <cstdlib>
 #include <filesystem>
 #include <memory>
+#include <new>
 
 #include "data/readers.h"
+#include "host/cuda/regular_file.h"
 
 namespace wt {
 namespace {
@@ -23,8 +25,12 @@ struct Idx {
 // gzread takes plain files too. Every short read becomes an error that says where and why.
 class GzReader {
 public:
-    explicit GzReader(const std::string& path) : path_(path), file_(gzopen(path.c_str(), "rb"), gzclose) {
-        if (!file_) throw Error("cannot open " + path);
+    explicit GzReader(const std::string& path) : path_(path), file_(nullptr, gzclose) {
+        RegularFile plain(path);
+        if (!plain.wrong().empty()) throw Error("cannot read " + path + ": " + plain.wrong());
+        file_.reset(gzdopen(plain.fd(), "rb"));
+        if (!file_) throw std::bad_alloc();
+        plain.release();  // gzclose closes it
         gzbuffer(file_.get(), 1 << 17);
     }
     void read(uint8_t* out, size_t bytes, const std::string& what) {

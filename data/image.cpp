@@ -1,7 +1,5 @@
 #include "data/image.h"
 
-#include <fcntl.h>
-#include <sys/stat.h>
 #include <unistd.h>
 #include <zlib.h>
 
@@ -10,6 +8,8 @@
 #include <cstring>
 #include <memory>
 #include <string_view>
+
+#include "host/cuda/regular_file.h"
 
 #pragma GCC diagnostic push
 #pragma GCC diagnostic ignored "-Wunused-function"
@@ -24,16 +24,6 @@
 
 namespace wt {
 namespace {
-
-struct File {
-    int fd = -1;
-    explicit File(const std::string& path) : fd(::open(path.c_str(), O_RDONLY | O_CLOEXEC)) {}
-    ~File() {
-        if (fd >= 0) ::close(fd);
-    }
-    File(const File&) = delete;
-    File& operator=(const File&) = delete;
-};
 
 bool starts_with(const std::vector<uint8_t>& b, std::string_view magic) {
     return b.size() >= magic.size() && std::memcmp(b.data(), magic.data(), magic.size()) == 0;
@@ -130,15 +120,13 @@ std::string decode_image(std::vector<uint8_t> b, Image& image) {
 }
 
 std::string read_file(const std::string& path, std::vector<uint8_t>& bytes) {
-    const File file(path);
-    struct stat info {};
-    if (file.fd < 0 || ::fstat(file.fd, &info)) return std::strerror(errno);
-    if (!S_ISREG(info.st_mode)) return "not a regular file";
-    if (info.st_size > (int64_t(1) << 30)) return "larger than 1 GiB";
-    bytes.resize(size_t(info.st_size));
+    const RegularFile file(path);
+    if (!file.wrong().empty()) return file.wrong();
+    if (file.size() > (int64_t(1) << 30)) return "larger than 1 GiB";
+    bytes.resize(size_t(file.size()));
     size_t have = 0;
     while (have < bytes.size()) {
-        const ssize_t got = ::read(file.fd, &bytes[have], bytes.size() - have);
+        const ssize_t got = ::read(file.fd(), &bytes[have], bytes.size() - have);
         if (got < 0 && errno == EINTR) continue;
         if (got < 0) return std::strerror(errno);
         if (got == 0) break;
@@ -149,16 +137,14 @@ std::string read_file(const std::string& path, std::vector<uint8_t>& bytes) {
 }
 
 std::string glance_at_image(const std::string& path) {
-    const File file(path);
-    struct stat info {};
-    if (file.fd < 0 || ::fstat(file.fd, &info)) return std::strerror(errno);
-    if (!S_ISREG(info.st_mode)) return "not a regular file";
-    std::vector<uint8_t> start(16), tail(size_t(std::min<int64_t>(info.st_size, 4096)));
-    const ssize_t got = ::pread(file.fd, start.data(), start.size(), 0);
+    const RegularFile file(path);
+    if (!file.wrong().empty()) return file.wrong();
+    std::vector<uint8_t> start(16), tail(size_t(std::min<int64_t>(file.size(), 4096)));
+    const ssize_t got = ::pread(file.fd(), start.data(), start.size(), 0);
     start.resize(size_t(std::max<ssize_t>(got, 0)));
     const bool jpeg = starts_with(start, kJpeg);
     if (!jpeg && !starts_with(start, kPng)) return not_an_image(start);
-    const ssize_t got_tail = ::pread(file.fd, tail.data(), tail.size(), info.st_size - int64_t(tail.size()));
+    const ssize_t got_tail = ::pread(file.fd(), tail.data(), tail.size(), file.size() - int64_t(tail.size()));
     tail.resize(size_t(std::max<ssize_t>(got_tail, 0)));
     const std::string_view seen(reinterpret_cast<const char*>(tail.data()), tail.size());
     if (seen.find(jpeg ? std::string_view("\xFF\xD9", 2) : std::string_view("IEND")) != seen.npos) return "";

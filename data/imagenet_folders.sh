@@ -33,6 +33,9 @@ done
 
 rm -rf "$dir/.val" "$dir/.devkit" && mkdir "$dir/.val" "$dir/.devkit"
 tar -xzf "$source/ILSVRC2012_devkit_t12.tar.gz" -C "$dir/.devkit" --strip-components=1
+for f in data/meta.mat data/ILSVRC2012_validation_ground_truth.txt; do
+    [ -f "$dir/.devkit/$f" ] || fail "$source/ILSVRC2012_devkit_t12.tar.gz has no regular file $f"
+done
 tar -xf "$source/ILSVRC2012_img_val.tar" -C "$dir/.val"
 python3 - "$dir" << 'PYTHON'
 import os, re, struct, sys, zlib

@@ -20,7 +20,7 @@ OUT=${OUT:-build/nsys}
 mkdir -p "$OUT" || exit 1
 REPORT=$OUT/step
 COMMAND=("$NSYS" profile --trace cuda,nvtx --cuda-graph-trace node --sample none --cpuctxsw none --force-overwrite true --output "$REPORT"
-    "$TRAIN" --data synthetic --steps "$STEPS" --out "$OUT/run" "${FLAGS[@]}")
+    "$TRAIN" --data synthetic --steps "$STEPS" --out "$OUT/run" --overwrite "${FLAGS[@]}")
 echo "\$ ${COMMAND[*]}"
 "${COMMAND[@]}" >"$REPORT.log" 2>&1 || { tail -n 5 "$REPORT.log" >&2; fail "the traced run failed: see $REPORT.log"; }
 rm -rf "$OUT/run"

@@ -157,6 +157,15 @@ TEST_CASE("safetensors: cut anywhere") {
     CHECK(contains(opening(path, whole + "x"), "1 bytes after the last tensor"));
     CHECK(opening(path, whole) == "");
 
+    // Replaced after it was opened, by a file of the same size: what was opened is read.
+    const auto opened = SafetensorsFile::open(path);
+    const std::vector<float> other(5, 2.5f);
+    const std::vector<NamedTensor> others = {{"a", {5}, other.data()}, {"b", {2}, other.data()}};
+    wt::write_safetensors(path, others, {{"k", "v"}});
+    CHECK(opened.read("a") == a);
+    CHECK(SafetensorsFile::open(path).read("a") == other);
+    spit(path, whole);
+
     // Cut after it was opened.
     const auto f = SafetensorsFile::open(path);
     spit(path, whole.substr(0, whole.size() - 4));

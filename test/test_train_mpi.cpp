@@ -5,6 +5,7 @@
 #include <chrono>
 #include <nlohmann/json.hpp>
 
+#include "test/data_files.h"
 #include "test/mpi.h"
 #include "test/training.h"
 
@@ -19,13 +20,26 @@ std::string train_own(const std::string& flags) { return train("--kernels own " 
 
 std::string step_of(const std::string& checkpoint) { return SafetensorsFile::open(checkpoint).metadata().at("step"); }
 
+// Starts the command in the background, waits until a shell's condition holds, runs `then`, which
+// may use $pid, the command's, and $rank0 and $rank1, the ranks', and ends as the command does.
+Result disturbed_when(const TempDir& s, const std::string& command, const std::string& ready,
+                      const std::string& then) {
+    const std::string wait =
+        "n=0; until " + ready + " || [ $n -ge 6000 ]; do sleep 0.1; n=$((n+1)); done; ";
+    const std::string find = "for r in 0 1; do for e in /proc/[0-9]*/environ; do "
+                             "if grep -qzx WT_TEST_JOB=$PWD $e && "
+                             "grep -qzx OMPI_COMM_WORLD_RANK=$r $e; then "
+                             "p=${e#/proc/}; eval rank$r=${p%/environ}; fi; "
+                             "done; done 2>/dev/null; ";
+    return run(s, "export WT_TEST_JOB=$PWD; " + command + " & pid=$!; " + wait + find + then +
+                      "; wait $pid");
+}
+
 // Starts the command in the background, waits until the run in `out` has saved its first checkpoint and a step more is under
 // way, runs `then` (which may use $pid, the command's, and $rank1, the process that rank 1 is), and ends as the command does.
 Result disturbed(const TempDir& s, const std::string& command, const std::string& out, const std::string& then) {
-    const std::string wait = "n=0; while [ ! -s " + out + "/checkpoint.safetensors ] && [ $n -lt 900 ]; do sleep 0.1; n=$((n+1)); done; sleep 0.2; ";
-    const std::string find = "for e in /proc/[0-9]*/environ; do if grep -qzx WT_TEST_JOB=$PWD $e && grep -qzx OMPI_COMM_WORLD_RANK=1 $e; then "
-                             "rank1=${e#/proc/}; rank1=${rank1%/environ}; fi; done 2>/dev/null; ";
-    return run(s, "export WT_TEST_JOB=$PWD; " + command + " & pid=$!; " + wait + find + then + "; wait $pid");
+    return disturbed_when(s, command, "[ -s " + out + "/checkpoint.safetensors ]",
+                          "sleep 0.2; " + then);
 }
 
 std::vector<nlohmann::json> lines_of(const std::string& path, const char* kind) {
@@ -44,12 +58,20 @@ TEST_CASE("train with mpirun: two processes train what two threads do, bit for b
     const TempDir s;
     for (const std::string scheme : {"a", "c"}) {
         if (kSanitized && scheme == "a") continue;
-        const std::string flags = "--steps 5 --fc-scheme " + scheme + " --out ";
+        const std::string flags =
+            "--steps 5 --save-every 2 --keep 2 --fc-scheme " + scheme + " --out ";
         REQUIRE(run(s, train_own(flags + "threads --gpus 0,1")).status == 0);
         const Result r = run(s, mpirun(2) + train_own(flags + "mpi --comm mpi"));
         INFO(r.out << r.err);
         REQUIRE(r.status == 0);
-        CHECK(same_tensors(s / "threads/checkpoint.safetensors", s / "mpi/checkpoint.safetensors"));
+        for (const char* name : {"checkpoint", "checkpoint-4", "best"}) {
+            const std::string file = std::string("/") + name + ".safetensors";
+            CHECK(same_tensors(s / ("threads" + file), s / ("mpi" + file)));
+            CHECK(step_of(s / ("mpi" + file)) == (name == std::string("checkpoint-4") ? "4" : "5"));
+        }
+        CHECK_FALSE(fs::exists(s / "mpi/checkpoint-2.safetensors"));
+        CHECK_FALSE(fs::exists(s / "mpi/lock"));
+        CHECK(count(r.out, "best    top-1 error ") == 1);
         CHECK(count(r.out, "trained 5 steps") == 1);
         CHECK(count(r.out, "2 processes: 2 on machine ") == 1);
         CHECK(r.out.find("link 1 -> 0: messages, ") != std::string::npos);
@@ -98,11 +120,20 @@ TEST_CASE("train with mpirun: a rank that is killed, or stops, ends the other wi
 
 TEST_CASE("train with mpirun: a stop that one rank or all are asked for comes after the same step everywhere") {
     const TempDir s;
-    for (const std::string way : {"kill -INT $rank1", "kill -USR1 $pid"}) {
+    // mpirun, itself told to end, exits with 1. What a batch system sends to all, ranks get twice.
+    for (const auto& [way, status] : {std::pair<std::string, int>{"kill -INT $rank1", 130},
+                                      {"kill -TERM $rank1", 143},
+                                      {"kill -HUP $rank0", 129},
+                                      {"kill -USR1 $pid", 130},
+                                      {"kill -TERM $pid", 1},
+                                      {"kill -TERM $rank0 $rank1 $pid", 1}}) {
         if (kSanitized && way == "kill -INT $rank1") continue;
-        const Result r = disturbed(s, mpirun(2) + train_own("--steps 100000 --save-every 1 --out r --comm mpi"), "r", way);
+        const std::string time = status == 1 ? "--mca odls_base_sigkill_timeout 3 " : "";
+        const std::string flags = "--steps 100000 --save-every 1 --out r --comm mpi";
+        const Result r = disturbed(s, mpirun(2) + time + train_own(flags), "r", way);
         INFO(way << ": " << r.out << r.err);
-        CHECK(r.status == 130);
+        CHECK(r.status == status);
+        CHECK(count(r.out, "odls_base_sigkill_timeout") == (status == 1 ? 0 : 1));
         CHECK(count(r.out, "interrupted at step ") == 1);
         CHECK(r.out.find("go on with: mpirun -np 2 bin/train --comm mpi --resume r") != std::string::npos);
         CHECK(count(r.err, "train: ") == 0);
@@ -110,6 +141,42 @@ TEST_CASE("train with mpirun: a stop that one rank or all are asked for comes af
         CHECK(run(s, mpirun(2) + program("train") + " --comm mpi --resume r --steps " + std::to_string(step + 1)).status == 0);
         fs::remove_all(s / "r");
     }
+}
+
+TEST_CASE("train with mpirun: a stop before the first step, or in an evaluation, is for all") {
+    const TempDir s;
+    const std::string measures = "XDG_CACHE_HOME=$PWD " + mpirun(2) +
+                                 train("--comm mpi --kernels tune,own --steps 1 --out r");
+    const Result early = disturbed_when(s, measures, "grep -q ^tuned out.txt", "kill -TERM $rank1");
+    INFO(early.out << early.err);
+    CHECK(early.status == 143);
+    CHECK(count(early.err, "train: ") == 1);
+    CHECK(early.err.find("train: stopped by SIGTERM: no step was under way") != std::string::npos);
+    CHECK_FALSE(fs::exists(s / "r"));
+
+    write_idx_set(s / "set", 40, 10);
+    for (const char* name : {"set/t10k-images-idx3-ubyte.gz", "set/t10k-labels-idx1-ubyte.gz"})
+        fs::remove(s / name);
+    write_file(s / "set/t10k-images-idx3-ubyte", idx_images(1500, 28, 28));
+    write_file(s / "set/t10k-labels-idx1-ubyte", idx_labels(1500));
+    const std::string flags =
+        " --net mini --kernels own --data mnist:set --batch 2 --epochs 1 --lr 0.0001 ";
+    const Result cut =
+        disturbed_when(s, mpirun(2) + program("train") + flags + "--comm mpi --out r",
+                       "grep -q '\"step\":10,.*\"loss\"' r/metrics.jsonl 2>/dev/null",
+                       "sleep 0.2; kill -TERM $rank1");
+    INFO(cut.out << cut.err);
+    CHECK(cut.status == 143);
+    CHECK(count(cut.out, "at step 10, before its evaluation; go on with: mpirun -np 2 ") == 1);
+    CHECK(lines_of(s / "r/metrics.jsonl", "eval").empty());
+    REQUIRE(run(s, program("train") + " --resume r --gpus 0,1").status == 0);
+    REQUIRE(run(s, program("train") + flags + "--gpus 0,1 --out whole").status == 0);
+    const auto a = lines_of(s / "r/metrics.jsonl", "eval");
+    const auto b = lines_of(s / "whole/metrics.jsonl", "eval");
+    REQUIRE(a.size() == 1);
+    REQUIRE(b.size() == 1);
+    for (const char* key : {"step", "loss", "top1_error", "images"}) CHECK(a[0][key] == b[0][key]);
+    CHECK(same_tensors(s / "r/best.safetensors", s / "whole/best.safetensors"));
 }
 
 TEST_CASE("train with mpirun: what the user has got wrong is said once") {
@@ -127,6 +194,11 @@ TEST_CASE("train with mpirun: what the user has got wrong is said once") {
     says(mpirun(2) + train_own("--steps 1 --comm mpi --gpus 9"), 2, "unknown GPU 9");
     says(mpirun(2) + train_own("--comm mpi --data folder:missing"), 1, "missing");
     says(mpirun(2) + train_own("--comm mpi --resume missing"), 1, "missing");
+    REQUIRE(run(s, train_own("--gpus 0 --steps 1 --out r")).status == 0);
+    says(mpirun(2) + train_own("--comm mpi --steps 1 --out r"), 1,
+         "r holds a run of mini, at step 1");
+    says(mpirun(2) + train_own("--comm mpi --resume r --overwrite"), 2, "leave one away");
+    says("flock r/lock " + mpirun(2) + train_own("--comm mpi --resume r"), 1, "is at work in it");
     says(mpirun(1) + train_own("--comm mpi --steps 1 --out a") + " : -np 1 " + train_own("--comm mpi --steps 2 --out a"), 1, "command line");
 #ifdef VGPU
     says(mpirun(2) + train_own("--steps 1 --comm nccl"), 2, "use --comm mpi");

@@ -6,6 +6,7 @@
 
 #include "host/cuda/device.h"
 #include "host/cuda/nearest.h"
+#include "host/parallel/stop_signals.h"
 #include "host/parallel/team.h"
 #include "host/train/checkpoint.h"
 #include "host/train/trainer.h"
@@ -97,6 +98,13 @@ void declare(CommandLine& app, Flags& f) {
     app.add_option("--std", f.std_dev, "R,G,B divided by, 0..255 units");
     app.add_option("--out", o.out, "folder of the run; default: runs/NET");
     app.add_option("--save-every", o.save_every, "steps between checkpoints; default: every epoch and at the end")->check(between(1, 1e12));
+    app.add_option("--keep", o.keep,
+                   "checkpoints kept: the last N, the newest of them in checkpoint.safetensors, older ones "
+                   "in checkpoint-STEP.safetensors; best.safetensors, of the smallest held-out error, is "
+                   "kept besides; default: 1")
+        ->check(between(1, 1e6));
+    app.add_flag("--overwrite", o.overwrite,
+                 "begins anew in a folder that holds a run, whose checkpoints and log are removed");
     app.add_option("--resume", f.resume, "goes on with the run in this folder, with its flags unless given anew");
     app.add_flag("--eval-only", o.eval_only, "evaluates the held-out images (with --resume or --init FILE)");
     app.add_option("--timeline", o.timeline, "FILE.svg: a picture of what every worker's streams did in step 3, run without graphs; a trace for chrome://tracing in FILE.json");
@@ -132,8 +140,10 @@ std::vector<std::string> without_place(const std::vector<std::string>& arguments
         const std::string& a = arguments[i];
         const bool place = a == "--resume" || a == "--out" || a == "--timeline" || a == "--comm";
         if (place) ++i;
-        if (place || a.starts_with("--resume=") || a.starts_with("--out=") || a.starts_with("--timeline=") || a.starts_with("--comm=") || a == "--eval-only")
-            continue;
+        const std::string name = a.substr(0, a.find('='));
+        const bool joined = name != a && (name == "--resume" || name == "--out" ||
+                                          name == "--timeline" || name == "--comm");
+        if (place || joined || name == "--eval-only" || name == "--overwrite") continue;
         kept.push_back(a);
     }
     return kept;
@@ -152,6 +162,12 @@ int own_gpu(const Team& team, const std::string& gpus, const std::string& comm) 
 
 int train(const std::vector<std::string>& given, Flags f, Team* team, bool explain_next) {
     std::vector<std::string> arguments = given;
+    if (f.o.overwrite && !f.resume.empty())
+        throw UsageError("--overwrite begins a run anew, and --resume " + f.resume +
+                         " goes on with one: leave one away");
+    if (f.o.overwrite && f.o.eval_only)
+        throw UsageError(
+            "--overwrite begins a run anew, and --eval-only trains none: leave one away");
     if (!f.resume.empty()) {  // the flags the run was started with, then those given now
         const Position p = read_position(checkpoint_path(f.resume), team);
         std::vector<std::string> all = p.arguments;
@@ -202,12 +218,15 @@ int run(int argc, char** argv) {
         if (f.o.comm == "threads" && launched_ranks() > 1)
             throw UsageError("started as " + std::to_string(launched_ranks()) + " processes that know nothing of each other: give --comm mpi (or nccl), or leave mpirun away");
         f.team.comm = f.o.comm;
+        catch_stop_signals();
         if (f.o.comm != "threads") team = join_team(f.team);
     } catch (const UsageError&) {
         if (launched_rank() > 0) throw Exit{2};  // rank 0 says it for all
         throw;
     }
-    if (!team) return train(arguments, f, nullptr, argc == 1);
+    // The default run, as `make run` has it too.
+    const bool plain = arguments.empty() || arguments == std::vector<std::string>{"--overwrite"};
+    if (!team) return train(arguments, f, nullptr, plain);
     std::string why;
     int status = 1;
     try {

@@ -1,11 +1,11 @@
 #include "host/model/step_model.h"
 
 #include <algorithm>
-#include <fstream>
 #include <set>
 
 #include "host/cuda/check.h"
 #include "host/cuda/nearest.h"
+#include "host/cuda/regular_file.h"
 #include "host/json.h"
 
 namespace wt::model {
@@ -39,12 +39,11 @@ const char* name_of(Scheme s) {
 }
 
 MeasuredTimes read_times(const std::string& path) {
-    std::ifstream in(path);
-    if (!in) throw Error("cannot read " + path + ": give a file that bin/compare --json wrote");
+    const std::string text = read_whole(path, "give a file that bin/compare --json wrote");
     MeasuredTimes t;
     t.source = path;
     try {
-        const Json j = parse_json({std::istreambuf_iterator<char>(in), {}});
+        const Json j = parse_json(text);
         t.batch = j.at("batch");
         t.device = j.value("device", ""), t.precision = j.value("precision", "");
         if (j.contains("net") && j.at("net").is_string()) t.net = j.at("net");

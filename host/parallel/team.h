@@ -46,12 +46,18 @@ public:
     virtual double message_rate() = 0;
     // Throws Error, on every rank, where `text` is not the same on all: "the WHAT of rank 1 is ..., that of rank 0 ...".
     virtual void same(const std::string& what, const std::string& text) = 0;
-    // Whether any rank said yes. What is asked in vote() is answered by verdict(), so that the answer's way is hidden.
-    virtual void vote(bool yes) = 0;
-    virtual bool verdict() = 0;
+    // The largest number that a rank has given: what is given to vote() is answered by verdict(),
+    // so that the answer's way is hidden. 0 where there was no vote.
+    virtual void vote(int number) = 0;
+    virtual int verdict() = 0;
 
-    // Somebody asked for a stop: SIGTERM (what mpirun sends at Ctrl-C, with a second to go) or SIGUSR1 (which it passes on).
-    virtual bool stop_asked() const = 0;
+    // Until steps begin, a signal to stop (stop_signals.h) ends this process, and with it the
+    // others, at once; from then on it is for the run to stop, with this exit status (0: nothing
+    // was asked). SIGUSR1, which mpirun passes on to all ranks at once, stops a run as Ctrl-C does.
+    virtual void begin_steps() = 0;
+    virtual int stop_asked() const = 0;
+    // A line on how little time the launcher leaves for stopping, where more can be had; or "".
+    virtual std::string stop_notice() const = 0;
 
     // Told with every message about a lost rank: where the last whole checkpoint is, and how to go on.
     virtual void set_advice(const std::string& text) = 0;

@@ -13,6 +13,7 @@
 #include <fstream>
 
 #include "host/parallel/exchange_mpi.h"
+#include "host/parallel/stop_signals.h"
 #ifdef WT_NCCL
 #include "host/parallel/exchange_nccl.h"
 #endif
@@ -24,15 +25,13 @@ namespace {
 using namespace std::chrono_literals;
 using Seconds = std::chrono::duration<double>;
 
-volatile sig_atomic_t termination = 0, stop_signal = 0;
-void on_sigterm(int) { termination = 1; }
-void on_sigusr1(int) { stop_signal = 1; }
+volatile sig_atomic_t user_signal = 0;
 
-void handle(int signal, void (*handler)(int)) {
+void catch_user_signal() {
     struct sigaction a {};
-    a.sa_handler = handler;
+    a.sa_handler = [](int) { user_signal = 1; };
     a.sa_flags = SA_RESTART;
-    sigaction(signal, &a, nullptr);
+    sigaction(SIGUSR1, &a, nullptr);
 }
 
 // What every rank tells the others at the start.
@@ -79,10 +78,11 @@ MpiTeam::MpiTeam(const TeamOptions& options) : options_(options) {
     check(MPI_Comm_rank(MPI_COMM_WORLD, &rank_));
     check(MPI_Comm_size(MPI_COMM_WORLD, &ranks_));
     get_acquainted();
-    termination = 0;
-    stop_signal = 0;
-    handle(SIGTERM, on_sigterm);
-    handle(SIGUSR1, on_sigusr1);
+    user_signal = 0;
+    catch_user_signal();
+    catch_stop_signals();
+    expect_launcher();
+    on_stop_signal(OnStop::note);
     awake_ = Clock::now();  // here: the thread may be stopped before it first runs
     thread_ = std::thread([this] { beat(); });
 }
@@ -278,20 +278,32 @@ void MpiTeam::same(const std::string& what, const std::string& text) {
     throw Error("the " + what + " of " + name(first) + " is '" + broadcast_from(first, text) + "', that of rank 0 '" + expected + "'");
 }
 
-void MpiTeam::vote(bool yes) {
-    ballot_ = yes;
+void MpiTeam::vote(int number) {
+    ballot_ = number;
     std::lock_guard lock(mpi_);
     check(MPI_Iallreduce(&ballot_, &result_, 1, MPI_INT, MPI_MAX, control_, &vote_));
 }
 
-bool MpiTeam::verdict() {
+int MpiTeam::verdict() {
     if (vote_ != MPI_REQUEST_NULL) finish(vote_);
-    return result_ != 0;
+    return result_;
 }
 
 // ---- how it ends ----------------------------------------------------------------------------------
 
-bool MpiTeam::stop_asked() const { return termination || stop_signal; }
+void MpiTeam::begin_steps() { in_steps_ = true; }
+
+int MpiTeam::stop_asked() const {
+    return stop_status() ? stop_status() : user_signal ? 128 + SIGINT : 0;
+}
+
+std::string MpiTeam::stop_notice() const {
+    if (!std::getenv("OMPI_COMM_WORLD_SIZE") || std::getenv("OMPI_MCA_odls_base_sigkill_timeout"))
+        return {};
+    // Twice: mpirun lets the time pass before SIGTERM and again before SIGKILL.
+    return "Ctrl-C of mpirun leaves 1 s for the last checkpoint: kill -USR1 of mpirun leaves what "
+           "it takes; so does mpirun --mca odls_base_sigkill_timeout 60, but takes 120 s to end";
+}
 
 void MpiTeam::set_advice(const std::string& text) {
     std::lock_guard lock(state_);
@@ -369,7 +381,8 @@ void MpiTeam::beat() {
         if (trouble)
             if (const std::string text = trouble(); !text.empty()) end({with_advice(text), 1});
         look_for_the_lost();
-        if (termination) heed_termination();
+        if (!in_steps_ && stop_status()) heed_early_stop();
+        if (stopped_by_launcher()) heed_termination();
         std::this_thread::sleep_for(50ms);
     }
 }
@@ -415,6 +428,13 @@ void MpiTeam::look_for_the_lost() {
             end({with_advice(name(r) + text), 1});
         }
     }
+}
+
+// Nothing has been trained: all end at once, with the status of the signal, and one rank says why.
+void MpiTeam::heed_early_stop() {
+    if (leaving_) return;
+    const int status = stop_status();
+    end({std::string("stopped by ") + stop_name(status) + ": no step was under way", status});
 }
 
 // mpirun ends a job with SIGTERM: because it has lost a rank, or because somebody pressed Ctrl-C. Shortly before it kills, the

@@ -34,9 +34,11 @@ public:
     void barrier() override;
     double message_rate() override;
     void same(const std::string& what, const std::string& text) override;
-    void vote(bool yes) override;
-    bool verdict() override;
-    bool stop_asked() const override;
+    void vote(int number) override;
+    int verdict() override;
+    void begin_steps() override;
+    int stop_asked() const override;
+    std::string stop_notice() const override;
     void set_advice(const std::string& text) override;
 
     const TeamOptions& options() const { return options_; }
@@ -89,6 +91,7 @@ private:
     Clock::duration period() const;  // of signs of life
     Clock::time_point notice_own_stop();
     void look_for_the_lost();
+    void heed_early_stop();
     void heed_termination();
     static bool has_ended(const Peer& p);
     [[noreturn]] void end(const Ending& e);
@@ -103,7 +106,7 @@ private:
     std::string advice_;
     std::function<std::string()> trouble_;
     Ending failure_;  // of this process's own
-    std::atomic<bool> leaving_{false}, stop_{false};
+    std::atomic<bool> leaving_{false}, stop_{false}, in_steps_{false};
     Clock::time_point terminated_;  // when SIGTERM was seen
     Clock::time_point awake_{};    // when notice_own_stop was called last
     Clock::time_point resumed_{};  // when this process last went on after a stop so long that others may have given it up

@@ -61,9 +61,12 @@ void AtomicFile::commit() {
         unlink(aside_.c_str());
         fail(error);
     }
-    // The rename itself reaches the disk with the directory; some file systems cannot sync one, which is no failure.
-    const size_t slash = path_.rfind('/');
-    const std::string dir = slash == std::string::npos ? "." : path_.substr(0, slash + 1);
+    sync_folder_of(path_);
+}
+
+void sync_folder_of(const std::string& path) {
+    const size_t slash = path.rfind('/');
+    const std::string dir = slash == std::string::npos ? "." : path.substr(0, slash + 1);
     if (const int d = open(dir.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC); d >= 0) {
         fsync(d);
         close(d);

@@ -29,6 +29,10 @@ private:
     int fd_ = -1;
 };
 
+// What was done to the names in this file's folder reaches the disk. Some file systems cannot, which
+// is no failure.
+void sync_folder_of(const std::string& path);
+
 void atomic_write_file(const std::string& path, std::string_view bytes, const std::string& noun = "file");
 
 }  // namespace wt

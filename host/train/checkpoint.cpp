@@ -7,7 +7,20 @@
 
 namespace wt {
 
-std::string checkpoint_path(const std::string& run_directory) { return run_directory + "/checkpoint.safetensors"; }
+namespace {
+
+// Of a number that is read back the same.
+std::string exact_text(double v) {
+    char s[32];
+    std::snprintf(s, sizeof s, "%.17g", v);
+    return s;
+}
+
+}  // namespace
+
+std::string checkpoint_path(const std::string& run_directory) {
+    return RunFolder(run_directory).newest();
+}
 
 void save_checkpoint(const std::string& path, Group& group, const NetSpec& net, const Position& position) {
     const std::vector<Param>& params = group.worker(0).layout().params;
@@ -21,17 +34,21 @@ void save_checkpoint(const std::string& path, Group& group, const NetSpec& net, 
             tensors.push_back({params[i].name + (momentum ? ".momentum" : ""), params[i].shape, values.back().data()});
         }
     if (!group.first()) return group.team()->barrier();
-    char seconds[32];
-    std::snprintf(seconds, sizeof seconds, "%.17g", position.seconds);
-    write_safetensors(path, tensors,
-                      {{"format", "weirdtrick-1"},
-                       {"net", position.net},
-                       {"step", std::to_string(position.step)},
-                       {"seed", std::to_string(position.seed)},
-                       {"global_batch", std::to_string(position.global_batch)},
-                       {"schedule", position.schedule},
-                       {"seconds", seconds},
-                       {"arguments", json_text(position.arguments)}});
+    std::map<std::string, std::string> meta = {
+        {"format", "weirdtrick-1"},
+        {"net", position.net},
+        {"step", std::to_string(position.step)},
+        {"seed", std::to_string(position.seed)},
+        {"global_batch", std::to_string(position.global_batch)},
+        {"schedule", position.schedule},
+        {"seconds", exact_text(position.seconds)},
+        {"arguments", json_text(position.arguments)}};
+    if (position.best) {
+        meta["best_error"] = exact_text(position.best.error);
+        meta["best_step"] = std::to_string(position.best.step);
+    }
+    if (position.evaluation_due) meta["evaluation_due"] = "1";
+    write_safetensors(path, tensors, meta);
     if (group.team()) group.team()->barrier();
 }
 
@@ -53,8 +70,11 @@ Position read_position(const std::string& path, Team* team) {
         p.schedule = get("schedule");
         p.seconds = std::stod(get("seconds"));
         p.arguments = parse_json(get("arguments")).get<std::vector<std::string>>();
+        p.evaluation_due = meta.contains("evaluation_due");
+        if (meta.contains("best_step"))
+            p.best = {std::stod(get("best_error")), std::stoll(get("best_step"))};
         return p;
-    } catch (const std::invalid_argument&) {
+    } catch (const std::logic_error&) {
         throw Error(path + ": its position is not understood; the file is damaged");
     } catch (const Json::exception&) {
         throw Error(path + ": its position is not understood; the file is damaged");

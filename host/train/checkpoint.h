@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "host/parallel/group.h"
+#include "host/train/run_folder.h"
 
 namespace wt {
 
@@ -20,6 +21,8 @@ struct Position {
     std::string schedule;        // Schedule::state
     double seconds = 0;          // of training so far
     std::vector<std::string> arguments;  // the command line's flags
+    Best best;                   // of the evaluations so far
+    bool evaluation_due = false; // the run was stopped before this step's was done
 };
 
 std::string checkpoint_path(const std::string& run_directory);

@@ -1,6 +1,7 @@
 #include "host/train/metrics.h"
 
 #include "host/cuda/check.h"
+#include "host/cuda/regular_file.h"
 #include "host/json.h"
 #include "host/train/atomic_file.h"
 
@@ -9,7 +10,7 @@
 #include <cstring>
 #include <fcntl.h>
 #include <filesystem>
-#include <fstream>
+#include <sstream>
 #include <unistd.h>
 
 namespace wt {
@@ -30,12 +31,14 @@ MetricsLog::MetricsLog(const std::string& dir, int64_t step) : path_(dir + "/met
     std::error_code e;
     std::filesystem::create_directories(dir, e);
     if (e) throw Error("cannot make the directory " + dir + ": " + e.message() + ": give another with --out");
+    RegularFile before(path_);  // a fresh one's too: opening a FIFO to write waits for a reader
+    if (!before.wrong().empty() && !before.missing())
+        throw Error("cannot write " + path_ + ": " + before.wrong() + ": move it away, or give another --out");
     if (step >= 0) {
         std::string kept;
-        std::ifstream in(path_);
+        std::istringstream in(before.missing() ? "" : before.rest());
         for (std::string line; std::getline(in, line);)
             if (!in.eof() && keeps(line, step, seconds_)) kept += line + '\n';  // at eof: no newline, a torn line
-        in.close();
         atomic_write_file(path_, kept);
     }
     fd_ = open(path_.c_str(), O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC | (step < 0 ? O_TRUNC : 0), 0666);

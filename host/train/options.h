@@ -35,7 +35,9 @@ struct TrainOptions {
     std::optional<std::vector<float>> mean, std_dev;   // three each, 0..255 units; absent: of the data
     std::string out;                  // empty: runs/NET
     int64_t save_every = 0;           // steps; 0: every epoch and at the end
+    int keep = 1;                     // checkpoints in all, the newest included (run_folder.h)
     bool resume = false;              // from out/checkpoint.safetensors
+    bool overwrite = false;           // the checkpoints and the log of a run that is there go
     bool eval_only = false;
     int loader_threads = 1;           // per worker
     std::string timeline;             // FILE.svg: a picture of one step; empty: none

@@ -8,12 +8,11 @@
 #include <algorithm>
 #include <bit>
 #include <cerrno>
-#include <cstdio>
 #include <cstring>
 #include <limits>
 #include <memory>
 #include <set>
-#include <sys/stat.h>
+#include <unistd.h>
 
 namespace wt {
 namespace {
@@ -76,25 +75,16 @@ float from_f16(uint16_t h) {
     return sign ? -v : v;
 }
 
-struct Closer {
-    void operator()(std::FILE* f) const { std::fclose(f); }
-};
-using File = std::unique_ptr<std::FILE, Closer>;
-
-File open_file(const std::string& path, uint64_t& size) {
-    struct stat st;
-    errno = 0;
-    File f(std::fopen(path.c_str(), "rb"));
-    if (!f || fstat(fileno(f.get()), &st) != 0) throw Error("cannot read " + path + ": " + std::strerror(errno));
-    if (!S_ISREG(st.st_mode)) throw Error("cannot read " + path + ": not a regular file");
-    size = static_cast<uint64_t>(st.st_size);
-    return f;
-}
-
-void read_bytes(std::FILE* f, const std::string& path, void* to, size_t n) {
-    errno = 0;
-    if (std::fread(to, 1, n, f) == n) return;
-    throw Error("cannot read " + path + ": " + (std::ferror(f) ? std::strerror(errno) : "it ends early"));
+void read_bytes(const RegularFile& file, const std::string& path, uint64_t at, void* to, size_t n) {
+    for (size_t have = 0; have < n;) {
+        const ssize_t got = pread(file.fd(), static_cast<char*>(to) + have, n - have,
+                                  static_cast<off_t>(at + have));
+        if (got < 0 && errno == EINTR) continue;
+        if (got <= 0)
+            throw Error("cannot read " + path + ": " +
+                        (got < 0 ? std::strerror(errno) : "it ends early"));
+        have += static_cast<size_t>(got);
+    }
 }
 
 // nlohmann keeps the last of two equal keys; here a name given twice is a fault. Only the names of tensors and of
@@ -154,16 +144,18 @@ void write_safetensors(const std::string& path, std::span<const NamedTensor> ten
 SafetensorsFile SafetensorsFile::open(const std::string& path) {
     SafetensorsFile s;
     s.path_ = path;
-    const File f = open_file(path, s.size_);
+    s.file_ = std::make_shared<const RegularFile>(path);
+    if (!s.file_->wrong().empty()) throw Error("cannot read " + path + ": " + s.file_->wrong());
+    s.size_ = static_cast<uint64_t>(s.file_->size());
     uint64_t length = 0;
     if (s.size_ < sizeof length) bad(path, "truncated: " + std::to_string(s.size_) + " bytes, a header needs more");
-    read_bytes(f.get(), path, &length, sizeof length);
+    read_bytes(*s.file_, path, 0, &length, sizeof length);
     if (length > kMaxHeader) bad(path, "header length " + std::to_string(length) + " is out of range");
     if (length > s.size_ - sizeof length)
         bad(path, "truncated: the header alone has " + std::to_string(length) + " bytes, the file " +
                       std::to_string(s.size_));
     std::string head(length, '\0');
-    read_bytes(f.get(), path, head.data(), length);
+    read_bytes(*s.file_, path, sizeof length, head.data(), length);
     const json header = parse_header(path, head);
 
     const uint64_t data = sizeof length + length;
@@ -239,21 +231,20 @@ std::vector<float> SafetensorsFile::read(const std::string& name) const {
     const Entry& e = entry(name);
     if (e.dtype != "F32" && e.dtype != "F16" && e.dtype != "BF16")
         throw Error(path_ + ": tensor " + name + " has dtype " + e.dtype + ": must be F32, F16 or BF16");
-    uint64_t size = 0;
-    const File f = open_file(path_, size);
-    if (size != size_) throw Error(path_ + ": changed while it was read");
-    if (fseeko(f.get(), static_cast<off_t>(e.begin), SEEK_SET) != 0)
-        throw Error("cannot read " + path_ + ": " + std::strerror(errno));
+    struct stat now {};
+    if (fstat(file_->fd(), &now) != 0 || static_cast<uint64_t>(now.st_size) != size_)
+        throw Error(path_ + ": changed while it was read");
     if (e.dtype == "F32") {
         std::vector<float> v((e.end - e.begin) / sizeof(float));
-        read_bytes(f.get(), path_, v.data(), v.size() * sizeof(float));
+        read_bytes(*file_, path_, e.begin, v.data(), v.size() * sizeof(float));
         return v;
     }
     std::vector<float> v((e.end - e.begin) / sizeof(uint16_t));
     std::vector<uint16_t> piece(std::min(v.size(), kPiece));
     for (size_t i = 0; i < v.size(); i += kPiece) {
         const size_t n = std::min(kPiece, v.size() - i);
-        read_bytes(f.get(), path_, piece.data(), n * sizeof(uint16_t));
+        read_bytes(*file_, path_, e.begin + i * sizeof(uint16_t), piece.data(),
+                   n * sizeof(uint16_t));
         std::transform(piece.data(), piece.data() + n, v.data() + i, e.dtype == "F16" ? from_f16 : from_bf16);
     }
     return v;

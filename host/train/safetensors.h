@@ -6,9 +6,12 @@
 
 #include <cstdint>
 #include <map>
+#include <memory>
 #include <span>
 #include <string>
 #include <vector>
+
+#include "host/cuda/regular_file.h"
 
 namespace wt {
 
@@ -37,7 +40,8 @@ public:
     std::vector<std::string> names() const;  // in the order of the file's bytes
     bool has(const std::string& name) const { return tensors_.contains(name); }
     const std::vector<int64_t>& shape(const std::string& name) const;
-    // Stored as F32, F16 or BF16; other types throw. The file is opened anew: it must not have changed.
+    // Stored as F32, F16 or BF16; other types throw. Of the file that was opened, also where another
+    // has been given its name since, as by a run that goes on: all tensors are of one checkpoint.
     std::vector<float> read(const std::string& name) const;
     // The same, and throws unless the shape is this one.
     std::vector<float> read(const std::string& name, std::span<const int64_t> shape) const;
@@ -52,6 +56,7 @@ private:
     const Entry& entry(const std::string& name) const;
 
     std::string path_;
+    std::shared_ptr<const RegularFile> file_;
     uint64_t size_ = 0;
     std::map<std::string, Entry> tensors_;
     std::map<std::string, std::string> metadata_;

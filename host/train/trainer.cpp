@@ -1,6 +1,5 @@
 #include "host/train/trainer.h"
 
-#include <atomic>
 #include <chrono>
 #include <cmath>
 #include <csignal>
@@ -8,13 +7,17 @@
 #include <filesystem>
 #include <memory>
 #include <optional>
+#include <sstream>
 
 #include "data/dataset.h"
 #include "data/loader.h"
 #include "host/parallel/group.h"
+#include "host/parallel/stop_signals.h"
 #include "host/train/checkpoint.h"
 #include "host/train/metrics.h"
 #include "host/train/progress.h"
+#include "host/train/run_folder.h"
+#include "host/train/run_lock.h"
 #include "host/train/schedule.h"
 #include "host/train/step_timeline.h"
 #include "host/train/tune.h"
@@ -23,13 +26,6 @@
 namespace wt {
 
 namespace {
-
-std::atomic<int> interrupts{0};
-
-// Ctrl-C asks for a stop after the step under way; a second one stops at once.
-void on_interrupt(int) {
-    if (++interrupts > 1) std::_Exit(130);
-}
 
 using Clock = std::chrono::steady_clock;
 double seconds_since(Clock::time_point t) { return std::chrono::duration<double>(Clock::now() - t).count(); }
@@ -53,6 +49,8 @@ private:
         std::vector<Batch*> batches;
         explicit operator bool() const { return !batches.empty(); }
     };
+    void claim_folder();
+    void begin_folder();
     void open_data_and_net();
     void configure();
     void make_group();
@@ -61,10 +59,18 @@ private:
     std::vector<std::unique_ptr<Loader>> loaders(const Dataset& data, bool evaluation);
     Submitted submit(int64_t step);
     void finish(Submitted& s);
-    Evaluation evaluate();
+    std::optional<Evaluation> evaluate();
     void log_evaluation(const Evaluation& e);
+    bool evaluate_held_out();
+    void catch_up_evaluation();
+    int stop_asked();
+    int interrupted();
+    void list_bad_images() const;
     void watch(double loss);
-    void save();
+    void save(bool anew = false);
+    Position position() const;
+    void save_best();
+    void announce_best() const;
     void show(StepTimeline& timeline, int64_t step);
     bool first() const { return !team_ || team_->rank() == 0; }
     int first_rank() const { return team_ ? team_->rank() : 0; }  // of the workers here
@@ -89,11 +95,14 @@ private:
     int64_t total_steps_ = 0, steps_per_epoch_ = 1, global_batch_ = 0;
     double seconds_before_ = 0;  // of training, before this start
     Clock::time_point start_, last_step_;
-    double smooth_loss_ = 0, best_error_ = 1e30;
+    double smooth_loss_ = 0;
     int64_t watched_ = 0;
     bool warned_stuck_ = false;
     int64_t saved_at_ = -1;
-    Evaluation last_evaluation_;
+    std::unique_ptr<RunLock> lock_;
+    Best best_;
+    bool evaluation_due_ = false;
+    int stop_ = 0;  // the exit status of a stop that was asked for, and in a job agreed on
 };
 
 Run::Run(const TrainOptions& options, Team* team) : o_(options), team_(team), recipe_(recipe_of(options.net)) {
@@ -111,6 +120,7 @@ Run::Run(const TrainOptions& options, Team* team) : o_(options), team_(team), re
     augment_ = o_.augment == "none" ? AugmentMode::none : o_.augment == "crop" ? AugmentMode::crop : AugmentMode::full;
     global_batch_ = int64_t(o_.batch) * workers();
     advise();
+    claim_folder();
 
     open_data_and_net();
     if (!o_.eval_only) {
@@ -132,12 +142,49 @@ Run::Run(const TrainOptions& options, Team* team) : o_(options), team_(team), re
             o_.seed = p.seed;
             seconds_before_ = p.seconds;
             schedule_.restore(p.schedule);
+            best_ = p.best;
+            evaluation_due_ = p.evaluation_due;
         }
     }
     configure();
     if (!o_.eval_only) train_loaders_ = loaders(*data_.train, false);
     make_group();
     fill_weights();
+}
+
+// Nobody else is at work in the folder, and what is there would not be lost. Asked before anything
+// takes long, and again when the folder, which may be new, is about to be written to.
+void Run::claim_folder() {
+    if (!first() || o_.eval_only || !std::filesystem::exists(o_.out)) return;
+    if (!lock_) lock_ = std::make_unique<RunLock>(o_.out);
+    if (o_.resume || o_.overwrite) return;
+    if (const std::string held = RunFolder(o_.out).held(); !held.empty())
+        throw Error(o_.out + " " + held + ": go on with --resume " + o_.out +
+                    ", or begin anew with --overwrite, or give another --out");
+}
+
+// What the folder needs before the first step, when all else is known to be good.
+void Run::begin_folder() {
+    const RunFolder folder(o_.out);
+    std::string notice;
+    if (first()) {
+        std::error_code ec;
+        std::filesystem::create_directories(o_.out, ec);
+        if (ec)
+            throw Error("cannot make the folder " + o_.out + ": " + ec.message() +
+                        "; give another --out");
+        claim_folder();
+        if (!lock_->notice().empty()) std::printf("notice  %s\n", lock_->notice().c_str());
+        if (o_.overwrite) folder.clear();
+        log_ = std::make_unique<MetricsLog>(o_.out, o_.resume ? step_ : MetricsLog::kFresh);
+        log_->kernels({step_, group_->worker(0).layout().choices});
+        if (o_.resume) best_ = folder.recall(best_, step_, notice);
+        if (!notice.empty()) std::printf("notice  %s\n", notice.c_str());
+    }
+    if (!team_ || !o_.resume) return;
+    char text[64];
+    std::snprintf(text, sizeof text, "%.17g %lld", best_.error, static_cast<long long>(best_.step));
+    std::istringstream(team_->broadcast(std::string(text))) >> best_.error >> best_.step;
 }
 
 void Run::open_data_and_net() {
@@ -291,6 +338,8 @@ void Run::announce() {
     if (const int64_t left = train_loaders_[0]->dropped_per_epoch(); left > 0)
         std::printf("epoch   %lld steps; the last %lld images of each shuffle do not fill a batch and are left out\n",
                     static_cast<long long>(steps_per_epoch_), static_cast<long long>(left));
+    const std::string notice = team_ && !o_.eval_only ? team_->stop_notice() : "";
+    if (!notice.empty()) std::printf("notice  %s\n", notice.c_str());
     if (!data_.held_out) std::printf("notice  no held-out images: nothing is evaluated\n");
     std::fflush(stdout);
 }
@@ -354,7 +403,18 @@ void Run::watch(double loss) {
                  o_.init == "paper" ? "; --init he starts faster" : "; check --lr and the labels");
 }
 
-Evaluation Run::evaluate() {
+// 0, or the exit status of a stop. In a job every rank asks at the same places and gets the same
+// answer: what they knew when they asked before decides.
+int Run::stop_asked() {
+    if (stop_) return stop_;
+    if (!team_) return stop_ = stop_status();
+    stop_ = team_->verdict();
+    team_->vote(team_->stop_asked());
+    return stop_;
+}
+
+// None when a stop cut it short.
+std::optional<Evaluation> Run::evaluate() {
     const auto eval_loaders = loaders(*data_.held_out, true);
     const int64_t batches = eval_loaders[0]->steps_per_epoch();
     Evaluation e;
@@ -371,7 +431,10 @@ Evaluation Run::evaluate() {
         }
         loss += stats.loss_sum, top1 += stats.top1, top5 += stats.top5, e.images += stats.rows;
     };
+    bool whole = true;
     for (int64_t b = 0; b < batches; ++b) {
+        whole = o_.eval_only || !stop_asked();
+        if (!whole) break;
         std::vector<Batch*> now;
         for (auto& l : eval_loaders) now.push_back(&l->next());
         std::vector<long> tickets(now.size());
@@ -384,6 +447,7 @@ Evaluation Run::evaluate() {
         previous_ticket = tickets[0];
     }
     drain();
+    if (!whole) return {};
     const double n = std::max<int64_t>(1, e.images);
     e.loss = loss / n;
     e.top1_error = 100.0 * (1.0 - top1 / n);
@@ -392,7 +456,6 @@ Evaluation Run::evaluate() {
 }
 
 void Run::log_evaluation(const Evaluation& e) {
-    last_evaluation_ = e;
     if (!first()) return;
     log_->eval({step_, epoch(), data_.held_out_name, e.loss, e.top1_error, e.top5_error, e.images, seconds_before_ + seconds_since(start_)});
     progress_->end_bar();
@@ -401,8 +464,31 @@ void Run::log_evaluation(const Evaluation& e) {
     std::fflush(stdout);
 }
 
-void Run::save() {
-    if (saved_at_ == step_) return;
+// Of the step that is done. True when it is the best so far.
+bool Run::evaluate_held_out() {
+    const std::optional<Evaluation> e = evaluate();
+    evaluation_due_ = !e;
+    if (!e) return false;
+    log_evaluation(*e);
+    const bool better = best_.beaten_by(e->top1_error);
+    if (better) best_ = {e->top1_error, step_};
+    if (schedule_.evaluated(e->top1_error) && step_ < total_steps_ && first())
+        std::printf("no better for 3 evaluations: the rate falls to %g\n", schedule_.rate(step_));
+    return better;
+}
+
+// What the run owed when it was stopped, unless by its flags of now there is no evaluation here.
+void Run::catch_up_evaluation() {
+    const bool due = evaluation_due_ && data_.held_out &&
+                     (step_ % steps_per_epoch_ == 0 || step_ == total_steps_);
+    evaluation_due_ = false;
+    if (!due) return;
+    const bool better = evaluate_held_out();
+    if (!evaluation_due_) save(true);
+    if (better) save_best();
+}
+
+Position Run::position() const {
     Position p;
     p.net = net_.name;
     p.step = step_;
@@ -411,9 +497,33 @@ void Run::save() {
     p.schedule = schedule_.state();
     p.seconds = seconds_before_ + seconds_since(start_);
     p.arguments = o_.arguments;
-    save_checkpoint(checkpoint_path(o_.out), *group_, net_, p);
+    p.best = best_;
+    p.evaluation_due = evaluation_due_;
+    return p;
+}
+
+// `anew`: what is to be remembered has changed since this step's checkpoint.
+void Run::save(bool anew) {
+    if (saved_at_ == step_ && !anew) return;
+    const RunFolder folder(o_.out);
+    if (first() && saved_at_ >= 0 && saved_at_ != step_ && o_.keep > 1) folder.set_aside(saved_at_);
+    save_checkpoint(folder.newest(), *group_, net_, position());
     saved_at_ = step_;
     advise();
+    if (first()) folder.prune(step_, o_.keep);
+}
+
+// After the checkpoint, where one falls on this step: then it is a second name of that.
+void Run::save_best() {
+    const RunFolder folder(o_.out);
+    if (saved_at_ != step_) return save_checkpoint(folder.best(), *group_, net_, position());
+    if (first()) folder.make_best();
+}
+
+void Run::announce_best() const {
+    if (!best_) return;
+    std::printf("best    top-1 error %.2f%% after %lld steps: %s\n", best_.error,
+                static_cast<long long>(best_.step), RunFolder(o_.out).best().c_str());
 }
 
 void Run::show(StepTimeline& timeline, int64_t step) {
@@ -427,29 +537,25 @@ void Run::show(StepTimeline& timeline, int64_t step) {
 }
 
 int Run::train() {
+    // From here on the folder holds what only a checkpoint makes whole.
+    on_stop_signal(OnStop::note);
+    if (team_) team_->begin_steps();
+    begin_folder();
     if (first()) {
-        std::error_code ec;
-        std::filesystem::create_directories(o_.out, ec);
-        if (ec) throw Error("cannot make the folder " + o_.out + ": " + ec.message() + "; give another --out");
-        log_ = std::make_unique<MetricsLog>(o_.out, o_.resume ? step_ : MetricsLog::kFresh);
-        log_->kernels({step_, group_->worker(0).layout().choices});
         Progress::Options progress;
         if (team_) progress.terminal = 0;  // what mpirun has of a terminal is none
         progress_ = std::make_unique<Progress>(stdout, total_steps_ - step_, progress);
     }
     announce();
     if (o_.resume && first()) std::printf("resumed at step %lld of %lld\n", static_cast<long long>(step_), static_cast<long long>(total_steps_));
-    interrupts = 0;
-    struct sigaction action {}, before{};
-    action.sa_handler = on_interrupt;
-    sigaction(SIGINT, &action, &before);
-
     start_ = last_step_ = Clock::now();
+    catch_up_evaluation();
+    stop_asked();
+    last_step_ = Clock::now();
     // The first steps make plans and handles.
     const int64_t shown_step = o_.timeline.empty() ? -1 : std::min(step_ + 2, total_steps_ - 1);
     Submitted pending;
-    bool stopped = false;
-    for (int64_t next = step_; next < total_steps_ && !stopped; ++next) {
+    for (int64_t next = step_; next < total_steps_ && !stop_; ++next) {
         std::optional<StepTimeline> timeline;
         if (next == shown_step) {
             if (pending) finish(pending);
@@ -461,49 +567,58 @@ int Run::train() {
         pending = std::move(now);
         const int64_t done = next + 1;
         const bool epoch_ends = done % steps_per_epoch_ == 0, last = done == total_steps_;
-        stopped = interrupts > 0;
-        if (team_) {  // all stop after the same step: what they said in the one before decides
-            const bool mine = stopped || team_->stop_asked();
-            stopped = team_->verdict();
-            team_->vote(mine);
-        }
-        if (epoch_ends || last || stopped || (o_.save_every > 0 && done % o_.save_every == 0)) {
+        stop_asked();
+        if (epoch_ends || last || stop_ || (o_.save_every > 0 && done % o_.save_every == 0)) {
             finish(pending);
-            if ((epoch_ends || last) && data_.held_out) {
-                const Evaluation e = evaluate();
-                log_evaluation(e);
-                if (schedule_.evaluated(e.top1_error) && !last && first())
-                    std::printf("no better for 3 evaluations: the rate falls to %g\n", schedule_.rate(done));
-                last_step_ = Clock::now();
-            }
-            if (o_.save_every == 0 || last || stopped || done % o_.save_every == 0) save();
+            const bool better = (epoch_ends || last) && data_.held_out && evaluate_held_out();
+            if (o_.save_every == 0 || last || stop_ || done % o_.save_every == 0) save();
+            if (better) save_best();
             last_step_ = Clock::now();
         }
     }
     if (team_) team_->verdict();
     if (progress_) progress_->end_bar();
-    sigaction(SIGINT, &before, nullptr);
-    for (const Dataset* d : {data_.train.get(), data_.held_out.get()}) {
-        if (!d || d->bad_count() == 0) continue;
-        std::printf("skipped %lld unreadable images of the %s split:\n", static_cast<long long>(d->bad_count()), d == data_.train.get() ? "training" : "held-out");
-        for (const BadImage& b : d->bad_images()) std::printf("  %s: %s\n", b.path.c_str(), b.reason.c_str());
-    }
+    list_bad_images();
+    if (stop_ && (step_ < total_steps_ || evaluation_due_)) return interrupted();
     const double seconds = seconds_before_ + seconds_since(start_);
-    if (stopped && step_ < total_steps_) {
-        const std::string again = team_ ? "mpirun -np " + std::to_string(workers()) + " bin/train --comm " + o_.comm : "bin/train";
-        if (first()) std::printf("interrupted at step %lld; go on with: %s --resume %s\n", static_cast<long long>(step_), again.c_str(), o_.out.c_str());
-        return 130;
-    }
     if (total_steps_ == 0) save();
     if (!first()) return 0;
     log_->done({step_, epoch(), "finished", seconds});
     std::printf("trained %lld steps in %.1f s; wrote %s and %s/metrics.jsonl\n", static_cast<long long>(step_), seconds,
                 checkpoint_path(o_.out).c_str(), o_.out.c_str());
+    announce_best();
     return 0;
 }
 
+void Run::list_bad_images() const {
+    for (const Dataset* d : {data_.train.get(), data_.held_out.get()}) {
+        if (!d || d->bad_count() == 0) continue;
+        std::printf("skipped %lld unreadable images of the %s split:\n",
+                    static_cast<long long>(d->bad_count()),
+                    d == data_.train.get() ? "training" : "held-out");
+        for (const BadImage& b : d->bad_images())
+            std::printf("  %s: %s\n", b.path.c_str(), b.reason.c_str());
+    }
+}
+
+// Says how to go on. All that is to be kept was written before: nobody may be there to read.
+int Run::interrupted() {
+    save();  // stopped before the first step
+    if (!first()) return stop_;
+    std::string again = "bin/train";
+    if (team_)
+        again = "mpirun -np " + std::to_string(workers()) + " bin/train --comm " + o_.comm;
+    std::fprintf(stop_ == 128 + SIGPIPE ? stderr : stdout,
+                 "interrupted at step %lld%s; go on with: %s --resume %s\n",
+                 static_cast<long long>(step_), evaluation_due_ ? ", before its evaluation" : "",
+                 again.c_str(), o_.out.c_str());
+    announce_best();
+    std::fflush(stdout);
+    return stop_;
+}
+
 int Run::evaluate_only() {
-    const Evaluation e = evaluate();
+    const Evaluation e = *evaluate();
     if (!first()) return 0;
     std::printf("%s: loss %.4f, top-1 error %.2f%%, top-5 error %.2f%% (%lld images)\n", data_.held_out_name.c_str(), e.loss, e.top1_error,
                 e.top5_error, static_cast<long long>(e.images));

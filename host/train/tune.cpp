@@ -4,11 +4,10 @@
 #include <cstdio>
 #include <cstdlib>
 #include <filesystem>
-#include <fstream>
 #include <map>
-#include <sstream>
 
 #include "host/cuda/device.h"
+#include "host/cuda/regular_file.h"
 #include "host/json.h"
 #include "host/parallel/group.h"
 #include "host/train/atomic_file.h"
@@ -56,11 +55,10 @@ std::string tuning_text(const Tuning& tuning) {
 }  // namespace
 
 std::string load_tuning(const std::string& path, Tuning& tuning) {
-    std::ifstream in(path);
-    if (!in) return {};  // the first time
-    std::stringstream text;
-    text << in.rdbuf();
-    return parse_tuning(text.str(), path, tuning);
+    RegularFile file(path);
+    if (file.missing()) return {};  // the first time
+    if (!file.wrong().empty()) return path + " cannot be read (" + file.wrong() + "): ignored";
+    return parse_tuning(file.rest(), path, tuning);
 }
 
 void save_tuning(const std::string& path, const Tuning& tuning) {

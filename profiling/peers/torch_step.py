@@ -219,7 +219,8 @@ def train_command(a, lr, out, flags):
             "--data", "folder:" + os.path.join(a.dir, "data"), "--augment", "none", "--dropout", "0",
             "--momentum", "0", "--weight-decay", "0", "--steps", "1", "--lr-policy", "constant", "--lr", f"{lr:g}",
             "--gpus", a.gpus, "--batch", str(a.images // len(a.gpus.split(","))),
-            "--mean", triple(a.mean), "--std", triple(a.std), "--out", out] + flags.split()
+            "--mean", triple(a.mean), "--std", triple(a.std), "--out", out, "--overwrite",
+            ] + flags.split()
 
 
 def main():
