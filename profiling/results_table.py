@@ -1,10 +1,11 @@
 #!/usr/bin/env python3
-"""README.md's table of results, made from profiling/results/*/{steps,compare,figures}.json: never typed.
+"""The tables of results in README.md and profiling/results/README.md, made from profiling/results/*/{steps,compare,figures}.json:
+never typed.
 
-    python3 profiling/results_table.py            rewrites what is between the two marks in README.md
+    python3 profiling/results_table.py            rewrites what is between the two marks in both
     python3 profiling/results_table.py --check    exits 1 when that is not what it would write
 
-Of each GPU the newest folder counts. What no GPU has shown is "not measured yet".
+Of each GPU the newest folder counts. What no GPU has shown is "not measured yet" in profiling/results, and one line in README.md.
 """
 import glob
 import json
@@ -97,38 +98,49 @@ def cpu_rows(r):
     return rows + [(f["what"], f["command"], f["figure"]) for f in r.figures]
 
 
-def text(root):
-    results = [Result(f) for f in sorted(glob.glob(os.path.join(root, "profiling", "results", "*"))) if os.path.isdir(f)]
-    cpus = [r for r in results if r.machine.get("cpu")]
+def gpu_table(results, link):
     newest = {}  # of each GPU, by date: the folders are sorted
     for r in sorted((r for r in results if r.machine and not r.machine.get("cpu") and not r.machine.get("virtual")), key=lambda r: r.machine["date"]):
         newest[r.machine["gpu"]] = r
     gpus = list(newest.values())
-    out = [BEGIN, "", "On real GPUs (`make gpu-report`):", ""]
-    head = [f"{r.machine['gpu']}, [{r.machine['date'][:10]}](profiling/results/{r.name}/summary.md)" for r in gpus] or ["a GPU"]
+    head = [f"{r.machine['gpu']}, [{r.machine['date'][:10]}]({link}{r.name}/summary.md)" for r in gpus] or ["a GPU"]
     columns = [gpu_rows(r) for r in gpus] or [gpu_rows(None)]
-    out += ["| what | " + " | ".join(head) + " |", "|---" * (1 + len(head)) + "|"]
-    out += ["| " + " | ".join([row[0]] + [c[i][1] for c in columns]) + " |" for i, row in enumerate(columns[0])]
-    for r in cpus:
-        out += ["", f"On {r.machine['processor']} ([CPU times](profiling/results/{r.name}/summary.md)):", "", "| what | command | figure |", "|---|---|---|"]
+    rows = ["| " + " | ".join([row[0]] + [c[i][1] for c in columns]) + " |" for i, row in enumerate(columns[0])]
+    return gpus, ["On real GPUs (`make gpu-report`):", "", "| what | " + " | ".join(head) + " |", "|---" * (1 + len(head)) + "|"] + rows
+
+
+def text(results, link, short):
+    gpus, table = gpu_table(results, link)
+    if short and not gpus:
+        table = [f"No GPU has run this yet: `make gpu-report` measures what [profiling/results]({link}README.md) lists."]
+    out = [BEGIN, ""] + table
+    for r in (r for r in results if r.machine.get("cpu")):
+        out += ["", f"On {r.machine['processor']} ([CPU times]({link}{r.name}/summary.md)):", "", "| what | command | figure |", "|---|---|---|"]
         out += [f"| {what} | `{command}` | {figure} |" for what, command, figure in cpu_rows(r)]
     return "\n".join(out + ["", END])
+
+
+# Page, from the root; where its links to the folders of results begin; without a table that says nothing.
+PAGES = [("README.md", "profiling/results/", True), ("profiling/results/README.md", "", False)]
 
 
 def main(a):
     if a not in ([], ["--check"]):
         sys.exit(__doc__)
     root = os.environ.get("RESULTS_ROOT") or os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
-    path = os.path.join(root, "README.md")
-    with open(path) as f:
-        readme = f.read()
-    begin, end = readme.find(BEGIN), readme.find(END)
-    if not 0 <= begin < end:
-        sys.exit(f"results_table.py: {path} lacks the marks {BEGIN} and {END}")
-    new = readme[:begin] + text(root) + readme[end + len(END):]
-    if a and new != readme:
-        sys.exit("results_table.py: README.md's results are not those of profiling/results: run make results")
-    if not a and new != readme:
+    results = [Result(f) for f in sorted(glob.glob(os.path.join(root, "profiling", "results", "*"))) if os.path.isdir(f)]
+    for name, link, short in PAGES:
+        path = os.path.join(root, name)
+        with open(path) as f:
+            page = f.read()
+        begin, end = page.find(BEGIN), page.find(END)
+        if not 0 <= begin < end:
+            sys.exit(f"results_table.py: {path} lacks the marks {BEGIN} and {END}")
+        new = page[:begin] + text(results, link, short) + page[end + len(END):]
+        if new == page:
+            continue
+        if a:
+            sys.exit(f"results_table.py: the results in {name} are not those of profiling/results: run make results")
         with open(path + ".tmp", "w") as f:
             f.write(new)
         os.replace(path + ".tmp", path)

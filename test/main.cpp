@@ -1,8 +1,11 @@
-// The unit tests' runner. Closes with one line, "N passed, N failed", which continuous integration reads.
+// The unit tests' runner. Says which file's tests it is at, and closes with one line, "N passed, N failed", which continuous
+// integration reads.
 #define DOCTEST_CONFIG_IMPLEMENT
 #include <doctest/doctest.h>
 
+#include <chrono>
 #include <cstdio>
+#include <string>
 
 #ifdef VGPU
 #include "host/vgpu/share.h"
@@ -10,8 +13,14 @@
 
 namespace {
 
+using Clock = std::chrono::steady_clock;
+
 struct Summary : doctest::IReporter {
-    explicit Summary(const doctest::ContextOptions&) {}
+    const doctest::ContextOptions& options;
+    Clock::time_point start = Clock::now();
+    std::string file;  // of the test that runs
+    unsigned tests = 0;
+    explicit Summary(const doctest::ContextOptions& o) : options(o) {}
     void report_query(const doctest::QueryData&) override {}
     void test_run_start() override {}
     void test_run_end(const doctest::TestRunStats& s) override {
@@ -19,7 +28,13 @@ struct Summary : doctest::IReporter {
         std::printf("%u passed, %u failed\n", ran - failed, failed);
         std::fflush(stdout);
     }
-    void test_case_start(const doctest::TestCaseData&) override {}
+    void test_case_start(const doctest::TestCaseData& t) override {
+        ++tests;
+        if (options.quiet || file == t.m_file.c_str()) return;
+        file = t.m_file.c_str();
+        std::printf("  test %s, from test %u on, after %.0f s\n", file.c_str(), tests, std::chrono::duration<double>(Clock::now() - start).count());
+        std::fflush(stdout);
+    }
     void test_case_reenter(const doctest::TestCaseData&) override {}
     void test_case_end(const doctest::CurrentTestCaseStats&) override {}
     void test_case_exception(const doctest::TestCaseException&) override {}

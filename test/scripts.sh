@@ -32,6 +32,8 @@ says 1 "nearest is conv2.wgrad" profiling/ncu.sh conv2.wgradd
 says 1 "nearest is tiled" profiling/ncu.sh conv2.wgrad=tild
 says 1 "nearest is alexnet" profiling/ncu.sh conv2.wgrad --net alexnett
 says 1 "unknown tool 'leakcheck'" profiling/sanitize.sh leakcheck
+says 1 "nonsense is no commit" profiling/first_step.sh nonsense
+says 1 "bin/none is not there" profiling/busy.py --program bin/none
 says 1 "STEPS more than WARMUP" env STEPS=5 WARMUP=10 profiling/nsys.sh
 says 1 "unknown flag --fast" profiling/gpu_report.sh --fast
 says 1 "mini: must be NET:BATCH" env BIN=build/vgpu/bin profiling/scaling_check.sh mini
@@ -89,9 +91,10 @@ python3 profiling/report.py step "$WORK/none.jsonl" --skip 1 net=a batch=1 | gre
 # ---- README's table from a GPU's results, made up: every figure is one that was in the files -----------------
 ROOT=$WORK/root
 mkdir -p "$ROOT/profiling/results/gpu-a" "$ROOT/work"
-printf '# x\n<!-- results: made by profiling/results_table.py -->\n<!-- end of results -->\ntail\n' >"$ROOT/README.md"
+printf '# x\n<!-- results: made by profiling/results_table.py -->\n<!-- end of results -->\ntail\n' | tee "$ROOT/README.md" >"$ROOT/profiling/results/README.md"
 RESULTS_ROOT=$ROOT python3 profiling/results_table.py || bad "results_table.py without results"
-grep -q '`alexnet` step, batch 256, bf16 | not measured yet' "$ROOT/README.md" || bad "results_table.py does not say 'not measured yet'"
+grep -q 'No GPU has run this yet' "$ROOT/README.md" || bad "results_table.py does not say that no GPU has run this"
+grep -q '`alexnet` step, batch 256, bf16 | not measured yet' "$ROOT/profiling/results/README.md" || bad "results_table.py does not say 'not measured yet'"
 RESULTS_ROOT=$ROOT python3 profiling/results_table.py --check || bad "results_table.py --check of its own table"
 D=$ROOT/profiling/results/gpu-a
 echo '{"gpu": "GPU A", "date": "2030-01-02 03:04", "commit": "abc"}' >"$D/machine.json"
@@ -123,6 +126,7 @@ for part in "GPU A, [2030-01-02](profiling/results/gpu-a/summary.md)" '`alexnet`
     "against PyTorch's best mode in turns | 2.50 times" 'conv2 to conv5, each pass, bf16 | 458 TFLOP/s' 'share of the copy rate | 87 %'; do
     grep -qF -- "$part" "$ROOT/README.md" || bad "README's table lacks '$part'"
 done
+grep -qF '[2030-01-02](gpu-a/summary.md)' "$ROOT/profiling/results/README.md" || bad "the table beside the results has another link"
 [ "$(tail -n1 "$ROOT/README.md")" = tail ] || bad "results_table.py changed what is outside the marks"
 
 # ---- this repository's README -----------------------------------------------------------------------------
