@@ -198,7 +198,7 @@ TEST_CASE("train with mpirun: what the user has got wrong is said once") {
     says(mpirun(2) + train_own("--comm mpi --steps 1 --out r"), 1,
          "r holds a run of mini, at step 1");
     says(mpirun(2) + train_own("--comm mpi --resume r --overwrite"), 2, "leave one away");
-    says("flock r/lock " + mpirun(2) + train_own("--comm mpi --resume r"), 1, "is at work in it");
+    says("flock r/lock env " + mpirun(2) + train_own("--comm mpi --resume r"), 1, "is at work in it");
     says(mpirun(1) + train_own("--comm mpi --steps 1 --out a") + " : -np 1 " + train_own("--comm mpi --steps 2 --out a"), 1, "command line");
 #ifdef VGPU
     says(mpirun(2) + train_own("--steps 1 --comm nccl"), 2, "use --comm mpi");
