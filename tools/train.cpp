@@ -1,4 +1,5 @@
 // bin/train: trains a network. `bin/train` alone trains `mini` on Fashion-MNIST with two workers.
+#include <cmath>
 #include <cstdlib>
 #include <filesystem>
 #include <numeric>
