@@ -32,6 +32,7 @@ for commit; do
     # A session of its own, so that all of it can be stopped.
     setsid make -C "$clone" run >"$WORK/log" 2>&1 &
     running=$!
+    disown $running  # bash would report that it was killed
     until grep -qs '"kind":"step"' "$clone/runs/mini/metrics.jsonl"; do
         sleep 0.2
         kill -0 $running 2>/dev/null || {

@@ -102,7 +102,7 @@ std::string train_digits(const std::string& flags) {
 Result beside(const TempDir& s, const std::string& command, const std::string& out,
               const std::string& then) {
     return run(s, "{ " + command + " >back.txt 2>&1 & } ; pid=$!; n=0; "
-                  "while [ ! -s " + out + "/checkpoint.safetensors ] && [ $n -lt 6000 ]; "
+                  "while [ ! -s " + out + "/checkpoint.safetensors ] && [ $n -lt 6000 ] && kill -0 $pid 2>/dev/null; "
                   "do sleep 0.1; n=$((n+1)); done; " + then);
 }
 

@@ -26,7 +26,7 @@ namespace {
 // $pid. Its status is the command's.
 Result disturbed(const TempDir& s, const std::string& command, const std::string& ready,
                  const std::string& then) {
-    return run(s, command + " & pid=$!; n=0; until " + ready + " || [ $n -ge 6000 ]; do "
+    return run(s, command + " & pid=$!; n=0; until " + ready + " || ! kill -0 $pid 2>/dev/null || [ $n -ge 6000 ]; do "
                   "sleep 0.1; n=$((n+1)); done; " + then + "; wait $pid");
 }
 

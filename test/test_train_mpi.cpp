@@ -20,12 +20,13 @@ std::string train_own(const std::string& flags) { return train("--kernels own " 
 
 std::string step_of(const std::string& checkpoint) { return SafetensorsFile::open(checkpoint).metadata().at("step"); }
 
-// Starts the command in the background, waits until a shell's condition holds, runs `then`, which
+// Starts the command in the background, waits until a shell's condition holds (or it has ended), runs `then`, which
 // may use $pid, the command's, and $rank0 and $rank1, the ranks', and ends as the command does.
 Result disturbed_when(const TempDir& s, const std::string& command, const std::string& ready,
                       const std::string& then) {
     const std::string wait =
-        "n=0; until " + ready + " || [ $n -ge 6000 ]; do sleep 0.1; n=$((n+1)); done; ";
+        "n=0; until " + ready + " || ! kill -0 $pid 2>/dev/null || [ $n -ge 6000 ]; do "
+        "sleep 0.1; n=$((n+1)); done; ";
     const std::string find = "for r in 0 1; do for e in /proc/[0-9]*/environ; do "
                              "if grep -qzx WT_TEST_JOB=$PWD $e && "
                              "grep -qzx OMPI_COMM_WORLD_RANK=$r $e; then "

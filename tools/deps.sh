@@ -107,6 +107,8 @@ wrap_mpirun() {
 usr=$(cd "$(dirname "$(readlink -f "$0")")/.." && pwd)
 lib=$usr/lib/x86_64-linux-gnu
 export OPAL_PREFIX=$usr PMIX_INSTALL_PREFIX=$lib/pmix2 LD_LIBRARY_PATH=$lib${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}
+# It asks for ssh even where no other machine is meant.
+command -v ssh >/dev/null || command -v rsh >/dev/null || export OMPI_MCA_plm=${OMPI_MCA_plm:-isolated}
 export OMPI_MCA_mca_base_component_show_load_errors=0 PMIX_MCA_pcompress_base_silence_warning=1
 exec "$usr/bin/mpirun.openmpi" "$@"
 END
