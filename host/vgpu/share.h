@@ -4,8 +4,8 @@
 // others, far below the share of the cores that its threads have. OpenMP's threads spin while they wait, and so use up their
 // turns on nothing; and a thread that another waits for gets its next turn only when the others' long ones are over. Here they
 // sleep instead, and ask for short turns (0.1 ms, Linux 6.12 or later): a thread that wakes is then let in at once, as long as it
-// has had no more than its share. Beside 8 busy threads on 2 cores that is 0.87 of the fair share instead of 0.56
-// (profiling/busy.py); alone it costs nothing that could be measured.
+// has had no more than its share.
+// What that gains: profiling/busy.py, profiling/results/cpu-2-cores-2026-11-28. Alone it costs nothing that could be measured.
 #pragma once
 
 namespace vgpu {
