@@ -14,6 +14,8 @@
 
 namespace wt {
 
+struct ProblemFields;  // kernels/fields.h
+
 template <class Problem, class Args>
 struct Variant {
     const char* name;

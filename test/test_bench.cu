@@ -9,6 +9,7 @@
 #include "host/bench/reference.h"
 #include "host/bench/report.h"
 #include "host/bench/verify.h"
+#include "kernels/operations.h"
 #include "test/device_data.h"
 #include "test/program.h"
 #include "test/reference/conv.h"
@@ -33,10 +34,18 @@ struct PairProblem {
     double bytes() const { return 6.0 * static_cast<double>(count); }
 };
 struct PairArgs {
+    static constexpr const char* operation = "pairs";
+
     const float* x;
     float* y;  // y[i] = x[2 i] + x[2 i + 1]
     cudaStream_t stream;
 };
+
+const ProblemFields& fields_of(const PairProblem&) {
+    static const ProblemFields all = problem_fields(PairProblem{}, [](void*) { return std::string(); },
+                                                    {field("count", &PairProblem::count, 1, 1e9, "sums")});
+    return all;
+}
 
 void fill(const PairProblem& p, PairArgs& a, Operands& o) {
     const Input x = o.random(2 * p.count, DType::f32);
@@ -76,17 +85,45 @@ Job pairs_job() {
         V{"nan", fits_all<PairProblem>, nullptr, pairs<Fault::nan>},
         V{"refuses", refuses_all, nullptr, pairs<Fault::none>},
     };
-    return make_job<PairProblem, PairArgs>("pairs.forward", "pairs", {}, table, device_sm(0));
+    return make_job<PairProblem, PairArgs>("pairs.forward", {}, table, device_sm(0));
 }
 
 Job wrong_plain_job() {
     using V = Variant<PairProblem, PairArgs>;
     static const V table[] = {V{"plain", fits_all<PairProblem>, nullptr, pairs<Fault::slightly_off>},
                               V{"right", fits_all<PairProblem>, nullptr, pairs<Fault::none>}};
-    return make_job<PairProblem, PairArgs>("pairs.forward", "pairs", {}, table, device_sm(0));
+    return make_job<PairProblem, PairArgs>("pairs.forward", {}, table, device_sm(0));
 }
 
 }  // namespace
+
+TEST_CASE("bench: every operation's problems are the same after going through text, and every field can be told apart") {
+    for_each_operation([]<class P, class A>(Table<P, A> (*)()) {
+        INFO(A::operation);
+        const ProblemFields& fields = fields_of(P{});
+        const P defaults = problem_of<P>("");
+        CHECK(text_of(problem_of<P>(text_of(defaults))) == text_of(defaults));
+        std::set<std::string> texts = {text_of(defaults)}, keys;
+        for (const Field& f : fields.fields) {
+            INFO(f.key);
+            CHECK(keys.insert(f.key).second);
+            CHECK(f.get(&defaults) >= f.least);
+            CHECK(f.get(&defaults) <= f.most);
+            P other = defaults;
+            f.set(&other, f.get(&defaults) == f.most || f.get(&defaults) == 0.5 ? f.least : f.type == Field::Type::f32 ? f.most : f.get(&defaults) + 1);
+            CHECK(f.get(&other) != f.get(&defaults));
+            CHECK_MESSAGE(texts.insert(text_of(other)).second, text_of(other));
+        }
+    });
+    for (const char* net : {"alexnet", "alexnet2012", "owt", "cifar", "mini"})
+        for (const Precision precision : {Precision::fp32, Precision::bf16})
+            for (const Job& j : network_jobs(net, 3, precision, 0)) CHECK_MESSAGE(problem_job(j.op, j.problem, precision, 0).problem == j.problem, j.name);
+    const GemmProblem gap{.layout = GemmLayout::tn, .m = 8, .n = 16, .k = 3, .lda = 24, .ldb = 16, .ldc = 16, .dtype = DType::bf16};
+    CHECK(text_of(gap) == "layout=tn m=8 n=16 k=3 lda=24 out=fp32 dtype=bf16");
+    CHECK(problem_of<GemmProblem>(text_of(gap)) == gap);
+    const ConvProblem wide{.n = 2, .h = 9, .w = 12, .c = 4, .k = 8, .r = 3, .s = 5, .stride_h = 2, .stride_w = 1, .pad_h = 1, .pad_w = 0, .bias = false};
+    CHECK(problem_of<ConvProblem>(text_of(wide)) == wide);
+}
 
 TEST_CASE("bench: single elements in fp64 agree with the references") {
     bool same = true;
@@ -346,7 +383,10 @@ TEST_CASE("compare: bad input is answered in one line") {
     answers("gemm --problem mm=3", 2, "unknown field 'mm'");
     answers("gemm --problem m", 2, "must be FIELD=VALUE");
     answers("gemm --problem m=1.5", 2, "must be a whole number");
-    answers("gemm --problem m=0", 2, "must be a number from 1");
+    answers("gemm --problem m=2,m=3", 2, "m is given twice");
+    answers("gemm --problem lda=3", 2, "at least the length of a row");
+    answers("gemm --problem dtype=bf16", 2, "give --precision");
+    answers("gemm --problem m=0", 2, "must be a whole number from 1");
     answers("gemm --problem layout=nx", 2, "must be one of nt, nn, tn");
     answers("gemm --problem relu=1,layout=nn", 2, "need layout=nt");
     answers("conv_fprop --problem groups=5", 2, "groups must divide");

@@ -62,7 +62,7 @@ Flags parse(int argc, char** argv) {
         return all;
     }());
     if (f.problem == "help") {
-        std::printf("%s\n", problem_defaults(f.op).c_str());
+        std::printf("%s", problem_help(f.op).c_str());
         throw Exit{0};
     }
     return f;

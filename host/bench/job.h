@@ -1,7 +1,7 @@
 // An operation at a problem with its table of variants, whatever their types: what bin/compare lists, verifies and
 // times, and the tuner chooses from.
 //
-//   const Job job = make_job("conv2.wgrad", "conv_wgrad", problem, conv_wgrad_variants(), sm);
+//   const Job job = make_job("conv2.wgrad", problem, conv_wgrad_variants(), sm);
 //   const std::unique_ptr<Prepared> ready = job.prepare(device);
 //   ready->launch(1, stream);      // variant 1 of the table
 #pragma once
@@ -13,6 +13,7 @@
 #include <vector>
 
 #include "host/bench/fill.h"
+#include "host/net/problem_text.h"
 #include "kernels/variant.h"
 
 namespace wt::bench {
@@ -39,6 +40,9 @@ struct Job {
     };
     std::vector<Entry> variants;
     size_t automatic = 0;  // which one `--kernels auto` takes
+    // For `--kernels tune`: which one is taken where nothing is measured, and which are worth measuring.
+    std::function<size_t(KernelChoice)> chosen;
+    std::function<std::vector<std::string>(KernelChoice)> candidates;
 
     std::function<std::unique_ptr<Prepared>(int device)> prepare;
     // The same for as few samples as a plain variant can be waited for on a CPU; on a GPU the problem itself.
@@ -93,14 +97,16 @@ std::unique_ptr<Prepared> prepare(const P& problem, Table<P, A> table, int devic
 
 // `sm` is the device's, 0: a virtual GPU's. `table` stays where it is.
 template <class P, class A>
-Job make_job(std::string name, std::string op, const P& problem, Table<P, A> table, int sm) {
+Job make_job(std::string name, const P& problem, Table<P, A> table, int sm) {
 #ifdef VGPU
     const P check = check_problem(problem, table);
 #else
     const P check = problem;
 #endif
     Job j;
-    j.name = std::move(name), j.op = std::move(op);
+    j.name = std::move(name);
+    j.op = A::operation;
+    j.problem = text_of(problem, FieldSet::without_precision);
     if constexpr (requires { problem.flops(); }) j.flops = problem.flops();
     j.bytes = bytes_of<A>(problem);
     if constexpr (requires { problem.dtype; }) j.dtype = problem.dtype;
@@ -111,7 +117,18 @@ Job make_job(std::string name, std::string op, const P& problem, Table<P, A> tab
         if (why.empty() && v.sm && sm && v.sm != sm) why = "needs compute capability " + std::to_string(v.sm / 10) + "." + std::to_string(v.sm % 10);
         j.variants.push_back({v.name, v.baseline, why});
     }
-    j.automatic = static_cast<size_t>(&choose(table, problem, KernelChoice::automatic, sm) - table.data());
+    j.chosen = [problem, table, sm](KernelChoice choice) { return static_cast<size_t>(&choose(table, problem, choice, sm) - table.data()); };
+    j.candidates = [table, sm, entries = j.variants](KernelChoice choice) {
+        std::vector<std::string> names;
+        for (size_t i = 0; i < table.size(); ++i) {
+            const auto& v = table[i];
+            if (!entries[i].refuses.empty() || !allowed(v, choice, sm)) continue;
+            if (sm == 0 && (v.cpu_slow || v.sm)) continue;  // emulated
+            names.push_back(v.name);
+        }
+        return names;
+    };
+    j.automatic = j.chosen(KernelChoice::automatic);
     j.prepare = [problem, table](int device) { return bench::prepare(problem, table, device); };
     j.prepare_check = [check, table](int device) { return bench::prepare(check, table, device); };
     return j;

@@ -1,33 +1,25 @@
-// Measuring the variants of a problem for the trainer's choice (host/net/tuning.h).
+#include "host/bench/tune.h"
+
 #include <cstdio>
 
 #include "host/bench/comparison.h"
-#include "host/net/operations.h"
-#include "host/net/tuning.h"
 
-namespace wt {
+namespace wt::bench {
 
-template <class Problem, class Args>
-Tuning::Entry measure_variants(const std::string& layer_pass, Table<Problem, Args> table, const Problem& problem, KernelChoice choice, const Tuning& how) {
-    const int device = how.measure_on;
-    const DeviceGuard guard(device);
-    const int sm = device_sm(device);
-    const bench::Job job = bench::make_job(layer_pass, operation_name<Args>, problem, table, sm);
-    bench::Settings settings;
-    settings.device = device;
+Tuning::Entry fastest_variant(const std::string& layer_pass, const std::string& operation, const std::string& problem, KernelChoice choice,
+                              const TuneSettings& how) {
+    const DeviceGuard guard(how.device);
+    const Job job = problem_job(operation, problem, how.device);
+    Settings settings;
+    settings.device = how.device;
     settings.patience.seconds = how.seconds;
-    for (size_t i = 0; i < table.size(); ++i) {
-        if (!job.variants[i].refuses.empty() || !allowed(table[i], choice, sm)) continue;
-        if (sm == 0 && (table[i].cpu_slow || table[i].sm)) continue;  // emulated
-        settings.variants.push_back(table[i].name);
-    }
-    const auto& automatic = choose(table, problem, choice, sm);
-    if (settings.variants.empty()) return {automatic.name, 0};
-    bench::Stopwatch watch(device);
-    Tuning::Entry best{automatic.name, 0};
+    settings.variants = job.candidates(choice);
+    Tuning::Entry best{job.variants[job.chosen(choice)].name, 0};
+    if (settings.variants.empty()) return best;
+    Stopwatch watch(how.device);
     int timed = 0;
-    for (const bench::Row& row : bench::compare(job, watch, settings).rows) {
-        if (row.state != bench::Row::State::timed) continue;
+    for (const Row& row : compare(job, watch, settings).rows) {
+        if (row.state != Row::State::timed) continue;
         ++timed;
         if (best.ms == 0 || row.timing.median_ms < best.ms) best = {row.variant, row.timing.median_ms};
     }
@@ -36,24 +28,4 @@ Tuning::Entry measure_variants(const std::string& layer_pass, Table<Problem, Arg
     return best;
 }
 
-#define WT_TUNED(Problem, Args)                                                                                            \
-    template Tuning::Entry measure_variants(const std::string&, Table<Problem, Args>, const Problem&, KernelChoice, const Tuning&);
-WT_TUNED(ConvProblem, ConvFpropArgs)
-WT_TUNED(ConvProblem, ConvDgradArgs)
-WT_TUNED(ConvProblem, ConvWgradArgs)
-WT_TUNED(GemmProblem, GemmArgs)
-WT_TUNED(LrnProblem, LrnForwardArgs)
-WT_TUNED(LrnProblem, LrnBackwardArgs)
-WT_TUNED(PoolProblem, PoolForwardArgs)
-WT_TUNED(PoolProblem, PoolBackwardArgs)
-WT_TUNED(LrnPoolProblem, LrnPoolForwardArgs)
-WT_TUNED(LrnPoolProblem, LrnPoolBackwardArgs)
-WT_TUNED(ActivationProblem, ActivationForwardArgs)
-WT_TUNED(ActivationProblem, ActivationBackwardArgs)
-WT_TUNED(DropoutProblem, DropoutArgs)
-WT_TUNED(SoftmaxProblem, SoftmaxArgs)
-WT_TUNED(AugmentProblem, AugmentArgs)
-WT_TUNED(SgdProblem, SgdArgs)
-#undef WT_TUNED
-
-}  // namespace wt
+}  // namespace wt::bench

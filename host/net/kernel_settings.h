@@ -8,7 +8,7 @@
 
 #include "host/cuda/check.h"
 #include "host/cuda/nearest.h"
-#include "host/net/operations.h"
+#include "host/net/problem_text.h"
 #include "host/net/tuning.h"
 #include "kernels/variant.h"
 
@@ -108,21 +108,20 @@ private:
     // Of a pass that no variant is named for.
     template <class Problem, class Args>
     Pick<Problem, Args> pick(const std::string& layer_pass, Table<Problem, Args> table, const Problem& problem, int sm) const {
-        if constexpr (operation_name<Args> != nullptr)
-            if (tuning && choice != KernelChoice::baseline) {
-                const std::string text = text_of(problem);
-                const auto usable = [&]() -> Pick<Problem, Args> {
-                    const Tuning::Entry* e = tuning->find(operation_name<Args>, text);
-                    const auto* v = e ? find(table, e->variant) : nullptr;
-                    return v && allowed(*v, choice, sm) && refusal(*v, problem, sm).empty() ? Pick<Problem, Args>{v, e->ms} : Pick<Problem, Args>{};
-                };
+        if (tuning && choice != KernelChoice::baseline && !requires { Args::between_devices; }) {
+            const std::string text = text_of(problem);
+            const auto usable = [&]() -> Pick<Problem, Args> {
+                const Tuning::Entry* e = tuning->find(Args::operation, text);
+                const auto* v = e ? find(table, e->variant) : nullptr;
+                return v && allowed(*v, choice, sm) && refusal(*v, problem, sm).empty() ? Pick<Problem, Args>{v, e->ms} : Pick<Problem, Args>{};
+            };
+            if (const auto known = usable(); known.variant) return known;
+            if (tuning->measure) {
+                tuning->set(Args::operation, text, tuning->measure(layer_pass, Args::operation, text, choice));
+                ++tuning->measured;
                 if (const auto known = usable(); known.variant) return known;
-                if (tuning->measure_on >= 0) {
-                    tuning->set(operation_name<Args>, text, measure_variants(layer_pass, table, problem, choice, *tuning));
-                    ++tuning->measured;
-                    if (const auto known = usable(); known.variant) return known;
-                }
             }
+        }
         return {&choose(table, problem, choice, sm)};
     }
     // What bind would take; null where nothing can compute the problem.

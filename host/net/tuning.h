@@ -6,6 +6,7 @@
 // depend on what was run before it on this machine. Whatever was chosen is in the run's metrics.jsonl.
 #pragma once
 
+#include <functional>
 #include <map>
 #include <memory>
 #include <span>
@@ -17,7 +18,7 @@
 namespace wt {
 
 struct TunedRow {
-    const char *device, *operation, *problem, *variant;  // as device_name, operation_name, text_of and Variant have them
+    const char *device, *operation, *problem, *variant;  // as device_name, Args::operation, text_of and Variant have them
 };
 std::span<const TunedRow> tuned_table();
 
@@ -39,19 +40,14 @@ public:
     const std::map<std::pair<std::string, std::string>, Entry>& entries() const { return entries_; }  // by operation and problem
     const std::string& device() const { return device_; }
 
-    // While it is not negative, what is asked for and not known is measured on this CUDA device.
-    int measure_on = -1;
-    double seconds = 0.3;  // of timing, each variant
-    int measured = 0;      // problems, so far
+    // While it is set, what is asked for and not known is measured by it: LAYER.PASS (for what it prints), the operation, the
+    // problem as text_of has it, and which variants may be taken.
+    std::function<Entry(const std::string& layer_pass, const std::string& operation, const std::string& problem, KernelChoice choice)> measure;
+    int measured = 0;  // problems, so far
 
 private:
     std::string device_;
     std::map<std::pair<std::string, std::string>, Entry> entries_;
 };
-
-// Measures every variant that `choice` allows; the fastest right one. For all operations but the exchanges
-// (host/bench/tune.cpp).
-template <class Problem, class Args>
-Tuning::Entry measure_variants(const std::string& layer_pass, Table<Problem, Args> table, const Problem& problem, KernelChoice choice, const Tuning& how);
 
 }  // namespace wt

@@ -6,6 +6,7 @@
 #include <filesystem>
 #include <map>
 
+#include "host/bench/tune.h"
 #include "host/cuda/device.h"
 #include "host/cuda/regular_file.h"
 #include "host/json.h"
@@ -85,7 +86,7 @@ void choose_kernels(std::vector<WorkerConfig>& configs, double seconds, Team* te
     std::map<std::string, std::shared_ptr<Tuning>> of_kind;
     for (WorkerConfig& c : configs) {
         auto& tuning = of_kind[kind_of(c.device)];
-        if (!tuning) tuning = std::make_shared<Tuning>(kind_of(c.device)), tuning->seconds = seconds;
+        if (!tuning) tuning = std::make_shared<Tuning>(kind_of(c.device));
         c.kernels.tuning = tuning;
     }
     if (team) team->same("kind of GPU", kind_of(configs[0].device));
@@ -101,14 +102,16 @@ void choose_kernels(std::vector<WorkerConfig>& configs, double seconds, Team* te
         if (const std::string why = path.empty() ? "" : load_tuning(path, *tuning); !why.empty()) std::fprintf(stderr, "warning: %s\n", why.c_str());
         for (const WorkerConfig& c : configs) {  // planning asks for every choice
             if (c.kernels.tuning != tuning) continue;
-            tuning->measure_on = c.device;
+            tuning->measure = [device = c.device, seconds](const std::string& layer_pass, const std::string& operation, const std::string& problem, KernelChoice choice) {
+                return bench::fastest_variant(layer_pass, operation, problem, choice, {.device = device, .seconds = seconds});
+            };
             WorkerConfig other = c;
             for (int r = team ? 0 : c.rank; r < (team ? c.workers : c.rank + 1); ++r) {  // of those elsewhere too: shards may differ
                 other.rank = r;
                 const Layout plan(other);
             }
         }
-        tuning->measure_on = -1;
+        tuning->measure = nullptr;
         if (tuning->measured == 0 || path.empty()) continue;
         try {
             save_tuning(path, *tuning);

@@ -25,17 +25,23 @@ struct ActivationProblem {
 };
 
 struct ActivationForwardArgs {
+    static constexpr const char* operation = "activation_forward";
+
     const void* x;
     void* y;  // may be x
     cudaStream_t stream;
 };
 
 struct ActivationBackwardArgs {
+    static constexpr const char* operation = "activation_backward";
+
     const void* y;
     const void* dy;
     void* dx;  // may be dy
     cudaStream_t stream;
 };
+
+const ProblemFields& fields_of(const ActivationProblem&);  // fields.cpp
 
 using ActivationForward = Variant<ActivationProblem, ActivationForwardArgs>;
 using ActivationBackward = Variant<ActivationProblem, ActivationBackwardArgs>;

@@ -38,6 +38,8 @@ struct AugmentProblem {
 };
 
 struct AugmentArgs {
+    static constexpr const char* operation = "augment";
+
     const uint8_t* images;
     const AugmentParams* params;  // device, n of them
     float mean[3];
@@ -45,6 +47,8 @@ struct AugmentArgs {
     void* y;
     cudaStream_t stream;
 };
+
+const ProblemFields& fields_of(const AugmentProblem&);  // fields.cpp
 
 using Augment = Variant<AugmentProblem, AugmentArgs>;
 Table<AugmentProblem, AugmentArgs> augment_variants();

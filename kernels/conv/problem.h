@@ -54,6 +54,8 @@ struct ConvProblem {
 };
 
 struct ConvFpropArgs {
+    static constexpr const char* operation = "conv_fprop";
+
     const void* x;
     const void* w;
     const float* bias;  // k, when problem.bias
@@ -63,6 +65,8 @@ struct ConvFpropArgs {
 };
 
 struct ConvDgradArgs {
+    static constexpr const char* operation = "conv_dgrad";
+
     const void* dy;
     const void* w;
     void* dx;  // overwritten
@@ -72,6 +76,8 @@ struct ConvDgradArgs {
 };
 
 struct ConvWgradArgs {
+    static constexpr const char* operation = "conv_wgrad";
+
     const void* x;
     const void* dy;
     float* dw;  // overwritten
@@ -86,6 +92,8 @@ inline std::string refuses_fusions(const ConvProblem& p) {
     if (p.fold > 1) return "does not read folded input";
     return "";
 }
+
+const ProblemFields& fields_of(const ConvProblem&);  // fields.cpp
 
 using ConvFprop = Variant<ConvProblem, ConvFpropArgs>;
 using ConvDgrad = Variant<ConvProblem, ConvDgradArgs>;

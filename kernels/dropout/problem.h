@@ -29,6 +29,8 @@ struct DropoutProblem {
 };
 
 struct DropoutArgs {
+    static constexpr const char* operation = "dropout";
+
     const void* x;
     void* y;                  // may be x when the leading dimensions agree
     const StepState* state;   // device
@@ -36,6 +38,8 @@ struct DropoutArgs {
     int64_t row0, col0;       // of this matrix in the whole batch and layer
     cudaStream_t stream;
 };
+
+const ProblemFields& fields_of(const DropoutProblem&);  // fields.cpp
 
 using Dropout = Variant<DropoutProblem, DropoutArgs>;
 Table<DropoutProblem, DropoutArgs> dropout_variants();

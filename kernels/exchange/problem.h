@@ -22,6 +22,9 @@ struct CopyProblem {
 };
 
 struct CopyArgs {
+    static constexpr const char* operation = "exchange_copy";
+    static constexpr bool between_devices = true;  // one device alone cannot tell how fast they are
+
     const void* src;
     void* dst;
     cudaStream_t stream;
@@ -36,10 +39,16 @@ struct ReduceProblem {
 };
 
 struct ReduceArgs {
+    static constexpr const char* operation = "exchange_reduce";
+    static constexpr bool between_devices = true;  // one device alone cannot tell how fast they are
+
     const void* src[kMaxRanks];
     void* dst;
     cudaStream_t stream;
 };
+
+const ProblemFields& fields_of(const CopyProblem&);  // fields.cpp
+const ProblemFields& fields_of(const ReduceProblem&);  // fields.cpp
 
 using ExchangeCopy = Variant<CopyProblem, CopyArgs>;
 using ExchangeReduce = Variant<ReduceProblem, ReduceArgs>;

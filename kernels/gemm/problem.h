@@ -49,6 +49,8 @@ struct GemmProblem {
 };
 
 struct GemmArgs {
+    static constexpr const char* operation = "gemm";
+
     const void* a;
     const void* b;
     const float* bias;  // n, nt with problem.bias
@@ -76,6 +78,8 @@ inline std::string refuses_fusions(const GemmProblem& p) {
     if (p.sgd) return "no SGD in the epilogue";
     return "";
 }
+
+const ProblemFields& fields_of(const GemmProblem&);  // fields.cpp
 
 using Gemm = Variant<GemmProblem, GemmArgs>;
 Table<GemmProblem, GemmArgs> gemm_variants();

@@ -31,6 +31,8 @@ struct LrnProblem {
 };
 
 struct LrnForwardArgs {
+    static constexpr const char* operation = "lrn_forward";
+
     const void* x;
     void* y;
     void* workspace;
@@ -38,12 +40,16 @@ struct LrnForwardArgs {
 };
 
 struct LrnBackwardArgs {
+    static constexpr const char* operation = "lrn_backward";
+
     const void* x;
     const void* dy;
     void* dx;  // overwritten
     void* workspace;
     cudaStream_t stream;
 };
+
+const ProblemFields& fields_of(const LrnProblem&);  // fields.cpp
 
 using LrnForward = Variant<LrnProblem, LrnForwardArgs>;
 using LrnBackward = Variant<LrnProblem, LrnBackwardArgs>;

@@ -45,6 +45,8 @@ struct LrnPoolProblem {
 };
 
 struct LrnPoolForwardArgs {
+    static constexpr const char* operation = "lrn_pool_forward";
+
     const void* x;
     void* y;
     uint8_t* argmax;  // y_count bytes
@@ -53,6 +55,8 @@ struct LrnPoolForwardArgs {
 };
 
 struct LrnPoolBackwardArgs {
+    static constexpr const char* operation = "lrn_pool_backward";
+
     const void* x;  // with lrn; else not read, may be null
     const void* y;  // without lrn and with relu; else not read, may be null
     const void* dy;
@@ -62,6 +66,8 @@ struct LrnPoolBackwardArgs {
     void* workspace;
     cudaStream_t stream;
 };
+
+const ProblemFields& fields_of(const LrnPoolProblem&);  // fields.cpp
 
 using LrnPoolForward = Variant<LrnPoolProblem, LrnPoolForwardArgs>;
 using LrnPoolBackward = Variant<LrnPoolProblem, LrnPoolBackwardArgs>;

@@ -29,6 +29,8 @@ struct PoolProblem {
 };
 
 struct PoolForwardArgs {
+    static constexpr const char* operation = "pool_forward";
+
     const void* x;
     void* y;
     uint8_t* argmax;  // y_count bytes
@@ -37,12 +39,16 @@ struct PoolForwardArgs {
 };
 
 struct PoolBackwardArgs {
+    static constexpr const char* operation = "pool_backward";
+
     const void* dy;
     const uint8_t* argmax;
     void* dx;  // overwritten
     void* workspace;
     cudaStream_t stream;
 };
+
+const ProblemFields& fields_of(const PoolProblem&);  // fields.cpp
 
 using PoolForward = Variant<PoolProblem, PoolForwardArgs>;
 using PoolBackward = Variant<PoolProblem, PoolBackwardArgs>;

@@ -32,10 +32,14 @@ struct SgdProblem {
 };
 
 struct SgdArgs {
+    static constexpr const char* operation = "sgd";
+
     const SgdTensor* tensors;  // host array
     const StepState* state;    // device
     cudaStream_t stream;
 };
+
+const ProblemFields& fields_of(const SgdProblem&);  // fields.cpp
 
 using Sgd = Variant<SgdProblem, SgdArgs>;
 Table<SgdProblem, SgdArgs> sgd_variants();

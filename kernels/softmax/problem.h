@@ -30,6 +30,8 @@ struct SoftmaxProblem {
 };
 
 struct SoftmaxArgs {
+    static constexpr const char* operation = "softmax";
+
     const float* logits;
     const int* labels;
     void* dlogits;         // null: evaluation only
@@ -37,6 +39,8 @@ struct SoftmaxArgs {
     void* workspace;       // per-row results before the ordered sum
     cudaStream_t stream;
 };
+
+const ProblemFields& fields_of(const SoftmaxProblem&);  // fields.cpp
 
 using Softmax = Variant<SoftmaxProblem, SoftmaxArgs>;
 Table<SoftmaxProblem, SoftmaxArgs> softmax_variants();
