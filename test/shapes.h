@@ -5,6 +5,7 @@
 #include <string>
 #include <vector>
 
+#include "host/net/problem_text.h"
 #include "kernels/conv/problem.h"
 #include "kernels/gemm/problem.h"
 #include "test/seeds.h"
@@ -134,23 +135,6 @@ inline std::vector<GemmProblem> gemm_problems() {
         ++i;
     }
     return list;
-}
-
-inline std::string text(const ConvProblem& p) {
-    auto n = [](int v) { return std::to_string(v); };
-    return n(p.n) + "x" + n(p.h) + "x" + n(p.w) + "x" + n(p.c) + " filters " + n(p.k) + "x" + n(p.r) + "x" + n(p.s) +
-           " stride " + n(p.stride_h) + "," + n(p.stride_w) + " pad " + n(p.pad_h) + "," + n(p.pad_w) + " groups " +
-           n(p.groups) + " " + name_of(p.dtype) + (p.tf32 ? " as tf32" : "") + (p.bias ? " bias" : "") +
-           (p.relu ? " relu" : "") + (p.drelu ? " drelu" : "") + (p.fold > 1 ? " folded " + n(p.fold) : "");
-}
-
-inline std::string text(const GemmProblem& p) {
-    auto n = [](int v) { return std::to_string(v); };
-    const char* layout[] = {"nt", "nn", "tn"};
-    return std::string(layout[int(p.layout)]) + " m " + n(p.m) + " n " + n(p.n) + " k " + n(p.k) + " ld " + n(p.lda) + "," +
-           n(p.ldb) + "," + n(p.ldc) + " " + name_of(p.dtype) + "->" + name_of(p.out) + (p.bias ? " bias" : "") +
-           (p.relu ? " relu" : "") + (p.dropout > 0 ? " dropout" : "") + (p.drelu ? " drelu" : "") + (p.sgd ? " sgd" : "") +
-           (p.tf32 ? " as tf32" : "");
 }
 
 }  // namespace wt::test

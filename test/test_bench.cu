@@ -141,7 +141,7 @@ TEST_CASE("bench: single elements in fp64 agree with the references") {
         for (int64_t i = 0; i < p.x_count(); i += 5) same &= near(exact::conv_dgrad(masked, dy, w, x, i), x[i] > 0 ? dx.value[i] : 0);
         for (int64_t i = 0; i < p.w_count(); i += 7) same &= near(exact::conv_wgrad(p, x, dy, i), dw.value[i]);
         for (int64_t i = 0; i < p.k; ++i) same &= near(exact::column_sum(dy, p.y_count() / p.k, p.k, i), db.value[i]);
-        CHECK_MESSAGE(same, text(p));
+        CHECK_MESSAGE(same, text_of(p));
     }
     for (const GemmLayout layout : {GemmLayout::nt, GemmLayout::nn, GemmLayout::tn}) {
         GemmProblem p = gemm_problem(layout, {13, 21, 34, 3}, kOperandTypes[0], DType::f32, 0);

@@ -57,7 +57,7 @@ void for_each_problem(ConvPass pass, Table<ConvProblem, Args> table, F&& f) {
             ++taken[v].problems;
             fit.push_back(&table[v]);
         }
-        INFO(text(p));
+        INFO(text_of(p));
         by_dtype(p.dtype, [&]<class T>() { f.template operator()<T>(p, fit, 100 + i); });
     }
     for (size_t v = 0; v < table.size(); ++v)
@@ -141,7 +141,7 @@ TEST_CASE("conv: dgrad and wgrad are the gradients of fprop") {
     for (ConvProblem p : conv_shapes()) {
         p.bias = p.relu = false;
         if (p.flops() > 4e6) continue;
-        INFO(text(p));
+        INFO(text_of(p));
         Operand<float> x(p.x_count(), 1), w(p.w_count(), 2), dy(p.y_count(), 3);
         auto dot = [](const std::vector<double>& a, const std::vector<double>& b) {
             double sum = 0;
@@ -156,7 +156,7 @@ TEST_CASE("conv: dgrad and wgrad are the gradients of fprop") {
 
 TEST_CASE("conv: maps from matrix coordinates to tensor elements") {
     for (const ConvProblem& p : conv_shapes()) {
-        INFO(text(p));
+        INFO(text_of(p));
         const ConvShape v(p);
         // Counting pixels and taps up in memory order names the same elements as dividing.
         int64_t m = 0;

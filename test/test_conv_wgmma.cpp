@@ -106,12 +106,12 @@ TEST_CASE("conv: wgmma, every tile") {
         const reference::Sums dx = reference::conv_dgrad(backward, o.dy.exact, o.w.exact, o.x.exact);
         for (int sms : {132, 4}) {
             for (const TileSize& t : conv_wgmma::kFpropTiles) {
-                INFO(text(p) << ", " << sms << " SMs, tile " << t.bm << "x" << t.bn);
+                INFO(text_of(p) << ", " << sms << " SMs, tile " << t.bm << "x" << t.bn);
                 const PlanGuard plan(sms, t);
                 check_fprop(fprop, p, o);
             }
             for (const TileSize& t : conv_wgmma::kDgradTiles) {
-                INFO(text(backward) << ", " << sms << " SMs, tile " << t.bm << "x" << t.bn);
+                INFO(text_of(backward) << ", " << sms << " SMs, tile " << t.bm << "x" << t.bn);
                 const PlanGuard plan(sms, t);
                 REQUIRE(dgrad.refuses(backward) == "");
                 check<bf16>("dx", dx, p.r * p.s * p.kg(), dgrad.workspace_bytes(backward), [&](bf16* out, void* workspace, cudaStream_t stream) {
@@ -119,7 +119,7 @@ TEST_CASE("conv: wgmma, every tile") {
                 });
             }
             for (const TileSize& t : conv_wgmma::kWgradTiles) {
-                INFO(text(p) << ", " << sms << " SMs, tile " << t.bm << "x" << t.bn);
+                INFO(text_of(p) << ", " << sms << " SMs, tile " << t.bm << "x" << t.bn);
                 const PlanGuard plan(sms, t);
                 check_wgrad(wgrad, p, o);
             }
@@ -148,7 +148,7 @@ TEST_CASE("conv: wgmma, folded first layers") {
     for (const ConvProblem& p : problems) {
         const Operands o(p);
         for (bool big : {true, false}) {  // small: a block has more runs than stages, its warpgroups take turns
-            INFO(text(p) << std::string(big ? "" : ", one block, or three"));
+            INFO(text_of(p) << std::string(big ? "" : ", one block, or three"));
             const PlanGuard one(big ? 132 : 1);
             check_fprop(fprop, p, o);
             const PlanGuard three(big ? 132 : 3);
@@ -156,7 +156,7 @@ TEST_CASE("conv: wgmma, folded first layers") {
         }
     }
     for (const ConvProblem& p : forward) {
-        INFO(text(p));
+        INFO(text_of(p));
         const PlanGuard plan(1);
         check_fprop(fprop, p, Operands(p));
         CHECK(wgrad.refuses(p) != "");
@@ -164,7 +164,7 @@ TEST_CASE("conv: wgmma, folded first layers") {
     // Where it would read past its stages it says so.
     for (const ConvProblem& p : {with(1, 35, 255, 96, 11, 11, 0, true), with(1, 35, 35, 104, 11, 11, 0, true), with(1, 35, 35, 12, 11, 11, 0, true),
                                  with(1, 43, 43, 96, 13, 11, 0, true)}) {
-        INFO(text(p));
+        INFO(text_of(p));
         CHECK(fprop.refuses(p) != "");
         CHECK(wgrad.refuses(p) != "");
     }

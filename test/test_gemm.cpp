@@ -132,7 +132,7 @@ TEST_CASE("gemm: every variant, layout, precision and epilogue") {
             ++taken[v].problems;
             fit.push_back(&table[v]);
         }
-        INFO(text(p));
+        INFO(text_of(p));
         by_dtype(p.dtype, [&]<class T>() { by_dtype(p.out, [&]<class Out>() { check<T, Out>(fit, p, i); }); });
     }
     for (size_t v = 0; v < table.size(); ++v)

@@ -201,7 +201,7 @@ TEST_CASE("gemm wgmma: clusters, schedules and fusions") {
         REQUIRE(variant->refuses(p) == "");
         const gemm_wgmma::Plan plan = gemm_wgmma::choose_tile(p, test.sms);
         const TileSchedule& s = plan.schedule;
-        INFO(text(p) << (p.dropout > 0 ? " dropout" : p.drelu ? " drelu" : p.sgd ? " sgd" : "") << ": " << s.tiles_m << "x" << s.tiles_n << " tiles of 128x"
+        INFO(text_of(p) << (p.dropout > 0 ? " dropout" : p.drelu ? " drelu" : p.sgd ? " sgd" : "") << ": " << s.tiles_m << "x" << s.tiles_n << " tiles of 128x"
                      << plan.bn << ", " << s.sharers << " sharers, " << s.cluster_splits << " splits, " << plan.blocks << " blocks");
         shared |= s.sharers > 1, split |= s.cluster_splits > 1, both |= s.sharers > 1 && s.cluster_splits > 1;
         loops |= plan.blocks < s.units() * s.together();
@@ -222,7 +222,7 @@ TEST_CASE("gemm wgmma: the plans of the fc layers fill the machine") {
                 p.n = layout == GemmLayout::nt ? units : inputs;
                 p.k = layout == GemmLayout::nt ? inputs : layout == GemmLayout::nn ? units : batch;
                 const gemm_wgmma::Plan plan = gemm_wgmma::choose_tile(p, 132);
-                INFO(text(p) << ", " << plan.bn << " wide, " << plan.blocks << " blocks");
+                INFO(text_of(p) << ", " << plan.bn << " wide, " << plan.blocks << " blocks");
                 CHECK(plan.blocks >= 96);
                 CHECK(plan.blocks <= 132);
             }

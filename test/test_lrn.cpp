@@ -1,3 +1,4 @@
+#include "host/net/problem_text.h"
 #include "kernels/lrn/problem.h"
 #include "test/close.h"
 #include "test/device_data.h"
@@ -33,11 +34,6 @@ std::vector<LrnProblem> problems() {
     return all;
 }
 
-std::string text(const LrnProblem& p) {
-    return std::to_string(p.pixels) + " pixels, c " + std::to_string(p.c) + ", size " + std::to_string(p.size) +
-           ", beta " + std::to_string(p.beta) + ", " + name_of(p.dtype);
-}
-
 // In fp32 s is a sum of size + 1 roundings, which the power multiplies by beta <= 1, and the powers are four more (or
 // __powf's 2^-20): below 3e-6. The result is rounded once more to bf16's 2^-9.
 double rtol(const LrnProblem& p) { return 3e-6 + (p.dtype == DType::bf16 ? 1.0 / 256 : 0); }
@@ -46,7 +42,7 @@ double rtol(const LrnProblem& p) { return 3e-6 + (p.dtype == DType::bf16 ? 1.0 /
 
 TEST_CASE("lrn forward: every variant against the formula") {
     for (const LrnProblem& p : problems()) {
-        INFO(text(p));
+        INFO(text_of(p));
         const auto x = rounded(random_values(p.count(), 1, -3, 3), p.dtype);
         const auto want = reference::lrn_forward(p, x);
         const Stream stream(0);
@@ -66,7 +62,7 @@ TEST_CASE("lrn forward: every variant against the formula") {
 
 TEST_CASE("lrn backward: every variant against the formula") {
     for (const LrnProblem& p : problems()) {
-        INFO(text(p));
+        INFO(text_of(p));
         const auto x = rounded(random_values(p.count(), 2, -3, 3), p.dtype);
         const auto dy = rounded(random_values(p.count(), 3), p.dtype);
         const auto want = reference::lrn_backward(p, x, dy);

@@ -1,3 +1,4 @@
+#include "host/net/problem_text.h"
 #include "kernels/lrn_pool/problem.h"
 #include "test/close.h"
 #include "test/device_data.h"
@@ -37,13 +38,6 @@ std::vector<LrnPoolProblem> problems() {
         add({.n = 1, .h = 12, .w = 55, .c = 96, .alpha = 1e-3f});
     }
     return all;
-}
-
-std::string text(const LrnPoolProblem& p) {
-    return std::to_string(p.n) + "x" + std::to_string(p.h) + "x" + std::to_string(p.w) + "x" + std::to_string(p.c) +
-           ", window " + std::to_string(p.window) + ", stride " + std::to_string(p.stride) + ", pad " +
-           std::to_string(p.pad) + (p.lrn ? ", size " + std::to_string(p.size) : ", no lrn") + ", " + name_of(p.dtype) +
-           (p.relu ? ", relu" : "") + (p.bias ? ", bias" : "");
 }
 
 // A convolution's output. `kind` 0: all different, 1: small whole numbers, so many ties, 2: NaNs and infinities too.
@@ -99,7 +93,7 @@ bool same(double a, double b) { return a == b || (std::isnan(a) && std::isnan(b)
 TEST_CASE("lrn_pool forward: every variant against lrn followed by pool") {
     for (const LrnPoolProblem& p : problems())
         for (int kind : {0, 1, 2}) {
-            INFO(text(p), ", kind of input ", kind);
+            INFO(text_of(p), ", kind of input ", kind);
             const auto x = inputs(p, kind);
             const auto normalized = reference::lrn_pool_normalized(p, x);
             const auto want = reference::pool_forward(p.pool(), normalized);
@@ -152,7 +146,7 @@ TEST_CASE("lrn_pool forward: in how many windows the order of rounding and maxim
 TEST_CASE("lrn_pool backward: every variant against pool, lrn, relu and bias backward") {
     for (const LrnPoolProblem& p : problems())
         for (int kind : {0, 1}) {
-            INFO(text(p), ", kind of input ", kind);
+            INFO(text_of(p), ", kind of input ", kind);
             const auto x = inputs(p, kind);
             const auto forward = reference::lrn_pool_forward(p, x);
             const auto dy = rounded(random_values(p.y_count(), 71), p.dtype);

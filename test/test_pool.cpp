@@ -1,3 +1,4 @@
+#include "host/net/problem_text.h"
 #include "kernels/pool/problem.h"
 #include "test/close.h"
 #include "test/device_data.h"
@@ -32,12 +33,6 @@ std::vector<PoolProblem> problems() {
     return all;
 }
 
-std::string text(const PoolProblem& p) {
-    return std::to_string(p.h) + "x" + std::to_string(p.w) + "x" + std::to_string(p.c) + ", window " +
-           std::to_string(p.window) + ", stride " + std::to_string(p.stride) + ", pad " + std::to_string(p.pad) + ", " +
-           name_of(p.dtype);
-}
-
 // `kind` 0: all different, 1: many ties, 2: NaNs and infinities among ties.
 std::vector<double> inputs(const PoolProblem& p, int kind) {
     auto x = rounded(random_values(p.x_count(), 7 + kind, -4, 4), p.dtype);
@@ -57,7 +52,7 @@ bool same(double a, double b) { return a == b || (std::isnan(a) && std::isnan(b)
 TEST_CASE("pool forward: every variant, exactly") {
     for (const PoolProblem& p : problems())
         for (int kind : {0, 1, 2}) {
-            INFO(text(p), ", kind of input ", kind);
+            INFO(text_of(p), ", kind of input ", kind);
             const auto x = inputs(p, kind);
             const auto want = reference::pool_forward(p, x);
             const Stream stream(0);
@@ -84,7 +79,7 @@ TEST_CASE("pool forward: every variant, exactly") {
 TEST_CASE("pool backward: every variant against the scattered sum") {
     for (const PoolProblem& p : problems())
         for (int kind : {0, 1}) {
-            INFO(text(p), ", kind of input ", kind);
+            INFO(text_of(p), ", kind of input ", kind);
             const auto chosen = reference::pool_forward(p, inputs(p, kind)).argmax;
             const auto dy = rounded(random_values(p.y_count(), 9), p.dtype);
             const auto want = reference::pool_backward(p, dy, chosen);
