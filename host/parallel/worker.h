@@ -53,6 +53,7 @@ public:
     const Layout& layout() const { return layout_; }
 
     // Parameter i (Layout::params): the rows that this worker holds (Layout::rows), whole, in memory order. Between steps only.
+    // Frozen parameters have neither momentum nor gradient: to ask for them throws Error.
     void set_param(int i, const std::vector<float>& rows);
     void set_momentum(int i, const std::vector<float>& rows);
     // The elements that it updates (Layout::own); the gradient is the whole batch's in the last step, or pass.
