@@ -64,6 +64,10 @@ std::vector<float> Worker::get_gradient(int i) const {
     throw Error("no gradient of " + layout_.params[i].name + " is kept");
 }
 
+std::vector<float> Worker::get_logits() const {
+    return read_floats(at(layout_.head.back().y), layout_.config.head_rows() * layout_.config.net.classes());
+}
+
 std::vector<float> Worker::get_values(int i) const {
     const Param& p = layout_.params[i];
     const int64_t n = layout_.rows[i].count * layout_.columns[i].count;
