@@ -24,6 +24,7 @@ public:
     virtual ~Dataset() = default;
     virtual int64_t size() const = 0;
     virtual int label(int64_t i) const = 0;
+    virtual std::string name(int64_t i) const { return std::to_string(i); }  // of its file, where each has its own
     // Writes image i, resized and cropped to the stored size, to out[height * width * channels].
     // False when the file cannot be read or decoded, which is noted for `bad_count`; the caller takes
     // another image. Safe to call from several threads.

@@ -69,6 +69,7 @@ public:
     }
     int64_t size() const override { return int64_t(items_.size()); }
     int label(int64_t i) const override { return items_[i].label; }
+    std::string name(int64_t i) const override { return path(i); }
     bool load(int64_t i, uint8_t* out) const override {
         std::vector<uint8_t> bytes;
         Image image;

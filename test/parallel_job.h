@@ -8,6 +8,7 @@
 #include <random>
 
 #include "host/parallel/group.h"
+#include "host/train/step_timeline.h"
 
 namespace wt {
 
@@ -41,6 +42,9 @@ struct Job {
     float lr = 0.01f;
     size_t bucket_bytes = 2 << 20;
     bool check = true;  // that the ranks agree
+    std::vector<std::string> frozen = {};
+    std::vector<std::string> put_back = {};  // layers that get their first weights again after every step
+    bool picture = false;                    // of the last step
 };
 
 struct Outcome {
@@ -52,6 +56,8 @@ struct Outcome {
     std::vector<double> told;  // loss of every pass as each rank has it
     SoftmaxStats evaluated{};  // the last
     std::vector<double> evaluations;
+    size_t memory = 0;  // that worker 0 has planned, bytes
+    StepPicture picture;
 };
 
 // Trains `steps` steps on random images and evaluates once.
@@ -75,6 +81,7 @@ inline Outcome run(const Job& job, int steps) {
         c.tf32 = job.tf32;
         c.scheme = job.scheme, c.split = job.split, c.per_pass = job.per_pass, c.passes = job.passes, c.packed = job.packed;
         c.bucket_bytes = job.bucket_bytes;
+        c.frozen = job.frozen;
         configs.push_back(c);
     }
     Group group(configs);
@@ -86,10 +93,12 @@ inline Outcome run(const Job& job, int steps) {
         for (size_t i = 0; i < w.layout().params.size(); ++i) {
             const Param& p = w.layout().params[i];
             w.set_param(static_cast<int>(i), initial_values(net, p, w.layout().rows[i], Init::he, 3));
-            w.set_momentum(static_cast<int>(i), std::vector<float>(w.layout().rows[i].count * p.row));
+            if (!w.layout().frozen(static_cast<int>(i)))
+                w.set_momentum(static_cast<int>(i), std::vector<float>(w.layout().rows[i].count * p.row));
         }
     });
     Outcome out;
+    out.memory = group.worker(0).layout().plan.total();
     out.params = group.worker(0).layout().params;
     for (size_t i = 0; i < out.params.size(); ++i) out.first.push_back(group.get_param(static_cast<int>(i)));
     const size_t image = size_t(stored) * stored * 3;
@@ -150,7 +159,14 @@ inline Outcome run(const Job& job, int steps) {
     for (int s = 0; s < steps; ++s) {
         fill(turns[0]);
         const StepState state{11, static_cast<uint64_t>(s), job.lr, 0.9f};
-        out.losses.push_back(finish(submit(turns[0], &state)).loss_sum / job.global_batch);
+        std::optional<StepTimeline> timeline;
+        if (job.picture && s + 1 == steps) timeline.emplace(group);
+        const long ticket = submit(turns[0], &state);
+        if (timeline) out.picture = timeline->read();
+        out.losses.push_back(finish(ticket).loss_sum / job.global_batch);
+        for (size_t i = 0; i < out.params.size(); ++i)
+            if (std::ranges::count(job.put_back, net.layers[out.params[i].layer].name))
+                group.set_param(static_cast<int>(i), out.first[i]);
     }
     for (int r = 0; r < job.workers; ++r) out.bytes_sent.push_back(group.worker(r).bytes_sent());
     // Everybody reads the same of what is replicated.
@@ -161,7 +177,8 @@ inline Outcome run(const Job& job, int steps) {
     }
     for (size_t i = 0; i < out.params.size(); ++i) {
         out.weights.push_back(group.get_param(static_cast<int>(i)));
-        if (job.keep_gradients) out.gradients.push_back(group.get_gradient(static_cast<int>(i)));
+        if (job.keep_gradients && !group.worker(0).layout().frozen(static_cast<int>(i)))
+            out.gradients.push_back(group.get_gradient(static_cast<int>(i)));
     }
     long before = -1;
     const auto evaluated = [&](long ticket) {

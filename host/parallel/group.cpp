@@ -158,6 +158,17 @@ std::vector<float> Group::get_gradient(int i) {
     return gather(i, [&](Worker& w) { return w.get_gradient(i); });
 }
 
+// A head that is shared has everybody's samples, else each has its own.
+std::vector<float> Group::get_logits() {
+    if (workers_[0]->layout().config.scheme != FcScheme::dp) return first() ? workers_[0]->get_logits() : std::vector<float>{};
+    std::vector<float> all;
+    for (auto& w : workers_) {
+        const auto part = w->get_logits();
+        all.insert(all.end(), part.begin(), part.end());
+    }
+    return team_ ? team_->gather(all) : all;
+}
+
 void Group::set_param(int i, const std::vector<float>& given, bool momentum) {
     const std::vector<float> values = team_ ? team_->broadcast(given) : given;
     for (auto& w : workers_) {

@@ -41,6 +41,8 @@ public:
     std::vector<float> get_param(int i, bool momentum = false);
     std::vector<float> get_gradient(int i);
     void set_param(int i, const std::vector<float>& values, bool momentum = false);
+    // The logits of the last pass, a row for each sample of the whole batch; on rank 0, like get_param.
+    std::vector<float> get_logits();
 
 private:
     void run_on_threads(const std::function<void(int rank)>& task);

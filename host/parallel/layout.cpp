@@ -29,6 +29,10 @@ const char* name_of(FcScheme s) {
     return names[static_cast<int>(s)];
 }
 
+bool WorkerConfig::trains(const Layer& layer) const {
+    return layer.weights() > 0 && std::find(frozen.begin(), frozen.end(), layer.name) == frozen.end();
+}
+
 std::vector<RowBlock> row_blocks(const WorkerConfig& c, int rank) {
     const int64_t b = c.batch;
     std::vector<RowBlock> blocks;
@@ -67,6 +71,7 @@ Layout::Layout(const WorkerConfig& c) : config(c) {
     if (config.batch % (config.workers == 1 ? config.pass_count() : 1)) throw Error("a batch must divide into its passes");
     for (int r = 0; r < config.workers; ++r) blocks_of.push_back(row_blocks(config, r));
     params = params_of(config.net);
+    find_bottom();
     plan_params();
     plan_trunk();
     plan_head();
@@ -77,7 +82,18 @@ Layout::Layout(const WorkerConfig& c) : config(c) {
     if (need_workspace_) workspace = plan.add("workspace", Use::workspace, need_workspace_);
 }
 
-// Who names a pass that is not run has mistyped it.
+void Layout::find_bottom() {
+    std::vector<std::string> names;
+    for (size_t i = 0; i < params.size(); i += 2) names.push_back(config.net.layers[params[i].layer].name);
+    for (const std::string& name : config.frozen)
+        if (std::find(names.begin(), names.end(), name) == names.end()) throw UsageError("frozen: " + unknown_name("layer", name, names));
+    bottom = static_cast<int>(config.net.layers.size());
+    for (int i = static_cast<int>(params.size()) - 2; i >= 0; i -= 2)
+        if (!frozen(i)) bottom = params[i].layer;
+    if (config.training && bottom == static_cast<int>(config.net.layers.size())) throw UsageError("all layers are frozen: nothing is left to train");
+}
+
+// Who names a pass that is not run has mistyped it, or has frozen its layer.
 void Layout::check_names() const {
     for (const auto& [pass, variant] : config.kernels.by_pass) {
         const std::string layer = pass.substr(0, pass.find('.'));
@@ -87,8 +103,11 @@ void Layout::check_names() const {
             if (std::find(layers.begin(), layers.end(), l) == layers.end()) layers.push_back(l);
             if (l == layer && std::find(passes.begin(), passes.end(), name) == passes.end()) passes.push_back(name);
         }
+        const bool without = std::find(passes.begin(), passes.end(), pass) == passes.end();
+        if (without && !config.frozen.empty() && (pass.ends_with(".wgrad") || pass.ends_with(".dgrad") || pass.ends_with(".backward")))
+            throw UsageError("--kernels " + pass + "=" + variant + ": this pass is not run, because of what is frozen");
         if (passes.empty()) throw UsageError("--kernels " + pass + "=" + variant + ": " + unknown_name("layer", layer, layers));
-        if (std::find(passes.begin(), passes.end(), pass) == passes.end())
+        if (without)
             throw UsageError("--kernels " + pass + "=" + variant + ": " + unknown_name("pass", pass, passes));
     }
 }
@@ -110,9 +129,11 @@ void Layout::plan_params() {
         }
         const Layer& l = config.net.layers[params[i].layer];
         const bool head = l.kind == LayerKind::fc;
-        if (buckets.empty() || buckets.back().head != head || (bytes >= config.bucket_bytes && config.workers > 1)) {
+        const bool trained = !frozen(i);
+        if (buckets.empty() || buckets.back().head != head || buckets.back().trained != trained || (bytes >= config.bucket_bytes && config.workers > 1)) {
             buckets.emplace_back();
             buckets.back().head = head;
+            buckets.back().trained = trained;
             bytes = 0;
         }
         Bucket& b = buckets.back();
@@ -141,7 +162,7 @@ void Layout::plan_sharded(int i) {
         st.value = st.w = plan.add(p.name, Use::weights, p.rows * 4).plus(units.first * 4);  // HeadOp::bias
     else
         st.value = st.w = plan.add(p.name, Use::weights, n * 4);
-    if (config.training) st.v = plan.add(p.name + " momentum", Use::weights, n * 4);
+    if (config.training && !frozen(i)) st.v = plan.add(p.name + " momentum", Use::weights, n * 4);
     if (config.dtype != DType::f32 && !p.bias) st.value = st.low = plan.add(p.name + " bf16", Use::weights, n * 2);
 }
 
@@ -157,14 +178,14 @@ Shard Layout::segment(const Bucket& b, int rank) const { return shard_of(b.count
 // along; the networks' own layers leave nothing.
 void Layout::plan_bucket(Bucket& b) {
     const int K = config.workers;
-    const bool low = config.dtype != DType::f32;
+    const bool low = config.dtype != DType::f32, trained = config.training && b.trained;
     const auto padded = [](int64_t n) { return (n + 7) / 8 * 8; };
     b.value_size = low ? 2 : 4;
     for (const int i : b.weights) b.weight_count += padded(params[i].count());
     b.count = b.weight_count;
     for (const int i : b.weights) b.count += padded(params[i + 1].count());
     b.values = plan.add(b.name, Use::weights, b.value_offset(b.count));
-    if (config.training) b.grads = plan.add(b.name + " gradient", Use::gradients, b.count * 4);
+    if (trained) b.grads = plan.add(b.name + " gradient", Use::gradients, b.count * 4);
     const Shard segment = this->segment(b, config.rank);
     int64_t at = 0;
     for (const int bias : {0, 1})
@@ -179,17 +200,17 @@ void Layout::plan_bucket(Bucket& b) {
             Storage& st = storage[i];
             st.value = b.values.plus(b.value_offset(at));
             st.w = st.value.plus(first * 4);
-            if (config.training) st.v = plan.add(p.name + " momentum", Use::weights, own[i].count * 4);
+            if (trained) st.v = plan.add(p.name + " momentum", Use::weights, own[i].count * 4);
             if (low && !bias) {
                 st.low = st.value.plus(first * 2);
                 st.w = plan.add(p.name + " fp32", Use::weights, own[i].count * 4);
             }
             b.at.push_back(at);
-            if (config.training && own[i].count) b.updates.push_back({i, b.grads.plus((at + first) * 4)});
+            if (trained && own[i].count) b.updates.push_back({i, b.grads.plus((at + first) * 4)});
             at += padded(p.count());
         }
     if (K == 1) return;
-    if (config.training) {
+    if (trained) {
         b.reduce = bind(b.name + ".reduce", exchange_reduce_variants(), ReduceProblem{K, 1, segment.count, segment.count, segment.count, DType::f32});
         for (int r = 0; r < K; ++r) {
             const Shard s = this->segment(b, r);
@@ -253,7 +274,7 @@ void Layout::plan_update() {
             updates.insert(updates.end(), b.updates.begin(), b.updates.end());
     std::vector<Update>& sharded = config.per_pass ? pass_updates : updates;
     for (const HeadOp& op : head) {
-        if (!op.sharded) continue;
+        if (!op.sharded || !op.trained) continue;
         if (op.grad) sharded.push_back({op.weight, op.grad});
         sharded.push_back({op.weight + 1, op.grad_bias.plus(op.own_column() * 4)});
     }

@@ -77,7 +77,11 @@ struct WorkerConfig {
     float conv_lr_scale = 1, fc_lr_scale = 1;       // times the rate of the step
     size_t bucket_bytes = 2 << 20;                  // gradients that are summed together; less is not worth a transfer
     bool packed = false;                            // Exchange::packed
+    // Layers with weights, by name, that keep theirs: no gradient, momentum, update or exchange of
+    // them; and the backward pass ends at the lowest layer that is not among them.
+    std::vector<std::string> frozen;
 
+    bool trains(const Layer& layer) const;  // it has weights, which are updated
     int64_t rows() const { return int64_t(batch) * workers; }  // the whole batch
     int head_workers() const { return scheme == FcScheme::dp ? 1 : workers; }  // that share a fully connected layer
     int64_t head_rows() const { return int64_t(batch) * head_workers(); }      // samples that this worker's head sees in a step
@@ -138,7 +142,8 @@ struct TrunkOp {
     Place grad, grad_bias;    // conv: dW, db, fp32; fused pool: the convolution's db
     uint32_t dropout_layer = 0;  // keys the mask
     bool forward_elsewhere = false, backward_elsewhere = false;  // nothing to run: another layer's operation does it
-    bool needs_dx = true;     // false for the first convolution
+    bool needs_dx = true;     // false where no layer below is trained
+    bool trained = true;      // conv: it has gradients and an update
     Bound<ConvProblem, ConvFpropArgs> fprop;
     Bound<ConvProblem, ConvDgradArgs> dgrad;
     Bound<ConvProblem, ConvWgradArgs> wgrad;
@@ -162,6 +167,8 @@ struct HeadOp {
     Shard units, inputs;         // of the product: own units of all inputs, or all units of own inputs
     bool by_inputs = false;
     bool sharded = true;         // false: all units, a bucket's
+    bool trained = true;         // it has a gradient and an update
+    bool needs_dx = true;        // false where no layer below is trained
     int weight = -1;             // index of its parameter; the bias follows
     Place bias;                  // of the product's units; by inputs 0 but for own, so that the sum has each once
     uint32_t dropout_layer = 0;  // keys the mask
@@ -199,6 +206,7 @@ struct Bucket {
     std::string name;             // of its layers, "conv5+conv4"
     std::vector<int> weights;     // indices of parameters, from the top layer down; each one's bias follows it
     bool head = false;            // of fully connected layers
+    bool trained = true;          // false: of frozen layers, values alone
     Place grads;                  // fp32
     Place values;                 // what the layers read: weights as the matrix units have them, then fp32 biases
     int64_t weight_count = 0, count = 0;  // elements: of weights, of all
@@ -218,9 +226,9 @@ struct TransferIds {
     int finished = -1, stats = -1;
     std::vector<int> labels, flat;                   // by pass
     // By layer of the head and pass: what goes up (columns of y; by inputs shares of it) and down (shares of the gradient of x; by
-    // inputs columns of it). -1 where the layer that reads it needs own columns only.
+    // inputs columns of it). -1 where the layer that reads it needs own columns only, or is below all that is trained.
     std::vector<std::vector<int>> units, partials;
-    std::vector<int> grads, values;                  // by bucket
+    std::vector<int> grads, values;                  // by bucket; -1 for one of frozen layers
 };
 
 struct Layout {
@@ -234,7 +242,7 @@ struct Layout {
     std::vector<Shard> own;   // of that block, the elements that this worker updates: each of the whole is one worker's
     struct Storage {
         Place value;  // what the layers read: held rows
-        Place w, v;   // fp32 master (of biases, and in fp32, part of `value`) and momentum: own elements
+        Place w, v;   // fp32 master (of biases, and in fp32, part of `value`) and momentum: own elements. No v of a frozen layer
         Place low;    // the part of `value` that the update writes besides w: own elements; null where that is w
     };
     std::vector<Storage> storage;
@@ -260,10 +268,13 @@ struct Layout {
     std::vector<Bound<CopyProblem, CopyArgs>> gather_flat;  // by pass * workers + source rank: its rows
     std::vector<Bound<ReduceProblem, ReduceArgs>> flat_reduce;  // by own block: everybody's shares of its gradient
     int64_t flat_cols = 0;
+    int bottom = 0;  // index in the network of the lowest layer that is trained: the backward pass ends with it
 
     // LAYER.PASS and the variant that runs it, in the order of planning.
     std::vector<std::pair<std::string, std::string>> choices;
 
+    bool frozen(int param) const { return !config.trains(config.net.layers[params[param].layer]); }
+    bool goes_back(int layer) const { return config.training && layer > bottom; }  // from its output's gradient to its input's
     Shard segment(const Bucket& b, int rank) const;
     Place gradient_of(int param) const;  // in its bucket
     // A parameter in memory order, from every worker's own elements one after the other.
@@ -272,6 +283,7 @@ struct Layout {
     int64_t pass_row(int pass) const { return pass * config.pass_rows(); }  // its first row in the head's buffers
 
 private:
+    void find_bottom();
     void plan_params();
     void plan_bucket(Bucket& b);
     void plan_sharded(int param);
@@ -283,6 +295,7 @@ private:
     void plan_trunk_gradients();
     void plan_head();
     void plan_head_gradients();
+    void plan_wgrad(HeadOp& op, const GemmProblem& problem);
     void bind_gather(HeadOp& op, DType dtype);
     void plan_input();
     void plan_update();

@@ -28,6 +28,8 @@ void Layout::plan_head() {
         op.inputs = columns[param];
         op.bias = op.by_inputs ? Place{storage[param + 1].value.buffer} : storage[param + 1].value;
         op.sharded = params[param].sharded;
+        op.trained = !frozen(param);
+        op.needs_dx = i > bottom;
         param += 2;
         op.last = i + 1 == static_cast<int>(net.layers.size());
         const Layer *act = nullptr, *drop = nullptr;
@@ -110,11 +112,11 @@ void Layout::plan_head_gradients() {
     for (int i = static_cast<int>(head.size()) - 1; i >= 0; --i) {
         HeadOp& op = head[i];
         const std::string& name = op.layer->name;
-        HeadOp* const below = i > 0 ? &head[i - 1] : nullptr;
+        HeadOp* const below = i > 0 && op.needs_dx ? &head[i - 1] : nullptr;
         const int in = static_cast<int>(op.layer->x.count()), cols = static_cast<int>(op.own.count);
         const int ni = static_cast<int>(op.inputs.count), nu = static_cast<int>(op.units.count);
         op.ld_dx = in;
-        if (!op.by_inputs) op.dx = plan.add(name + " input gradient", Use::gradients, rows_in_all * in * es);
+        if (op.needs_dx && !op.by_inputs) op.dx = plan.add(name + " input gradient", Use::gradients, rows_in_all * in * es);
         if (below) {
             below->ld_dy = K == 1 ? in : below->units.count;
             below->dy = K == 1 ? op.dx : plan.add(below->layer->name + " output gradient", Use::gradients, rows_in_all * below->ld_dy * es);
@@ -159,24 +161,9 @@ void Layout::plan_head_gradients() {
                 if (below->has_dropout) op.mask_scale = 1 / (1 - p);
             }
         }
-        op.dgrad = bind(op.name_dgrad, gemm_variants(), d);
-
-        // Nobody else has gradients of a shard, so the product that makes them can use them up.
-        GemmProblem updating = w;
-        updating.sgd = true;
-        if (op.sharded && !config.keep_gradients && !k.names("update.sgd") &&
-            k.fuses(op.name_wgrad, gemm_variants(), updating, sm, Part{op.name_wgrad, gemm_variants(), w},
-                    Part{"update.sgd", sgd_variants(), SgdProblem{1, int64_t(nu) * ni}}))
-            w = updating;
-        op.wgrad = bind(op.name_wgrad, gemm_variants(), w);
-        if (!op.sharded) {
-            op.grad = gradient_of(op.weight), op.grad_bias = gradient_of(op.weight + 1);
-        } else if (w.sgd) {
-            op.grad_bias = plan.add(name + " bias gradient", Use::gradients, int64_t(nu) * 4);
-        } else {
-            op.grad = plan.add(name + " gradient", Use::gradients, int64_t(nu) * (ni + 1) * 4);
-            op.grad_bias = op.grad.plus(int64_t(nu) * ni * 4);
-        }
+        if (op.needs_dx) op.dgrad = bind(op.name_dgrad, gemm_variants(), d);
+        if (op.trained) plan_wgrad(op, w);
+        if (!op.needs_dx) return;
     }
     if (K == 1) {
         trunk_dy = head.front().dx;
@@ -192,6 +179,29 @@ void Layout::plan_head_gradients() {
     }
     for (const RowBlock& block : blocks())
         flat_reduce.push_back(bind("trunk.reduce", exchange_reduce_variants(), ReduceProblem{K, block.count, flat_cols, flat_cols, flat_cols, config.dtype}));
+}
+
+// The gradient of a layer's weights, or their update at once.
+void Layout::plan_wgrad(HeadOp& op, const GemmProblem& w) {
+    const KernelSettings& k = config.kernels;
+    const int64_t nu = op.units.count, ni = op.inputs.count;
+    const std::string& name = op.layer->name;
+    // Nobody else has gradients of a shard, so the product that makes them can use them up.
+    GemmProblem updating = w;
+    updating.sgd = true;
+    const bool updates =
+        op.sharded && !config.keep_gradients && !k.names("update.sgd") &&
+        k.fuses(op.name_wgrad, gemm_variants(), updating, device_sm(config.device), Part{op.name_wgrad, gemm_variants(), w},
+                Part{"update.sgd", sgd_variants(), SgdProblem{1, nu * ni}});
+    op.wgrad = bind(op.name_wgrad, gemm_variants(), updates ? updating : w);
+    if (!op.sharded) {
+        op.grad = gradient_of(op.weight), op.grad_bias = gradient_of(op.weight + 1);
+    } else if (updates) {
+        op.grad_bias = plan.add(name + " bias gradient", Use::gradients, nu * 4);
+    } else {
+        op.grad = plan.add(name + " gradient", Use::gradients, nu * (ni + 1) * 4);
+        op.grad_bias = op.grad.plus(nu * ni * 4);
+    }
 }
 
 }  // namespace wt

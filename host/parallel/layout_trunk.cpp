@@ -27,7 +27,7 @@ std::optional<LrnPoolProblem> Layout::fused_pool(int i) const {
     LrnPoolProblem p{config.batch, l.x.h, l.x.w, l.x.c, l.size, l.stride, l.pad};
     p.dtype = config.dtype;
     p.lrn = norm, p.relu = relu;
-    p.bias = relu && below >= 1 && net.layers[below - 1].kind == LayerKind::conv;
+    p.bias = relu && below >= 1 && net.layers[below - 1].kind == LayerKind::conv && config.trains(net.layers[below - 1]);
     if (norm) p.size = norm->lrn_size, p.alpha = norm->lrn_alpha, p.beta = norm->lrn_beta, p.k = norm->lrn_k;
     if (!norm && !relu) return {};
     // Who asks for a variant of a part wants that part.
@@ -41,7 +41,7 @@ std::optional<LrnPoolProblem> Layout::fused_pool(int i) const {
     const Part relu_backward{relu ? relu->name + ".backward" : "", activation_backward_variants(),
                              ActivationProblem{config.batch, count, count, count, Activation::relu, config.dtype}};
     if (norm && !k.fuses(fused_forward_name(i), lrn_pool_forward_variants(), p, sm, pool_forward, lrn_forward)) return {};
-    if (!config.training) return p;
+    if (!goes_back(i)) return p;
     const std::string name = fused_backward_name(i);
     const bool backward = !norm  ? k.fuses(name, lrn_pool_backward_variants(), p, sm, pool_backward, relu_backward)
                           : relu ? k.fuses(name, lrn_pool_backward_variants(), p, sm, pool_backward, lrn_backward, relu_backward)
@@ -80,7 +80,7 @@ int Layout::input_fold() const {
     ConvProblem plain = conv_problem(l), folded = plain;
     folded.fold = l.stride;
     if (const AugmentProblem p = augment_problem(folded); !choose(augment_variants(), p, k.choice, sm).refuses(p).empty()) return 1;
-    if (config.training && !k.fuses(l.name + ".wgrad", conv_wgrad_variants(), folded, sm, Part{l.name + ".wgrad", conv_wgrad_variants(), plain})) return 1;
+    if (config.training && config.trains(l) && !k.fuses(l.name + ".wgrad", conv_wgrad_variants(), folded, sm, Part{l.name + ".wgrad", conv_wgrad_variants(), plain})) return 1;
     plain.relu = folded.relu = is_relu(net.layers[1]);
     if (!k.fuses(l.name + ".fprop", conv_fprop_variants(), folded, sm, Part{l.name + ".fprop", conv_fprop_variants(), plain})) return 1;
     return l.stride;
@@ -139,7 +139,7 @@ void Layout::plan_trunk() {
                 op.forward_elsewhere = op.backward_elsewhere = taken_along;
                 if (taken_along) break;
                 op.lrn = bind(op.name_forward, lrn_forward_variants(), op.lrn.problem);
-                if (config.training) op.lrn_back = bind(op.name_dgrad, lrn_backward_variants(), op.lrn.problem);
+                if (goes_back(i)) op.lrn_back = bind(op.name_dgrad, lrn_backward_variants(), op.lrn.problem);
                 break;
             }
             case LayerKind::pool: plan_pool(op, i); break;
@@ -156,9 +156,11 @@ void Layout::plan_trunk() {
         trunk.push_back(op);
     }
     if (!config.training) return;
-    for (TrunkOp& op : trunk)  // now that all above are known
+    for (int i = bottom + 1; i < end; ++i) {  // now that all above are known
+        TrunkOp& op = trunk[i];
         if (op.layer->kind == LayerKind::activation && !op.backward_elsewhere)
             op.act_back = bind(op.name_dgrad, activation_backward_variants(), op.act_back.problem);
+    }
     plan_trunk_gradients();
 }
 
@@ -170,7 +172,8 @@ void Layout::plan_conv(TrunkOp& op, int i, int& param) {
     op.name_forward = l.name + ".fprop", op.name_dgrad = l.name + ".dgrad", op.name_wgrad = l.name + ".wgrad";
     op.weight = param;
     param += 2;
-    op.needs_dx = !first;
+    op.needs_dx = i > bottom;
+    op.trained = !frozen(op.weight);
     ConvProblem p = conv_problem(l);
     if (first) p.fold = augment.problem.fold;
     ConvProblem f = p;
@@ -186,6 +189,7 @@ void Layout::plan_conv(TrunkOp& op, int i, int& param) {
         if (d.drelu) trunk.back().backward_elsewhere = true;
     }
     ConvProblem w = p;
+    if (!op.trained) return;
     for (int above = i + 1; above < end && net.layers[above].kind != LayerKind::conv; ++above)
         if (const auto pool = fused_pool(above); pool && pool->bias && above - 2 - pool->lrn == i) w.bias = false;  // it sums db
     op.wgrad = bind(op.name_wgrad, conv_wgrad_variants(), w);
@@ -202,7 +206,7 @@ void Layout::plan_pool(TrunkOp& op, int i) {
         op.lrn_pool = bind(op.name_forward = fused_forward_name(i), lrn_pool_forward_variants(), *fused);
     else
         op.pool = bind(op.name_forward, pool_forward_variants(), p);
-    if (!config.training) return;
+    if (!goes_back(i)) return;
     if (!fused) {
         op.pool_back = bind(op.name_dgrad, pool_backward_variants(), p);
         return;
@@ -213,21 +217,29 @@ void Layout::plan_pool(TrunkOp& op, int i) {
     if (fused->bias) op.grad_bias = trunk[relu - 1].grad_bias;
 }
 
-// Gradients flow through two buffers in turn; in-place layers keep theirs.
+// Gradients flow through two buffers in turn, down to the lowest layer that is trained; in-place
+// layers keep theirs.
 void Layout::plan_trunk_gradients() {
     const NetSpec& net = config.net;
     const size_t es = size_of(config.dtype);
     const int end = net.first_fc();
+    if (bottom >= end) return;
+    const auto turns_at = [&](const TrunkOp& op) { return !(op.y.buffer == op.x.buffer && op.y.offset == op.x.offset); };
     int64_t largest = flat_cols;
-    for (int i = 1; i < end; ++i) largest = std::max(largest, net.layers[i].x.count());
-    const Place turns[2] = {plan.add("trunk gradient A", Use::gradients, config.batch * largest * es),
-                            plan.add("trunk gradient B", Use::gradients, config.batch * largest * es)};
+    bool both = false;
+    for (int i = bottom + 1; i < end; ++i) {
+        largest = std::max(largest, net.layers[i].x.count());
+        both = both || turns_at(trunk[i]);
+    }
+    Place turns[2] = {plan.add("trunk gradient A", Use::gradients, config.batch * largest * es), {}};
+    if (both) turns[1] = plan.add("trunk gradient B", Use::gradients, config.batch * largest * es);
     int turn = 0;
     trunk_dy = turns[0];
-    for (int i = end - 1; i >= 0; --i) {
+    for (int i = end - 1; i >= bottom; --i) {
         TrunkOp& op = trunk[i];
         op.dy = turns[turn];
-        if (!(op.y.buffer == op.x.buffer && op.y.offset == op.x.offset)) turn ^= 1;
+        if (i == bottom) return;
+        if (turns_at(op)) turn ^= 1;
         op.dx = turns[turn];
     }
 }

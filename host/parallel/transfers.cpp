@@ -48,7 +48,7 @@ void Layout::plan_transfers() {
             ids.partials.emplace_back();
             for (int j = 0; j < P; ++j) {
                 const std::string name = op.layer->name + (P > 1 ? "." + std::to_string(j) : "");
-                const bool up = op.by_inputs || op.last || !head[i + 1].by_inputs, down = !op.by_inputs || head[i - 1].by_inputs;
+                const bool up = op.by_inputs || op.last || !head[i + 1].by_inputs, down = op.needs_dx && (!op.by_inputs || head[i - 1].by_inputs);
                 ids.units.back().push_back(up ? transfer(name) : -1);
                 if (up) {
                     transfers.back().own = op.by_inputs;
@@ -79,6 +79,11 @@ void Layout::plan_transfers() {
 
     for (const Bucket& b : buckets) {
         if (!config.training) break;
+        if (!b.trained) {
+            ids.grads.push_back(-1);
+            ids.values.push_back(-1);
+            continue;
+        }
         ids.grads.push_back(transfer(b.name + " sum"));
         transfers.back().own = true;
         each_pair([&](int from, int to) {

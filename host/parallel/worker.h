@@ -53,6 +53,7 @@ public:
     const Layout& layout() const { return layout_; }
 
     // Parameter i (Layout::params): the rows that this worker holds (Layout::rows), whole, in memory order. Between steps only.
+    // Frozen parameters have neither momentum nor gradient: to ask for them throws Error.
     void set_param(int i, const std::vector<float>& rows);
     void set_momentum(int i, const std::vector<float>& rows);
     // The elements that it updates (Layout::own); the gradient is the whole batch's in the last step, or pass.
@@ -61,6 +62,9 @@ public:
     std::vector<float> get_gradient(int i) const;
     // What it reads as parameter i: the block that it holds, as the layers see it.
     std::vector<float> get_values(int i) const;
+    // Of the last pass's samples that its head saw (WorkerConfig::head_rows, in the order of the whole batch), a row of
+    // logits each. Once that pass is over, and before the next is submitted.
+    std::vector<float> get_logits() const;
 
     void set_normalisation(const Normalisation& n);
     void set_weight_decay(float d);

@@ -133,18 +133,20 @@ void Worker::gather_stats() {
 
 void Worker::head_backward(int pass) {
     const Layout& l = layout_;
-    const bool last = pass + 1 == l.config.pass_count(), wgrad = l.config.per_pass || last;
+    const bool last = pass + 1 == l.config.pass_count(), updates = l.config.per_pass || last;
     for (int i = static_cast<int>(l.head.size()) - 1; i >= 0; --i) {
         const HeadOp& op = l.head[i];
+        const bool wgrad = updates && op.trained;
         replay_.stretch(compute_, [&] { fc_dgrad(i, pass); });
         if (head_shared_ && l.ids.partials[i][pass] >= 0)
             exchange_->post(l.ids.partials[i][pass], rows_at(op.by_inputs ? l.head[i - 1].dy : op.dx, pass, op.layer->x.count(), l.element_size()), compute_.get());
         if (wgrad) replay_.stretch(compute_, [&] { fc_wgrad(op, pass); });
         if (head_shared_ && l.ids.partials[i][pass] >= 0) pass_down(i, pass);  // behind the weight gradient
-        if (!op.sharded) {
+        if (!op.sharded && op.trained) {
             bucket_ready(op.weight);
             bucket_free(true);
         }
+        if (!op.needs_dx) break;  // nothing below is trained
     }
     if (l.pass_update) replay_.stretch(compute_, [&] { update(l.pass_update, l.pass_updates, compute_.get()); });
 }
@@ -157,6 +159,7 @@ void Worker::fc_dgrad(int i, int pass) {
     const size_t es = l.element_size();
     const Range range(op.name_dgrad.c_str(), compute_.get());
     if (op.last || !l.head[i + 1].by_inputs) activate_backward(op, pass);
+    if (!op.needs_dx) return;
     const int64_t in = op.layer->x.count();
     GemmArgs a{rows_at(op.dy, pass, op.ld_dy, es), weight(op.weight), nullptr, rows_at(op.dx, pass, op.ld_dx, es), nullptr, workspace(), compute_.get()};
     a.mask = rows_at(op.x, pass, in, es), a.ld_mask = in, a.mask_scale = op.mask_scale;  // with drelu

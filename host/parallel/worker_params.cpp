@@ -36,6 +36,7 @@ void Worker::set_param(int i, const std::vector<float>& rows) {
 }
 
 void Worker::set_momentum(int i, const std::vector<float>& rows) {
+    if (layout_.frozen(i)) throw Error(layout_.params[i].name + " is frozen: it has no momentum");
     const auto block = cut(rows, layout_.params[i].row, layout_.columns[i]);
     write_blocking(layout_.config.device, at(layout_.storage[i].v), block.data() + layout_.own[i].first, layout_.own[i].count * 4);
 }
@@ -48,7 +49,10 @@ static std::vector<float> read_floats(const void* device, int64_t count) {
 
 std::vector<float> Worker::get_param(int i) const { return read_floats(at(layout_.storage[i].w), layout_.own[i].count); }
 
-std::vector<float> Worker::get_momentum(int i) const { return read_floats(at(layout_.storage[i].v), layout_.own[i].count); }
+std::vector<float> Worker::get_momentum(int i) const {
+    if (layout_.frozen(i)) throw Error(layout_.params[i].name + " is frozen: it has no momentum");
+    return read_floats(at(layout_.storage[i].v), layout_.own[i].count);
+}
 
 std::vector<float> Worker::get_gradient(int i) const {
     if (!layout_.own[i].count) return {};
@@ -58,6 +62,10 @@ std::vector<float> Worker::get_gradient(int i) const {
         for (const Update& u : *list)
             if (u.param == i) return read_floats(at(u.grad), layout_.own[i].count);
     throw Error("no gradient of " + layout_.params[i].name + " is kept");
+}
+
+std::vector<float> Worker::get_logits() const {
+    return read_floats(at(layout_.head.back().y), layout_.config.head_rows() * layout_.config.net.classes());
 }
 
 std::vector<float> Worker::get_values(int i) const {

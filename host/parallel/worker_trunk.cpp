@@ -38,30 +38,31 @@ void Worker::trunk_dropout(const TrunkOp& op, Place from, Place to) {
     }
 }
 
-// From the top down to where the next gradient of weights is there, and so on: their buckets are summed, updated and shared on
-// a second stream while the layers below go on.
+// From the top down to where the next gradient of weights is there, and so on to the lowest layer that is trained: the
+// buckets of gradients are summed, updated and shared on a second stream while the layers below go on.
 void Worker::trunk_backward() {
     const Layout& l = layout_;
     // Sums are made in the order of passes: whoever has waited for one of a later pass need not wait for this.
+    const bool goes_back = l.bottom < static_cast<int>(l.trunk.size());
     bool waited = false;
     for (size_t i = 1; head_shared_ && i < l.head.size(); ++i) waited = waited || l.ids.partials[i].back() >= 0;
-    waited = waited && l.blocks().back().pass + 1 < l.config.pass_count();
+    waited = !goes_back || (waited && l.blocks().back().pass + 1 < l.config.pass_count());
     if (head_shared_ && !waited) wait(compute_.get(), returned_, "returned");
     int next = static_cast<int>(l.trunk.size()) - 1;
-    while (next >= 0) {
-        int conv = next;  // the next one down, or none
-        while (conv >= 0 && l.trunk[conv].layer->kind != LayerKind::conv) --conv;
+    while (next >= l.bottom) {
+        int conv = next;  // the next one down
+        while (l.trunk[conv].layer->kind != LayerKind::conv) --conv;
         replay_.stretch(compute_, [&] {
             const int above = next + 1;
             if (above < static_cast<int>(l.trunk.size()) && l.trunk[above].layer->kind == LayerKind::conv) conv_dgrad(l.trunk[above]);
             for (int i = next; i > conv; --i) trunk_layer_backward(l.trunk[i]);
-            if (conv >= 0) conv_wgrad(l.trunk[conv]);
+            if (l.trunk[conv].trained) conv_wgrad(l.trunk[conv]);
         });
         bucket_free(false);  // the weights of the layer above are read no more
-        if (conv >= 0) bucket_ready(l.trunk[conv].weight);
+        if (l.trunk[conv].trained) bucket_ready(l.trunk[conv].weight);
         next = conv - 1;
     }
-    bucket_free(true);  // nobody reads the first layer's weights any more
+    bucket_free(true);  // nobody reads the lowest layer's weights any more
     finish_buckets();
 }
 

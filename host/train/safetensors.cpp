@@ -113,7 +113,7 @@ json parse_header(const std::string& path, const std::string& header) {
 }  // namespace
 
 void write_safetensors(const std::string& path, std::span<const NamedTensor> tensors,
-                       const std::map<std::string, std::string>& metadata) {
+                       const std::map<std::string, std::string>& metadata, const std::string& noun) {
     Json header = Json::object();
     if (!metadata.empty()) header["__metadata__"] = metadata;
     uint64_t at = 0;
@@ -130,7 +130,7 @@ void write_safetensors(const std::string& path, std::span<const NamedTensor> ten
     head.append((8 - head.size() % 8) % 8, ' ');  // tensors begin 8-byte aligned, as the reference writer does
     const uint64_t length = head.size();
 
-    AtomicFile file(path, sizeof length + length + at, "checkpoint");
+    AtomicFile file(path, sizeof length + length + at, noun);
     file.write(&length, sizeof length);
     file.write(head.data(), head.size());
     for (const auto& t : tensors) {
@@ -226,6 +226,8 @@ const SafetensorsFile::Entry& SafetensorsFile::entry(const std::string& name) co
 }
 
 const std::vector<int64_t>& SafetensorsFile::shape(const std::string& name) const { return entry(name).shape; }
+
+const std::string& SafetensorsFile::dtype(const std::string& name) const { return entry(name).dtype; }
 
 std::vector<float> SafetensorsFile::read(const std::string& name) const {
     const Entry& e = entry(name);

@@ -24,9 +24,9 @@ struct NamedTensor {
 
 // Writes fp32 tensors in the order given, aside and then renamed (host/train/atomic_file.h): a run killed at any
 // moment leaves the old file or the new one. Throws Error
-// "cannot write PATH: No space left on device (N bytes needed); the previous checkpoint is kept".
+// "cannot write PATH: No space left on device (N bytes needed); the previous checkpoint is kept", or whatever `noun` says.
 void write_safetensors(const std::string& path, std::span<const NamedTensor> tensors,
-                       const std::map<std::string, std::string>& metadata = {});
+                       const std::map<std::string, std::string>& metadata = {}, const std::string& noun = "checkpoint");
 
 // A file opened for reading: its header is checked as a whole on opening, tensors are read on demand.
 // Every fault is a wt::Error of one line that names the file and, where there is one, the tensor.
@@ -40,6 +40,7 @@ public:
     std::vector<std::string> names() const;  // in the order of the file's bytes
     bool has(const std::string& name) const { return tensors_.contains(name); }
     const std::vector<int64_t>& shape(const std::string& name) const;
+    const std::string& dtype(const std::string& name) const;  // "F32"
     // Stored as F32, F16 or BF16; other types throw. Of the file that was opened, also where another
     // has been given its name since, as by a run that goes on: all tensors are of one checkpoint.
     std::vector<float> read(const std::string& name) const;

@@ -1,0 +1,108 @@
+// One training run, for trainer.cpp alone. Its parts by subject:
+//
+//   run_setup.cpp     options, data, network, workers, first weights
+//   run_announce.cpp  what is said before, after and between the steps
+//   run_steps.cpp     the loop of steps
+//   run_evaluate.cpp  held-out images
+//   run_saves.cpp     the run's folder: lock, log, checkpoints
+#pragma once
+
+#include <chrono>
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <vector>
+
+#include "data/dataset.h"
+#include "data/loader.h"
+#include "host/parallel/group.h"
+#include "host/train/checkpoint.h"
+#include "host/train/metrics.h"
+#include "host/train/options.h"
+#include "host/train/progress.h"
+#include "host/train/run_lock.h"
+#include "host/train/schedule.h"
+#include "host/train/step_timeline.h"
+
+namespace wt {
+
+
+using Clock = std::chrono::steady_clock;
+inline double seconds_since(Clock::time_point t) { return std::chrono::duration<double>(Clock::now() - t).count(); }
+
+struct Evaluation {
+    double loss = 0, top1_error = 0, top5_error = 0;  // errors in percent
+    int64_t images = 0;
+};
+
+class Run {
+public:
+    Run(const TrainOptions& options, Team* team);
+    int train();
+    int evaluate_only();
+
+private:
+    struct Submitted {
+        long ticket = 0;
+        int64_t step = 0;
+        double lr = 0;
+        std::vector<Batch*> batches;
+        explicit operator bool() const { return !batches.empty(); }
+    };
+    void claim_folder();
+    void begin_folder();
+    void open_data_and_net();
+    void configure();
+    void make_group();
+    void fill_weights();
+    void announce();
+    std::vector<std::unique_ptr<Loader>> loaders(const Dataset& data, bool evaluation);
+    Submitted submit(int64_t step);
+    void finish(Submitted& s);
+    std::optional<Evaluation> evaluate();
+    void log_evaluation(const Evaluation& e);
+    bool evaluate_held_out();
+    void catch_up_evaluation();
+    int stop_asked();
+    int interrupted();
+    void list_bad_images() const;
+    void watch(double loss);
+    void save(bool anew = false);
+    Position position() const;
+    void save_best();
+    void announce_best() const;
+    void show(StepTimeline& timeline, int64_t step);
+    bool first() const { return !team_ || team_->rank() == 0; }
+    int first_rank() const { return team_ ? team_->rank() : 0; }  // of the workers here
+    int workers() const { return team_ ? team_->ranks() : static_cast<int>(o_.gpus.size()); }
+    void announce_links();
+    void advise();
+    double epoch() const { return double(step_) / double(steps_per_epoch_); }  // passes over the training images so far
+
+    TrainOptions o_;
+    Team* team_;
+    Recipe recipe_;
+    DataSplits data_;
+    NetSpec net_;
+    AugmentMode augment_ = AugmentMode::crop;
+    std::vector<WorkerConfig> configs_;
+    std::unique_ptr<Group> group_;
+    std::vector<std::unique_ptr<Loader>> train_loaders_;
+    Schedule schedule_;
+    std::unique_ptr<MetricsLog> log_;
+    std::unique_ptr<Progress> progress_;
+    int64_t step_ = 0;  // steps done
+    int64_t total_steps_ = 0, steps_per_epoch_ = 1, global_batch_ = 0;
+    double seconds_before_ = 0;  // of training, before this start
+    Clock::time_point start_, last_step_;
+    double smooth_loss_ = 0;
+    int64_t watched_ = 0;
+    bool warned_stuck_ = false;
+    int64_t saved_at_ = -1;
+    std::unique_ptr<RunLock> lock_;
+    Best best_;
+    bool evaluation_due_ = false;
+    int stop_ = 0;  // the exit status of a stop that was asked for, and in a job agreed on
+};
+
+}  // namespace wt

@@ -1,0 +1,97 @@
+// What a run says before, after and between its steps.
+#include <csignal>
+#include <cstdio>
+
+#include "host/cuda/device.h"
+#include "host/train/run.h"
+
+namespace wt {
+
+// How the workers reach each other.
+void Run::announce_links() {
+    if (!team_) {
+        std::printf("%s", group_->links().text().c_str());
+        if (const std::string notice = group_->links().notice(); !notice.empty()) std::printf("%s\n", notice.c_str());
+        return;
+    }
+    const auto rates = team_->gather({static_cast<float>(team_->message_rate())});
+    if (!first()) return;
+    std::printf("job     %d processes: %s\n", team_->ranks(), team_->machines().c_str());
+    for (int r = 0; r < team_->ranks() && team_->ranks() > 1; ++r)
+        std::printf("link %d -> %d: messages, %.3g GB/s\n", r, (r + 1) % team_->ranks(), rates[(r + 1) % team_->ranks()]);
+}
+
+// What a message about a lost rank ends with.
+void Run::advise() {
+    if (!team_) return;
+    const std::string again = "mpirun -np " + std::to_string(team_->ranks()) + " bin/train --comm " + o_.comm;
+    if (saved_at_ < 0) return team_->set_advice("no checkpoint has been written yet");
+    team_->set_advice("the last whole checkpoint is " + checkpoint_path(o_.out) + ", of step " + std::to_string(saved_at_) + "; go on with: " + again +
+                     " --resume " + o_.out);
+}
+
+void Run::announce() {
+    announce_links();
+    if (!first()) return;
+    std::string gpus;
+    for (int g : o_.gpus) gpus += (gpus.empty() ? "" : ", ") + std::to_string(g) + " (" + device_name(g) + ")";
+    const MemoryPlan& plan = group_->worker(0).layout().plan;
+    std::printf("net     %s: %lld parameters, %.1f M multiply-adds an image\n", net_.name.c_str(), static_cast<long long>(net_.parameters()), net_.macs() / 1e6);
+    std::printf("data    %s\n", data_.description.c_str());
+    if (team_)
+        std::printf("workers %d, one a process, over %s; rank 0 on GPU %s\n", workers(), o_.comm.c_str(), gpus.c_str());
+    else
+        std::printf("workers %zu: GPU %s\n", o_.gpus.size(), gpus.c_str());
+    std::printf("memory  %s a worker: %s\n", human_bytes(plan.total()).c_str(), plan.text().c_str());
+    std::printf("batch   %d a worker, %lld in all; rate %g (%s), momentum %g, weight decay %g, %s, kernels %s\n", o_.batch,
+                static_cast<long long>(global_batch_), o_.lr, o_.lr_policy.c_str(), o_.momentum, o_.weight_decay, o_.precision.c_str(), o_.kernels.c_str());
+    const WorkerConfig& c = configs_[0];
+    if (c.workers > 1) {
+        const int64_t fc = c.per_pass ? c.pass_rows() : c.rows();
+        std::printf("layers  conv: batch %lld, rate %g; fc: batch %lld, rate %g (scheme %s%s, %s, --lr-scale %s)\n", static_cast<long long>(c.rows()),
+                    o_.lr * c.conv_lr_scale, static_cast<long long>(fc), o_.lr * c.fc_lr_scale, name_of(c.scheme), c.split == FcSplit::alternate ? " alternate" : "",
+                    c.pass_count() == 1 ? "one pass" : c.per_pass ? "updated in every pass" : "updated once", o_.lr_scale.c_str());
+    }
+    if (const int64_t left = train_loaders_[0]->dropped_per_epoch(); left > 0)
+        std::printf("epoch   %lld steps; the last %lld images of each shuffle do not fill a batch and are left out\n",
+                    static_cast<long long>(steps_per_epoch_), static_cast<long long>(left));
+    const std::string notice = team_ && !o_.eval_only ? team_->stop_notice() : "";
+    if (!notice.empty()) std::printf("notice  %s\n", notice.c_str());
+    if (!data_.held_out) std::printf("notice  no held-out images: nothing is evaluated\n");
+    std::fflush(stdout);
+}
+
+void Run::announce_best() const {
+    if (!best_) return;
+    std::printf("best    top-1 error %.2f%% after %lld steps: %s\n", best_.error,
+                static_cast<long long>(best_.step), RunFolder(o_.out).best().c_str());
+}
+
+void Run::list_bad_images() const {
+    for (const Dataset* d : {data_.train.get(), data_.held_out.get()}) {
+        if (!d || d->bad_count() == 0) continue;
+        std::printf("skipped %lld unreadable images of the %s split:\n",
+                    static_cast<long long>(d->bad_count()),
+                    d == data_.train.get() ? "training" : "held-out");
+        for (const BadImage& b : d->bad_images())
+            std::printf("  %s: %s\n", b.path.c_str(), b.reason.c_str());
+    }
+}
+
+// Says how to go on. All that is to be kept was written before: nobody may be there to read.
+int Run::interrupted() {
+    save();  // stopped before the first step
+    if (!first()) return stop_;
+    std::string again = "bin/train";
+    if (team_)
+        again = "mpirun -np " + std::to_string(workers()) + " bin/train --comm " + o_.comm;
+    std::fprintf(stop_ == 128 + SIGPIPE ? stderr : stdout,
+                 "interrupted at step %lld%s; go on with: %s --resume %s\n",
+                 static_cast<long long>(step_), evaluation_due_ ? ", before its evaluation" : "",
+                 again.c_str(), o_.out.c_str());
+    announce_best();
+    std::fflush(stdout);
+    return stop_;
+}
+
+}  // namespace wt

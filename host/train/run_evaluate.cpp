@@ -1,0 +1,92 @@
+// Evaluation on the held-out images.
+#include <algorithm>
+#include <cstdio>
+
+#include "host/train/run.h"
+
+namespace wt {
+
+// None when a stop cut it short.
+std::optional<Evaluation> Run::evaluate() {
+    const auto eval_loaders = loaders(*data_.held_out, true);
+    const int64_t batches = eval_loaders[0]->steps_per_epoch();
+    Evaluation e;
+    double loss = 0;
+    int64_t top1 = 0, top5 = 0;
+    std::vector<Batch*> previous;
+    long previous_ticket = -1;
+    const auto drain = [&] {
+        if (previous_ticket < 0) return;
+        SoftmaxStats stats{};
+        for (int r = 0; r < group_->workers(); ++r) {
+            stats = group_->worker(r).wait(previous_ticket);
+            eval_loaders[r]->release(*previous[r]);
+        }
+        loss += stats.loss_sum, top1 += stats.top1, top5 += stats.top5, e.images += stats.rows;
+    };
+    bool whole = true;
+    for (int64_t b = 0; b < batches; ++b) {
+        whole = o_.eval_only || !stop_asked();
+        if (!whole) break;
+        std::vector<Batch*> now;
+        for (auto& l : eval_loaders) now.push_back(&l->next());
+        std::vector<long> tickets(now.size());
+        group_->run([&](Worker& w) {
+            const int r = w.layout().config.rank - first_rank();
+            tickets[r] = w.evaluate({now[r]->images, now[r]->params, now[r]->labels});
+        });
+        drain();
+        previous = now;
+        previous_ticket = tickets[0];
+    }
+    drain();
+    if (!whole) return {};
+    const double n = std::max<int64_t>(1, e.images);
+    e.loss = loss / n;
+    e.top1_error = 100.0 * (1.0 - top1 / n);
+    e.top5_error = 100.0 * (1.0 - top5 / n);
+    return e;
+}
+
+void Run::log_evaluation(const Evaluation& e) {
+    if (!first()) return;
+    log_->eval({step_, epoch(), data_.held_out_name, e.loss, e.top1_error, e.top5_error, e.images, seconds_before_ + seconds_since(start_)});
+    progress_->end_bar();
+    std::printf("%s after %lld steps: loss %.4f, top-1 error %.2f%%, top-5 error %.2f%% (%lld images)\n", data_.held_out_name.c_str(),
+                static_cast<long long>(step_), e.loss, e.top1_error, e.top5_error, static_cast<long long>(e.images));
+    std::fflush(stdout);
+}
+
+// Of the step that is done. True when it is the best so far.
+bool Run::evaluate_held_out() {
+    const std::optional<Evaluation> e = evaluate();
+    evaluation_due_ = !e;
+    if (!e) return false;
+    log_evaluation(*e);
+    const bool better = best_.beaten_by(e->top1_error);
+    if (better) best_ = {e->top1_error, step_};
+    if (schedule_.evaluated(e->top1_error) && step_ < total_steps_ && first())
+        std::printf("no better for 3 evaluations: the rate falls to %g\n", schedule_.rate(step_));
+    return better;
+}
+
+// What the run owed when it was stopped, unless by its flags of now there is no evaluation here.
+void Run::catch_up_evaluation() {
+    const bool due = evaluation_due_ && data_.held_out &&
+                     (step_ % steps_per_epoch_ == 0 || step_ == total_steps_);
+    evaluation_due_ = false;
+    if (!due) return;
+    const bool better = evaluate_held_out();
+    if (!evaluation_due_) save(true);
+    if (better) save_best();
+}
+
+int Run::evaluate_only() {
+    const Evaluation e = *evaluate();
+    if (!first()) return 0;
+    std::printf("%s: loss %.4f, top-1 error %.2f%%, top-5 error %.2f%% (%lld images)\n", data_.held_out_name.c_str(), e.loss, e.top1_error,
+                e.top5_error, static_cast<long long>(e.images));
+    return 0;
+}
+
+}  // namespace wt
