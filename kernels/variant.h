@@ -79,4 +79,12 @@ const Variant<Problem, Args>* find(Table<Problem, Args> table, const std::string
     return nullptr;
 }
 
+// Bytes that the operation must move at the least; which way it goes, the arguments tell.
+template <class Args, class Problem>
+double bytes_of(const Problem& p) {
+    if constexpr (requires { p.bytes(); }) return p.bytes();
+    else if constexpr (requires(Args a) { a.dy; }) return p.backward_bytes();
+    else return p.forward_bytes();
+}
+
 }  // namespace wt

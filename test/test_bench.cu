@@ -314,6 +314,7 @@ TEST_CASE("bench: a network's jobs have names, and fused ones name their parts")
         const Job again = problem_job(j.op, j.problem, Precision::tf32, 0);  // --problem takes what the table shows
         CHECK(again.problem == j.problem);
         CHECK((again.flops == j.flops && again.bytes == j.bytes));
+        CHECK(again.dtype == j.dtype);
         CHECK(j.tf32 == (j.flops > 0));
     }
 }
@@ -385,7 +386,7 @@ TEST_CASE("compare: bad input is answered in one line") {
     answers("gemm --problem m=1.5", 2, "must be a whole number");
     answers("gemm --problem m=2,m=3", 2, "m is given twice");
     answers("gemm --problem lda=3", 2, "at least the length of a row");
-    answers("gemm --problem dtype=bf16", 2, "give --precision");
+    answers("gemm --problem dtype=fp8", 2, "must be one of fp32, bf16");
     answers("gemm --problem m=0", 2, "must be a whole number from 1");
     answers("gemm --problem layout=nx", 2, "must be one of nt, nn, tn");
     answers("gemm --problem relu=1,layout=nn", 2, "need layout=nt");

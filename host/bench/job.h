@@ -51,14 +51,6 @@ struct Job {
     std::string layer() const { return name.substr(0, name.find('.')); }
 };
 
-// Bytes that the operation must move; which pass it is, the arguments tell.
-template <class A, class P>
-double bytes_of(const P& p) {
-    if constexpr (requires { p.bytes(); }) return p.bytes();
-    else if constexpr (requires(A a) { a.dy; }) return p.backward_bytes();
-    else return p.forward_bytes();
-}
-
 // On virtual GPUs the plain variants take seconds a sample: the check makes do with two.
 inline ConvProblem small(ConvProblem p, int samples) { return p.n = std::min(p.n, samples), p; }
 inline GemmProblem small(GemmProblem p, int samples) {

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <functional>
 #include <optional>
+#include <set>
 
 #include "host/cuda/nearest.h"
 #include "host/parallel/layout.h"
@@ -20,7 +21,7 @@ DType storage_of(Precision p) { return p == Precision::bf16 ? DType::bf16 : DTyp
 struct Operation {
     const char* name;
     const ProblemFields* fields;
-    // Without a precision the text says which.
+    // What the text does not say of the precision, the argument does.
     std::function<Job(const std::string& text, std::optional<Precision>, int sm)> from_text;
 };
 
@@ -29,12 +30,16 @@ const std::vector<Operation>& operations() {
         std::vector<Operation> list;
         for_each_operation([&]<class P, class A>(Table<P, A> (*table)()) {
             const auto from_text = [table](const std::string& text, std::optional<Precision> precision, int sm) {
-                P p = problem_of<P>(text, precision ? FieldSet::without_precision : FieldSet::all);
+                P p{};
+                const std::set<std::string> given = parse_problem(fields_of(p), text, &p);
                 if constexpr (requires { p.dtype; })
-                    if (precision) p.dtype = storage_of(*precision);
+                    if (precision && !given.contains("dtype")) p.dtype = storage_of(*precision);
                 if constexpr (requires { p.tf32; })
-                    if (precision) p.tf32 = *precision == Precision::tf32;
+                    if (precision && !given.contains("tf32")) p.tf32 = *precision == Precision::tf32;
                 Job j = make_job("", p, table(), sm);
+                // A type other than the precision's must be said: weights are exchanged as halves of their bits.
+                if constexpr (requires { p.dtype; })
+                    if (precision && p.dtype != storage_of(*precision)) j.problem += std::string(" dtype=") + name_of(p.dtype);
                 j.name = j.problem;
                 return j;
             };
@@ -53,127 +58,45 @@ const Operation& operation_of(const std::string& name) {
 
 // ---- a network's -----------------------------------------------------------------------------------
 
+// The jobs of a list of names, each once.
 class Jobs {
 public:
-    Jobs(Precision precision, int sm) : tf32_(precision == Precision::tf32), sm_(sm) {}
+    Jobs(Precision precision, int device) : precision_(precision), device_(device) {}
 
-    template <class P, class A>
-    void add(const std::string& name, P problem, Table<P, A> table, std::vector<std::string> parts = {}) {
-        if constexpr (requires { problem.tf32; }) problem.tf32 = tf32_;
-        Job j = make_job(name, problem, table, sm_);
+    bool has(const std::string& name) const { return index(name) < jobs.size(); }
+    // Before `position`, or at the end.
+    void add(const std::string& name, const std::string& operation, const std::string& problem, std::vector<std::string> parts = {}, size_t position = SIZE_MAX) {
+        if (has(name)) return;
+        Job j = problem_job(operation, problem, precision_, device_);
+        j.name = name;
         j.parts = std::move(parts);
-        jobs.push_back(std::move(j));
+        jobs.insert(jobs.begin() + std::min(position, jobs.size()), std::move(j));
+    }
+    // Behind the last of its parts.
+    void add(const Fusion& f) {
+        size_t behind = 0;
+        std::vector<std::string> parts;
+        for (const Fusion::Part& p : f.parts) {
+            add(p.name, p.operation, p.problem);
+            behind = std::max(behind, index(p.name) + 1);
+            parts.push_back(p.name);
+        }
+        add(f.fused.name, f.fused.operation, f.fused.problem, parts, behind);
+    }
+    void add(const StepList& steps, bool exchanges) {
+        for (const Step& s : steps)
+            if (const auto* l = std::get_if<Launch>(&s.action); l && !l->operation.empty() && (l->span == SpanKind::exchange) == exchanges)
+                add(l->name, l->operation, l->problem);
     }
     std::vector<Job> jobs;
 
 private:
-    bool tf32_;
-    int sm_;
+    size_t index(const std::string& name) const {
+        return static_cast<size_t>(std::find_if(jobs.begin(), jobs.end(), [&](const Job& j) { return j.name == name; }) - jobs.begin());
+    }
+    Precision precision_;
+    int device_;
 };
-
-// Pooling with the normalization and the ReLU before it, as far as they are there.
-void add_lrn_pool(Jobs& j, const Layout& l, size_t i) {
-    const PoolProblem& pool = l.trunk[i].pool.problem;
-    const std::string& name = l.trunk[i].layer->name;
-    LrnPoolProblem p{.n = pool.n, .h = pool.h, .w = pool.w, .c = pool.c, .window = pool.window, .stride = pool.stride, .pad = pool.pad, .dtype = pool.dtype};
-    const Layer* norm = i > 0 && l.trunk[i - 1].layer->kind == LayerKind::lrn ? l.trunk[i - 1].layer : nullptr;
-    const size_t below = norm ? i - 1 : i;
-    const Layer* relu = below > 0 && l.trunk[below - 1].layer->kind == LayerKind::activation ? l.trunk[below - 1].layer : nullptr;
-    p.lrn = norm != nullptr, p.relu = relu && relu->act == Activation::relu;
-    if (!norm && !p.relu) return;
-    std::string title = name + ".backward";
-    std::vector<std::string> parts = {title};
-    if (norm) {
-        p.size = norm->lrn_size, p.alpha = norm->lrn_alpha, p.beta = norm->lrn_beta, p.k = norm->lrn_k;
-        j.add(norm->name + ".forward+" + name, p, lrn_pool_forward_variants(), {norm->name + ".forward", name + ".forward"});
-        title += "+" + norm->name;
-        parts.push_back(norm->name + ".backward");
-    }
-    if (p.relu) {
-        title += "+" + relu->name;
-        parts.push_back(relu->name + ".backward");
-    }
-    j.add(title, p, lrn_pool_backward_variants(), parts);
-}
-
-void add_trunk(Jobs& j, const Layout& l) {
-    for (size_t i = 0; i < l.trunk.size(); ++i) {
-        const TrunkOp& op = l.trunk[i];
-        const std::string& name = op.layer->name;
-        const TrunkOp* before = i > 0 ? &l.trunk[i - 1] : nullptr;
-        switch (op.layer->kind) {
-            case LayerKind::conv: {
-                j.add(name + ".fprop", op.fprop.problem, conv_fprop_variants());
-                if (op.needs_dx) {
-                    j.add(name + ".dgrad", op.dgrad.problem, conv_dgrad_variants());
-                    // Its input straight from a ReLU: that one's gradient can be taken along.
-                    if (before && before->layer->kind == LayerKind::activation && before->layer->act == Activation::relu) {
-                        ConvProblem p = op.dgrad.problem;
-                        p.drelu = true;
-                        j.add(name + ".dgrad+drelu", p, conv_dgrad_variants(), {name + ".dgrad", before->layer->name + ".backward"});
-                    }
-                }
-                j.add(name + ".wgrad", op.wgrad.problem, conv_wgrad_variants());
-                // Channels that no vector holds, and a stride: the augmentation can store the image folded.
-                if (!op.needs_dx && op.layer->stride > 1) {
-                    ConvProblem f = op.fprop.problem, w = op.wgrad.problem;
-                    f.fold = w.fold = op.layer->stride;
-                    j.add(name + ".fprop+folded", f, conv_fprop_variants(), {name + ".fprop"});
-                    j.add(name + ".wgrad+folded", w, conv_wgrad_variants(), {name + ".wgrad"});
-                }
-                break;
-            }
-            case LayerKind::activation:
-                j.add(name + ".forward", op.act.problem, activation_forward_variants());
-                j.add(name + ".backward", op.act_back.problem, activation_backward_variants());
-                break;
-            case LayerKind::lrn:
-                j.add(name + ".forward", op.lrn.problem, lrn_forward_variants());
-                j.add(name + ".backward", op.lrn_back.problem, lrn_backward_variants());
-                break;
-            case LayerKind::pool:
-                j.add(name + ".forward", op.pool.problem, pool_forward_variants());
-                j.add(name + ".backward", op.pool_back.problem, pool_backward_variants());
-                add_lrn_pool(j, l, i);
-                break;
-            case LayerKind::dropout: j.add(name + ".forward", op.drop.problem, dropout_variants()); break;
-            case LayerKind::fc: break;
-        }
-    }
-}
-
-void add_head(Jobs& j, const Layout& l) {
-    for (size_t i = 0; i < l.head.size(); ++i) {
-        const HeadOp& op = l.head[i];
-        const std::string& name = op.layer->name;
-        j.add(name + ".fprop", op.fprop.problem, gemm_variants());
-        j.add(name + ".dgrad", op.dgrad.problem, gemm_variants());
-        j.add(name + ".wgrad", op.wgrad.problem, gemm_variants());
-        if (op.has_dropout) {
-            const std::string drop = l.config.net.layers[op.dropout_layer].name + ".forward";
-            j.add(drop, op.drop.problem, dropout_variants());
-            GemmProblem p = op.fprop.problem;
-            p.dropout = op.drop.problem.p;
-            j.add(name + ".fprop+dropout", p, gemm_variants(), {name + ".fprop", drop});
-        }
-        if (i > 0 && l.head[i - 1].relu) {  // the gradients of the ReLU and the dropout below
-            const HeadOp& below = l.head[i - 1];
-            GemmProblem p = op.dgrad.problem;
-            p.drelu = true;
-            std::vector<std::string> parts = {name + ".dgrad"};
-            if (below.has_dropout) parts.push_back(l.config.net.layers[below.dropout_layer].name + ".forward");
-            parts.push_back(below.layer->name + ".act_backward");
-            j.add(parts.back(), below.act_back.problem, activation_backward_variants());
-            j.add(name + ".dgrad+drelu", p, gemm_variants(), parts);
-        }
-        // The update of the layer's weights: alone, and in the epilogue of their gradient.
-        const int64_t count = int64_t(op.wgrad.problem.m) * op.wgrad.problem.n;
-        j.add(name + ".update", SgdProblem{.tensors = 1, .total = count}, sgd_variants());
-        GemmProblem w = op.wgrad.problem;
-        w.sgd = true;
-        j.add(name + ".wgrad+sgd", w, gemm_variants(), {name + ".wgrad", name + ".update"});
-    }
-}
 
 }  // namespace
 
@@ -201,20 +124,14 @@ std::vector<Job> network_jobs(const std::string& net, int batch, Precision preci
     c.batch = batch;
     c.device = device;
     c.dtype = storage_of(precision);
-    c.kernels.fuse = Fuse::off;  // the parts; the fused ones are made from them
-    const Layout l(c);
-    Jobs j(precision, device_sm(device));
-    j.add("input.augment", l.augment.problem, augment_variants());
-    add_trunk(j, l);
-    add_head(j, l);
-    j.add("loss.softmax", l.softmax.problem, softmax_variants());
-    SgdProblem update{static_cast<int>(l.params.size()), 0};
-    for (size_t i = 0; i < l.params.size(); ++i) update.total += l.rows[i].count * l.params[i].row;
-    j.add("update.sgd", update, sgd_variants());
-    // What two workers exchange after the trunk; here within one device.
-    const int64_t cols = l.flat_cols;
-    j.add("trunk.gather", CopyProblem{batch, cols, cols, cols, c.dtype}, exchange_copy_variants());
-    j.add("trunk.reduce", ReduceProblem{2, batch, cols, cols, cols, c.dtype}, exchange_reduce_variants());
+    c.kernels.fuse = Fuse::off;  // the parts; Layout::fusions has what could be done in one
+    c.tf32 = precision == Precision::tf32;
+    Jobs j(precision, device);
+    const Layout alone(c);
+    j.add(alone.training_steps, false);
+    for (const Fusion& f : alone.fusions) j.add(f);
+    c.workers = 2;  // what two workers exchange; here within one device
+    j.add(Layout(c).training_steps, true);
     return std::move(j.jobs);
 }
 

@@ -31,7 +31,12 @@ struct Part {
     std::string layer_pass;
     Table<Problem, Args> table;
     Problem problem;
+    std::string name = {};  // for bin/compare, where it is not layer_pass
 };
+template <class Problem, class Args>
+Part(std::string, Table<Problem, Args>, Problem) -> Part<Problem, Args>;
+template <class Problem, class Args>
+Part(std::string, Table<Problem, Args>, Problem, std::string) -> Part<Problem, Args>;
 
 // Operations that could be one: automatic, where that is no step back (see `fuses`); on, wherever a variant can.
 enum class Fuse { automatic, on, off };

@@ -5,7 +5,6 @@
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
-#include <set>
 
 #include "host/cuda/check.h"
 #include "host/cuda/nearest.h"
@@ -72,10 +71,9 @@ std::string problem_text(const ProblemFields& fields, const void* problem, Field
     return text;
 }
 
-void parse_problem(const ProblemFields& fields, const std::string& text, FieldSet which, void* problem) {
+std::set<std::string> parse_problem(const ProblemFields& fields, const std::string& text, void* problem) {
     std::vector<std::string> keys;
-    for (const Field& f : fields.fields)
-        if (!f.precision || which == FieldSet::all) keys.push_back(f.key);
+    for (const Field& f : fields.fields) keys.push_back(f.key);
     std::memcpy(problem, fields.defaults.data(), fields.defaults.size());
     std::set<std::string> given;
     for (size_t at = 0; at < text.size();) {
@@ -87,19 +85,17 @@ void parse_problem(const ProblemFields& fields, const std::string& text, FieldSe
         if (eq == std::string::npos) throw UsageError("--problem " + part + ": must be FIELD=VALUE");
         const std::string key = part.substr(0, eq);
         const auto f = std::find_if(fields.fields.begin(), fields.fields.end(), [&](const Field& x) { return key == x.key; });
-        if (f != fields.fields.end() && f->precision && which == FieldSet::without_precision)
-            throw UsageError("--problem " + part + ": give --precision fp32, tf32 or bf16 instead");
         if (f == fields.fields.end()) throw UsageError("--problem: " + unknown_name("field", key, keys));
         if (!given.insert(key).second) throw UsageError("--problem: " + key + " is given twice");
         f->set(problem, value_of(*f, part.substr(eq + 1)));
     }
     if (const std::string why = fields.complete(problem); !why.empty()) throw UsageError("--problem " + text + ": " + why);
+    return given;
 }
 
 std::string problem_help(const ProblemFields& fields) {
     std::string help;
     for (const Field& f : fields.fields) {
-        if (f.precision) continue;
         const std::string shown = std::string(f.key) + "=" + value_text(f, f.get(fields.defaults.data()));
         char line[256];
         std::snprintf(line, sizeof line, "  %-16s %-16s %s\n", shown.c_str(), range_of(f).c_str(), f.meaning);

@@ -2,6 +2,7 @@
 // (kernels/fields.h). A text has every field that a variant's time may depend on, and reads back as the same problem.
 #pragma once
 
+#include <set>
 #include <string>
 
 #include "kernels/fields.h"
@@ -17,8 +18,9 @@ enum class FieldSet {
 std::string problem_text(const ProblemFields& fields, const void* problem, FieldSet which);
 
 // Sets the fields that the text has (commas or blanks between them) and what follows from them; the others get their defaults.
-// Throws UsageError: an unknown field (naming the nearest), a value that is out of range, a field that comes twice, no such problem.
-void parse_problem(const ProblemFields& fields, const std::string& text, FieldSet which, void* problem);
+// Returns the keys of those that it has. Throws UsageError: an unknown field (naming the nearest), a value that is out of
+// range, a field that comes twice, no such problem.
+std::set<std::string> parse_problem(const ProblemFields& fields, const std::string& text, void* problem);
 
 // A line for each field: "r=5  1 to 256  height of a filter".
 std::string problem_help(const ProblemFields& fields);
@@ -29,9 +31,9 @@ std::string text_of(const Problem& p, FieldSet which = FieldSet::all) {
 }
 
 template <class Problem>
-Problem problem_of(const std::string& text, FieldSet which = FieldSet::all) {
+Problem problem_of(const std::string& text) {
     Problem p{};
-    parse_problem(fields_of(p), text, which, &p);
+    parse_problem(fields_of(p), text, &p);
     return p;
 }
 

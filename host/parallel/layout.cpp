@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "host/cuda/device.h"
+#include "host/parallel/step_planner.h"
 
 namespace wt {
 
@@ -80,6 +81,8 @@ Layout::Layout(const WorkerConfig& c) : config(c) {
     if (config.training) check_names();
     if (config.workers > 1) plan_transfers();
     if (need_workspace_) workspace = plan.add("workspace", Use::workspace, need_workspace_);
+    if (config.training) training_steps = StepPlanner(*this, true).plan();
+    evaluation_steps = StepPlanner(*this, false).plan();
 }
 
 void Layout::find_bottom() {

@@ -22,6 +22,8 @@
 #include "host/net/params.h"
 #include "host/net/spec.h"
 #include "host/parallel/exchange.h"
+#include "host/parallel/memory_plan.h"
+#include "host/parallel/step.h"
 #include "kernels/activation/problem.h"
 #include "kernels/augment/problem.h"
 #include "kernels/conv/problem.h"
@@ -103,35 +105,6 @@ std::vector<RowBlock> row_blocks(const WorkerConfig& config, int rank);
 // The place of each of its samples in the whole batch.
 std::vector<int> batch_rows(const WorkerConfig& config, int rank);
 
-// A place in a planned buffer.
-struct Place {
-    int buffer = -1;
-    size_t offset = 0;  // bytes
-    explicit operator bool() const { return buffer >= 0; }
-    Place plus(size_t bytes) const { return {buffer, offset + bytes}; }
-};
-
-enum class Use { weights, activations, gradients, workspace, input };
-
-class MemoryPlan {
-public:
-    struct Entry {
-        std::string what;
-        Use use;
-        size_t bytes;
-    };
-    Place add(std::string what, Use use, size_t bytes) {
-        entries_.push_back({std::move(what), use, bytes});
-        return {static_cast<int>(entries_.size()) - 1, 0};
-    }
-    const std::vector<Entry>& entries() const { return entries_; }
-    size_t total() const;
-    std::string text() const;  // "weights 712.0 MiB, activations 1.20 GiB, ..."
-
-private:
-    std::vector<Entry> entries_;
-};
-
 // A layer of the trunk. Activation and dropout work in place where they can (y is x). What another layer's operation does
 // along with its own work is not bound; its problem is there all the same.
 struct TrunkOp {
@@ -163,6 +136,7 @@ struct TrunkOp {
 struct HeadOp {
     const Layer* layer = nullptr;
     std::string name_fprop, name_dgrad, name_wgrad;
+    std::string name_act, name_drop;  // forward
     Shard own;                   // units: activation, dropout, update of the bias
     Shard units, inputs;         // of the product: own units of all inputs, or all units of own inputs
     bool by_inputs = false;
@@ -270,6 +244,10 @@ struct Layout {
     int64_t flat_cols = 0;
     int bottom = 0;  // index in the network of the lowest layer that is trained: the backward pass ends with it
 
+    // What a worker puts on its streams, in order (step.h), and the fusions that were looked at for it.
+    StepList training_steps, evaluation_steps;
+    std::vector<Fusion> fusions;
+
     // LAYER.PASS and the variant that runs it, in the order of planning.
     std::vector<std::pair<std::string, std::string>> choices;
 
@@ -302,12 +280,27 @@ private:
     void bind_update(Bound<SgdProblem, SgdArgs>& bound, const std::vector<Update>& list);
     void check_names() const;
     ConvProblem conv_problem(const Layer& l) const;
-    int input_fold() const;
+    int input_fold();
     AugmentProblem augment_problem(const ConvProblem& first) const;
-    std::optional<LrnPoolProblem> fused_pool(int i) const;
+    std::optional<LrnPoolProblem> fused_pool(int i) const { return i < static_cast<int>(fused_pools_.size()) ? fused_pools_[i] : std::nullopt; }
+    std::optional<LrnPoolProblem> find_fused_pool(int i);
     std::string fused_forward_name(int pool) const, fused_backward_name(int pool) const;
 
     size_t need_workspace_ = 0;
+    std::vector<std::optional<LrnPoolProblem>> fused_pools_;  // by layer of the trunk
+
+    // Whether `fused` is to do the work of the parts; `name` is how bin/compare calls it.
+    template <class Problem, class Args, class... Parts>
+    bool fuses(const std::string& name, const std::string& layer_pass, Table<Problem, Args> table, const Problem& fused, const Parts&... parts) {
+        Fusion f{.fused = {name, Args::operation, text_of(fused)}, .parts = {part_of(parts)...}};
+        f.taken = config.kernels.fuses(layer_pass, table, fused, device_sm(config.device), parts...);
+        fusions.push_back(f);
+        return f.taken;
+    }
+    template <class Problem, class Args>
+    static Fusion::Part part_of(const Part<Problem, Args>& p) {
+        return {p.name.empty() ? p.layer_pass : p.name, Args::operation, text_of(p.problem)};
+    }
     template <class Problem, class Args>
     Bound<Problem, Args> bind(const std::string& layer_pass, Table<Problem, Args> table, const Problem& problem) {
         const auto bound = config.kernels.bind(layer_pass, table, problem, device_sm(config.device));

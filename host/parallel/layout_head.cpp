@@ -5,7 +5,7 @@ namespace wt {
 
 void Layout::plan_head() {
     const NetSpec& net = config.net;
-    const int sm = device_sm(config.device), K = config.head_workers();
+    const int K = config.head_workers();
     const int64_t rows_in_all = config.head_rows();
     const int B = static_cast<int>(config.pass_rows());
     const size_t es = size_of(config.dtype);
@@ -44,6 +44,8 @@ void Layout::plan_head() {
         if (op.by_inputs) op.shares = plan.add(l.name + " shares", Use::activations, rows_in_all * units * size_of(out));
         op.kept = op.y.plus(op.own.first * size_of(out));
         op.ld_kept = units;
+        if (act) op.name_act = act->name + ".forward";
+        if (drop) op.name_drop = drop->name + ".forward";
         op.has_act = act != nullptr;
         op.has_dropout = drop != nullptr;
         op.relu = act && act->act == Activation::relu;
@@ -60,8 +62,8 @@ void Layout::plan_head() {
         if (drop && config.training && f.relu && !k.names(drop->name + ".forward")) {
             GemmProblem dropping = f;
             dropping.dropout = drop->p;
-            if (k.fuses(op.name_fprop, gemm_variants(), dropping, sm, Part{op.name_fprop, gemm_variants(), f},
-                        Part{drop->name + ".forward", dropout_variants(), DropoutProblem{B, cols, op.ld_kept, units, drop->p, config.dtype}}))
+            if (fuses(op.name_fprop + "+dropout", op.name_fprop, gemm_variants(), dropping, Part{op.name_fprop, gemm_variants(), f},
+                      Part{drop->name + ".forward", dropout_variants(), DropoutProblem{B, cols, op.ld_kept, units, drop->p, config.dtype}}))
                 op.fprop = bind(op.name_fprop, gemm_variants(), dropping);
         }
         if (act && !f.relu)
@@ -101,7 +103,7 @@ void Layout::bind_gather(HeadOp& op, DType dtype) {
 
 void Layout::plan_head_gradients() {
     const NetSpec& net = config.net;
-    const int sm = device_sm(config.device), K = config.head_workers();
+    const int K = config.head_workers();
     const int64_t rows_in_all = config.head_rows();
     const int B = static_cast<int>(config.pass_rows());
     const size_t es = size_of(config.dtype);
@@ -153,9 +155,8 @@ void Layout::plan_head_gradients() {
             const Part relu{act, activation_backward_variants(), ActivationProblem{B, width, below->ld_kept, ld, Activation::relu, config.dtype}};
             const float p = below->drop.problem.p;
             const Part dropout{drop, dropout_variants(), DropoutProblem{B, width, ld, ld, p, config.dtype}};
-            if (!k.names(act) && !k.names(drop) &&
-                (below->has_dropout ? k.fuses(op.name_dgrad, gemm_variants(), masked, sm, plain, relu, dropout)
-                                    : k.fuses(op.name_dgrad, gemm_variants(), masked, sm, plain, relu))) {
+            const auto takes = [&](const auto&... parts) { return fuses(op.name_dgrad + "+drelu", op.name_dgrad, gemm_variants(), masked, parts...); };
+            if (!k.names(act) && !k.names(drop) && (below->has_dropout ? takes(plain, dropout, relu) : takes(plain, relu))) {
                 d = masked;
                 below->backward_elsewhere = true;
                 if (below->has_dropout) op.mask_scale = 1 / (1 - p);
@@ -191,8 +192,8 @@ void Layout::plan_wgrad(HeadOp& op, const GemmProblem& w) {
     updating.sgd = true;
     const bool updates =
         op.sharded && !config.keep_gradients && !k.names("update.sgd") &&
-        k.fuses(op.name_wgrad, gemm_variants(), updating, device_sm(config.device), Part{op.name_wgrad, gemm_variants(), w},
-                Part{"update.sgd", sgd_variants(), SgdProblem{1, nu * ni}});
+        fuses(op.name_wgrad + "+sgd", op.name_wgrad, gemm_variants(), updating, Part{op.name_wgrad, gemm_variants(), w},
+              Part{"update.sgd", sgd_variants(), SgdProblem{1, nu * ni}, name + ".update"});
     op.wgrad = bind(op.name_wgrad, gemm_variants(), updates ? updating : w);
     if (!op.sharded) {
         op.grad = gradient_of(op.weight), op.grad_bias = gradient_of(op.weight + 1);

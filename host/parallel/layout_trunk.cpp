@@ -16,10 +16,9 @@ bool is_relu(const Layer& l) { return l.kind == LayerKind::activation && l.act =
 // The pooling layer that takes the layers before it along, at its index in the network; null elsewhere. Forward it does
 // the normalization before it, if there is one; backward also the ReLU below that, and the sum that is the gradient of
 // the bias of the convolution below that.
-std::optional<LrnPoolProblem> Layout::fused_pool(int i) const {
+std::optional<LrnPoolProblem> Layout::find_fused_pool(int i) {
     const NetSpec& net = config.net;
     const KernelSettings& k = config.kernels;
-    const int sm = device_sm(config.device);
     if (i < 1 || i >= net.first_fc() || net.layers[i].kind != LayerKind::pool) return {};
     const Layer &l = net.layers[i], *norm = net.layers[i - 1].kind == LayerKind::lrn ? &net.layers[i - 1] : nullptr;
     const int below = norm ? i - 2 : i - 1;
@@ -40,14 +39,13 @@ std::optional<LrnPoolProblem> Layout::fused_pool(int i) const {
     const int64_t count = l.x.count();
     const Part relu_backward{relu ? relu->name + ".backward" : "", activation_backward_variants(),
                              ActivationProblem{config.batch, count, count, count, Activation::relu, config.dtype}};
-    if (norm && !k.fuses(fused_forward_name(i), lrn_pool_forward_variants(), p, sm, pool_forward, lrn_forward)) return {};
-    if (!goes_back(i)) return p;
+    bool both = true;
+    if (norm) both = fuses(fused_forward_name(i), fused_forward_name(i), lrn_pool_forward_variants(), p, lrn_forward, pool_forward);
+    if (!goes_back(i)) return both ? std::optional(p) : std::nullopt;
     const std::string name = fused_backward_name(i);
-    const bool backward = !norm  ? k.fuses(name, lrn_pool_backward_variants(), p, sm, pool_backward, relu_backward)
-                          : relu ? k.fuses(name, lrn_pool_backward_variants(), p, sm, pool_backward, lrn_backward, relu_backward)
-                                 : k.fuses(name, lrn_pool_backward_variants(), p, sm, pool_backward, lrn_backward);
-    if (!backward) return {};
-    return p;
+    const auto back = [&](const auto&... parts) { return fuses(name, name, lrn_pool_backward_variants(), p, parts...); };
+    both &= !norm ? back(pool_backward, relu_backward) : relu ? back(pool_backward, lrn_backward, relu_backward) : back(pool_backward, lrn_backward);
+    return both ? std::optional(p) : std::nullopt;
 }
 
 std::string Layout::fused_forward_name(int pool) const {
@@ -71,7 +69,7 @@ ConvProblem Layout::conv_problem(const Layer& l) const {
 }
 
 // How the augmentation stores what the first convolution reads: folded where that one and its gradient are no slower so.
-int Layout::input_fold() const {
+int Layout::input_fold() {
     const NetSpec& net = config.net;
     const Layer& l = net.layers[0];
     const KernelSettings& k = config.kernels;
@@ -80,9 +78,12 @@ int Layout::input_fold() const {
     ConvProblem plain = conv_problem(l), folded = plain;
     folded.fold = l.stride;
     if (const AugmentProblem p = augment_problem(folded); !choose(augment_variants(), p, k.choice, sm).refuses(p).empty()) return 1;
-    if (config.training && config.trains(l) && !k.fuses(l.name + ".wgrad", conv_wgrad_variants(), folded, sm, Part{l.name + ".wgrad", conv_wgrad_variants(), plain})) return 1;
+    const std::string fprop = l.name + ".fprop", wgrad = l.name + ".wgrad";
+    bool both = true;
+    if (config.training && config.trains(l)) both = fuses(wgrad + "+folded", wgrad, conv_wgrad_variants(), folded, Part{wgrad, conv_wgrad_variants(), plain});
     plain.relu = folded.relu = is_relu(net.layers[1]);
-    if (!k.fuses(l.name + ".fprop", conv_fprop_variants(), folded, sm, Part{l.name + ".fprop", conv_fprop_variants(), plain})) return 1;
+    both &= fuses(fprop + "+folded", fprop, conv_fprop_variants(), folded, Part{fprop, conv_fprop_variants(), plain});
+    if (!both) return 1;
     return l.stride;
 }
 
@@ -108,6 +109,8 @@ void Layout::plan_trunk() {
     const AugmentProblem made = augment_problem(first);
     augment = bind("input.augment", augment_variants(), made);
     input = plan.add("input", Use::activations, made.y_count() * es);
+
+    for (int i = 0; i < end; ++i) fused_pools_.push_back(find_fused_pool(i));
 
     int last_writer = -1;  // the last layer that is not in place: writes this worker's rows of `flat`
     for (int i = 0; i < end; ++i)
@@ -167,7 +170,7 @@ void Layout::plan_trunk() {
 void Layout::plan_conv(TrunkOp& op, int i, int& param) {
     const NetSpec& net = config.net;
     const Layer& l = *op.layer;
-    const int end = net.first_fc(), sm = device_sm(config.device);
+    const int end = net.first_fc();
     const bool first = param == 0;
     op.name_forward = l.name + ".fprop", op.name_dgrad = l.name + ".dgrad", op.name_wgrad = l.name + ".wgrad";
     op.weight = param;
@@ -183,8 +186,8 @@ void Layout::plan_conv(TrunkOp& op, int i, int& param) {
     if (op.needs_dx) {
         ConvProblem d = p;
         d.drelu = i > 0 && is_relu(net.layers[i - 1]) && !config.kernels.names(net.layers[i - 1].name + ".backward");
-        d.drelu = d.drelu && config.kernels.fuses(op.name_dgrad, conv_dgrad_variants(), d, sm, Part{op.name_dgrad, conv_dgrad_variants(), p},
-                                                  Part{net.layers[i - 1].name + ".backward", activation_backward_variants(), trunk.back().act_back.problem});
+        d.drelu = d.drelu && fuses(op.name_dgrad + "+drelu", op.name_dgrad, conv_dgrad_variants(), d, Part{op.name_dgrad, conv_dgrad_variants(), p},
+                                   Part{net.layers[i - 1].name + ".backward", activation_backward_variants(), trunk.back().act_back.problem});
         op.dgrad = bind(op.name_dgrad, conv_dgrad_variants(), d);
         if (d.drelu) trunk.back().backward_elsewhere = true;
     }

@@ -1,7 +1,7 @@
-// A pass as captured graphs: its launches cost the host one call, and the device starts each kernel without asking.
+// A step as captured graphs: its launches cost the host one call, and the device starts each kernel without asking.
 //
-// A pass is cut into stretches, and each is one graph. With one worker the whole pass is one stretch. With several a
-// stretch ends where the worker leaves word for its peers or waits for theirs, and those are ordinary events between the
+// A step is cut into segments, and each is one graph. With one worker the whole step is one segment. With several a
+// segment ends where the worker leaves word for its peers or waits for theirs, and those are ordinary events between the
 // graphs (board.h). Why not events inside:
 //   * Two workers wait for each other in every step. A wait inside a graph (cudaEventWaitExternal) is for what the event's
 //     last record was when the graph is launched, so each worker's graph would have to be launched after the other's. A step
@@ -9,13 +9,13 @@
 //   * A flag in memory that a kernel of one graph sets and one of the other spins on needs no order of launches, but CUDA does
 //     not know of it: both workers of a GPU may share a hardware queue, and then the one that waits keeps out the one
 //     it waits for.
-//   * A record inside a graph (cudaEventRecordExternal), with ordinary waits submitted after its launch, would let a stretch
-//     run on behind a post, and join some stretches of the backward pass. Not done: it is sound only if such a wait sees
+//   * A record inside a graph (cudaEventRecordExternal), with ordinary waits submitted after its launch, would let a segment
+//     run on behind a post, and join some segments of the backward pass. Not done: it is sound only if such a wait sees
 //     this launch's record and never the one before, which no GPU has shown us yet.
 //
-// Input comes from another place of the host's memory at each pass, so copying it is not in the graph: it goes ahead on a
-// stream of its own into one of two buffers, while the pass before still runs. There is a set of graphs for each of
-// the buffers. All else that changes from pass to pass is read from one address (StepState, page-locked memory).
+// Input comes from another place of the host's memory at each step, so copying it is not in the graph: it goes ahead on a
+// stream of its own into one of two buffers, while the step before still runs. There is a set of graphs for each of
+// the buffers. All else that changes from step to step is read from one address (StepState, page-locked memory).
 #pragma once
 
 #include <vector>
@@ -28,19 +28,19 @@ class Replay {
 public:
     explicit Replay(bool on) : on_(on) {}
 
-    // A pass begins whose stretches come in the same order as in others of its kind and turn. The first pass of a kind runs as
+    // A step begins whose segments come in the same order as in others of its kind and slot. The first step of a kind runs as
     // it is: libraries make handles and plans, and allocate, which a capture forbids.
-    // An eager pass runs as it is too.
-    void begin(bool training, int turn, bool eager = false) {
+    // An eager step runs as it is too.
+    void begin(bool training, int slot, bool eager = false) {
         eager_ = !on_ || !warm_[training] || eager;
         warm_[training] = true;
-        graphs_ = &of_kind_[training][turn];
+        graphs_ = &of_kind_[training][slot];
         next_ = 0;
     }
 
-    // Puts `work` on the stream: as it is, or as the graph that it was captured to. A stretch in a stretch is part of it.
+    // Puts `work` on the stream: as it is, or as the graph that it was captured to. A segment in a segment is part of it.
     template <class F>
-    void stretch(const Stream& stream, F&& work) {
+    void segment(const Stream& stream, F&& work) {
         if (eager_ || capturing_) return work();
         if (next_ == graphs_->size()) {
             const Capturing guard(capturing_);
@@ -51,8 +51,8 @@ public:
 
     // What was captured does not hold any more.
     void forget() {
-        for (auto& turns : of_kind_)
-            for (auto& graphs : turns) graphs.clear();
+        for (auto& slots : of_kind_)
+            for (auto& graphs : slots) graphs.clear();
     }
 
 private:
@@ -63,7 +63,7 @@ private:
     };
     bool on_, eager_ = true, capturing_ = false;
     bool warm_[2] = {};
-    std::vector<Graph> of_kind_[2][2];  // by training and turn
+    std::vector<Graph> of_kind_[2][2];  // by training and slot
     std::vector<Graph>* graphs_ = nullptr;
     size_t next_ = 0;
 };

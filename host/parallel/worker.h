@@ -1,23 +1,14 @@
-// One worker: a device, its streams, its replica of the convolutional layers and its shard of the fully connected ones, and
-// the order of work in a step ("One weird trick", arXiv 1404.5997, section 4; the schemes are FcScheme's, layout.h).
+// One worker: a device, its streams, its replica of the convolutional layers and its shard of the fully connected ones. It runs
+// the steps that Layout has planned (step.h; step_planner.h tells their order).
 //
-// A step:
-//   trunk forward on own samples
-//   for each pass of the head: gather its rows (those of the next pass behind this one's work) -> forward, gathering each
-//     layer's columns -> softmax -> backward: partial gradients of each layer's input summed into their owner's columns, at
-//     the bottom into each replica's rows. The layers' own gradients, with the update, in every pass or once in the last.
-//     (Layers that are split by inputs: the sums in the forward pass, the gathering in the backward pass. FcSplit.)
-//   trunk backward; behind it, on a second stream and bucket by bucket, each worker sums its segment of the gradients,
-//     updates what lies in it, and copies what the others have updated
-//   update of the fully connected shard
 // Everything is submitted without waiting for the device; only posts of peers are waited for. Nearly all of it goes out as
 // graphs (replay.h).
 //
-// worker.cpp has the step, worker_trunk.cpp and worker_head.cpp its two halves, worker_buckets.cpp what is replicated,
-// worker_params.cpp what the host asks for.
+// worker.cpp runs steps, worker_params.cpp has what the host asks for.
 #pragma once
 
 #include <memory>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -27,7 +18,6 @@
 #include "host/parallel/exchange.h"
 #include "host/parallel/layout.h"
 #include "host/parallel/replay.h"
-#include "kernels/step_state.h"
 
 namespace wt {
 
@@ -36,12 +26,6 @@ struct HostBatch {
     const uint8_t* images;  // batch x image_h x image_w x image_c
     const AugmentParams* draws;
     const int* labels;      // -1: not counted
-};
-
-// Subtracted from and multiplied to pixels, per channel, in 0..255 units.
-struct Normalisation {
-    float mean[3] = {0, 0, 0};
-    float inv_std[3] = {1, 1, 1};
 };
 
 class Worker {
@@ -87,65 +71,27 @@ private:
     T* at(Place p) const { return p ? reinterpret_cast<T*>(buffers_[p.buffer].data() + p.offset) : nullptr; }
     void* at(Place p) const { return at<void>(p); }
     void* workspace() const { return at(layout_.workspace); }
-    const void* weight(int param) const { return at(layout_.storage[param].value); }  // what the matrix units read
-    const float* bias(int param) const { return at<float>(layout_.storage[param + 1].value); }
 
+    class StepOperands;
     long submit(const HostBatch& batch, bool training);
-    void stage(const HostBatch& batch, int turn);
-    void pass(bool training, int turn);
-    void take_input(bool training, int turn);
-    void update(const Bound<SgdProblem, SgdArgs>& sgd, const std::vector<Update>& list, cudaStream_t stream);
-
-    void trunk_forward(bool training);
-    void trunk_dropout(const TrunkOp& op, Place from, Place to);
-    void trunk_backward();
-    void conv_dgrad(const TrunkOp& op);
-    void conv_wgrad(const TrunkOp& op);
-    void trunk_layer_backward(const TrunkOp& op);
-
-    void post_rows();
-    void gather_rows(int pass);
-    void head_forward(bool training, int pass);
-    void gather_columns(const HeadOp& op, const std::vector<View>& from, Place to, int pass, size_t size, cudaStream_t stream);
-    void finish_units(const HeadOp& op, int pass, const std::vector<View>& ys, bool training);
-    void fc_forward(const HeadOp& op, int pass, bool training);
-    void activate(const HeadOp& op, int pass, bool training);
-    void loss(int pass, bool training);
-    void gather_stats();
-    void head_backward(int pass);
-    void fc_dgrad(int i, int pass);
-    void activate_backward(const HeadOp& op, int pass);
-    void fc_wgrad(const HeadOp& op, int pass);
-    void pass_down(int i, int pass);
-
-    void bucket_ready(int param);
-    void bucket_free(bool at_once);
-    void finish_buckets();
-
-    // A matrix's rows of a pass.
-    template <class T = void>
-    T* rows_at(Place p, int pass, int64_t ld, size_t size) const { return at<T>(p.plus(layout_.pass_row(pass) * ld * size)); }
-    void wait(cudaStream_t stream, const Event& e, const char* what, int number = 0) const;
+    void copy_batch(const HostBatch& batch, int slot);
+    void run(const StepList& steps, StepOperands& operands);
+    void launch(std::span<const Step> launches, StepOperands& operands);
+    Stream& stream(StreamName name) { return name == StreamName::compute ? compute_ : comm_; }
 
     Layout layout_;
     std::unique_ptr<Exchange> exchange_;
-    int rank_, workers_;
-    bool head_shared_;  // by several workers
+    int rank_;
     std::vector<DeviceBuffer<std::byte>> buffers_;
     Stream compute_, comm_, copy_;
-    Event staged_[2], started_, summed_, returned_, released_, joined_, finished_[2];
-    std::vector<Event> gathered_;  // by pass
-    std::vector<int> posted_;     // buckets whose gradients are posted
-    struct Free {
-        int bucket;
-        bool at_once;
-    };
-    std::vector<Free> free_;      // that may be updated too; at once, or when `released_` is done
-    PinnedBuffer<SoftmaxStats> stats_;  // stats_count of each turn
+    Event staged_[2], finished_[2];         // by slot of the input
+    std::vector<Event> events_;             // by number (Events)
+    std::vector<std::vector<View>> views_;  // of each transfer, as collected last
+    PinnedBuffer<SoftmaxStats> stats_;  // stats_count of each slot
     PinnedBuffer<StepState> states_;
     Normalisation normalisation_;
     float weight_decay_ = 0;
-    long passes_ = 0;
+    long submitted_ = 0;
     Timeline* timeline_ = nullptr;
     Replay replay_;  // dies before what its graphs use
 };

@@ -1,0 +1,40 @@
+// Buffers by number, with their sizes, before anything is allocated.
+#pragma once
+
+#include <cstddef>
+#include <string>
+#include <vector>
+
+namespace wt {
+
+// Where something lies in the planned buffers.
+struct Place {
+    int buffer = -1;    // -1: nowhere
+    size_t offset = 0;  // bytes
+    explicit operator bool() const { return buffer >= 0; }
+    bool operator==(const Place&) const = default;
+    Place plus(size_t bytes) const { return {buffer, offset + bytes}; }
+};
+
+enum class Use { weights, activations, gradients, workspace, input };
+
+class MemoryPlan {
+public:
+    struct Entry {
+        std::string what;
+        Use use;
+        size_t bytes;
+    };
+    Place add(std::string what, Use use, size_t bytes) {
+        entries_.push_back({std::move(what), use, bytes});
+        return {static_cast<int>(entries_.size()) - 1, 0};
+    }
+    const std::vector<Entry>& entries() const { return entries_; }
+    size_t total() const;
+    std::string text() const;  // "weights 712.0 MiB, activations 1.20 GiB, ..."
+
+private:
+    std::vector<Entry> entries_;
+};
+
+}  // namespace wt

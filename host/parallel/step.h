@@ -1,0 +1,118 @@
+// A training step as data: the list of what one worker puts on its streams, in order. Layout plans it; Worker runs it
+// (worker.cpp), bin/compare times what it launches, bin/scaling prices it, bin/summary --steps prints it. So there is one
+// description of a step.
+//
+// A launch is an operation of kernels/operations.h with its variant, or a copy. What it reads and writes is found out by
+// making its arguments once with operands that only take notes (Operands): the list cannot say something else than what is run.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <string>
+#include <variant>
+#include <vector>
+
+#include <cuda_runtime.h>
+
+#include "host/cuda/timeline.h"
+#include "host/parallel/memory_plan.h"
+#include "kernels/softmax/problem.h"
+#include "kernels/step_state.h"
+
+namespace wt {
+
+// Subtracted from and multiplied to pixels, per channel, in 0..255 units.
+struct Normalisation {
+    float mean[3] = {0, 0, 0};
+    float inv_std[3] = {1, 1, 1};
+};
+
+// What changes from step to step, or is set between steps.
+struct StepInputs {
+    int slot = 0;                        // which of the two buffers of the input (Layout::images)
+    const StepState* state = nullptr;    // host, page-locked
+    SoftmaxStats* stats = nullptr;       // host, page-locked: Layout::stats_count results go there
+    Normalisation normalisation;
+    float weight_decay = 0;
+};
+
+// Where a launch finds its operands.
+class Operands {
+public:
+    virtual ~Operands() = default;
+    template <class T = void> const T* in(Place p) { return static_cast<const T*>(resolve(p, true, false)); }
+    template <class T = void> T* out(Place p) { return static_cast<T*>(resolve(p, false, true)); }
+    template <class T = void> T* in_out(Place p) { return static_cast<T*>(resolve(p, true, true)); }
+    // The part of a collected transfer that `rank` has posted for this one.
+    virtual const void* view(int transfer, int rank) = 0;
+    virtual void* workspace() = 0;
+    virtual cudaStream_t stream() = 0;
+    virtual const StepInputs& inputs() = 0;
+
+private:
+    virtual void* resolve(Place p, bool read, bool written) = 0;  // null for a null place
+};
+
+enum class Stage : uint8_t { input, trunk_forward, head_forward, loss, head_backward, trunk_backward, update };
+const char* name_of(Stage);
+
+enum class StreamName : uint8_t { compute, exchange };
+const char* name_of(StreamName);
+
+struct Launch {
+    std::string name = {};   // LAYER.OP as --kernels names it ("conv2.wgrad"); of a copy, what is copied
+    std::string range = {};  // of the profile and the timeline; launches in a row with the same one share it
+    SpanKind span = SpanKind::compute;
+    std::string operation = {}; // "conv_wgrad"; empty: a copy
+    std::string problem = {}; // as text_of has it
+    std::string variant = {};
+    double flops = 0, bytes = 0;  // of the operation; 0, 0: a copy
+    std::vector<Place> reads = {}, writes = {};
+    struct View {
+        int transfer, rank;
+    };
+    std::vector<View> views = {};  // what it reads of other workers
+    std::function<void(Operands&)> run = {};
+};
+struct Post {
+    int transfer;
+    Place block;
+};
+struct Collect {
+    int transfer;
+};
+// Events order the worker's own two streams.
+struct Events {
+    static constexpr int started = 0, summed = 1, returned = 2, released = 3, joined = 4;
+    static constexpr int gathered(int microbatch) { return 5 + microbatch; }
+    static constexpr int count(int microbatches) { return 5 + microbatches; }
+};
+struct Record {
+    int event;
+};
+struct Await {
+    int event;
+    const char* what;  // and `number`: which wait it is (waits.h)
+    int number = 0;
+};
+
+struct Step {
+    Stage stage;
+    int microbatch;  // of the head: 0 elsewhere
+    StreamName stream;
+    std::variant<Launch, Post, Collect, Record, Await> action;
+};
+
+using StepList = std::vector<Step>;
+
+// An operation that takes another's place together with others, where Layout has looked at that: whether it did, and what for.
+struct Fusion {
+    struct Part {
+        std::string name, operation, problem;
+    };
+    Part fused;
+    std::vector<Part> parts;
+    bool taken = false;
+};
+
+}  // namespace wt

@@ -1,0 +1,148 @@
+// Makes the list of a step's actions from what Layout has planned ("One weird trick", arXiv 1404.5997, section 4; the schemes are
+// FcScheme's, config.h):
+//
+//   trunk forward on own samples
+//   for each microbatch of the head: gather its rows (those of the next one behind this one's work) -> forward, gathering each
+//     layer's columns -> softmax -> backward: partial gradients of each layer's input summed into their owner's columns, at
+//     the bottom into each replica's rows. The layers' own gradients, with the update, in every microbatch or once in the last.
+//     (Layers that are split by inputs: the sums in the forward pass, the gathering in the backward pass. FcSplit.)
+//   trunk backward; behind it, on the exchange stream and bucket by bucket, each worker sums its segment of the gradients,
+//     updates what lies in it, and copies what the others have updated
+//   update of the fully connected shard
+//
+// steps.cpp has the order, steps_trunk.cpp, steps_head.cpp and steps_buckets.cpp its parts.
+#pragma once
+
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "host/net/problem_text.h"
+#include "host/parallel/layout.h"
+
+namespace wt {
+
+struct MemoryCopy {
+    void* to;
+    const void* from;
+    size_t row_bytes, rows = 1, to_pitch = 0, from_pitch = 0;
+    void run(cudaStream_t stream) const;
+};
+
+// Writes down what a launch asks for.
+class OperandNotes : public Operands {
+public:
+    explicit OperandNotes(Launch& launch) : launch_(launch) {}
+    const void* view(int transfer, int rank) override {
+        launch_.views.push_back({transfer, rank});
+        return nullptr;
+    }
+    void* workspace() override { return nullptr; }
+    cudaStream_t stream() override { return nullptr; }
+    const StepInputs& inputs() override { return nothing_; }
+
+private:
+    void* resolve(Place p, bool read, bool written) override {
+        if (p && read) launch_.reads.push_back(p);
+        if (p && written) launch_.writes.push_back(p);
+        return nullptr;
+    }
+    Launch& launch_;
+    StepInputs nothing_;
+};
+
+class StepPlanner {
+public:
+    StepPlanner(const Layout& layout, bool training);
+    StepList plan();
+
+private:
+    // ---- steps.cpp
+    void take_input();
+    void read_stats();
+    void update(const Bound<SgdProblem, SgdArgs>& sgd, const std::vector<Update>& list);
+
+    // ---- steps_trunk.cpp
+    void trunk_forward();
+    void trunk_layer_forward(const TrunkOp& op);
+    void trunk_dropout(const TrunkOp& op, Place from, Place to);
+    void trunk_backward();
+    void conv_dgrad(const TrunkOp& op);
+    void conv_wgrad(const TrunkOp& op);
+    void trunk_layer_backward(const TrunkOp& op);
+
+    // ---- steps_head.cpp
+    void post_rows();
+    void gather_rows(int microbatch);
+    void head_forward();
+    void gather_columns(const HeadOp& op, int transfer, Place to, size_t size);
+    void finish_units(const HeadOp& op, int transfer);
+    void fc_forward(const HeadOp& op);
+    void activate(const HeadOp& op);
+    void loss();
+    void gather_stats();
+    void head_backward();
+    void fc_dgrad(int i);
+    void activate_backward(const HeadOp& op);
+    void fc_wgrad(const HeadOp& op);
+    void pass_down(int i);
+
+    // ---- steps_buckets.cpp
+    void bucket_ready(int param);
+    void bucket_free(bool at_once);
+    void finish_buckets();
+
+    // ---- putting an action on the list
+    void put(std::variant<Launch, Post, Collect, Record, Await> action) { steps_.push_back({stage_, microbatch_, stream_, std::move(action)}); }
+    void emit(Launch l);  // in the range at hand
+    // `arguments`: (Operands&) -> Args, all but workspace and stream.
+    template <class Problem, class Args, class F>
+    void launch(const std::string& name, const Bound<Problem, Args>& bound, F arguments) {
+        Launch l{.name = name, .operation = Args::operation, .problem = text_of(bound.problem), .variant = bound.variant->name};
+        if constexpr (requires { bound.problem.flops(); }) l.flops = bound.problem.flops();
+        l.bytes = bytes_of<Args>(bound.problem);
+        OperandNotes notes(l);
+        (void)arguments(notes);
+        l.run = [bound, arguments](Operands& o) mutable {
+            Args a = arguments(o);
+            if constexpr (requires { a.workspace; }) a.workspace = o.workspace();
+            a.stream = o.stream();
+            bound(a);
+        };
+        emit(std::move(l));
+    }
+    // Rows of bytes, copied by the device. `arguments`: (Operands&) -> MemoryCopy.
+    template <class F>
+    void copy(const std::string& name, F arguments) {
+        Launch l{.name = name};
+        OperandNotes notes(l);
+        const MemoryCopy c = arguments(notes);
+        l.bytes = 2.0 * static_cast<double>(c.rows * c.row_bytes);
+        l.run = [arguments](Operands& o) mutable { arguments(o).run(o.stream()); };
+        emit(std::move(l));
+    }
+
+    Place weight(int param) const { return layout_.storage[param].value; }  // what the matrix units read
+    // Of a matrix with `ld` elements of `size` bytes a row, the rows of this microbatch, or of another.
+    Place rows(Place p, int64_t ld, size_t size) const { return rows(p, ld, size, microbatch_); }
+    Place rows(Place p, int64_t ld, size_t size, int microbatch) const { return p.plus(layout_.pass_row(microbatch) * ld * size); }
+
+    const Layout& layout_;
+    const WorkerConfig& config_;
+    const bool training_, shared_;  // several workers; several of the head
+    const int rank_, workers_;
+    StepList steps_;
+    Stage stage_ = Stage::input;
+    int microbatch_ = 0;
+    StreamName stream_ = StreamName::compute;
+    std::string range_;
+    SpanKind span_ = SpanKind::compute;
+    std::vector<int> posted_;  // buckets whose gradients are posted
+    struct Free {
+        int bucket;
+        bool at_once;
+    };
+    std::vector<Free> free_;   // that may be updated too; at once, or when Events::released is done
+};
+
+}  // namespace wt

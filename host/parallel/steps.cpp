@@ -1,0 +1,123 @@
+// The order of a step.
+#include "host/cuda/check.h"
+#include "host/parallel/step_planner.h"
+
+namespace wt {
+
+const char* name_of(Stage s) {
+    static const char* names[] = {"input", "trunk forward", "head forward", "loss", "head backward", "trunk backward", "update"};
+    return names[static_cast<int>(s)];
+}
+
+const char* name_of(StreamName s) { return s == StreamName::compute ? "compute" : "exchange"; }
+
+void MemoryCopy::run(cudaStream_t stream) const {
+    if (rows == 1)
+        WT_CUDA(cudaMemcpyAsync(to, from, row_bytes, cudaMemcpyDefault, stream));
+    else
+        WT_CUDA(cudaMemcpy2DAsync(to, to_pitch, from, from_pitch, row_bytes, rows, cudaMemcpyDefault, stream));
+}
+
+StepPlanner::StepPlanner(const Layout& layout, bool training)
+    : layout_(layout), config_(layout.config), training_(training), shared_(layout.config.head_workers() > 1), rank_(layout.config.rank),
+      workers_(layout.config.workers) {}
+
+void StepPlanner::emit(Launch l) {
+    l.range = range_.empty() ? l.name : range_;
+    l.span = span_;
+    put(std::move(l));
+}
+
+StepList StepPlanner::plan() {
+    if (shared_) put(Record{Events::started});
+    take_input();
+    stage_ = Stage::trunk_forward;
+    trunk_forward();
+    if (shared_) {
+        stage_ = Stage::head_forward;
+        stream_ = StreamName::exchange;
+        put(Await{Events::started, "start"});  // the step before may still read the rows and labels that are gathered anew
+        stream_ = StreamName::compute;
+        post_rows();
+        gather_rows(0);
+    }
+    for (microbatch_ = 0; microbatch_ < config_.pass_count(); ++microbatch_) {
+        head_forward();
+        if (training_) head_backward();
+    }
+    microbatch_ = 0;
+    stage_ = Stage::loss;
+    if (workers_ > 1 && !shared_) gather_stats();
+    stage_ = Stage::trunk_backward;
+    if (training_) trunk_backward();
+    stage_ = Stage::update;
+    if (training_) update(layout_.update, layout_.updates);
+    read_stats();
+    if (workers_ > 1) {
+        stream_ = StreamName::exchange;
+        put(Record{Events::joined});
+        stream_ = StreamName::compute;
+        put(Await{Events::joined, "joined"});
+    }
+    return std::move(steps_);
+}
+
+void StepPlanner::take_input() {
+    const Layout& l = layout_;
+    range_ = "input.augment";
+    if (training_)
+        copy("step state", [&l](Operands& o) { return MemoryCopy{.to = o.out(l.state), .from = o.inputs().state, .row_bytes = sizeof(StepState)}; });
+    for (const RowBlock& b : l.blocks())
+        copy("labels", [&l, b](Operands& o) {
+            return MemoryCopy{.to = o.out(l.all_labels.plus(b.row * sizeof(int))),
+                              .from = o.in(l.labels[o.inputs().slot].plus(b.local * sizeof(int))),
+                              .row_bytes = b.count * sizeof(int)};
+        });
+    launch("input.augment", l.augment, [&l](Operands& o) {
+        const StepInputs& in = o.inputs();
+        AugmentArgs a{.images = o.in<uint8_t>(l.images[in.slot]), .params = o.in<AugmentParams>(l.draws[in.slot]), .mean = {}, .inv_std = {},
+                      .y = o.out(l.input), .stream = nullptr};
+        for (int i = 0; i < 3; ++i) {
+            a.mean[i] = in.normalisation.mean[i];
+            a.inv_std[i] = in.normalisation.inv_std[i];
+        }
+        return a;
+    });
+    range_.clear();
+}
+
+void StepPlanner::read_stats() {
+    copy("loss and counts", [&l = layout_](Operands& o) {
+        return MemoryCopy{.to = o.inputs().stats, .from = o.in(l.stats), .row_bytes = l.stats_count * sizeof(SoftmaxStats)};
+    });
+}
+
+void StepPlanner::update(const Bound<SgdProblem, SgdArgs>& sgd, const std::vector<Update>& list) {
+    if (!sgd) return;
+    const Layout& l = layout_;
+    range_ = "update";
+    // The problem's list of tensors is read when the kernel is launched: it must live until then.
+    launch("update.sgd", sgd, [&l, &list, tensors = std::vector<SgdTensor>()](Operands& o) mutable {
+        const WorkerConfig& c = l.config;
+        tensors.clear();
+        for (const Update& u : list) {
+            const Layout::Storage& st = l.storage[u.param];
+            const Param& p = l.params[u.param];
+            const bool fc = c.net.layers[p.layer].kind == LayerKind::fc;
+            SgdTensor t{.w = o.in_out<float>(st.w), .v = o.in_out<float>(st.v), .g = o.in<float>(u.grad), .w_low = o.out<bf16>(st.low),
+                        .count = l.own[u.param].count, .weight_decay = p.bias ? 0.f : o.inputs().weight_decay,
+                        .lr_scale = fc ? c.fc_lr_scale : c.conv_lr_scale};
+            if (c.per_pass && !fc) {
+                // Its gradient is a sum over the microbatches of means over one: a mean over the batch is 1 / their number of
+                // it. The factor goes to the rate, and out of the weight decay.
+                t.lr_scale /= static_cast<float>(c.pass_count());
+                t.weight_decay *= static_cast<float>(c.pass_count());
+            }
+            tensors.push_back(t);
+        }
+        return SgdArgs{.tensors = tensors.data(), .state = o.in<StepState>(l.state), .stream = nullptr};
+    });
+    range_.clear();
+}
+
+}  // namespace wt

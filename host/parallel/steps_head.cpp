@@ -1,0 +1,287 @@
+// The fully connected layers: this worker's shard of each layer on everybody's samples, microbatch by microbatch.
+#include "host/parallel/step_planner.h"
+
+namespace wt {
+
+void StepPlanner::post_rows() {
+    for (const int t : layout_.ids.labels) put(Post{t, layout_.all_labels});
+    for (const int t : layout_.ids.flat) put(Post{t, layout_.trunk_y});
+}
+
+// The rows of a microbatch, on the exchange stream. Buffers stay where they are as long as the workers live, so addresses of
+// a peer's may be captured.
+void StepPlanner::gather_rows(int microbatch) {
+    const Layout& l = layout_;
+    const int labels = l.ids.labels[microbatch], flat = l.ids.flat[microbatch];
+    const StreamName before = std::exchange(stream_, StreamName::exchange);
+    put(Collect{labels});
+    put(Collect{flat});
+    range_ = "exchange trunk.gather";
+    span_ = SpanKind::exchange;
+    for (int r = 0; r < workers_; ++r) {
+        if (!l.transfers[flat].moves(r, rank_)) continue;
+        const RowBlock block = l.block_in(r, microbatch);
+        copy("labels", [&l, labels, r, block](Operands& o) {
+            return MemoryCopy{
+                .to = o.out(l.all_labels.plus(block.row * sizeof(int))), .from = o.view(labels, r), .row_bytes = block.count * sizeof(int)};
+        });
+        launch("trunk.gather", l.gather_flat[microbatch * workers_ + r], [&l, flat, r, block](Operands& o) {
+            return CopyArgs{.src = o.view(flat, r), .dst = o.out(l.flat.plus(block.row * l.flat_cols * l.element_size())), .stream = nullptr};
+        });
+    }
+    range_.clear();
+    span_ = SpanKind::compute;
+    put(Record{Events::gathered(microbatch)});
+    stream_ = before;
+}
+
+void StepPlanner::head_forward() {
+    const Layout& l = layout_;
+    stage_ = Stage::head_forward;
+    if (shared_ && (config_.scheme != FcScheme::b || microbatch_ != rank_)) put(Await{Events::gathered(microbatch_), "gathered", microbatch_});
+    int left = -1;  // the transfer by which every worker has left something for the next layer
+    for (size_t i = 0; i < l.head.size(); ++i) {
+        const HeadOp& op = l.head[i];
+        if (i == 0)
+            for (const RowBlock& b : l.blocks())  // own rows, where the trunk has not put them in their place
+                if (b.pass == microbatch_ && l.trunk_y.buffer != l.flat.buffer) {
+                    const size_t row = l.flat_cols * l.element_size();
+                    copy("trunk rows", [to = l.flat.plus(b.row * row), from = l.trunk_y.plus(b.local * row), bytes = b.count * row](Operands& o) {
+                        return MemoryCopy{.to = o.out(to), .from = o.in(from), .row_bytes = bytes};
+                    });
+                }
+        if (i > 0) finish_units(l.head[i - 1], left);
+        fc_forward(op);
+        if (!shared_) continue;
+        const int t = l.ids.units[i][microbatch_];
+        const size_t size = size_of(op.fprop.problem.out);
+        if (t >= 0) put(Post{t, rows(op.by_inputs ? op.shares : op.y, op.layer->out, size)});
+        if (i == 0 && microbatch_ + 1 < config_.pass_count()) gather_rows(microbatch_ + 1);  // the host has given the device something to do
+        if (t >= 0) put(Collect{t});
+        left = t;
+    }
+    finish_units(l.head.back(), left);
+    stage_ = Stage::loss;
+    loss();
+}
+
+// Everybody's columns, to their place in `to`.
+void StepPlanner::gather_columns(const HeadOp& op, int transfer, Place to, size_t size) {
+    range_ = "exchange fc.gather";
+    span_ = SpanKind::exchange;
+    for (int r = 0; r < workers_; ++r) {
+        if (!layout_.transfers[transfer].moves(r, rank_)) continue;
+        const Shard columns = shard_of(op.layer->out, r, workers_);
+        launch(op.layer->name + ".gather", op.gather[r], [transfer, r, dst = rows(to.plus(columns.first * size), op.layer->out, size)](Operands& o) {
+            return CopyArgs{.src = o.view(transfer, r), .dst = o.out(dst), .stream = nullptr};
+        });
+    }
+    range_.clear();
+    span_ = SpanKind::compute;
+}
+
+// The layer's output as the next one reads it, from what everybody has left (-1: nobody anything).
+void StepPlanner::finish_units(const HeadOp& op, int transfer) {
+    const size_t size = size_of(op.fprop.problem.out);
+    if (!op.by_inputs) {
+        if (transfer >= 0) gather_columns(op, transfer, op.y, size);
+        return;
+    }
+    range_ = "exchange fc.reduce";
+    span_ = SpanKind::exchange;
+    const Place to = op.last ? rows(op.y, op.layer->out, size) : rows(op.kept, op.ld_kept, size);
+    launch(op.layer->name + ".reduce", op.reduce, [transfer, to, workers = workers_](Operands& o) {
+        ReduceArgs a{.src = {}, .dst = o.out(to), .stream = nullptr};
+        for (int r = 0; r < workers; ++r) a.src[r] = o.view(transfer, r);
+        return a;
+    });
+    span_ = SpanKind::compute;
+    range_ = op.name_fprop;
+    activate(op);
+    range_.clear();
+}
+
+void StepPlanner::fc_forward(const HeadOp& op) {
+    const Layout& l = layout_;
+    const size_t size = size_of(op.fprop.problem.out);
+    const Place x = rows(op.x, op.layer->x.count(), l.element_size());
+    const Place y = op.by_inputs ? rows(op.shares, op.layer->out, size) : rows(op.kept, op.ld_kept, size);
+    range_ = op.name_fprop;
+    const auto& product = training_ ? op.fprop : op.fprop_eval;
+    const Place state = product.problem.dropout > 0 ? l.state : Place{};
+    launch(op.name_fprop, product, [&op, x, y, state, w = weight(op.weight), row0 = config_.head_row0() + l.pass_row(microbatch_)](Operands& o) {
+        return GemmArgs{.a = o.in(x), .b = o.in(w), .bias = o.in<float>(op.bias), .c = o.out(y), .bias_grad = nullptr, .workspace = nullptr,
+                        .stream = nullptr, .state = o.in<StepState>(state), .layer = op.dropout_layer, .row0 = row0, .col0 = op.own.first};
+    });
+    if (!op.by_inputs) activate(op);
+    range_.clear();
+}
+
+// Activation and dropout of own units, where the product has not done them.
+void StepPlanner::activate(const HeadOp& op) {
+    const Layout& l = layout_;
+    const size_t size = size_of(op.fprop.problem.out);
+    const Place own = rows(op.y.plus(op.own.first * size), op.layer->out, size), kept = rows(op.kept, op.ld_kept, size);
+    if (op.act)
+        launch(op.name_act, op.act, [kept](Operands& o) { return ActivationForwardArgs{.x = o.in(kept), .y = o.out(kept), .stream = nullptr}; });
+    if (!op.has_dropout) return;
+    if (training_) {
+        if (op.drop)
+            launch(op.name_drop, op.drop, [&op, &l, own, kept, row0 = config_.head_row0() + l.pass_row(microbatch_)](Operands& o) {
+                return DropoutArgs{.x = o.in(kept), .y = o.out(own), .state = o.in<StepState>(l.state), .layer = op.dropout_layer, .row0 = row0,
+                                   .col0 = op.own.first, .stream = nullptr};
+            });
+    } else if (op.kept.buffer != op.y.buffer) {  // nothing is dropped: to where the next layer reads
+        copy("undropped", [&op, own, kept, size, rows = l.config.pass_rows()](Operands& o) {
+            return MemoryCopy{.to = o.out(own), .from = o.in(kept), .row_bytes = op.own.count * size, .rows = static_cast<size_t>(rows),
+                              .to_pitch = op.layer->out * size, .from_pitch = op.ld_kept * size};
+        });
+    }
+}
+
+void StepPlanner::loss() {
+    const Layout& l = layout_;
+    const int classes = config_.net.classes();
+    // Every microbatch has its own counts; with a replicated head this worker's have their place among everybody's.
+    const int entry = config_.scheme == FcScheme::dp ? rank_ : microbatch_;
+    const Place logits = rows(l.head.back().y, classes, 4), dlogits = rows(l.dlogits, classes, l.element_size());
+    const Place labels = l.all_labels.plus(l.pass_row(microbatch_) * sizeof(int)), stats = l.stats.plus(entry * sizeof(SoftmaxStats));
+    launch("loss.softmax", l.softmax, [=, training = training_](Operands& o) {
+        return SoftmaxArgs{.logits = o.in<float>(logits), .labels = o.in<int>(labels), .dlogits = training ? o.out(dlogits) : nullptr,
+                           .stats = o.out<SoftmaxStats>(stats), .workspace = nullptr, .stream = nullptr};
+    });
+}
+
+// With a replicated head every worker counts its own samples.
+void StepPlanner::gather_stats() {
+    const int t = layout_.ids.stats;
+    const Place stats = layout_.stats;
+    put(Post{t, stats.plus(rank_ * sizeof(SoftmaxStats))});
+    put(Collect{t});
+    for (int r = 0; r < workers_; ++r)
+        if (layout_.transfers[t].moves(r, rank_))
+            copy("loss and counts", [to = stats.plus(r * sizeof(SoftmaxStats)), t, r](Operands& o) {
+                return MemoryCopy{.to = o.out(to), .from = o.view(t, r), .row_bytes = sizeof(SoftmaxStats)};
+            });
+}
+
+void StepPlanner::head_backward() {
+    const Layout& l = layout_;
+    stage_ = Stage::head_backward;
+    const bool last = microbatch_ + 1 == config_.pass_count(), updates = config_.per_pass || last;
+    for (int i = static_cast<int>(l.head.size()) - 1; i >= 0; --i) {
+        const HeadOp& op = l.head[i];
+        const int partials = shared_ ? l.ids.partials[i][microbatch_] : -1;
+        fc_dgrad(i);
+        if (partials >= 0) put(Post{partials, rows(op.by_inputs ? l.head[i - 1].dy : op.dx, op.layer->x.count(), l.element_size())});
+        if (updates && op.trained) fc_wgrad(op);
+        if (partials >= 0) pass_down(i);  // behind the weight gradient
+        if (!op.sharded && op.trained) {
+            bucket_ready(op.weight);
+            bucket_free(true);
+        }
+        if (!op.needs_dx) break;  // nothing below is trained
+    }
+    update(l.pass_update, l.pass_updates);
+}
+
+// The gradient of the layer's product is turned into that of its input: this shard's share of it, or by inputs own columns,
+// which need no sum, so that activation and dropout below have their turn at once.
+void StepPlanner::fc_dgrad(int i) {
+    const Layout& l = layout_;
+    const HeadOp& op = l.head[i];
+    const size_t es = l.element_size();
+    range_ = op.name_dgrad;
+    if (op.last || !l.head[i + 1].by_inputs) activate_backward(op);
+    if (op.needs_dx) {
+        const int64_t in = op.layer->x.count();
+        launch(op.name_dgrad, op.dgrad,
+               [&op, in, dy = rows(op.dy, op.ld_dy, es), w = weight(op.weight), dx = rows(op.dx, op.ld_dx, es), x = rows(op.x, in, es)](Operands& o) {
+                   GemmArgs a{.a = o.in(dy), .b = o.in(w), .bias = nullptr, .c = o.out(dx), .bias_grad = nullptr, .workspace = nullptr, .stream = nullptr};
+                   if (op.dgrad.problem.drelu) {
+                       a.mask = o.in(x);
+                       a.ld_mask = in;
+                       a.mask_scale = op.mask_scale;
+                   }
+                   return a;
+               });
+        if (op.by_inputs) activate_backward(l.head[i - 1]);
+    }
+    range_.clear();
+}
+
+// From the gradient of the layer's output to that of its product, in own columns, unless the layer above's dgrad has done that.
+void StepPlanner::activate_backward(const HeadOp& op) {
+    const Layout& l = layout_;
+    const size_t es = l.element_size();
+    const Place dy = rows(op.dy.plus(op.own_column() * es), op.ld_dy, es), kept = rows(op.kept, op.ld_kept, es);
+    if (op.drop_back)
+        launch(op.layer->name + ".drop_backward", op.drop_back, [&op, &l, dy, row0 = config_.head_row0() + l.pass_row(microbatch_)](Operands& o) {
+            return DropoutArgs{.x = o.in(dy), .y = o.out(dy), .state = o.in<StepState>(l.state), .layer = op.dropout_layer, .row0 = row0,
+                               .col0 = op.own.first, .stream = nullptr};
+        });
+    if (op.act_back)
+        launch(op.layer->name + ".act_backward", op.act_back, [dy, kept](Operands& o) {
+            return ActivationBackwardArgs{.y = o.in(kept), .dy = o.in(dy), .dx = o.out(dy), .stream = nullptr};
+        });
+}
+
+// Of this microbatch, or of all.
+void StepPlanner::fc_wgrad(const HeadOp& op) {
+    const Layout& l = layout_;
+    const size_t es = l.element_size();
+    const int first = config_.per_pass ? microbatch_ : 0;
+    launch(op.name_wgrad, op.wgrad, [&op, &l, dy = rows(op.dy, op.ld_dy, es, first), x = rows(op.x, op.layer->x.count(), es, first)](Operands& o) {
+        GemmArgs a{.a = o.in(dy), .b = o.in(x), .bias = nullptr, .c = nullptr, .bias_grad = o.out<float>(op.grad_bias), .workspace = nullptr, .stream = nullptr};
+        if (!op.wgrad.problem.sgd) {
+            a.c = o.out(op.grad);
+            return a;
+        }
+        const Layout::Storage& st = l.storage[op.weight];
+        a.c = o.in_out(st.w);
+        a.momentum = o.in_out<float>(st.v);
+        a.w_low = o.out<bf16>(st.low);
+        a.state = o.in<StepState>(l.state);
+        a.weight_decay = o.inputs().weight_decay;
+        a.lr_scale = l.config.fc_lr_scale;
+        return a;
+    });
+}
+
+// Everybody's shares, added up where they are needed: own columns of the layer below, or own rows of the trunk's output. By inputs,
+// everybody's columns.
+void StepPlanner::pass_down(int i) {
+    const Layout& l = layout_;
+    const HeadOp& op = l.head[i];
+    const size_t es = l.element_size();
+    const int partials = l.ids.partials[i][microbatch_];
+    const HeadOp* const below = i > 0 ? &l.head[i - 1] : nullptr;
+    size_t block = 0;  // of own rows, in this microbatch
+    while (!below && block < l.blocks().size() && l.blocks()[block].pass != microbatch_) ++block;
+    stream_ = StreamName::exchange;
+    put(Collect{partials});
+    if (!below && block == l.blocks().size()) {
+        stream_ = StreamName::compute;
+        return;
+    }
+    if (op.by_inputs) {
+        gather_columns(*below, partials, below->dy, es);
+    } else {
+        range_ = below ? "exchange fc.reduce" : "exchange trunk.reduce";
+        span_ = SpanKind::exchange;
+        const Place to = below ? rows(below->dy, below->ld_dy, es) : l.trunk_dy.plus(l.blocks()[block].local * l.flat_cols * es);
+        launch(below ? below->layer->name + ".reduce" : "trunk.reduce", below ? below->reduce : l.flat_reduce[block],
+               [partials, to, workers = workers_](Operands& o) {
+                   ReduceArgs a{.src = {}, .dst = o.out(to), .stream = nullptr};
+                   for (int r = 0; r < workers; ++r) a.src[r] = o.view(partials, r);
+                   return a;
+               });
+        range_.clear();
+        span_ = SpanKind::compute;
+    }
+    put(Record{below ? Events::summed : Events::returned});
+    stream_ = StreamName::compute;
+    if (below) put(Await{Events::summed, "summed", microbatch_ * static_cast<int>(l.head.size()) + i});
+}
+
+}  // namespace wt
