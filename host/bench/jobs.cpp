@@ -5,7 +5,7 @@
 #include <cstdio>
 #include <cstdlib>
 #include <functional>
-#include <map>
+#include <set>
 
 #include "host/cuda/nearest.h"
 #include "host/parallel/layout.h"
@@ -74,7 +74,7 @@ Description<GemmProblem> describe(const GemmProblem*) {
     P d{.m = 512, .n = 512, .k = 512};
     return {{field("layout", &P::layout, 0, 2, {"nt", "nn", "tn"}), field("m", &P::m, 1, kBig), field("n", &P::n, 1, kBig),
              field("k", &P::k, 1, kBig), field("bias", &P::bias, 0, 1), field("relu", &P::relu, 0, 1), field("dropout", &P::dropout, 0, 0.99),
-             field("drelu", &P::drelu, 0, 1), field("sgd", &P::sgd, 0, 1)},
+             field("drelu", &P::drelu, 0, 1), field("sgd", &P::sgd, 0, 1), field("aligned", &P::aligned, 0, 1)},
             d,
             [](P& p) -> std::string {
                 p.lda = p.layout == GemmLayout::tn ? p.m : p.k, p.ldb = p.layout == GemmLayout::nt ? p.k : p.n, p.ldc = p.n;
@@ -88,7 +88,8 @@ Description<GemmProblem> describe(const GemmProblem*) {
 Description<LrnProblem> describe(const LrnProblem*) {
     using P = LrnProblem;
     return {{field("pixels", &P::pixels, 1, 1e9), field("c", &P::c, 1, kBig), field("size", &P::size, 1, 255),
-             field("alpha", &P::alpha, 0, 1e3), field("beta", &P::beta, 0, 16), field("k", &P::k, 1e-6, 1e3)},
+             field("alpha", &P::alpha, 0, 1e3), field("beta", &P::beta, 0, 16), field("k", &P::k, 1e-6, 1e3),
+             field("aligned", &P::aligned, 0, 1)},
             P{.pixels = 4 * 27 * 27, .c = 256},
             [](P& p) { return p.size % 2 ? std::string() : "size must be odd"; }};
 }
@@ -96,7 +97,8 @@ Description<LrnProblem> describe(const LrnProblem*) {
 Description<PoolProblem> describe(const PoolProblem*) {
     using P = PoolProblem;
     return {{field("n", &P::n, 1, kBig), field("h", &P::h, 1, 4096), field("w", &P::w, 0, 4096), field("c", &P::c, 1, kBig),
-             field("window", &P::window, 1, 15), field("stride", &P::stride, 1, 256), field("pad", &P::pad, 0, 14)},
+             field("window", &P::window, 1, 15), field("stride", &P::stride, 1, 256), field("pad", &P::pad, 0, 14),
+             field("aligned", &P::aligned, 0, 1)},
             P{.n = 4, .h = 27, .w = 0, .c = 256},
             [](P& p) -> std::string {
                 if (!p.w) p.w = p.h;
@@ -111,7 +113,7 @@ Description<LrnPoolProblem> describe(const LrnPoolProblem*) {
     return {{field("n", &P::n, 1, kBig), field("h", &P::h, 1, 4096), field("w", &P::w, 0, 4096), field("c", &P::c, 1, kBig),
              field("window", &P::window, 1, 15), field("stride", &P::stride, 1, 256), field("pad", &P::pad, 0, 14), field("size", &P::size, 1, 255),
              field("alpha", &P::alpha, 0, 1e3), field("beta", &P::beta, 0, 16), field("k", &P::k, 1e-6, 1e3), field("lrn", &P::lrn, 0, 1),
-             field("relu", &P::relu, 0, 1), field("bias", &P::bias, 0, 1)},
+             field("relu", &P::relu, 0, 1), field("bias", &P::bias, 0, 1), field("aligned", &P::aligned, 0, 1)},
             P{.n = 4, .h = 27, .w = 0, .c = 256},
             [](P& p) -> std::string {
                 if (!p.w) p.w = p.h;
@@ -211,6 +213,7 @@ P parse(const std::string& text, Precision precision) {
     P p = d.defaults;
     std::vector<std::string> keys;
     for (const auto& f : d.fields) keys.push_back(f.key);
+    std::set<std::string> given;
     for (size_t at = 0; at < text.size();) {
         const size_t end = std::min(text.find_first_of(", ", at), text.size());
         const std::string part = text.substr(at, end - at);
@@ -221,6 +224,7 @@ P parse(const std::string& text, Precision precision) {
         const std::string key = part.substr(0, eq);
         const auto f = std::find_if(d.fields.begin(), d.fields.end(), [&](const auto& x) { return key == x.key; });
         if (f == d.fields.end()) throw UsageError("--problem: " + unknown_name("field", key, keys));
+        if (!given.insert(key).second) throw UsageError("--problem: " + key + " is given twice, " + part + " the second time");
         f->set(p, value_of(*f, part.substr(eq + 1)));
     }
     if constexpr (requires { p.dtype; }) p.dtype = storage_of(precision);

@@ -18,7 +18,8 @@ Tuning::Entry measure_variants(const std::string& layer_pass, Table<Problem, Arg
     settings.patience.seconds = how.seconds;
     for (size_t i = 0; i < table.size(); ++i) {
         if (!job.variants[i].refuses.empty() || !allowed(table[i], choice, sm)) continue;
-        if (sm == 0 && (table[i].cpu_slow || table[i].sm)) continue;  // emulated
+        // Made for the other kind of device, and slow on this one.
+        if (const Preference p = table[i].preference; p.on(sm) == 0 && (p.gpu || p.cpu)) continue;
         settings.variants.push_back(table[i].name);
     }
     const auto& automatic = choose(table, problem, choice, sm);

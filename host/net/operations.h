@@ -70,24 +70,24 @@ inline std::string text_of(const GemmProblem& p) {
     t.word(p.layout == GemmLayout::nt ? "nt" : p.layout == GemmLayout::nn ? "nn" : "tn").add("m", p.m).add("n", p.n).add("k", p.k);
     t.add("lda", p.lda).add("ldb", p.ldb).add("ldc", p.ldc).word(std::string("out=") + name_of(p.out)).flag("bias", p.bias);
     if (p.dropout > 0) t.add("dropout", p.dropout);
-    return t.flag("relu", p.relu).flag("drelu", p.drelu).flag("sgd", p.sgd).done(p.dtype, p.tf32);
+    return t.flag("relu", p.relu).flag("drelu", p.drelu).flag("sgd", p.sgd).flag("unaligned", !p.aligned).done(p.dtype, p.tf32);
 }
 
 inline std::string text_of(const LrnProblem& p) {
-    return detail::ProblemText().add("pixels", double(p.pixels)).add("c", p.c).add("size", p.size).add("beta", p.beta).done(p.dtype);
+    return detail::ProblemText().add("pixels", double(p.pixels)).add("c", p.c).add("size", p.size).add("beta", p.beta).flag("unaligned", !p.aligned).done(p.dtype);
 }
 
 inline std::string text_of(const PoolProblem& p) {
     detail::ProblemText t;
     t.add("n", p.n).add("h", p.h).add("w", p.w).add("c", p.c).add("window", p.window).add("stride", p.stride).add("pad", p.pad);
-    return t.done(p.dtype);
+    return t.flag("unaligned", !p.aligned).done(p.dtype);
 }
 
 inline std::string text_of(const LrnPoolProblem& p) {
     detail::ProblemText t;
     t.add("n", p.n).add("h", p.h).add("w", p.w).add("c", p.c).add("window", p.window).add("stride", p.stride).add("pad", p.pad);
     if (p.lrn) t.word("lrn").add("size", p.size).add("beta", p.beta);
-    return t.flag("relu", p.relu).flag("bias", p.bias).done(p.dtype);
+    return t.flag("relu", p.relu).flag("bias", p.bias).flag("unaligned", !p.aligned).done(p.dtype);
 }
 
 inline std::string text_of(const ActivationProblem& p) {
