@@ -132,15 +132,19 @@ DataSplits open_kind(const DataSpec& spec) {
     if (kind == "folder") return open_folder(folder(), spec.net_input);
     if (kind == "synthetic") {
         int64_t classes = 1000, images = kSyntheticImages;
-        const auto number = [&](const std::string& text, int64_t& value, int64_t most, const char* what) {
+        const auto number = [&](const std::string& text, int64_t& value, int64_t most,
+                                const char* what) {
             const char* end = text.data() + text.size();
             const auto r = std::from_chars(text.data(), end, value);
             if (r.ec == std::errc() && r.ptr == end && value >= 1 && value <= most) return;
-            throw UsageError("--data " + spec.text + ": the number of " + what + " must be 1 to " + std::to_string(most));
+            throw UsageError("--data " + spec.text + ": the number of " + what + " must be 1 to " +
+                             std::to_string(most));
         };
         const size_t second = argument.find(':');
-        if (colon != std::string::npos) number(argument.substr(0, second), classes, 1'000'000, "classes");
-        if (second != std::string::npos) number(argument.substr(second + 1), images, 1'000'000'000, "images");
+        if (colon != std::string::npos)
+            number(argument.substr(0, second), classes, 1'000'000, "classes");
+        if (second != std::string::npos)
+            number(argument.substr(second + 1), images, 1'000'000'000, "images");
         return open_synthetic(static_cast<int>(classes), images, spec.net_input, spec.seed);
     }
     throw UsageError("--data " + spec.text + ": " +

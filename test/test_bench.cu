@@ -245,20 +245,25 @@ TEST_CASE("bench: one variant that throws is one failure, and its row comes in i
     using V = Variant<PairProblem, PairArgs>;
     static const V table[] = {
         V{"plain", fits_all<PairProblem>, nullptr, pairs<Fault::none>},
-        V{"throws", fits_all<PairProblem>, nullptr, [](const PairProblem&, const PairArgs&) { throw Error("not today"); }},
+        V{"throws", fits_all<PairProblem>, nullptr,
+          [](const PairProblem&, const PairArgs&) { throw Error("not today"); }},
         V{"vendor", fits_all<PairProblem>, nullptr, pairs<Fault::none>, true},
         V{"right", fits_all<PairProblem>, nullptr, pairs<Fault::none>},
     };
-    const Job job = make_job<PairProblem, PairArgs>("pairs.forward", "pairs", {}, table, device_sm(0));
+    const Job job =
+        make_job<PairProblem, PairArgs>("pairs.forward", "pairs", {}, table, device_sm(0));
     Stopwatch watch(0);
     Settings settings;
     settings.patience = {.seconds = 0.02, .noise = 0.5, .least = 3, .most = 5};
     std::vector<std::string> begun, told;
     Progress progress;
-    progress.begins = [&](const std::string& doing, const std::string& variant) { begun.push_back(doing + " " + variant); };
+    progress.begins = [&](const std::string& doing, const std::string& variant) {
+        begun.push_back(doing + " " + variant);
+    };
     progress.row = [&](const Compared& c, const Row& row) {
         told.push_back(row.variant);
-        if (row.variant == "right" && !settings.check_only) CHECK(c.best(true) > 0);  // against what the vendor's took
+        if (row.variant == "right" && !settings.check_only)
+            CHECK(c.best(true) > 0);  // against what the vendor's took
     };
     for (const bool check_only : {false, true}) {
         settings.check_only = check_only;
@@ -266,10 +271,12 @@ TEST_CASE("bench: one variant that throws is one failure, and its row comes in i
         const Compared c = compare(job, watch, settings, progress);
         REQUIRE(c.rows.size() == 4);
         CHECK((c.rows[1].state == Row::State::wrong && c.rows[1].why == "not today"));
-        for (const int i : {0, 2, 3}) CHECK(c.rows[i].state == (check_only ? Row::State::right : Row::State::timed));
+        for (const int i : {0, 2, 3})
+            CHECK(c.rows[i].state == (check_only ? Row::State::right : Row::State::timed));
         CHECK(c.lost.empty());
         CHECK(told == std::vector<std::string>{"plain", "throws", "vendor", "right"});
-        std::vector<std::string> want = {"checking plain", "checking throws", "checking vendor", "checking right"};
+        std::vector<std::string> want = {"checking plain", "checking throws", "checking vendor",
+                                         "checking right"};
         if (!check_only) want.insert(want.end(), {"timing vendor", "timing plain", "timing right"});
         CHECK(begun == want);
     }
@@ -280,20 +287,26 @@ TEST_CASE("bench: one variant that throws is one failure, and its row comes in i
     CHECK(all.skipped({"right", "refuses"}) == "refuses was skipped (pairs.forward: never fits)");
 }
 
-TEST_CASE("bench: of tensors that 32-bit offsets do not reach the end of, a part of the sample lies beyond") {
+TEST_CASE(
+    "bench: of tensors that 32-bit offsets do not reach the end of, a part of the sample lies "
+    "beyond") {
     const int64_t count = kFarElement + 500'000;
     for (const double cost : {1.0, 1e9}) {
         const std::vector<int64_t> sample = choose_sample(count, cost);
-        const auto far = std::count_if(sample.begin(), sample.end(), [](int64_t i) { return i >= kFarElement; });
+        const auto far =
+            std::count_if(sample.begin(), sample.end(), [](int64_t i) { return i >= kFarElement; });
         CHECK(far >= static_cast<int64_t>(sample.size()) / 4);
         CHECK((sample.front() == 0 && sample.back() == count - 1));
         for (const int64_t i : sample) CHECK((i >= 0 && i < count));
     }
     for (const int64_t i : choose_sample(kFarElement, 1)) CHECK(i < kFarElement);
-    // Such a problem is checked as it is on virtual GPUs too, unless its plain variant would take for ever; then that is said.
-    const Job small = problem_job("conv_wgrad", "n=64,h=13,c=256,k=384,r=3,pad=1", Precision::bf16, 0);
+    // Such a problem is checked as it is on virtual GPUs too, unless its plain variant would take
+    // for ever; then that is said.
+    const Job small =
+        problem_job("conv_wgrad", "n=64,h=13,c=256,k=384,r=3,pad=1", Precision::bf16, 0);
     const Job far = problem_job("conv_wgrad", "n=1100,h=200,c=56,k=1,r=1", Precision::bf16, 0);
-    const Job work = problem_job("conv_wgrad", "n=1100,h=200,c=56,k=512,r=3,pad=1", Precision::bf16, 0);
+    const Job work =
+        problem_job("conv_wgrad", "n=1100,h=200,c=56,k=512,r=3,pad=1", Precision::bf16, 0);
     CHECK(far.check_flops == far.flops);
     CHECK(far.largest == 1100.0 * 200 * 200 * 56);
     CHECK((far.note.empty() && small.note.empty()));
@@ -311,16 +324,20 @@ TEST_CASE("bench: operands that do not start on 16 bytes are problems of their o
     Settings settings;
     settings.check_only = true;
     for (const auto& [op, problem, refuses] :
-         {std::array{"gemm", "m=16,n=24,k=32,aligned=0", "mma_sm80"}, {"lrn_forward", "pixels=9,c=16,aligned=0", "shuffle"},
-          {"lrn_backward", "pixels=9,c=16,aligned=0", "shuffle"}, {"pool_forward", "n=1,h=7,c=16,aligned=0", "once"},
-          {"pool_backward", "n=1,h=7,c=16,aligned=0", "once"}, {"lrn_pool_forward", "n=1,h=7,c=16,aligned=0", "fused"},
+         {std::array{"gemm", "m=16,n=24,k=32,aligned=0", "mma_sm80"},
+          {"lrn_forward", "pixels=9,c=16,aligned=0", "shuffle"},
+          {"lrn_backward", "pixels=9,c=16,aligned=0", "shuffle"},
+          {"pool_forward", "n=1,h=7,c=16,aligned=0", "once"},
+          {"pool_backward", "n=1,h=7,c=16,aligned=0", "once"},
+          {"lrn_pool_forward", "n=1,h=7,c=16,aligned=0", "fused"},
           {"lrn_pool_backward", "n=1,h=7,c=16,aligned=0", "fused"}}) {
         const Compared c = compare(problem_job(op, problem, Precision::bf16, 0), watch, settings);
         CHECK(c.job.problem.find("aligned=0") != std::string::npos);
         for (const Row& r : c.rows) {
             INFO(std::string(op) << " " << r.variant << ": " << r.why);
             CHECK(r.state != Row::State::wrong);
-            if (r.variant == refuses) CHECK(r.why.find("must start on 16 bytes") != std::string::npos);
+            if (r.variant == refuses)
+                CHECK(r.why.find("must start on 16 bytes") != std::string::npos);
         }
     }
 }
@@ -420,15 +437,20 @@ TEST_CASE("compare: the program writes what it was asked for") {
 
 TEST_CASE("compare: what is there is in the file when it is killed, and said to be a part") {
     const TempDir s;
-    const Result r = run(s, program("compare") + " --net mini --batch 2 --check-only --json c.json & pid=$!; while [ ! -s c.json ]; do sleep 0.01; done; kill -9 $pid");
+    const Result r = run(s, program("compare") +
+                                " --net mini --batch 2 --check-only --json c.json & pid=$!; while "
+                                "[ ! -s c.json ]; do sleep 0.01; done; kill -9 $pid");
     INFO(r.err);
     const auto j = nlohmann::json::parse(slurp(s / "c.json"));
     CHECK(j["complete"] == false);
     CHECK(j["problems"].size() >= 1);
-    CHECK(r.out.find("augment input.augment, fp32, batch 2, ") != std::string::npos);  // through a file, and before it ended
+    CHECK(r.out.find("augment input.augment, fp32, batch 2, ") !=
+          std::string::npos);  // through a file, and before it ended
     CHECK(r.err.find("compare: checking input.augment=naive\n") != std::string::npos);
     // Whole, and through a pipe that somebody reads.
-    CHECK(run(s, program("compare") + " softmax --net mini --batch 2 --check-only --json /dev/stdout | grep -c '\"complete\": true'").out == "1\n");
+    CHECK(run(s, program("compare") + " softmax --net mini --batch 2 --check-only --json "
+                                      "/dev/stdout | grep -c '\"complete\": true'")
+              .out == "1\n");
 }
 
 TEST_CASE("compare: bad input is answered in one line") {
@@ -462,7 +484,10 @@ TEST_CASE("compare: bad input is answered in one line") {
     answers("gemm --problem m=8 --layer fc6", 2, "give one of them");
     // Found before any work: the tables would follow.
     CHECK(run(s, program("compare") + " softmax --json /nonexistent/c.json").out.empty());
-    const Result skipped = run(s, program("compare") + " gemm --problem m=8,n=8,k=8 --check-only --variants mma_sm80");
+    const Result skipped =
+        run(s, program("compare") + " gemm --problem m=8,n=8,k=8 --check-only --variants mma_sm80");
     CHECK(skipped.status == 1);
-    CHECK(skipped.err.find("compare: --variants: nothing was checked: mma_sm80 was skipped (layout=nt m=8 n=8 k=8: fp32 operands must not be rounded to tf32)") != std::string::npos);
+    CHECK(skipped.err.find("compare: --variants: nothing was checked: mma_sm80 was skipped "
+                           "(layout=nt m=8 n=8 k=8: fp32 operands must not be rounded to tf32)") !=
+          std::string::npos);
 }

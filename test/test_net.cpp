@@ -98,7 +98,9 @@ TEST_CASE("net: first values do not depend on the shards, and have their spread"
     CHECK(initial_values(net, params_of(net)[3], {0, 128}, Init::he, 1)[0] == 0.f);
 }
 
-TEST_CASE("net: the most preferred variant that fits and is allowed is chosen, wherever it stands in the table") {
+TEST_CASE(
+    "net: the most preferred variant that fits and is allowed is chosen, wherever it stands in the "
+    "table") {
     struct Problem {
         bool fits_plain_loops = true, fits_matrix_units = true;
     };
@@ -108,15 +110,27 @@ TEST_CASE("net: the most preferred variant that fits and is allowed is chosen, w
     const auto units = [](const Problem& p) { return std::string(p.fits_matrix_units ? "" : "no"); };
     std::vector<V> all = {
         {.name = "naive", .refuses = fits_all<Problem>, .workspace = nullptr, .launch = nullptr},
-        preferred(V{.name = "tiled", .refuses = loops, .workspace = nullptr, .launch = nullptr}, {.gpu = 1, .cpu = 2}),
-        preferred(V{.name = "mma", .refuses = units, .workspace = nullptr, .launch = nullptr}, {.gpu = 2}),
-        preferred(V{.name = "wgmma", .refuses = units, .workspace = nullptr, .launch = nullptr, .sm = 90}, {.gpu = 3, .cpu = 1}),
-        preferred(V{.name = "vendor", .refuses = loops, .workspace = nullptr, .launch = nullptr, .baseline = true}, {.gpu = 1, .cpu = 3}),
+        preferred(V{.name = "tiled", .refuses = loops, .workspace = nullptr, .launch = nullptr},
+                  {.gpu = 1, .cpu = 2}),
+        preferred(V{.name = "mma", .refuses = units, .workspace = nullptr, .launch = nullptr},
+                  {.gpu = 2}),
+        preferred(
+            V{.name = "wgmma", .refuses = units, .workspace = nullptr, .launch = nullptr, .sm = 90},
+            {.gpu = 3, .cpu = 1}),
+        preferred(V{.name = "vendor",
+                    .refuses = loops,
+                    .workspace = nullptr,
+                    .launch = nullptr,
+                    .baseline = true},
+                  {.gpu = 1, .cpu = 3}),
         {.name = "mine", .refuses = fits_all<Problem>, .workspace = nullptr, .launch = nullptr}};
-    std::sort(all.begin() + 1, all.end(), [](const V& a, const V& b) { return std::string(a.name) < b.name; });
+    std::sort(all.begin() + 1, all.end(),
+              [](const V& a, const V& b) { return std::string(a.name) < b.name; });
     do {
         const Table<Problem, Args> table = all;
-        const auto own = [&](Problem p, int sm) { return std::string(choose(table, p, KernelChoice::own, sm).name); };
+        const auto own = [&](Problem p, int sm) {
+            return std::string(choose(table, p, KernelChoice::own, sm).name);
+        };
         CHECK(own({}, 90) == "wgmma");
         CHECK(own({}, 80) == "mma");
         CHECK(own({true, false}, 90) == "tiled");
@@ -124,10 +138,16 @@ TEST_CASE("net: the most preferred variant that fits and is allowed is chosen, w
         CHECK(own({false, true}, 0) == "wgmma");
         // A row that says nothing is never taken by itself, also where only the plain one is left.
         CHECK(own({false, false}, 0) == "naive");
-        for (int sm : {0, 80, 90}) CHECK(choose(table, Problem{}, KernelChoice::baseline, sm).name == std::string("vendor"));
-        CHECK(choose(table, Problem{false, true}, KernelChoice::baseline, 90).name == std::string("wgmma"));
-        CHECK(choose(table, Problem{}, KernelChoice::automatic, 0).name == std::string(kAutomaticUsesBaselines ? "vendor" : "tiled"));
-    } while (std::next_permutation(all.begin() + 1, all.end(), [](const V& a, const V& b) { return std::string(a.name) < b.name; }));
+        for (int sm : {0, 80, 90})
+            CHECK(choose(table, Problem{}, KernelChoice::baseline, sm).name ==
+                  std::string("vendor"));
+        CHECK(choose(table, Problem{false, true}, KernelChoice::baseline, 90).name ==
+              std::string("wgmma"));
+        CHECK(choose(table, Problem{}, KernelChoice::automatic, 0).name ==
+              std::string(kAutomaticUsesBaselines ? "vendor" : "tiled"));
+    } while (std::next_permutation(all.begin() + 1, all.end(), [](const V& a, const V& b) {
+        return std::string(a.name) < b.name;
+    }));
 }
 
 namespace {
@@ -137,13 +157,17 @@ template <class Problem, class Args>
 void check_table(Table<Problem, Args> table) {
     std::set<std::string> names;
     REQUIRE(!table.empty());
-    CHECK((table[0].preference.gpu == 0 && table[0].preference.cpu == 0 && table[0].sm == 0 && !table[0].baseline));
+    CHECK((table[0].preference.gpu == 0 && table[0].preference.cpu == 0 && table[0].sm == 0 &&
+           !table[0].baseline));
     for (const int sm : {0, 90}) {
         std::set<int> ranks;
         for (const auto& v : table)
-            if (const int rank = v.preference.on(sm)) CHECK_MESSAGE(ranks.insert(rank).second, std::string(v.name) << " shares its preference " << rank);
+            if (const int rank = v.preference.on(sm))
+                CHECK_MESSAGE(ranks.insert(rank).second, std::string(v.name)
+                                                             << " shares its preference " << rank);
     }
-    for (const auto& v : table) CHECK_MESSAGE(names.insert(v.name).second, std::string(v.name) << " is there twice");
+    for (const auto& v : table)
+        CHECK_MESSAGE(names.insert(v.name).second, std::string(v.name) << " is there twice");
 }
 
 }  // namespace
@@ -185,18 +209,29 @@ TEST_CASE("net: a product whose operands do not start on 16 bytes is planned as 
                     CHECK(op.fprop.problem.aligned == (on_16(op.x) && weights));
                     CHECK(op.dgrad.problem.aligned == (on_16(op.dy) && weights));
                     CHECK(op.wgrad.problem.aligned == (on_16(op.dy) && on_16(op.x)));
-                    for (const auto* bound : {&op.fprop, &op.dgrad, &op.wgrad}) CHECK(bound->variant->refuses(bound->problem).empty());
+                    for (const auto* bound : {&op.fprop, &op.dgrad, &op.wgrad})
+                        CHECK(bound->variant->refuses(bound->problem).empty());
                 }
             }
-    GemmProblem p{.layout = GemmLayout::nt, .m = 64, .n = 64, .k = 64, .lda = 64, .ldb = 64, .ldc = 64, .dtype = DType::bf16};
+    GemmProblem p{.layout = GemmLayout::nt,
+                  .m = 64,
+                  .n = 64,
+                  .k = 64,
+                  .lda = 64,
+                  .ldb = 64,
+                  .ldc = 64,
+                  .dtype = DType::bf16};
     const Gemm* mma = find(gemm_variants(), "mma_sm80");
     REQUIRE(mma);
     CHECK(mma->refuses(p).empty());
     p.aligned = false;
     CHECK(mma->refuses(p) == "rows of A and B must start on 16 bytes");
     p.aligned = true;
-    const GemmArgs off{reinterpret_cast<const void*>(2), nullptr, nullptr, nullptr, nullptr, nullptr, nullptr};
-    CHECK_THROWS_WITH_AS(mma->launch(p, off), "gemm mma_sm80: a pointer is not on 16 bytes, and the problem says that all are", Error);
+    const GemmArgs off{
+        reinterpret_cast<const void*>(2), nullptr, nullptr, nullptr, nullptr, nullptr, nullptr};
+    CHECK_THROWS_WITH_AS(
+        mma->launch(p, off),
+        "gemm mma_sm80: a pointer is not on 16 bytes, and the problem says that all are", Error);
 }
 
 TEST_CASE("net: kernel settings are parsed, and refused in words") {
@@ -205,8 +240,10 @@ TEST_CASE("net: kernel settings are parsed, and refused in words") {
     CHECK(s.by_pass.at("conv2.wgrad") == "tiled");
     CHECK_THROWS_AS(KernelSettings::parse("fast"), UsageError);
     CHECK_THROWS_AS(KernelSettings::parse("conv2=tiled"), UsageError);
-    for (const char* text : {"", ",", "own,", "own,,conv2.wgrad=tiled"}) CHECK_THROWS_AS(KernelSettings::parse(text), UsageError);
-    CHECK_THROWS_WITH_AS(KernelSettings::parse("conv2.wgrad=tiled,conv2.wgrad=naive"), "--kernels conv2.wgrad is given twice: tiled and naive", UsageError);
+    for (const char* text : {"", ",", "own,", "own,,conv2.wgrad=tiled"})
+        CHECK_THROWS_AS(KernelSettings::parse(text), UsageError);
+    CHECK_THROWS_WITH_AS(KernelSettings::parse("conv2.wgrad=tiled,conv2.wgrad=naive"),
+                         "--kernels conv2.wgrad is given twice: tiled and naive", UsageError);
 }
 
 TEST_CASE("schedule: policies") {

@@ -118,7 +118,11 @@ TEST_CASE("regular files: nothing else is ever replaced by what is written") {
     fs::create_symlink("/dev/full", s / "full");
     const auto kind = [&](const std::string& path) { return fs::symlink_status(path).type(); };
     // What must be whole, a checkpoint for one, is refused there.
-    for (const auto& [name, what] : {std::pair{"fifo", "a FIFO"}, {"to_fifo", "a FIFO"}, {"socket", "a socket"}, {"folder", "a folder"}, {"full", "a device"}}) {
+    for (const auto& [name, what] : {std::pair{"fifo", "a FIFO"},
+                                     {"to_fifo", "a FIFO"},
+                                     {"socket", "a socket"},
+                                     {"folder", "a folder"},
+                                     {"full", "a device"}}) {
         const std::string path = s / name;
         const auto before = kind(path);
         const std::string line = "cannot write " + path + ": not a regular file (" + what + ")";
@@ -132,16 +136,19 @@ TEST_CASE("regular files: nothing else is ever replaced by what is written") {
         AtomicFile file(s / "late", 1, "file");
         file.write("x", 1);
         make_fifo(s / "late");
-        CHECK(message_of([&] { file.commit(); }) == "cannot write " + (s / "late") + ": not a regular file (a FIFO)");
+        CHECK(message_of([&] { file.commit(); }) ==
+              "cannot write " + (s / "late") + ": not a regular file (a FIFO)");
         CHECK(kind(s / "late") == fs::file_type::fifo);
         CHECK_FALSE(fs::exists(s / "late.tmp"));
     }
     // Reports go to a device or a pipe as they are; a FIFO that nobody reads is not waited for.
     atomic_write_file("/dev/null", "x");
     CHECK(kind("/dev/null") == fs::file_type::character);
-    CHECK(message_of([&] { atomic_write_file(s / "full", "x"); }) == "cannot write " + (s / "full") + ": No space left on device");
+    CHECK(message_of([&] { atomic_write_file(s / "full", "x"); }) ==
+          "cannot write " + (s / "full") + ": No space left on device");
     CHECK(kind(s / "full") == fs::file_type::symlink);
-    CHECK(message_of([&] { atomic_write_file(s / "fifo", "x"); }) == "cannot write " + (s / "fifo") + ": nobody reads it");
+    CHECK(message_of([&] { atomic_write_file(s / "fifo", "x"); }) ==
+          "cannot write " + (s / "fifo") + ": nobody reads it");
     const int reader = open((s / "fifo").c_str(), O_RDONLY | O_NONBLOCK);
     atomic_write_file(s / "to_fifo", "report");
     char got[16] = {};
@@ -163,10 +170,12 @@ TEST_CASE("regular files: nothing else is ever replaced by what is written") {
     CHECK(slurp(s / "elsewhere/kept") == "second");
     CHECK(slurp(s / "elsewhere/new") == "to_new");
     fs::create_symlink("circle", s / "circle");
-    CHECK(has(message_of([&] { atomic_write_file(s / "circle", "x"); }), "Too many levels of symbolic links"));
+    CHECK(has(message_of([&] { atomic_write_file(s / "circle", "x"); }),
+              "Too many levels of symbolic links"));
     // A link in the aside's place leads nowhere.
     fs::create_symlink("elsewhere/kept", s / "aside.tmp");
-    CHECK(has(message_of([&] { atomic_write_file(s / "aside", "x"); }), "cannot write " + (s / "aside")));
+    CHECK(has(message_of([&] { atomic_write_file(s / "aside", "x"); }),
+              "cannot write " + (s / "aside")));
     CHECK(slurp(s / "elsewhere/kept") == "second");
 
     // Asked beforehand: the same answers, and nothing is left.
@@ -175,7 +184,8 @@ TEST_CASE("regular files: nothing else is ever replaced by what is written") {
     check_output(s / "elsewhere/kept");
     CHECK(slurp(s / "elsewhere/kept") == "second");
     check_output(s / "fifo");  // a reader may come
-    CHECK(message_of([&] { check_output(s / "folder"); }) == "cannot write " + (s / "folder") + ": not a regular file (a folder)");
+    CHECK(message_of([&] { check_output(s / "folder"); }) ==
+          "cannot write " + (s / "folder") + ": not a regular file (a folder)");
     CHECK(has(message_of([&] { check_output(s / "none/x"); }), "No such file or directory"));
 }
 
@@ -183,17 +193,22 @@ TEST_CASE("regular files: reports of the programs leave links, FIFOs and devices
     const TempDir s;
     spit(s / "real", "old");
     fs::create_symlink("real", s / "link");
-    const std::string compare = program("compare") + " softmax --net mini --batch 2 --check-only ", scaling = program("scaling") + " --workers 1,2 ";
+    const std::string compare = program("compare") + " softmax --net mini --batch 2 --check-only ",
+                      scaling = program("scaling") + " --workers 1,2 ";
     const std::string train_flags = train("--steps 1 --overwrite --out r --timeline ");
-    for (const std::string& command : {compare + "--json ", compare + "--html ", scaling + "--json ", scaling + "--svg "}) {
+    for (const std::string& command :
+         {compare + "--json ", compare + "--html ", scaling + "--json ", scaling + "--svg "}) {
         INFO(command);
         CHECK(run(s, command + "link").status == 0);
         CHECK(fs::is_symlink(s / "link"));
         CHECK(slurp(s / "real").size() > 100);
-        CHECK(run(s, patient(command + "/dev/full")).err.find("cannot write /dev/full: No space left on device") != std::string::npos);
+        CHECK(run(s, patient(command + "/dev/full"))
+                  .err.find("cannot write /dev/full: No space left on device") !=
+              std::string::npos);
         CHECK(fs::is_character_file("/dev/full"));
         make_fifo(s / "fifo");
-        CHECK(run(s, patient(command + "fifo")).err.find("cannot write fifo: nobody reads it") != std::string::npos);
+        CHECK(run(s, patient(command + "fifo")).err.find("cannot write fifo: nobody reads it") !=
+              std::string::npos);
         CHECK(fs::is_fifo(s / "fifo"));
         CHECK(run(s, patient(command + "fifo & cat fifo >got; wait")).status == 0);
         CHECK(slurp(s / "got").size() > 100);
@@ -201,7 +216,8 @@ TEST_CASE("regular files: reports of the programs leave links, FIFOs and devices
         fs::remove(s / "fifo");
     }
     // Found before the first step: the run's folder is not even made.
-    check_one_line(run(s, patient(train_flags + "none/x.svg")), 1, "cannot write none/x.svg: No such file or directory");
+    check_one_line(run(s, patient(train_flags + "none/x.svg")), 1,
+                   "cannot write none/x.svg: No such file or directory");
     CHECK_FALSE(fs::exists(s / "r"));
 }
 

@@ -223,13 +223,17 @@ TEST_CASE("scaling: what is given and cannot be used is refused in one line") {
     j["problems"][0]["name"] = 7;
     std::ofstream(s / "wrong.json") << j.dump();
     answers("--times folder", 1, "cannot read folder: not a regular file (a folder)");
-    answers("--times empty.json", 1, "empty.json is no result of bin/compare --json: it has no problems and batch");
+    answers("--times empty.json", 1,
+            "empty.json is no result of bin/compare --json: it has no problems and batch");
     answers("--times torn.json", 1, "torn.json is no result of bin/compare --json: ");
-    answers("--times problem.json", 1, "problem.json is of a single problem: run bin/compare --net NET");
+    answers("--times problem.json", 1,
+            "problem.json is of a single problem: run bin/compare --net NET");
     answers("--net mini --times part.json", 1, "part.json is of a bin/compare that was stopped");
-    answers("--net mini --times wrong.json", 1, "wrong.json is no result of bin/compare --json: type must be string");
+    answers("--net mini --times wrong.json", 1,
+            "wrong.json is no result of bin/compare --json: type must be string");
     answers("--scheme a", 2, "it needs --measured");
-    for (const char* flag : {"--net owt", "--workers 1", "--machine h200", "--batch 128", "--link 3", "--json x"})
+    for (const char* flag :
+         {"--net owt", "--workers 1", "--machine h200", "--batch 128", "--link 3", "--json x"})
         answers(std::string("--paper ") + flag, 2, "--paper is of the paper's own network");
     answers("--workers ''", 2, "--workers: must not be empty");
     answers("--workers 1,2,", 2, "must be numbers from 1 to 4096");

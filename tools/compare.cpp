@@ -38,7 +38,9 @@ std::vector<std::string> split(const std::string& text) {
     for (size_t at = 0; at <= text.size();) {
         const size_t end = std::min(text.find(',', at), text.size());
         parts.push_back(text.substr(at, end - at));
-        if (parts.back().empty()) throw UsageError("--variants " + text + ": a name is missing: must be names with commas between");
+        if (parts.back().empty())
+            throw UsageError("--variants " + text +
+                             ": a name is missing: must be names with commas between");
         at = end + 1;
     }
     return parts;
@@ -46,7 +48,8 @@ std::vector<std::string> split(const std::string& text) {
 
 // The path of a report: it is written at the end, so it is tried at the start.
 void try_output(const char* flag, const std::string& path) {
-    if (path == "-") throw UsageError(std::string(flag) + " -: must be a file; standard output is /dev/stdout");
+    if (path == "-")
+        throw UsageError(std::string(flag) + " -: must be a file; standard output is /dev/stdout");
     if (!path.empty()) check_output(path);
 }
 
@@ -55,15 +58,22 @@ Flags parse(int argc, char** argv) {
     CommandLine app("Checks every variant of every operation, or of OP, against fp64 at a network's layer shapes, and times the right ones.");
     app.add_option("OP", f.op, "one operation: conv_fprop, gemm, lrn_forward, ...")->check(one_of("operation", operation_names()));
     app.add_option("--net", f.net, "whose shapes")->check(one_of("net", net_names()));
-    app.add_option("--layer", f.layer, "one layer or one pass of it: conv2, conv2.wgrad")->check(not_empty());
-    app.add_option("--problem", f.problem, "of OP instead of a network's: n=4,h=27,c=96,k=256,r=5 (--problem help lists the fields)")->check(not_empty());
+    app.add_option("--layer", f.layer, "one layer or one pass of it: conv2, conv2.wgrad")
+        ->check(not_empty());
+    app.add_option("--problem", f.problem,
+                   "of OP instead of a network's: n=4,h=27,c=96,k=256,r=5 (--problem help lists "
+                   "the fields)")
+        ->check(not_empty());
     app.add_option("--batch", f.batch, "images; default 128 on a GPU, 8 on virtual ones")->check(between(1, 1 << 16));
     app.add_option("--precision", f.precision, "fp32, tf32, bf16")->check(one_of("precision", precision_names()));
-    app.add_option("--variants", f.variants, "only these, with commas between; auto: only what training would run")->check(not_empty());
+    app.add_option("--variants", f.variants,
+                   "only these, with commas between; auto: only what training would run")
+        ->check(not_empty());
     app.add_option("--device,--gpu", f.device, "which GPU")->check(between(0, 63));
     app.add_option("--seconds", f.seconds, "of timing each variant")->check(between(0, 600));
     app.add_option("--sort", f.sort, "rows by: table, time, error, name")->check(one_of("order", {"table", "time", "error", "name"}));
-    app.add_option("--json", f.json, "writes everything to this file, anew after each problem")->check(not_empty());
+    app.add_option("--json", f.json, "writes everything to this file, anew after each problem")
+        ->check(not_empty());
     app.add_option("--html", f.html, "writes a page with bars to this file")->check(not_empty());
     app.add_flag("--check-only", f.check_only, "checks, does not time");
     app.add_flag("--list", f.list, "prints the problems' names and their variants, runs nothing");
@@ -76,7 +86,8 @@ Flags parse(int argc, char** argv) {
         for (const auto& n : operation_names()) all += (all.empty() ? "" : ", ") + n;
         return all;
     }());
-    if (!f.problem.empty() && !f.layer.empty()) throw UsageError("--layer is of a network, --problem instead of one: give one of them");
+    if (!f.problem.empty() && !f.layer.empty())
+        throw UsageError("--layer is of a network, --problem instead of one: give one of them");
     if (f.problem == "help") {
         std::printf("%s\n", problem_defaults(f.op).c_str());
         throw Exit{0};
@@ -143,15 +154,16 @@ void profile(const Job& job, const std::vector<std::string>& wanted, int device)
     }
 }
 
-// Says on standard error what is about to run: what a variant brings down with it is then known. On a terminal the next
-// line takes the place of the last.
+// Says on standard error what is about to run: what a variant brings down with it is then known. On
+// a terminal the next line takes the place of the last.
 class NowRunning {
 public:
     explicit NowRunning(const Job& job) : job_(job) {}
     ~NowRunning() { clear(); }
     void begins(const std::string& doing, const std::string& variant) {
         const char* const form = terminal_ ? "\r\033[K%s %s=%s ..." : "compare: %s %s=%s\n";
-        std::fprintf(stderr, form, doing.c_str(), (job_.name == job_.problem ? job_.op : job_.name).c_str(), variant.c_str());
+        std::fprintf(stderr, form, doing.c_str(),
+                     (job_.name == job_.problem ? job_.op : job_.name).c_str(), variant.c_str());
         said_ = true;
     }
     void clear() {
@@ -172,11 +184,14 @@ void show(const std::string& text) {
 }
 
 // Compares one job, and prints its rows: as they come where they stay in the table's order.
-Compared compare_and_show(const Comparison& c, const Job& job, Stopwatch& watch, const Settings& settings, Sort sort) {
+Compared compare_and_show(const Comparison& c, const Job& job, Stopwatch& watch,
+                          const Settings& settings, Sort sort) {
     show(table_head(c, job) + patience_line(job, cores()));
     NowRunning now(job);
     Progress progress;
-    progress.begins = [&](const std::string& doing, const std::string& variant) { now.begins(doing, variant); };
+    progress.begins = [&](const std::string& doing, const std::string& variant) {
+        now.begins(doing, variant);
+    };
     if (sort == Sort::table)
         progress.row = [&](const Compared& compared, const Row& row) {
             now.clear();
@@ -206,7 +221,9 @@ int run(int argc, char** argv) {
         return 0;
     }
     if (kernels_look_for_races() && !f.check_only)
-        throw UsageError("this build looks for races: what it times says nothing, and takes minutes: add --check-only, or run `make` for the ordinary build");
+        throw UsageError(
+            "this build looks for races: what it times says nothing, and takes minutes: add "
+            "--check-only, or run `make` for the ordinary build");
     try_output("--json", f.json);
     try_output("--html", f.html);
     const Sort sort = f.sort == "time" ? Sort::time : f.sort == "error" ? Sort::error : f.sort == "name" ? Sort::name : Sort::table;
@@ -239,10 +256,12 @@ int run(int argc, char** argv) {
     if (!f.check_only) show(fusions(c));
     if (!f.json.empty()) write_json();
     if (!f.html.empty()) atomic_write_file(f.html, to_html(c, sort));
-    if (!lost.empty()) throw Error("the device was lost (" + lost + "): the problems that were left were not run");
+    if (!lost.empty())
+        throw Error("the device was lost (" + lost + "): the problems that were left were not run");
     if (const int wrong = c.wrong()) throw Error(std::to_string(wrong) + (wrong == 1 ? " variant is wrong" : " variants are wrong"));
     if (automatic) return 0;
-    if (const std::string skipped = c.skipped(settings.variants); !skipped.empty()) throw Error("--variants: nothing was checked: " + skipped);
+    if (const std::string skipped = c.skipped(settings.variants); !skipped.empty())
+        throw Error("--variants: nothing was checked: " + skipped);
     return 0;
 }
 

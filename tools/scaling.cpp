@@ -146,7 +146,8 @@ int compare_with_measured(const NetSpec& net, const Machine& m, const MeasuredTi
     return 0;
 }
 
-// The flags of a command line, those that exclude others sorted out and the rest given their defaults.
+// The flags of a command line, those that exclude others sorted out and the rest given their
+// defaults.
 Flags parse(int argc, char** argv) {
     CommandLine app("Predicts a training step's time on K GPUs from per-layer times, links and the fc scheme (a discrete-event model).");
     Flags f;
@@ -156,8 +157,11 @@ Flags parse(int argc, char** argv) {
     names.push_back("virtual");
     app.add_option("--machine", f.machine, "h200 (rates it reaches, NVLink boxes, InfiniBand between), k20 (the paper's), virtual (as --times measured)")->check(one_of("machine", names));
     app.add_option("--batch", f.batch, "images per worker")->check(between(1, 1 << 20));
-    app.add_option("--workers", f.workers, "numbers of workers, with commas between")->check(not_empty());
-    app.add_option("--times", f.times, "per-layer times: a file from bin/compare --json; default: floors")->check(not_empty());
+    app.add_option("--workers", f.workers, "numbers of workers, with commas between")
+        ->check(not_empty());
+    app.add_option("--times", f.times,
+                   "per-layer times: a file from bin/compare --json; default: floors")
+        ->check(not_empty());
     app.add_option("--link", f.link, "GB/s out of a GPU within a box")->check(between(0.001, 1e6));
     app.add_option("--network", f.network, "GB/s out of a GPU to other boxes")->check(between(0.001, 1e6));
     app.add_option("--latency", f.latency, "microseconds of a transfer")->check(between(0, 1e6));
@@ -171,16 +175,28 @@ Flags parse(int argc, char** argv) {
     app.add_flag("--paper", f.paper, "Table 1 of the paper beside the model");
     app.parse(argc, argv);
     const std::pair<const char*, bool> given[] = {
-        {"--net", !f.net.empty()}, {"--machine", !f.machine.empty()}, {"--batch", f.batch > 0}, {"--workers", !f.workers.empty()},
-        {"--times", !f.times.empty()}, {"--link", f.link > 0}, {"--network", f.network > 0}, {"--latency", f.latency >= 0},
-        {"--box", f.box > 0}, {"--svg", !f.svg.empty()}, {"--json", !f.json.empty()}, {"--measured", f.measured > 0}, {"--scheme", !f.scheme.empty()}};
+        {"--net", !f.net.empty()},      {"--machine", !f.machine.empty()},
+        {"--batch", f.batch > 0},       {"--workers", !f.workers.empty()},
+        {"--times", !f.times.empty()},  {"--link", f.link > 0},
+        {"--network", f.network > 0},   {"--latency", f.latency >= 0},
+        {"--box", f.box > 0},           {"--svg", !f.svg.empty()},
+        {"--json", !f.json.empty()},    {"--measured", f.measured > 0},
+        {"--scheme", !f.scheme.empty()}};
     for (const auto& [flag, there] : given)
-        if (f.paper && there) throw UsageError(std::string("--paper is of the paper's own network, GPUs and schemes: leave ") + flag + " out");
+        if (f.paper && there)
+            throw UsageError(
+                std::string("--paper is of the paper's own network, GPUs and schemes: leave ") +
+                flag + " out");
     if (!f.scheme.empty() && f.measured == 0)
-        throw UsageError("--scheme says which step was measured: it needs --measured; without either all schemes are shown");
-    if (f.measured > 0 && (!f.svg.empty() || !f.json.empty())) throw UsageError("--measured prints one line: leave --svg and --json out");
+        throw UsageError(
+            "--scheme says which step was measured: it needs --measured; without either all "
+            "schemes are shown");
+    if (f.measured > 0 && (!f.svg.empty() || !f.json.empty()))
+        throw UsageError("--measured prints one line: leave --svg and --json out");
     for (const auto& [flag, path] : {std::pair{"--svg", f.svg}, {"--json", f.json}}) {
-        if (path == "-") throw UsageError(std::string(flag) + " -: must be a file; standard output is /dev/stdout");
+        if (path == "-")
+            throw UsageError(std::string(flag) +
+                             " -: must be a file; standard output is /dev/stdout");
         if (!path.empty()) check_output(path);
     }
     if (f.net.empty()) f.net = "alexnet";

@@ -20,7 +20,8 @@ bool too_slow(const Job& job, size_t variant) { return variant == 0 && job.flops
 
 namespace {
 
-// "" while the device works. An address that is not there, for one, leaves it useless to this process.
+// "" while the device works. An address that is not there, for one, leaves it useless to this
+// process.
 std::string why_lost(int device) {
     const DeviceGuard guard(device);
     (void)cudaGetLastError();  // one that stays is in the next call too
@@ -36,7 +37,11 @@ public:
         for (size_t i = 0; i < job.variants.size(); ++i) {
             const Job::Entry& v = job.variants[i];
             if (!wanted(settings, v.name)) continue;
-            Row row{.state = Row::State::skipped, .variant = v.name, .baseline = v.baseline, .timing = {}, .why = v.refuses};
+            Row row{.state = Row::State::skipped,
+                    .variant = v.name,
+                    .baseline = v.baseline,
+                    .timing = {},
+                    .why = v.refuses};
             c_.rows.push_back(row);
             number_.push_back(i);
         }
@@ -45,7 +50,8 @@ public:
     Compared run() {
         check();
         if (!settings_.check_only) {
-            // Vendors' first: how much faster than theirs a variant is can be said once it is timed.
+            // Vendors' first: how much faster than theirs a variant is can be said once it is
+            // timed.
             for (const bool baselines : {true, false})
                 for (size_t r = 0; r < c_.rows.size(); ++r)
                     if (c_.rows[r].baseline == baselines) time(r);
@@ -58,8 +64,10 @@ private:
     void check() {
         for (size_t r = 0; r < c_.rows.size(); ++r) {
             Row& row = c_.rows[r];
-            if (row.why.empty() && c_.lost.empty()) check(row, number_[r]);
-            else if (row.why.empty()) row.why = "the device is lost";
+            if (row.why.empty() && c_.lost.empty())
+                check(row, number_[r]);
+            else if (row.why.empty())
+                row.why = "the device is lost";
             if (settings_.check_only) tell(r + 1);
         }
         verifier_.reset();  // its memory
@@ -82,15 +90,18 @@ private:
     void time(size_t r) {
         Row& row = c_.rows[r];
         const size_t variant = number_[r];
-        if (row.state == Row::State::right && !c_.lost.empty()) row.why = "the device was lost before it was timed";
-        else if (row.state == Row::State::right && too_slow(c_.job, variant) && settings_.variants.empty())
+        if (row.state == Row::State::right && !c_.lost.empty())
+            row.why = "the device was lost before it was timed";
+        else if (row.state == Row::State::right && too_slow(c_.job, variant) &&
+                 settings_.variants.empty())
             row.why = "too slow to time unless it is named";
         else if (row.state == Row::State::right) {
             begins("timing", row);
             try {
                 if (!ready_) ready_ = c_.job.prepare(settings_.device);
                 ready_->operands.reset();
-                row.timing = watch_.measure([&](cudaStream_t s) { ready_->launch(variant, s); }, settings_.patience);
+                row.timing = watch_.measure([&](cudaStream_t s) { ready_->launch(variant, s); },
+                                            settings_.patience);
                 row.state = Row::State::timed;
             } catch (const std::exception& e) {
                 fails(row, e);
@@ -121,13 +132,14 @@ private:
     std::vector<size_t> number_;  // of each row's variant in the table
     std::unique_ptr<Verifier> verifier_;
     std::unique_ptr<Prepared> ready_;
-    std::set<size_t> done_;       // rows that are final
+    std::set<size_t> done_;  // rows that are final
     size_t told_ = 0;
 };
 
 }  // namespace
 
-Compared compare(const Job& job, Stopwatch& watch, const Settings& settings, const Progress& progress) {
+Compared compare(const Job& job, Stopwatch& watch, const Settings& settings,
+                 const Progress& progress) {
     return Comparer(job, watch, settings, progress).run();
 }
 
@@ -156,7 +168,9 @@ std::string Comparison::skipped(const std::vector<std::string>& names) const {
                 ran = ran || r.state != Row::State::skipped;
                 if (why.empty()) why = c.job.name + ": " + r.why;
             }
-        if (!ran) all += (all.empty() ? "" : "; ") + name + " was skipped" + (why.empty() ? "" : " (" + why + ")");
+        if (!ran)
+            all += (all.empty() ? "" : "; ") + name + " was skipped" +
+                   (why.empty() ? "" : " (" + why + ")");
     }
     return all;
 }

@@ -12,7 +12,8 @@ void* Operands::allocate(size_t bytes) {
 Input Operands::random(int64_t count, DType type, float low, float high, int64_t before) {
     Input in;
     in.host_->type = type;
-    in.data_ = static_cast<std::byte*>(allocate((count + before) * size_of(type))) + before * size_of(type);
+    in.data_ = static_cast<std::byte*>(allocate((count + before) * size_of(type))) +
+               before * size_of(type);
     random_.push_back({in, count, type, low, high, {}, false});
     fill_input(random_.size() - 1, false);
     return in;
@@ -30,7 +31,8 @@ void Operands::fill_input(size_t i, bool tf32) {
 }
 
 void* Operands::output(Extent e, probe::Kind kind, double cost, Exact exact) {
-    const size_t bytes = e.rows * e.ld * probe::size_of(kind), before = e.before * probe::size_of(kind);
+    const size_t bytes = e.rows * e.ld * probe::size_of(kind),
+                 before = e.before * probe::size_of(kind);
     void* const p = static_cast<std::byte*>(allocate(before + bytes)) + before;
     poisoned_.push_back({p, bytes});
     outputs_.push_back({{p, e.rows, e.cols, e.ld, kind}, std::move(exact), cost});
@@ -58,7 +60,8 @@ void Operands::fetch() {
         const Random& r = random_[i];
         Input::Host& host = *r.in.host_;
         host.at = r.in.data_;
-#ifdef VGPU  // the host can read a virtual GPU's memory, which keeps what the operation does not change
+#ifdef VGPU  // the host can read a virtual GPU's memory, which keeps what the operation does not
+             // change
         const auto is_it = [&](const Output& o) { return o.input == static_cast<int>(i); };
         if (std::none_of(outputs_.begin(), outputs_.end(), is_it)) continue;
 #endif

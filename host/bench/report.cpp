@@ -67,8 +67,9 @@ std::string table_head(const Comparison& c, const Job& job) {
     if (job.problem != job.name) s += "  " + job.problem + "\n";
     if (!job.note.empty()) s += "  " + job.note + "\n";
     if (!c.checked_only)
-        s += format("  %-18s %10s %7s %10s %8s %9s %9s %9s%s\n", "variant", "ms", "spread", job.flops > 0 ? kFlopUnit : "GB/s", "ceiling", "baseline",
-                    "error", "of plain", c.most ? "   MHz" : "");
+        s += format("  %-18s %10s %7s %10s %8s %9s %9s %9s%s\n", "variant", "ms", "spread",
+                    job.flops > 0 ? kFlopUnit : "GB/s", "ceiling", "baseline", "error", "of plain",
+                    c.most ? "   MHz" : "");
     return s;
 }
 
@@ -76,15 +77,21 @@ std::string table_row(const Comparison& c, const Compared& compared, const Row& 
     const Job& job = compared.job;
     std::string s = format("  %-18s ", r.variant.c_str());
     switch (r.state) {
-        case Row::State::skipped: return s + "skipped: " + r.why + "\n";
-        case Row::State::wrong: return s + "WRONG, not timed: " + r.why + "\n";
+        case Row::State::skipped:
+            return s + "skipped: " + r.why + "\n";
+        case Row::State::wrong:
+            return s + "WRONG, not timed: " + r.why + "\n";
         case Row::State::right:
-            return s + "right" + (r.why.empty() ? "" : ", " + r.why) + format(" (error %.2g, %.2g of the plain variant's)\n", r.error, r.error_ratio);
-        case Row::State::timed: break;
+            return s + "right" + (r.why.empty() ? "" : ", " + r.why) +
+                   format(" (error %.2g, %.2g of the plain variant's)\n", r.error, r.error_ratio);
+        case Row::State::timed:
+            break;
     }
-    const double ms = r.timing.median_ms, least = c.ceilings.least_ms(job), baseline = compared.best(true);
+    const double ms = r.timing.median_ms, least = c.ceilings.least_ms(job),
+                 baseline = compared.best(true);
     s += format("%10.4f %6.1f%% ", ms, 100 * r.timing.spread);
-    s += job.flops > 0 ? format("%10.1f ", 1e3 * job.flops / ms / kFlops) : format("%10.1f ", job.bytes / ms / 1e6);
+    s += job.flops > 0 ? format("%10.1f ", 1e3 * job.flops / ms / kFlops)
+                       : format("%10.1f ", job.bytes / ms / 1e6);
     s += least > 0 ? format("%7.1f%% ", 100 * least / ms) : format("%8s ", "-");
     s += baseline > 0 ? format("%8.2fx ", baseline / ms) : format("%9s ", "-");
     s += format("%9.2g %9.2g", r.error, r.error_ratio);
@@ -99,13 +106,17 @@ std::string table(const Comparison& c, const Compared& compared, Sort sort) {
 }
 
 std::string patience_line(const Job& job, int cores) {
-    // One core of a virtual GPU, about: what the plain variants compute, and what operands are made and looked at with.
+    // One core of a virtual GPU, about: what the plain variants compute, and what operands are made
+    // and looked at with.
     constexpr double kPlainFlops = 1.5e9, kBytes = 1.2e8;
     if (!kAutomaticUsesBaselines) return "";
-    const double seconds = (job.check_flops / kPlainFlops + job.check_bytes / kBytes) / std::max(cores, 1);
+    const double seconds =
+        (job.check_flops / kPlainFlops + job.check_bytes / kBytes) / std::max(cores, 1);
     if (seconds < 10) return "";
-    return format("  large: %.3g GB of operands and results; the plain variant's run and the check of it take about %.0f s where nothing else runs, and each further variant its own time\n",
-                  job.check_bytes / 1e9, seconds);
+    return format(
+        "  large: %.3g GB of operands and results; the plain variant's run and the check of it "
+        "take about %.0f s where nothing else runs, and each further variant its own time\n",
+        job.check_bytes / 1e9, seconds);
 }
 
 std::string fusions(const Comparison& c) {
@@ -132,10 +143,17 @@ Json to_json(const Comparison& c) {
     const auto ceiling = [](const Ceiling& x, const char* unit, double scale) {
         return x.rate > 0 ? json{{unit, x.rate / scale}, {"how", x.how}} : json(nullptr);
     };
-    json j{{"device", c.device}, {"virtual", kAutomaticUsesBaselines}, {"net", c.net.empty() ? json(nullptr) : json(c.net)},
-           {"batch", c.batch ? json(c.batch) : json(nullptr)}, {"precision", c.precision}, {"driver", c.driver.empty() ? json(nullptr) : json(c.driver)},
-           {"max_sm_mhz", c.most ? json(c.most->sm) : json(nullptr)}, {"max_memory_mhz", c.most ? json(c.most->memory) : json(nullptr)},
-           {"matrix_ceiling", ceiling(c.ceilings.matrix, "tflop_per_s", 1e12)}, {"copy_ceiling", ceiling(c.ceilings.copy, "gb_per_s", 1e9)}, {"complete", c.complete}};
+    json j{{"device", c.device},
+           {"virtual", kAutomaticUsesBaselines},
+           {"net", c.net.empty() ? json(nullptr) : json(c.net)},
+           {"batch", c.batch ? json(c.batch) : json(nullptr)},
+           {"precision", c.precision},
+           {"driver", c.driver.empty() ? json(nullptr) : json(c.driver)},
+           {"max_sm_mhz", c.most ? json(c.most->sm) : json(nullptr)},
+           {"max_memory_mhz", c.most ? json(c.most->memory) : json(nullptr)},
+           {"matrix_ceiling", ceiling(c.ceilings.matrix, "tflop_per_s", 1e12)},
+           {"copy_ceiling", ceiling(c.ceilings.copy, "gb_per_s", 1e9)},
+           {"complete", c.complete}};
     json problems = json::array();
     for (const Compared& p : c.jobs) {
         const double least = c.ceilings.least_ms(p.job), baseline = p.best(true);

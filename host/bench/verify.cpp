@@ -23,7 +23,9 @@ void stripes(int64_t first, int64_t count, int64_t n, std::vector<int64_t>& inde
         state = state * 6364136223846793005ull + 1442695040888963407ull;
         const int64_t low = first + static_cast<int64_t>(all * double(i) / double(n));
         const int64_t high = first + static_cast<int64_t>(all * double(i + 1) / double(n));
-        index.push_back(low + static_cast<int64_t>((state >> 33) % static_cast<uint64_t>(std::max<int64_t>(1, high - low))));
+        index.push_back(
+            low + static_cast<int64_t>((state >> 33) %
+                                       static_cast<uint64_t>(std::max<int64_t>(1, high - low))));
     }
 }
 
@@ -58,13 +60,17 @@ std::string number(double v) {
     return s;
 }
 
-// Whether the device has room for so many bytes more, and for what a variant's workspace may need besides.
-bool fits(int device, size_t bytes) { return bytes < (size_t(256) << 20) || bytes < device_free_bytes(device) / 2; }
+// Whether the device has room for so many bytes more, and for what a variant's workspace may need
+// besides.
+bool fits(int device, size_t bytes) {
+    return bytes < (size_t(256) << 20) || bytes < device_free_bytes(device) / 2;
+}
 
 }  // namespace
 
 std::vector<int64_t> choose_sample(int64_t count, double cost) {
-    const int64_t n = std::min(count, std::clamp(static_cast<int64_t>(kProducts / std::max(cost, 1.0)), kLeast, kMost));
+    const int64_t n = std::min(
+        count, std::clamp(static_cast<int64_t>(kProducts / std::max(cost, 1.0)), kLeast, kMost));
     const int64_t far = count > kFarElement ? n / 4 : 0;
     std::vector<int64_t> index;
     stripes(0, count, n - far, index);

@@ -59,7 +59,9 @@ MeasuredTimes read_times(const std::string& path) {
             throw Error(path + " is no result of bin/compare --json: it has no problems and batch");
         if (!j.at("batch").is_number() || !j.contains("net") || !j.at("net").is_string())
             throw Error(path + " is of a single problem: run bin/compare --net NET --json FILE");
-        if (!j.value("complete", true)) throw Error(path + " is of a bin/compare that was stopped before its end: run it again");
+        if (!j.value("complete", true))
+            throw Error(path +
+                        " is of a bin/compare that was stopped before its end: run it again");
         t.batch = j.at("batch");
         t.device = j.value("device", ""), t.precision = j.value("precision", "");
         t.net = j.at("net");

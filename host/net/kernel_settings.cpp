@@ -8,7 +8,9 @@ namespace {
 
 void name_variant(KernelSettings& s, const std::string& pass, const std::string& variant) {
     const auto [at, first] = s.by_pass.emplace(pass, variant);
-    if (!first) throw UsageError("--kernels " + pass + " is given twice: " + at->second + " and " + variant);
+    if (!first)
+        throw UsageError("--kernels " + pass + " is given twice: " + at->second + " and " +
+                         variant);
 }
 
 }  // namespace
@@ -31,7 +33,9 @@ KernelSettings KernelSettings::parse(const std::string& text) {
         else if (eq != std::string::npos && part.find('.') < eq && eq + 1 < part.size())
             name_variant(s, part.substr(0, eq), part.substr(eq + 1));
         else if (part.empty())
-            throw UsageError("--kernels '" + text + "': an entry is missing: must be auto, own, baseline, tune or LAYER.PASS=VARIANT, with commas between");
+            throw UsageError("--kernels '" + text +
+                             "': an entry is missing: must be auto, own, baseline, tune or "
+                             "LAYER.PASS=VARIANT, with commas between");
         else
             throw UsageError("--kernels " + part + ": must be auto, own, baseline, tune or LAYER.PASS=VARIANT (conv2.wgrad=tiled)");
     }

@@ -13,8 +13,8 @@ namespace wt {
 
 namespace {
 
-// Where a path leads, through symbolic links, whether or not there is anything; errno is set where that cannot be
-// told, and the result is empty.
+// Where a path leads, through symbolic links, whether or not there is anything; errno is set where
+// that cannot be told, and the result is empty.
 std::string followed(std::string path) {
     for (int links = 0; links < 40; ++links) {
         struct stat info {};
@@ -25,7 +25,9 @@ std::string followed(std::string path) {
         if (n < 0) return {};
         const std::string target(to, static_cast<size_t>(n));
         const size_t slash = path.rfind('/');
-        path = target.starts_with('/') || slash == std::string::npos ? target : path.substr(0, slash + 1) + target;
+        path = target.starts_with('/') || slash == std::string::npos
+                   ? target
+                   : path.substr(0, slash + 1) + target;
     }
     errno = ELOOP;
     return {};
@@ -46,7 +48,9 @@ bool takes_bytes(const std::string& path) {
 // Never waits for somebody to read a FIFO: one that nobody reads cannot be written to.
 int open_stream(const std::string& path) {
     const int fd = open(path.c_str(), O_WRONLY | O_NONBLOCK | O_NOCTTY | O_CLOEXEC);
-    if (fd < 0) throw Error("cannot write " + path + ": " + (errno == ENXIO ? "nobody reads it" : std::strerror(errno)));
+    if (fd < 0)
+        throw Error("cannot write " + path + ": " +
+                    (errno == ENXIO ? "nobody reads it" : std::strerror(errno)));
     fcntl(fd, F_SETFL, fcntl(fd, F_GETFL) & ~O_NONBLOCK);
     return fd;
 }
@@ -68,12 +72,14 @@ int write_all(int fd, const void* bytes, size_t n) {
 
 AtomicFile::AtomicFile(std::string path, uint64_t needed, std::string noun)
     : path_(std::move(path)), noun_(std::move(noun)), needed_(needed) {
-    if (const std::string wrong = wrong_kind(path_); !wrong.empty()) throw Error("cannot write " + path_ + ": " + wrong);
+    if (const std::string wrong = wrong_kind(path_); !wrong.empty())
+        throw Error("cannot write " + path_ + ": " + wrong);
     target_ = followed(path_);
     if (target_.empty()) fail(errno);
     aside_ = target_ + ".tmp";
     // One that was left behind is written anew; what is no file of that name is not touched.
-    if (const std::string wrong = wrong_kind(aside_); !wrong.empty()) throw Error("cannot write " + aside_ + ": " + wrong);
+    if (const std::string wrong = wrong_kind(aside_); !wrong.empty())
+        throw Error("cannot write " + aside_ + ": " + wrong);
     fd_ = open(aside_.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_NOFOLLOW | O_CLOEXEC, 0666);
     if (fd_ < 0) fail(errno);
 }
@@ -93,7 +99,8 @@ void AtomicFile::fail(int error) {
     struct stat st;
     const bool old = stat(path_.c_str(), &st) == 0;
     const std::string needed = needed_ ? " (" + std::to_string(needed_) + " bytes needed)" : "";
-    throw Error("cannot write " + path_ + ": " + std::strerror(error) + needed + (old ? "; the previous " + noun_ + " is kept" : ""));
+    throw Error("cannot write " + path_ + ": " + std::strerror(error) + needed +
+                (old ? "; the previous " + noun_ + " is kept" : ""));
 }
 
 void AtomicFile::write(const void* bytes, size_t n) {
@@ -110,7 +117,8 @@ void AtomicFile::commit() {
         fail(error);
     }
     fd_ = -1;
-    // What has come to lie there since is looked at again; rename replaces the name that links lead to, never a link.
+    // What has come to lie there since is looked at again; rename replaces the name that links lead
+    // to, never a link.
     const std::string wrong = wrong_kind(target_);
     if (!wrong.empty() || rename(aside_.c_str(), target_.c_str()) != 0) {
         const int error = errno;
@@ -134,7 +142,8 @@ void atomic_write_file(const std::string& path, std::string_view bytes, const st
     if (takes_bytes(path)) {
         const int fd = open_stream(path);
         const int error = write_all(fd, bytes.data(), bytes.size());
-        if (close(fd) != 0 || error) throw Error("cannot write " + path + ": " + std::strerror(error ? error : errno));
+        if (close(fd) != 0 || error)
+            throw Error("cannot write " + path + ": " + std::strerror(error ? error : errno));
         return;
     }
     AtomicFile f(path, bytes.size(), noun);
@@ -150,7 +159,8 @@ void check_output(const std::string& path) {
         return;
     }
     // Not opened: the reader of a FIFO would take that for all that comes.
-    if (access(path.c_str(), W_OK) != 0) throw Error("cannot write " + path + ": " + std::strerror(errno));
+    if (access(path.c_str(), W_OK) != 0)
+        throw Error("cannot write " + path + ": " + std::strerror(errno));
 }
 
 }  // namespace wt
