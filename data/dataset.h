@@ -75,7 +75,8 @@ struct DataSplits {
 //   mnist:DIR            the same reader, digits (not mirrored)
 //   cifar10:DIR          binary batches
 //   folder:DIR           DIR/train/<class>/*.{jpg,jpeg,png}, DIR/val (or DIR/test) likewise
-//   synthetic[:CLASSES]  images made up from seed and index, learnable; default 1000 classes
+//   synthetic[:CLASSES[:IMAGES]]  made up from seed and index, learnable; default 1000 classes, 5120 training images,
+//                        which are not stored: with many of them a measurement meets no end of an epoch
 // Throws UsageError for a bad text, Error for files: one line with what, where and what to do.
 DataSplits open_data(const DataSpec& spec);
 

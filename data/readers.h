@@ -14,7 +14,8 @@ DataSplits open_fashion_mnist(const std::string& dir, int net_input);  // idx.cp
 DataSplits open_mnist(const std::string& dir, int net_input);          // idx.cpp
 DataSplits open_cifar10(const std::string& dir, int net_input);        // cifar10.cpp
 DataSplits open_folder(const std::string& dir, int net_input);         // folder.cpp
-DataSplits open_synthetic(int classes, int net_input, uint64_t seed);  // synthetic.cpp
+inline constexpr int64_t kSyntheticImages = 5120;  // of the training split, unless told otherwise
+DataSplits open_synthetic(int classes, int64_t images, int net_input, uint64_t seed);  // synthetic.cpp
 
 // A split that is in memory at its native size and resized when loaded (Fashion-MNIST for mini: 20
 // microseconds an image, 1% of a core at 500 images/s, so no cache is needed).

@@ -1,11 +1,22 @@
 // What a variant is: one way to compute an operation, listed in that operation's table.
 //
 // An operation's folder has problem.h (extents, flops, bytes; the pointers; the table's
-// declaration), variants.cpp (the table) and one file per variant. Adding a variant is one
-// file and one line in the table: the unit tests and bin/compare find it there.
+// declaration), variants.cpp (the table) and one file per variant. Adding a variant is one file, and
+// a declaration and a row in variants.cpp: the unit tests, bin/compare and LAYER.PASS=VARIANT find it
+// there. Variant 0 is the plainest: always readable, fits every valid problem.
 //
-// A table is ordered from the plainest (variant 0, always readable, fits every valid problem) to the fastest
-// known on this target. `choose` takes the last one that fits.
+// What every variant promises, and the unit tests check:
+//   - It writes every element of every result, and nothing else: not the gaps between rows, not a
+//     result that the problem does not ask for (a gradient of biases is written if and only if
+//     problem.bias; its pointer may be null otherwise).
+//   - It reads only its operands, and its workspace only where it has written it.
+//   - Two runs on the same operands leave the same bits, in whatever order blocks run.
+//   - What it cannot compute it refuses, in words: every field of the problem that it does not look
+//     at must be refused where it is not the default (`refuses_fusions` of some operations does that
+//     for folded inputs and what an epilogue would have to do).
+//   - It runs its own kernels: none launches another variant because of what its pointers turn out to
+//     be. Where their alignment matters it is a field of the problem (`aligned`).
+//   - A name is unique in its table. Of a file *_sm90.cu, `sm` is 90.
 #pragma once
 
 #include <cstddef>
@@ -16,6 +27,16 @@ namespace wt {
 
 struct ProblemFields;  // kernels/fields.h
 
+// How gladly a variant is taken by --kernels auto, own and baseline: of the variants that fit, the one
+// with the largest number is, on a real GPU by `gpu`, on a virtual one (a CPU) by `cpu`; the two
+// differ, since a CPU emulates tensor cores, shuffles and barriers. 0: only when it is named, or
+// measured to be the fastest by --kernels tune.
+struct Preference {
+    int gpu = 0, cpu = 0;
+
+    constexpr int on(int sm) const { return sm ? gpu : cpu; }
+};
+
 template <class Problem, class Args>
 struct Variant {
     const char* name;
@@ -25,15 +46,22 @@ struct Variant {
     size_t (*workspace)(const Problem&);
     // Puts the work on args.stream. Throws wt::Error when the launch is refused.
     void (*launch)(const Problem&, const Args&);
-    bool baseline = false;  // a vendor library's: cuDNN, cuBLAS, oneDNN
-    int sm = 0;             // needs exactly this architecture family (90: sm_90a); 0: any
-    bool cpu_slow = false;  // matrix units, barriers: plain loops are faster where a virtual GPU emulates them; so is all with `sm`
+    bool baseline = false;       // a vendor library's: cuDNN, cuBLAS, oneDNN
+    int sm = 0;                  // needs exactly this architecture family (90: sm_90a); 0: any
+    Preference preference = {};  // set in variants.cpp, by preferred(); of variant 0 it is not asked
 
     size_t workspace_bytes(const Problem& p) const { return workspace ? workspace(p) : 0; }
 };
 
 template <class Problem, class Args>
 using Table = std::span<const Variant<Problem, Args>>;
+
+// A row of a table that may be chosen without being named. A row without this is not.
+template <class Problem, class Args>
+Variant<Problem, Args> preferred(Variant<Problem, Args> variant, Preference preference) {
+    variant.preference = preference;
+    return variant;
+}
 
 template <class Problem>
 std::string fits_all(const Problem&) { return {}; }
@@ -52,23 +80,26 @@ inline constexpr bool kAutomaticUsesBaselines = false;
 template <class Problem, class Args>
 bool allowed(const Variant<Problem, Args>& v, KernelChoice choice, int sm) {
     if (v.sm && v.sm != sm && sm != 0) return false;
-    return !v.baseline || choice == KernelChoice::baseline || (choice == KernelChoice::automatic && kAutomaticUsesBaselines);
+    if (!v.baseline || choice == KernelChoice::baseline) return true;
+    return choice == KernelChoice::automatic && kAutomaticUsesBaselines;
 }
 
-// The last variant of the table that fits the problem and the choice; `baseline` falls back to the project's own where no
-// vendor has the operation. On virtual GPUs what is slow on a CPU is taken only where nothing but the plain variant fits.
+// The most preferred variant that fits the problem and the choice; variant 0 where none of those with a
+// preference does. `baseline` falls back to the project's own where no vendor has the operation.
 template <class Problem, class Args>
 const Variant<Problem, Args>& choose(Table<Problem, Args> table, const Problem& problem,
                                      KernelChoice choice, int sm) {
-    const Variant<Problem, Args>* best = &table[0];
+    const Variant<Problem, Args>* best = nullptr;
     for (const auto& v : table) {
-        if (!allowed(v, choice, sm)) continue;
-        if (choice == KernelChoice::baseline && best->baseline && !v.baseline) continue;
-        if (sm == 0 && (v.cpu_slow || v.sm) && best != &table[0] && !(best->cpu_slow || best->sm)) continue;
-        if (!v.refuses(problem).empty()) continue;
-        best = &v;
+        const int rank = v.preference.on(sm);
+        if (rank <= 0 || !allowed(v, choice, sm)) continue;
+        if (best) {
+            const bool vendor_first = choice == KernelChoice::baseline && v.baseline != best->baseline;
+            if (vendor_first ? best->baseline : rank <= best->preference.on(sm)) continue;
+        }
+        if (v.refuses(problem).empty()) best = &v;
     }
-    return *best;
+    return best ? *best : table[0];
 }
 
 // By name; null when the table has none of that name.

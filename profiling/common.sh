@@ -5,6 +5,13 @@ fail() {
     exit 1
 }
 
+# help_if_asked "$@": prints the first lines of the script and ends it where --help is the first argument.
+help_if_asked() {
+    case ${1:-} in -h | --help) ;; *) return ;; esac
+    sed -n '2,/^[^#]/s/^# \{0,1\}//p' "profiling/$NAME"
+    exit 0
+}
+
 # tool_path TOOL: where one of NVIDIA's tools is, on PATH or where its packages put it; fails where there is none.
 tool_path() {
     local at

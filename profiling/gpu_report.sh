@@ -18,6 +18,7 @@ set -u
 NAME=gpu_report.sh
 cd "$(dirname "$0")/.." || exit 1
 source profiling/common.sh
+help_if_asked "$@"
 
 MODE=full
 case ${1:-} in
@@ -57,6 +58,13 @@ case $MODE in
 esac
 
 # ---- bookkeeping ------------------------------------------------------------------------------------------
+# What compiles this target: virtual GPUs know no nvcc.
+compiler() {
+    local cxx=${CXX:-g++} nvcc
+    [ $TARGET = vgpu ] || nvcc=$(command -v nvcc || ls /usr/local/cuda/bin/nvcc 2>/dev/null)
+    [ -z "${nvcc:-}" ] || printf 'nvcc %s; ' "$("$nvcc" --version | sed -n 's/.*release //p')"
+    echo "$cxx $("$cxx" -dumpfullversion -dumpversion 2>/dev/null)"
+}
 query() { nvidia-smi --query-gpu="$1" --format=csv,noheader 2>/dev/null | head -n1; }
 "$PYTHON" - "$DIR/machine.json" <<END || fail "cannot write $DIR/machine.json"
 import json, sys
@@ -64,7 +72,7 @@ about = {"gpu": """$GPU""", "date": "$(date '+%Y-%m-%d %H:%M')", "virtual": $([ 
          "commit": """${COMMIT:-$(git rev-parse --short HEAD 2>/dev/null || echo unknown)}$([ -z "$(git status --porcelain 2>/dev/null)" ] || echo ' and changes')""",
          "processor": """$(sed -n 's/^model name.*: //p' /proc/cpuinfo | head -n1), $(nproc) cores""",
          "driver": """$(query driver_version)""", "clocks": """$(query clocks.sm,clocks.mem,clocks.max.sm,clocks.max.mem) (SM, memory now; at most)""",
-         "power": """$(query power.draw,power.limit) (now, limit)""", "compiler": """$(nvcc --version 2>/dev/null | sed -n 's/.*release //p')"""}
+         "power": """$(query power.draw,power.limit) (now, limit)""", "compiler": """$(compiler)"""}
 json.dump({k: v for k, v in about.items() if v not in ("", " (SM, memory now; at most)", " (now, limit)")}, open(sys.argv[1], "w"), indent=1)
 END
 
@@ -118,7 +126,8 @@ train() {
     run=$WORK/$name
     local steps=$STEPS
     [ "$batch" -ge 1024 ] && steps=$((SKIP + 20))
-    local command=("$BIN/train" --net "$net" --data synthetic --gpus "$gpus" --batch $((batch / workers)) --precision "$precision"
+    # So many images that no epoch ends, with its evaluation and checkpoint, while steps are timed.
+    local command=("$BIN/train" --net "$net" --data synthetic:1000:1000000 --gpus "$gpus" --batch $((batch / workers)) --precision "$precision"
         "${FLAGS[@]}" --steps "$steps" --loader-threads $((($(nproc) + 2 * workers - 1) / (2 * workers))) --out "$run")
     part "$name" "$6" "${command[@]}"
     local rc=$?
@@ -173,6 +182,8 @@ part unit-ptx 40 "$BIN/unit" "${PTX[@]}"
 files
 
 compare "${NETS[0]}" "${PRECISIONS[0]}" "${BATCHES[0]}" 100
+# The times of one layer prove the script; right or wrong is asked of all.
+[ $MODE != dry ] || part compare-check 100 "$BIN/compare" --net mini --batch 2 --check-only --json "$DIR/compare-check.json"
 files
 
 # The steps that are quoted most, then the rest as far as the time goes.
@@ -191,7 +202,7 @@ files
 # In turns with PyTorch: it compiles once, and then each of three rounds runs our step before its own.
 torch_part() {
     local net=$1 batch=$2 precision=$3 limit=$4 turn
-    turn="$BIN/train --net $net --data synthetic --gpus 0 --batch $batch --precision $precision --steps $STEPS --loader-threads $(($(nproc) / 2)) --out $WORK/turn-\$ROUND >/dev/null 2>&1"
+    turn="$BIN/train --net $net --data synthetic:1000:1000000 --gpus 0 --batch $batch --precision $precision --steps $STEPS --loader-threads $(($(nproc) / 2)) --out $WORK/turn-\$ROUND >/dev/null 2>&1"
     part "torch-$net" "$limit" bash -c 'exec "$@" >"$0"' "$WORK/torch.json" "$PYTHON" profiling/peers/torch_alexnet.py --net "$net" --batch "$batch" --precision "$precision" \
         --best --budget $((limit / 2)) --steps $STEPS --rounds 3 --between "$turn" --json || return
     "$PYTHON" profiling/report.py torch "$WORK/torch.json" who=PyTorch net="$net" batch="$batch" precision="$precision" >>"$DIR/steps.jsonl"

@@ -12,6 +12,7 @@ set -u
 NAME=ncu.sh
 cd "$(dirname "$0")/.." || exit 1
 source profiling/common.sh
+help_if_asked "$@"
 
 [ $# -ge 1 ] && [ "${1#-}" = "$1" ] || fail "which kernel? LAYER.PASS[=VARIANT], conv2.wgrad=tiled for one"
 PASS=${1%%=*} VARIANT=

@@ -8,6 +8,7 @@ set -u
 NAME=nsys.sh
 cd "$(dirname "$0")/.." || exit 1
 source profiling/common.sh
+help_if_asked "$@"
 
 STEPS=${STEPS:-30} WARMUP=${WARMUP:-10}
 [[ $STEPS =~ ^[0-9]+$ && $WARMUP =~ ^[0-9]+$ && $STEPS -gt $((WARMUP + 2)) ]] || fail "STEPS=$STEPS WARMUP=$WARMUP: must be numbers, STEPS more than WARMUP + 2"
@@ -20,7 +21,7 @@ OUT=${OUT:-build/nsys}
 mkdir -p "$OUT" || exit 1
 REPORT=$OUT/step
 COMMAND=("$NSYS" profile --trace cuda,nvtx --cuda-graph-trace node --sample none --cpuctxsw none --force-overwrite true --output "$REPORT"
-    "$TRAIN" --data synthetic --steps "$STEPS" --out "$OUT/run" --overwrite "${FLAGS[@]}")
+    "$TRAIN" --data synthetic:1000:1000000 --steps "$STEPS" --out "$OUT/run" --overwrite "${FLAGS[@]}")
 echo "\$ ${COMMAND[*]}"
 "${COMMAND[@]}" >"$REPORT.log" 2>&1 || { tail -n 5 "$REPORT.log" >&2; fail "the traced run failed: see $REPORT.log"; }
 rm -rf "$OUT/run"

@@ -9,6 +9,7 @@ set -u
 NAME=sanitize.sh
 cd "$(dirname "$0")/.." || exit 1
 source profiling/common.sh
+help_if_asked "$@"
 
 KNOWN=(memcheck racecheck initcheck synccheck)
 TOOLS=()

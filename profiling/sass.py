@@ -4,6 +4,7 @@ kernels are what they should be. Exits 1 when one is not.
 
     make sass [TARGET=cuda ARCHS=90]        builds the objects, then runs this
     python3 profiling/sass.py [--all] OBJECTS' FOLDER      --all: every kernel, not just those on tensor cores
+    python3 profiling/sass.py --tools                       whether there is a disassembler; make sass asks that first
 
 Asked of every object *_sm90.o: code for sm_90a, and in it a kernel with wgmma (HGMMA) fed by the copy engine (UTMALDG;
 of a convolution at least one such load of im2col kind, but for the first layer's fprop, whose patches are views of
@@ -154,11 +155,16 @@ def complaints_of(path, kernels):
 
 def main():
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    p.add_argument("folder", help="build/cuda/kernels")
+    p.add_argument("folder", nargs="?", help="build/cuda/kernels")
+    p.add_argument("--tools", action="store_true", help="only asks whether the disassembler is here")
     p.add_argument("--all", action="store_true")
     a = p.parse_args()
     root = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
     env = dict(os.environ, PATH=find_tools(root))
+    if a.tools:
+        return 0
+    if not a.folder:
+        p.error("which folder? build/cuda/kernels")
     objects = sorted(glob.glob(os.path.join(a.folder, "**", "*.o"), recursive=True))
     if not objects:
         sys.exit(f"sass.py: {a.folder} has no objects: run make TARGET=cuda first")

@@ -11,6 +11,7 @@ set -u
 cd "$(dirname "$0")/.." || exit 1
 NAME=scaling_check.sh
 source profiling/common.sh
+help_if_asked "$@"
 SCHEMES=${SCHEMES:-a} ROUNDS=${ROUNDS:-5} WORKERS=${WORKERS:-1 2} MACHINE=${MACHINE:-virtual} BIN=${BIN:-bin}
 CASES=("$@")
 [ $# -gt 0 ] || CASES=(mini:32 cifar:32 alexnet:8)

@@ -7,6 +7,7 @@
 #include <cstdio>
 #include <string>
 
+#include "host/build_kind.h"
 #ifdef VGPU
 #include "host/vgpu/share.h"
 #endif
@@ -53,6 +54,7 @@ int main(int argc, char** argv) {
 #ifdef VGPU
     vgpu::share_cores(argv);
 #endif
+    wt::say_build_kind("unit");
     doctest::Context context(argc, argv);
     return context.run();
 }

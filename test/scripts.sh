@@ -25,6 +25,14 @@ for f in profiling/*.py profiling/peers/*.py; do
     python3 -c 'import ast, sys; ast.parse(open(sys.argv[1]).read())' "$f" || bad "$f does not parse"
 done
 
+# Asked how it is called, each says so, and does nothing else.
+for f in profiling/*.sh profiling/peers/*.sh; do
+    [ "$f" != profiling/common.sh ] || continue
+    "$f" --help >"$WORK/out" 2>"$WORK/err" </dev/null && grep -qF "$f" "$WORK/out" && ! grep -q '^set -u' "$WORK/out" && [ ! -s "$WORK/err" ] ||
+        bad "$f --help: $(cat "$WORK/err")"
+done
+make help | grep -q '^  make gpu-report' || bad "make help does not say what there is to make"
+
 # ---- names and tools --------------------------------------------------------------------------------------
 says 1 "which kernel?" profiling/ncu.sh
 says 1 "must be LAYER.PASS" profiling/ncu.sh conv2
@@ -46,6 +54,7 @@ fi
 nvidia-smi -L 2>/dev/null | grep -q GPU || says 1 "nvidia-smi shows no GPU" profiling/gpu_report.sh
 mkdir -p "$WORK/none"
 says 1 "" bare python3 profiling/sass.py "$WORK/none"
+ls /usr/local/cuda/bin/cuobjdump build/deps/sass >/dev/null 2>&1 || says 1 "or run \`make sass-tools\`" bare python3 profiling/sass.py --tools
 
 # ---- a trace made up: two steps, three kernels each, one of them from a graph -------------------------------
 python3 - "$WORK/trace.sqlite" <<'END'

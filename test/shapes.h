@@ -21,7 +21,8 @@ inline bool reduced_list() {
 #endif
 }
 
-inline std::vector<ConvProblem> conv_shapes() {
+// The list of this build, or an ordinary build's.
+inline std::vector<ConvProblem> conv_shapes(bool ordinary = !reduced_list()) {
     std::vector<ConvProblem> list = {
         {.n = 1, .h = 1, .w = 1, .c = 1, .k = 1, .r = 1, .s = 1},
         {.n = 2, .h = 7, .w = 9, .c = 8, .k = 16, .r = 3, .s = 3, .pad_h = 1, .pad_w = 1},
@@ -36,13 +37,14 @@ inline std::vector<ConvProblem> conv_shapes() {
         {.n = 2, .h = 11, .w = 13, .c = 3, .k = 32, .r = 5, .s = 5, .pad_h = 2, .pad_w = 2},
         {.n = 1, .h = 9, .w = 70, .c = 1, .k = 6, .r = 3, .s = 4, .stride_h = 1, .stride_w = 1, .pad_h = 1, .pad_w = 0},
     };
-    if (races_wanted()) {  // a small first layer for the larger ones; two of several big tiles
+    if (!ordinary && races_wanted()) {  // small first layers for the larger ones; two of several big tiles
         std::erase_if(list, [](const ConvProblem& p) { return p.r == 11; });
         list.insert(list.end(), {{.n = 1, .h = 19, .w = 23, .c = 3, .k = 10, .r = 11, .s = 11, .stride_h = 4, .stride_w = 4},
+                                 {.n = 1, .h = 19, .w = 23, .c = 3, .k = 16, .r = 11, .s = 11, .stride_h = 4, .stride_w = 4},
                                  {.n = 2, .h = 13, .w = 13, .c = 16, .k = 136, .r = 3, .s = 3, .pad_h = 1, .pad_w = 1},
                                  {.n = 1, .h = 13, .w = 13, .c = 96, .k = 144, .r = 3, .s = 3, .pad_h = 1, .pad_w = 1, .groups = 2}});
     }
-    if (reduced_list()) return list;
+    if (!ordinary) return list;
     list.push_back({.n = 2, .h = 13, .w = 13, .c = 72, .k = 136, .r = 3, .s = 3, .pad_h = 1, .pad_w = 1});  // partial big tiles
     list.push_back({.n = 1, .h = 13, .w = 13, .c = 96, .k = 144, .r = 5, .s = 5, .pad_h = 2, .pad_w = 2, .groups = 2});
     list.push_back({.n = 5, .h = 13, .w = 13, .c = 20, .k = 16, .r = 3, .s = 3, .pad_h = 1, .pad_w = 1});   // many pixels: split
@@ -73,10 +75,10 @@ enum class ConvPass { fprop, dgrad, wgrad };
 
 // The shapes in every precision. Bias, ReLU and its gradient vary over the list, so that each shape meets all of them
 // in one precision or another; what can be folded comes both ways.
-inline std::vector<ConvProblem> conv_problems(ConvPass pass) {
+inline std::vector<ConvProblem> conv_problems(ConvPass pass, bool ordinary = !reduced_list()) {
     std::vector<ConvProblem> list;
     size_t i = 0;
-    for (ConvProblem p : conv_shapes()) {
+    for (ConvProblem p : conv_shapes(ordinary)) {
         for (int t = 0; t < 3; ++t) {
             const size_t j = i + t;
             p.dtype = kOperandTypes[t].dtype, p.tf32 = kOperandTypes[t].tf32;
@@ -97,14 +99,14 @@ struct GemmShape {
     int m, n, k, pad;  // pad: elements behind each row of A, B and C
 };
 
-inline std::vector<GemmShape> gemm_shapes() {
+inline std::vector<GemmShape> gemm_shapes(bool ordinary = !reduced_list()) {
     std::vector<GemmShape> list = {
         {1, 1, 1, 0}, {5, 7, 3, 2}, {64, 64, 16, 0}, {65, 66, 33, 1}, {1, 100, 40, 0}, {128, 10, 64, 0},
         {3, 24, 528, 8},  // k is split
         {40, 4, 8, 4},
     };
-    if (races_wanted()) list.push_back({136, 264, 72, 8});
-    if (reduced_list()) return list;
+    if (!ordinary && races_wanted()) list.push_back({136, 264, 72, 8});
+    if (!ordinary) return list;
     for (GemmShape s : {GemmShape{128, 128, 64, 0}, {136, 264, 72, 8}, {130, 257, 50, 3}, {72, 200, 1040, 0}}) list.push_back(s);
     return list;
 }
@@ -124,10 +126,10 @@ inline GemmProblem gemm_problem(GemmLayout layout, const GemmShape& s, OperandTy
 }
 
 // In every layout and precision.
-inline std::vector<GemmProblem> gemm_problems() {
+inline std::vector<GemmProblem> gemm_problems(bool ordinary = !reduced_list()) {
     std::vector<GemmProblem> list;
     size_t i = 0;
-    for (const GemmShape& s : gemm_shapes()) {
+    for (const GemmShape& s : gemm_shapes(ordinary)) {
         for (GemmLayout layout : {GemmLayout::nt, GemmLayout::nn, GemmLayout::tn})
             for (size_t t = 0; t < 3; ++t)
                 for (size_t out = 0; out < 2; ++out)
@@ -135,6 +137,12 @@ inline std::vector<GemmProblem> gemm_problems() {
         ++i;
     }
     return list;
+}
+
+// What a build with a shorter list leaves out, said once for each operation; "" in an ordinary build.
+inline std::string left_out(size_t tested, size_t ordinary) {
+    if (!reduced_list()) return {};
+    return "a short list in this build: " + std::to_string(tested) + " problems; an ordinary build tests " + std::to_string(ordinary);
 }
 
 }  // namespace wt::test

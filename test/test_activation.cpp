@@ -42,6 +42,8 @@ std::vector<Case> cases() {
 
 }  // namespace
 
+TEST_SUITE_BEGIN("kernels");  // what `make test RACES=1` runs
+
 TEST_CASE("activation forward: every variant, in place too") {
     for (const Case& c : cases()) {
         INFO(c.text());
@@ -111,3 +113,5 @@ TEST_CASE("activation: a NaN stays a NaN") {
             });
         }
 }
+
+TEST_SUITE_END();

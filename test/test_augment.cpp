@@ -6,6 +6,8 @@
 using namespace wt;
 using namespace wt::test;
 
+TEST_SUITE_BEGIN("kernels");  // what `make test RACES=1` runs
+
 TEST_CASE("augment: every variant, every corner of the image, mirrored or not") {
     struct Shape {
         int n, src_h, src_w, src_c, out_h, out_w;
@@ -60,3 +62,5 @@ TEST_CASE("augment: two channels, or a crop larger than the image, are refused")
     p.src_c = 3, p.out_w = 9;
     for (const auto& v : augment_variants()) CHECK_FALSE(v.refuses(p).empty());
 }
+
+TEST_SUITE_END();

@@ -60,6 +60,7 @@ void for_each_problem(ConvPass pass, Table<ConvProblem, Args> table, F&& f) {
         INFO(text_of(p));
         by_dtype(p.dtype, [&]<class T>() { f.template operator()<T>(p, fit, 100 + i); });
     }
+    if (const std::string short_of = left_out(i, conv_problems(pass, true).size()); !short_of.empty()) MESSAGE(short_of);
     for (size_t v = 0; v < table.size(); ++v)
         MESSAGE(std::string(table[v].name) << ": " << taken[v].problems << " of " << i << " problems" << (taken[v].why.empty() ? "" : "; " + taken[v].why));
 }
@@ -73,6 +74,8 @@ Operand<T> stored(const ConvProblem& p, const Operand<T>& x) {
 }
 
 }  // namespace
+
+TEST_SUITE_BEGIN("kernels");  // what `make test RACES=1` runs
 
 TEST_CASE("conv: fprop of every variant") {
     for_each_problem(ConvPass::fprop, conv_fprop_variants(), []<class T>(const ConvProblem& p, const std::vector<const ConvFprop*>& variants, uint32_t seed) {
@@ -208,3 +211,5 @@ TEST_CASE("conv: maps from matrix coordinates to tensor elements") {
         CHECK(filter_offset(v, v.groups - 1, v.kg - 1, v.r - 1, v.s - 1, v.cg - 1) == p.w_count() - 1);
     }
 }
+
+TEST_SUITE_END();

@@ -88,6 +88,8 @@ void check_wgrad(const ConvWgrad& v, const ConvProblem& p, const Operands& o) {
 
 }  // namespace
 
+TEST_SUITE_BEGIN("kernels");  // what `make test RACES=1` runs
+
 TEST_CASE("conv: wgmma, every tile") {
     std::vector<ConvProblem> problems = {
         // Boxes of 16, 32 and 64 channels; groups; tiles that end within an image, and past the last filter.
@@ -169,3 +171,5 @@ TEST_CASE("conv: wgmma, folded first layers") {
         CHECK(wgrad.refuses(p) != "");
     }
 }
+
+TEST_SUITE_END();

@@ -524,6 +524,6 @@ TEST_CASE("data: bad --data texts") {
     CHECK(has(error(""), "unknown kind of data"));
     CHECK(has(error("folder"), "needs a folder: --data folder:DIR"));
     CHECK(has(error("mnist:"), "needs a folder"));
-    for (const char* bad : {"synthetic:", "synthetic:0", "synthetic:ten", "synthetic:10x", "synthetic:-1"})
-        CHECK_MESSAGE(has(error(bad), "number of classes"), bad);
+    for (const char* bad : {"synthetic:", "synthetic:0", "synthetic:ten", "synthetic:10x", "synthetic:-1", "synthetic:10:", "synthetic:10:0", "synthetic:10:many", "synthetic:10:5:5"})
+        CHECK_MESSAGE(has(error(bad), "the number of "), bad);
 }

@@ -61,6 +61,8 @@ std::vector<bool> mask_of(const Dropout& v, const StepState& state, uint32_t lay
 
 }  // namespace
 
+TEST_SUITE_BEGIN("kernels");  // what `make test RACES=1` runs
+
 TEST_CASE("dropout: every variant's mask is the definition's, bit for bit") {
     DeviceBuffer<StepState> state(0, 1);
     state.upload(&kState, 1);
@@ -162,3 +164,5 @@ TEST_CASE("dropout: a probability outside [0, 1) is refused") {
         for (const auto& v : dropout_variants()) CHECK_FALSE(v.refuses(p).empty());
     }
 }
+
+TEST_SUITE_END();

@@ -30,6 +30,8 @@ std::vector<Shape> shapes() {
 
 }  // namespace
 
+TEST_SUITE_BEGIN("kernels");  // what `make test RACES=1` runs
+
 TEST_CASE("exchange copy: every variant, from this device and to it, bit for bit") {
     for (const Shape& s : shapes())
         for (DType t : {DType::f32, DType::bf16})
@@ -98,3 +100,5 @@ TEST_CASE("exchange reduce: no source, or more than there are ranks, is refused"
         for (const auto& v : exchange_reduce_variants()) CHECK_FALSE(v.refuses(p).empty());
     }
 }
+
+TEST_SUITE_END();

@@ -111,6 +111,8 @@ void check(const std::vector<const Gemm*>& variants, const GemmProblem& p, uint3
 
 }  // namespace
 
+TEST_SUITE_BEGIN("kernels");  // what `make test RACES=1` runs
+
 TEST_CASE("gemm: every variant, layout, precision and epilogue") {
     const Table<GemmProblem, GemmArgs> table = gemm_variants();
     struct Taken {
@@ -135,6 +137,7 @@ TEST_CASE("gemm: every variant, layout, precision and epilogue") {
         INFO(text_of(p));
         by_dtype(p.dtype, [&]<class T>() { by_dtype(p.out, [&]<class Out>() { check<T, Out>(fit, p, i); }); });
     }
+    if (const std::string short_of = left_out(i, gemm_problems(true).size()); !short_of.empty()) MESSAGE(short_of);
     for (size_t v = 0; v < table.size(); ++v)
         MESSAGE(std::string(table[v].name) << ": " << taken[v].problems << " of " << i << " problems" << (taken[v].why.empty() ? "" : "; " + taken[v].why));
 }
@@ -143,7 +146,7 @@ TEST_CASE("gemm: operands that start off a 16-byte boundary") {
     // A shard's columns in a gathered buffer: the leading dimension is even, the first element is not.
     for (const OperandType t : kOperandTypes)
         by_dtype(t.dtype, [&]<class T>() {
-            const GemmProblem p{.layout = GemmLayout::nt, .m = 70, .n = 72, .k = 64, .lda = 80, .ldb = 80, .ldc = 76, .dtype = t.dtype, .tf32 = t.tf32};
+            const GemmProblem p{.layout = GemmLayout::nt, .m = 70, .n = 72, .k = 64, .lda = 80, .ldb = 80, .ldc = 76, .dtype = t.dtype, .tf32 = t.tf32, .aligned = false};
             Operand<T> a(reference::a_count(p) + 1, 1), b(reference::b_count(p) + 1, 2);
             const std::vector<double> a1(a.exact.begin() + 1, a.exact.end()), b1(b.exact.begin() + 1, b.exact.end());
             const auto want = reference::gemm(p, a1, b1, {});
@@ -162,3 +165,5 @@ TEST_CASE("gemm: operands that start off a 16-byte boundary") {
             }
         });
 }
+
+TEST_SUITE_END();

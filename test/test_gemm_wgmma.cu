@@ -154,6 +154,8 @@ GemmProblem problem(GemmLayout layout, int m, int n, int k, int pad, DType out) 
 
 }  // namespace
 
+TEST_SUITE_BEGIN("kernels");  // what `make test RACES=1` runs
+
 TEST_CASE("gemm wgmma: clusters, schedules and fusions") {
     const Gemm* variant = find(gemm_variants(), "wgmma_sm90");
     REQUIRE(variant);
@@ -227,3 +229,5 @@ TEST_CASE("gemm wgmma: the plans of the fc layers fill the machine") {
                 CHECK(plan.blocks <= 132);
             }
 }
+
+TEST_SUITE_END();

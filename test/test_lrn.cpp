@@ -40,13 +40,16 @@ double rtol(const LrnProblem& p) { return 3e-6 + (p.dtype == DType::bf16 ? 1.0 /
 
 }  // namespace
 
+TEST_SUITE_BEGIN("kernels");  // what `make test RACES=1` runs
+
 TEST_CASE("lrn forward: every variant against the formula") {
-    for (const LrnProblem& p : problems()) {
+    for (LrnProblem p : problems()) {
         INFO(text_of(p));
         const auto x = rounded(random_values(p.count(), 1, -3, 3), p.dtype);
         const auto want = reference::lrn_forward(p, x);
         const Stream stream(0);
         for (size_t offset : {0, 1}) {
+            p.aligned = offset == 0;
             const DeviceArray dx(p.dtype, x, 0, offset);
             each_variant("lrn forward", lrn_forward_variants(), p, [&](const LrnForward& v) {
                 const DeviceArray y(p.dtype, p.count(), 0, offset);
@@ -61,7 +64,7 @@ TEST_CASE("lrn forward: every variant against the formula") {
 }
 
 TEST_CASE("lrn backward: every variant against the formula") {
-    for (const LrnProblem& p : problems()) {
+    for (LrnProblem p : problems()) {
         INFO(text_of(p));
         const auto x = rounded(random_values(p.count(), 2, -3, 3), p.dtype);
         const auto dy = rounded(random_values(p.count(), 3), p.dtype);
@@ -70,6 +73,7 @@ TEST_CASE("lrn backward: every variant against the formula") {
         const double atol = 3e-6 * (1 + 2.0 * p.alpha * p.beta * 9 * p.size);
         const Stream stream(0);
         for (size_t offset : {0, 1}) {
+            p.aligned = offset == 0;
             const DeviceArray xd(p.dtype, x, 0, offset), dyd(p.dtype, dy, 0, offset);
             each_variant("lrn backward", lrn_backward_variants(), p, [&](const LrnBackward& v) {
                 const DeviceArray dx(p.dtype, p.count(), 0, offset);
@@ -105,3 +109,5 @@ TEST_CASE("lrn: an even window is refused by every variant") {
     for (const auto& v : lrn_forward_variants()) CHECK_FALSE(v.refuses(p).empty());
     for (const auto& v : lrn_backward_variants()) CHECK_FALSE(v.refuses(p).empty());
 }
+
+TEST_SUITE_END();

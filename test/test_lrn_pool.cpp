@@ -90,14 +90,18 @@ bool same(double a, double b) { return a == b || (std::isnan(a) && std::isnan(b)
 
 }  // namespace
 
+TEST_SUITE_BEGIN("kernels");  // what `make test RACES=1` runs
+
 TEST_CASE("lrn_pool forward: every variant against lrn followed by pool") {
-    for (const LrnPoolProblem& p : problems())
-        for (int kind : {0, 1, 2}) {
-            INFO(text_of(p), ", kind of input ", kind);
+    for (LrnPoolProblem p : problems())
+        for (int turn = 0; turn < 4; ++turn) {
+            const int kind = turn % 3;
+            const size_t offset = turn == 3;  // also off the vectors' alignment
+            p.aligned = offset == 0;
+            INFO(text_of(p), ", kind of input ", kind, ", offset ", offset);
             const auto x = inputs(p, kind);
             const auto normalized = reference::lrn_pool_normalized(p, x);
             const auto want = reference::pool_forward(p.pool(), normalized);
-            const size_t offset = kind == 1;  // also off the vectors' alignment
             const DeviceArray xd(p.dtype, x, 0, offset);
             // As lrn's own test; a maximum adds no rounding. Rounded before the maximum, two values may become one that
             // differ by bf16's whole distance, 2^-7 of them.
@@ -144,14 +148,16 @@ TEST_CASE("lrn_pool forward: in how many windows the order of rounding and maxim
 }
 
 TEST_CASE("lrn_pool backward: every variant against pool, lrn, relu and bias backward") {
-    for (const LrnPoolProblem& p : problems())
-        for (int kind : {0, 1}) {
-            INFO(text_of(p), ", kind of input ", kind);
+    for (LrnPoolProblem p : problems())
+        for (int turn = 0; turn < 3; ++turn) {
+            const int kind = turn % 2;
+            const size_t offset = turn == 2;
+            p.aligned = offset == 0;
+            INFO(text_of(p), ", kind of input ", kind, ", offset ", offset);
             const auto x = inputs(p, kind);
             const auto forward = reference::lrn_pool_forward(p, x);
             const auto dy = rounded(random_values(p.y_count(), 71), p.dtype);
             const auto want = reference::lrn_pool_backward(p, x, dy, forward.argmax);
-            const size_t offset = kind;
             const DeviceArray xd(p.dtype, x, 0, offset), yd(p.dtype, forward.y, 0, offset), dyd(p.dtype, dy, 0, offset);
             DeviceBuffer<uint8_t> argmax(0, p.y_count() + offset);
             std::vector<uint8_t> shifted(offset, 0);
@@ -212,3 +218,5 @@ TEST_CASE("lrn_pool: what no variant can compute is refused by every one") {
     refused({.h = 40, .w = 40, .c = 8, .window = 3, .pad = 3});
     refused({.h = 40, .w = 40, .c = 8, .size = 4});
 }
+
+TEST_SUITE_END();

@@ -1,11 +1,14 @@
 // Networks: shapes, exact counts, shards, file order, first values.
 #include <doctest/doctest.h>
 
+#include <algorithm>
 #include <cmath>
+#include <set>
 
 #include "host/net/kernel_settings.h"
 #include "host/net/params.h"
 #include "host/net/spec.h"
+#include "host/parallel/layout.h"
 #include "host/train/schedule.h"
 
 using namespace wt;
@@ -95,7 +98,9 @@ TEST_CASE("net: first values do not depend on the shards, and have their spread"
     CHECK(initial_values(net, params_of(net)[3], {0, 128}, Init::he, 1)[0] == 0.f);
 }
 
-TEST_CASE("net: the last variant that fits and is allowed is chosen; on virtual GPUs not one that is slow there") {
+TEST_CASE(
+    "net: the most preferred variant that fits and is allowed is chosen, wherever it stands in the "
+    "table") {
     struct Problem {
         bool fits_plain_loops = true, fits_matrix_units = true;
     };
@@ -103,21 +108,130 @@ TEST_CASE("net: the last variant that fits and is allowed is chosen; on virtual 
     using V = Variant<Problem, Args>;
     const auto loops = [](const Problem& p) { return std::string(p.fits_plain_loops ? "" : "no"); };
     const auto units = [](const Problem& p) { return std::string(p.fits_matrix_units ? "" : "no"); };
-    const V all[] = {{"naive", fits_all<Problem>, nullptr, nullptr},
-                     {"tiled", loops, nullptr, nullptr},
-                     {.name = "mma", .refuses = units, .workspace = nullptr, .launch = nullptr, .cpu_slow = true},
-                     {.name = "wgmma", .refuses = units, .workspace = nullptr, .launch = nullptr, .sm = 90},
-                     {.name = "vendor", .refuses = loops, .workspace = nullptr, .launch = nullptr, .baseline = true}};
-    const Table<Problem, Args> table = all;
-    const auto own = [&](Problem p, int sm) { return std::string(choose(table, p, KernelChoice::own, sm).name); };
-    CHECK(own({}, 90) == "wgmma");
-    CHECK(own({}, 80) == "mma");
-    CHECK(own({true, false}, 90) == "tiled");
-    CHECK(own({}, 0) == "tiled");
-    CHECK(own({false, true}, 0) == "wgmma");
-    CHECK(own({false, false}, 0) == "naive");
-    for (int sm : {0, 80, 90}) CHECK(choose(table, Problem{}, KernelChoice::baseline, sm).name == std::string("vendor"));
-    CHECK(choose(table, Problem{}, KernelChoice::automatic, 0).name == std::string(kAutomaticUsesBaselines ? "vendor" : "tiled"));
+    std::vector<V> all = {
+        {.name = "naive", .refuses = fits_all<Problem>, .workspace = nullptr, .launch = nullptr},
+        preferred(V{.name = "tiled", .refuses = loops, .workspace = nullptr, .launch = nullptr},
+                  {.gpu = 1, .cpu = 2}),
+        preferred(V{.name = "mma", .refuses = units, .workspace = nullptr, .launch = nullptr},
+                  {.gpu = 2}),
+        preferred(
+            V{.name = "wgmma", .refuses = units, .workspace = nullptr, .launch = nullptr, .sm = 90},
+            {.gpu = 3, .cpu = 1}),
+        preferred(V{.name = "vendor",
+                    .refuses = loops,
+                    .workspace = nullptr,
+                    .launch = nullptr,
+                    .baseline = true},
+                  {.gpu = 1, .cpu = 3}),
+        {.name = "mine", .refuses = fits_all<Problem>, .workspace = nullptr, .launch = nullptr}};
+    std::sort(all.begin() + 1, all.end(),
+              [](const V& a, const V& b) { return std::string(a.name) < b.name; });
+    do {
+        const Table<Problem, Args> table = all;
+        const auto own = [&](Problem p, int sm) {
+            return std::string(choose(table, p, KernelChoice::own, sm).name);
+        };
+        CHECK(own({}, 90) == "wgmma");
+        CHECK(own({}, 80) == "mma");
+        CHECK(own({true, false}, 90) == "tiled");
+        CHECK(own({}, 0) == "tiled");
+        CHECK(own({false, true}, 0) == "wgmma");
+        // A row that says nothing is never taken by itself, also where only the plain one is left.
+        CHECK(own({false, false}, 0) == "naive");
+        for (int sm : {0, 80, 90})
+            CHECK(choose(table, Problem{}, KernelChoice::baseline, sm).name ==
+                  std::string("vendor"));
+        CHECK(choose(table, Problem{false, true}, KernelChoice::baseline, 90).name ==
+              std::string("wgmma"));
+        CHECK(choose(table, Problem{}, KernelChoice::automatic, 0).name ==
+              std::string(kAutomaticUsesBaselines ? "vendor" : "tiled"));
+    } while (std::next_permutation(all.begin() + 1, all.end(), [](const V& a, const V& b) {
+        return std::string(a.name) < b.name;
+    }));
+}
+
+namespace {
+
+// What a table must be for its order to decide nothing.
+template <class Problem, class Args>
+void check_table(Table<Problem, Args> table) {
+    std::set<std::string> names;
+    REQUIRE(!table.empty());
+    CHECK((table[0].preference.gpu == 0 && table[0].preference.cpu == 0 && table[0].sm == 0 &&
+           !table[0].baseline));
+    for (const int sm : {0, 90}) {
+        std::set<int> ranks;
+        for (const auto& v : table)
+            if (const int rank = v.preference.on(sm))
+                CHECK_MESSAGE(ranks.insert(rank).second, std::string(v.name)
+                                                             << " shares its preference " << rank);
+    }
+    for (const auto& v : table)
+        CHECK_MESSAGE(names.insert(v.name).second, std::string(v.name) << " is there twice");
+}
+
+}  // namespace
+
+TEST_CASE("net: no two variants of a table have the same name or the same preference") {
+    check_table(conv_fprop_variants());
+    check_table(conv_dgrad_variants());
+    check_table(conv_wgrad_variants());
+    check_table(gemm_variants());
+    check_table(lrn_forward_variants());
+    check_table(lrn_backward_variants());
+    check_table(pool_forward_variants());
+    check_table(pool_backward_variants());
+    check_table(lrn_pool_forward_variants());
+    check_table(lrn_pool_backward_variants());
+    check_table(activation_forward_variants());
+    check_table(activation_backward_variants());
+    check_table(dropout_variants());
+    check_table(softmax_variants());
+    check_table(augment_variants());
+    check_table(sgd_variants());
+    check_table(exchange_copy_variants());
+    check_table(exchange_reduce_variants());
+}
+
+TEST_CASE("net: a product whose operands do not start on 16 bytes is planned as one") {
+    // Shards are planned to begin on 16 bytes; the problems say whether they do.
+    for (const DType dtype : {DType::f32, DType::bf16})
+        for (const FcSplit split : {FcSplit::columns, FcSplit::alternate})
+            for (int r = 0; r < 3; ++r) {
+                WorkerConfig c;
+                c.net = make_net("mini", {.classes = 1001});
+                c.batch = 2, c.workers = 3, c.rank = r, c.dtype = dtype, c.split = split;
+                const Layout l(c);
+                const auto on_16 = [](Place place) { return place.offset % 16 == 0; };
+                for (const HeadOp& op : l.head) {
+                    INFO("rank " << r << ", x at " << op.x.offset << ", dy at " << op.dy.offset);
+                    const bool weights = on_16(l.storage[op.weight].value);
+                    CHECK(op.fprop.problem.aligned == (on_16(op.x) && weights));
+                    CHECK(op.dgrad.problem.aligned == (on_16(op.dy) && weights));
+                    CHECK(op.wgrad.problem.aligned == (on_16(op.dy) && on_16(op.x)));
+                    for (const auto* bound : {&op.fprop, &op.dgrad, &op.wgrad})
+                        CHECK(bound->variant->refuses(bound->problem).empty());
+                }
+            }
+    GemmProblem p{.layout = GemmLayout::nt,
+                  .m = 64,
+                  .n = 64,
+                  .k = 64,
+                  .lda = 64,
+                  .ldb = 64,
+                  .ldc = 64,
+                  .dtype = DType::bf16};
+    const Gemm* mma = find(gemm_variants(), "mma_sm80");
+    REQUIRE(mma);
+    CHECK(mma->refuses(p).empty());
+    p.aligned = false;
+    CHECK(mma->refuses(p) == "rows of A and B must start on 16 bytes");
+    p.aligned = true;
+    const GemmArgs off{
+        reinterpret_cast<const void*>(2), nullptr, nullptr, nullptr, nullptr, nullptr, nullptr};
+    CHECK_THROWS_WITH_AS(
+        mma->launch(p, off),
+        "gemm mma_sm80: a pointer is not on 16 bytes, and the problem says that all are", Error);
 }
 
 TEST_CASE("net: kernel settings are parsed, and refused in words") {
@@ -126,6 +240,10 @@ TEST_CASE("net: kernel settings are parsed, and refused in words") {
     CHECK(s.by_pass.at("conv2.wgrad") == "tiled");
     CHECK_THROWS_AS(KernelSettings::parse("fast"), UsageError);
     CHECK_THROWS_AS(KernelSettings::parse("conv2=tiled"), UsageError);
+    for (const char* text : {"", ",", "own,", "own,,conv2.wgrad=tiled"})
+        CHECK_THROWS_AS(KernelSettings::parse(text), UsageError);
+    CHECK_THROWS_WITH_AS(KernelSettings::parse("conv2.wgrad=tiled,conv2.wgrad=naive"),
+                         "--kernels conv2.wgrad is given twice: tiled and naive", UsageError);
 }
 
 TEST_CASE("schedule: policies") {

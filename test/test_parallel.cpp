@@ -16,7 +16,7 @@ TEST_CASE("parallel: mini on one, two and three workers, own and baseline kernel
     }
 }
 
-TEST_CASE("parallel: two workers on one device, tanh, bf16") {
+TEST_CASE("parallel: two workers on one device, tanh, bf16" * doctest::test_suite("kernels")) {
     Job job{.net = "mini", .global_batch = 4};
     const Outcome one = run(job, 2);
     job.workers = 2;

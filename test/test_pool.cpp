@@ -49,14 +49,18 @@ bool same(double a, double b) { return a == b || (std::isnan(a) && std::isnan(b)
 
 }  // namespace
 
+TEST_SUITE_BEGIN("kernels");  // what `make test RACES=1` runs
+
 TEST_CASE("pool forward: every variant, exactly") {
-    for (const PoolProblem& p : problems())
-        for (int kind : {0, 1, 2}) {
-            INFO(text_of(p), ", kind of input ", kind);
+    for (PoolProblem p : problems())
+        for (int turn = 0; turn < 4; ++turn) {
+            const int kind = turn % 3;
+            const size_t offset = turn == 3;  // also off the vectors' alignment
+            p.aligned = offset == 0;
+            INFO(text_of(p), ", kind of input ", kind, ", offset ", offset);
             const auto x = inputs(p, kind);
             const auto want = reference::pool_forward(p, x);
             const Stream stream(0);
-            const size_t offset = kind == 1;  // also off the vectors' alignment
             const DeviceArray xd(p.dtype, x, 0, offset);
             each_variant("pool forward", pool_forward_variants(), p, [&](const PoolForward& v) {
                 if (v.baseline && kind == 2) return;  // libraries differ on NaN
@@ -77,14 +81,16 @@ TEST_CASE("pool forward: every variant, exactly") {
 }
 
 TEST_CASE("pool backward: every variant against the scattered sum") {
-    for (const PoolProblem& p : problems())
-        for (int kind : {0, 1}) {
-            INFO(text_of(p), ", kind of input ", kind);
+    for (PoolProblem p : problems())
+        for (int turn = 0; turn < 3; ++turn) {
+            const int kind = turn % 2;
+            const size_t offset = turn == 2;
+            p.aligned = offset == 0;
+            INFO(text_of(p), ", kind of input ", kind, ", offset ", offset);
             const auto chosen = reference::pool_forward(p, inputs(p, kind)).argmax;
             const auto dy = rounded(random_values(p.y_count(), 9), p.dtype);
             const auto want = reference::pool_backward(p, dy, chosen);
             const Stream stream(0);
-            const size_t offset = kind;
             const DeviceArray dyd(p.dtype, dy, 0, offset);
             DeviceBuffer<uint8_t> argmax(0, p.y_count() + offset);
             std::vector<uint8_t> shifted(offset, 0);
@@ -115,3 +121,5 @@ TEST_CASE("pool: a window that argmax cannot hold and a pad that leaves empty wi
     for (const auto& v : pool_forward_variants()) CHECK_FALSE(v.refuses(p).empty());
     for (const auto& v : pool_backward_variants()) CHECK_FALSE(v.refuses(p).empty());
 }
+
+TEST_SUITE_END();

@@ -194,6 +194,8 @@ __global__ void multicast_to(const __grid_constant__ CUtensorMap map, uint16_t b
 
 }  // namespace
 
+TEST_SUITE_BEGIN("kernels");  // what `make test RACES=1` runs
+
 TEST_CASE("ptx: cluster: ranks count along x, then y") {
     if (too_old()) return;
     DeviceBuffer<int> out(0, 6 * 4 * 2);
@@ -316,3 +318,5 @@ TEST_CASE("ptx: cluster: multicast copies and their bytes reach every block of t
         for (int i = 0; i < 4 * 32; ++i) CHECK(v[i] == (i / 32 == 1 ? -1 : data[3 * 32 + i % 32]));
     }
 }
+
+TEST_SUITE_END();

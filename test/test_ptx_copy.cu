@@ -61,6 +61,8 @@ __global__ void sum_tiles(const int* in, int tiles, int* out) {
 
 }  // namespace
 
+TEST_SUITE_BEGIN("kernels");  // what `make test RACES=1` runs
+
 TEST_CASE("ptx: cp.async copies 4, 8 and 16 bytes and fills with zeros") {
     std::vector<unsigned char> in(64 * 16), expected(sizeof(Pieces));
     for (size_t i = 0; i < in.size(); ++i) in[i] = static_cast<unsigned char>(i * 37 + 11);
@@ -108,3 +110,5 @@ TEST_CASE("ptx: cp.async keeps groups apart: a pipeline of 2, 3 and 4 stages") {
         CHECK(out.download() == expected);
     }
 }
+
+TEST_SUITE_END();

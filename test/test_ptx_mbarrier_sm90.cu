@@ -199,6 +199,8 @@ std::vector<int> expected_sums(const std::vector<int>& data, int consumers) {
 
 }  // namespace
 
+TEST_SUITE_BEGIN("kernels");  // what `make test RACES=1` runs
+
 TEST_CASE("ptx: mbarrier: parities, phases and bytes as one thread sees them") {
     if (too_old()) return;
     for (const uint64_t seed : seeds(3)) {
@@ -256,3 +258,5 @@ TEST_CASE("ptx: mbarrier: asking for a phase ends, so that the thread can do wha
         CHECK(out.download()[0] == 1);
     }
 }
+
+TEST_SUITE_END();

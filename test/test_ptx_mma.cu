@@ -170,6 +170,8 @@ void check_product(int k, void (*kernel)(float*, const T*, const T*, int)) {
 
 }  // namespace
 
+TEST_SUITE_BEGIN("kernels");  // what `make test RACES=1` runs
+
 TEST_CASE("ptx: mma.sync m16n8k16 bf16 multiplies fragments as the ISA lays them out") { check_product<bf16>(16, one_bf16); }
 
 TEST_CASE("ptx: mma.sync m16n8k8 tf32 multiplies fragments as the ISA lays them out") { check_product<float>(8, one_tf32); }
@@ -270,3 +272,5 @@ TEST_CASE("ptx: ldmatrix and mma.sync together multiply tiles of shared memory")
         CHECK(dd.download() == expected);
     }
 }
+
+TEST_SUITE_END();

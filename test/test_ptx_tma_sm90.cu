@@ -198,6 +198,8 @@ Tensor tensor(DType type, std::vector<uint64_t> dims, std::vector<uint32_t> box,
 
 }  // namespace
 
+TEST_SUITE_BEGIN("kernels");  // what `make test RACES=1` runs
+
 TEST_CASE("ptx: tma: boxes are loaded as defined, zeros outside the tensor, every swizzle") {
     if (too_old()) return;
     for (const uint64_t seed : seeds(2)) {
@@ -304,3 +306,5 @@ TEST_CASE("ptx: tma: im2col's rows are the pixels under a filter's tap") {
         check_columns({4, 13, 13, 64, 3, 3, 1, 1, 1, 1, 1, 1}, 64, 128, 0, 64);
     }
 }
+
+TEST_SUITE_END();

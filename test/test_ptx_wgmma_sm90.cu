@@ -353,6 +353,8 @@ std::vector<float> run_pipeline(int tiles) {
 
 }  // namespace
 
+TEST_SUITE_BEGIN("kernels");  // what `make test RACES=1` runs
+
 TEST_CASE("ptx: wgmma bf16 of n = 16, 32, 48, every major-ness and swizzle") {
     if (too_old()) return;
     check_width<16>();
@@ -485,3 +487,5 @@ TEST_CASE("ptx: setmaxnreg moves registers between warpgroups") {
         CHECK(out.download() == expected);
     }
 }
+
+TEST_SUITE_END();

@@ -15,6 +15,7 @@
 #include "host/cuda/check.h"
 #include "host/cuda/regular_file.h"
 #include "host/model/step_model.h"
+#include "host/train/atomic_file.h"
 #include "host/train/metrics.h"
 #include "host/train/safetensors.h"
 #include "host/train/tune.h"
@@ -104,9 +105,120 @@ TEST_CASE("regular files: weights, tuned kernels, times and logs that are none a
                   "cannot write " + (s / "metrics.jsonl") + why));
     Tuning t("some GPU");
     CHECK(load_tuning(path, t) == path + " cannot be read (not a regular file (a FIFO)): ignored");
-    save_tuning(path, t);  // takes its place
-    CHECK(load_tuning(path, t).empty());
-    CHECK(wrong(path).empty());
+    CHECK(message_of([&] { save_tuning(path, t); }) == "cannot write " + path + why);
+    CHECK(wrong(path) == "not a regular file (a FIFO)");  // is still there
+}
+
+TEST_CASE("regular files: nothing else is ever replaced by what is written") {
+    const TempDir s;
+    make_fifo(s / "fifo");
+    make_socket(s / "socket");
+    fs::create_directory(s / "folder");
+    fs::create_symlink("fifo", s / "to_fifo");
+    fs::create_symlink("/dev/full", s / "full");
+    const auto kind = [&](const std::string& path) { return fs::symlink_status(path).type(); };
+    // What must be whole, a checkpoint for one, is refused there.
+    for (const auto& [name, what] : {std::pair{"fifo", "a FIFO"},
+                                     {"to_fifo", "a FIFO"},
+                                     {"socket", "a socket"},
+                                     {"folder", "a folder"},
+                                     {"full", "a device"}}) {
+        const std::string path = s / name;
+        const auto before = kind(path);
+        const std::string line = "cannot write " + path + ": not a regular file (" + what + ")";
+        CHECK(message_of([&] { AtomicFile(path, 1, "checkpoint"); }) == line);
+        CHECK(message_of([&] { write_safetensors(path, {}); }) == line);
+        CHECK(kind(path) == before);
+        CHECK_FALSE(fs::exists(path + ".tmp"));
+    }
+    // One that comes to lie there while the file is written is not replaced either.
+    {
+        AtomicFile file(s / "late", 1, "file");
+        file.write("x", 1);
+        make_fifo(s / "late");
+        CHECK(message_of([&] { file.commit(); }) ==
+              "cannot write " + (s / "late") + ": not a regular file (a FIFO)");
+        CHECK(kind(s / "late") == fs::file_type::fifo);
+        CHECK_FALSE(fs::exists(s / "late.tmp"));
+    }
+    // Reports go to a device or a pipe as they are; a FIFO that nobody reads is not waited for.
+    atomic_write_file("/dev/null", "x");
+    CHECK(kind("/dev/null") == fs::file_type::character);
+    CHECK(message_of([&] { atomic_write_file(s / "full", "x"); }) ==
+          "cannot write " + (s / "full") + ": No space left on device");
+    CHECK(kind(s / "full") == fs::file_type::symlink);
+    CHECK(message_of([&] { atomic_write_file(s / "fifo", "x"); }) ==
+          "cannot write " + (s / "fifo") + ": nobody reads it");
+    const int reader = open((s / "fifo").c_str(), O_RDONLY | O_NONBLOCK);
+    atomic_write_file(s / "to_fifo", "report");
+    char got[16] = {};
+    CHECK(read(reader, got, sizeof got) == 6);
+    CHECK(std::string(got) == "report");
+    close(reader);
+
+    // A link stays; what it leads to is replaced, or made.
+    fs::create_directory(s / "elsewhere");
+    spit(s / "elsewhere/kept", "old");
+    fs::create_symlink("elsewhere/kept", s / "link");
+    fs::create_symlink("link", s / "second");
+    fs::create_symlink("elsewhere/new", s / "to_new");
+    for (const char* name : {"link", "second", "to_new"}) {
+        atomic_write_file(s / name, name);
+        CHECK(kind(s / name) == fs::file_type::symlink);
+        CHECK(slurp(s / name) == name);
+    }
+    CHECK(slurp(s / "elsewhere/kept") == "second");
+    CHECK(slurp(s / "elsewhere/new") == "to_new");
+    fs::create_symlink("circle", s / "circle");
+    CHECK(has(message_of([&] { atomic_write_file(s / "circle", "x"); }),
+              "Too many levels of symbolic links"));
+    // A link in the aside's place leads nowhere.
+    fs::create_symlink("elsewhere/kept", s / "aside.tmp");
+    CHECK(has(message_of([&] { atomic_write_file(s / "aside", "x"); }),
+              "cannot write " + (s / "aside")));
+    CHECK(slurp(s / "elsewhere/kept") == "second");
+
+    // Asked beforehand: the same answers, and nothing is left.
+    check_output(s / "fresh");
+    CHECK_FALSE(fs::exists(s / "fresh"));
+    check_output(s / "elsewhere/kept");
+    CHECK(slurp(s / "elsewhere/kept") == "second");
+    check_output(s / "fifo");  // a reader may come
+    CHECK(message_of([&] { check_output(s / "folder"); }) ==
+          "cannot write " + (s / "folder") + ": not a regular file (a folder)");
+    CHECK(has(message_of([&] { check_output(s / "none/x"); }), "No such file or directory"));
+}
+
+TEST_CASE("regular files: reports of the programs leave links, FIFOs and devices what they are") {
+    const TempDir s;
+    spit(s / "real", "old");
+    fs::create_symlink("real", s / "link");
+    const std::string compare = program("compare") + " softmax --net mini --batch 2 --check-only ",
+                      scaling = program("scaling") + " --workers 1,2 ";
+    const std::string train_flags = train("--steps 1 --overwrite --out r --timeline ");
+    for (const std::string& command :
+         {compare + "--json ", compare + "--html ", scaling + "--json ", scaling + "--svg "}) {
+        INFO(command);
+        CHECK(run(s, command + "link").status == 0);
+        CHECK(fs::is_symlink(s / "link"));
+        CHECK(slurp(s / "real").size() > 100);
+        CHECK(run(s, patient(command + "/dev/full"))
+                  .err.find("cannot write /dev/full: No space left on device") !=
+              std::string::npos);
+        CHECK(fs::is_character_file("/dev/full"));
+        make_fifo(s / "fifo");
+        CHECK(run(s, patient(command + "fifo")).err.find("cannot write fifo: nobody reads it") !=
+              std::string::npos);
+        CHECK(fs::is_fifo(s / "fifo"));
+        CHECK(run(s, patient(command + "fifo & cat fifo >got; wait")).status == 0);
+        CHECK(slurp(s / "got").size() > 100);
+        CHECK(fs::is_fifo(s / "fifo"));
+        fs::remove(s / "fifo");
+    }
+    // Found before the first step: the run's folder is not even made.
+    check_one_line(run(s, patient(train_flags + "none/x.svg")), 1,
+                   "cannot write none/x.svg: No such file or directory");
+    CHECK_FALSE(fs::exists(s / "r"));
 }
 
 TEST_CASE("regular files: sets with others among theirs") {

@@ -275,7 +275,7 @@ TEST_CASE("files are written whole or not at all") {
     const std::string nowhere = dir / "no/f";
     CHECK(contains(message_of([&] { wt::atomic_write_file(nowhere, "x"); }), "cannot write " + nowhere + ": No such"));
     std::filesystem::create_directory(dir / "d");
-    CHECK(contains(message_of([&] { wt::atomic_write_file(dir / "d", "x"); }), "Is a directory"));
+    CHECK(contains(message_of([&] { wt::atomic_write_file(dir / "d", "x"); }), "not a regular file (a folder)"));
     CHECK_FALSE(std::filesystem::exists(dir / "d.tmp"));
 
     // An aside that a killed run left is no obstacle.

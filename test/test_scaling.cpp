@@ -203,3 +203,43 @@ TEST_CASE("scaling: the program says how far off the model is") {
     test::check_one_line(test::run(s, scaling + "--times times.json --measured 0.1 --workers 1,2 --scheme a"), 2, "give one number of --workers");
     test::check_one_line(test::run(s, test::program("scaling") + " --net alexnet --times times.json"), 2, "times.json is of net mini, not of alexnet");
 }
+
+TEST_CASE("scaling: what is given and cannot be used is refused in one line") {
+    const test::TempDir s;
+    const auto answers = [&](const std::string& flags, int status, const char* part) {
+        INFO(flags);
+        test::check_one_line(test::run(s, test::program("scaling") + " " + flags), status, part);
+    };
+    std::filesystem::create_directory(s / "folder");
+    std::ofstream(s / "empty.json") << "{}";
+    std::ofstream(s / "torn.json") << "{\"net\": \"mi";
+    nlohmann::json j = mini_times();
+    j["net"] = nullptr, j["batch"] = nullptr;
+    std::ofstream(s / "problem.json") << j.dump();
+    j = mini_times();
+    j["complete"] = false;
+    std::ofstream(s / "part.json") << j.dump();
+    j = mini_times();
+    j["problems"][0]["name"] = 7;
+    std::ofstream(s / "wrong.json") << j.dump();
+    answers("--times folder", 1, "cannot read folder: not a regular file (a folder)");
+    answers("--times empty.json", 1,
+            "empty.json is no result of bin/compare --json: it has no problems and batch");
+    answers("--times torn.json", 1, "torn.json is no result of bin/compare --json: ");
+    answers("--times problem.json", 1,
+            "problem.json is of a single problem: run bin/compare --net NET");
+    answers("--net mini --times part.json", 1, "part.json is of a bin/compare that was stopped");
+    answers("--net mini --times wrong.json", 1,
+            "wrong.json is no result of bin/compare --json: type must be string");
+    answers("--scheme a", 2, "it needs --measured");
+    for (const char* flag :
+         {"--net owt", "--workers 1", "--machine h200", "--batch 128", "--link 3", "--json x"})
+        answers(std::string("--paper ") + flag, 2, "--paper is of the paper's own network");
+    answers("--workers ''", 2, "--workers: must not be empty");
+    answers("--workers 1,2,", 2, "must be numbers from 1 to 4096");
+    answers("--times ''", 2, "--times: must not be empty");
+    answers("--svg -", 2, "--svg -: must be a file");
+    answers("--svg none/x.svg", 1, "cannot write none/x.svg: No such file or directory");
+    answers("--workers 2 --scheme a --measured 1 --json x", 2, "--measured prints one line");
+    CHECK(test::run(s, test::program("scaling") + " --paper").status == 0);
+}

@@ -118,7 +118,7 @@ TEST_CASE("schemes: runs of one configuration are bit-equal, under any legal ord
         }
 }
 
-TEST_CASE("schemes: graphs, bf16, one device for all, and the host's memory between devices") {
+TEST_CASE("schemes: graphs, bf16, one device for all, and the host's memory between devices" * doctest::test_suite("kernels")) {
     for (const Way& way : kWays) {
         INFO(way.text());
         Job job = job_of(way, 2, 2);
@@ -145,7 +145,7 @@ TEST_CASE("schemes: graphs, bf16, one device for all, and the host's memory betw
     }
 }
 
-TEST_CASE("schemes: eight workers, shards and segments of different size") {
+TEST_CASE("schemes: eight workers, shards and segments of different size" * doctest::test_suite("kernels")) {
     for (const Way& way : kWays) {
         INFO(way.text());
         Job job = job_of(kWays[0], 1, 8 * 8);

@@ -69,6 +69,8 @@ void check(const std::vector<Spec>& specs) {
 
 }  // namespace
 
+TEST_SUITE_BEGIN("kernels");  // what `make test RACES=1` runs
+
 TEST_CASE("sgd: every variant over tensors of all kinds") {
     check({{20001, 5e-4f, 1, true, 0},   // more than two blocks, with a tail
            {96, 0, 2, false, 0},         // a bias: no decay, twice the rate
@@ -87,3 +89,5 @@ TEST_CASE("sgd: as many tensors as fit one launch, and one more") {
     specs.push_back({5, 0, 1, false, 0});
     check(specs);
 }
+
+TEST_SUITE_END();

@@ -70,6 +70,8 @@ std::vector<int> random_labels(int rows, int classes) {
 
 }  // namespace
 
+TEST_SUITE_BEGIN("kernels");  // what `make test RACES=1` runs
+
 TEST_CASE("softmax: every variant against fp64") {
     for (DType t : {DType::f32, DType::bf16}) {
         const int shapes[][2] = {{128, 10}, {20, 1000}, {3, 1}, {5, 3}, {9, 16}, {7, 131}, {300, 33}, {2, 7001}};
@@ -173,3 +175,5 @@ TEST_CASE("softmax: the loss of a repeated run is bit-equal") {
         CHECK(a.dlogits == b.dlogits);
     });
 }
+
+TEST_SUITE_END();

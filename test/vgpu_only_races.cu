@@ -328,6 +328,8 @@ __global__ void matrices(int* out, int left) {
 
 }  // namespace
 
+TEST_SUITE_BEGIN("kernels");  // what `make test RACES=1` runs
+
 TEST_CASE("races: barriers order what lies before and behind them") {
     if (!wanted()) return;
     int out[256];
@@ -457,3 +459,5 @@ TEST_CASE("races: ldmatrix and stmatrix are accesses of the lanes whose rows the
     expect(shape, matrices, out, 1, kShared);
     expect(shape, matrices, out, 2, kShared);
 }
+
+TEST_SUITE_END();

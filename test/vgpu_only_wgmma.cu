@@ -225,6 +225,8 @@ std::string warp_said(int mode, unsigned threads = 32) {
 
 }  // namespace
 
+TEST_SUITE_BEGIN("kernels");  // what `make test RACES=1` runs
+
 TEST_CASE("ptx: a wgmma pipeline is right under every seed") {
     CHECK(caught(Left::nothing) == 0);
     std::vector<float> out(128 * 32);
@@ -299,3 +301,5 @@ TEST_CASE("ptx: what is said of warp operations that cannot be") {
     CHECK_MESSAGE(warp_said(4).empty(), warp_said(4));
     CHECK_MESSAGE(has(warp_said(5, 48), "needs all 32 lanes, and the block's last warp has 16"), warp_said(5, 48));
 }
+
+TEST_SUITE_END();

@@ -2,6 +2,7 @@
 
 #include <CLI/CLI.hpp>
 
+#include "host/build_kind.h"
 #include "host/cuda/check.h"
 #include "host/cuda/nearest.h"
 #ifdef VGPU
@@ -83,6 +84,7 @@ int run_program(int argc, char** argv, const char* name, const std::function<int
 #ifdef VGPU
     vgpu::share_cores(argv);
 #endif
+    say_build_kind(name);
     try {
         return body(argc, argv);
     } catch (const Exit& e) {
@@ -194,5 +196,11 @@ Check between(double least, double most) {
 }
 
 Check at_least(double least) { return between(least, HUGE_VAL); }
+
+Check not_empty() {
+    return {"", [](const std::string& given) {
+                return given.empty() ? std::string("must not be empty: leave the flag out, or give it a value") : "";
+            }};
+}
 
 }  // namespace wt

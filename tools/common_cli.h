@@ -35,6 +35,8 @@ Check one_of(const std::string& what, const std::vector<std::string>& names);
 // A number, ends included.
 Check between(double least, double most);
 Check at_least(double least);
+// Something: an empty text is a variable of a script that is not set, most of the time.
+Check not_empty();
 
 // A program's options and what they say about themselves, over CLI11, whose headers only common_cli.cpp reads: they cost each
 // file 2 s of compiling.

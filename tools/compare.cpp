@@ -1,9 +1,13 @@
 // bin/compare: runs every variant of an operation at the layer shapes of a network, checks each against fp64, and times
 // those that are right. Adding a variant to its operation's table is enough to have it here. How: host/bench/.
-#include <cstdio>
-#include <sstream>
+#include <unistd.h>
 
-#ifndef VGPU
+#include <algorithm>
+#include <cstdio>
+
+#ifdef VGPU
+#include "host/vgpu/grid.h"
+#else
 #include <cuda_profiler_api.h>
 #endif
 
@@ -13,6 +17,7 @@
 #include "host/json.h"
 #include "host/net/spec.h"
 #include "host/train/atomic_file.h"
+#include "kernels/build_kind.h"
 #include "tools/common_cli.h"
 
 namespace {
@@ -27,12 +32,25 @@ struct Flags {
     bool check_only = false, profile = false, list = false;
 };
 
+// "a,b" into its names. Throws UsageError where one of them is empty.
 std::vector<std::string> split(const std::string& text) {
     std::vector<std::string> parts;
-    std::stringstream in(text);
-    for (std::string p; std::getline(in, p, ',');)
-        if (!p.empty()) parts.push_back(p);
+    for (size_t at = 0; at <= text.size();) {
+        const size_t end = std::min(text.find(',', at), text.size());
+        parts.push_back(text.substr(at, end - at));
+        if (parts.back().empty())
+            throw UsageError("--variants " + text +
+                             ": a name is missing: must be names with commas between");
+        at = end + 1;
+    }
     return parts;
+}
+
+// The path of a report: it is written at the end, so it is tried at the start.
+void try_output(const char* flag, const std::string& path) {
+    if (path == "-")
+        throw UsageError(std::string(flag) + " -: must be a file; standard output is /dev/stdout");
+    if (!path.empty()) check_output(path);
 }
 
 Flags parse(int argc, char** argv) {
@@ -40,16 +58,23 @@ Flags parse(int argc, char** argv) {
     CommandLine app("Checks every variant of every operation, or of OP, against fp64 at a network's layer shapes, and times the right ones.");
     app.add_option("OP", f.op, "one operation: conv_fprop, gemm, lrn_forward, ...")->check(one_of("operation", operation_names()));
     app.add_option("--net", f.net, "whose shapes")->check(one_of("net", net_names()));
-    app.add_option("--layer", f.layer, "one layer or one pass of it: conv2, conv2.wgrad");
-    app.add_option("--problem", f.problem, "of OP instead of a network's: n=4,h=27,c=96,k=256,r=5 (--problem help lists the fields)");
+    app.add_option("--layer", f.layer, "one layer or one pass of it: conv2, conv2.wgrad")
+        ->check(not_empty());
+    app.add_option("--problem", f.problem,
+                   "of OP instead of a network's: n=4,h=27,c=96,k=256,r=5 (--problem help lists "
+                   "the fields)")
+        ->check(not_empty());
     app.add_option("--batch", f.batch, "images; default 128 on a GPU, 8 on virtual ones")->check(between(1, 1 << 16));
     app.add_option("--precision", f.precision, "fp32, tf32, bf16")->check(one_of("precision", precision_names()));
-    app.add_option("--variants", f.variants, "only these, with commas between; auto: only what training would run");
+    app.add_option("--variants", f.variants,
+                   "only these, with commas between; auto: only what training would run")
+        ->check(not_empty());
     app.add_option("--device,--gpu", f.device, "which GPU")->check(between(0, 63));
     app.add_option("--seconds", f.seconds, "of timing each variant")->check(between(0, 600));
     app.add_option("--sort", f.sort, "rows by: table, time, error, name")->check(one_of("order", {"table", "time", "error", "name"}));
-    app.add_option("--json", f.json, "writes everything to this file");
-    app.add_option("--html", f.html, "writes a page with bars to this file");
+    app.add_option("--json", f.json, "writes everything to this file, anew after each problem")
+        ->check(not_empty());
+    app.add_option("--html", f.html, "writes a page with bars to this file")->check(not_empty());
     app.add_flag("--check-only", f.check_only, "checks, does not time");
     app.add_flag("--list", f.list, "prints the problems' names and their variants, runs nothing");
     app.add_flag("--profile", f.profile, "runs one variant of each problem, marked for a profiler, and nothing else (profiling/ncu.sh)");
@@ -61,6 +86,8 @@ Flags parse(int argc, char** argv) {
         for (const auto& n : operation_names()) all += (all.empty() ? "" : ", ") + n;
         return all;
     }());
+    if (!f.problem.empty() && !f.layer.empty())
+        throw UsageError("--layer is of a network, --problem instead of one: give one of them");
     if (f.problem == "help") {
         std::printf("%s", problem_help(f.op).c_str());
         throw Exit{0};
@@ -72,6 +99,14 @@ std::vector<Job> jobs_of(const Flags& f) {
     const Precision precision = precision_of(f.precision);
     if (!f.problem.empty()) return {problem_job(f.op, f.problem, precision, f.device)};
     return select(network_jobs(f.net, f.batch, precision, f.device), f.op, f.layer);
+}
+
+int cores() {
+#ifdef VGPU
+    return vgpu::core_count();
+#else
+    return 1;
+#endif
 }
 
 // Every name must be a variant of one of the jobs.
@@ -119,39 +154,114 @@ void profile(const Job& job, const std::vector<std::string>& wanted, int device)
     }
 }
 
+// Says on standard error what is about to run: what a variant brings down with it is then known. On
+// a terminal the next line takes the place of the last.
+class NowRunning {
+public:
+    explicit NowRunning(const Job& job) : job_(job) {}
+    ~NowRunning() { clear(); }
+    void begins(const std::string& doing, const std::string& variant) {
+        const char* const form = terminal_ ? "\r\033[K%s %s=%s ..." : "compare: %s %s=%s\n";
+        std::fprintf(stderr, form, doing.c_str(),
+                     (job_.name == job_.problem ? job_.op : job_.name).c_str(), variant.c_str());
+        said_ = true;
+    }
+    void clear() {
+        if (said_ && terminal_) std::fputs("\r\033[K", stderr);
+        said_ = false;
+    }
+
+private:
+    const Job& job_;
+    const bool terminal_ = isatty(STDERR_FILENO);
+    bool said_ = false;
+};
+
+// To standard output, at once, whatever reads it.
+void show(const std::string& text) {
+    std::fputs(text.c_str(), stdout);
+    std::fflush(stdout);
+}
+
+// Compares one job, and prints its rows: as they come where they stay in the table's order.
+Compared compare_and_show(const Comparison& c, const Job& job, Stopwatch& watch,
+                          const Settings& settings, Sort sort) {
+    show(table_head(c, job) + patience_line(job, cores()));
+    NowRunning now(job);
+    Progress progress;
+    progress.begins = [&](const std::string& doing, const std::string& variant) {
+        now.begins(doing, variant);
+    };
+    if (sort == Sort::table)
+        progress.row = [&](const Compared& compared, const Row& row) {
+            now.clear();
+            show(table_row(c, compared, row));
+        };
+    Compared compared = compare(job, watch, settings, progress);
+    now.clear();
+    if (sort != Sort::table)
+        for (const Row& r : sorted(compared.rows, sort)) show(table_row(c, compared, r));
+    return compared;
+}
+
 int run(int argc, char** argv) {
     const Flags f = parse(argc, argv);
     WT_CUDA(cudaSetDevice(f.device));
     const std::vector<Job> jobs = jobs_of(f);
-    Settings settings;
-    settings.device = f.device, settings.check_only = f.check_only, settings.variants = split(f.variants), settings.patience.seconds = f.seconds;
     const bool automatic = f.variants == "auto";
+    Settings settings;
+    settings.device = f.device;
+    settings.check_only = f.check_only;
+    settings.patience.seconds = f.seconds;
+    if (!f.variants.empty()) settings.variants = split(f.variants);
     if (!automatic) check_variants(settings.variants, jobs);
     if (f.list) return list(jobs), 0;
     if (f.profile) {
         for (const Job& j : jobs) profile(j, settings.variants, f.device);
         return 0;
     }
+    if (kernels_look_for_races() && !f.check_only)
+        throw UsageError(
+            "this build looks for races: what it times says nothing, and takes minutes: add "
+            "--check-only, or run `make` for the ordinary build");
+    try_output("--json", f.json);
+    try_output("--html", f.html);
     const Sort sort = f.sort == "time" ? Sort::time : f.sort == "error" ? Sort::error : f.sort == "name" ? Sort::name : Sort::table;
 
     Stopwatch watch(f.device);
     Comparison c;
-    c.device = device_name(f.device), c.precision = f.precision, c.checked_only = f.check_only;
-    if (f.problem.empty()) c.net = f.net, c.batch = f.batch;
-    c.driver = watch.clocks().driver(), c.most = watch.clocks().most();
+    c.device = device_name(f.device);
+    c.precision = f.precision;
+    c.checked_only = f.check_only;
+    if (f.problem.empty()) {
+        c.net = f.net;
+        c.batch = f.batch;
+    }
+    c.driver = watch.clocks().driver();
+    c.most = watch.clocks().most();
     if (!f.check_only) c.ceilings = measure_ceilings(watch, f.device, precision_of(f.precision));
-    std::printf("%s", heading(c).c_str());
+    show(heading(c));
+    const auto write_json = [&] { atomic_write_file(f.json, json_text(to_json(c), 1) + "\n"); };
+    std::string lost;
     for (const Job& j : jobs) {
         if (automatic && !j.parts.empty() && !c.automatic_fuses(j)) continue;  // its parts were there before it
         if (automatic) settings.variants = {j.variants[j.automatic].name};
-        c.jobs.push_back(compare(j, watch, settings));
-        std::printf("%s", table(c, c.jobs.back(), sort).c_str());
-        std::fflush(stdout);
+        c.jobs.push_back(compare_and_show(c, j, watch, settings, sort));
+        lost = c.jobs.back().lost;
+        if (!lost.empty()) break;
+        // As it goes: whoever stops it keeps what there is. What is no file is written once.
+        if (!f.json.empty() && replaces_file(f.json)) write_json();
     }
-    if (!f.check_only) std::printf("%s", fusions(c).c_str());
-    if (!f.json.empty()) atomic_write_file(f.json, json_text(to_json(c), 1) + "\n");
+    c.complete = lost.empty();
+    if (!f.check_only) show(fusions(c));
+    if (!f.json.empty()) write_json();
     if (!f.html.empty()) atomic_write_file(f.html, to_html(c, sort));
+    if (!lost.empty())
+        throw Error("the device was lost (" + lost + "): the problems that were left were not run");
     if (const int wrong = c.wrong()) throw Error(std::to_string(wrong) + (wrong == 1 ? " variant is wrong" : " variants are wrong"));
+    if (automatic) return 0;
+    if (const std::string skipped = c.skipped(settings.variants); !skipped.empty())
+        throw Error("--variants: nothing was checked: " + skipped);
     return 0;
 }
 

@@ -16,9 +16,8 @@ using namespace wt;
 using namespace wt::model;
 
 struct Flags {
-    std::string net = "alexnet", machine = "h200", times, svg, json, workers = "1,2,4,8,16,32,64,128,256,512,1024";
-    std::string scheme;
-    int batch = 128;
+    std::string net, machine, times, svg, json, workers, scheme;  // empty: not given
+    int batch = 0;
     double measured = 0;
     double link = 0, network = 0, latency = -1;  // GB/s, us; else the machine's
     int box = 0;
@@ -44,13 +43,14 @@ struct Point {
 
 std::vector<int> parse_workers(const std::string& text) {
     std::vector<int> list;
-    std::stringstream parts(text);
-    for (std::string part; std::getline(parts, part, ',');) {
+    for (size_t at = 0; at <= text.size();) {
+        const size_t end = std::min(text.find(',', at), text.size());
+        const std::string part = text.substr(at, end - at);
+        at = end + 1;
         if (part.empty() || part.size() > 5 || part.find_first_not_of("0123456789") != std::string::npos || std::stoi(part) < 1 || std::stoi(part) > 4096)
             throw UsageError("--workers " + text + ": must be numbers from 1 to 4096 with commas between");
         list.push_back(std::stoi(part));
     }
-    if (list.empty()) throw UsageError("--workers: must name at least one number");
     return list;
 }
 
@@ -146,7 +146,9 @@ int compare_with_measured(const NetSpec& net, const Machine& m, const MeasuredTi
     return 0;
 }
 
-int run(int argc, char** argv) {
+// The flags of a command line, those that exclude others sorted out and the rest given their
+// defaults.
+Flags parse(int argc, char** argv) {
     CommandLine app("Predicts a training step's time on K GPUs from per-layer times, links and the fc scheme (a discrete-event model).");
     Flags f;
     app.add_option("--net", f.net, "alexnet, alexnet2012, owt, cifar, mini")->check(one_of("net", net_names()));
@@ -155,20 +157,57 @@ int run(int argc, char** argv) {
     names.push_back("virtual");
     app.add_option("--machine", f.machine, "h200 (rates it reaches, NVLink boxes, InfiniBand between), k20 (the paper's), virtual (as --times measured)")->check(one_of("machine", names));
     app.add_option("--batch", f.batch, "images per worker")->check(between(1, 1 << 20));
-    app.add_option("--workers", f.workers, "numbers of workers, with commas between");
-    app.add_option("--times", f.times, "per-layer times: a file from bin/compare --json; default: floors");
+    app.add_option("--workers", f.workers, "numbers of workers, with commas between")
+        ->check(not_empty());
+    app.add_option("--times", f.times,
+                   "per-layer times: a file from bin/compare --json; default: floors")
+        ->check(not_empty());
     app.add_option("--link", f.link, "GB/s out of a GPU within a box")->check(between(0.001, 1e6));
     app.add_option("--network", f.network, "GB/s out of a GPU to other boxes")->check(between(0.001, 1e6));
     app.add_option("--latency", f.latency, "microseconds of a transfer")->check(between(0, 1e6));
     app.add_option("--box", f.box, "GPUs of a box")->check(between(1, 4096));
-    app.add_option("--svg", f.svg, "writes a plot of the efficiency");
-    app.add_option("--json", f.json, "writes every figure");
+    app.add_option("--svg", f.svg, "writes a plot of the efficiency")->check(not_empty());
+    app.add_option("--json", f.json, "writes every figure")->check(not_empty());
     app.add_option("--measured", f.measured, "seconds of a step that was measured: how far off the model is; with one number of --workers, and --scheme")->check(between(1e-9, 1e6));
     std::vector<std::string> ways;
     for (const Way& w : kWays) ways.push_back(w.name);
     app.add_option("--scheme", f.scheme, "with --measured: a, b, 'b per-pass', c, 'c per-pass', dp, 'a alternate'")->check(one_of("scheme", ways));
     app.add_flag("--paper", f.paper, "Table 1 of the paper beside the model");
     app.parse(argc, argv);
+    const std::pair<const char*, bool> given[] = {
+        {"--net", !f.net.empty()},      {"--machine", !f.machine.empty()},
+        {"--batch", f.batch > 0},       {"--workers", !f.workers.empty()},
+        {"--times", !f.times.empty()},  {"--link", f.link > 0},
+        {"--network", f.network > 0},   {"--latency", f.latency >= 0},
+        {"--box", f.box > 0},           {"--svg", !f.svg.empty()},
+        {"--json", !f.json.empty()},    {"--measured", f.measured > 0},
+        {"--scheme", !f.scheme.empty()}};
+    for (const auto& [flag, there] : given)
+        if (f.paper && there)
+            throw UsageError(
+                std::string("--paper is of the paper's own network, GPUs and schemes: leave ") +
+                flag + " out");
+    if (!f.scheme.empty() && f.measured == 0)
+        throw UsageError(
+            "--scheme says which step was measured: it needs --measured; without either all "
+            "schemes are shown");
+    if (f.measured > 0 && (!f.svg.empty() || !f.json.empty()))
+        throw UsageError("--measured prints one line: leave --svg and --json out");
+    for (const auto& [flag, path] : {std::pair{"--svg", f.svg}, {"--json", f.json}}) {
+        if (path == "-")
+            throw UsageError(std::string(flag) +
+                             " -: must be a file; standard output is /dev/stdout");
+        if (!path.empty()) check_output(path);
+    }
+    if (f.net.empty()) f.net = "alexnet";
+    if (f.machine.empty()) f.machine = "h200";
+    if (f.batch == 0) f.batch = 128;
+    if (f.workers.empty()) f.workers = "1,2,4,8,16,32,64,128,256,512,1024";
+    return f;
+}
+
+int run(int argc, char** argv) {
+    const Flags f = parse(argc, argv);
     if (f.paper) return compare_with_paper();
 
     const std::vector<int> workers = parse_workers(f.workers);

@@ -9,6 +9,7 @@
 #include "host/cuda/nearest.h"
 #include "host/parallel/stop_signals.h"
 #include "host/parallel/team.h"
+#include "host/train/atomic_file.h"
 #include "host/train/checkpoint.h"
 #include "host/train/trainer.h"
 #include "tools/common_cli.h"
@@ -195,6 +196,7 @@ int train(const std::vector<std::string>& given, Flags f, Team* team, bool expla
     o.arguments = without_place(arguments);
     if (!o.timeline.empty() && (o.timeline.size() < 5 || !o.timeline.ends_with(".svg")))
         throw UsageError("--timeline " + o.timeline + ": must be a file that ends in .svg");
+    if (!o.timeline.empty()) check_output(o.timeline);  // before the steps, not in them
     if (!o.timeline.empty() && o.eval_only) throw UsageError("--timeline shows a training step, and --eval-only trains none: leave one away");
     if (!o.timeline.empty() && o.comm != "threads")
         throw UsageError("--timeline shows the workers of one process: leave --comm " + o.comm + " away");

@@ -1,6 +1,7 @@
 #include "host/bench/comparison.h"
 
 #include <algorithm>
+#include <set>
 
 #include "host/bench/verify.h"
 
@@ -17,55 +18,129 @@ bool too_slow(const Job& job, size_t variant) { return variant == 0 && job.flops
 
 }  // namespace
 
-Compared compare(const Job& job, Stopwatch& watch, const Settings& settings) {
-    Compared c{job, {}};
-    std::unique_ptr<Verifier> verifier;  // made for the first that is to be checked
-    std::vector<size_t> right;           // rows
-    for (size_t i = 0; i < job.variants.size(); ++i) {
-        const Job::Entry& v = job.variants[i];
-        if (!wanted(settings, v.name)) continue;
-        Row row{Row::State::skipped, v.name, v.baseline, {}, 0, 0, v.refuses};
-        if (v.refuses.empty()) {
-            if (!verifier) verifier = std::make_unique<Verifier>(job, settings.device);
-            const Verdict verdict = verifier->check(i);
-            row.error = verdict.error, row.error_ratio = verdict.ratio, row.why = verdict.wrong;
-            row.state = verdict.wrong.empty() ? Row::State::right : Row::State::wrong;
-        }
-        c.rows.push_back(row);
-    }
-    verifier.reset();  // its memory
-    if (settings.check_only) return c;
-    std::unique_ptr<Prepared> ready;
-    for (Row& row : c.rows) {
-        if (row.state != Row::State::right) continue;
-        const auto at = std::find_if(job.variants.begin(), job.variants.end(), [&](const auto& v) { return v.name == row.variant; });
-        const size_t i = static_cast<size_t>(at - job.variants.begin());
-        if (too_slow(job, i) && settings.variants.empty()) {
-            row.why = "too slow to time unless it is named";
-            continue;
-        }
-        if (!ready) ready = job.prepare(settings.device);
-        ready->operands.reset();
-        row.timing = watch.measure([&](cudaStream_t s) { ready->launch(i, s); }, settings.patience);
-        row.state = Row::State::timed;
-    }
-    return c;
+namespace {
+
+// "" while the device works. An address that is not there, for one, leaves it useless to this
+// process.
+std::string why_lost(int device) {
+    const DeviceGuard guard(device);
+    (void)cudaGetLastError();  // one that stays is in the next call too
+    const cudaError_t e = cudaDeviceSynchronize();
+    return e == cudaSuccess ? "" : cudaGetErrorString(e);
 }
 
-size_t fastest(const Job& job, Stopwatch& watch, const Settings& settings, bool baselines) {
-    Settings s = settings;
-    s.variants.clear();
-    for (size_t i = 0; i < job.variants.size(); ++i)
-        if ((baselines || !job.variants[i].baseline) && !too_slow(job, i)) s.variants.push_back(job.variants[i].name);
-    size_t best = job.automatic;
-    double ms = 0;
-    for (const Row& row : compare(job, watch, s).rows)
-        if (row.state == Row::State::timed && (ms == 0 || row.timing.median_ms < ms)) {
-            ms = row.timing.median_ms;
-            for (size_t i = 0; i < job.variants.size(); ++i)
-                if (job.variants[i].name == row.variant) best = i;
+// One job's comparison.
+class Comparer {
+public:
+    Comparer(const Job& job, Stopwatch& watch, const Settings& settings, const Progress& progress)
+        : watch_(watch), settings_(settings), progress_(progress), c_{job, {}, {}} {
+        for (size_t i = 0; i < job.variants.size(); ++i) {
+            const Job::Entry& v = job.variants[i];
+            if (!wanted(settings, v.name)) continue;
+            Row row{.state = Row::State::skipped,
+                    .variant = v.name,
+                    .baseline = v.baseline,
+                    .timing = {},
+                    .why = v.refuses};
+            c_.rows.push_back(row);
+            number_.push_back(i);
         }
-    return best;
+    }
+
+    Compared run() {
+        check();
+        if (!settings_.check_only) {
+            // Vendors' first: how much faster than theirs a variant is can be said once it is
+            // timed.
+            for (const bool baselines : {true, false})
+                for (size_t r = 0; r < c_.rows.size(); ++r)
+                    if (c_.rows[r].baseline == baselines) time(r);
+        }
+        tell(c_.rows.size());
+        return std::move(c_);
+    }
+
+private:
+    void check() {
+        for (size_t r = 0; r < c_.rows.size(); ++r) {
+            Row& row = c_.rows[r];
+            if (row.why.empty() && c_.lost.empty())
+                check(row, number_[r]);
+            else if (row.why.empty())
+                row.why = "the device is lost";
+            if (settings_.check_only) tell(r + 1);
+        }
+        verifier_.reset();  // its memory
+    }
+
+    void check(Row& row, size_t variant) {
+        begins("checking", row);
+        try {
+            if (!verifier_) verifier_ = std::make_unique<Verifier>(c_.job, settings_.device);
+            const Verdict verdict = verifier_->check(variant);
+            row.error = verdict.error;
+            row.error_ratio = verdict.ratio;
+            row.why = verdict.wrong;
+            row.state = verdict.wrong.empty() ? Row::State::right : Row::State::wrong;
+        } catch (const std::exception& e) {
+            fails(row, e);
+        }
+    }
+
+    void time(size_t r) {
+        Row& row = c_.rows[r];
+        const size_t variant = number_[r];
+        if (row.state == Row::State::right && !c_.lost.empty())
+            row.why = "the device was lost before it was timed";
+        else if (row.state == Row::State::right && too_slow(c_.job, variant) &&
+                 settings_.variants.empty())
+            row.why = "too slow to time unless it is named";
+        else if (row.state == Row::State::right) {
+            begins("timing", row);
+            try {
+                if (!ready_) ready_ = c_.job.prepare(settings_.device);
+                ready_->operands.reset();
+                row.timing = watch_.measure([&](cudaStream_t s) { ready_->launch(variant, s); },
+                                            settings_.patience);
+                row.state = Row::State::timed;
+            } catch (const std::exception& e) {
+                fails(row, e);
+            }
+        }
+        done_.insert(r);
+        while (done_.contains(told_)) tell(told_ + 1);
+    }
+
+    void fails(Row& row, const std::exception& e) {
+        row.state = Row::State::wrong;
+        row.why = e.what();
+        c_.lost = why_lost(settings_.device);
+    }
+    void begins(const char* doing, const Row& row) const {
+        if (progress_.begins) progress_.begins(doing, row.variant);
+    }
+    // Of the rows before `end`.
+    void tell(size_t end) {
+        for (; told_ < end; ++told_)
+            if (progress_.row) progress_.row(c_, c_.rows[told_]);
+    }
+
+    Stopwatch& watch_;
+    const Settings& settings_;
+    const Progress& progress_;
+    Compared c_;
+    std::vector<size_t> number_;  // of each row's variant in the table
+    std::unique_ptr<Verifier> verifier_;
+    std::unique_ptr<Prepared> ready_;
+    std::set<size_t> done_;  // rows that are final
+    size_t told_ = 0;
+};
+
+}  // namespace
+
+Compared compare(const Job& job, Stopwatch& watch, const Settings& settings,
+                 const Progress& progress) {
+    return Comparer(job, watch, settings, progress).run();
 }
 
 double Compared::best(bool baselines) const {
@@ -80,6 +155,24 @@ int Comparison::wrong() const {
     for (const Compared& c : jobs)
         for (const Row& r : c.rows) n += r.state == Row::State::wrong;
     return n;
+}
+
+std::string Comparison::skipped(const std::vector<std::string>& names) const {
+    std::string all;
+    for (const std::string& name : names) {
+        std::string why;
+        bool ran = false;
+        for (const Compared& c : jobs)
+            for (const Row& r : c.rows) {
+                if (r.variant != name) continue;
+                ran = ran || r.state != Row::State::skipped;
+                if (why.empty()) why = c.job.name + ": " + r.why;
+            }
+        if (!ran)
+            all += (all.empty() ? "" : "; ") + name + " was skipped" +
+                   (why.empty() ? "" : " (" + why + ")");
+    }
+    return all;
 }
 
 double Comparison::parts_ms(const Job& job) const {
@@ -102,8 +195,9 @@ bool Comparison::automatic_fuses(const Job& job) const {
     for (const std::string& part : job.parts)
         for (const Compared& c : jobs) {
             if (c.job.name != part) continue;
-            if (c.job.variants[c.job.automatic].baseline && !fused.baseline) return false;
-            if (c.job.op == job.op && job.automatic < c.job.automatic) return false;
+            const Job::Entry& apart = c.job.variants[c.job.automatic];
+            if (apart.baseline && !fused.baseline) return false;
+            if (c.job.op == job.op && fused.preference < apart.preference) return false;
         }
     return true;
 }

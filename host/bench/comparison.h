@@ -37,6 +37,7 @@ struct Row {
 struct Compared {
     Job job;
     std::vector<Row> rows;
+    std::string lost;         // "", or what made the device useless: nothing more can be run on it
     double best(bool baselines) const;  // milliseconds of the fastest, 0: none was timed
 };
 
@@ -44,12 +45,15 @@ struct Comparison {
     std::string device, precision, net;
     int batch = 0;
     bool checked_only = false;
+    bool complete = false;  // no job is left to be compared
     std::string driver;  // "" when not known
     std::optional<Clocks::Mhz> most;
     Ceilings ceilings;
     std::vector<Compared> jobs;
 
     int wrong() const;
+    // Of the variants that were asked for by name: those that nothing was done with, and why ("" where all were run).
+    std::string skipped(const std::vector<std::string>& names) const;
     // Of a fused job: milliseconds of the fastest variants of its parts; 0: some part was not timed.
     double parts_ms(const Job& job) const;
     // Whether training does the parts of a fused job in one, where nothing was measured: KernelSettings::fuses.
@@ -63,11 +67,14 @@ struct Settings {
     Patience patience = default_patience();
 };
 
-// Verifies every variant of the job, and times the right ones.
-Compared compare(const Job& job, Stopwatch& watch, const Settings& settings);
+// What is heard from a comparison while it is under way. Either may be empty.
+struct Progress {
+    std::function<void(const std::string& doing, const std::string& variant)> begins;  // "checking", "timing"; before it runs
+    std::function<void(const Compared&, const Row&)> row;  // each row in the table's order, as soon as it is known
+};
 
-// The fastest right variant among the project's own (or all, with baselines), by measuring; the job's automatic one
-// when none could be timed. What `--kernels tune` asks.
-size_t fastest(const Job& job, Stopwatch& watch, const Settings& settings, bool baselines);
+// Verifies every variant of the job, and times the right ones. An exception from one of them is its own failure: it
+// counts as wrong, and the others go on, unless the device was lost with it.
+Compared compare(const Job& job, Stopwatch& watch, const Settings& settings, const Progress& progress = {});
 
 }  // namespace wt::bench

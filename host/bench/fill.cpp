@@ -8,6 +8,10 @@ namespace {
 // Of everything that reads it. Momentum and rate as in training, so that repeated updates stay finite.
 const StepState kState{1, 2, 0.01f, 0.9f};
 
+// Where a tensor of the problem starts, in elements behind an aligned place.
+template <class P>
+int64_t off(const P& p) { return p.aligned ? 0 : 1; }
+
 double bias_or_zero(bool has, const Input& bias, int64_t i) { return has ? bias[i] : 0; }
 
 // The layer's stored input. Folded input has its padding in memory, and that is zero.
@@ -51,8 +55,9 @@ void fill(const ConvProblem& p, ConvWgradArgs& a, Operands& o) {
 // ---- matrix product -------------------------------------------------------------------------------
 
 void fill(const GemmProblem& p, GemmArgs& a, Operands& o) {
-    const Input A = o.matrix(int64_t(p.layout == GemmLayout::tn ? p.k : p.m) * p.lda, p.dtype);
-    const Input B = o.matrix(int64_t(p.layout == GemmLayout::nt ? p.n : p.k) * p.ldb, p.dtype);
+    const int64_t before = off(p);
+    const Input A = o.matrix(int64_t(p.layout == GemmLayout::tn ? p.k : p.m) * p.lda, p.dtype, before);
+    const Input B = o.matrix(int64_t(p.layout == GemmLayout::nt ? p.n : p.k) * p.ldb, p.dtype, before);
     const bool add_bias = p.bias && p.layout == GemmLayout::nt;
     const Input bias = add_bias ? o.random(p.n, DType::f32) : Input();
     const Input mask = p.drelu ? o.random(int64_t(p.m) * p.ldc, p.out) : Input();
@@ -92,22 +97,22 @@ void fill(const GemmProblem& p, GemmArgs& a, Operands& o) {
 constexpr float kLrnHigh = 40;
 
 void fill(const LrnProblem& p, LrnForwardArgs& a, Operands& o) {
-    const Input x = o.random(p.count(), p.dtype, 0, kLrnHigh);
+    const Input x = o.random(p.count(), p.dtype, 0, kLrnHigh, off(p));
     a.x = x;
-    a.y = o.output(p.count(), p.dtype, p.size, [=](int64_t i, double) { return exact::lrn_forward(p, x, i); });
+    a.y = o.output({1, p.count(), p.count(), off(p)}, p.dtype, p.size, [=](int64_t i, double) { return exact::lrn_forward(p, x, i); });
 }
 
 void fill(const LrnProblem& p, LrnBackwardArgs& a, Operands& o) {
-    const Input x = o.random(p.count(), p.dtype, 0, kLrnHigh), dy = o.random(p.count(), p.dtype);
+    const Input x = o.random(p.count(), p.dtype, 0, kLrnHigh, off(p)), dy = o.random(p.count(), p.dtype, -1, 1, off(p));
     a.x = x, a.dy = dy;
-    a.dx = o.output(p.count(), p.dtype, p.size * p.size, [=](int64_t i, double) { return exact::lrn_backward(p, x, dy, i); });
+    a.dx = o.output({1, p.count(), p.count(), off(p)}, p.dtype, p.size * p.size, [=](int64_t i, double) { return exact::lrn_backward(p, x, dy, i); });
 }
 
 void fill(const PoolProblem& p, PoolForwardArgs& a, Operands& o) {
-    const Input x = o.random(p.x_count(), p.dtype);
+    const Input x = o.random(p.x_count(), p.dtype, -1, 1, off(p));
     a.x = x;
-    a.y = o.output(p.y_count(), p.dtype, 1, [=](int64_t i, double) { return exact::pool_forward(p, x, i).value; });
-    a.argmax = static_cast<uint8_t*>(o.output({1, p.y_count(), p.y_count()}, probe::Kind::u8, 1,
+    a.y = o.output({1, p.y_count(), p.y_count(), off(p)}, p.dtype, 1, [=](int64_t i, double) { return exact::pool_forward(p, x, i).value; });
+    a.argmax = static_cast<uint8_t*>(o.output({1, p.y_count(), p.y_count(), off(p)}, probe::Kind::u8, 1,
                                               [=](int64_t i, double) { return exact::pool_forward(p, x, i).at; }));
 }
 
@@ -130,22 +135,22 @@ static std::vector<uint8_t> some_argmax(const PoolProblem& p) {
 }
 
 void fill(const PoolProblem& p, PoolBackwardArgs& a, Operands& o) {
-    const Input dy = o.random(p.y_count(), p.dtype);
+    const Input dy = o.random(p.y_count(), p.dtype, -1, 1, off(p));
     std::vector<uint8_t> argmax = some_argmax(p);
-    a.dy = dy, a.argmax = o.values(argmax);
+    a.dy = dy, a.argmax = o.values(argmax, off(p));
     const uint8_t* host = o.host(std::move(argmax));
-    a.dx = o.output(p.x_count(), p.dtype, 1, [=](int64_t i, double) { return exact::pool_backward(p, dy, host, i); });
+    a.dx = o.output({1, p.x_count(), p.x_count(), off(p)}, p.dtype, 1, [=](int64_t i, double) { return exact::pool_backward(p, dy, host, i); });
 }
 
 void fill(const LrnPoolProblem& p, LrnPoolForwardArgs& a, Operands& o) {
-    const Input x = o.random(p.x_count(), p.dtype, -kLrnHigh / 4, kLrnHigh);
+    const Input x = o.random(p.x_count(), p.dtype, -kLrnHigh / 4, kLrnHigh, off(p));
     const exact::LrnPooled normalized{p, x};
     a.x = x;
-    a.y = o.output(p.y_count(), p.dtype, p.size * p.window * p.window,
+    a.y = o.output({1, p.y_count(), p.y_count(), off(p)}, p.dtype, p.size * p.window * p.window,
                    [=](int64_t i, double) { return exact::pool_forward(p.pool(), normalized, i).value; });
     // Where rounding decides which of two elements is larger, either is right: what rounds to one bf16 is 2^-7 apart at most.
     const double slack = p.dtype == DType::bf16 ? 1.0 / 128 : 1e-5;
-    a.argmax = static_cast<uint8_t*>(o.output({1, p.y_count(), p.y_count()}, probe::Kind::u8, p.size * p.window * p.window, [=](int64_t i, double got) {
+    a.argmax = static_cast<uint8_t*>(o.output({1, p.y_count(), p.y_count(), off(p)}, probe::Kind::u8, p.size * p.window * p.window, [=](int64_t i, double got) {
         const exact::Maximum m = exact::pool_forward(p.pool(), normalized, i);
         double there = -INFINITY;
         exact::each_in_window(p.pool(), i, [&](int place, int64_t in) {
@@ -157,14 +162,14 @@ void fill(const LrnPoolProblem& p, LrnPoolForwardArgs& a, Operands& o) {
 }
 
 void fill(const LrnPoolProblem& p, LrnPoolBackwardArgs& a, Operands& o) {
-    const Input dy = o.random(p.y_count(), p.dtype);
-    const Input x = p.lrn ? o.random(p.x_count(), p.dtype, -kLrnHigh / 4, kLrnHigh) : Input();
-    const Input y = !p.lrn && p.relu ? o.random(p.y_count(), p.dtype) : Input();
+    const Input dy = o.random(p.y_count(), p.dtype, -1, 1, off(p));
+    const Input x = p.lrn ? o.random(p.x_count(), p.dtype, -kLrnHigh / 4, kLrnHigh, off(p)) : Input();
+    const Input y = !p.lrn && p.relu ? o.random(p.y_count(), p.dtype, -1, 1, off(p)) : Input();
     std::vector<uint8_t> argmax = some_argmax(p.pool());
-    a.dy = dy, a.x = x, a.y = y, a.argmax = o.values(argmax);
+    a.dy = dy, a.x = x, a.y = y, a.argmax = o.values(argmax, off(p));
     const exact::LrnPoolBackward dx{p, x, y, dy, o.host(std::move(argmax))};
     const double cost = p.lrn ? 4.0 * p.size * p.size : 4;
-    a.dx = o.output(p.x_count(), p.dtype, cost, [=](int64_t i, double) { return dx[i]; });
+    a.dx = o.output({1, p.x_count(), p.x_count(), off(p)}, p.dtype, cost, [=](int64_t i, double) { return dx[i]; });
     if (!p.bias) return;
     const int64_t pixels = p.x_count() / p.c;
     a.db = static_cast<float*>(o.output(p.c, DType::f32, cost * pixels, [=](int64_t i, double) { return exact::column_sum(dx, pixels, p.c, i); }));

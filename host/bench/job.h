@@ -32,11 +32,15 @@ struct Job {
     double flops = 0, bytes = 0;
     DType dtype = DType::f32;
     bool tf32 = false;
+    double largest = 0;   // elements of its largest tensor, of products and updates; 0: not asked for
+    double check_flops = 0, check_bytes = 0;  // of the problem that is checked
+    std::string note;     // what its check leaves out; "" : nothing
     std::vector<std::string> parts;  // a fused operation: the names of the jobs it does the work of
     struct Entry {
         std::string name;
         bool baseline;
         std::string refuses;  // "", or why it cannot compute this on this device
+        int preference = 0;   // on this device (kernels/variant.h)
     };
     std::vector<Entry> variants;
     size_t automatic = 0;  // which one `--kernels auto` takes
@@ -51,7 +55,19 @@ struct Job {
     std::string layer() const { return name.substr(0, name.find('.')); }
 };
 
-// On virtual GPUs the plain variants take seconds a sample: the check makes do with two.
+// Elements of the largest tensor of a problem that `small` makes smaller.
+inline double largest_tensor(const ConvProblem& p) { return double(std::max({p.x_count(), p.y_count(), p.w_count()})); }
+inline double largest_tensor(const GemmProblem& p) {
+    const double a = double(p.layout == GemmLayout::tn ? p.k : p.m) * p.lda, b = double(p.layout == GemmLayout::nt ? p.n : p.k) * p.ldb;
+    return std::max({a, b, double(p.m) * p.ldc});
+}
+inline double largest_tensor(const SgdProblem& p) { return double(p.total); }
+template <class P>
+double largest_tensor(const P&) { return 0; }
+
+// On virtual GPUs the plain variants take seconds a sample: the check makes do with two. But not of tensors that 32-bit
+// offsets do not reach the end of, or such a fault would never show, as long as a plain variant can be waited for.
+inline constexpr double kFarElements = 2147483648.0, kPatientFlops = 4e11;
 inline ConvProblem small(ConvProblem p, int samples) { return p.n = std::min(p.n, samples), p; }
 inline GemmProblem small(GemmProblem p, int samples) {
     int& batch = p.layout == GemmLayout::tn ? p.k : p.m;
@@ -64,6 +80,9 @@ P small(const P& p, int) { return p; }
 // Or with as many as it takes for whatever can do the problem to do the check: Winograd needs some.
 template <class P, class A>
 P check_problem(const P& problem, Table<P, A> table) {
+    double flops = 0;
+    if constexpr (requires { problem.flops(); }) flops = problem.flops();
+    if (largest_tensor(problem) > kFarElements && flops <= kPatientFlops) return problem;
     for (int samples = 2; samples < 128; samples *= 2) {
         const P check = small(problem, samples);
         const auto does = [&](const auto& v) { return v.refuses(check).empty() || !v.refuses(problem).empty(); };
@@ -101,13 +120,17 @@ Job make_job(std::string name, const P& problem, Table<P, A> table, int sm) {
     j.problem = text_of(problem, FieldSet::without_precision);
     if constexpr (requires { problem.flops(); }) j.flops = problem.flops();
     j.bytes = bytes_of<A>(problem);
+    j.largest = largest_tensor(problem);
+    if constexpr (requires { problem.flops(); }) j.check_flops = check.flops();
+    j.check_bytes = bytes_of<A>(check);
+    if (j.largest > kFarElements && largest_tensor(check) <= kFarElements) j.note = "too much for a CPU to check whole: offsets beyond 2^31 are not exercised";
     if constexpr (requires { problem.dtype; }) j.dtype = problem.dtype;
     if constexpr (requires { problem.tf32; }) j.tf32 = problem.tf32 && problem.dtype == DType::f32;
     for (const auto& v : table) {
         std::string why = v.refuses(problem);
         if (why.empty()) why = v.refuses(check);
         if (why.empty() && v.sm && sm && v.sm != sm) why = "needs compute capability " + std::to_string(v.sm / 10) + "." + std::to_string(v.sm % 10);
-        j.variants.push_back({v.name, v.baseline, why});
+        j.variants.push_back({.name = v.name, .baseline = v.baseline, .refuses = why, .preference = v.preference.on(sm)});
     }
     j.chosen = [problem, table, sm](KernelChoice choice) { return static_cast<size_t>(&choose(table, problem, choice, sm) - table.data()); };
     j.candidates = [table, sm, entries = j.variants](KernelChoice choice) {
@@ -115,7 +138,8 @@ Job make_job(std::string name, const P& problem, Table<P, A> table, int sm) {
         for (size_t i = 0; i < table.size(); ++i) {
             const auto& v = table[i];
             if (!entries[i].refuses.empty() || !allowed(v, choice, sm)) continue;
-            if (sm == 0 && (v.cpu_slow || v.sm)) continue;  // emulated
+            // Made for the other kind of device, and slow on this one.
+            if (v.preference.on(sm) == 0 && (v.preference.gpu || v.preference.cpu)) continue;
             names.push_back(v.name);
         }
         return names;

@@ -2,8 +2,6 @@
 
 #include <algorithm>
 
-#include "data/parallel_for.h"
-
 namespace wt::bench {
 
 void* Operands::allocate(size_t bytes) {
@@ -11,9 +9,11 @@ void* Operands::allocate(size_t bytes) {
     return buffers_.back().data();
 }
 
-Input Operands::random(int64_t count, DType type, float low, float high) {
+Input Operands::random(int64_t count, DType type, float low, float high, int64_t before) {
     Input in;
-    in.data_ = allocate(count * size_of(type));
+    in.host_->type = type;
+    in.data_ = static_cast<std::byte*>(allocate((count + before) * size_of(type))) +
+               before * size_of(type);
     random_.push_back({in, count, type, low, high, {}, false});
     fill_input(random_.size() - 1, false);
     return in;
@@ -31,8 +31,9 @@ void Operands::fill_input(size_t i, bool tf32) {
 }
 
 void* Operands::output(Extent e, probe::Kind kind, double cost, Exact exact) {
-    const size_t bytes = e.rows * e.ld * probe::size_of(kind);
-    void* p = allocate(bytes);
+    const size_t bytes = e.rows * e.ld * probe::size_of(kind),
+                 before = e.before * probe::size_of(kind);
+    void* const p = static_cast<std::byte*>(allocate(before + bytes)) + before;
     poisoned_.push_back({p, bytes});
     outputs_.push_back({{p, e.rows, e.cols, e.ld, kind}, std::move(exact), cost});
     if (kind == probe::Kind::bf16) last().rounding = DType::bf16;
@@ -55,16 +56,18 @@ void Operands::field(void* p, probe::Kind kind, double cost, Exact exact) {
 
 void Operands::fetch() {
     stream_.synchronize();
-    for (const Random& r : random_) {
-        std::vector<float>& host = *r.in.host_;
-        host.resize(r.count);
-        if (r.type == DType::f32) {
-            WT_CUDA(cudaMemcpy(host.data(), r.in.data_, r.count * 4, cudaMemcpyDeviceToHost));
-        } else {
-            std::vector<bf16> low(r.count);
-            WT_CUDA(cudaMemcpy(low.data(), r.in.data_, r.count * 2, cudaMemcpyDeviceToHost));
-            parallel_for(r.count, [&](int64_t i) { host[i] = to_float(low[i]); }, 1 << 16);
-        }
+    for (size_t i = 0; i < random_.size(); ++i) {
+        const Random& r = random_[i];
+        Input::Host& host = *r.in.host_;
+        host.at = r.in.data_;
+#ifdef VGPU  // the host can read a virtual GPU's memory, which keeps what the operation does not
+             // change
+        const auto is_it = [&](const Output& o) { return o.input == static_cast<int>(i); };
+        if (std::none_of(outputs_.begin(), outputs_.end(), is_it)) continue;
+#endif
+        host.copy.resize(r.count * size_of(r.type));
+        WT_CUDA(cudaMemcpy(host.copy.data(), r.in.data_, host.copy.size(), cudaMemcpyDeviceToHost));
+        host.at = host.copy.data();
     }
 }
 

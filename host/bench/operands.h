@@ -19,12 +19,20 @@ public:
     template <class T>
     T* as() const { return static_cast<T*>(data_); }
     operator const void*() const { return data_; }
-    double operator[](int64_t i) const { return (*host_)[i]; }
+    double operator[](int64_t i) const {
+        const void* at = host_->at;
+        return host_->type == DType::f32 ? static_cast<const float*>(at)[i] : to_float(static_cast<const bf16*>(at)[i]);
+    }
 
 private:
     friend class Operands;
+    struct Host {
+        DType type = DType::f32;
+        const void* at = nullptr;     // as on the device: an operand of 5 GB is no 10 GB of floats
+        std::vector<std::byte> copy;  // what it points to, unless the device's own memory will do
+    };
     void* data_ = nullptr;
-    std::shared_ptr<std::vector<float>> host_ = std::make_shared<std::vector<float>>();
+    std::shared_ptr<Host> host_ = std::make_shared<Host>();
 };
 
 // The exact value of element i (of rows x cols, gaps not counted). `got` is what a variant has there: where several
@@ -45,18 +53,19 @@ public:
     explicit Operands(int device) : device_(device), stream_(device) {}
 
     // ---- for fill functions ---------------------------------------------------------------------
-    Input random(int64_t count, DType type, float low = -1, float high = 1);
+    // Begins `before` elements behind a place where anything is aligned.
+    Input random(int64_t count, DType type, float low = -1, float high = 1, int64_t before = 0);
     // The same for an operand of a matrix product: what tf32 rounds.
-    Input matrix(int64_t count, DType type) {
-        const Input in = random(count, type);
+    Input matrix(int64_t count, DType type, int64_t before = 0) {
+        const Input in = random(count, type, -1, 1, before);
         random_.back().matrix = true;
         return in;
     }
     // Done to the input made last, each time it has been filled.
     void then(std::function<void(void*, cudaStream_t)> change);
     template <class T>
-    T* values(const std::vector<T>& v) {
-        T* p = static_cast<T*>(allocate(v.size() * sizeof(T)));
+    T* values(const std::vector<T>& v, int64_t before = 0) {
+        T* p = static_cast<T*>(allocate((v.size() + before) * sizeof(T))) + before;
         WT_CUDA(cudaMemcpyAsync(p, v.data(), v.size() * sizeof(T), cudaMemcpyHostToDevice, stream_.get()));
         stream_.synchronize();
         return p;
@@ -69,9 +78,9 @@ public:
         return kept->data();
     }
     void* scratch(size_t bytes) { return allocate(bytes); }
-    // An output of `rows` rows of `cols` elements, `ld` apart.
+    // An output of `rows` rows of `cols` elements, `ld` apart, that begins `before` elements behind such a place.
     struct Extent {
-        int64_t rows, cols, ld;
+        int64_t rows, cols, ld, before = 0;
     };
     void* output(Extent e, DType type, double cost, Exact exact) { return output(e, probe::kind_of(type), cost, std::move(exact)); }
     void* output(Extent e, probe::Kind kind, double cost, Exact exact);
@@ -86,7 +95,7 @@ public:
     int device() const { return device_; }
     const Stream& stream() const { return stream_; }
     const std::vector<Output>& outputs() const { return outputs_; }
-    // Copies every random input to the host, for `exact`. Before the operation changes any.
+    // Makes every random input readable on the host, for `exact`. Before the operation changes any.
     void fetch();
     // Inputs that are changed in place are as they were; outputs, scratch and the `workspace` are NaN. With tf32, fp32
     // operands of matrix products are cut to what the matrix units read of them.

@@ -56,8 +56,7 @@ std::string heading(const Comparison& c) {
     return s;
 }
 
-std::string table(const Comparison& c, const Compared& compared, Sort sort) {
-    const Job& job = compared.job;
+std::string table_head(const Comparison& c, const Job& job) {
     std::string s = format("\n%s %s, %s", job.op.c_str(), job.name.c_str(), c.precision.c_str());
     if (c.batch) s += format(", batch %d", c.batch);
     if (job.flops > 0) s += format(", %.4g GFLOP", job.flops / 1e9);
@@ -66,34 +65,58 @@ std::string table(const Comparison& c, const Compared& compared, Sort sort) {
     if (least > 0) s += format(", at least %.4g ms by %s", least, c.ceilings.by_matrix(job) ? "the matrix rate" : "the copy rate");
     s += "\n";
     if (job.problem != job.name) s += "  " + job.problem + "\n";
-    const bool clocks = std::any_of(compared.rows.begin(), compared.rows.end(), [](const Row& r) { return r.timing.sm_mhz > 0; });
-    const double baseline = compared.best(true);
+    if (!job.note.empty()) s += "  " + job.note + "\n";
     if (!c.checked_only)
-        s += format("  %-18s %10s %7s %10s %8s %9s %9s %9s%s\n", "variant", "ms", "spread", job.flops > 0 ? kFlopUnit : "GB/s", "ceiling", "baseline",
-                    "error", "of plain", clocks ? "   MHz" : "");
-    for (const Row& r : sorted(compared.rows, sort)) {
-        s += format("  %-18s ", r.variant.c_str());
-        switch (r.state) {
-            case Row::State::skipped: s += "skipped: " + r.why; break;
-            case Row::State::wrong: s += "WRONG, not timed: " + r.why; break;
-            case Row::State::right:
-                s += "right" + (r.why.empty() ? "" : ", " + r.why) + format(" (error %.2g, %.2g of the plain variant's)", r.error, r.error_ratio);
-                break;
-            case Row::State::timed: {
-                const double ms = r.timing.median_ms;
-                s += format("%10.4f %6.1f%% ", ms, 100 * r.timing.spread);
-                s += job.flops > 0 ? format("%10.1f ", 1e3 * job.flops / ms / kFlops) : format("%10.1f ", job.bytes / ms / 1e6);
-                s += least > 0 ? format("%7.1f%% ", 100 * least / ms) : format("%8s ", "-");
-                s += baseline > 0 ? format("%8.2fx ", baseline / ms) : format("%9s ", "-");
-                s += format("%9.2g %9.2g", r.error, r.error_ratio);
-                if (clocks) s += format(" %5d", r.timing.sm_mhz);
-                if (!r.timing.steady) s += "  noisy";
-                break;
-            }
-        }
-        s += "\n";
-    }
+        s += format("  %-18s %10s %7s %10s %8s %9s %9s %9s%s\n", "variant", "ms", "spread",
+                    job.flops > 0 ? kFlopUnit : "GB/s", "ceiling", "baseline", "error", "of plain",
+                    c.most ? "   MHz" : "");
     return s;
+}
+
+std::string table_row(const Comparison& c, const Compared& compared, const Row& r) {
+    const Job& job = compared.job;
+    std::string s = format("  %-18s ", r.variant.c_str());
+    switch (r.state) {
+        case Row::State::skipped:
+            return s + "skipped: " + r.why + "\n";
+        case Row::State::wrong:
+            return s + "WRONG, not timed: " + r.why + "\n";
+        case Row::State::right:
+            return s + "right" + (r.why.empty() ? "" : ", " + r.why) +
+                   format(" (error %.2g, %.2g of the plain variant's)\n", r.error, r.error_ratio);
+        case Row::State::timed:
+            break;
+    }
+    const double ms = r.timing.median_ms, least = c.ceilings.least_ms(job),
+                 baseline = compared.best(true);
+    s += format("%10.4f %6.1f%% ", ms, 100 * r.timing.spread);
+    s += job.flops > 0 ? format("%10.1f ", 1e3 * job.flops / ms / kFlops)
+                       : format("%10.1f ", job.bytes / ms / 1e6);
+    s += least > 0 ? format("%7.1f%% ", 100 * least / ms) : format("%8s ", "-");
+    s += baseline > 0 ? format("%8.2fx ", baseline / ms) : format("%9s ", "-");
+    s += format("%9.2g %9.2g", r.error, r.error_ratio);
+    if (c.most) s += format(" %5d", r.timing.sm_mhz);
+    return s + (r.timing.steady ? "\n" : "  noisy\n");
+}
+
+std::string table(const Comparison& c, const Compared& compared, Sort sort) {
+    std::string s = table_head(c, compared.job);
+    for (const Row& r : sorted(compared.rows, sort)) s += table_row(c, compared, r);
+    return s;
+}
+
+std::string patience_line(const Job& job, int cores) {
+    // One core of a virtual GPU, about: what the plain variants compute, and what operands are made
+    // and looked at with.
+    constexpr double kPlainFlops = 1.5e9, kBytes = 1.2e8;
+    if (!kAutomaticUsesBaselines) return "";
+    const double seconds =
+        (job.check_flops / kPlainFlops + job.check_bytes / kBytes) / std::max(cores, 1);
+    if (seconds < 10) return "";
+    return format(
+        "  large: %.3g GB of operands and results; the plain variant's run and the check of it "
+        "take about %.0f s where nothing else runs, and each further variant its own time\n",
+        job.check_bytes / 1e9, seconds);
 }
 
 std::string fusions(const Comparison& c) {
@@ -120,10 +143,17 @@ Json to_json(const Comparison& c) {
     const auto ceiling = [](const Ceiling& x, const char* unit, double scale) {
         return x.rate > 0 ? json{{unit, x.rate / scale}, {"how", x.how}} : json(nullptr);
     };
-    json j{{"device", c.device}, {"virtual", kAutomaticUsesBaselines}, {"net", c.net.empty() ? json(nullptr) : json(c.net)},
-           {"batch", c.batch ? json(c.batch) : json(nullptr)}, {"precision", c.precision}, {"driver", c.driver.empty() ? json(nullptr) : json(c.driver)},
-           {"max_sm_mhz", c.most ? json(c.most->sm) : json(nullptr)}, {"max_memory_mhz", c.most ? json(c.most->memory) : json(nullptr)},
-           {"matrix_ceiling", ceiling(c.ceilings.matrix, "tflop_per_s", 1e12)}, {"copy_ceiling", ceiling(c.ceilings.copy, "gb_per_s", 1e9)}};
+    json j{{"device", c.device},
+           {"virtual", kAutomaticUsesBaselines},
+           {"net", c.net.empty() ? json(nullptr) : json(c.net)},
+           {"batch", c.batch ? json(c.batch) : json(nullptr)},
+           {"precision", c.precision},
+           {"driver", c.driver.empty() ? json(nullptr) : json(c.driver)},
+           {"max_sm_mhz", c.most ? json(c.most->sm) : json(nullptr)},
+           {"max_memory_mhz", c.most ? json(c.most->memory) : json(nullptr)},
+           {"matrix_ceiling", ceiling(c.ceilings.matrix, "tflop_per_s", 1e12)},
+           {"copy_ceiling", ceiling(c.ceilings.copy, "gb_per_s", 1e9)},
+           {"complete", c.complete}};
     json problems = json::array();
     for (const Compared& p : c.jobs) {
         const double least = c.ceilings.least_ms(p.job), baseline = p.best(true);

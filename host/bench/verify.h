@@ -7,7 +7,8 @@
 //          rounds once.
 //
 // A variant is right when ratio <= k in every result, and nowhere among all elements further from the plain variant's
-// than 8 such errors (of 10^8 normally distributed ones the largest is at 6). A NaN is neither.
+// than 8 such errors (of 10^8 normally distributed ones the largest is at 6). A NaN is neither. Of results so large that
+// the device has no memory for a second copy, the sample alone is looked at.
 //
 // k is 2 where rounding dominates that every variant does alike: of the result to bf16, of operands to tf32.
 // In fp32 it is 32. Legal ways to add differ by that much: Winograd's transforms lose a factor of about 10, tensor
@@ -40,7 +41,7 @@ private:
         std::vector<double> exact;
         double plain = 0;              // variant 0's error, at least the last place
         double allowed = 0;            // k
-        DeviceBuffer<std::byte> want;  // what variant 0 left, all of it
+        DeviceBuffer<std::byte> want;  // what variant 0 left, all of it; empty where there is no memory for it
     };
     void sample();
     std::vector<double> errors();  // of what is in the outputs now
@@ -52,5 +53,12 @@ private:
 };
 
 inline constexpr double kRoundingRatio = 2, kSumRatio = 32;
+
+// From here on a 32-bit offset is wrong.
+inline constexpr int64_t kFarElement = int64_t(1) << 31;
+
+// Which of `count` elements a sample has, each the sum of about `cost` products: the first and the last, and others all
+// over; of more than kFarElement a quarter from there on.
+std::vector<int64_t> choose_sample(int64_t count, double cost);
 
 }  // namespace wt::bench

@@ -38,15 +38,33 @@ const char* name_of(Scheme s) {
     }
 }
 
+namespace {
+
+// Without the library's "[json.exception.type_error.302] ".
+std::string in_words(const Json::exception& e) {
+    const std::string what = e.what();
+    const size_t end = what.starts_with("[json.exception.") ? what.find("] ") : std::string::npos;
+    return end == std::string::npos ? what : what.substr(end + 2);
+}
+
+}  // namespace
+
 MeasuredTimes read_times(const std::string& path) {
     const std::string text = read_whole(path, "give a file that bin/compare --json wrote");
     MeasuredTimes t;
     t.source = path;
     try {
         const Json j = parse_json(text);
+        if (!j.is_object() || !j.contains("problems") || !j.contains("batch"))
+            throw Error(path + " is no result of bin/compare --json: it has no problems and batch");
+        if (!j.at("batch").is_number() || !j.contains("net") || !j.at("net").is_string())
+            throw Error(path + " is of a single problem: run bin/compare --net NET --json FILE");
+        if (!j.value("complete", true))
+            throw Error(path +
+                        " is of a bin/compare that was stopped before its end: run it again");
         t.batch = j.at("batch");
         t.device = j.value("device", ""), t.precision = j.value("precision", "");
-        if (j.contains("net") && j.at("net").is_string()) t.net = j.at("net");
+        t.net = j.at("net");
         if (j.contains("matrix_ceiling") && !j.at("matrix_ceiling").is_null()) t.flops = j.at("matrix_ceiling").at("tflop_per_s").get<double>() * 1e12;
         if (j.contains("copy_ceiling") && !j.at("copy_ceiling").is_null()) t.memory = j.at("copy_ceiling").at("gb_per_s").get<double>() * 1e9;
         for (const auto& problem : j.at("problems")) {
@@ -75,7 +93,7 @@ MeasuredTimes read_times(const std::string& path) {
             }
         }
     } catch (const Json::exception& e) {
-        throw Error(path + " is no result of bin/compare --json: " + e.what());
+        throw Error(path + " is no result of bin/compare --json: " + in_words(e));
     }
     if (t.seconds.empty() || t.batch <= 0) throw Error(path + " has no timed variants: run bin/compare --json without --check-only");
     return t;

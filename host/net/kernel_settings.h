@@ -5,6 +5,7 @@
 #include <map>
 #include <memory>
 #include <string>
+#include <type_traits>
 
 #include "host/cuda/check.h"
 #include "host/cuda/nearest.h"
@@ -44,8 +45,8 @@ enum class Fuse { automatic, on, off };
 // PASS is fprop, dgrad, wgrad for conv and fc layers; forward, backward for norm, pool, relu, tanh; fused ones of those are
 // norm1.forward+pool1 and pool1.backward+norm1+relu1, as in bin/compare.
 //
-// A pass runs the variant that is named for it, else the one that was measured to be the fastest (tuning.h), else the last of
-// the table that fits.
+// A pass runs the variant that is named for it, else the one that was measured to be the fastest (tuning.h), else the most
+// preferred of the table that fits (kernels/variant.h).
 struct KernelSettings {
     KernelChoice choice = KernelChoice::automatic;
     Fuse fuse = Fuse::automatic;
@@ -76,9 +77,9 @@ struct KernelSettings {
     }
 
     // Whether a pass should compute `fused`, which does the work of all parts. Automatic: when that was measured to take no
-    // longer than they do together. Where not all of that was measured: when its variant is not an earlier one of the
-    // table, which is to say slower, than that of a part from the same table, and no part would be a vendor's unless the
-    // fused one is. So on virtual GPUs what oneDNN computes stays apart.
+    // longer than they do together. Where not all of that was measured: when its variant is preferred no less than that of
+    // a part from the same table, and no part would be a vendor's unless the fused one is. So on virtual GPUs what oneDNN
+    // computes stays apart.
     template <class Problem, class Args, class... Parts>
     bool fuses(const std::string& layer_pass, Table<Problem, Args> table, const Problem& fused, int sm, const Parts&... parts) const {
         if (fuse == Fuse::off) return false;
@@ -89,7 +90,7 @@ struct KernelSettings {
         const auto look = [&](const auto& part) {
             const auto p = candidate(part.layer_pass, part.table, part.problem, sm);
             if (!p.variant) return;
-            if constexpr (requires { f.variant < p.variant; }) worse |= f.variant < p.variant;
+            if constexpr (std::is_same_v<decltype(p), const Pick<Problem, Args>>) worse |= f.variant->preference.on(sm) < p.variant->preference.on(sm);
             worse |= p.variant->baseline && !f.variant->baseline;
             known &= p.ms > 0;
             together += p.ms;

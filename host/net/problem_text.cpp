@@ -86,7 +86,7 @@ std::set<std::string> parse_problem(const ProblemFields& fields, const std::stri
         const std::string key = part.substr(0, eq);
         const auto f = std::find_if(fields.fields.begin(), fields.fields.end(), [&](const Field& x) { return key == x.key; });
         if (f == fields.fields.end()) throw UsageError("--problem: " + unknown_name("field", key, keys));
-        if (!given.insert(key).second) throw UsageError("--problem: " + key + " is given twice");
+        if (!given.insert(key).second) throw UsageError("--problem: " + key + " is given twice, " + part + " the second time");
         f->set(problem, value_of(*f, part.substr(eq + 1)));
     }
     if (const std::string why = fields.complete(problem); !why.empty()) throw UsageError("--problem " + text + ": " + why);

@@ -1,6 +1,7 @@
 // What one worker runs and where it lies: every operation of a step bound to its variant, every buffer
-// with its size, worked out before anything is allocated. A pure function of the configuration, so the
-// same code answers "which batch would fit".
+// with its size, worked out before anything is allocated: the same code answers "which batch would fit". A pure function
+// of the configuration, except while `--kernels tune` measures (Tuning::measure_on): then planning times the variants of
+// what it binds on the GPU.
 //
 // The trunk (convolutional part) works on this worker's `batch` samples with whole layers; the head (fully connected part)
 // on all `batch * workers` samples with this worker's shard of each layer's units or inputs (FcSplit), in one pass or several

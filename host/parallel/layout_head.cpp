@@ -3,6 +3,14 @@
 
 namespace wt {
 
+namespace {
+
+// Whether an operand there starts on 16 bytes, in every pass: buffers do, and rows that are a multiple of 16 bytes long
+// (kernels that need it look at the leading dimensions themselves).
+bool on_16_bytes(Place p) { return p.offset % 16 == 0; }
+
+}  // namespace
+
 void Layout::plan_head() {
     const NetSpec& net = config.net;
     const int K = config.head_workers();
@@ -57,6 +65,7 @@ void Layout::plan_head() {
         const int ni = static_cast<int>(op.inputs.count), nu = static_cast<int>(op.units.count);
         GemmProblem f{GemmLayout::nt, B, nu, ni, in, ni, static_cast<int>(op.by_inputs ? units : op.ld_kept), config.dtype, out, true, op.relu && !op.by_inputs};
         f.tf32 = config.tf32;
+        f.aligned = on_16_bytes(op.x) && on_16_bytes(storage[op.weight].value);
         op.fprop_eval = bind(op.name_fprop, gemm_variants(), f);
         op.fprop = op.fprop_eval;
         if (drop && config.training && f.relu && !k.names(drop->name + ".forward")) {
@@ -144,6 +153,8 @@ void Layout::plan_head_gradients() {
         // Once over all passes, unless every pass has its update.
         GemmProblem w{GemmLayout::tn, nu, ni, static_cast<int>(config.per_pass ? B : rows_in_all), ld_dy, in, ni, config.dtype, DType::f32, true};
         d.tf32 = w.tf32 = config.tf32;
+        d.aligned = on_16_bytes(op.dy) && on_16_bytes(storage[op.weight].value);
+        w.aligned = on_16_bytes(op.dy) && on_16_bytes(op.x);
 
         // The gradients of the ReLU and dropout below, which is this layer's input: where it is not above 0, nothing goes down.
         if (below && below->relu) {

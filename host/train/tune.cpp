@@ -66,7 +66,10 @@ void save_tuning(const std::string& path, const Tuning& tuning) {
     std::error_code ec;
     std::filesystem::create_directories(std::filesystem::path(path).parent_path(), ec);
     if (ec) throw Error("cannot make the folder of " + path + ": " + ec.message());
-    atomic_write_file(path, tuning_text(tuning));
+    const std::string text = tuning_text(tuning);
+    AtomicFile file(path, text.size(), "file");
+    file.write(text.data(), text.size());
+    file.commit();
 }
 
 std::string tuning_path(const std::string& device) {

@@ -1,4 +1,4 @@
-// ReLU and tanh: the tables of variants, plainest first, fastest last.
+// ReLU and tanh: the tables of variants.
 #include "kernels/activation/problem.h"
 
 namespace wt {
@@ -15,7 +15,7 @@ extern const ActivationBackward backward;
 Table<ActivationProblem, ActivationForwardArgs> activation_forward_variants() {
     static const ActivationForward table[] = {
         activation_naive::forward,
-        activation_vec8::forward,
+        preferred(activation_vec8::forward, {.gpu = 1, .cpu = 1}),
     };
     return table;
 }
@@ -23,7 +23,7 @@ Table<ActivationProblem, ActivationForwardArgs> activation_forward_variants() {
 Table<ActivationProblem, ActivationBackwardArgs> activation_backward_variants() {
     static const ActivationBackward table[] = {
         activation_naive::backward,
-        activation_vec8::backward,
+        preferred(activation_vec8::backward, {.gpu = 1, .cpu = 1}),
     };
     return table;
 }

@@ -58,6 +58,6 @@ static void launch_dgrad(const ConvProblem& p, const ConvDgradArgs& a) {
     });
 }
 
-extern const ConvDgrad dgrad = {.name = "mma_sm80", .refuses = refuses_dgrad, .workspace = workspace_dgrad, .launch = launch_dgrad, .cpu_slow = true};
+extern const ConvDgrad dgrad = {.name = "mma_sm80", .refuses = refuses_dgrad, .workspace = workspace_dgrad, .launch = launch_dgrad};
 
 }  // namespace wt::conv_mma

@@ -56,6 +56,6 @@ static void launch_fprop(const ConvProblem& problem, const ConvFpropArgs& a) {
     });
 }
 
-extern const ConvFprop fprop = {.name = "mma_sm80", .refuses = refuses_fprop, .workspace = workspace_fprop, .launch = launch_fprop, .cpu_slow = true};
+extern const ConvFprop fprop = {.name = "mma_sm80", .refuses = refuses_fprop, .workspace = workspace_fprop, .launch = launch_fprop};
 
 }  // namespace wt::conv_mma

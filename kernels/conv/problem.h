@@ -6,7 +6,7 @@
 //   wgrad  dw[k,r,s,c] = sum_{n,p,q} dy[n,p,q,k] * x[n, p*stride_h - pad_h + r, ..., c]
 //          db[k]       = sum_{n,p,q} dy[n,p,q,k]
 //
-// Layouts: activations NHWC, filters KRSC; with groups, filter k sees the c/groups input channels of
+// Every pointer lies on 16 bytes. Layouts: activations NHWC, filters KRSC; with groups, filter k sees the c/groups input channels of
 // its group (k / (K/groups)) only, so w is K x R x S x C/groups.
 //
 // Folded input (space to depth), for first layers whose 3 channels are no whole 16 bytes: with fold = f > 1 x is

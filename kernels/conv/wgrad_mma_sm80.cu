@@ -56,6 +56,6 @@ static void launch_wgrad(const ConvProblem& problem, const ConvWgradArgs& a) {
     if (folded) unfold_weight_gradients(problem, r.out.c, a.dw, a.stream);
 }
 
-extern const ConvWgrad wgrad = {.name = "mma_sm80", .refuses = refuses_wgrad, .workspace = workspace_wgrad, .launch = launch_wgrad, .cpu_slow = true};
+extern const ConvWgrad wgrad = {.name = "mma_sm80", .refuses = refuses_wgrad, .workspace = workspace_wgrad, .launch = launch_wgrad};
 
 }  // namespace wt::conv_mma

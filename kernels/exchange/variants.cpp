@@ -1,4 +1,4 @@
-// Exchange: the tables of variants, plainest first, fastest last.
+// Exchange: the tables of variants.
 #include "kernels/exchange/problem.h"
 
 namespace wt {
@@ -10,11 +10,11 @@ namespace exchange_reduce_naive { extern const ExchangeReduce variant; }
 namespace exchange_reduce_vec8 { extern const ExchangeReduce variant; }
 
 Table<CopyProblem, CopyArgs> exchange_copy_variants() {
-    // The copy engine last: it leaves the multiprocessors to the kernels that the copy is to overlap with.
+    // The copy engine before all: it leaves the multiprocessors to the kernels that the copy is to overlap with.
     static const ExchangeCopy table[] = {
         exchange_copy_naive::variant,
-        exchange_copy_vec8::variant,
-        exchange_copy_peer::variant,
+        preferred(exchange_copy_vec8::variant, {.gpu = 1, .cpu = 1}),
+        preferred(exchange_copy_peer::variant, {.gpu = 2, .cpu = 2}),
     };
     return table;
 }
@@ -22,7 +22,7 @@ Table<CopyProblem, CopyArgs> exchange_copy_variants() {
 Table<ReduceProblem, ReduceArgs> exchange_reduce_variants() {
     static const ExchangeReduce table[] = {
         exchange_reduce_naive::variant,
-        exchange_reduce_vec8::variant,
+        preferred(exchange_reduce_vec8::variant, {.gpu = 1, .cpu = 1}),
     };
     return table;
 }

@@ -6,10 +6,6 @@
 
 namespace wt {
 
-inline Finish finish_of(const GemmProblem& p) {
-    return p.dropout > 0 ? Finish::dropout : p.drelu ? Finish::drelu : p.sgd ? Finish::sgd : Finish::plain;
-}
-
 template <class Out>
 Epilogue<Out> epilogue_of(const GemmProblem& p, const GemmArgs& g) {
     Epilogue<Out> e;

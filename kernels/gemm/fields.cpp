@@ -38,6 +38,7 @@ const ProblemFields& fields_of(const GemmProblem&) {
             field("dropout", &P::dropout, 0, 0.99, "nt: probability of zeroing"),
             field("drelu", &P::drelu, "nn: 0 where the input is not above 0"),
             field("sgd", &P::sgd, "tn: C are the weights, which the gradient updates"),
+            field("aligned", &P::aligned, "every row begins at a multiple of 16 bytes"),
             dtype_field("out", &P::out, "of C"),
             dtype_field("dtype", &P::dtype, "of A and B").by_precision(),
             field("tf32", &P::tf32, "fp32 operands may be rounded to tf32").by_precision(),

@@ -3,13 +3,10 @@
 // (kernels/tile/result.h), which is the rule for fc layers; the kernel that adds up the slabs then does the epilogue.
 #include "kernels/gemm/epilogue.h"
 #include "kernels/gemm/sources.h"
+#include "kernels/tile/group.h"
 #include "kernels/tile/mma_sm80.h"
 
 namespace wt {
-
-namespace gemm_tiled {
-extern const Gemm gemm;
-}
 
 namespace gemm_mma {
 
@@ -48,14 +45,11 @@ static std::string refuses(const GemmProblem& p) {
     if (p.dtype == DType::f32 && !p.tf32) return "fp32 operands must not be rounded to tf32";
     if (p.dtype == DType::f32 && p.out != DType::f32) return "no bf16 results of fp32 operands";
     const int v = 16 / static_cast<int>(size_of(p.dtype));
-    if (p.lda % v || p.ldb % v) return "rows of A and B must start on 16 bytes";
+    if (p.lda % v || p.ldb % v || !p.aligned) return "rows of A and B must start on 16 bytes";
     return "";
 }
 
-// Operands whose first element lies off 16 bytes, which only the arguments show, go to ordinary threads.
-static size_t workspace(const GemmProblem& p) {
-    return std::max(split_workspace(plan(p), p.m, p.n, 1, p.layout == GemmLayout::tn && p.bias), gemm_tiled::gemm.workspace_bytes(p));
-}
+static size_t workspace(const GemmProblem& p) { return split_workspace(plan(p), p.m, p.n, 1, p.layout == GemmLayout::tn && p.bias); }
 
 template <GemmLayout L, class T, class Out>
 static void launch_layout(const GemmProblem& p, const GemmArgs& g) {
@@ -88,7 +82,7 @@ static void launch_types(const GemmProblem& p, const GemmArgs& g) {
 }
 
 static void launch_gemm(const GemmProblem& p, const GemmArgs& g) {
-    if ((reinterpret_cast<uintptr_t>(g.a) | reinterpret_cast<uintptr_t>(g.b)) % 16) return gemm_tiled::gemm.launch(p, g);
+    for (const void* operand : {g.a, g.b}) require_aligned("gemm mma_sm80", operand);
     if (p.dtype == DType::f32)
         launch_types<float, float>(p, g);
     else if (p.out == DType::f32)
@@ -97,7 +91,7 @@ static void launch_gemm(const GemmProblem& p, const GemmArgs& g) {
         launch_types<bf16, bf16>(p, g);
 }
 
-extern const Gemm gemm = {.name = "mma_sm80", .refuses = refuses, .workspace = workspace, .launch = launch_gemm, .cpu_slow = true};
+extern const Gemm gemm = {.name = "mma_sm80", .refuses = refuses, .workspace = workspace, .launch = launch_gemm};
 
 }  // namespace gemm_mma
 }  // namespace wt

@@ -13,8 +13,6 @@
 
 namespace wt {
 
-namespace lrn_backward_vec8 { extern const LrnBackward variant; }
-
 namespace lrn_backward_shuffle {
 namespace {
 
@@ -63,14 +61,13 @@ std::string refuses(const LrnProblem& p) {
     if (p.size != 3 && p.size != 5 && p.size != 7 && p.size != 9) return "size must be 3, 5, 7 or 9";
     if (p.c < kGroup || p.c % kGroup) return "channels must be a multiple of 8";
     if (p.count() / kGroup > INT_MAX / 2) return "more than 2^33 elements";
+    if (!p.aligned) return "the tensors must start on 16 bytes";
     return {};
 }
 
 void run(const LrnProblem& p, const LrnBackwardArgs& a) {
     if (!p.count()) return;
-    const size_t size = size_of(p.dtype);
-    if (!groups_aligned(a.x, p.c, size) || !groups_aligned(a.dy, p.c, size) || !groups_aligned(a.dx, p.c, size))
-        return lrn_backward_vec8::variant.launch(p, a);
+    for (const void* pointer : {a.x, a.dy, static_cast<const void*>(a.dx)}) require_aligned("lrn_backward shuffle", pointer);
     const int items = static_cast<int>(p.count() / kGroup);
     const int lanes = lrn::lanes_used(p.c / kGroup);
     const LaunchShape shape{dim3(static_cast<unsigned>(ceil_div(items, kUnits * kWarps * lanes))), dim3(32 * kWarps), a.stream};

@@ -23,6 +23,7 @@ const ProblemFields& fields_of(const LrnProblem&) {
             field("alpha", &P::alpha, 0, 1e3, "times the plain sum of squares"),
             field("beta", &P::beta, 0, 16, "exponent"),
             field("k", &P::k, 1e-6, 1e3, "added to the sum"),
+            field("aligned", &P::aligned, "every row begins at a multiple of 16 bytes"),
             dtype_field("dtype", &P::dtype, "of all tensors").by_precision(),
         });
     return all;

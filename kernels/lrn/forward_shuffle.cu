@@ -13,8 +13,6 @@
 
 namespace wt {
 
-namespace lrn_forward_vec8 { extern const LrnForward variant; }
-
 namespace lrn_forward_shuffle {
 namespace {
 
@@ -51,13 +49,13 @@ std::string refuses(const LrnProblem& p) {
     if (p.size != 3 && p.size != 5 && p.size != 7 && p.size != 9) return "size must be 3, 5, 7 or 9";
     if (p.c < kGroup || p.c % kGroup) return "channels must be a multiple of 8";
     if (p.count() / kGroup > INT_MAX / 2) return "more than 2^33 elements";
+    if (!p.aligned) return "the tensors must start on 16 bytes";
     return {};
 }
 
 void run(const LrnProblem& p, const LrnForwardArgs& a) {
     if (!p.count()) return;
-    if (!groups_aligned(a.x, p.c, size_of(p.dtype)) || !groups_aligned(a.y, p.c, size_of(p.dtype)))
-        return lrn_forward_vec8::variant.launch(p, a);
+    for (const void* pointer : {a.x, static_cast<const void*>(a.y)}) require_aligned("lrn_forward shuffle", pointer);
     const int items = static_cast<int>(p.count() / kGroup);
     const int lanes = lrn::lanes_used(p.c / kGroup);
     const LaunchShape shape{dim3(static_cast<unsigned>(ceil_div(items, kUnits * kWarps * lanes))), dim3(32 * kWarps), a.stream};

@@ -23,6 +23,7 @@ struct LrnProblem {
     int size = 5;        // odd
     float alpha = 1e-4f, beta = 0.75f, k = 2.f;
     DType dtype = DType::f32;
+    bool aligned = true;  // every pointer of the arguments lies on 16 bytes; false: on any element
 
     constexpr int64_t count() const { return pixels * c; }
     double forward_bytes() const { return 2.0 * count() * size_of(dtype); }   // x, y

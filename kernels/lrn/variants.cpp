@@ -1,4 +1,6 @@
-// LRN: the tables of variants, plainest first, fastest last.
+// LRN: the tables of variants. On real GPUs those that load an element once, 16 bytes a lane, come
+// first; on virtual ones `pixel`, one thread a pixel, whose loops over channels become vectors: shuffles
+// between lanes are switches between threads there.
 #include "kernels/lrn/problem.h"
 
 namespace wt {
@@ -28,19 +30,13 @@ Table<LrnProblem, LrnForwardArgs> lrn_forward_variants() {
     static const LrnForward table[] = {
         lrn_forward_naive::variant,
 #ifdef WT_CUDNN
-        lrn_cudnn::forward_variant,
+        preferred(lrn_cudnn::forward_variant, {.gpu = 1}),
 #endif
-#ifdef VGPU
-        lrn_forward_shuffle::variant,
-        lrn_forward_vec8::variant,
-        lrn_forward_pixel::variant,
-#else
-        lrn_forward_pixel::variant,
-        lrn_forward_vec8::variant,
-        lrn_forward_shuffle::variant,
-#endif
+        preferred(lrn_forward_pixel::variant, {.gpu = 2, .cpu = 4}),
+        preferred(lrn_forward_vec8::variant, {.gpu = 3, .cpu = 3}),
+        preferred(lrn_forward_shuffle::variant, {.gpu = 4, .cpu = 2}),
 #ifdef WT_ONEDNN
-        lrn_onednn::forward_variant,
+        preferred(lrn_onednn::forward_variant, {.cpu = 5}),
 #endif
     };
     return table;
@@ -50,20 +46,14 @@ Table<LrnProblem, LrnBackwardArgs> lrn_backward_variants() {
     static const LrnBackward table[] = {
         lrn_backward_naive::variant,
 #ifdef WT_CUDNN
-        lrn_cudnn::backward_variant,
+        preferred(lrn_cudnn::backward_variant, {.gpu = 1}),
 #endif
 #ifdef WT_ONEDNN
-        lrn_onednn::backward_variant,
+        preferred(lrn_onednn::backward_variant, {.cpu = 1}),
 #endif
-#ifdef VGPU
-        lrn_backward_shuffle::variant,
-        lrn_backward_vec8::variant,
-        lrn_backward_pixel::variant,
-#else
-        lrn_backward_pixel::variant,
-        lrn_backward_vec8::variant,
-        lrn_backward_shuffle::variant,
-#endif
+        preferred(lrn_backward_pixel::variant, {.gpu = 2, .cpu = 4}),
+        preferred(lrn_backward_vec8::variant, {.gpu = 3, .cpu = 3}),
+        preferred(lrn_backward_shuffle::variant, {.gpu = 4, .cpu = 2}),
     };
     return table;
 }

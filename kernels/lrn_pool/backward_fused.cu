@@ -21,8 +21,6 @@
 
 namespace wt {
 
-namespace lrn_pool_backward_naive { extern const LrnPoolBackward variant; }
-
 namespace lrn_pool_backward_fused {
 namespace {
 
@@ -201,6 +199,8 @@ std::string refuses(const LrnPoolProblem& s) {
     if (s.lrn && s.size != 2 * kHalf + 1) return "size must be 5";
     if (s.c < kGroup || s.c % kGroup) return "channels must be a multiple of 8";
     if (s.x_count() > INT_MAX / 2) return "more than 2^30 elements";
+    if (!s.y_count()) return "there is no window";
+    if (!s.aligned) return "the tensors must start on 16 bytes";
     return {};
 }
 
@@ -235,15 +235,12 @@ Walk walk(const LrnPoolProblem& s, int64_t* blocks) {
 size_t workspace(const LrnPoolProblem& s) {
     int64_t blocks;
     walk(s, &blocks);
-    const size_t own = s.bias ? sizeof(float) * blocks * s.c : 0;
-    return std::max(own, lrn_pool_backward_naive::variant.workspace_bytes(s));
+    return s.bias ? sizeof(float) * blocks * s.c : 0;
 }
 
 void run(const LrnPoolProblem& s, const LrnPoolBackwardArgs& a) {
-    const size_t size = size_of(s.dtype);
-    if (!s.y_count() || !groups_aligned(a.x, s.c, size) || !groups_aligned(a.y, s.c, size) ||
-        !groups_aligned(a.dy, s.c, size) || !groups_aligned(a.dx, s.c, size) || !groups_aligned(a.argmax, s.c, 1))
-        return lrn_pool_backward_naive::variant.launch(s, a);
+    for (const void* pointer : {a.x, a.y, a.dy, static_cast<const void*>(a.dx)}) require_aligned("lrn_pool_backward fused", pointer);
+    require_aligned("lrn_pool_backward fused", a.argmax, 8);
     int64_t blocks;
     const Walk t = walk(s, &blocks);
     auto* partial = static_cast<float*>(a.workspace);

@@ -34,6 +34,7 @@ const ProblemFields& fields_of(const LrnPoolProblem&) {
             field("lrn", &P::lrn, "there is a normalization before the pooling"),
             field("relu", &P::relu, "backward: x is the output of a ReLU, whose gradient is taken along"),
             field("bias", &P::bias, "backward: the sum of dx over all pixels is wanted"),
+            field("aligned", &P::aligned, "every row begins at a multiple of 16 bytes"),
             dtype_field("dtype", &P::dtype, "of x, y and their gradients").by_precision(),
         });
     return all;

@@ -17,8 +17,6 @@
 
 namespace wt {
 
-namespace lrn_pool_forward_naive { extern const LrnPoolForward variant; }
-
 namespace lrn_pool_forward_fused {
 namespace {
 
@@ -151,6 +149,7 @@ std::string refuses(const LrnPoolProblem& s) {
     if (s.lrn && s.size != 2 * kHalf + 1) return "size must be 5";
     if (s.c < kGroup || s.c % kGroup) return "channels must be a multiple of 8";
     if (most_columns(s) < 1) return "too many channels for a block";
+    if (!s.aligned) return "the tensors must start on 16 bytes";
     return {};
 }
 
@@ -170,9 +169,8 @@ Tiling tiling(const LrnPoolProblem& s) {
 
 void run(const LrnPoolProblem& s, const LrnPoolForwardArgs& a) {
     if (!s.y_count()) return;
-    const size_t size = size_of(s.dtype);
-    if (!groups_aligned(a.x, s.c, size) || !groups_aligned(a.y, s.c, size) || !groups_aligned(a.argmax, s.c, 1))
-        return lrn_pool_forward_naive::variant.launch(s, a);
+    for (const void* pointer : {a.x, static_cast<const void*>(a.y)}) require_aligned("lrn_pool_forward fused", pointer);
+    require_aligned("lrn_pool_forward fused", a.argmax, 8);
     const Tiling t = tiling(s);
     const int items = (2 * t.tile_q - 2 + s.window) * (s.c / kGroup);
     by_dtype(s.dtype, [&]<class T>() {

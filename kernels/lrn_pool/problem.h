@@ -29,9 +29,10 @@ struct LrnPoolProblem {
     DType dtype = DType::f32;
     bool lrn = true;
     bool relu = true, bias = true;  // of backward: x is a ReLU's output; db is wanted
+    bool aligned = true;            // as in kernels/pool
 
-    constexpr PoolProblem pool() const { return {n, h, w, c, window, stride, pad, dtype}; }
-    constexpr LrnProblem norm() const { return {int64_t(n) * h * w, c, size, alpha, beta, k, dtype}; }
+    constexpr PoolProblem pool() const { return {n, h, w, c, window, stride, pad, dtype, aligned}; }
+    constexpr LrnProblem norm() const { return {int64_t(n) * h * w, c, size, alpha, beta, k, dtype, aligned}; }
     constexpr int p() const { return pool().p(); }
     constexpr int q() const { return pool().q(); }
     constexpr int64_t x_count() const { return pool().x_count(); }

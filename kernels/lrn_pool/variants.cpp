@@ -1,4 +1,6 @@
-// LRN + max pooling: the tables of variants, plainest first, fastest last.
+// LRN + max pooling: the tables of variants. `row` has one thread a block, which walks along a row of
+// the image: right for a CPU, and never for a GPU, where the plain one is the better choice for what
+// `fused` refuses.
 #include "kernels/lrn_pool/problem.h"
 
 namespace wt {
@@ -13,10 +15,8 @@ namespace lrn_pool_backward_fused { extern const LrnPoolBackward variant; }
 Table<LrnPoolProblem, LrnPoolForwardArgs> lrn_pool_forward_variants() {
     static const LrnPoolForward table[] = {
         lrn_pool_forward_naive::variant,
-        lrn_pool_forward_fused::variant,
-#ifdef VGPU  // one thread a block: on a real GPU the plain one is the better choice for what `fused` refuses
-        lrn_pool_forward_row::variant,
-#endif
+        preferred(lrn_pool_forward_fused::variant, {.gpu = 1, .cpu = 1}),
+        preferred(lrn_pool_forward_row::variant, {.cpu = 2}),
     };
     return table;
 }
@@ -24,10 +24,8 @@ Table<LrnPoolProblem, LrnPoolForwardArgs> lrn_pool_forward_variants() {
 Table<LrnPoolProblem, LrnPoolBackwardArgs> lrn_pool_backward_variants() {
     static const LrnPoolBackward table[] = {
         lrn_pool_backward_naive::variant,
-        lrn_pool_backward_fused::variant,
-#ifdef VGPU
-        lrn_pool_backward_row::variant,
-#endif
+        preferred(lrn_pool_backward_fused::variant, {.gpu = 1, .cpu = 1}),
+        preferred(lrn_pool_backward_row::variant, {.cpu = 2}),
     };
     return table;
 }

@@ -28,6 +28,7 @@ const ProblemFields& fields_of(const PoolProblem&) {
             field("window", &P::window, 1, 15, "height and width of a window"),
             field("stride", &P::stride, 1, 256, "pixels from one window to the next"),
             field("pad", &P::pad, 0, 14, "pixels on each side that no window's maximum counts"),
+            field("aligned", &P::aligned, "every row begins at a multiple of 16 bytes"),
             dtype_field("dtype", &P::dtype, "of x, y and their gradients").by_precision(),
         });
     return all;

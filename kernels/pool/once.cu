@@ -14,7 +14,7 @@ namespace {
 
 LrnPoolProblem without_lrn(const PoolProblem& p) {
     return {.n = p.n, .h = p.h, .w = p.w, .c = p.c, .window = p.window, .stride = p.stride, .pad = p.pad, .dtype = p.dtype,
-            .lrn = false, .relu = false, .bias = false};
+            .lrn = false, .relu = false, .bias = false, .aligned = p.aligned};
 }
 
 const LrnPoolForward& forward_kernel = lrn_pool_forward_fused::variant;
@@ -31,7 +31,6 @@ const PoolForward forward{
         [](const PoolProblem& p, const PoolForwardArgs& a) {
             forward_kernel.launch(without_lrn(p), {a.x, a.y, a.argmax, a.workspace, a.stream});
         },
-    .cpu_slow = true,
 };
 
 extern const PoolBackward backward;
@@ -43,7 +42,6 @@ const PoolBackward backward{
         [](const PoolProblem& p, const PoolBackwardArgs& a) {
             backward_kernel.launch(without_lrn(p), {nullptr, nullptr, a.dy, a.argmax, a.dx, nullptr, a.workspace, a.stream});
         },
-    .cpu_slow = true,
 };
 
 }  // namespace pool_once

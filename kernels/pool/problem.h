@@ -18,6 +18,7 @@ struct PoolProblem {
     int n = 1, h = 1, w = 1, c = 1;
     int window = 3, stride = 2, pad = 0;  // window at most 15: argmax is one byte. pad < window.
     DType dtype = DType::f32;
+    bool aligned = true;  // x, y, dy and dx lie on 16 bytes, argmax on 8; false: on any element
 
     constexpr int p() const { return (h + 2 * pad - window) / stride + 1; }
     constexpr int q() const { return (w + 2 * pad - window) / stride + 1; }

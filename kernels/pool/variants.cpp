@@ -1,4 +1,4 @@
-// Max pooling: the tables of variants, plainest first, fastest last. cuDNN has none to offer: its max pooling keeps
+// Max pooling: the tables of variants. cuDNN has none to offer: its max pooling keeps
 // no argmax, and its backward searches x and y again.
 #include "kernels/pool/problem.h"
 
@@ -25,10 +25,10 @@ Table<PoolProblem, PoolForwardArgs> pool_forward_variants() {
 #ifdef WT_ONEDNN
         // Faster by 0.09 ms an image and core (AlexNet's three layers: 0.15, ours 0.24), which is 0.2% of a step,
         // but it loses NaNs: a net that diverges should show it.
-        pool_onednn::forward_variant,
+        preferred(pool_onednn::forward_variant, {.cpu = 2}),
 #endif
-        pool_forward_vec8::variant,
-        pool_once::forward,
+        preferred(pool_forward_vec8::variant, {.gpu = 1, .cpu = 3}),
+        preferred(pool_once::forward, {.gpu = 2}),  // barriers: slow on a CPU
     };
     return table;
 }
@@ -36,10 +36,10 @@ Table<PoolProblem, PoolForwardArgs> pool_forward_variants() {
 Table<PoolProblem, PoolBackwardArgs> pool_backward_variants() {
     static const PoolBackward table[] = {
         pool_backward_naive::variant,
-        pool_backward_vec8::variant,
-        pool_once::backward,
+        preferred(pool_backward_vec8::variant, {.gpu = 1, .cpu = 2}),
+        preferred(pool_once::backward, {.gpu = 2}),
 #ifdef WT_ONEDNN
-        pool_onednn::backward_variant,
+        preferred(pool_onednn::backward_variant, {.cpu = 3}),
 #endif
     };
     return table;

@@ -1,4 +1,4 @@
-// Softmax cross-entropy: the table of variants, plainest first, fastest last.
+// Softmax cross-entropy: the table of variants.
 #include "kernels/softmax/problem.h"
 
 namespace wt {
@@ -11,15 +11,11 @@ namespace softmax_vec { extern const Softmax variant; }
 Table<SoftmaxProblem, SoftmaxArgs> softmax_variants() {
     static const Softmax table[] = {
         softmax_naive::variant,
-#ifdef VGPU
-        softmax_vec::variant,
-        softmax_block::variant,
-        softmax_row::variant,
-#else
-        softmax_row::variant,
-        softmax_block::variant,
-        softmax_vec::variant,
-#endif
+        // On a GPU the more threads share a row, the better, up to a warp that keeps it in registers; on
+        // a CPU a row is one thread's.
+        preferred(softmax_row::variant, {.gpu = 1, .cpu = 3}),
+        preferred(softmax_block::variant, {.gpu = 2, .cpu = 2}),
+        preferred(softmax_vec::variant, {.gpu = 3, .cpu = 1}),
     };
     return table;
 }

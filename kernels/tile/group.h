@@ -7,7 +7,9 @@
 
 #include <cstdint>
 #include <cstring>
+#include <string>
 
+#include "host/cuda/check.h"
 #include "kernels/dtype.h"
 #ifndef VGPU
 #include "kernels/ptx/store.h"
@@ -155,6 +157,12 @@ __device__ __forceinline__ void store_group(T* p, int64_t count, bool aligned, c
 inline bool groups_aligned(const void* p, int64_t ld, size_t element, int n = 8) {
     const size_t group = n * element, unit = group < 16 ? group : 16;
     return reinterpret_cast<uintptr_t>(p) % unit == 0 && ld * element % unit == 0;
+}
+
+// For a variant that refuses problems which are not `aligned`: throws where one is said to be and `p` is not.
+inline void require_aligned(const char* variant, const void* p, size_t bytes = 16) {
+    if (reinterpret_cast<uintptr_t>(p) % bytes == 0) return;
+    throw Error(std::string(variant) + ": a pointer is not on " + std::to_string(bytes) + " bytes, and the problem says that all are");
 }
 
 }  // namespace wt

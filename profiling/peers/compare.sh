@@ -9,6 +9,7 @@
 #   TORCH_FLAGS="--layout nhwc"                  added to torch_alexnet.py
 set -u
 cd "$(dirname "$0")/../.." || exit 1
+case ${1:-} in -h | --help) sed -n '2,/^[^#]/s/^# \{0,1\}//p' profiling/peers/compare.sh && exit ;; esac
 BATCH=${BATCH:-128} STEPS=${STEPS:-4} ROUNDS=${ROUNDS:-2} THREADS=${THREADS:-$(nproc)}
 NETS=("$@")
 [ $# -gt 0 ] || NETS=(alexnet owt)
