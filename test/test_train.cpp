@@ -11,6 +11,7 @@
 #include <nlohmann/json.hpp>
 #include <sstream>
 
+#include "test/data_files.h"
 #include "test/training.h"
 
 namespace fs = std::filesystem;
@@ -185,14 +186,15 @@ TEST_CASE("train: what the files and the machine refuse is one line and exit 1")
     check_one_line(run(s, train("--data mnist:idx")), 1, "idx/");
     REQUIRE(run(s, "mkdir -p f/train/empty f/train/full && cp idx/train-images-idx3-ubyte f/train/full/text.jpg").status == 0);
     check_one_line(run(s, train("--data folder:f")), 1, "empty");
-    check_one_line(run(s, train("--batch 5000")), 1, "--batch");
+    test::write_idx_set(s / "small", 40, 10);
+    check_one_line(run(s, train("--data mnist:small --batch 50")), 1, "--batch");
     check_one_line(run(s, train("--resume missing")), 1, "missing");
     check_one_line(run(s, "VGPU_MEMORY=8M " + train("--gpus 0 --out oom")), 1, "out of memory on GPU 0: mini at batch 4 needs");
 
     REQUIRE(run(s, train("--steps 1 --out r")).status == 0);
-    check_one_line(run(s, program("train") + " --resume r --net cifar"), 1, "is of net mini");
+    check_one_line(run(s, program("train") + " --resume r --net cifar"), 1, "was made with --net mini, and --net cifar contradicts it");
     check_one_line(run(s, program("train") + " --net cifar --data synthetic:10 --init r/checkpoint.safetensors --steps 1 --out c"), 1,
-                   "a file of another network");
+                   "was made with --net mini, and --net cifar contradicts it");
     check_one_line(run(s, program("train") + " --resume r --batch 8"), 1, "images a step");
     {  // a logit that is not finite
         const auto file = SafetensorsFile::open(s / "r/checkpoint.safetensors");

@@ -117,10 +117,21 @@ CommandLine::Option* CommandLine::Option::required() {
     static_cast<CLI::Option*>(option_)->required();
     return this;
 }
+CommandLine::Option* CommandLine::Option::by_default(const std::string& text) {
+    static_cast<CLI::Option*>(option_)->default_str(text);
+    return this;
+}
 
 template <class T>
 CommandLine::Option* CommandLine::add(const std::string& names, T& value, const std::string& about) {
-    impl_->options.emplace_back().option_ = impl_->app.add_option(names, value, about);
+    CLI::Option* option = impl_->app.add_option(names, value, about);
+    impl_->options.emplace_back().option_ = option;
+    if (value > T{}) option->capture_default_str();
+    return &impl_->options.back();
+}
+CommandLine::Option* CommandLine::add_text(const std::string& names, std::function<void(const std::string&)> set,
+                                           const std::string& about) {
+    impl_->options.emplace_back().option_ = impl_->app.add_option_function<std::string>(names, std::move(set), about);
     return &impl_->options.back();
 }
 CommandLine::Option* CommandLine::add_option(const std::string& names, std::string& value, const std::string& about) { return add(names, value, about); }
@@ -167,6 +178,13 @@ void CommandLine::parse(int argc, const char* const* argv) {
     } catch (const CLI::ParseError& e) {
         throw UsageError(e.what());
     }
+}
+
+std::vector<std::string> CommandLine::given() const {
+    std::vector<std::string> names;
+    for (const CLI::Option* o : impl_->app.get_options())
+        if (o->count() > 0 && !o->get_lnames().empty()) names.push_back(o->get_lnames().front());
+    return names;
 }
 
 Check one_of(const std::string& what, const std::vector<std::string>& names) {

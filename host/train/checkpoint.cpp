@@ -35,7 +35,7 @@ void save_checkpoint(const std::string& path, Group& group, const NetSpec& net, 
         }
     if (!group.first()) return group.team()->barrier();
     std::map<std::string, std::string> meta = {
-        {"format", "weirdtrick-1"},
+        {"format", "weirdtrick-2"},
         {"net", position.net},
         {"step", std::to_string(position.step)},
         {"seed", std::to_string(position.seed)},
@@ -48,14 +48,14 @@ void save_checkpoint(const std::string& path, Group& group, const NetSpec& net, 
         meta["best_step"] = std::to_string(position.best.step);
     }
     if (position.evaluation_due) meta["evaluation_due"] = "1";
+    write_record(position.record, meta);
     write_safetensors(path, tensors, meta);
     if (group.team()) group.team()->barrier();
 }
 
-Position read_position(const std::string& path, Team* team) {
-    std::map<std::string, std::string> meta;
-    if (!team || team->rank() == 0) meta = SafetensorsFile::open(path).metadata();
-    if (team) meta = parse_json(team->broadcast(json_text(meta))).get<std::map<std::string, std::string>>();
+Position read_position(const std::string& path) { return position_of(SafetensorsFile::open(path).metadata(), path); }
+
+Position position_of(const Metadata& meta, const std::string& path) {
     const auto get = [&](const char* key) {
         const auto it = meta.find(key);
         if (it == meta.end()) throw Error(path + " has no '" + key + "': not a training checkpoint (weights alone are for --init)");
@@ -73,6 +73,7 @@ Position read_position(const std::string& path, Team* team) {
         p.evaluation_due = meta.contains("evaluation_due");
         if (meta.contains("best_step"))
             p.best = {std::stod(get("best_error")), std::stoll(get("best_step"))};
+        p.record = read_record(meta, path);
         return p;
     } catch (const std::logic_error&) {
         throw Error(path + ": its position is not understood; the file is damaged");
@@ -81,14 +82,15 @@ Position read_position(const std::string& path, Team* team) {
     }
 }
 
-void load_weights(const std::string& path, Group& group, const NetSpec& net, bool with_momentum) {
+void load_weights(const SafetensorsFile* opened, Group& group, const NetSpec& net, bool with_momentum) {
     const std::vector<Param>& params = group.worker(0).layout().params;
     if (!group.first()) {
         for (int momentum = 0; momentum < (with_momentum ? 2 : 1); ++momentum)
             for (size_t i = 0; i < params.size(); ++i) group.set_param(static_cast<int>(i), {}, momentum);
         return;
     }
-    const auto file = SafetensorsFile::open(path);
+    const SafetensorsFile& file = *opened;
+    const std::string& path = file.path();
     const auto names = file.names();
     const auto shape_text = [](const std::vector<int64_t>& s) {
         std::string t;

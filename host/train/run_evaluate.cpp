@@ -42,18 +42,39 @@ std::optional<Evaluation> Run::evaluate() {
     drain();
     if (!whole) return {};
     const double n = std::max<int64_t>(1, e.images);
+    e.skipped = data_.held_out->size() + data_.held_out->left_out - e.images;
     e.loss = loss / n;
     e.top1_error = 100.0 * (1.0 - top1 / n);
     e.top5_error = 100.0 * (1.0 - top5 / n);
     return e;
 }
 
+// "19 of 20 images; 1 skipped: val/a/7.png (PNG: truncated)".
+std::string Run::counted(const Evaluation& e) const {
+    if (e.skipped == 0) return std::to_string(e.images) + " images";
+    std::string s = std::to_string(e.images) + " of " + std::to_string(e.images + e.skipped) + " images; " +
+                    std::to_string(e.skipped) + " skipped";
+    const auto bad = data_.held_out->bad_images();  // in a job, those that this process has met
+    if (!bad.empty()) s += ": " + bad[0].path + " (" + bad[0].reason + ")" + (e.skipped > 1 ? ", ..." : "");
+    return s;
+}
+
 void Run::log_evaluation(const Evaluation& e) {
     if (!first()) return;
-    log_->eval({step_, epoch(), data_.held_out_name, e.loss, e.top1_error, e.top5_error, e.images, seconds_before_ + seconds_since(start_)});
-    progress_->end_bar();
-    std::printf("%s after %lld steps: loss %.4f, top-1 error %.2f%%, top-5 error %.2f%% (%lld images)\n", data_.held_out_name.c_str(),
-                static_cast<long long>(step_), e.loss, e.top1_error, e.top5_error, static_cast<long long>(e.images));
+    if (log_)
+        log_->eval({.step = step_,
+                    .epoch = epoch(),
+                    .split = data_.held_out_name,
+                    .loss = e.loss,
+                    .top1_error = e.top1_error,
+                    .top5_error = e.top5_error,
+                    .images = e.images,
+                    .skipped = e.skipped,
+                    .seconds = seconds_before_ + seconds_since(start_)});
+    if (progress_) progress_->end_bar();
+    const std::string when = o_.eval_only ? "" : " after " + std::to_string(step_) + " steps";
+    std::printf("%s%s: loss %.4f, top-1 error %.2f%%, top-5 error %.2f%% (%s)\n", data_.held_out_name.c_str(), when.c_str(),
+                e.loss, e.top1_error, e.top5_error, counted(e).c_str());
     std::fflush(stdout);
 }
 
@@ -72,8 +93,7 @@ bool Run::evaluate_held_out() {
 
 // What the run owed when it was stopped, unless by its flags of now there is no evaluation here.
 void Run::catch_up_evaluation() {
-    const bool due = evaluation_due_ && data_.held_out &&
-                     (step_ % steps_per_epoch_ == 0 || step_ == total_steps_);
+    const bool due = evaluation_due_ && evaluation_falls_on(step_);
     evaluation_due_ = false;
     if (!due) return;
     const bool better = evaluate_held_out();
@@ -82,10 +102,16 @@ void Run::catch_up_evaluation() {
 }
 
 int Run::evaluate_only() {
+    if (first()) {
+        announce_weights();
+        announce_net_and_data();
+        announce_notices();
+        std::fflush(stdout);
+    }
     const Evaluation e = *evaluate();
-    if (!first()) return 0;
-    std::printf("%s: loss %.4f, top-1 error %.2f%%, top-5 error %.2f%% (%lld images)\n", data_.held_out_name.c_str(), e.loss, e.top1_error,
-                e.top5_error, static_cast<long long>(e.images));
+    if (e.images == 0) throw Error("--eval-only: no image of " + o_.data + " could be read");
+    log_evaluation(e);
+    if (first() && e.skipped > 1) list_bad_images();
     return 0;
 }
 

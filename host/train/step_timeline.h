@@ -25,6 +25,9 @@ private:
     std::vector<Timeline*> all_;
 };
 
+// Throws Error unless both files of write_timeline can be written. Leaves nothing behind.
+void check_timeline_paths(const std::string& svg);
+
 // To `svg` (which ends in .svg), and the trace to a .json beside it, whose name is the answer.
 std::string write_timeline(const StepPicture& picture, const std::string& svg, const std::string& title);
 
