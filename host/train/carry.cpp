@@ -13,7 +13,7 @@ const std::vector<SettingRule>& setting_rules() {
         // setting          resume  fine_tune  evaluate
         {"--net",           same,   same,      same},
         {"--activation",    same,   notice,    same},
-        {"--pool",          same,   notice,    same},
+        {"--pool",          same,   same,      same},  // shapes depend on it
         {"--lrn",           same,   notice,    same},
         {"--dropout",       notice, notice,    free},  // evaluation drops nothing
         {"--mean",          same,   notice,    same},
