@@ -140,6 +140,10 @@ CommandLine::Option* CommandLine::add_option(const std::string& names, float& va
 CommandLine::Option* CommandLine::add_option(const std::string& names, int& value, const std::string& about) { return add(names, value, about); }
 CommandLine::Option* CommandLine::add_option(const std::string& names, int64_t& value, const std::string& about) { return add(names, value, about); }
 CommandLine::Option* CommandLine::add_option(const std::string& names, uint64_t& value, const std::string& about) { return add(names, value, about); }
+CommandLine::Option* CommandLine::add_option(const std::string& names, std::pair<std::string, std::string>& value, const std::string& about) {
+    impl_->options.emplace_back().option_ = impl_->app.add_option(names, value, about);
+    return &impl_->options.back();
+}
 CommandLine::Option* CommandLine::add_flag(const std::string& names, bool& value, const std::string& about) {
     impl_->options.emplace_back().option_ = impl_->app.add_flag(names, value, about);
     return &impl_->options.back();

@@ -15,6 +15,7 @@
 #include <functional>
 #include <memory>
 #include <string>
+#include <utility>
 #include <vector>
 
 namespace wt {
@@ -64,6 +65,8 @@ public:
     Option* add_option(const std::string& names, int& value, const std::string& about = "");
     Option* add_option(const std::string& names, int64_t& value, const std::string& about = "");
     Option* add_option(const std::string& names, uint64_t& value, const std::string& about = "");
+    // Two words after the flag: "--export torchvision OUT".
+    Option* add_option(const std::string& names, std::pair<std::string, std::string>& value, const std::string& about = "");
     Option* add_flag(const std::string& names, bool& value, const std::string& about = "");
 
     // One of the table's names, whose value `value` takes; the table has rows {name, value}.

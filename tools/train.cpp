@@ -1,5 +1,6 @@
 // bin/train: trains a network. `bin/train` alone trains `mini` on Fashion-MNIST with two workers.
 #include <algorithm>
+#include <array>
 #include <cmath>
 #include <cstdlib>
 #include <filesystem>
@@ -11,8 +12,12 @@
 #include "host/parallel/stop_signals.h"
 #include "host/parallel/team.h"
 #include "host/train/carry.h"
+#include "host/train/export_weights.h"
 #include "host/train/origin.h"
+#include "host/train/predictions.h"
+#include "host/train/torchvision_names.h"
 #include "host/train/trainer.h"
+#include "host/train/weights_file.h"
 #include "tools/common_cli.h"
 
 namespace {
@@ -55,7 +60,8 @@ std::optional<std::vector<float>> parse_rgb(const std::string& flag, const std::
 struct Flags {
     TrainOptions o;
     TeamOptions team;
-    std::string gpus, mean, std_dev, init, resume;
+    std::string gpus, mean, std_dev, init, resume, init_except, freeze = "none";
+    std::pair<std::string, std::string> export_to;  // format, file
     std::vector<std::string> given;  // names without dashes
     bool has(const char* name) const { return std::find(given.begin(), given.end(), name) != given.end(); }
 };
@@ -97,6 +103,11 @@ void declare(CommandLine& app, Flags& f) {
     app.add_choice("--lrn", o.net_options.lrn, kOnOff, "lrn", "local response normalisation, in networks that have it");
     app.add_option("--init", f.init,
                    "paper, he, or a .safetensors file with the weights, whose network, normalisation and data set are taken over");
+    app.add_option("--init-except", f.init_except, "layers that --init FILE does not fill, commas between (fc8): they begin as the recipe has it");
+    app.add_option("--freeze", f.freeze, "layers that keep their weights, commas between (conv1,conv2), or none: the others are trained");
+    app.add_option("--export", f.export_to, "torchvision OUT.safetensors: writes the weights of --resume DIR or --init FILE, of net owt, with the "
+                                            "names of torchvision's AlexNet, and trains nothing");
+    app.add_option("--predictions", o.predictions, "with --eval-only: a FILE.npy of every held-out image's logits, or a FILE.csv of its likeliest classes");
     app.add_option("--seed", o.seed, "of everything random");
     app.add_choice("--augment", o.augment, kAugments, "augmentation", "none (centre crop), crop (and mirror), full (and colour noise)");
     app.add_option("--mean", f.mean, "R,G,B subtracted, 0..255 units")->by_default("of the training images");
@@ -156,6 +167,11 @@ Flags parse(const std::vector<std::string>& arguments) {
         o.init = value_in(kInits, "initialisation", f.init);
     else
         o.init_file = f.init;
+    const NetSpec net = make_net(o.net, o.net_options);
+    if (!f.init_except.empty()) o.init_except = layer_list("--init-except", f.init_except, net);
+    if (f.freeze != "none") o.freeze = layer_list("--freeze", f.freeze, net);
+    if (o.freeze.size() * 2 == params_of(net).size())
+        throw UsageError("--freeze " + f.freeze + ": these are all the layers of " + o.net + ", and nothing is left to train");
     return f;
 }
 
@@ -182,7 +198,7 @@ std::vector<std::string> without(const std::vector<std::string>& arguments, cons
 }
 
 // Flags that do not describe a run, but where it lies, who runs it and that it goes on.
-const std::vector<std::string> kPlace = {"resume", "out", "timeline", "comm", "eval-only", "overwrite"};
+const std::vector<std::string> kPlace = {"resume", "out", "timeline", "comm", "eval-only", "overwrite", "predictions"};
 
 // Files of older versions have their run's flags, and no settings: those are what the flags mean.
 Origin open_weights(const std::string& path, bool resume, Team* team) {
@@ -224,6 +240,44 @@ void check_flags(const Flags& f) {
         throw UsageError("--timeline shows the workers of one process: leave --comm " + o.comm + " away");
     if (o.eval_only && f.resume.empty() && o.init_file.empty())
         throw UsageError("--eval-only needs weights: give --resume DIR or --init FILE.safetensors");
+    if (!f.init_except.empty() && o.init_file.empty())
+        throw UsageError("--init-except " + f.init_except + " says what --init FILE does not fill: give that too");
+    if (o.eval_only && !f.init_except.empty())
+        throw UsageError("--init-except " + f.init_except + " begins layers anew, and --eval-only trains none: leave one away");
+    if (o.predictions.empty()) return;
+    check_predictions_name(o.predictions);
+    if (!o.eval_only) throw UsageError("--predictions " + o.predictions + " are of an evaluation: give --eval-only too");
+    if (o.comm != "threads") throw UsageError("--predictions are written by one process: leave --comm " + o.comm + " away");
+}
+
+// --export: from a checkpoint or a file of weights to another file.
+int export_weights(const Flags& f) {
+    const auto& [format, out] = f.export_to;
+    const std::string what = "--export " + format + " " + out;
+    if (format != "torchvision") throw UsageError(what + ": " + unknown_name("format", format, {"torchvision"}));
+    for (const std::string& flag : f.given)
+        if (flag != "export" && flag != "resume" && flag != "init" && flag != "net")
+            throw UsageError(what + " writes weights and trains nothing: leave --" + flag + " away");
+    if (f.resume.empty() && f.o.init_file.empty()) throw UsageError(what + " needs weights: give --resume DIR or --init FILE.safetensors");
+    const std::string path = f.resume.empty() ? f.o.init_file : checkpoint_path(f.resume);
+    std::error_code none;
+    if (std::filesystem::exists(out, none) && !std::filesystem::is_regular_file(out, none)) throw UsageError(what + ": " + out + " is no regular file");
+    if (std::filesystem::equivalent(out, path, none)) throw UsageError(what + ": that is the file with the weights: give another name");
+    const Origin from = open_weights(path, !f.resume.empty(), nullptr);
+    const RunRecord& record = from.record();
+    const auto setting = [&](const char* flag, const char* otherwise) {
+        const auto at = record.settings.find(flag);
+        return at == record.settings.end() ? std::string(otherwise) : at->second;
+    };
+    const std::string net = f.has("net") ? f.o.net : setting("--net", kTorchvisionNet);
+    if (net != kTorchvisionNet)
+        throw Error(path + " is of net " + net + ", and torchvision's AlexNet is net " + kTorchvisionNet + ": no other can be exported so");
+    for (const auto& [flag, has] : {std::pair("--activation", "relu"), std::pair("--pool", "overlap")})
+        if (setting(flag, has) != has)
+            throw Error(path + " was made with " + flag + " " + setting(flag, has) + ", and torchvision's AlexNet has " + has +
+                        ": it would compute something else");
+    std::printf("export  %s\n", export_torchvision(*from.file, {record.mean, record.std_dev, record.classes}, out).c_str());
+    return 0;
 }
 
 // Puts what the weights say before what the flags say. `f` is of the flags alone; so is its `given` afterwards.
@@ -235,6 +289,13 @@ void take_over(Flags& f, const std::vector<std::string>& given, Origin from, Wei
         all = without(from.position->arguments, anew);
     }
     std::vector<std::string> described = all;
+    if (from.torchvision) {
+        all.insert(all.end(), {"--net", kTorchvisionNet});
+        if (from.record().mean.empty()) {  // nothing is said: as torchvision's own are
+            const auto rgb = [](const std::array<float, 3>& v) { return rgb_text({v.begin(), v.end()}); };
+            all.insert(all.end(), {"--mean", rgb(kTorchvisionMean), "--std", rgb(kTorchvisionStd)});
+        }
+    }
     const auto carried = carried_flags(from.record(), use, f.given);
     all.insert(all.end(), carried.begin(), carried.end());
     all.insert(all.end(), given.begin(), given.end());
@@ -260,7 +321,12 @@ void compare(Flags& f, WeightsUse use, int workers) {
     if (o.mean) now["--mean"] = rgb_text(*o.mean);
     if (o.std_dev) now["--std"] = rgb_text(*o.std_dev);
     o.notices = compare_settings(from.path, record, now, use);
-    if (!record.whole())
+    if (from.torchvision && record.mean.empty() && !(f.has("mean") && f.has("std")))
+        o.notices.push_back(from.path + " does not say how its images are normalised: as torchvision does it, --mean " + rgb_text(*o.mean) +
+                            " --std " + rgb_text(*o.std_dev));
+    if (from.torchvision && record.classes.empty())
+        o.notices.push_back(from.path + " does not say of which classes it is: taken from " + o.data);
+    else if (!record.whole())
         o.notices.push_back(from.path + " does not say of which classes it is, nor how its images were normalised: taken from the flags and " + o.data);
     const auto was = record.settings.find("--data");
     if (use == WeightsUse::fine_tune && was != record.settings.end() && was->second == now["--data"] && o.data.starts_with("synthetic") &&
@@ -281,6 +347,7 @@ int own_gpu(const Team& team, const std::string& gpus, const std::string& comm) 
 }
 
 int train(const std::vector<std::string>& given, Flags f, Team* team, bool explain_next) {
+    if (f.has("export")) return export_weights(f);
     check_flags(f);
     const bool speaks = !team || team->rank() == 0;
     if (speaks && f.resume.empty() && !f.o.init_file.empty() && !std::filesystem::exists(f.o.init_file))
@@ -290,7 +357,7 @@ int train(const std::vector<std::string>& given, Flags f, Team* team, bool expla
     if (!f.resume.empty() || !f.o.init_file.empty()) {
         const std::string path = f.resume.empty() ? f.o.init_file : checkpoint_path(f.resume);
         Origin from = open_weights(path, !f.resume.empty(), team);
-        if (!from.position && !f.has("net"))
+        if (!from.position && !from.torchvision && !f.has("net"))
             throw UsageError("--init " + path + " does not say which network it is of: give --net");
         if (!from.position && f.o.eval_only && !f.has("data"))
             throw UsageError("--eval-only: " + path + " does not say which data it is of: give --data");

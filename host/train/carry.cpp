@@ -36,6 +36,7 @@ const std::vector<SettingRule>& setting_rules() {
         {"--weight-decay",  notice, own,       own},
         {"--epochs",        free,   own,       own},
         {"--steps",         free,   own,       own},
+        {"--freeze",        notice, own,       own},
         {"--init",          own,    own,       own},   // refused beside --resume: the weights are there
     };
     return rules;

@@ -16,6 +16,13 @@ std::string exact_text(double v) {
     return s;
 }
 
+// Whether the run had frozen the layer when it wrote the file.
+bool was_frozen(const SafetensorsFile& file, const std::string& layer, const std::string& path) {
+    const RunRecord record = read_record(file.metadata(), path);
+    const auto at = record.settings.find("--freeze");
+    return at != record.settings.end() && ("," + at->second + ",").find("," + layer + ",") != std::string::npos;
+}
+
 }  // namespace
 
 std::string checkpoint_path(const std::string& run_directory) {
@@ -28,6 +35,7 @@ void save_checkpoint(const std::string& path, Group& group, const NetSpec& net, 
     std::vector<NamedTensor> tensors;
     for (int momentum = 0; momentum < 2; ++momentum)
         for (size_t i = 0; i < params.size(); ++i) {
+            if (momentum && group.worker(0).layout().frozen(static_cast<int>(i))) continue;
             const auto whole = group.get_param(static_cast<int>(i), momentum);
             if (!group.first()) continue;
             values.push_back(to_file_order(net, params[i], whole));
@@ -83,10 +91,13 @@ Position position_of(const Metadata& meta, const std::string& path) {
 }
 
 void load_weights(const SafetensorsFile* opened, Group& group, const NetSpec& net, bool with_momentum) {
-    const std::vector<Param>& params = group.worker(0).layout().params;
+    const Layout& layout = group.worker(0).layout();
+    const std::vector<Param>& params = layout.params;
+    const auto taken = [&](size_t i, int momentum) { return !momentum || !layout.frozen(static_cast<int>(i)); };
     if (!group.first()) {
         for (int momentum = 0; momentum < (with_momentum ? 2 : 1); ++momentum)
-            for (size_t i = 0; i < params.size(); ++i) group.set_param(static_cast<int>(i), {}, momentum);
+            for (size_t i = 0; i < params.size(); ++i)
+                if (taken(i, momentum)) group.set_param(static_cast<int>(i), {}, momentum);
         return;
     }
     const SafetensorsFile& file = *opened;
@@ -99,9 +110,15 @@ void load_weights(const SafetensorsFile* opened, Group& group, const NetSpec& ne
     };
     for (int momentum = 0; momentum < (with_momentum ? 2 : 1); ++momentum)
         for (size_t i = 0; i < params.size(); ++i) {
+            if (!taken(i, momentum)) continue;
             const Param& p = params[i];
             const std::string name = p.name + (momentum ? ".momentum" : "");
-            if (std::find(names.begin(), names.end(), name) == names.end())
+            const bool there = std::find(names.begin(), names.end(), name) != names.end();
+            if (!there && momentum && was_frozen(file, net.layers[p.layer].name, path)) {
+                group.set_param(static_cast<int>(i), std::vector<float>(p.count()), true);
+                continue;
+            }
+            if (!there)
                 throw Error(path + " has no tensor " + name + ": not a file of net " + net.name);
             if (file.shape(name) != p.shape)
                 throw Error(path + ": tensor " + name + " is " + shape_text(file.shape(name)) + ", net " + net.name + " has " +

@@ -39,7 +39,8 @@ Position position_of(const Metadata& metadata, const std::string& path);
 Position read_position(const std::string& path);
 
 // Fills the workers from `file`, which rank 0 of a job has opened for all (elsewhere it is null). Throws Error when a
-// tensor is missing or of another shape: a checkpoint of another network. Without `with_momentum`, weights alone.
+// tensor is missing or of another shape: a checkpoint of another network. Without `with_momentum`, weights alone. Layers that
+// are frozen now take none; those that were when the file was written have none there, and begin with 0.
 void load_weights(const SafetensorsFile* file, Group& group, const NetSpec& net, bool with_momentum);
 
 }  // namespace wt

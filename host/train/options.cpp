@@ -76,11 +76,18 @@ std::map<std::string, std::string> settings_of(const TrainOptions& o, int worker
         {"--momentum", number_text(o.momentum)},
         {"--weight-decay", number_text(o.weight_decay)},
         {"--init", o.init_file.empty() ? name_in(kInits, o.init) : absolute(o.init_file)},
+        {"--freeze", layers_text(o.freeze)},
         {"--epochs", number_text(o.epochs)},
     };
     if (o.steps >= 0) s["--steps"] = number_text(o.steps);
     if (o.net_options.dropout >= 0) s["--dropout"] = number_text(o.net_options.dropout);
     return s;
+}
+
+std::string layers_text(const std::vector<std::string>& layers) {
+    std::string s;
+    for (const std::string& l : layers) s += (s.empty() ? "" : ",") + l;
+    return s.empty() ? "none" : s;
 }
 
 std::string rgb_text(const std::vector<float>& values) {

@@ -84,6 +84,8 @@ struct TrainOptions {
     std::string lr_policy;             // Schedule
     Init init = Init::paper;
     std::string init_file;             // instead of init: a file of weights
+    std::vector<std::string> init_except;  // layers that are made by `init` all the same
+    std::vector<std::string> freeze;       // layers that keep the weights that they begin with
     AugmentMode augment = AugmentMode::crop;
     NetOptions net_options;            // activation, pool, lrn, dropout
     uint64_t seed = 1;
@@ -97,6 +99,7 @@ struct TrainOptions {
     bool overwrite = false;            // the checkpoints and the log of a run that is there go
     bool eval_only = false;
     int loader_threads = 1;            // per worker
+    std::string predictions;           // of an evaluation: FILE.npy or .csv (predictions.h); empty: none
     std::string timeline;              // FILE.svg: a picture of one step; empty: none
     std::string comm = "threads";      // mpi, nccl: one process a worker (host/parallel/team.h)
     std::vector<std::string> arguments;  // the flags themselves, kept in the checkpoint for --resume
@@ -114,6 +117,9 @@ TrainOptions recipe_options(const std::string& net);
 // data and weights absolute. Without --mean and --std, which are known only with the data. "workers" is
 // the one that is no flag. A value read back by the command line is the same value.
 std::map<std::string, std::string> settings_of(const TrainOptions& options, int workers);
+
+// "conv1,conv2", or "none": what --freeze takes.
+std::string layers_text(const std::vector<std::string>& layers);
 
 // "12.5,3,4", exact.
 std::string rgb_text(const std::vector<float>& values);

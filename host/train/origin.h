@@ -14,7 +14,9 @@ namespace wt {
 struct Origin {
     std::string path;
     std::optional<SafetensorsFile> file;  // in a job rank 0's alone
-    std::optional<Position> position;     // none: weights that do not say what they are of
+    std::optional<Position> position;     // none: weights alone
+    RunRecord weights;                    // of weights alone: what they say of themselves, if anything
+    bool torchvision = false;             // has the names of torchvision's AlexNet, net owt
 
     // Nothing where no record is there.
     const RunRecord& record() const;

@@ -85,6 +85,11 @@ void Predictions::add_csv(const std::string& image, int label, const float* logi
     rows_ += '\n';
 }
 
+std::string Predictions::summary() const {
+    return npy_ ? "logits of " + std::to_string(images_) + " images x " + std::to_string(classes_.size()) + " classes, in the data set's order"
+                : "the likeliest classes of " + std::to_string(images_) + " images";
+}
+
 void Predictions::write() const { atomic_write_file(path_, npy_ ? npy_header(images_, classes_.size()) + rows_ : rows_); }
 
 }  // namespace wt

@@ -19,6 +19,7 @@ public:
     void add(const std::string& image, int label, const float* logits);
     // Writes the file aside and renames it; throws Error when it cannot be written.
     void write() const;
+    std::string summary() const;  // "logits of 20 images x 5 classes"
 
 private:
     void add_npy(int label, const float* logits);

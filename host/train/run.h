@@ -32,6 +32,8 @@ namespace wt {
 using Clock = std::chrono::steady_clock;
 inline double seconds_since(Clock::time_point t) { return std::chrono::duration<double>(Clock::now() - t).count(); }
 
+class Predictions;
+
 struct Evaluation {
     double loss = 0, top1_error = 0, top5_error = 0;  // errors in percent
     int64_t images = 0, skipped = 0;                  // counted; of the split, but unreadable
@@ -73,9 +75,11 @@ private:
     int interrupted();
     void announce_weights() const;
     void announce_net_and_data() const;
+    void announce_frozen() const;
     bool normalisation_carried() const;
     void announce_notices() const;
     int nothing_left();
+    void predict(Predictions& predictions, const std::vector<Batch*>& batches);
     std::string counted(const Evaluation& e) const;
     void list_bad_images() const;
     void watch(double loss);
@@ -106,6 +110,7 @@ private:
     ClassMatch match_;
     NetSpec net_;
     std::vector<float> mean_, std_dev_;  // as images are normalised
+    std::string weights_text_;           // which of the weights came from a file
     std::vector<WorkerConfig> configs_;
     std::unique_ptr<Group> group_;
     std::vector<std::unique_ptr<Loader>> train_loaders_;

@@ -43,8 +43,18 @@ void Run::announce_weights() const {
     if (from.position)
         std::printf("weights %s: of %s, at step %lld\n", from.path.c_str(), from.position->net.c_str(),
                     static_cast<long long>(from.position->step));
-    else
-        std::printf("weights %s\n", from.path.c_str());
+    if (!weights_text_.empty()) std::printf("weights %s\n", weights_text_.c_str());
+}
+
+void Run::announce_frozen() const {
+    if (o_.freeze.empty()) return;
+    const Layout& l = group_->worker(0).layout();
+    int64_t trained = 0;
+    for (size_t i = 0; i < l.params.size(); ++i)
+        if (!l.frozen(static_cast<int>(i))) trained += l.params[i].count();
+    std::printf("frozen  %s: %lld of %lld parameters are trained, and the backward pass ends at %s\n", layers_text(o_.freeze).c_str(),
+                static_cast<long long>(trained), static_cast<long long>(net_.parameters()),
+                net_.layers[static_cast<size_t>(l.bottom)].name.c_str());
 }
 
 void Run::announce_net_and_data() const {
@@ -78,6 +88,7 @@ void Run::announce() {
     const MemoryPlan& plan = group_->worker(0).layout().plan;
     if (o_.origin && !o_.resume) announce_weights();
     announce_net_and_data();
+    announce_frozen();
     if (team_)
         std::printf("workers %d, one a process, over %s; rank 0 on GPU %s\n", workers(), o_.comm.c_str(), gpus.c_str());
     else

@@ -2,6 +2,7 @@
 #include <algorithm>
 #include <cstdio>
 
+#include "host/train/predictions.h"
 #include "host/train/run.h"
 
 namespace wt {
@@ -15,13 +16,15 @@ std::optional<Evaluation> Run::evaluate() {
     int64_t top1 = 0, top5 = 0;
     std::vector<Batch*> previous;
     long previous_ticket = -1;
+    std::optional<Predictions> predictions;
+    if (o_.eval_only && !o_.predictions.empty()) predictions.emplace(o_.predictions, match_.classes);
     const auto drain = [&] {
         if (previous_ticket < 0) return;
         SoftmaxStats stats{};
-        for (int r = 0; r < group_->workers(); ++r) {
-            stats = group_->worker(r).wait(previous_ticket);
-            eval_loaders[r]->release(*previous[r]);
-        }
+        for (int r = 0; r < group_->workers(); ++r) stats = group_->worker(r).wait(previous_ticket);
+        if (predictions) predict(*predictions, previous);
+        for (int r = 0; r < group_->workers(); ++r) eval_loaders[r]->release(*previous[r]);
+        previous_ticket = -1;
         loss += stats.loss_sum, top1 += stats.top1, top5 += stats.top5, e.images += stats.rows;
     };
     bool whole = true;
@@ -38,15 +41,35 @@ std::optional<Evaluation> Run::evaluate() {
         drain();
         previous = now;
         previous_ticket = tickets[0];
+        if (predictions) drain();  // before the next batch takes the place of its logits
     }
     drain();
     if (!whole) return {};
+    if (predictions) {
+        predictions->write();
+        std::printf("wrote %s: %s\n", o_.predictions.c_str(), predictions->summary().c_str());
+    }
     const double n = std::max<int64_t>(1, e.images);
     e.skipped = data_.held_out->size() + data_.held_out->left_out - e.images;
     e.loss = loss / n;
     e.top1_error = 100.0 * (1.0 - top1 / n);
     e.top5_error = 100.0 * (1.0 - top5 / n);
     return e;
+}
+
+// Of the batch that has just been evaluated: its samples in the data set's order, whichever worker had them.
+void Run::predict(Predictions& predictions, const std::vector<Batch*>& batches) {
+    const std::vector<float> logits = group_->get_logits();
+    std::vector<int> labels(static_cast<size_t>(global_batch_));
+    for (size_t r = 0; r < batches.size(); ++r) {
+        const std::vector<int> rows = batch_rows(configs_[r], configs_[r].rank);
+        for (size_t i = 0; i < rows.size(); ++i) labels[static_cast<size_t>(rows[i])] = batches[r]->labels[i];
+    }
+    const int64_t first = batches[0]->first, end = std::min(first + global_batch_, data_.held_out->size());
+    for (int64_t i = first; i < end; ++i) {
+        const auto row = static_cast<size_t>(i - first);
+        predictions.add(data_.held_out->name(i), labels[row], &logits[row * static_cast<size_t>(net_.classes())]);
+    }
 }
 
 // "19 of 20 images; 1 skipped: val/a/7.png (PNG: truncated)".

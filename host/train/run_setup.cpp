@@ -3,6 +3,7 @@
 #include <cmath>
 #include <cstdio>
 
+#include "host/train/init_weights.h"
 #include "host/train/run.h"
 #include "host/train/tune.h"
 #include "kernels/launch.h"
@@ -140,6 +141,7 @@ void Run::configure() {
         c.image_w = data_.any().width;
         c.image_c = data_.any().channels;
         c.training = !o_.eval_only;
+        if (c.training) c.frozen = o_.freeze;
         c.scheme = o_.fc_scheme;
         c.split = o_.fc_split;
         c.per_pass = o_.fc_per_pass && c.pass_count() > 1;
@@ -180,19 +182,17 @@ void Run::make_group() {
 void Run::fill_weights() {
     const SafetensorsFile* file = o_.origin && o_.origin->file ? &*o_.origin->file : nullptr;
     if (o_.resume) return load_weights(file, *group_, net_, !o_.eval_only);
-    if (o_.origin) {
-        load_weights(file, *group_, net_, false);
-    } else {
-        group_->run([&](Worker& w) {
-            const Layout& l = w.layout();
-            for (size_t i = 0; i < l.params.size(); ++i)
-                w.set_param(static_cast<int>(i), initial_values(net_, l.params[i], l.rows[i], o_.init, o_.seed));
-        });
-    }
+    const InitWeights how{.init = o_.init, .seed = o_.seed, .except = o_.init_except, .new_classes = !o_.eval_only};
+    if (o_.origin)
+        weights_text_ = read_weights(file, *group_, net_, how);
+    else
+        make_weights(*group_, net_, how);
     if (o_.eval_only) return;
     group_->run([](Worker& w) {
-        for (size_t i = 0; i < w.layout().params.size(); ++i)
-            w.set_momentum(static_cast<int>(i), std::vector<float>(w.layout().rows[i].count * w.layout().params[i].row));
+        const Layout& l = w.layout();
+        for (size_t i = 0; i < l.params.size(); ++i)
+            if (!l.frozen(static_cast<int>(i)))
+                w.set_momentum(static_cast<int>(i), std::vector<float>(l.rows[i].count * l.params[i].row));
     });
 }
 
