@@ -147,7 +147,7 @@ TEST_CASE("train: a run goes on in another folder, and the first stays as it is"
 TEST_CASE("train: a loss far above chance is warned of once, and nobody is told to do what they do") {
     const TempDir s;
     const std::string begin = program("train") + " --net mini --gpus 0 --batch 2 --data synthetic:5 --lr-policy constant --overwrite --out r ";
-    const Result high = run(s, begin + "--lr 0.01 --init he --std 3,3,3 --steps 40");
+    const Result high = run(s, begin + "--lr 0.01 --init paper --std 1,1,1 --steps 40");
     INFO(high.out << high.err);
     CHECK(has(high.err, "far above that of guessing among 5 classes (ln 5 = 1.609): lower --lr (0.01 now)"));
     CHECK(high.err.find("warning") == high.err.rfind("warning"));
