@@ -133,6 +133,23 @@ TEST_CASE("progress: texts") {
     CHECK(!wt::progress_bar(full, 200).empty());
 }
 
+TEST_CASE("progress: error, rate and wait are means since the last line") {
+    double now = 0;
+    Progress::Options o;
+    o.terminal = 0;
+    o.every_steps = 3;
+    o.clock = [&] { return now; };
+    const std::string s = written([&](std::FILE* f) {
+        Progress p(f, 4, o);
+        const double rates[] = {5, 10, 40, 40}, errors[] = {100, 75, 50, 25}, waits[] = {0.9, 0, 0, 0.3};
+        for (int i = 0; i < 4; ++i)
+            p.update({.epoch = 1, .epochs = 0, .step = i + 1, .steps = 4, .loss = 2, .lr = 0.1, .images_per_s = rates[i],
+                      .error = errors[i], .input_wait = waits[i]});
+    });
+    CHECK(s == "step 1/4  loss 2.0000  error 100.0%  lr 0.1  5.0 images/s  input wait 90%\n"
+               "step 4/4  loss 2.0000  error 50.0%  lr 0.1  20.0 images/s  input wait 10%  eta 0:00\n");
+}
+
 TEST_CASE("progress: plain lines by steps and by time") {
     double now = 100;
     Progress::Options o;

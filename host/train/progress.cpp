@@ -113,14 +113,17 @@ void Progress::update(ProgressState p) {
     ++updates_;
     errors_ += p.error;
     waits_ += p.input_wait;
+    times_ += 1 / p.images_per_s;
     const bool last = p.step >= p.steps;
     const double wait = bar_ ? options_.redraw_seconds : options_.every_seconds;
     const bool counted = !bar_ && options_.every_steps > 0 && updates_ - shown_updates_ >= options_.every_steps;
     if (!last && updates_ > 1 && now - shown_ < wait && !counted) return;
     shown_ = now;
-    p.error = errors_ / static_cast<double>(updates_ - shown_updates_);
-    p.input_wait = waits_ / static_cast<double>(updates_ - shown_updates_);
-    errors_ = waits_ = 0;
+    const double since = static_cast<double>(updates_ - shown_updates_);
+    p.error = errors_ / since;
+    p.input_wait = waits_ / since;
+    p.images_per_s = since / times_;
+    errors_ = waits_ = times_ = 0;
     shown_updates_ = updates_;
     if (bar_) {
         draw(progress_bar(p, columns(out_) - 1));  // a full last column wraps on some terminals

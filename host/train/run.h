@@ -7,6 +7,7 @@
 //   run_saves.cpp     the run's folder: lock, log, checkpoints
 #pragma once
 
+#include <array>
 #include <chrono>
 #include <cstdint>
 #include <memory>
@@ -121,7 +122,8 @@ private:
     int64_t total_steps_ = 0, steps_per_epoch_ = 1, global_batch_ = 0;
     double seconds_before_ = 0;  // of training, before this start
     Clock::time_point start_, last_step_;
-    double smooth_loss_ = 0, recent_loss_ = 0;  // over some 50 and 5 steps
+    double smooth_loss_ = 0;                // over some 50 steps
+    std::array<double, 9> recent_losses_{};  // in no order
     int64_t watched_ = 0;
     bool warned_stuck_ = false, warned_high_ = false;
     int64_t saved_at_ = -1;

@@ -86,7 +86,7 @@ void Run::finish(Submitted& s) {
 // Says once each that a run learns nothing: it stays at the loss of guessing, ln(classes), or is far above it.
 void Run::watch(double loss) {
     smooth_loss_ = watched_ == 0 ? loss : 0.98 * smooth_loss_ + 0.02 * loss;
-    recent_loss_ = watched_ == 0 ? loss : 0.8 * recent_loss_ + 0.2 * loss;
+    recent_losses_[watched_ % recent_losses_.size()] = loss;
     ++watched_;
     if (!first()) return;
     const double chance = std::log(static_cast<double>(net_.classes()));
@@ -101,14 +101,18 @@ void Run::watch_for_chance(double chance) {
     warn(smooth_loss_, "still", "that", chance, !o_.origin && o_.init == Init::paper ? "; --init he starts faster" : "; check --lr and the labels");
 }
 
-// A rate that is too high for this network and data, though not so high that the loss overflows. The first
-// steps of a sound run can be above chance by a little.
+// A rate that is too high for this network and data, though not so high that the loss overflows. The median
+// passes over single steps; the first ones of a sound run can be above chance by a little.
 void Run::watch_for_divergence(double chance) {
-    if (warned_high_ || watched_ < 10 || recent_loss_ < 2 * chance + 1) return;
+    if (warned_high_ || watched_ <= static_cast<int64_t>(recent_losses_.size())) return;
+    auto sorted = recent_losses_;
+    std::sort(sorted.begin(), sorted.end());
+    const double median = sorted[sorted.size() / 2];
+    if (median < 2 * chance + 1) return;
     warned_high_ = true;
     char advice[64];
     std::snprintf(advice, sizeof advice, ": lower --lr (%g now)", schedule_.rate(step_));
-    warn(recent_loss_, "about", "far above that", chance, advice);
+    warn(median, "about", "far above that", chance, advice);
 }
 
 void Run::warn(double loss, const char* how, const char* where, double chance, const std::string& advice) {
