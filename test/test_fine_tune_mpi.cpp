@@ -7,7 +7,8 @@
 using namespace wt;
 using namespace wt::test;
 
-TEST_CASE("fine-tune with mpirun: every scheme trains what the frozen layers leave, to the bit as threads do") {
+TEST_CASE(
+    "fine-tune with mpirun: every scheme trains what the frozen layers leave, to the bit as threads do") {
     const TempDir s;
     REQUIRE(run(s, train("--kernels own --steps 1 --out first --gpus 0")).status == 0);
     for (const std::string scheme : {"a", "b", "c", "dp"}) {
@@ -21,11 +22,14 @@ TEST_CASE("fine-tune with mpirun: every scheme trains what the frozen layers lea
         REQUIRE(r.status == 0);
         const std::string file = s / (scheme + "/checkpoint.safetensors");
         CHECK(same_tensors(file, s / (scheme + "mpi/checkpoint.safetensors")));
-        const auto first = SafetensorsFile::open(s / "first/checkpoint.safetensors"), last = SafetensorsFile::open(file);
-        for (const std::string layer : {"conv1", "conv2", "conv3", "conv4", "conv5", "fc6", "fc7", "fc8"}) {
+        const auto first = SafetensorsFile::open(s / "first/checkpoint.safetensors"),
+                   last = SafetensorsFile::open(file);
+        for (const std::string layer :
+             {"conv1", "conv2", "conv3", "conv4", "conv5", "fc6", "fc7", "fc8"}) {
             INFO(layer);
             const bool frozen = layer != "conv5" && layer != "fc6" && layer != "fc8";
-            for (const std::string part : {".weight", ".bias"}) CHECK((first.read(layer + part) == last.read(layer + part)) == frozen);
+            for (const std::string part : {".weight", ".bias"})
+                CHECK((first.read(layer + part) == last.read(layer + part)) == frozen);
         }
     }
 }

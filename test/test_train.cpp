@@ -99,6 +99,7 @@ TEST_CASE("train: --timeline draws one step of every worker, and changes nothing
     CHECK(same_tensors(s / "plain/checkpoint.safetensors", s / "drawn/checkpoint.safetensors"));
     CHECK(r.out.find("step 3: ") != std::string::npos);
     CHECK(r.out.find(" not hidden") != std::string::npos);
+    CHECK(r.out.find(" MiB sent; wrote ") != std::string::npos);
     CHECK(r.out.find("wrote picture.svg and picture.json") != std::string::npos);
     const std::string svg = slurp(s / "picture.svg");
     CHECK(svg.find("<svg") == 0);

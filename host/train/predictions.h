@@ -1,7 +1,9 @@
-// What a network says of each held-out image, for other programs: a row an image, in the data set's order.
+// What a network says of each held-out image, for other programs: a row an image, in the data set's
+// order.
 //
 //   FILE.npy  the logits, fp32, images x classes; a row of NaN for an image that could not be read
-//   FILE.csv  image, its class, and the five likeliest classes with their probabilities (softmax); no row for an
+//   FILE.csv  image, its class, and the five likeliest classes with their probabilities (softmax);
+//   no row for an
 //             image that could not be read
 #pragma once
 
@@ -12,7 +14,8 @@ namespace wt {
 
 class Predictions {
 public:
-    // Throws UsageError unless `path` ends in .npy or .csv. `classes`: of the last layer's units.
+    // Throws UsageError unless `path` ends in .npy or .csv, and Error where no file can be written
+    // there: before a long evaluation, not after it. `classes`: of the last layer's units.
     Predictions(std::string path, std::vector<std::string> classes);
 
     // The next image. `logits`: one a class. `label`: its class; -1: it could not be read.

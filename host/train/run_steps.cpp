@@ -4,6 +4,7 @@
 #include <cstdio>
 #include <filesystem>
 
+#include "host/cuda/device.h"
 #include "host/parallel/stop_signals.h"
 #include "host/train/run.h"
 
@@ -140,7 +141,8 @@ void Run::show(StepTimeline& timeline, int64_t step) {
     progress_->end_bar();
     try {
         const std::string trace = write_timeline(picture, o_.timeline, title);
-        std::printf("%s: %s; wrote %s and %s\n", name.c_str(), summary(picture).c_str(), o_.timeline.c_str(), trace.c_str());
+        const std::string sent = workers() > 1 ? ", " + human_bytes(static_cast<size_t>(timeline.bytes_sent())) + " sent" : "";
+        std::printf("%s: %s%s; wrote %s and %s\n", name.c_str(), summary(picture).c_str(), sent.c_str(), o_.timeline.c_str(), trace.c_str());
         std::fflush(stdout);
     } catch (const Error& e) {
         std::fprintf(stderr, "warning: --timeline: %s\n", e.what());

@@ -19,6 +19,13 @@ StepTimeline::StepTimeline(Group& group) : group_(group) {
         w.set_timeline(all_[w.layout().config.rank]);
     });
     Timeline::align(all_);
+    sent_before_ = bytes_sent();
+}
+
+int64_t StepTimeline::bytes_sent() const {
+    int64_t all = -sent_before_;
+    for (int r = 0; r < group_.workers(); ++r) all += group_.worker(r).bytes_sent();
+    return all;
 }
 
 void StepTimeline::stop() {
