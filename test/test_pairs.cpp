@@ -254,6 +254,11 @@ TEST_CASE("pairs: a data set with other classes, in another order, elsewhere, or
     write_images(s / "set", {"ant", "bee", "cat"}, 5, 3);
     CHECK(has(notices(run(s, resume)), "the run began with 12 training and 9 held-out images, "));
 
+    // Names that are no UTF-8 are theirs all the same.
+    write_images(s / "latin", {"b\xe9", "cat"}, 4, 3);
+    REQUIRE(run(s, program("train") + recipe + "--data folder:latin --out latin1").status == 0);
+    CHECK(run(s, program("train") + " --resume latin1 --epochs 2").status == 0);
+    CHECK(run(s, program("train") + " --eval-only --gpus 0 --init latin1/best.safetensors").status == 0);
     // The same records under names in another order.
     const auto write_records = [&](const std::string& dir, const std::vector<std::string>& names, const std::vector<int>& label) {
         const auto records = [&](int n) {

@@ -217,17 +217,23 @@ Origin open_weights(const std::string& path, bool resume, Team* team) {
     return from;
 }
 
-bool same_folder(const std::string& a, const std::string& b) {
-    std::error_code none;
-    return std::filesystem::path(a).lexically_normal() == std::filesystem::path(b).lexically_normal() ||
-           std::filesystem::equivalent(a, b, none);
+// Whether a run goes on in another folder than its own. In a job rank 0 looks, for all.
+bool goes_on_elsewhere(const Flags& f, Team* team) {
+    if (f.resume.empty() || !f.has("out")) return false;
+    const auto same = [&] {
+        namespace fs = std::filesystem;
+        std::error_code none;
+        return fs::path(f.o.out + "/").lexically_normal() == fs::path(f.resume + "/").lexically_normal() ||
+               fs::equivalent(f.o.out, f.resume, none);
+    };
+    if (!team) return !same();
+    return team->broadcast(std::string(team->rank() == 0 && same() ? "same" : "other")) == "other";
 }
 
 // What contradicts itself whatever the weights are.
-void check_flags(const Flags& f) {
+void check_flags(const Flags& f, bool elsewhere) {
     const TrainOptions& o = f.o;
-    const bool fork = !f.resume.empty() && f.has("out") && !same_folder(o.out, f.resume);
-    if (o.overwrite && !f.resume.empty() && !fork)
+    if (o.overwrite && !f.resume.empty() && !elsewhere)
         throw UsageError("--overwrite begins a run anew, and --resume " + f.resume + " goes on with one: leave one away");
     if (o.overwrite && o.eval_only)
         throw UsageError("--overwrite begins a run anew, and --eval-only trains none: leave one away");
@@ -281,7 +287,7 @@ int export_weights(const Flags& f) {
 }
 
 // Puts what the weights say before what the flags say. `f` is of the flags alone; so is its `given` afterwards.
-void take_over(Flags& f, const std::vector<std::string>& given, Origin from, WeightsUse use) {
+void take_over(Flags& f, const std::vector<std::string>& given, Origin from, WeightsUse use, bool elsewhere) {
     std::vector<std::string> all;
     if (!f.resume.empty()) {
         std::vector<std::string> anew = f.given;
@@ -306,8 +312,7 @@ void take_over(Flags& f, const std::vector<std::string>& given, Origin from, Wei
     f.given = names;
     f.o.arguments = without(described, kPlace);
     f.o.resume = !resume.empty();
-    if (f.o.resume && !f.has("out")) f.o.out = resume;
-    if (f.o.resume && same_folder(f.o.out, resume)) from.path = checkpoint_path(f.o.out);
+    if (f.o.resume && !elsewhere) f.o.out = resume;
     if (!f.o.resume) f.o.init_file = from.path;
     f.o.origin = std::make_shared<const Origin>(std::move(from));
 }
@@ -348,7 +353,8 @@ int own_gpu(const Team& team, const std::string& gpus, const std::string& comm) 
 
 int train(const std::vector<std::string>& given, Flags f, Team* team, bool explain_next) {
     if (f.has("export")) return export_weights(f);
-    check_flags(f);
+    const bool elsewhere = goes_on_elsewhere(f, team);
+    check_flags(f, elsewhere);
     const bool speaks = !team || team->rank() == 0;
     if (speaks && f.resume.empty() && !f.o.init_file.empty() && !std::filesystem::exists(f.o.init_file))
         throw UsageError("--init " + f.o.init_file + ": must be paper, he or an existing .safetensors file");
@@ -361,7 +367,7 @@ int train(const std::vector<std::string>& given, Flags f, Team* team, bool expla
             throw UsageError("--init " + path + " does not say which network it is of: give --net");
         if (!from.position && f.o.eval_only && !f.has("data"))
             throw UsageError("--eval-only: " + path + " does not say which data it is of: give --data");
-        take_over(f, given, std::move(from), use);
+        take_over(f, given, std::move(from), use, elsewhere);
     }
     TrainOptions& o = f.o;
     o.command = "bin/train" + (given.empty() ? "" : " " + text_of(given));

@@ -3,6 +3,7 @@
 #include <cmath>
 #include <cstdio>
 
+#include "host/json.h"
 #include "host/train/init_weights.h"
 #include "host/train/run.h"
 #include "host/train/tune.h"
@@ -15,6 +16,9 @@ namespace {
 // Steps of an epoch of synthetic images, which are as many as that takes: what is done once an epoch
 // (an evaluation, a checkpoint) stays a small part of the time, whatever the batch.
 constexpr int64_t kSyntheticEpoch = 1000;
+
+// A folder's name may be no UTF-8: as a checkpoint has it then.
+std::string as_text(const std::string& name) { return parse_json(json_text(name)).get<std::string>(); }
 
 std::string short_text(double v) {
     char s[32];
@@ -87,7 +91,9 @@ void Run::open_data_and_net() {
 
     const WeightsUse use = o_.eval_only ? WeightsUse::evaluate : o_.resume ? WeightsUse::resume : WeightsUse::fine_tune;
     const std::string path = o_.origin ? o_.origin->path : "";
-    match_ = match_classes(record.classes, data_.any().classes, use, path, o_.data);
+    std::vector<std::string> found;
+    for (const std::string& name : data_.any().classes) found.push_back(as_text(name));
+    match_ = match_classes(record.classes, found, use, path, o_.data);
     if (!match_.notice.empty()) o_.notices.push_back(match_.notice);
     options.classes = static_cast<int>(match_.classes.size());
     net_ = make_net(o_.net, options);
