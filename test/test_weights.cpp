@@ -5,6 +5,7 @@
 #include <cmath>
 #include <random>
 
+#include "host/cuda/check.h"
 #include "host/parallel/group.h"
 #include "host/train/init_weights.h"
 #include "test/temp_dir.h"

@@ -6,6 +6,7 @@
 #include <filesystem>
 #include <fstream>
 
+#include "host/cuda/check.h"
 #include "host/train/export_weights.h"
 #include "host/train/foreign_weights.h"
 #include "host/train/predictions.h"
