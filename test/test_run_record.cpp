@@ -4,6 +4,7 @@
 #include <filesystem>
 #include <nlohmann/json.hpp>
 
+#include "host/cuda/check.h"
 #include "test/recorded_runs.h"
 
 namespace fs = std::filesystem;
