@@ -52,6 +52,13 @@ public:
         if (found.empty())
             throw Error(dir_ + " has no class folders; images belong in " + dir_ + "/<class>/*.jpg, .jpeg or .png");
         classes = known ? *known : found;
+        if (known && found.size() < known->size()) {
+            const auto first = std::find_if(known->begin(), known->end(), [&](const std::string& name) {
+                return !std::binary_search(found.begin(), found.end(), name);
+            });
+            lacks_ = dir_ + " has " + std::to_string(found.size()) + " of the training split's " +
+                     std::to_string(known->size()) + " classes (not " + *first + ")";
+        }
         for (const std::string& name : found) {
             const auto at = std::lower_bound(classes.begin(), classes.end(), name);
             if (at == classes.end() || *at != name)
@@ -78,6 +85,8 @@ public:
         return std::to_string(passed_over_) + (passed_over_ == 1 ? " entry" : " entries") + " of " + dir_ +
                " not named .jpg, .jpeg or .png, passed over (" + example_ + ")";
     }
+    // That the split has not all of the known classes; "" where it has.
+    const std::string& lacks() const { return lacks_; }
     int64_t size() const override { return int64_t(items_.size()); }
     int label(int64_t i) const override { return items_[i].label; }
     std::string name(int64_t i) const override { return path(i); }
@@ -141,7 +150,7 @@ private:
         items_ = std::move(good);
     }
 
-    std::string dir_, example_;
+    std::string dir_, example_, lacks_;
     int64_t passed_over_ = 0;
     std::string names_;  // one string for a million names: a quarter of the memory of a million strings
     std::vector<Item> items_;
@@ -159,7 +168,8 @@ DataSplits open_folder(const std::string& dir, const DataSpec& spec) {
     int side = side_of(spec);
     bool own_size = false;  // the files'
     const auto note = [&](const Folder& f) {
-        if (const std::string line = f.passed_over(); !line.empty()) s.notices.push_back(line);
+        for (const std::string& line : {f.passed_over(), f.lacks()})
+            if (!line.empty()) s.notices.push_back(line);
     };
     if (!spec.held_out_only) {
         auto train = std::make_unique<Folder>(root / "train", side, nullptr);

@@ -479,9 +479,10 @@ TEST_CASE("data: a folder of images") {
     }
     SUBCASE("what has no image's name is counted") {
         const DataSplits s = open("folder:" + dir.path());
-        REQUIRE(s.notices.size() == 1);
+        REQUIRE(s.notices.size() == 2);
         CHECK(has(s.notices[0], "1 entry of " + (dir / "train") + " not named"));
         CHECK(has(s.notices[0], "notes.txt"));
+        CHECK(s.notices[1] == (dir / "val") + " has 1 of the training split's 2 classes (not cat)");
     }
     SUBCASE("a small net keeps the size of small images") {
         write_file(dir / "small/train/a/1.png", flat_png(32, 32, 1, 2, 3));

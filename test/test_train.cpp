@@ -22,6 +22,7 @@ using test::Result;
 using test::run;
 using test::same_tensors;
 using test::slurp;
+using test::spit;
 using test::TempDir;
 using test::train;
 
@@ -175,6 +176,13 @@ TEST_CASE("train: bad command lines are one line and exit 2") {
     check_one_line(run(s, train("--init nowhere.safetensors")), 2, "nowhere.safetensors");
     check_one_line(run(s, train("--gpus 0,0 --fc-scheme dp --fc-split alternate")), 2, "--fc-split alternate: --fc-scheme dp splits no layer");
     check_one_line(run(s, train("--eval-only")), 2, "--eval-only needs weights");
+    for (const char* flag : {"--out", "--resume", "--init", "--data", "--mean", "--kernels", "--timeline"})
+        check_one_line(run(s, train(std::string(flag) + " ''")), 2, std::string(flag) + ": the value is empty");
+    // Before any data are looked for.
+    check_one_line(run(s, train("--data folder:missing --lr-policy cosine")), 2, "--lr-policy cosine");
+    check_one_line(run(s, train("--data folder:missing --kernels fast")), 2, "--kernels fast");
+    spit(s / "file", "x");
+    check_one_line(run(s, train("--resume file")), 2, "--resume file: that is a file; give the run's folder");
     check_one_line(run(s, program("summary") + " alexnett"), 2, "nearest is alexnet");
     CHECK(run(s, program("train") + " --help").status == 0);
     CHECK(run(s, program("train") + " --help").err.empty());

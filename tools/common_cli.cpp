@@ -15,6 +15,7 @@
 #include <exception>
 #include <iostream>
 #include <new>
+#include <type_traits>
 
 namespace wt {
 namespace {
@@ -127,6 +128,10 @@ CommandLine::Option* CommandLine::add(const std::string& names, T& value, const 
     CLI::Option* option = impl_->app.add_option(names, value, about);
     impl_->options.emplace_back().option_ = option;
     if (value > T{}) option->capture_default_str();
+    // An empty text is most often a shell's variable that is not set: it is not taken for a flag left away.
+    if constexpr (std::is_same_v<T, std::string>)
+        option->check(CLI::Validator(
+            [](std::string& given) { return std::string(given.empty() ? "the value is empty: give one, or leave it away" : ""); }, ""));
     return &impl_->options.back();
 }
 CommandLine::Option* CommandLine::add_text(const std::string& names, std::function<void(const std::string&)> set,

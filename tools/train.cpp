@@ -15,6 +15,7 @@
 #include "host/train/export_weights.h"
 #include "host/train/origin.h"
 #include "host/train/predictions.h"
+#include "host/train/schedule.h"
 #include "host/train/torchvision_names.h"
 #include "host/train/trainer.h"
 #include "host/train/weights_file.h"
@@ -239,6 +240,11 @@ void check_flags(const Flags& f, bool elsewhere) {
         throw UsageError("--overwrite begins a run anew, and --eval-only trains none: leave one away");
     if (!f.resume.empty() && f.has("init"))
         throw UsageError("--init " + f.init + " says what weights begin with, and --resume " + f.resume + " has them: leave one away");
+    if (std::error_code none; std::filesystem::is_regular_file(f.resume, none))
+        throw UsageError("--resume " + f.resume + ": that is a file; give the run's folder, or begin a new run with --init " + f.resume);
+    // Before the data are opened, which may take minutes.
+    KernelSettings::parse(o.kernels);
+    Schedule(o.lr_policy, o.lr, 1, 1);
     if (!o.timeline.empty() && (o.timeline.size() < 5 || !o.timeline.ends_with(".svg")))
         throw UsageError("--timeline " + o.timeline + ": must be a file that ends in .svg");
     if (!o.timeline.empty() && o.eval_only) throw UsageError("--timeline shows a training step, and --eval-only trains none: leave one away");

@@ -14,11 +14,12 @@ struct ClassMatch {
     std::string notice;                // where they are not the same, or ""
 };
 
-// `known`: the classes that the weights in `path` were trained for; `found`: those of the data set `data`.
-// Evaluating, all that are found must be known; fewer are used with a notice. A run that goes on has the
-// same ones; another order is followed. A new run from weights has its own, and says so. Throws Error
-// where that does not hold.
-ClassMatch match_classes(const std::vector<std::string>& known, const std::vector<std::string>& found, WeightsUse use,
+// `known`: the classes that the weights in `path` were trained for; `found`: those of the data set
+// `data`. Evaluating, all that are found must be known; fewer are used with a notice. A run that
+// goes on has the same ones; another order is followed. A new run from weights has its own, and
+// says so. Throws Error where that does not hold.
+ClassMatch match_classes(const std::vector<std::string>& known,
+                         const std::vector<std::string>& found, WeightsUse use,
                          const std::string& path, const std::string& data);
 
 // "3 classes (cat, dog, owl)", the first few of many.

@@ -52,6 +52,7 @@ private:
         int64_t step = 0;
         double lr = 0;
         double waited = 0;  // seconds for its input, while the devices had nothing to do
+        Clock::time_point began;  // its submission
         std::vector<Batch*> batches;
         explicit operator bool() const { return !batches.empty(); }
     };
@@ -67,7 +68,7 @@ private:
     void announce();
     std::vector<std::unique_ptr<Loader>> loaders(const Dataset& data, bool evaluation);
     Submitted submit(int64_t step);
-    void finish(Submitted& s);
+    void finish(Submitted& s, const Submitted* next = nullptr);
     std::optional<Evaluation> evaluate();
     void log_evaluation(const Evaluation& e);
     bool evaluate_held_out();

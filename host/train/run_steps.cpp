@@ -31,6 +31,7 @@ Run::Submitted Run::submit(int64_t step) {
     s.waited = input_waits() - before;
     const StepState state{o_.seed, static_cast<uint64_t>(step), static_cast<float>(s.lr), static_cast<float>(o_.momentum)};
     std::vector<long> tickets(s.batches.size());
+    s.began = Clock::now();
     group_->run([&](Worker& w) {
         const int r = w.layout().config.rank - first_rank();
         const Batch& b = *s.batches[r];
@@ -40,7 +41,9 @@ Run::Submitted Run::submit(int64_t step) {
     return s;
 }
 
-void Run::finish(Submitted& s) {
+// `next`: the step that has been submitted meanwhile.
+void Run::finish(Submitted& s, const Submitted* next) {
+    const Clock::time_point asked = Clock::now();
     SoftmaxStats stats{};
     for (int r = 0; r < group_->workers(); ++r) {
         const SoftmaxStats mine = group_->worker(r).wait(s.ticket);
@@ -51,8 +54,12 @@ void Run::finish(Submitted& s) {
     step_ = s.step + 1;
     const double rows = std::max(1, stats.rows);
     const double loss = stats.loss_sum / rows, error = 100.0 * (1.0 - stats.top1 / rows);
-    const double took = std::max(seconds_since(last_step_), 1e-9);
-    last_step_ = Clock::now();
+    // A submission may take as long as the step (messages between processes go through the host). Where this
+    // one was done without a wait it was so before the next submission, whose time is the next step's.
+    Clock::time_point done = Clock::now();
+    if (next && done - asked < (asked - next->began) / 10) done = next->began;
+    const double took = std::max(std::chrono::duration<double>(done - last_step_).count(), 1e-9);
+    last_step_ = done;
     const double rate = global_batch_ / took, wait = std::min(1.0, s.waited / took);
     if (log_)
         log_->step({.step = step_,
@@ -219,7 +226,7 @@ void Run::run_steps() {
         if (next == shown_step) timeline.emplace(*group_);
         Submitted now = submit(next);
         if (timeline) show(*timeline, next);
-        if (pending) finish(pending);  // the device has the next step while the host looks at this one
+        if (pending) finish(pending, &now);  // the device has the next step while the host looks at this one
         pending = std::move(now);
         const int64_t done = next + 1;
         stop_asked();
