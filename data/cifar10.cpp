@@ -44,13 +44,13 @@ void append(const std::string& path, Records& to) {
 
 }  // namespace
 
-DataSplits open_cifar10(const std::string& given, int net_input) {
+DataSplits open_cifar10(const std::string& given, const DataSpec& spec) {
     // The archive unpacks into a folder of its own.
     const std::string inner = given + "/cifar-10-batches-bin";
-    const std::string dir = !fs::exists(given + "/data_batch_1.bin") && fs::is_directory(inner) ? inner : given;
+    const std::string dir = !fs::exists(given + "/test_batch.bin") && fs::is_directory(inner) ? inner : given;
     if (!fs::is_directory(dir)) throw Error(dir + ": no such folder; give the one that holds data_batch_1.bin");
     Records train, test;
-    for (int b = 1; b <= 5; ++b) append(dir + "/data_batch_" + std::to_string(b) + ".bin", train);
+    for (int b = 1; b <= (spec.held_out_only ? 0 : 5); ++b) append(dir + "/data_batch_" + std::to_string(b) + ".bin", train);
     append(dir + "/test_batch.bin", test);
 
     std::vector<std::string> classes;
@@ -63,17 +63,18 @@ DataSplits open_cifar10(const std::string& given, int net_input) {
     if (classes.size() != 10)
         classes = {"airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"};
 
-    const int side = stored_size(net_input, kSide);
+    const int side = side_of(spec, kSide);
     const auto split = [&](Records& r) {
         auto d = std::make_unique<MemoryImages>(std::move(r.pixels), std::move(r.labels), kSide, kSide, 3, side);
         d->classes = classes;
         return d;
     };
     DataSplits s;
-    s.train = split(train);
+    if (!spec.held_out_only) s.train = split(train);
     s.held_out = split(test);
     s.held_out_name = "test";
-    s.description = "CIFAR-10 from " + dir + ": " + std::to_string(s.train->size()) + " training and " +
+    s.description = "CIFAR-10 from " + dir + ": " +
+                    (s.train ? std::to_string(s.train->size()) + " training and " : std::string()) +
                     std::to_string(s.held_out->size()) + " test images of 32x32, 10 classes, stored at " +
                     std::to_string(side);
     return s;

@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <charconv>
 #include <cmath>
+#include <filesystem>
 #include <numeric>
 
 #include "data/parallel_for.h"
@@ -118,6 +119,18 @@ void measure_colours(DataSplits& s, int64_t samples) {
             s.pca[ch][k] = float(vec[ch][by_size[k]] * std::sqrt(std::max(0.0, value[by_size[k]])));
 }
 
+// What kind of set a folder that was given without one seems to be; "" for no folder.
+std::string kind_of_folder(const std::string& dir) {
+    namespace fs = std::filesystem;
+    std::error_code none;
+    if (!fs::is_directory(dir, none)) return {};
+    for (const char* name : {"data_batch_1.bin", "cifar-10-batches-bin"})
+        if (fs::exists(dir + "/" + name, none)) return "cifar10";
+    for (const char* name : {"train-images-idx3-ubyte", "train-images-idx3-ubyte.gz"})
+        if (fs::exists(dir + "/" + name, none)) return "mnist";
+    return "folder";
+}
+
 DataSplits open_kind(const DataSpec& spec) {
     const size_t colon = spec.text.find(':');
     const std::string kind = spec.text.substr(0, colon);
@@ -126,27 +139,21 @@ DataSplits open_kind(const DataSpec& spec) {
         if (argument.empty()) throw UsageError("--data " + spec.text + ": needs a folder: --data " + kind + ":DIR");
         return argument;
     };
-    if (kind == "fashion-mnist") return open_fashion_mnist(argument, spec.net_input);
-    if (kind == "mnist") return open_mnist(folder(), spec.net_input);
-    if (kind == "cifar10") return open_cifar10(folder(), spec.net_input);
-    if (kind == "folder") return open_folder(folder(), spec.net_input);
+    if (kind == "fashion-mnist") return open_fashion_mnist(argument, spec);
+    if (kind == "mnist") return open_mnist(folder(), spec);
+    if (kind == "cifar10") return open_cifar10(folder(), spec);
+    if (kind == "folder") return open_folder(folder(), spec);
     if (kind == "synthetic") {
-        int64_t classes = 1000, images = kSyntheticImages;
-        const auto number = [&](const std::string& text, int64_t& value, int64_t most,
-                                const char* what) {
-            const char* end = text.data() + text.size();
-            const auto r = std::from_chars(text.data(), end, value);
-            if (r.ec == std::errc() && r.ptr == end && value >= 1 && value <= most) return;
-            throw UsageError("--data " + spec.text + ": the number of " + what + " must be 1 to " +
-                             std::to_string(most));
-        };
-        const size_t second = argument.find(':');
+        int classes = 1000;
+        const char* end = argument.data() + argument.size();
         if (colon != std::string::npos)
-            number(argument.substr(0, second), classes, 1'000'000, "classes");
-        if (second != std::string::npos)
-            number(argument.substr(second + 1), images, 1'000'000'000, "images");
-        return open_synthetic(static_cast<int>(classes), images, spec.net_input, spec.seed);
+            if (const auto r = std::from_chars(argument.data(), end, classes);
+                r.ec != std::errc() || r.ptr != end || classes < 1 || classes > 1'000'000)
+                throw UsageError("--data " + spec.text + ": the number of classes must be 1 to 1000000");
+        return open_synthetic(classes, spec);
     }
+    if (const std::string guess = kind_of_folder(spec.text); !guess.empty())
+        throw UsageError("--data " + spec.text + ": a folder is given with its kind: --data " + guess + ":" + spec.text);
     throw UsageError("--data " + spec.text + ": " +
                      unknown_name("kind of data", kind, {"fashion-mnist", "mnist", "cifar10", "folder", "synthetic"}));
 }
@@ -155,7 +162,7 @@ DataSplits open_kind(const DataSpec& spec) {
 
 DataSplits open_data(const DataSpec& spec) {
     DataSplits s = open_kind(spec);
-    measure_colours(s, spec.statistics_from);
+    if (s.train) measure_colours(s, spec.statistics_from);
     return s;
 }
 

@@ -33,6 +33,7 @@ public:
     int height = 0, width = 0, channels = 0;
     std::vector<std::string> classes;
     bool mirrors = true;  // false where a mirrored image means something else (digits)
+    int64_t left_out = 0; // files found unusable when the set was opened: not among size()
 
     // Files of this split found unusable so far, each counted once: left out when the set was opened, or
     // replaced when they were to be loaded.
@@ -54,11 +55,15 @@ struct DataSpec {
     int net_input = 227;            // side of the network's input
     uint64_t seed = 1;              // of synthetic images; nothing else here is random
     int64_t statistics_from = 1000; // images (evenly spaced) behind mean, std_dev and pca; 0: leave them 0, 1, 0
+    bool held_out_only = false;     // for evaluation alone: the training split is not looked for, nor measured
+    int stored = 0;                 // side of stored images, at least net_input; 0: as stored_size has it
+    int64_t train_images = 0;       // of a synthetic set, whose size can be chosen; 0: 5120
 };
 
 struct DataSplits {
-    std::unique_ptr<Dataset> train;
+    std::unique_ptr<Dataset> train;     // null with held_out_only
     std::unique_ptr<Dataset> held_out;  // null for a folder without val/ and test/; then say so
+    const Dataset& any() const { return train ? *train : *held_out; }  // both have the same sizes and classes
     std::string held_out_name;          // "test" or "val"; "" without one
     // Of the training split's pixels, in 0..255; one-channel sets have the same value three times.
     float mean[3] = {0, 0, 0};
@@ -68,6 +73,7 @@ struct DataSplits {
     // cuda-convnet2's form. The paper's text multiplies by the eigenvalue itself, which has the wrong unit.
     float pca[3][3] = {};
     std::string description;  // one line: what it is, how many, which size
+    std::vector<std::string> notices;  // what was passed over, a line each
 };
 
 // KIND is one of
@@ -75,8 +81,8 @@ struct DataSplits {
 //   mnist:DIR            the same reader, digits (not mirrored)
 //   cifar10:DIR          binary batches
 //   folder:DIR           DIR/train/<class>/*.{jpg,jpeg,png}, DIR/val (or DIR/test) likewise
-//   synthetic[:CLASSES[:IMAGES]]  made up from seed and index, learnable; default 1000 classes, 5120 training images,
-//                        which are not stored: with many of them a measurement meets no end of an epoch
+//   synthetic[:CLASSES]  images made up from seed and index, learnable; default 1000 classes. The held-out ones are
+//                        the same however many train_images there are
 // Throws UsageError for a bad text, Error for files: one line with what, where and what to do.
 DataSplits open_data(const DataSpec& spec);
 

@@ -44,7 +44,7 @@ std::vector<std::string> list_classes(const fs::path& dir) {
 
 class Folder : public Dataset {
 public:
-    // `known`: the training split's classes, or null for the training split itself.
+    // `known`: the training split's classes, or null where this split's own are all there are.
     Folder(const fs::path& dir, int side, const std::vector<std::string>* known) : dir_(dir.string()) {
         height = width = side;
         channels = 3;
@@ -52,11 +52,23 @@ public:
         if (found.empty())
             throw Error(dir_ + " has no class folders; images belong in " + dir_ + "/<class>/*.jpg, .jpeg or .png");
         classes = known ? *known : found;
+        if (known && found.size() < known->size()) {
+            const auto first = std::find_if(known->begin(), known->end(), [&](const std::string& name) {
+                return !std::binary_search(found.begin(), found.end(), name);
+            });
+            lacks_ = dir_ + " has " + std::to_string(found.size()) + " of the training split's " +
+                     std::to_string(known->size()) + " classes (not " + *first + ")";
+        }
         for (const std::string& name : found) {
             const auto at = std::lower_bound(classes.begin(), classes.end(), name);
             if (at == classes.end() || *at != name)
                 throw Error(dir_ + "/" + name + ": a class the training split lacks; add it there or remove it here");
-            const auto files = list(dir / name, [](const fs::directory_entry& e) { return is_image_name(e.path()); });
+            const auto files = list(dir / name, [&](const fs::directory_entry& e) {
+                if (is_image_name(e.path())) return true;
+                ++passed_over_;
+                if (example_.empty()) example_ = e.path().string();
+                return false;
+            });
             if (files.empty())
                 throw Error(dir_ + "/" + name +
                             ": empty class folder (no .jpg, .jpeg or .png); add images or remove it");
@@ -67,6 +79,14 @@ public:
         }
         leave_out_broken();
     }
+    // What lies in the class folders and has no image's name; "" for nothing.
+    std::string passed_over() const {
+        if (passed_over_ == 0) return {};
+        return std::to_string(passed_over_) + (passed_over_ == 1 ? " entry" : " entries") + " of " + dir_ +
+               " not named .jpg, .jpeg or .png, passed over (" + example_ + ")";
+    }
+    // That the split has not all of the known classes; "" where it has.
+    const std::string& lacks() const { return lacks_; }
     int64_t size() const override { return int64_t(items_.size()); }
     int label(int64_t i) const override { return items_[i].label; }
     std::string name(int64_t i) const override { return path(i); }
@@ -85,15 +105,16 @@ public:
 
     // Small nets on small images (cifar on 32x32 files): when the first readable image is of a size the input takes
     // three quarters of, all are stored at that size, not resized.
-    void keep_small_size(int net_input) {
+    bool keep_small_size(int net_input) {
         Image image;
         std::vector<uint8_t> bytes;
         for (int64_t i = 0; i < std::min<int64_t>(size(), 100); ++i) {
             if (!read_file(path(i), bytes).empty() || !decode_image(bytes, image).empty()) continue;
             const int native = std::min(image.height, image.width);
             if (stored_size(net_input, native) == native) height = width = native;
-            return;
+            return height == native;
         }
+        return false;
     }
 
 private:
@@ -125,38 +146,58 @@ private:
             if (class_seen[c] && !class_has[c])
                 throw Error(dir_ + "/" + classes[c] + ": no readable image in this class folder (" +
                             bad_images()[0].path + ": " + bad_images()[0].reason + "); add images or remove it");
+        left_out = n - int64_t(good.size());
         items_ = std::move(good);
     }
 
-    std::string dir_;
+    std::string dir_, example_, lacks_;
+    int64_t passed_over_ = 0;
     std::string names_;  // one string for a million names: a quarter of the memory of a million strings
     std::vector<Item> items_;
 };
 
 }  // namespace
 
-DataSplits open_folder(const std::string& dir, int net_input) {
+DataSplits open_folder(const std::string& dir, const DataSpec& spec) {
     const fs::path root = dir;
     if (!fs::is_directory(root)) throw Error(dir + ": no such folder");
-    if (!fs::is_directory(root / "train"))
+    if (!spec.held_out_only && !fs::is_directory(root / "train"))
         throw Error(dir +
                     "/train is missing; a folder of images is laid out as DIR/train/<class>/* and DIR/val/<class>/*");
     DataSplits s;
-    auto train = std::make_unique<Folder>(root / "train", stored_size(net_input), nullptr);
-    if (net_input <= 64) train->keep_small_size(net_input);
-    const int side = train->height;
-    s.train = std::move(train);
+    int side = side_of(spec);
+    bool own_size = false;  // the files'
+    const auto note = [&](const Folder& f) {
+        for (const std::string& line : {f.passed_over(), f.lacks()})
+            if (!line.empty()) s.notices.push_back(line);
+    };
+    if (!spec.held_out_only) {
+        auto train = std::make_unique<Folder>(root / "train", side, nullptr);
+        if (spec.net_input <= 64 && spec.stored == 0) own_size = train->keep_small_size(spec.net_input);
+        side = train->height;
+        note(*train);
+        s.train = std::move(train);
+    }
     for (const char* name : {"val", "test"}) {
         if (!fs::is_directory(root / name)) continue;
-        s.held_out = std::make_unique<Folder>(root / name, side, &s.train->classes);
+        auto held_out = std::make_unique<Folder>(root / name, side, s.train ? &s.train->classes : nullptr);
+        note(*held_out);
+        s.held_out = std::move(held_out);
         s.held_out_name = name;
         break;
     }
-    s.description =
-        "images in " + dir + ": " + std::to_string(s.train->size()) + " training" +
-        (s.held_out ? " and " + std::to_string(s.held_out->size()) + " " + s.held_out_name : std::string()) +
-        " images, " + std::to_string(s.train->classes.size()) + " classes, resized to " + std::to_string(side) +
-        (s.held_out ? "" : "; no " + dir + "/val, so nothing is held out");
+    if (!s.train && !s.held_out)
+        throw Error(dir + " has neither val/ nor test/: images to evaluate belong in " + dir + "/val/<class>/*");
+    const auto count = [&](const Dataset& d, const std::string& name) {
+        return std::to_string(d.size()) + " " + name +
+               (d.left_out ? " (and " + std::to_string(d.left_out) + " unreadable)" : std::string());
+    };
+    s.description = "images in " + dir + ": " + (s.train ? count(*s.train, "training") : std::string()) +
+                    (s.train && s.held_out ? " and " : "") +
+                    (s.held_out ? count(*s.held_out, s.held_out_name) : std::string()) + " images, " +
+                    std::to_string(s.any().classes.size()) + " classes, " +
+                    (own_size ? "stored at their own size, " : "stored at ") + std::to_string(side) +
+                    (s.held_out ? "" : "; no " + dir + "/val, so nothing is held out");
     return s;
 }
 

@@ -7,6 +7,7 @@
 #include <filesystem>
 #include <memory>
 #include <new>
+#include <optional>
 
 #include "data/readers.h"
 #include "host/cuda/regular_file.h"
@@ -132,21 +133,29 @@ Pair read_pair(const std::string& dir, const std::string& prefix, int classes) {
     return p;
 }
 
-DataSplits open_idx(const std::string& dir, int net_input, std::vector<std::string> classes, bool mirrors,
+DataSplits open_idx(const std::string& dir, const DataSpec& spec, std::vector<std::string> classes, bool mirrors,
                     const std::string& name) {
-    // Digits, letters and the like: as many classes as the training labels name.
-    const bool count_classes = classes.empty();
-    Pair train = read_pair(dir, "train", count_classes ? 256 : int(classes.size()));
-    if (count_classes)
-        for (int c = 0, n = *std::max_element(train.labels.values.begin(), train.labels.values.end()); c <= n; ++c)
+    // Digits, letters and the like: as many classes as the labels name.
+    const auto count_classes = [&](const Pair& p) {
+        if (!classes.empty()) return;
+        for (int c = 0, n = *std::max_element(p.labels.values.begin(), p.labels.values.end()); c <= n; ++c)
             classes.push_back(std::to_string(c));
-    Pair test = read_pair(dir, "t10k", int(classes.size()));
-    const int64_t h = train.images.dims[1], w = train.images.dims[2];
+    };
+    const auto most = [&] { return classes.empty() ? 256 : int(classes.size()); };
+    std::optional<Pair> train;
+    if (!spec.held_out_only) {
+        train = read_pair(dir, "train", most());
+        count_classes(*train);
+    }
+    Pair test = read_pair(dir, "t10k", most());
+    count_classes(test);
+    const Pair& first = train ? *train : test;
+    const int64_t h = first.images.dims[1], w = first.images.dims[2];
     if (test.images.dims[1] != h || test.images.dims[2] != w)
         throw Error(test.images.path + " has images of " + std::to_string(test.images.dims[1]) + "x" +
-                    std::to_string(test.images.dims[2]) + ", " + train.images.path + " of " + std::to_string(h) + "x" +
+                    std::to_string(test.images.dims[2]) + ", " + first.images.path + " of " + std::to_string(h) + "x" +
                     std::to_string(w) + "; they are not of one set");
-    const int side = stored_size(net_input, int(std::min(h, w)));
+    const int side = side_of(spec, int(std::min(h, w)));
     const auto split = [&](Pair& p) {
         auto d = std::make_unique<MemoryImages>(std::move(p.images.values), std::move(p.labels.values), int(h), int(w),
                                                 1, side);
@@ -155,10 +164,11 @@ DataSplits open_idx(const std::string& dir, int net_input, std::vector<std::stri
         return d;
     };
     DataSplits s;
-    s.train = split(train);
+    if (train) s.train = split(*train);
     s.held_out = split(test);
     s.held_out_name = "test";
-    s.description = name + " from " + dir + ": " + std::to_string(s.train->size()) + " training and " +
+    s.description = name + " from " + dir + ": " +
+                    (s.train ? std::to_string(s.train->size()) + " training and " : std::string()) +
                     std::to_string(s.held_out->size()) + " test images of " + std::to_string(h) + "x" +
                     std::to_string(w) + " grey, " + std::to_string(classes.size()) + " classes, stored at " +
                     std::to_string(side);
@@ -186,13 +196,13 @@ std::string find_fashion_mnist() {
 
 }  // namespace
 
-DataSplits open_fashion_mnist(const std::string& dir, int net_input) {
+DataSplits open_fashion_mnist(const std::string& dir, const DataSpec& spec) {
     return open_idx(
-        dir.empty() ? find_fashion_mnist() : dir, net_input,
+        dir.empty() ? find_fashion_mnist() : dir, spec,
         {"t-shirt", "trouser", "pullover", "dress", "coat", "sandal", "shirt", "sneaker", "bag", "ankle boot"}, true,
         "Fashion-MNIST");
 }
 
-DataSplits open_mnist(const std::string& dir, int net_input) { return open_idx(dir, net_input, {}, false, "IDX set"); }
+DataSplits open_mnist(const std::string& dir, const DataSpec& spec) { return open_idx(dir, spec, {}, false, "IDX set"); }
 
 }  // namespace wt

@@ -57,6 +57,11 @@ int64_t Loader::dropped_per_epoch() const {
     return options_.evaluation ? 0 : data_.size() - steps_per_epoch_ * options_.global_batch;
 }
 
+bool Loader::ready() {
+    std::lock_guard lock(mutex_);
+    return failure_ || slots_[next_step_ % options_.depth].state == State::ready;
+}
+
 Batch& Loader::next() {
     std::unique_lock lock(mutex_);
     Slot& slot = slots_[next_step_ % options_.depth];
@@ -158,6 +163,7 @@ void Loader::load_row(Slot& slot, int row) {
         }
         if (good) label = data_.label(used);
     }
+    if (label >= 0 && !o.unit_of.empty()) label = o.unit_of[label];
     if (label < 0) std::memset(image, 0, image_bytes);
     b.labels[row] = label;
     b.params[row] = draw_augment(o.mode, o.seed, b.epoch, uint64_t(sample), data_.height, data_.width, o.out, o.pca);

@@ -30,6 +30,7 @@ struct LoaderOptions {
     int threads = 1;                  // that load; they sleep when `depth` batches are ready
     int depth = 3;                    // batches in memory, given out ones included; at least 2
     int64_t start_step = 0;           // global step to begin at: a resumed run sees the same batches
+    std::vector<int> unit_of;         // the network's number of each of the set's classes; empty: the same
     bool evaluation = false;          // keep the last partial batch, padded with label -1; unreadable images too
 };
 
@@ -55,6 +56,8 @@ public:
     Loader(const Loader&) = delete;
     Loader& operator=(const Loader&) = delete;
 
+    // Whether next() would not wait.
+    bool ready();
     // The next batch in order; waits for it. Rethrows what failed in a loading thread. Throws when all
     // `depth` batches are given out. next() and release() belong to one thread.
     Batch& next();

@@ -10,12 +10,16 @@
 
 namespace wt {
 
-DataSplits open_fashion_mnist(const std::string& dir, int net_input);  // idx.cpp; dir "": looks for it
-DataSplits open_mnist(const std::string& dir, int net_input);          // idx.cpp
-DataSplits open_cifar10(const std::string& dir, int net_input);        // cifar10.cpp
-DataSplits open_folder(const std::string& dir, int net_input);         // folder.cpp
-inline constexpr int64_t kSyntheticImages = 5120;  // of the training split, unless told otherwise
-DataSplits open_synthetic(int classes, int64_t images, int net_input, uint64_t seed);  // synthetic.cpp
+DataSplits open_fashion_mnist(const std::string& dir, const DataSpec& spec);  // idx.cpp; dir "": looks for it
+DataSplits open_mnist(const std::string& dir, const DataSpec& spec);          // idx.cpp
+DataSplits open_cifar10(const std::string& dir, const DataSpec& spec);        // cifar10.cpp
+DataSplits open_folder(const std::string& dir, const DataSpec& spec);         // folder.cpp
+DataSplits open_synthetic(int classes, const DataSpec& spec);                 // synthetic.cpp
+
+// The side that a set's images are stored at; `native`: see stored_size.
+inline int side_of(const DataSpec& spec, int native = 0) {
+    return spec.stored > 0 ? spec.stored : stored_size(spec.net_input, native);
+}
 
 // A split that is in memory at its native size and resized when loaded (Fashion-MNIST for mini: 20
 // microseconds an image, 1% of a core at 500 images/s, so no cache is needed).

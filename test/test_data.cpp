@@ -434,6 +434,7 @@ TEST_CASE("data: a folder of images") {
         write_file(dir / "train/dog/zero.jpg", no_size);
         const DataSplits s = open("folder:" + dir.path());
         CHECK(s.train->size() == 6);
+        CHECK(s.train->left_out == 3);
         CHECK(s.train->bad_count() == 4);  // the last by the statistics' reading
         Bytes out(76 * 76 * 3);
         CHECK_FALSE(s.train->load(5, out.data()));
@@ -462,6 +463,26 @@ TEST_CASE("data: a folder of images") {
     SUBCASE("a class that only val/ has") {
         write_file(dir / "val/eel/a.jpg", jpeg(10, 10));
         CHECK_MESSAGE((has(error(), dir / "val/eel") && has(error(), "training split lacks")), error());
+    }
+    SUBCASE("held-out images alone, at a size that is given") {
+        std::filesystem::remove_all(dir / "train");
+        DataSpec spec{.text = "folder:" + dir.path(), .net_input = 67};
+        spec.held_out_only = true;
+        spec.stored = 80;
+        const DataSplits s = open_data(spec);
+        CHECK(s.train == nullptr);
+        CHECK(s.any().classes == std::vector<std::string>{"dog"});
+        CHECK(s.held_out->height == 80);
+        CHECK(has(s.description, "1 val images, 1 classes, stored at 80"));
+        std::filesystem::remove_all(dir / "val");
+        CHECK(has(message<Error>([&] { open_data(spec); }), "neither val/ nor test/"));
+    }
+    SUBCASE("what has no image's name is counted") {
+        const DataSplits s = open("folder:" + dir.path());
+        REQUIRE(s.notices.size() == 2);
+        CHECK(has(s.notices[0], "1 entry of " + (dir / "train") + " not named"));
+        CHECK(has(s.notices[0], "notes.txt"));
+        CHECK(s.notices[1] == (dir / "val") + " has 1 of the training split's 2 classes (not cat)");
     }
     SUBCASE("a small net keeps the size of small images") {
         write_file(dir / "small/train/a/1.png", flat_png(32, 32, 1, 2, 3));
@@ -511,6 +532,15 @@ TEST_CASE("data: synthetic images depend on seed, index and class only") {
     };
     CHECK(distance(0, 7) < 30);
     CHECK(distance(0, 1) > 45);
+    // More of them are more of the same, and the held-out ones stay.
+    DataSpec more{.text = "synthetic:7", .net_input = 67};
+    more.train_images = 9000;
+    const DataSplits many = open_data(more);
+    CHECK(a.train->size() == 5120);
+    CHECK(many.train->size() == 9000);
+    CHECK(load(*many.train, 11) == load(*a.train, 11));
+    CHECK(load(*many.held_out, 3) == load(*a.held_out, 3));
+    for (const int64_t i : {int64_t(5120 + 3), int64_t(8997)}) CHECK(load(*many.train, i) != load(*many.held_out, i % 7));
     DataSpec other;
     other.text = "synthetic:7", other.net_input = 67, other.seed = 2;
     CHECK(load(*open_data(other).train, 11) != load(*a.train, 11));

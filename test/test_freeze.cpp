@@ -48,7 +48,9 @@ std::string text(const Names& names) {
 Job job_of(const Way& way, int workers) {
     Job job{.net = "tiny", .workers = workers, .global_batch = workers * 3};
     job.bucket_bytes = 8 << 10;
-    job.scheme = way.scheme, job.per_pass = way.per_pass, job.split = way.split;
+    job.scheme = way.scheme;
+    job.per_pass = way.per_pass;
+    job.split = way.split;
     job.keep_gradients = false;
     return job;
 }
@@ -93,17 +95,23 @@ TEST_CASE("freeze: the trained layers become what they do where the frozen ones 
             INFO(way.text());
             for (const Names& names : kFrozen)
                 // What is put back after a step has changed between its passes.
-                if (!way.per_pass || names.back().starts_with("conv")) check_frozen(job_of(way, workers), names, 3, 0);
+                if (!way.per_pass || names.back().starts_with("conv"))
+                    check_frozen(job_of(way, workers), names, 3, 0);
         }
 }
 
 TEST_CASE("freeze: updates in every pass, as one worker makes them") {
     for (const Names& names : {kFrozen[3], kFrozen[4], kFrozen[7]}) {
         Job job = job_of(kWays[0], 1);
-        job.global_batch = 6, job.passes = 2, job.per_pass = true, job.frozen = names, job.lr = 1e-3f;
+        job.global_batch = 6;
+        job.passes = 2;
+        job.per_pass = true;
+        job.frozen = names;
+        job.lr = 1e-3f;
         const Outcome want = run(job, 3);
         job = job_of({FcScheme::c, true}, 2);
-        job.frozen = names, job.lr = 1e-3f;
+        job.frozen = names;
+        job.lr = 1e-3f;
         const Outcome got = run(job, 3);
         INFO("frozen " << text(names));
         for (size_t i = 0; i < want.params.size(); ++i) {
@@ -120,25 +128,33 @@ TEST_CASE("freeze: fused or not, bf16, graphs, through the host's memory, kept g
     for (const int workers : {1, 2})
         for (const Names& names : {kFrozen[0], kFrozen[2], kFrozen[4], kFrozen[6]}) {
             Job job = job_of(kWays[0], workers);
-            job.fuse = Fuse::on, job.kernels = "own";
+            job.fuse = Fuse::on;
+            job.kernels = "own";
             check_frozen(job, names, 2, 1e-6);
             job.options = {.lrn = false};
             check_frozen(job, names, 2, 1e-6);
             job = job_of(kWays[1], workers);
-            job.fuse = Fuse::off, job.keep_gradients = true;
+            job.fuse = Fuse::off;
+            job.keep_gradients = true;
             check_frozen(job, names, 2, 0);
             job.dtype = DType::bf16;
             check_frozen(job, names, 2, 0);
-            job.dtype = DType::f32, job.graph = true, job.packed = true;
+            job.dtype = DType::f32;
+            job.graph = true;
+            job.packed = true;
             check_frozen(job, names, 5, 0);
         }
 }
 
 TEST_CASE("freeze: the networks themselves") {
-    check_frozen({.net = "mini", .workers = 2, .global_batch = 4}, {"conv1", "conv2", "fc6"}, 2, 1e-6);
-    check_frozen({.net = "mini", .global_batch = 2, .options = {.tanh = true}}, {"conv1", "conv3", "fc7"}, 2, 1e-6);
-    check_frozen({.net = "cifar", .workers = 2, .global_batch = 4}, {"conv1", "conv2", "conv3"}, 2, 1e-6);
-    check_frozen({.net = "cifar", .global_batch = 2, .fuse = Fuse::on}, {"conv1", "conv3"}, 2, 1e-6);
+    check_frozen({.net = "mini", .workers = 2, .global_batch = 4}, {"conv1", "conv2", "fc6"}, 2,
+                 1e-6);
+    check_frozen({.net = "mini", .global_batch = 2, .options = {.tanh = true}},
+                 {"conv1", "conv3", "fc7"}, 2, 1e-6);
+    check_frozen({.net = "cifar", .workers = 2, .global_batch = 4}, {"conv1", "conv2", "conv3"}, 2,
+                 1e-6);
+    check_frozen({.net = "cifar", .global_batch = 2, .fuse = Fuse::on}, {"conv1", "conv3"}, 2,
+                 1e-6);
 }
 
 #ifdef VGPU
@@ -180,11 +196,13 @@ TEST_CASE("freeze: bytes sent, by the formula") {
                     const double es = static_cast<double>(size_of(dtype));
                     const bool dp = scheme == FcScheme::dp;
                     // A sample's activations; all parameters, as gradients and as weights.
-                    double activities = net.layers[net.first_fc()].x.count() * es + sizeof(int), summed = 0;
+                    double activities = net.layers[net.first_fc()].x.count() * es + sizeof(int),
+                           summed = 0;
                     bool below = false;  // a layer below is trained
                     for (const Layer& l : net.layers) {
                         if (l.weights() == 0) continue;
-                        const bool fc = l.kind == LayerKind::fc, trained = !std::ranges::count(names, l.name);
+                        const bool fc = l.kind == LayerKind::fc,
+                                   trained = !std::ranges::count(names, l.name);
                         if (fc) activities += &l == &net.layers.back() ? l.out * 4.0 : l.out * es;
                         if (fc && below) activities += l.x.count() * es;
                         if (trained && (!fc || dp))
@@ -193,10 +211,12 @@ TEST_CASE("freeze: bytes sent, by the formula") {
                     }
                     double want = (K - 1.0) / K * summed;
                     want += (K - 1.0) * (dp ? double(sizeof(SoftmaxStats)) : b * activities);
-                    INFO(name_of(scheme) << " " << K << " workers " << name_of(dtype) << ", frozen " << text(names));
+                    INFO(name_of(scheme) << " " << K << " workers " << name_of(dtype) << ", frozen "
+                                         << text(names));
                     const double got = double(sent) / steps / K;
                     CHECK(got >= want - 1);
-                    CHECK(got <= want + (dp ? 6 * 8 : 1));  // biases start at multiples of 8 elements
+                    CHECK(got <=
+                          want + (dp ? 6 * 8 : 1));  // biases start at multiples of 8 elements
                 }
 }
 
@@ -217,15 +237,18 @@ TEST_CASE("freeze: memory, passes and time that are saved") {
             for (const Layer& l : net.layers) {
                 if (!std::ranges::count(job.frozen, l.name)) continue;
                 momentum += l.parameters() * 4.0 / workers;
-                if (l.kind == LayerKind::conv || scheme == FcScheme::dp) gradients += l.parameters() * 4.0;
+                if (l.kind == LayerKind::conv || scheme == FcScheme::dp)
+                    gradients += l.parameters() * 4.0;
             }
             CHECK(double(all.memory - some.memory) >= momentum + gradients);
 
             std::set<std::string> passes;
             for (const Span& s : some.picture.spans) passes.insert(s.name);
             for (const std::string& layer : job.frozen)
-                for (const char* pass : {".wgrad", ".dgrad"}) CHECK_FALSE(passes.contains(layer + pass));
-            for (const char* pass : {"conv1.fprop", "fc6.fprop", "fc7.wgrad", "fc8.dgrad", "fc8.wgrad"})
+                for (const char* pass : {".wgrad", ".dgrad"})
+                    CHECK_FALSE(passes.contains(layer + pass));
+            for (const char* pass :
+                 {"conv1.fprop", "fc6.fprop", "fc7.wgrad", "fc8.dgrad", "fc8.wgrad"})
                 CHECK_MESSAGE(passes.contains(pass), pass);
             CHECK_FALSE(passes.contains("exchange trunk.reduce"));
             if (scheme == FcScheme::a) CHECK_FALSE(passes.contains("exchange weights.reduce"));
@@ -239,9 +262,10 @@ TEST_CASE("freeze: memory, passes and time that are saved") {
                 faster = run(job, 3).picture.ms < 0.7 * before;
             }
             CHECK(faster);
-            MESSAGE(std::string(name_of(scheme)) << ", " << workers << " workers: " << all.memory << " to " << some.memory
-                                    << " bytes, " << all.picture.ms << " to " << some.picture.ms << " ms a step, "
-                                    << sum(all.bytes_sent) << " to " << sum(some.bytes_sent) << " bytes sent");
+            MESSAGE(std::string(name_of(scheme))
+                    << ", " << workers << " workers: " << all.memory << " to " << some.memory
+                    << " bytes, " << all.picture.ms << " to " << some.picture.ms << " ms a step, "
+                    << sum(all.bytes_sent) << " to " << sum(some.bytes_sent) << " bytes sent");
         }
 }
 
@@ -260,7 +284,8 @@ TEST_CASE("freeze: what cannot be is said") {
     c.training = true;
     c.frozen = {"conv1", "conv2"};
     c.kernels = KernelSettings::parse("conv2.wgrad=tiled");
-    CHECK_THROWS_WITH_AS(Layout{c}, doctest::Contains("not run, because of what is frozen"), UsageError);
+    CHECK_THROWS_WITH_AS(Layout{c}, doctest::Contains("not run, because of what is frozen"),
+                         UsageError);
     c.kernels = KernelSettings::parse("conv2.fprop=tiled");
     CHECK_NOTHROW(Layout{c});
 

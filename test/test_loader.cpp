@@ -6,6 +6,7 @@
 #include <cmath>
 #include <map>
 #include <set>
+#include <thread>
 
 #include "data/loader.h"
 #include "data/random.h"
@@ -256,6 +257,23 @@ TEST_CASE("loader: evaluation pads the last batch and starts over") {
             }
     }
     CHECK(std::all_of(seen.begin(), seen.end(), [](int c) { return c == 2; }));
+}
+
+TEST_CASE("loader: labels are the network's numbers of classes; ready() says whether next() would wait") {
+    const Numbered data(10);
+    LoaderOptions o;
+    o.batch = 5, o.out = 4, o.evaluation = true, o.shuffle = false;
+    Loader plain(data, o);
+    o.unit_of = {7, 5, 3, 1, 9, 8, 6, 4, 2, 0};
+    Loader mapped(data, o);
+    for (int b = 0; b < 2; ++b) {
+        const Batch &x = plain.next(), &y = mapped.next();
+        for (int i = 0; i < 5; ++i) CHECK(y.labels[i] == o.unit_of[x.labels[i]]);
+    }
+    while (!plain.ready()) std::this_thread::yield();
+    const double waited = plain.wait_seconds();
+    plain.next();
+    CHECK(plain.wait_seconds() == waited);
 }
 
 TEST_CASE("loader: training drops the last partial batch and says how much") {

@@ -48,19 +48,19 @@ TEST_CASE("metrics: lines") {
     const std::string out = dir / "runs/mini", path = out + "/metrics.jsonl";
     MetricsLog log(out, MetricsLog::kFresh);
     CHECK(slurp(path) == "");
-    log.step({1, 0.5, 2.25, 0.01, 512, 1.5});
+    log.step({1, 0.5, 2.25, 75, 0.01, 512, 0.25, 1.5});
     const std::string step =
-        R"({"kind":"step","step":1,"epoch":0.5,"loss":2.25,"lr":0.01,"images_per_s":512.0,"seconds":1.5})" "\n";
+        R"({"kind":"step","step":1,"epoch":0.5,"loss":2.25,"top1_error":75.0,"lr":0.01,"images_per_s":512.0,"input_wait":0.25,"seconds":1.5})" "\n";
     CHECK(slurp(path) == step);  // in the file at once
-    log.eval({2, 1, "val", 0.5, 12.5, 0.25, 10000, 3});
+    log.eval({2, 1, "val", 0.5, 12.5, 0.25, 10000, 7, 3});
     const std::string eval = R"({"kind":"eval","step":2,"epoch":1.0,"split":"val","loss":0.5,"top1_error":12.5,)"
-                             R"("top5_error":0.25,"images":10000,"seconds":3.0})" "\n";
+                             R"("top5_error":0.25,"images":10000,"skipped":7,"seconds":3.0})" "\n";
     CHECK(slurp(path) == step + eval);
     log.done({2, 1, "finished", 3});
     const std::string done = R"({"kind":"done","step":2,"epoch":1.0,"reason":"finished","seconds":3.0})" "\n";
     CHECK(slurp(path) == step + eval + done);
-    log.step({3, 0, std::nan(""), HUGE_VAL, -HUGE_VAL, 1});
-    CHECK(slurp(path).ends_with(R"("loss":null,"lr":null,"images_per_s":null,"seconds":1.0})" "\n"));
+    log.step({3, 0, std::nan(""), 0, HUGE_VAL, -HUGE_VAL, 0, 1});
+    CHECK(slurp(path).ends_with(R"("loss":null,"top1_error":0.0,"lr":null,"images_per_s":null,"input_wait":0.0,"seconds":1.0})" "\n"));
     MetricsLog again(out, MetricsLog::kFresh);
     CHECK(slurp(path) == "");
     CHECK(again.seconds() == 0);
@@ -71,9 +71,9 @@ TEST_CASE("metrics: resume keeps what the checkpoint has seen") {
     const std::string path = dir / "metrics.jsonl";
     const auto fill = [&] {
         MetricsLog log(dir.path(), MetricsLog::kFresh);
-        for (int s = 1; s <= 4; ++s) log.step({s, 0, 1, 1, 1, s * 10.0});
-        log.eval({4, 1, "val", 1, 1, 1, 1, 41});
-        log.step({5, 0, 1, 1, 1, 50});
+        for (int s = 1; s <= 4; ++s) log.step({s, 0, 1, 0, 1, 1, 0, s * 10.0});
+        log.eval({4, 1, "val", 1, 1, 1, 1, 0, 41});
+        log.step({5, 0, 1, 0, 1, 1, 0, 50});
         log.done({5, 1, "interrupted", 51});
     };
     for (const int at : {0, 3, 4, 5, 99}) {
@@ -87,7 +87,7 @@ TEST_CASE("metrics: resume keeps what the checkpoint has seen") {
         CHECK(count(kept, "\n") == static_cast<size_t>(at == 0 ? 0 : at == 3 ? 3 : at == 4 ? 5 : 6));
         CHECK(count(kept, "done") == 0);
         CHECK(log.seconds() == doctest::Approx(at == 0 ? 0 : at == 3 ? 30 : at == 4 ? 41 : 50));
-        log.step({at + 1, 0, 1, 1, 1, 1});
+        log.step({at + 1, 0, 1, 0, 1, 1, 0, 1});
         CHECK(slurp(path).size() > kept.size());
     }
     // A whole last line that lost its newline was not seen whole: dropped too.
@@ -131,6 +131,23 @@ TEST_CASE("progress: texts") {
     CHECK(wt::progress_bar(full, 200).find("[==============================]") != std::string::npos);
     full.steps = 0;
     CHECK(!wt::progress_bar(full, 200).empty());
+}
+
+TEST_CASE("progress: error, rate and wait are means since the last line") {
+    double now = 0;
+    Progress::Options o;
+    o.terminal = 0;
+    o.every_steps = 3;
+    o.clock = [&] { return now; };
+    const std::string s = written([&](std::FILE* f) {
+        Progress p(f, 4, o);
+        const double rates[] = {5, 10, 40, 40}, errors[] = {100, 75, 50, 25}, waits[] = {0.9, 0, 0, 0.3};
+        for (int i = 0; i < 4; ++i)
+            p.update({.epoch = 1, .epochs = 0, .step = i + 1, .steps = 4, .loss = 2, .lr = 0.1, .images_per_s = rates[i],
+                      .error = errors[i], .input_wait = waits[i]});
+    });
+    CHECK(s == "step 1/4  loss 2.0000  error 100.0%  lr 0.1  5.0 images/s  input wait 90%\n"
+               "step 4/4  loss 2.0000  error 50.0%  lr 0.1  20.0 images/s  input wait 10%  eta 0:00\n");
 }
 
 TEST_CASE("progress: plain lines by steps and by time") {

@@ -300,6 +300,6 @@ TEST_CASE("train: what is no regular file is one line, and never waited for") {
     const Result r = run(s, patient(program("train") + flags));
     INFO(r.err);
     CHECK(r.status == 0);
-    CHECK(has(r.out, "skipped 1 unreadable images of the training split"));
+    CHECK(has(r.out, "skipped 1 unreadable image of the training split"));
     CHECK(has(r.out, "set/train/cat/x.jpg: not a regular file (a FIFO)"));
 }

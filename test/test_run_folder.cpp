@@ -300,7 +300,8 @@ TEST_CASE("train: a run is not taken for another's start, unless --overwrite say
     check_one_line(again, 1, "or begin anew with --overwrite");
     // With whatever else is wrong the old run stays.
     check_one_line(refused(train("--steps 1 --out r --overwrite --data folder:none")), 1, "none");
-    check_one_line(refused(train("--steps 1 --out r --overwrite --batch 5000")), 1, "--batch");
+    write_idx_set(s / "small", 40, 10);
+    check_one_line(refused(train("--steps 1 --out r --overwrite --data mnist:small --batch 50")), 1, "--batch");
     check_one_line(refused("VGPU_MEMORY=8M " + train("--steps 1 --gpus 0 --out r --overwrite")), 1,
                    "out of memory");
     spit(s / "other.safetensors", "half");

@@ -11,6 +11,7 @@
 #include <nlohmann/json.hpp>
 #include <sstream>
 
+#include "test/data_files.h"
 #include "test/training.h"
 
 namespace fs = std::filesystem;
@@ -21,6 +22,7 @@ using test::Result;
 using test::run;
 using test::same_tensors;
 using test::slurp;
+using test::spit;
 using test::TempDir;
 using test::train;
 
@@ -98,6 +100,7 @@ TEST_CASE("train: --timeline draws one step of every worker, and changes nothing
     CHECK(same_tensors(s / "plain/checkpoint.safetensors", s / "drawn/checkpoint.safetensors"));
     CHECK(r.out.find("step 3: ") != std::string::npos);
     CHECK(r.out.find(" not hidden") != std::string::npos);
+    CHECK(r.out.find(" MiB sent; wrote ") != std::string::npos);
     CHECK(r.out.find("wrote picture.svg and picture.json") != std::string::npos);
     const std::string svg = slurp(s / "picture.svg");
     CHECK(svg.find("<svg") == 0);
@@ -173,6 +176,13 @@ TEST_CASE("train: bad command lines are one line and exit 2") {
     check_one_line(run(s, train("--init nowhere.safetensors")), 2, "nowhere.safetensors");
     check_one_line(run(s, train("--gpus 0,0 --fc-scheme dp --fc-split alternate")), 2, "--fc-split alternate: --fc-scheme dp splits no layer");
     check_one_line(run(s, train("--eval-only")), 2, "--eval-only needs weights");
+    for (const char* flag : {"--out", "--resume", "--init", "--data", "--mean", "--kernels", "--timeline"})
+        check_one_line(run(s, train(std::string(flag) + " ''")), 2, std::string(flag) + ": the value is empty");
+    // Before any data are looked for.
+    check_one_line(run(s, train("--data folder:missing --lr-policy cosine")), 2, "--lr-policy cosine");
+    check_one_line(run(s, train("--data folder:missing --kernels fast")), 2, "--kernels fast");
+    spit(s / "file", "x");
+    check_one_line(run(s, train("--resume file")), 2, "--resume file: that is a file; give the run's folder");
     check_one_line(run(s, program("summary") + " alexnett"), 2, "nearest is alexnet");
     CHECK(run(s, program("train") + " --help").status == 0);
     CHECK(run(s, program("train") + " --help").err.empty());
@@ -185,26 +195,31 @@ TEST_CASE("train: what the files and the machine refuse is one line and exit 1")
     check_one_line(run(s, train("--data mnist:idx")), 1, "idx/");
     REQUIRE(run(s, "mkdir -p f/train/empty f/train/full && cp idx/train-images-idx3-ubyte f/train/full/text.jpg").status == 0);
     check_one_line(run(s, train("--data folder:f")), 1, "empty");
-    check_one_line(run(s, train("--batch 5000")), 1, "--batch");
+    test::write_idx_set(s / "small", 40, 10);
+    check_one_line(run(s, train("--data mnist:small --batch 50")), 1, "--batch");
     check_one_line(run(s, train("--resume missing")), 1, "missing");
     check_one_line(run(s, "VGPU_MEMORY=8M " + train("--gpus 0 --out oom")), 1, "out of memory on GPU 0: mini at batch 4 needs");
 
     REQUIRE(run(s, train("--steps 1 --out r")).status == 0);
-    check_one_line(run(s, program("train") + " --resume r --net cifar"), 1, "is of net mini");
+    check_one_line(run(s, program("train") + " --resume r --net cifar"), 1, "was made with --net mini, and --net cifar contradicts it");
     check_one_line(run(s, program("train") + " --net cifar --data synthetic:10 --init r/checkpoint.safetensors --steps 1 --out c"), 1,
-                   "a file of another network");
+                   "was made with --net mini, and --net cifar contradicts it");
     check_one_line(run(s, program("train") + " --resume r --batch 8"), 1, "images a step");
-    {  // a logit that is not finite
+    {  // products that no float holds, and then a weight that is none
         const auto file = SafetensorsFile::open(s / "r/checkpoint.safetensors");
         std::vector<std::vector<float>> values;
         std::vector<NamedTensor> tensors;
         for (const auto& n : file.names()) {
             values.push_back(file.read(n));
-            if (n == "fc8.bias") values.back()[3] = NAN;
+            if (n == "fc8.weight") std::fill(values.back().begin(), values.back().end(), 3e38f);
             tensors.push_back({n, file.shape(n), values.back().data()});
         }
         write_safetensors(s / "nan.safetensors", tensors);
         check_one_line(run(s, train("--steps 4 --init nan.safetensors --out nan")), 1, "the loss is not finite at step 1");
+        for (size_t i = 0; i < tensors.size(); ++i)
+            if (tensors[i].name == "fc8.bias") values[i][3] = NAN;
+        write_safetensors(s / "nan.safetensors", tensors);
+        check_one_line(run(s, train("--steps 4 --init nan.safetensors --out nan")), 1, "has a value that is not finite, element 3");
     }
     // A full disk: no file may grow beyond 2 MB. The checkpoint that was there stays.
     const std::string before = slurp(s / "r/checkpoint.safetensors");

@@ -17,6 +17,7 @@ It ends with 1 when a logit differs by more than --tolerance.
 """
 import argparse
 import io
+import json
 import os
 import random
 import re
@@ -136,7 +137,7 @@ def main():
     make_thousand("thousand", "five")
     mean, std = [[255 * v for v in three] for three in ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))]
 
-    state = {k: v.contiguous() for k, v in net.state_dict().items()}
+    state = {k: v.clone() for k, v in net.state_dict().items()}
     evaluate = ["--net", "owt", "--data", "folder:thousand", "--eval-only", "--batch", "10", "--gpus", ARGS.gpus]
     for name, dtype in (("fp32", torch.float32), ("fp16", torch.float16), ("bf16", torch.bfloat16)):
         rounded = {k: v.to(dtype) for k, v in state.items()}
@@ -153,7 +154,7 @@ def main():
     compare("a .pth file, converted", np.load("pth.npy"), torch_logits(net, held_out("thousand"), mean, std))
 
     train("--net", "owt", "--data", "folder:five", "--init", "fp32.safetensors", "--freeze", FROZEN, "--augment", "crop", "--batch", "10",
-          "--epochs", str(ARGS.epochs), "--lr", "0.001", "--lr-policy", "constant", "--gpus", ARGS.gpus, "--out", "run")
+          "--epochs", str(ARGS.epochs), "--lr", "1e-4", "--lr-policy", "constant", "--gpus", ARGS.gpus, "--out", "run")
     train("--resume", "run", "--export", "torchvision", "out.safetensors")
     train("--resume", "run", "--eval-only", "--predictions", "run.npy")
     train("--resume", "run", "--eval-only", "--predictions", "run.csv")
@@ -161,7 +162,6 @@ def main():
     tuned = load_file("out.safetensors")
     print(back.load_state_dict(tuned))
     with safetensors.safe_open("out.safetensors", "pt") as f:
-        import json
         normalisation = json.loads(f.metadata()["normalisation"])
         classes = json.loads(f.metadata()["classes"])
     theirs = torch_logits(back, held_out("five"), normalisation["mean"], normalisation["std"])

@@ -16,6 +16,7 @@
 #include <exception>
 #include <iostream>
 #include <new>
+#include <type_traits>
 
 namespace wt {
 namespace {
@@ -119,10 +120,25 @@ CommandLine::Option* CommandLine::Option::required() {
     static_cast<CLI::Option*>(option_)->required();
     return this;
 }
+CommandLine::Option* CommandLine::Option::by_default(const std::string& text) {
+    static_cast<CLI::Option*>(option_)->default_str(text);
+    return this;
+}
 
 template <class T>
 CommandLine::Option* CommandLine::add(const std::string& names, T& value, const std::string& about) {
-    impl_->options.emplace_back().option_ = impl_->app.add_option(names, value, about);
+    CLI::Option* option = impl_->app.add_option(names, value, about);
+    impl_->options.emplace_back().option_ = option;
+    if (value > T{}) option->capture_default_str();
+    // An empty text is most often a shell's variable that is not set: it is not taken for a flag left away.
+    if constexpr (std::is_same_v<T, std::string>)
+        option->check(CLI::Validator(
+            [](std::string& given) { return std::string(given.empty() ? "the value is empty: give one, or leave it away" : ""); }, ""));
+    return &impl_->options.back();
+}
+CommandLine::Option* CommandLine::add_text(const std::string& names, std::function<void(const std::string&)> set,
+                                           const std::string& about) {
+    impl_->options.emplace_back().option_ = impl_->app.add_option_function<std::string>(names, std::move(set), about);
     return &impl_->options.back();
 }
 CommandLine::Option* CommandLine::add_option(const std::string& names, std::string& value, const std::string& about) { return add(names, value, about); }
@@ -131,6 +147,10 @@ CommandLine::Option* CommandLine::add_option(const std::string& names, float& va
 CommandLine::Option* CommandLine::add_option(const std::string& names, int& value, const std::string& about) { return add(names, value, about); }
 CommandLine::Option* CommandLine::add_option(const std::string& names, int64_t& value, const std::string& about) { return add(names, value, about); }
 CommandLine::Option* CommandLine::add_option(const std::string& names, uint64_t& value, const std::string& about) { return add(names, value, about); }
+CommandLine::Option* CommandLine::add_option(const std::string& names, std::pair<std::string, std::string>& value, const std::string& about) {
+    impl_->options.emplace_back().option_ = impl_->app.add_option(names, value, about);
+    return &impl_->options.back();
+}
 CommandLine::Option* CommandLine::add_flag(const std::string& names, bool& value, const std::string& about) {
     impl_->options.emplace_back().option_ = impl_->app.add_flag(names, value, about);
     return &impl_->options.back();
@@ -169,6 +189,13 @@ void CommandLine::parse(int argc, const char* const* argv) {
     } catch (const CLI::ParseError& e) {
         throw UsageError(e.what());
     }
+}
+
+std::vector<std::string> CommandLine::given() const {
+    std::vector<std::string> names;
+    for (const CLI::Option* o : impl_->app.get_options())
+        if (o->count() > 0 && !o->get_lnames().empty()) names.push_back(o->get_lnames().front());
+    return names;
 }
 
 Check one_of(const std::string& what, const std::vector<std::string>& names) {

@@ -15,6 +15,7 @@
 #include <functional>
 #include <memory>
 #include <string>
+#include <utility>
 #include <vector>
 
 namespace wt {
@@ -46,6 +47,8 @@ public:
     public:
         Option* check(const Check& check);
         Option* required();
+        // What --help shows as the default, where that is not the value itself.
+        Option* by_default(const std::string& text);
 
     private:
         friend class CommandLine;
@@ -56,20 +59,43 @@ public:
     explicit CommandLine(const std::string& about, bool last_wins = false);
     ~CommandLine();
 
-    // Names as CLI11 takes them: "--batch", "--device,--gpu", "NET". `value` keeps what it holds where the option is not given.
+    // Names as CLI11 takes them: "--batch", "--device,--gpu", "NET". `value` keeps what it holds where the option is not given;
+    // --help shows that as the default, unless it is an empty text or a number that is not positive, which stand for something else.
     Option* add_option(const std::string& names, std::string& value, const std::string& about = "");
     Option* add_option(const std::string& names, double& value, const std::string& about = "");
     Option* add_option(const std::string& names, float& value, const std::string& about = "");
     Option* add_option(const std::string& names, int& value, const std::string& about = "");
     Option* add_option(const std::string& names, int64_t& value, const std::string& about = "");
     Option* add_option(const std::string& names, uint64_t& value, const std::string& about = "");
+    // Two words after the flag: "--export torchvision OUT".
+    Option* add_option(const std::string& names, std::pair<std::string, std::string>& value, const std::string& about = "");
     Option* add_flag(const std::string& names, bool& value, const std::string& about = "");
+
+    // One of the table's names, whose value `value` takes; the table has rows {name, value}.
+    template <class Value, class Rows>
+    Option* add_choice(const std::string& names, Value& value, const Rows& rows, const std::string& what, const std::string& about) {
+        std::vector<std::string> allowed;
+        std::string now;
+        for (const auto& row : rows) {
+            allowed.push_back(row.name);
+            if (row.value == value) now = row.name;
+        }
+        const auto set = [&value, &rows](const std::string& given) {
+            for (const auto& row : rows)
+                if (given == row.name) value = row.value;
+        };
+        return add_text(names, set, about)->check(one_of(what, allowed))->by_default(now);
+    }
 
     // Throws UsageError with one line that says what was given, what is allowed and, for a name, the nearest one. --help prints
     // the options on standard output and throws Exit{0}.
     void parse(int argc, const char* const* argv);
 
+    // The long names, without dashes, of the options that the parsed arguments had.
+    std::vector<std::string> given() const;
+
 private:
+    Option* add_text(const std::string& names, std::function<void(const std::string&)> set, const std::string& about);
     template <class T>
     Option* add(const std::string& names, T& value, const std::string& about);
     struct Impl;

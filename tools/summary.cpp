@@ -1,7 +1,13 @@
 // bin/summary NET: a network's layers, with output shapes, parameters and multiply-adds.
+// bin/summary FILE: what a file of weights says of itself, and the layers of its network.
 #include <cstdio>
 
+#include "host/cuda/check.h"
+#include "host/cuda/nearest.h"
 #include "host/net/spec.h"
+#include "host/train/classes.h"
+#include "host/train/options.h"
+#include "host/train/origin.h"
 #include "tools/common_cli.h"
 
 namespace {
@@ -14,27 +20,98 @@ std::string grouped(int64_t n) {  // 62378344 -> 62,378,344
     return s;
 }
 
-int run(int argc, char** argv) {
-    CommandLine app("A table of a network's layers: output shape, parameters, multiply-adds of one image's forward pass, and shares.");
-    std::string name;
-    NetOptions options;
-    app.add_option("NET", name, "alexnet, alexnet2012, owt, cifar, mini")->required()->check(one_of("net", net_names()));
-    app.add_option("--classes", options.classes, "units of the last layer")->check(between(2, 1e6));
-    app.parse(argc, argv);
+bool is_net(const std::string& name) {
+    for (const std::string& n : net_names())
+        if (n == name) return true;
+    return false;
+}
 
-    const NetSpec net = make_net(name, options);
+void print_layers(const NetSpec& net) {
     const double parameters = net.parameters(), macs = net.macs();
-    std::printf("%-8s %-14s %15s %7s %17s %7s\n", "layer", "output", "parameters", "", "multiply-adds", "");
+    std::printf("%-8s %-14s %15s %7s %17s %7s\n", "layer", "output", "parameters", "",
+                "multiply-adds", "");
     std::printf("%-8s %dx%dx%d\n", "input", net.input.h, net.input.w, net.input.c);
     for (const Layer& l : net.layers) {
-        const std::string shape = std::to_string(l.y.h) + "x" + std::to_string(l.y.w) + "x" + std::to_string(l.y.c);
+        const std::string shape =
+            std::to_string(l.y.h) + "x" + std::to_string(l.y.w) + "x" + std::to_string(l.y.c);
         if (l.parameters())
-            std::printf("%-8s %-14s %15s %6.2f%% %17s %6.2f%%\n", l.name.c_str(), shape.c_str(), grouped(l.parameters()).c_str(),
-                        100 * l.parameters() / parameters, grouped(l.macs()).c_str(), 100 * l.macs() / macs);
+            std::printf("%-8s %-14s %15s %6.2f%% %17s %6.2f%%\n", l.name.c_str(), shape.c_str(),
+                        grouped(l.parameters()).c_str(), 100 * l.parameters() / parameters,
+                        grouped(l.macs()).c_str(), 100 * l.macs() / macs);
         else
             std::printf("%-8s %-14s\n", l.name.c_str(), shape.c_str());
     }
-    std::printf("%-8s %-14s %15s %7s %17s\n", "total", "", grouped(net.parameters()).c_str(), "", grouped(net.macs()).c_str());
+    std::printf("%-8s %-14s %15s %7s %17s\n", "total", "", grouped(net.parameters()).c_str(), "",
+                grouped(net.macs()).c_str());
+}
+
+// Prints what the file says, and takes the network and its options from it.
+std::string print_file(const std::string& path, NetOptions& options) {
+    const Origin from = open_origin(path, /*must_go_on=*/false);
+    if (!from.position)
+        throw Error(path + " does not say which network it is of: give the network's name");
+    const Position& p = *from.position;
+    const RunRecord& r = p.record;
+    std::printf("%s: of %s, at step %lld, %lld images a step\n", path.c_str(), p.net.c_str(),
+                static_cast<long long>(p.step), static_cast<long long>(p.global_batch));
+    if (!r.command.empty()) std::printf("command  %s\n", r.command.c_str());
+    for (const auto& [flag, value] : r.settings)
+        std::printf("setting  %s %s\n", flag.c_str(), value.c_str());
+    if (!r.whole()) {
+        std::printf(
+            "notice   it says nothing of classes, normalisation and options: those of an older "
+            "version\n");
+        options.classes = 2;
+        const std::string last = make_net(p.net, options).layers.back().name + ".bias";
+        options.classes = static_cast<int>(from.file->shape(last).at(0));
+        return p.net;
+    }
+    std::printf("classes  %s\n", classes_text(r.classes).c_str());
+    std::printf("images   less the mean %s, by %s; stored at %d, %s\n", rgb_text(r.mean).c_str(),
+                rgb_text(r.std_dev).c_str(), r.stored, r.channels == 1 ? "grey" : "in colour");
+    std::printf("data     %lld training and %lld held-out images\n",
+                static_cast<long long>(r.train_images), static_cast<long long>(r.held_out_images));
+    if (p.best)
+        std::printf("best     top-1 error %.2f%% after %lld steps\n", p.best.error,
+                    static_cast<long long>(p.best.step));
+    std::printf("\n");
+    options.classes = static_cast<int>(r.classes.size());
+    const auto setting = [&](const char* flag) {
+        return r.settings.contains(flag) ? r.settings.at(flag) : std::string();
+    };
+    options.tanh = value_in(kActivations, "activation", setting("--activation"));
+    options.plain_pool = value_in(kPools, "pool", setting("--pool"));
+    options.lrn = value_in(kOnOff, "lrn", setting("--lrn"));
+    if (const std::string p_drop = setting("--dropout"); !p_drop.empty())
+        options.dropout = std::stof(p_drop);
+    return p.net;
+}
+
+int run(int argc, char** argv) {
+    CommandLine app(
+        "A table of a network's layers: output shape, parameters, multiply-adds of one image's "
+        "forward pass, and shares. "
+        "Of a file of weights, what it says of itself besides.");
+    std::string name;
+    NetOptions options;
+    options.classes = 0;
+    app.add_option("NET", name, "a network, or a .safetensors file that bin/train has written")
+        ->required();
+    app.add_option("--classes", options.classes, "units of the last layer")
+        ->check(between(2, 1e6))
+        ->by_default("as many as the data set of the network's recipe has, or the file's");
+    app.parse(argc, argv);
+
+    if (name.ends_with(".safetensors")) {
+        if (options.classes != 0)
+            throw UsageError("--classes: " + name + " has its own; leave it away");
+        name = print_file(name, options);
+    } else if (!is_net(name)) {
+        throw UsageError(unknown_name("net", name, net_names()) + " (or a .safetensors file)");
+    } else if (options.classes == 0) {
+        options.classes = classes_of(name);
+    }
+    print_layers(make_net(name, options));
     return 0;
 }
 

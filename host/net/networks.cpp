@@ -10,7 +10,7 @@ namespace {
 // Krizhevsky, Sutskever, Hinton 2012, in one tower, or (groups = 2) with the two towers of the paper:
 // conv2, conv4 and conv5 see the half of the channels that lived on their GPU. Layer order of the
 // paper: conv, ReLU, LRN, pool. Biases of 1 where the paper has them (section 5).
-NetSpec alexnet(const char* name, int groups, const NetOptions& o) {
+NetSpec alexnet_of(const char* name, int groups, const NetOptions& o) {
     NetBuilder n(name, 227, o);
     n.conv("conv1", 96, 11, {.stride = 4}).act().lrn().pool();                            // 55x55x96, 27x27x96
     n.conv("conv2", 256, 5, {.pad = 2, .groups = groups, .bias = 1}).act().lrn().pool();  // 27x27x256, 13x13x256
@@ -22,6 +22,9 @@ NetSpec alexnet(const char* name, int groups, const NetOptions& o) {
     n.fc("fc8", o.classes);
     return n.done();
 }
+
+NetSpec alexnet(const NetOptions& o) { return alexnet_of("alexnet", 1, o); }
+NetSpec alexnet2012(const NetOptions& o) { return alexnet_of("alexnet2012", 2, o); }
 
 // The network of "One weird trick for parallelizing convolutional neural networks" (arXiv 1404.5997)
 // as torchvision ships it: no LRN, dropout before fc6 and fc7.
@@ -62,28 +65,77 @@ NetSpec mini(const NetOptions& o) {
     return n.done();
 }
 
-}  // namespace
+// A network, how it is trained, and how many classes its recipe's data set has. The constructor wants
+// all of it, so no network can be added without a recipe of its own.
+struct Network {
+    using Build = NetSpec (*)(const NetOptions&);
+    Network(const char* name, Build build, const Recipe& recipe, int classes)
+        : name(name), build(build), recipe(recipe), classes(classes) {}
+    const char* name;
+    Build build;
+    Recipe recipe;
+    int classes;
+};
 
-const std::vector<std::string>& net_names() {
-    static const std::vector<std::string> names = {"alexnet", "alexnet2012", "owt", "cifar", "mini"};
-    return names;
-}
+// The paper's, of 2012; the networks with more recent recipes begin with --init he.
+const Recipe kPaper = {.batch = 128,
+                       .epochs = 90,
+                       .divide_std = false,
+                       .lr_policy = "plateau",
+                       .init = "paper",
+                       .augment = "full",
+                       .data = "synthetic"};
+const Recipe kOwt = {.batch = 128,
+                     .epochs = 90,
+                     .divide_std = true,
+                     .lr_policy = "plateau",
+                     .init = "he",
+                     .augment = "full",
+                     .data = "synthetic"};
+const Recipe kCifar = {.batch = 128,
+                       .epochs = 60,
+                       .divide_std = true,
+                       .lr_policy = "plateau",
+                       .init = "he",
+                       .augment = "crop",
+                       .data = "synthetic:10"};
+const Recipe kMini = {.batch = 64,
+                      .epochs = 2,
+                      .divide_std = true,
+                      .lr_policy = "linear",
+                      .init = "he",
+                      .augment = "crop",
+                      .data = "fashion-mnist"};
 
-NetSpec make_net(const std::string& name, const NetOptions& o) {
-    if (name == "alexnet") return alexnet("alexnet", 1, o);
-    if (name == "alexnet2012") return alexnet("alexnet2012", 2, o);
-    if (name == "owt") return owt(o);
-    if (name == "cifar") return cifar(o);
-    if (name == "mini") return mini(o);
+const Network kNetworks[] = {
+    {"alexnet", alexnet, kPaper, 1000},
+    {"alexnet2012", alexnet2012, kPaper, 1000},
+    {"owt", owt, kOwt, 1000},
+    {"cifar", cifar, kCifar, 10},
+    {"mini", mini, kMini, 10},
+};
+
+const Network& network(const std::string& name) {
+    for (const Network& n : kNetworks)
+        if (name == n.name) return n;
     throw UsageError(unknown_name("net", name, net_names()));
 }
 
-Recipe recipe_of(const std::string& name) {
-    Recipe r;  // the paper's, for alexnet and alexnet2012
-    if (name == "owt" || name == "cifar" || name == "mini") r.init = "he", r.divide_std = true;
-    if (name == "cifar") r.epochs = 60, r.augment = "crop", r.data = "synthetic:10";
-    if (name == "mini") r.epochs = 2, r.batch = 64, r.lr_policy = "linear", r.augment = "crop", r.data = "fashion-mnist";
-    return r;
+}  // namespace
+
+const std::vector<std::string>& net_names() {
+    static const std::vector<std::string> names = [] {
+        std::vector<std::string> all;
+        for (const Network& n : kNetworks) all.push_back(n.name);
+        return all;
+    }();
+    return names;
 }
+
+NetSpec make_net(const std::string& name, const NetOptions& o) { return network(name).build(o); }
+
+const Recipe& recipe_of(const std::string& name) { return network(name).recipe; }
+
+int classes_of(const std::string& name) { return network(name).classes; }
 
 }  // namespace wt

@@ -68,7 +68,9 @@ struct Recipe {
 const std::vector<std::string>& net_names();
 // Throws UsageError naming the nearest network for an unknown name.
 NetSpec make_net(const std::string& name, const NetOptions& options);
-Recipe recipe_of(const std::string& name);
+const Recipe& recipe_of(const std::string& name);
+// Classes of the data set in its recipe: 1000 of ImageNet, 10.
+int classes_of(const std::string& name);
 
 // Builds a NetSpec layer by layer, inferring shapes. Throws Error when a layer does not fit its input.
 class NetBuilder {

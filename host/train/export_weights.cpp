@@ -25,15 +25,16 @@ std::string of_unit_range(const std::vector<float>& values) {
 
 }  // namespace
 
-std::string export_torchvision(const SafetensorsFile& file, const WeightsMeaning& meaning, const std::string& out) {
+std::string export_torchvision(const SafetensorsFile& file, const WeightsMeaning& meaning,
+                               const std::string& out) {
     NetOptions options;
     const int classes = classes_in(file, make_net(kTorchvisionNet, options));
     if (classes > 0) options.classes = classes;
     const NetSpec net = make_net(kTorchvisionNet, options);
     const WeightsFile weights(file, net);
     if (!meaning.classes.empty() && static_cast<int>(meaning.classes.size()) != net.classes())
-        throw Error(file.path() + " names " + std::to_string(meaning.classes.size()) + " classes and has " +
-                    std::to_string(net.classes()) + ": the file is damaged");
+        throw Error(file.path() + " names " + std::to_string(meaning.classes.size()) +
+                    " classes and has " + std::to_string(net.classes()) + ": the file is damaged");
 
     std::vector<std::vector<float>> values;
     std::vector<NamedTensor> tensors;
@@ -43,11 +44,13 @@ std::string export_torchvision(const SafetensorsFile& file, const WeightsMeaning
     }
     std::map<std::string, std::string> metadata = {{"format", "pt"}};
     const bool known = meaning.mean.size() == 3 && meaning.std_dev.size() == 3;
-    if (known) metadata["normalisation"] = json_text({{"mean", meaning.mean}, {"std", meaning.std_dev}});
+    if (known)
+        metadata["normalisation"] = json_text({{"mean", meaning.mean}, {"std", meaning.std_dev}});
     if (!meaning.classes.empty()) metadata["classes"] = json_text(meaning.classes);
     write_safetensors(out, tensors, metadata, "file");
     return out + ": " + std::to_string(net.classes()) + " classes, torchvision's names; " +
-           (known ? "its images are normalised with mean=" + of_unit_range(meaning.mean) + ", std=" + of_unit_range(meaning.std_dev)
+           (known ? "its images are normalised with mean=" + of_unit_range(meaning.mean) +
+                        ", std=" + of_unit_range(meaning.std_dev)
                   : std::string("how its images are normalised is not known"));
 }
 

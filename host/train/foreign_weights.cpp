@@ -12,7 +12,9 @@ namespace {
 
 enum class Format { unknown, safetensors, pytorch, npz, npy, caffe, hdf5 };
 
-unsigned char byte_at(std::string_view head, size_t at) { return static_cast<unsigned char>(head[at]); }
+unsigned char byte_at(std::string_view head, size_t at) {
+    return static_cast<unsigned char>(head[at]);
+}
 
 // The name of a zip archive's first file.
 std::string_view first_in_zip(std::string_view head) {
@@ -21,13 +23,15 @@ std::string_view first_in_zip(std::string_view head) {
     return head.substr(30, length);
 }
 
-// A NetParameter that begins with its name (field 1) and goes on with a layer: field 2 in files of old, 100 in later ones.
+// A NetParameter that begins with its name (field 1) and goes on with a layer: field 2 in files of
+// old, 100 in later ones.
 bool is_caffe(std::string_view head) {
     if (head.size() < 4 || head[0] != '\n') return false;
     const size_t length = byte_at(head, 1), next = 2 + length;
     if (length == 0 || length >= 128 || head.size() < next + 2) return false;
     const std::string_view name = head.substr(2, length);
-    if (!std::all_of(name.begin(), name.end(), [](unsigned char c) { return std::isprint(c); })) return false;
+    if (!std::all_of(name.begin(), name.end(), [](unsigned char c) { return std::isprint(c); }))
+        return false;
     return head[next] == '\x12' || head.substr(next, 2) == "\xa2\x06";
 }
 
@@ -36,7 +40,8 @@ Format by_content(std::string_view head) {
     const std::string_view first = first_in_zip(head);
     if (first.ends_with(".npy")) return Format::npz;
     if (first.ends_with("/data.pkl")) return Format::pytorch;
-    if (head.size() > 2 && head[0] == '\x80' && head[1] >= 2 && head[1] <= 5) return Format::pytorch;  // a pickle
+    if (head.size() > 2 && head[0] == '\x80' && head[1] >= 2 && head[1] <= 5)
+        return Format::pytorch;  // a pickle
     if (head.starts_with("\x93NUMPY")) return Format::npy;
     if (head.starts_with("\x89HDF\r\n")) return Format::hdf5;
     return is_caffe(head) ? Format::caffe : Format::unknown;
@@ -62,7 +67,10 @@ std::string converted(const std::string& path) {
 // As text in a Python program that stands between single quotes of a shell.
 std::string quoted(const std::string& path) {
     std::string s = "\"";
-    for (const char c : path) s += c == '"' || c == '\\' ? std::string("\\") + c : c == '\'' ? "'\\''" : std::string(1, c);
+    for (const char c : path)
+        s += c == '"' || c == '\\' ? std::string("\\") + c
+             : c == '\''           ? "'\\''"
+                                   : std::string(1, c);
     return s + "\"";
 }
 
@@ -84,14 +92,21 @@ std::string how_to_convert(const std::string& path) {
     const std::string page = "host/train/README.md, Weights from elsewhere";
     switch (format) {
         case Format::pytorch:
-            return told("a file of PyTorch", "python3 -c 'import torch, safetensors.torch as s; s.save_file(torch.load(" + from +
-                        ", weights_only=True), " + to + ")' makes one of a state dict (" + page + ")");
+            return told(
+                "a file of PyTorch",
+                "python3 -c 'import torch, safetensors.torch as s; s.save_file(torch.load(" + from +
+                    ", weights_only=True), " + to + ")' makes one of a state dict (" + page + ")");
         case Format::npz:
-            return told("a file of NumPy", "python3 -c 'import numpy, safetensors.numpy as s; s.save_file(dict(numpy.load(" + from +
-                        ")), " + to + ")' makes one, if its arrays have the names (" + page + ")");
-        case Format::npy: return told("one array of NumPy", "they need a name for each tensor (" + page + ")");
+            return told(
+                "a file of NumPy",
+                "python3 -c 'import numpy, safetensors.numpy as s; s.save_file(dict(numpy.load(" +
+                    from + ")), " + to + ")' makes one, if its arrays have the names (" + page +
+                    ")");
+        case Format::npy:
+            return told("one array of NumPy", "they need a name for each tensor (" + page + ")");
         case Format::caffe: return told("a file of Caffe", "a script that makes one is in " + page);
-        case Format::hdf5: return told("an HDF5 file", "names and layouts that they need are in " + page);
+        case Format::hdf5:
+            return told("an HDF5 file", "names and layouts that they need are in " + page);
         case Format::safetensors:
         case Format::unknown: break;
     }

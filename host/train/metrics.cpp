@@ -67,13 +67,14 @@ void MetricsLog::kernels(const KernelMetrics& m) {
 
 void MetricsLog::step(const StepMetrics& m) {
     const Json j = {{"kind", "step"}, {"step", m.step}, {"epoch", m.epoch}, {"loss", m.loss},
-                    {"lr", m.lr}, {"images_per_s", m.images_per_s}, {"seconds", m.seconds}};
+                    {"top1_error", m.top1_error}, {"lr", m.lr}, {"images_per_s", m.images_per_s},
+                    {"input_wait", m.input_wait}, {"seconds", m.seconds}};
     write_line(json_text(j));
 }
 
 void MetricsLog::eval(const EvalMetrics& m) {
     const Json j = {{"kind", "eval"}, {"step", m.step}, {"epoch", m.epoch}, {"split", m.split}, {"loss", m.loss},
-                    {"top1_error", m.top1_error}, {"top5_error", m.top5_error}, {"images", m.images},
+                    {"top1_error", m.top1_error}, {"top5_error", m.top5_error}, {"images", m.images}, {"skipped", m.skipped},
                     {"seconds", m.seconds}};
     write_line(json_text(j));
 }

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 #include <cstdio>
+#include <filesystem>
 #include <limits>
 #include <numeric>
 
@@ -25,8 +26,8 @@ std::string field(const std::string& text) {
 
 // The header of an array of fp32 in C order, padded as NumPy pads it.
 std::string npy_header(size_t rows, size_t columns) {
-    std::string text = "{'descr': '<f4', 'fortran_order': False, 'shape': (" + std::to_string(rows) + ", " +
-                       std::to_string(columns) + "), }";
+    std::string text = "{'descr': '<f4', 'fortran_order': False, 'shape': (" +
+                       std::to_string(rows) + ", " + std::to_string(columns) + "), }";
     const size_t before = 10;  // magic, version, length
     text.append(64 - (before + text.size() + 1) % 64, ' ');
     text += '\n';
@@ -40,12 +41,18 @@ std::string npy_header(size_t rows, size_t columns) {
 
 void check_predictions_name(const std::string& path) {
     if (!path.ends_with(".npy") && !path.ends_with(".csv"))
-        throw UsageError("--predictions " + path + ": must be a file that ends in .npy (logits) or .csv (the likeliest classes)");
+        throw UsageError(
+            "--predictions " + path +
+            ": must be a file that ends in .npy (logits) or .csv (the likeliest classes)");
 }
 
 Predictions::Predictions(std::string path, std::vector<std::string> classes)
     : path_(std::move(path)), classes_(std::move(classes)), npy_(path_.ends_with(".npy")) {
     check_predictions_name(path_);
+    std::error_code none;
+    if (std::filesystem::exists(path_, none) && !std::filesystem::is_regular_file(path_, none))
+        throw Error("--predictions " + path_ + ": it is no regular file; give another name");
+    const AtomicFile probe(path_, 0, "file");  // whether the folder is there and can be written to
     if (npy_) return;
     rows_ = "image,class";
     for (size_t k = 1; k <= std::min(kTop, classes_.size()); ++k) {
@@ -61,7 +68,8 @@ void Predictions::add(const std::string& image, int label, const float* logits) 
 }
 
 void Predictions::add_npy(int label, const float* logits) {
-    const std::vector<float> nothing(label < 0 ? classes_.size() : 0, std::numeric_limits<float>::quiet_NaN());
+    const std::vector<float> nothing(label < 0 ? classes_.size() : 0,
+                                     std::numeric_limits<float>::quiet_NaN());
     const float* row = label < 0 ? nothing.data() : logits;
     rows_.append(reinterpret_cast<const char*>(row), classes_.size() * sizeof(float));
 }
@@ -71,20 +79,30 @@ void Predictions::add_csv(const std::string& image, int label, const float* logi
     std::vector<size_t> order(classes_.size());
     std::iota(order.begin(), order.end(), 0);
     const size_t top = std::min(kTop, order.size());
-    std::partial_sort(order.begin(), order.begin() + static_cast<std::ptrdiff_t>(top), order.end(), [&](size_t a, size_t b) {
-        return logits[a] != logits[b] ? logits[a] > logits[b] : a < b;
-    });
+    std::partial_sort(
+        order.begin(), order.begin() + static_cast<std::ptrdiff_t>(top), order.end(),
+        [&](size_t a, size_t b) { return logits[a] != logits[b] ? logits[a] > logits[b] : a < b; });
     double sum = 0;
-    for (size_t c = 0; c < classes_.size(); ++c) sum += std::exp(double(logits[c]) - logits[order[0]]);
+    for (size_t c = 0; c < classes_.size(); ++c)
+        sum += std::exp(double(logits[c]) - logits[order[0]]);
     rows_ += field(image) + "," + field(classes_[static_cast<size_t>(label)]);
     for (size_t k = 0; k < top; ++k) {
         char number[32];
-        std::snprintf(number, sizeof number, ",%.6f", std::exp(double(logits[order[k]]) - logits[order[0]]) / sum);
+        std::snprintf(number, sizeof number, ",%.6f",
+                      std::exp(double(logits[order[k]]) - logits[order[0]]) / sum);
         rows_ += "," + field(classes_[order[k]]) + number;
     }
     rows_ += '\n';
 }
 
-void Predictions::write() const { atomic_write_file(path_, npy_ ? npy_header(images_, classes_.size()) + rows_ : rows_); }
+std::string Predictions::summary() const {
+    return npy_ ? "logits of " + std::to_string(images_) + " images x " +
+                      std::to_string(classes_.size()) + " classes, in the data set's order"
+                : "the likeliest classes of " + std::to_string(images_) + " images";
+}
+
+void Predictions::write() const {
+    atomic_write_file(path_, npy_ ? npy_header(images_, classes_.size()) + rows_ : rows_);
+}
 
 }  // namespace wt

@@ -1,7 +1,9 @@
-// What a network says of each held-out image, for other programs: a row an image, in the data set's order.
+// What a network says of each held-out image, for other programs: a row an image, in the data set's
+// order.
 //
 //   FILE.npy  the logits, fp32, images x classes; a row of NaN for an image that could not be read
-//   FILE.csv  image, its class, and the five likeliest classes with their probabilities (softmax); no row for an
+//   FILE.csv  image, its class, and the five likeliest classes with their probabilities (softmax);
+//   no row for an
 //             image that could not be read
 #pragma once
 
@@ -12,13 +14,15 @@ namespace wt {
 
 class Predictions {
 public:
-    // Throws UsageError unless `path` ends in .npy or .csv. `classes`: of the last layer's units.
+    // Throws UsageError unless `path` ends in .npy or .csv, and Error where no file can be written
+    // there: before a long evaluation, not after it. `classes`: of the last layer's units.
     Predictions(std::string path, std::vector<std::string> classes);
 
     // The next image. `logits`: one a class. `label`: its class; -1: it could not be read.
     void add(const std::string& image, int label, const float* logits);
     // Writes the file aside and renames it; throws Error when it cannot be written.
     void write() const;
+    std::string summary() const;  // "logits of 20 images x 5 classes"
 
 private:
     void add_npy(int label, const float* logits);

@@ -26,8 +26,11 @@ std::string step_text(const ProgressState& p) {
     return format("%lld/%lld", static_cast<long long>(p.step), static_cast<long long>(p.steps));
 }
 std::string numbers(const ProgressState& p) {
-    std::string s = format("  loss %.4f  lr %.3g", p.loss, p.lr);
+    std::string s = format("  loss %.4f", p.loss);
+    if (p.error >= 0) s += format("  error %.1f%%", p.error);
+    s += format("  lr %.3g", p.lr);
     if (p.images_per_s > 0) s += format(p.images_per_s < 100 ? "  %.1f images/s" : "  %.0f images/s", p.images_per_s);
+    if (p.input_wait >= 0) s += format("  input wait %.0f%%", 100 * p.input_wait);
     if (p.eta >= 0) s += "  eta " + duration_text(p.eta);
     return s;
 }
@@ -108,11 +111,19 @@ void Progress::update(ProgressState p) {
         p.eta = (now - began_) / static_cast<double>(updates_) * static_cast<double>(left);
     }
     ++updates_;
+    errors_ += p.error;
+    waits_ += p.input_wait;
+    times_ += 1 / p.images_per_s;
     const bool last = p.step >= p.steps;
     const double wait = bar_ ? options_.redraw_seconds : options_.every_seconds;
     const bool counted = !bar_ && options_.every_steps > 0 && updates_ - shown_updates_ >= options_.every_steps;
     if (!last && updates_ > 1 && now - shown_ < wait && !counted) return;
     shown_ = now;
+    const double since = static_cast<double>(updates_ - shown_updates_);
+    p.error = errors_ / since;
+    p.input_wait = waits_ / since;
+    p.images_per_s = since / times_;
+    errors_ = waits_ = times_ = 0;
     shown_updates_ = updates_;
     if (bar_) {
         draw(progress_bar(p, columns(out_) - 1));  // a full last column wraps on some terminals

@@ -1,7 +1,10 @@
 // How far a run is, for a person: a bar that redraws itself on a terminal, plain lines elsewhere.
 //
-//   epoch 1/3 [=====>              ] 120/468  loss 0.8123  lr 0.01  512 images/s  eta 0:42
-//   epoch 1/3  step 120/468  loss 0.8123  lr 0.01  512 images/s  eta 0:42
+//   epoch 1/3 [=====>              ] 120/468  loss 0.8123  error 25.0%  lr 0.01  512 images/s  input wait 2%  eta 0:42
+//   epoch 1/3  step 120/468  loss 0.8123  error 25.0%  lr 0.01  512 images/s  input wait 2%  eta 0:42
+//
+// The loss is the last step's; the training error, the rate and the share of the time that was spent
+// waiting for images are means over the steps since the last line, or since the bar was last drawn.
 #pragma once
 
 #include <cstdint>
@@ -14,8 +17,10 @@ namespace wt {
 struct ProgressState {
     int64_t epoch, epochs;          // the first is 1; epochs 0: not known (a run of so many steps)
     int64_t step, steps;            // within the epoch, or within the run when epochs is 0
-    double loss, lr, images_per_s;
+    double loss, lr, images_per_s;  // a rate that is not positive: not known
     double eta = -1;                // seconds; negative: not known yet
+    double error = -1;              // top-1, percent, of the step's training images; negative: not known
+    double input_wait = -1;         // share of the step's time, 0 to 1; negative: not known
 };
 
 // "0:42", "12:05", "3:00:07", "4 d 03:00".
@@ -55,6 +60,7 @@ private:
     bool bar_ = false;
     int64_t updates_ = 0, shown_updates_ = 0;
     double began_ = 0, shown_ = 0;
+    double errors_ = 0, waits_ = 0, times_ = 0;  // sums over the updates since it was shown
     std::string drawn_;  // the bar on the screen
 };
 

@@ -7,6 +7,7 @@
 //   run_saves.cpp     the run's folder: lock, log, checkpoints
 #pragma once
 
+#include <array>
 #include <chrono>
 #include <cstdint>
 #include <memory>
@@ -17,8 +18,10 @@
 #include "data/loader.h"
 #include "host/parallel/group.h"
 #include "host/train/checkpoint.h"
+#include "host/train/classes.h"
 #include "host/train/metrics.h"
 #include "host/train/options.h"
+#include "host/train/origin.h"
 #include "host/train/progress.h"
 #include "host/train/run_lock.h"
 #include "host/train/schedule.h"
@@ -30,9 +33,11 @@ namespace wt {
 using Clock = std::chrono::steady_clock;
 inline double seconds_since(Clock::time_point t) { return std::chrono::duration<double>(Clock::now() - t).count(); }
 
+class Predictions;
+
 struct Evaluation {
     double loss = 0, top1_error = 0, top5_error = 0;  // errors in percent
-    int64_t images = 0;
+    int64_t images = 0, skipped = 0;                  // counted; of the split, but unreadable
 };
 
 class Run {
@@ -46,27 +51,48 @@ private:
         long ticket = 0;
         int64_t step = 0;
         double lr = 0;
+        double waited = 0;  // seconds for its input, while the devices had nothing to do
+        Clock::time_point began;  // its submission
         std::vector<Batch*> batches;
         explicit operator bool() const { return !batches.empty(); }
     };
     void claim_folder();
     void begin_folder();
     void open_data_and_net();
+    void compare_data(const RunRecord& record);
+    void go_on_from(const Position& position);
+    bool fork() const;
     void configure();
     void make_group();
     void fill_weights();
     void announce();
     std::vector<std::unique_ptr<Loader>> loaders(const Dataset& data, bool evaluation);
     Submitted submit(int64_t step);
-    void finish(Submitted& s);
+    void finish(Submitted& s, const Submitted* next = nullptr);
     std::optional<Evaluation> evaluate();
     void log_evaluation(const Evaluation& e);
     bool evaluate_held_out();
     void catch_up_evaluation();
     int stop_asked();
     int interrupted();
+    void announce_weights() const;
+    void announce_net_and_data() const;
+    void announce_frozen() const;
+    bool normalisation_carried() const;
+    void announce_notices() const;
+    int nothing_left();
+    void predict(Predictions& predictions, const std::vector<Batch*>& batches);
+    std::string counted(const Evaluation& e) const;
     void list_bad_images() const;
     void watch(double loss);
+    void watch_for_chance(double chance);
+    void watch_for_divergence(double chance);
+    void warn(double loss, const char* how, const char* where, double chance, const std::string& advice);
+    void run_steps();
+    bool input_ready();
+    double input_waits() const;
+    bool evaluation_falls_on(int64_t done) const;
+    bool save_falls_on(int64_t done) const;
     void save(bool anew = false);
     Position position() const;
     void save_best();
@@ -81,10 +107,12 @@ private:
 
     TrainOptions o_;
     Team* team_;
-    Recipe recipe_;
     DataSplits data_;
+    bool measured_ = false;  // data_.mean and what is with it
+    ClassMatch match_;
     NetSpec net_;
-    AugmentMode augment_ = AugmentMode::crop;
+    std::vector<float> mean_, std_dev_;  // as images are normalised
+    std::string weights_text_;           // which of the weights came from a file
     std::vector<WorkerConfig> configs_;
     std::unique_ptr<Group> group_;
     std::vector<std::unique_ptr<Loader>> train_loaders_;
@@ -95,9 +123,10 @@ private:
     int64_t total_steps_ = 0, steps_per_epoch_ = 1, global_batch_ = 0;
     double seconds_before_ = 0;  // of training, before this start
     Clock::time_point start_, last_step_;
-    double smooth_loss_ = 0;
+    double smooth_loss_ = 0;                // over some 50 steps
+    std::array<double, 9> recent_losses_{};  // in no order
     int64_t watched_ = 0;
-    bool warned_stuck_ = false;
+    bool warned_stuck_ = false, warned_high_ = false;
     int64_t saved_at_ = -1;
     std::unique_ptr<RunLock> lock_;
     Best best_;

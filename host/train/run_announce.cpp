@@ -30,27 +30,79 @@ void Run::advise() {
                      " --resume " + o_.out);
 }
 
+// To be read; a checkpoint has them exactly.
+static std::string short_rgb(const std::vector<float>& v) {
+    char s[64];
+    std::snprintf(s, sizeof s, "%.4g,%.4g,%.4g", v[0], v[1], v[2]);
+    return s;
+}
+
+// Which weights a run begins with, or are evaluated.
+void Run::announce_weights() const {
+    const Origin& from = *o_.origin;
+    if (from.position)
+        std::printf("weights %s: of %s, at step %lld\n", from.path.c_str(), from.position->net.c_str(),
+                    static_cast<long long>(from.position->step));
+    if (!weights_text_.empty()) std::printf("weights %s\n", weights_text_.c_str());
+}
+
+void Run::announce_frozen() const {
+    if (o_.freeze.empty()) return;
+    const Layout& l = group_->worker(0).layout();
+    int64_t trained = 0;
+    for (size_t i = 0; i < l.params.size(); ++i)
+        if (!l.frozen(static_cast<int>(i))) trained += l.params[i].count();
+    std::printf("frozen  %s: %lld of %lld parameters are trained, and the backward pass ends at %s\n", layers_text(o_.freeze).c_str(),
+                static_cast<long long>(trained), static_cast<long long>(net_.parameters()),
+                net_.layers[static_cast<size_t>(l.bottom)].name.c_str());
+}
+
+void Run::announce_net_and_data() const {
+    const NetOptions& n = o_.net_options;
+    float dropped = 0;
+    for (const Layer& l : net_.layers)
+        if (l.kind == LayerKind::dropout) dropped = l.p;
+    std::printf("net     %s: %lld parameters, %.1f M multiply-adds an image; %s, %s pooling, LRN %s, dropout %g\n", net_.name.c_str(),
+                static_cast<long long>(net_.parameters()), net_.macs() / 1e6, name_in(kActivations, n.tanh),
+                name_in(kPools, n.plain_pool), name_in(kOnOff, n.lrn), dropped);
+    std::printf("data    %s\n", data_.description.c_str());
+    std::printf("input   crops of %d%s; less the mean %s, by %s (%s)\n", net_.input.h,
+                o_.eval_only ? ", the centre" : (std::string(", --augment ") + name_in(kAugments, o_.augment)).c_str(),
+                short_rgb(mean_).c_str(), short_rgb(std_dev_).c_str(),
+                normalisation_carried() ? ("as " + o_.origin->path).c_str() : o_.mean || o_.std_dev ? "as the flags say" : "of the training images");
+}
+
+bool Run::normalisation_carried() const {
+    return o_.origin && o_.mean && o_.std_dev && *o_.mean == o_.origin->record().mean && *o_.std_dev == o_.origin->record().std_dev;
+}
+
+void Run::announce_notices() const {
+    for (const std::string& n : o_.notices) std::printf("notice  %s\n", n.c_str());
+}
+
 void Run::announce() {
     announce_links();
     if (!first()) return;
     std::string gpus;
     for (int g : o_.gpus) gpus += (gpus.empty() ? "" : ", ") + std::to_string(g) + " (" + device_name(g) + ")";
     const MemoryPlan& plan = group_->worker(0).layout().plan;
-    std::printf("net     %s: %lld parameters, %.1f M multiply-adds an image\n", net_.name.c_str(), static_cast<long long>(net_.parameters()), net_.macs() / 1e6);
-    std::printf("data    %s\n", data_.description.c_str());
+    if (o_.origin && !o_.resume) announce_weights();
+    announce_net_and_data();
+    announce_frozen();
     if (team_)
         std::printf("workers %d, one a process, over %s; rank 0 on GPU %s\n", workers(), o_.comm.c_str(), gpus.c_str());
     else
         std::printf("workers %zu: GPU %s\n", o_.gpus.size(), gpus.c_str());
     std::printf("memory  %s a worker: %s\n", human_bytes(plan.total()).c_str(), plan.text().c_str());
-    std::printf("batch   %d a worker, %lld in all; rate %g (%s), momentum %g, weight decay %g, %s, kernels %s\n", o_.batch,
-                static_cast<long long>(global_batch_), o_.lr, o_.lr_policy.c_str(), o_.momentum, o_.weight_decay, o_.precision.c_str(), o_.kernels.c_str());
+    std::printf("batch   %d a worker, %lld in all; rate %g (%s), momentum %g, weight decay %g, %s, kernels %s, seed %llu\n", o_.batch,
+                static_cast<long long>(global_batch_), o_.lr, o_.lr_policy.c_str(), o_.momentum, o_.weight_decay,
+                name_in(kPrecisions, o_.precision), o_.kernels.c_str(), static_cast<unsigned long long>(o_.seed));
     const WorkerConfig& c = configs_[0];
     if (c.workers > 1) {
         const int64_t fc = c.per_pass ? c.pass_rows() : c.rows();
         std::printf("layers  conv: batch %lld, rate %g; fc: batch %lld, rate %g (scheme %s%s, %s, --lr-scale %s)\n", static_cast<long long>(c.rows()),
                     o_.lr * c.conv_lr_scale, static_cast<long long>(fc), o_.lr * c.fc_lr_scale, name_of(c.scheme), c.split == FcSplit::alternate ? " alternate" : "",
-                    c.pass_count() == 1 ? "one pass" : c.per_pass ? "updated in every pass" : "updated once", o_.lr_scale.c_str());
+                    c.pass_count() == 1 ? "one pass" : c.per_pass ? "updated in every pass" : "updated once", name_in(kLrScales, o_.lr_scale));
     }
     if (const int64_t left = train_loaders_[0]->dropped_per_epoch(); left > 0)
         std::printf("epoch   %lld steps; the last %lld images of each shuffle do not fill a batch and are left out\n",
@@ -58,6 +110,8 @@ void Run::announce() {
     const std::string notice = team_ && !o_.eval_only ? team_->stop_notice() : "";
     if (!notice.empty()) std::printf("notice  %s\n", notice.c_str());
     if (!data_.held_out) std::printf("notice  no held-out images: nothing is evaluated\n");
+    if (!o_.timeline.empty() && step_ >= total_steps_) std::printf("notice  --timeline: no step is run, so none is drawn\n");
+    announce_notices();
     std::fflush(stdout);
 }
 
@@ -70,8 +124,8 @@ void Run::announce_best() const {
 void Run::list_bad_images() const {
     for (const Dataset* d : {data_.train.get(), data_.held_out.get()}) {
         if (!d || d->bad_count() == 0) continue;
-        std::printf("skipped %lld unreadable images of the %s split:\n",
-                    static_cast<long long>(d->bad_count()),
+        std::printf("skipped %lld unreadable %s of the %s split:\n",
+                    static_cast<long long>(d->bad_count()), d->bad_count() == 1 ? "image" : "images",
                     d == data_.train.get() ? "training" : "held-out");
         for (const BadImage& b : d->bad_images())
             std::printf("  %s: %s\n", b.path.c_str(), b.reason.c_str());

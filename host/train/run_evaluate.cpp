@@ -2,6 +2,7 @@
 #include <algorithm>
 #include <cstdio>
 
+#include "host/train/predictions.h"
 #include "host/train/run.h"
 
 namespace wt {
@@ -15,13 +16,15 @@ std::optional<Evaluation> Run::evaluate() {
     int64_t top1 = 0, top5 = 0;
     std::vector<Batch*> previous;
     long previous_ticket = -1;
+    std::optional<Predictions> predictions;
+    if (o_.eval_only && !o_.predictions.empty()) predictions.emplace(o_.predictions, match_.classes);
     const auto drain = [&] {
         if (previous_ticket < 0) return;
         SoftmaxStats stats{};
-        for (int r = 0; r < group_->workers(); ++r) {
-            stats = group_->worker(r).wait(previous_ticket);
-            eval_loaders[r]->release(*previous[r]);
-        }
+        for (int r = 0; r < group_->workers(); ++r) stats = group_->worker(r).wait(previous_ticket);
+        if (predictions) predict(*predictions, previous);
+        for (int r = 0; r < group_->workers(); ++r) eval_loaders[r]->release(*previous[r]);
+        previous_ticket = -1;
         loss += stats.loss_sum, top1 += stats.top1, top5 += stats.top5, e.images += stats.rows;
     };
     bool whole = true;
@@ -38,22 +41,63 @@ std::optional<Evaluation> Run::evaluate() {
         drain();
         previous = now;
         previous_ticket = tickets[0];
+        if (predictions) drain();  // before the next batch takes the place of its logits
     }
     drain();
     if (!whole) return {};
+    if (predictions) {
+        predictions->write();
+        std::printf("wrote %s: %s\n", o_.predictions.c_str(), predictions->summary().c_str());
+    }
     const double n = std::max<int64_t>(1, e.images);
+    e.skipped = data_.held_out->size() + data_.held_out->left_out - e.images;
     e.loss = loss / n;
     e.top1_error = 100.0 * (1.0 - top1 / n);
     e.top5_error = 100.0 * (1.0 - top5 / n);
     return e;
 }
 
+// Of the batch that has just been evaluated: its samples in the data set's order, whichever worker had them.
+void Run::predict(Predictions& predictions, const std::vector<Batch*>& batches) {
+    const std::vector<float> logits = group_->get_logits();
+    std::vector<int> labels(static_cast<size_t>(global_batch_));
+    for (size_t r = 0; r < batches.size(); ++r) {
+        const std::vector<int> rows = batch_rows(configs_[r], configs_[r].rank);
+        for (size_t i = 0; i < rows.size(); ++i) labels[static_cast<size_t>(rows[i])] = batches[r]->labels[i];
+    }
+    const int64_t first = batches[0]->first, end = std::min(first + global_batch_, data_.held_out->size());
+    for (int64_t i = first; i < end; ++i) {
+        const auto row = static_cast<size_t>(i - first);
+        predictions.add(data_.held_out->name(i), labels[row], &logits[row * static_cast<size_t>(net_.classes())]);
+    }
+}
+
+// "19 of 20 images; 1 skipped: val/a/7.png (PNG: truncated)".
+std::string Run::counted(const Evaluation& e) const {
+    if (e.skipped == 0) return std::to_string(e.images) + " images";
+    std::string s = std::to_string(e.images) + " of " + std::to_string(e.images + e.skipped) + " images; " +
+                    std::to_string(e.skipped) + " skipped";
+    const auto bad = data_.held_out->bad_images();  // in a job, those that this process has met
+    if (!bad.empty()) s += ": " + bad[0].path + " (" + bad[0].reason + ")" + (e.skipped > 1 ? ", ..." : "");
+    return s;
+}
+
 void Run::log_evaluation(const Evaluation& e) {
     if (!first()) return;
-    log_->eval({step_, epoch(), data_.held_out_name, e.loss, e.top1_error, e.top5_error, e.images, seconds_before_ + seconds_since(start_)});
-    progress_->end_bar();
-    std::printf("%s after %lld steps: loss %.4f, top-1 error %.2f%%, top-5 error %.2f%% (%lld images)\n", data_.held_out_name.c_str(),
-                static_cast<long long>(step_), e.loss, e.top1_error, e.top5_error, static_cast<long long>(e.images));
+    if (log_)
+        log_->eval({.step = step_,
+                    .epoch = epoch(),
+                    .split = data_.held_out_name,
+                    .loss = e.loss,
+                    .top1_error = e.top1_error,
+                    .top5_error = e.top5_error,
+                    .images = e.images,
+                    .skipped = e.skipped,
+                    .seconds = seconds_before_ + seconds_since(start_)});
+    if (progress_) progress_->end_bar();
+    const std::string when = o_.eval_only ? "" : " after " + std::to_string(step_) + " steps";
+    std::printf("%s%s: loss %.4f, top-1 error %.2f%%, top-5 error %.2f%% (%s)\n", data_.held_out_name.c_str(), when.c_str(),
+                e.loss, e.top1_error, e.top5_error, counted(e).c_str());
     std::fflush(stdout);
 }
 
@@ -72,8 +116,7 @@ bool Run::evaluate_held_out() {
 
 // What the run owed when it was stopped, unless by its flags of now there is no evaluation here.
 void Run::catch_up_evaluation() {
-    const bool due = evaluation_due_ && data_.held_out &&
-                     (step_ % steps_per_epoch_ == 0 || step_ == total_steps_);
+    const bool due = evaluation_due_ && evaluation_falls_on(step_);
     evaluation_due_ = false;
     if (!due) return;
     const bool better = evaluate_held_out();
@@ -82,10 +125,16 @@ void Run::catch_up_evaluation() {
 }
 
 int Run::evaluate_only() {
+    if (first()) {
+        announce_weights();
+        announce_net_and_data();
+        announce_notices();
+        std::fflush(stdout);
+    }
     const Evaluation e = *evaluate();
-    if (!first()) return 0;
-    std::printf("%s: loss %.4f, top-1 error %.2f%%, top-5 error %.2f%% (%lld images)\n", data_.held_out_name.c_str(), e.loss, e.top1_error,
-                e.top5_error, static_cast<long long>(e.images));
+    if (e.images == 0) throw Error("--eval-only: no image of " + o_.data + " could be read");
+    log_evaluation(e);
+    if (first() && e.skipped > 1) list_bad_images();
     return 0;
 }
 

@@ -103,6 +103,16 @@ void RunFolder::add_name(const std::string& path, const std::string& name) const
     to.commit();
 }
 
+void RunFolder::copy_from(const std::string& dir, int64_t step) const {
+    const RunFolder from(dir.empty() ? "." : dir);
+    RegularFile log(from.dir_ + "/metrics.jsonl");
+    if (log.wrong().empty()) atomic_write_file(dir_ + "/metrics.jsonl", log.rest());
+    try {
+        if (there(from.best()) && read_position(from.best()).step <= step) add_name(from.best(), best());
+    } catch (const Error&) {  // none that can be used
+    }
+}
+
 void RunFolder::set_aside(int64_t step) const { add_name(newest(), older(step)); }
 
 void RunFolder::make_best() const { add_name(newest(), best()); }

@@ -41,6 +41,9 @@ public:
     // After a checkpoint of this step was saved: of the older ones, the last keep - 1 stay. Those
     // of later steps are of a course that the run has gone back from, and go with its log's lines.
     void prune(int64_t step, int keep) const;
+    // A run that goes on from step `step` of the run in another folder has its log, and its best
+    // checkpoint where that is not a later one.
+    void copy_from(const std::string& dir, int64_t step) const;
     // The newest is the best too.
     void make_best() const;
     // The best so far of a run that goes on from `step`: what best.safetensors says of itself.

@@ -12,7 +12,7 @@ namespace wt {
 void Run::claim_folder() {
     if (!first() || o_.eval_only || !std::filesystem::exists(o_.out)) return;
     if (!lock_) lock_ = std::make_unique<RunLock>(o_.out);
-    if (o_.resume || o_.overwrite) return;
+    if ((o_.resume && !fork()) || o_.overwrite) return;
     if (const std::string held = RunFolder(o_.out).held(); !held.empty())
         throw Error(o_.out + " " + held + ": go on with --resume " + o_.out +
                     ", or begin anew with --overwrite, or give another --out");
@@ -31,8 +31,12 @@ void Run::begin_folder() {
         claim_folder();
         if (!lock_->notice().empty()) std::printf("notice  %s\n", lock_->notice().c_str());
         if (o_.overwrite) folder.clear();
+        if (fork()) folder.copy_from(std::filesystem::path(o_.origin->path).parent_path().string(), step_);
         log_ = std::make_unique<MetricsLog>(o_.out, o_.resume ? step_ : MetricsLog::kFresh);
         log_->kernels({step_, group_->worker(0).layout().choices});
+    }
+    if (fork()) save();
+    if (first()) {
         if (o_.resume) best_ = folder.recall(best_, step_, notice);
         if (!notice.empty()) std::printf("notice  %s\n", notice.c_str());
     }
@@ -53,6 +57,21 @@ Position Run::position() const {
     p.arguments = o_.arguments;
     p.best = best_;
     p.evaluation_due = evaluation_due_;
+    RunRecord& r = p.record;
+    r.settings = settings_of(o_, workers());
+    if (o_.resume && o_.origin->record().settings.contains("--init"))  // how the run began
+        r.settings["--init"] = o_.origin->record().settings.at("--init");
+    r.classes = match_.classes;
+    r.mean = mean_;
+    r.std_dev = std_dev_;
+    r.stored = data_.any().height;
+    r.channels = data_.any().channels;
+    if (measured_) r.pca.assign(&data_.pca[0][0], &data_.pca[0][0] + 9);
+    r.train_images = data_.train ? data_.train->size() : 0;
+    r.held_out_images = data_.held_out ? data_.held_out->size() : 0;
+    if (measured_) r.data_mean.assign(data_.mean, data_.mean + 3);
+    r.total_steps = total_steps_;
+    r.command = o_.command;
     return p;
 }
 

@@ -1,27 +1,36 @@
 // How a run begins: options, data, network, workers, first weights.
 #include <algorithm>
 #include <cmath>
+#include <cstdio>
 
+#include "host/json.h"
+#include "host/train/init_weights.h"
 #include "host/train/run.h"
 #include "host/train/tune.h"
 #include "kernels/launch.h"
 
 namespace wt {
 
-Run::Run(const TrainOptions& options, Team* team) : o_(options), team_(team), recipe_(recipe_of(options.net)) {
-    // What the command line left open is the recipe's.
-    if (o_.data.empty()) o_.data = recipe_.data;
-    if (o_.batch <= 0) o_.batch = recipe_.batch;
-    if (o_.epochs < 0) o_.epochs = recipe_.epochs;
-    if (o_.lr < 0) o_.lr = recipe_.lr;
-    if (o_.momentum < 0) o_.momentum = recipe_.momentum;
-    if (o_.weight_decay < 0) o_.weight_decay = recipe_.weight_decay;
-    if (o_.lr_policy.empty()) o_.lr_policy = recipe_.lr_policy;
-    if (o_.init.empty()) o_.init = recipe_.init;
-    if (o_.augment.empty()) o_.augment = recipe_.augment;
-    if (o_.out.empty()) o_.out = "runs/" + o_.net;
-    augment_ = o_.augment == "none" ? AugmentMode::none : o_.augment == "crop" ? AugmentMode::crop : AugmentMode::full;
+namespace {
+
+// Steps of an epoch of synthetic images, which are as many as that takes: what is done once an epoch
+// (an evaluation, a checkpoint) stays a small part of the time, whatever the batch.
+constexpr int64_t kSyntheticEpoch = 1000;
+
+// A folder's name may be no UTF-8: as a checkpoint has it then.
+std::string as_text(const std::string& name) { return parse_json(json_text(name)).get<std::string>(); }
+
+std::string short_text(double v) {
+    char s[32];
+    std::snprintf(s, sizeof s, "%.3g", v);
+    return s;
+}
+
+}  // namespace
+
+Run::Run(const TrainOptions& options, Team* team) : o_(options), team_(team) {
     global_batch_ = int64_t(o_.batch) * workers();
+    if (!o_.timeline.empty() && first()) check_timeline_paths(o_.timeline);
     advise();
     claim_folder();
 
@@ -31,46 +40,92 @@ Run::Run(const TrainOptions& options, Team* team) : o_(options), team_(team), re
         total_steps_ = o_.steps >= 0 ? o_.steps : o_.epochs * steps_per_epoch_;
     }
     schedule_ = Schedule(o_.lr_policy, o_.lr, std::max<int64_t>(1, steps_per_epoch_), std::max<int64_t>(1, total_steps_));
-    if (o_.resume) {
-        const Position p = read_position(checkpoint_path(o_.out), team_);
-        if (p.net != o_.net)
-            throw Error(checkpoint_path(o_.out) + " is of net " + p.net + " (step " + std::to_string(p.step) + "), not of " + o_.net +
-                        ": leave --net out, or give another --out");
-        if (!o_.eval_only) {
-            if (p.global_batch != global_batch_)
-                throw Error(checkpoint_path(o_.out) + " was made with " + std::to_string(p.global_batch) + " images a step, this run has " +
-                            std::to_string(global_batch_) + ": give a --batch that makes batch x workers the same");
-            step_ = saved_at_ = p.step;
-            advise();
-            o_.seed = p.seed;
-            seconds_before_ = p.seconds;
-            schedule_.restore(p.schedule);
-            best_ = p.best;
-            evaluation_due_ = p.evaluation_due;
-        }
-    }
+    if (o_.resume && !o_.eval_only) go_on_from(*o_.origin->position);
     configure();
     if (!o_.eval_only) train_loaders_ = loaders(*data_.train, false);
     make_group();
     fill_weights();
 }
 
+void Run::go_on_from(const Position& p) {
+    if (p.global_batch != global_batch_)
+        throw Error(o_.origin->path + " was made with " + std::to_string(p.global_batch) + " images a step, this run has " +
+                    std::to_string(global_batch_) + ": give a --batch that makes batch x workers the same");
+    step_ = p.step;
+    if (!fork()) saved_at_ = p.step;
+    advise();
+    seconds_before_ = p.seconds;
+    schedule_.restore(p.schedule);
+    best_ = p.best;
+    evaluation_due_ = p.evaluation_due;
+    const int64_t before = p.record.total_steps;
+    if (schedule_.falls_to_the_end() && before > 0 && before != total_steps_ && step_ < total_steps_)
+        o_.notices.push_back("the rate falls to 0 over " + std::to_string(total_steps_) + " steps, before over " +
+                             std::to_string(before) + ": it goes on at " + short_text(schedule_.rate(step_)));
+}
+
+// Another folder than the one that it goes on from.
+bool Run::fork() const { return o_.resume && o_.origin->path != checkpoint_path(o_.out); }
+
 void Run::open_data_and_net() {
     NetOptions options = o_.net_options;
-    NetSpec probe = make_net(o_.net, options);  // its input size does not depend on the classes
-    data_ = open_data({o_.data, probe.input.h, o_.seed, o_.mean && o_.std_dev && augment_ != AugmentMode::full ? 0 : 1000});
-    options.classes = static_cast<int>(data_.train->classes.size());
-    net_ = make_net(o_.net, options);
-    if (team_) {  // copies of the data on several machines may have come apart
-        std::string text = std::to_string(data_.train->size()) + "+" + std::to_string(data_.held_out ? data_.held_out->size() : 0) + " images, mean";
-        for (const float m : data_.mean) {
-            char number[32];
-            std::snprintf(number, sizeof number, " %.9g", m);
-            text += number;
-        }
-        team_->same("data", text);
-    }
+    const NetSpec probe = make_net(o_.net, options);  // its input size does not depend on the classes
+    const RunRecord nothing;
+    const RunRecord& record = o_.origin ? o_.origin->record() : nothing;
+    const bool same_data = o_.resume || o_.eval_only;  // as the weights were trained on
+    const bool chosen = o_.mean && o_.std_dev && o_.augment != AugmentMode::full;
+    DataSpec spec;
+    spec.text = o_.data;
+    spec.net_input = probe.input.h;
+    spec.seed = o_.seed;
+    // A run that goes on looks whether the images still are what they were.
+    measured_ = !chosen || (o_.resume && !o_.eval_only && !record.data_mean.empty());
+    spec.statistics_from = measured_ ? 1000 : 0;
+    spec.held_out_only = o_.eval_only && record.whole();
+    spec.stored = same_data ? record.stored : 0;
+    spec.train_images = kSyntheticEpoch * global_batch_;
+    data_ = open_data(spec);
+    for (const std::string& n : data_.notices) o_.notices.push_back(n);
+    if (same_data && record.pca.size() == 9) std::copy(record.pca.begin(), record.pca.end(), &data_.pca[0][0]);
     if (o_.eval_only && !data_.held_out) throw Error("--eval-only: " + o_.data + " has no held-out images (no val/ or test/ folder)");
+
+    const WeightsUse use = o_.eval_only ? WeightsUse::evaluate : o_.resume ? WeightsUse::resume : WeightsUse::fine_tune;
+    const std::string path = o_.origin ? o_.origin->path : "";
+    std::vector<std::string> found;
+    for (const std::string& name : data_.any().classes) found.push_back(as_text(name));
+    match_ = match_classes(record.classes, found, use, path, o_.data);
+    if (!match_.notice.empty()) o_.notices.push_back(match_.notice);
+    options.classes = static_cast<int>(match_.classes.size());
+    net_ = make_net(o_.net, options);
+    if (o_.resume && !o_.eval_only) compare_data(record);
+    if (!team_) return;
+    // Copies of the data on several machines may have come apart.
+    std::string text = std::to_string(data_.train ? data_.train->size() : 0) + "+" +
+                       std::to_string(data_.held_out ? data_.held_out->size() : 0) + " images, mean";
+    for (const float m : data_.mean) {
+        char number[32];
+        std::snprintf(number, sizeof number, " %.9g", m);
+        text += number;
+    }
+    team_->same("data", text);
+}
+
+// A run goes on with whatever images are there now; that they are others is said.
+void Run::compare_data(const RunRecord& record) {
+    const auto counts = [](int64_t train, int64_t held_out) {
+        return std::to_string(train) + " training and " + std::to_string(held_out) + " held-out images";
+    };
+    const int64_t held_out = data_.held_out ? data_.held_out->size() : 0;
+    if (record.train_images == 0) return;  // nothing is known
+    if (record.train_images != data_.train->size() || record.held_out_images != held_out) {
+        o_.notices.push_back("the run began with " + counts(record.train_images, record.held_out_images) + ", " + o_.data + " has " +
+                             counts(data_.train->size(), held_out) + ": epochs and their order are those of now");
+        return;
+    }
+    const std::vector<float> mean(data_.mean, data_.mean + 3);
+    if (!record.data_mean.empty() && record.data_mean != mean)
+        o_.notices.push_back("the training images are not those that the run began with: their mean was " +
+                             rgb_text(record.data_mean) + " and is " + rgb_text(mean));
 }
 
 // Rates of layers whose batch is larger than a worker's by k are k times those, or sqrt(k): section 5 of the paper.
@@ -83,19 +138,27 @@ void Run::configure() {
         c.workers = workers();
         c.device = o_.gpus[r];
         c.batch = o_.batch;
-        c.dtype = o_.precision == "bf16" ? DType::bf16 : DType::f32;
-        c.tf32 = o_.precision == "tf32";
+        c.dtype = o_.precision == Precision::bf16 ? DType::bf16 : DType::f32;
+        c.tf32 = o_.precision == Precision::tf32;
         c.kernels = KernelSettings::parse(o_.kernels);
-        if (o_.fuse != "auto") c.kernels.fuse = o_.fuse == "on" ? Fuse::on : Fuse::off;
-        if (o_.graph != "auto") c.graph = o_.graph == "on";
-        c.image_h = data_.train->height, c.image_w = data_.train->width, c.image_c = data_.train->channels;
+        c.kernels.fuse = o_.fuse;
+        if (o_.graph != GraphUse::automatic) c.graph = o_.graph == GraphUse::on;
+        c.image_h = data_.any().height;
+        c.image_w = data_.any().width;
+        c.image_c = data_.any().channels;
         c.training = !o_.eval_only;
-        c.scheme = o_.fc_scheme == "b" ? FcScheme::b : o_.fc_scheme == "c" ? FcScheme::c : o_.fc_scheme == "dp" ? FcScheme::dp : FcScheme::a;
-        c.split = o_.fc_split == "alternate" ? FcSplit::alternate : FcSplit::columns;
+        if (c.training) c.frozen = o_.freeze;
+        c.scheme = o_.fc_scheme;
+        c.split = o_.fc_split;
         c.per_pass = o_.fc_per_pass && c.pass_count() > 1;
         const auto scale = [&](int64_t images) {
             const double k = double(images) / o_.batch;
-            return static_cast<float>(o_.lr_scale == "k" ? k : o_.lr_scale == "sqrt" ? std::sqrt(k) : 1);
+            switch (o_.lr_scale) {
+                case LrScale::k: return static_cast<float>(k);
+                case LrScale::sqrt: return static_cast<float>(std::sqrt(k));
+                case LrScale::none: break;
+            }
+            return 1.f;
         };
         c.conv_lr_scale = scale(c.rows());
         c.fc_lr_scale = scale(c.per_pass ? c.pass_rows() : c.rows());
@@ -106,11 +169,15 @@ void Run::configure() {
 void Run::make_group() {
     choose_kernels(configs_, 0.3, team_);
     group_ = std::make_unique<Group>(configs_, team_);
+    mean_.assign(data_.mean, data_.mean + 3);
+    if (o_.mean) mean_ = *o_.mean;
+    std_dev_.assign(3, 1.f);
+    if (o_.divide_std) std_dev_.assign(data_.std_dev, data_.std_dev + 3);
+    if (o_.std_dev) std_dev_ = *o_.std_dev;
     Normalisation n;
     for (int i = 0; i < 3; ++i) {
-        n.mean[i] = o_.mean ? (*o_.mean)[i] : data_.mean[i];
-        const float std_dev = o_.std_dev ? (*o_.std_dev)[i] : recipe_.divide_std ? data_.std_dev[i] : 1.f;
-        n.inv_std[i] = 1.f / std_dev;
+        n.mean[i] = mean_[i];
+        n.inv_std[i] = 1.f / std_dev_[i];
     }
     group_->run([&](Worker& w) {
         w.set_normalisation(n);
@@ -119,21 +186,19 @@ void Run::make_group() {
 }
 
 void Run::fill_weights() {
-    if (o_.resume) return load_weights(checkpoint_path(o_.out), *group_, net_, !o_.eval_only);
-    if (o_.init != "paper" && o_.init != "he") {
-        load_weights(o_.init, *group_, net_, false);
-    } else {
-        const Init init = o_.init == "he" ? Init::he : Init::paper;
-        group_->run([&](Worker& w) {
-            const Layout& l = w.layout();
-            for (size_t i = 0; i < l.params.size(); ++i)
-                w.set_param(static_cast<int>(i), initial_values(net_, l.params[i], l.rows[i], init, o_.seed));
-        });
-    }
+    const SafetensorsFile* file = o_.origin && o_.origin->file ? &*o_.origin->file : nullptr;
+    if (o_.resume) return load_weights(file, *group_, net_, !o_.eval_only);
+    const InitWeights how{.init = o_.init, .seed = o_.seed, .except = o_.init_except, .new_classes = !o_.eval_only};
+    if (o_.origin)
+        weights_text_ = read_weights(file, *group_, net_, how);
+    else
+        make_weights(*group_, net_, how);
     if (o_.eval_only) return;
     group_->run([](Worker& w) {
-        for (size_t i = 0; i < w.layout().params.size(); ++i)
-            w.set_momentum(static_cast<int>(i), std::vector<float>(w.layout().rows[i].count * w.layout().params[i].row));
+        const Layout& l = w.layout();
+        for (size_t i = 0; i < l.params.size(); ++i)
+            if (!l.frozen(static_cast<int>(i)))
+                w.set_momentum(static_cast<int>(i), std::vector<float>(l.rows[i].count * l.params[i].row));
     });
 }
 
@@ -146,13 +211,14 @@ std::vector<std::unique_ptr<Loader>> Run::loaders(const Dataset& data, bool eval
         l.rows = batch_rows(configs_[r], configs_[r].rank);
         l.shuffle = !evaluation;
         l.seed = o_.seed;
-        l.mode = evaluation ? AugmentMode::none : augment_;
+        l.mode = evaluation ? AugmentMode::none : o_.augment;
         l.out = net_.input.h;
         std::copy(&data_.pca[0][0], &data_.pca[0][0] + 9, &l.pca[0][0]);
         l.threads = o_.loader_threads;
         l.depth = 4;
         l.start_step = evaluation ? 0 : step_;
         l.evaluation = evaluation;
+        l.unit_of = match_.unit_of;
         all.push_back(std::make_unique<Loader>(data, l));
     }
     return all;

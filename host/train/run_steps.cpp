@@ -4,18 +4,34 @@
 #include <cstdio>
 #include <filesystem>
 
+#include "host/cuda/device.h"
 #include "host/parallel/stop_signals.h"
 #include "host/train/run.h"
 
 namespace wt {
 
+bool Run::input_ready() {
+    for (auto& l : train_loaders_)
+        if (!l->ready()) return false;
+    return true;
+}
+
+double Run::input_waits() const {
+    double seconds = 0;
+    for (const auto& l : train_loaders_) seconds += l->wait_seconds();
+    return seconds;
+}
+
 Run::Submitted Run::submit(int64_t step) {
     Submitted s;
     s.step = step;
     s.lr = schedule_.rate(step);
+    const double before = input_waits();
     for (auto& l : train_loaders_) s.batches.push_back(&l->next());
+    s.waited = input_waits() - before;
     const StepState state{o_.seed, static_cast<uint64_t>(step), static_cast<float>(s.lr), static_cast<float>(o_.momentum)};
     std::vector<long> tickets(s.batches.size());
+    s.began = Clock::now();
     group_->run([&](Worker& w) {
         const int r = w.layout().config.rank - first_rank();
         const Batch& b = *s.batches[r];
@@ -25,7 +41,9 @@ Run::Submitted Run::submit(int64_t step) {
     return s;
 }
 
-void Run::finish(Submitted& s) {
+// `next`: the step that has been submitted meanwhile.
+void Run::finish(Submitted& s, const Submitted* next) {
+    const Clock::time_point asked = Clock::now();
     SoftmaxStats stats{};
     for (int r = 0; r < group_->workers(); ++r) {
         const SoftmaxStats mine = group_->worker(r).wait(s.ticket);
@@ -34,36 +52,81 @@ void Run::finish(Submitted& s) {
     }
     s.batches.clear();
     step_ = s.step + 1;
-    const double loss = stats.loss_sum / std::max(1, stats.rows);
-    const double took = seconds_since(last_step_);
-    last_step_ = Clock::now();
-    const double rate = global_batch_ / std::max(took, 1e-9);
-    if (log_) log_->step({step_, epoch(), loss, s.lr, rate, seconds_before_ + seconds_since(start_)});
-    // Of the epoch where the run is so many epochs, of the run where it is so many steps.
-    if (!progress_)
-        ;
-    else if (o_.steps >= 0)
-        progress_->update({1, 0, step_, total_steps_, loss, s.lr, rate});
-    else
-        progress_->update({s.step / steps_per_epoch_ + 1, o_.epochs, s.step % steps_per_epoch_ + 1, steps_per_epoch_, loss, s.lr, rate});
+    const double rows = std::max(1, stats.rows);
+    const double loss = stats.loss_sum / rows, error = 100.0 * (1.0 - stats.top1 / rows);
+    // A submission may take as long as the step (messages between processes go through the host). Where this
+    // one was done without a wait it was so before the next submission, whose time is the next step's.
+    Clock::time_point done = Clock::now();
+    if (next && done - asked < (asked - next->began) / 10) done = next->began;
+    const double took = std::max(std::chrono::duration<double>(done - last_step_).count(), 1e-9);
+    last_step_ = done;
+    const double rate = global_batch_ / took, wait = std::min(1.0, s.waited / took);
+    if (log_)
+        log_->step({.step = step_,
+                    .epoch = epoch(),
+                    .loss = loss,
+                    .top1_error = error,
+                    .lr = s.lr,
+                    .images_per_s = rate,
+                    .input_wait = wait,
+                    .seconds = seconds_before_ + seconds_since(start_)});
+    if (progress_) {
+        ProgressState p{.epoch = 1, .epochs = 0, .step = step_, .steps = total_steps_, .loss = loss, .lr = s.lr,
+                        .images_per_s = rate, .error = error, .input_wait = wait};
+        if (o_.steps < 0) {  // of the epoch, where the run is so many epochs
+            p.epoch = s.step / steps_per_epoch_ + 1;
+            p.epochs = o_.epochs;
+            p.step = s.step % steps_per_epoch_ + 1;
+            p.steps = steps_per_epoch_;
+        }
+        progress_->update(p);
+    }
     if (!std::isfinite(loss)) {
         if (progress_) progress_->end_bar();
-        throw Error("the loss is not finite at step " + std::to_string(step_) + " (rate " + std::to_string(s.lr) + "): lower --lr, or try --init he; " +
+        const bool paper = !o_.origin && o_.init == Init::paper;
+        throw Error("the loss is not finite at step " + std::to_string(step_) + " (rate " + std::to_string(s.lr) + "): lower --lr" +
+                    (paper ? ", or try --init he; " : "; ") +
                     (std::filesystem::exists(checkpoint_path(o_.out)) ? "the last checkpoint in " + o_.out + " is kept" : "no checkpoint was written"));
     }
     watch(loss);
 }
 
-// The paper's initialisation can stay at loss ln(classes) for long: say so once, with what helps.
+// Says once each that a run learns nothing: it stays at the loss of guessing, ln(classes), or is far above it.
 void Run::watch(double loss) {
     smooth_loss_ = watched_ == 0 ? loss : 0.98 * smooth_loss_ + 0.02 * loss;
+    recent_losses_[watched_ % recent_losses_.size()] = loss;
+    ++watched_;
+    if (!first()) return;
     const double chance = std::log(static_cast<double>(net_.classes()));
-    if (!first() || ++watched_ < 200 || warned_stuck_ || std::abs(smooth_loss_ - chance) > 0.01 * chance) return;
+    watch_for_chance(chance);
+    watch_for_divergence(chance);
+}
+
+// The paper's initialisation can stay there for long.
+void Run::watch_for_chance(double chance) {
+    if (warned_stuck_ || watched_ < 200 || std::abs(smooth_loss_ - chance) > 0.01 * chance) return;
     warned_stuck_ = true;
+    warn(smooth_loss_, "still", "that", chance, !o_.origin && o_.init == Init::paper ? "; --init he starts faster" : "; check --lr and the labels");
+}
+
+// A rate that is too high for this network and data, though not so high that the loss overflows. The median
+// passes over single steps; the first ones of a sound run can be above chance by a little.
+void Run::watch_for_divergence(double chance) {
+    if (warned_high_ || watched_ <= static_cast<int64_t>(recent_losses_.size())) return;
+    auto sorted = recent_losses_;
+    std::sort(sorted.begin(), sorted.end());
+    const double median = sorted[sorted.size() / 2];
+    if (median < 2 * chance + 1) return;
+    warned_high_ = true;
+    char advice[64];
+    std::snprintf(advice, sizeof advice, ": lower --lr (%g now)", schedule_.rate(step_));
+    warn(median, "about", "far above that", chance, advice);
+}
+
+void Run::warn(double loss, const char* how, const char* where, double chance, const std::string& advice) {
     progress_->end_bar();
-    std::fprintf(stderr, "warning: after %lld steps the loss is still %.3f, that of guessing among %d classes (ln %d = %.3f)%s\n",
-                 static_cast<long long>(step_), smooth_loss_, net_.classes(), net_.classes(), chance,
-                 o_.init == "paper" ? "; --init he starts faster" : "; check --lr and the labels");
+    std::fprintf(stderr, "warning: after %lld steps the loss is %s %.3f, %s of guessing among %d classes (ln %d = %.3f)%s\n",
+                 static_cast<long long>(step_), how, loss, where, net_.classes(), net_.classes(), chance, advice.c_str());
 }
 
 // 0, or the exit status of a stop. In a job every rank asks at the same places and gets the same
@@ -76,20 +139,50 @@ int Run::stop_asked() {
     return stop_;
 }
 
+// Drawing is not what the run is for: where it fails the run goes on.
 void Run::show(StepTimeline& timeline, int64_t step) {
     const StepPicture picture = timeline.read();
     const std::string name = "step " + std::to_string(step + 1);
-    const std::string title = net_.name + ", batch " + std::to_string(o_.batch) + " a worker, " + o_.precision + ", " + name;
-    const std::string trace = write_timeline(picture, o_.timeline, title);
+    const std::string title = net_.name + ", batch " + std::to_string(o_.batch) + " a worker, " +
+                              name_in(kPrecisions, o_.precision) + ", " + name;
     progress_->end_bar();
-    std::printf("%s: %s; wrote %s and %s\n", name.c_str(), summary(picture).c_str(), o_.timeline.c_str(), trace.c_str());
-    std::fflush(stdout);
+    try {
+        const std::string trace = write_timeline(picture, o_.timeline, title);
+        const std::string sent = workers() > 1 ? ", " + human_bytes(static_cast<size_t>(timeline.bytes_sent())) + " sent" : "";
+        std::printf("%s: %s%s; wrote %s and %s\n", name.c_str(), summary(picture).c_str(), sent.c_str(), o_.timeline.c_str(), trace.c_str());
+        std::fflush(stdout);
+    } catch (const Error& e) {
+        std::fprintf(stderr, "warning: --timeline: %s\n", e.what());
+    }
+}
+
+bool Run::evaluation_falls_on(int64_t done) const {
+    if (!data_.held_out) return false;
+    if (done == total_steps_) return true;
+    if (o_.eval_every < 0) return done % steps_per_epoch_ == 0;
+    return o_.eval_every > 0 && done % o_.eval_every == 0;
+}
+
+bool Run::save_falls_on(int64_t done) const {
+    return done == total_steps_ || done % (o_.save_every > 0 ? o_.save_every : steps_per_epoch_) == 0;
+}
+
+// 0: there is nothing that failed.
+int Run::nothing_left() {
+    if (!first()) return 0;
+    announce_notices();
+    std::printf("nothing to train: %s is at step %lld, and this run has %lld; give more --epochs or --steps to train on\n",
+                o_.origin->path.c_str(), static_cast<long long>(step_), static_cast<long long>(total_steps_));
+    return 0;
 }
 
 int Run::train() {
+    const bool owes_evaluation = evaluation_due_ && evaluation_falls_on(step_);
+    if (o_.resume && step_ >= total_steps_ && !owes_evaluation) return nothing_left();
     // From here on the folder holds what only a checkpoint makes whole.
     on_stop_signal(OnStop::note);
     if (team_) team_->begin_steps();
+    start_ = Clock::now();
     begin_folder();
     if (first()) {
         Progress::Options progress;
@@ -97,35 +190,13 @@ int Run::train() {
         progress_ = std::make_unique<Progress>(stdout, total_steps_ - step_, progress);
     }
     announce();
+    const int64_t began_at = step_;
     if (o_.resume && first()) std::printf("resumed at step %lld of %lld\n", static_cast<long long>(step_), static_cast<long long>(total_steps_));
     start_ = last_step_ = Clock::now();
     catch_up_evaluation();
     stop_asked();
     last_step_ = Clock::now();
-    // The first steps make plans and handles.
-    const int64_t shown_step = o_.timeline.empty() ? -1 : std::min(step_ + 2, total_steps_ - 1);
-    Submitted pending;
-    for (int64_t next = step_; next < total_steps_ && !stop_; ++next) {
-        std::optional<StepTimeline> timeline;
-        if (next == shown_step) {
-            if (pending) finish(pending);
-            timeline.emplace(*group_);
-        }
-        Submitted now = submit(next);
-        if (timeline) show(*timeline, next);
-        if (pending) finish(pending);  // the device has the next step while the host looks at this one
-        pending = std::move(now);
-        const int64_t done = next + 1;
-        const bool epoch_ends = done % steps_per_epoch_ == 0, last = done == total_steps_;
-        stop_asked();
-        if (epoch_ends || last || stop_ || (o_.save_every > 0 && done % o_.save_every == 0)) {
-            finish(pending);
-            const bool better = (epoch_ends || last) && data_.held_out && evaluate_held_out();
-            if (o_.save_every == 0 || last || stop_ || done % o_.save_every == 0) save();
-            if (better) save_best();
-            last_step_ = Clock::now();
-        }
-    }
+    run_steps();
     if (team_) team_->verdict();
     if (progress_) progress_->end_bar();
     list_bad_images();
@@ -134,10 +205,39 @@ int Run::train() {
     if (total_steps_ == 0) save();
     if (!first()) return 0;
     log_->done({step_, epoch(), "finished", seconds});
-    std::printf("trained %lld steps in %.1f s; wrote %s and %s/metrics.jsonl\n", static_cast<long long>(step_), seconds,
-                checkpoint_path(o_.out).c_str(), o_.out.c_str());
+    if (began_at > 0)
+        std::printf("trained %lld more steps (%lld in all)", static_cast<long long>(step_ - began_at), static_cast<long long>(step_));
+    else
+        std::printf("trained %lld steps", static_cast<long long>(step_));
+    std::printf(" in %.1f s; wrote %s and %s/metrics.jsonl\n", seconds, checkpoint_path(o_.out).c_str(), o_.out.c_str());
     announce_best();
     return 0;
+}
+
+void Run::run_steps() {
+    // The first steps make plans and handles.
+    const int64_t shown_step = o_.timeline.empty() ? -1 : std::min(step_ + 2, total_steps_ - 1);
+    Submitted pending;
+    for (int64_t next = step_; next < total_steps_ && !stop_; ++next) {
+        std::optional<StepTimeline> timeline;
+        // Without input the devices get nothing to do anyhow: then the wait for it begins when they are
+        // done, and all of it is time that they lose.
+        if (pending && (next == shown_step || !input_ready())) finish(pending);
+        if (next == shown_step) timeline.emplace(*group_);
+        Submitted now = submit(next);
+        if (timeline) show(*timeline, next);
+        if (pending) finish(pending, &now);  // the device has the next step while the host looks at this one
+        pending = std::move(now);
+        const int64_t done = next + 1;
+        stop_asked();
+        const bool evaluates = evaluation_falls_on(done), saves = stop_ || save_falls_on(done);
+        if (!evaluates && !saves) continue;
+        finish(pending);
+        const bool better = evaluates && evaluate_held_out();
+        if (saves || stop_) save();
+        if (better) save_best();
+        last_step_ = Clock::now();
+    }
 }
 
 }  // namespace wt

@@ -20,6 +20,8 @@ public:
     Schedule(const std::string& policy, double lr, int64_t steps_per_epoch, int64_t total_steps);
 
     double rate(int64_t step) const;
+    // Whether the rate of a step depends on how many there are in all.
+    bool falls_to_the_end() const { return policy_ == Policy::linear; }
     // Tells of an evaluation. True when the rate falls from here on.
     bool evaluated(double top1_error);
 

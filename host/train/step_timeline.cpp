@@ -1,5 +1,10 @@
 #include "host/train/step_timeline.h"
 
+#include <unistd.h>
+
+#include <filesystem>
+
+#include "host/cuda/check.h"
 #include "host/train/atomic_file.h"
 
 namespace wt {
@@ -14,6 +19,13 @@ StepTimeline::StepTimeline(Group& group) : group_(group) {
         w.set_timeline(all_[w.layout().config.rank]);
     });
     Timeline::align(all_);
+    sent_before_ = bytes_sent();
+}
+
+int64_t StepTimeline::bytes_sent() const {
+    int64_t all = -sent_before_;
+    for (int r = 0; r < group_.workers(); ++r) all += group_.worker(r).bytes_sent();
+    return all;
 }
 
 void StepTimeline::stop() {
@@ -25,8 +37,27 @@ StepPicture StepTimeline::read() {
     return Timeline::read(all_);
 }
 
+namespace {
+
+std::string trace_path(const std::string& svg) { return svg.substr(0, svg.size() - 4) + ".json"; }
+
+}  // namespace
+
+void check_timeline_paths(const std::string& svg) {
+    for (const std::string& path : {svg, trace_path(svg)}) {
+        const std::filesystem::path folder = std::filesystem::path(path).parent_path();
+        const std::string dir = folder.empty() ? "." : folder.string();
+        std::error_code none;
+        const char* why = !std::filesystem::is_directory(dir, none) ? "no such folder"
+                          : access(dir.c_str(), W_OK) != 0          ? "the folder cannot be written to"
+                          : std::filesystem::is_directory(path, none) ? "it is a folder"
+                                                                     : nullptr;
+        if (why) throw Error("--timeline " + svg + ": cannot write " + path + ": " + why + "; give another path");
+    }
+}
+
 std::string write_timeline(const StepPicture& picture, const std::string& svg, const std::string& title) {
-    const std::string json = svg.substr(0, svg.size() - 4) + ".json";
+    const std::string json = trace_path(svg);
     atomic_write_file(svg, to_svg(picture, title));
     atomic_write_file(json, to_chrome_trace(picture, title));
     return json;

@@ -1,6 +1,7 @@
 // One step of a group, recorded: host/cuda/timeline.h.
 #pragma once
 
+#include <cstdint>
 #include <memory>
 #include <string>
 #include <vector>
@@ -17,13 +18,18 @@ public:
     ~StepTimeline() { stop(); }
     // Waits until it is done.
     StepPicture read();
+    int64_t bytes_sent() const;  // by all workers here to others, since the beginning
 
 private:
     void stop();
     Group& group_;
+    int64_t sent_before_ = 0;
     std::vector<std::unique_ptr<Timeline>> timelines_;
     std::vector<Timeline*> all_;
 };
+
+// Throws Error unless both files of write_timeline can be written. Leaves nothing behind.
+void check_timeline_paths(const std::string& svg);
 
 // To `svg` (which ends in .svg), and the trace to a .json beside it, whose name is the answer.
 std::string write_timeline(const StepPicture& picture, const std::string& svg, const std::string& title);

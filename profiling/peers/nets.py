@@ -6,7 +6,7 @@ alpha by n, so it is given n * alpha.
 import torch
 from torch import nn
 
-INPUT = {"alexnet": 227, "alexnet2012": 227, "owt": 224, "mini": 67}
+INPUT = {"alexnet": 227, "alexnet2012": 227, "owt": 224, "cifar": 24, "mini": 67}
 
 
 class Net(nn.Module):
@@ -63,6 +63,17 @@ def _owt(classes, p):
     ]
 
 
+def _cifar(classes):
+    """After cuda-convnet's: LRN behind the first pooling and before the second."""
+    return [
+        ("conv1", nn.Conv2d(3, 64, 5, padding=2)), ("relu1", nn.ReLU()), ("pool1", _pool()), ("norm1", _lrn()),
+        ("conv2", nn.Conv2d(64, 64, 5, padding=2)), ("relu2", nn.ReLU()), ("norm2", _lrn()), ("pool2", _pool()),
+        ("conv3", nn.Conv2d(64, 64, 3, padding=1)), ("relu3", nn.ReLU()), ("pool3", _pool()),
+        ("flatten", nn.Flatten()),
+        ("fc4", nn.Linear(64 * 2 * 2, classes)),
+    ]
+
+
 def make(name, classes=1000, dropout=0.5):
     if name == "alexnet":
         return Net(_krizhevsky((96, 256, 384, 384, 256), 4096, 6, 1, classes, dropout))
@@ -72,6 +83,8 @@ def make(name, classes=1000, dropout=0.5):
         return Net(_krizhevsky((48, 128, 192, 192, 128), 1024, 1, 1, classes, dropout))
     if name == "owt":
         return Net(_owt(classes, dropout))
+    if name == "cifar":
+        return Net(_cifar(classes))
     raise SystemExit(f"unknown net '{name}': must be one of {', '.join(INPUT)}")
 
 
@@ -80,8 +93,9 @@ def parameters(net):
 
 
 if __name__ == "__main__":
-    for n, want in ("alexnet", 62378344), ("alexnet2012", 60965224), ("owt", 61100840):
-        have = parameters(make(n))
+    wanted = {"alexnet": 62378344, "alexnet2012": 60965224, "owt": 61100840, "cifar": 146826, "mini": 2137802}
+    for n, want in wanted.items():
+        have = parameters(make(n, 1000 if want > 10 ** 7 else 10))
         x = make(n, 10)(torch.zeros(1, 3, INPUT[n], INPUT[n]))
         print(f"{n}: {have} parameters, {'as' if have == want else 'NOT as'} the project's")
         assert have == want and x.shape == (1, 10)

@@ -174,7 +174,7 @@ def numbers(text):
 
 def arguments():
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    p.add_argument("--net", default="alexnet", choices=[n for n in nets.INPUT if n != "mini"])
+    p.add_argument("--net", default="alexnet", choices=[n for n in nets.INPUT if n not in ("cifar", "mini")])
     p.add_argument("--images", type=int, default=8, help="images, all of them in the one batch")
     p.add_argument("--classes", type=int, default=0, help="default: as many as images, at most 1000")
     p.add_argument("--dir", default="", help="default: build/peers/NET")
