@@ -144,13 +144,18 @@ DataSplits open_kind(const DataSpec& spec) {
     if (kind == "cifar10") return open_cifar10(folder(), spec);
     if (kind == "folder") return open_folder(folder(), spec);
     if (kind == "synthetic") {
-        int classes = 1000;
-        const char* end = argument.data() + argument.size();
-        if (colon != std::string::npos)
-            if (const auto r = std::from_chars(argument.data(), end, classes);
-                r.ec != std::errc() || r.ptr != end || classes < 1 || classes > 1'000'000)
-                throw UsageError("--data " + spec.text + ": the number of classes must be 1 to 1000000");
-        return open_synthetic(classes, spec);
+        int64_t classes = 1000, images = spec.train_images > 0 ? spec.train_images : kSyntheticImages;
+        const auto number = [&](const std::string& text, int64_t& value, int64_t most, const char* what) {
+            const char* end = text.data() + text.size();
+            const auto r = std::from_chars(text.data(), end, value);
+            if (r.ec == std::errc() && r.ptr == end && value >= 1 && value <= most) return;
+            throw UsageError("--data " + spec.text + ": the number of " + what + " must be 1 to " +
+                             std::to_string(most));
+        };
+        const size_t second = argument.find(':');
+        if (colon != std::string::npos) number(argument.substr(0, second), classes, 1'000'000, "classes");
+        if (second != std::string::npos) number(argument.substr(second + 1), images, 1'000'000'000, "images");
+        return open_synthetic(static_cast<int>(classes), images, spec);
     }
     if (const std::string guess = kind_of_folder(spec.text); !guess.empty())
         throw UsageError("--data " + spec.text + ": a folder is given with its kind: --data " + guess + ":" + spec.text);

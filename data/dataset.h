@@ -57,7 +57,7 @@ struct DataSpec {
     int64_t statistics_from = 1000; // images (evenly spaced) behind mean, std_dev and pca; 0: leave them 0, 1, 0
     bool held_out_only = false;     // for evaluation alone: the training split is not looked for, nor measured
     int stored = 0;                 // side of stored images, at least net_input; 0: as stored_size has it
-    int64_t train_images = 0;       // of a synthetic set, whose size can be chosen; 0: 5120
+    int64_t train_images = 0;       // of a synthetic set whose text does not say how many; 0: 5120
 };
 
 struct DataSplits {
@@ -81,8 +81,8 @@ struct DataSplits {
 //   mnist:DIR            the same reader, digits (not mirrored)
 //   cifar10:DIR          binary batches
 //   folder:DIR           DIR/train/<class>/*.{jpg,jpeg,png}, DIR/val (or DIR/test) likewise
-//   synthetic[:CLASSES]  images made up from seed and index, learnable; default 1000 classes. The held-out ones are
-//                        the same however many train_images there are
+//   synthetic[:CLASSES[:IMAGES]]  made up from seed and index, learnable, not stored; default 1000 classes. The
+//                        held-out ones are the same however many training IMAGES there are
 // Throws UsageError for a bad text, Error for files: one line with what, where and what to do.
 DataSplits open_data(const DataSpec& spec);
 

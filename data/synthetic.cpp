@@ -10,7 +10,7 @@
 namespace wt {
 namespace {
 
-constexpr int64_t kTrain = 5120, kHeldOut = 256;
+constexpr int64_t kHeldOut = 256;
 constexpr int64_t kHeldOutFirst = int64_t(1) << 31;  // behind all training images, however many
 constexpr int kGrid = 4;
 constexpr size_t kNoise = 1 << 18;  // bytes of noise shared by all images; stays in cache
@@ -64,9 +64,9 @@ private:
 
 }  // namespace
 
-DataSplits open_synthetic(int classes, const DataSpec& spec) {
+DataSplits open_synthetic(int classes, int64_t images, const DataSpec& spec) {
     const int side = side_of(spec);
-    const int64_t train = spec.train_images > 0 ? std::min(spec.train_images, kHeldOutFirst) : kTrain;
+    const int64_t train = std::min(images, kHeldOutFirst);
     DataSplits s;
     if (!spec.held_out_only) s.train = std::make_unique<Synthetic>(train, 0, classes, side, spec.seed);
     s.held_out = std::make_unique<Synthetic>(kHeldOut, kHeldOutFirst, classes, side, spec.seed);

@@ -538,6 +538,8 @@ TEST_CASE("data: synthetic images depend on seed, index and class only") {
     const DataSplits many = open_data(more);
     CHECK(a.train->size() == 5120);
     CHECK(many.train->size() == 9000);
+    more.text = "synthetic:7:60";  // told by the text
+    CHECK(open_data(more).train->size() == 60);
     CHECK(load(*many.train, 11) == load(*a.train, 11));
     CHECK(load(*many.held_out, 3) == load(*a.held_out, 3));
     for (const int64_t i : {int64_t(5120 + 3), int64_t(8997)}) CHECK(load(*many.train, i) != load(*many.held_out, i % 7));

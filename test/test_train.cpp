@@ -177,7 +177,7 @@ TEST_CASE("train: bad command lines are one line and exit 2") {
     check_one_line(run(s, train("--gpus 0,0 --fc-scheme dp --fc-split alternate")), 2, "--fc-split alternate: --fc-scheme dp splits no layer");
     check_one_line(run(s, train("--eval-only")), 2, "--eval-only needs weights");
     for (const char* flag : {"--out", "--resume", "--init", "--data", "--mean", "--kernels", "--timeline"})
-        check_one_line(run(s, train(std::string(flag) + " ''")), 2, std::string(flag) + ": the value is empty");
+        check_one_line(run(s, train(std::string(flag) + " ''")), 2, std::string(flag) + ": must not be empty");
     // Before any data are looked for.
     check_one_line(run(s, train("--data folder:missing --lr-policy cosine")), 2, "--lr-policy cosine");
     check_one_line(run(s, train("--data folder:missing --kernels fast")), 2, "--kernels fast");

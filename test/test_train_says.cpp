@@ -74,12 +74,12 @@ TEST_CASE(
     "train: a run that its input holds up says so, and its last step is no faster than the "
     "others") {
     const TempDir s;
-    // Few images that take long to read: 2000x1500 of noise, and a network that takes a
+    // Few images that take long to read: 2600x2000 of noise, and a network that takes a
     // millisecond.
-    Bytes rows(size_t(2000) * 1500 * 3);
+    Bytes rows(size_t(2600) * 2000 * 3);
     uint32_t state = 1;
     for (uint8_t& b : rows) b = uint8_t((state = state * 1664525 + 1013904223) >> 24);
-    const Bytes slow = png(2000, 1500, 8, 2, rows);
+    const Bytes slow = png(2600, 2000, 8, 2, rows);
     for (const char* name : {"set/train/a/1.png", "set/train/b/1.png"}) write_file(s / name, slow);
     const Result r = run(s, program("train") +
                                 " --net cifar --gpus 0 --batch 1 --lr 0.0001 --data folder:set "
@@ -95,7 +95,8 @@ TEST_CASE(
         wait += steps[i].at("input_wait").get<double>() / 3;
     }
     CHECK(wait > 0.5);
-    CHECK(rates.back() < 3 * rates.front());
+    // One that were not counted in would be the network's own, some 20 times as fast.
+    CHECK(rates.back() < 8 * std::max(rates[0], rates[1]));
 }
 
 TEST_CASE("train: --eval-every") {

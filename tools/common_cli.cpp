@@ -133,7 +133,7 @@ CommandLine::Option* CommandLine::add(const std::string& names, T& value, const 
     // An empty text is most often a shell's variable that is not set: it is not taken for a flag left away.
     if constexpr (std::is_same_v<T, std::string>)
         option->check(CLI::Validator(
-            [](std::string& given) { return std::string(given.empty() ? "the value is empty: give one, or leave it away" : ""); }, ""));
+            [](std::string& given) { return std::string(given.empty() ? "must not be empty: leave the flag out, or give it a value" : ""); }, ""));
     return &impl_->options.back();
 }
 CommandLine::Option* CommandLine::add_text(const std::string& names, std::function<void(const std::string&)> set,

@@ -72,7 +72,7 @@ void declare(CommandLine& app, Flags& f) {
     TrainOptions& o = f.o;
     app.add_option("--net", o.net, "the network; defaults below are its recipe's (--net NAME --help: those of another)")
         ->check(one_of("net", net_names()));
-    app.add_option("--data", o.data, "fashion-mnist[:DIR], mnist:DIR, cifar10:DIR, folder:DIR, synthetic[:CLASSES]");
+    app.add_option("--data", o.data, "fashion-mnist[:DIR], mnist:DIR, cifar10:DIR, folder:DIR, synthetic[:CLASSES[:IMAGES]]");
     app.add_option("--gpus", f.gpus, "one worker per entry: 0,1; 0,0 puts two workers on one GPU")
         ->by_default("0,1, or 0,0 where there is one");
     app.add_option("--batch", o.batch, "images per worker and step")->check(between(1, 1 << 20));
