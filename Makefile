@@ -383,6 +383,8 @@ $(OUT)/bin/decode_rate: $(HOST_OUT)/profiling/decode_rate.o $(LIB_OBJ) $(LINKED)
 	@echo "  link $@"
 	$(Q)$(LINK) $(LDFLAGS) $(filter %.o,$^) $(JPEG_LIBS) $(LDLIBS) -o $@
 
+include test/fuzz/fuzz.mk
+
 # CPU seconds of each file's last compile, the longest last, and of all.
 compile-times:
 	@awk '{t[$$3] = $$1 + $$2} END {for (f in t) {printf "%7.2f %s\n", t[f], f; s += t[f]; n++} printf "%7.2f all %d\n", s, n}' $(OUT)/seconds | sort -n

@@ -31,16 +31,14 @@ struct JpegStructure {
 // decoded:
 //   - it is cut off, or a scan has fewer bits than it has blocks to code
 //   - a segment has another length than its contents need; a Huffman table counts more than 256
-//   codes or more than fit
-//     its code lengths; a sampling factor, table number or component that there cannot be, or is
-//     not there
+//     codes or more than fit its code lengths; a sampling factor, table number or component that
+//     there cannot be, or is not there
 //   - a scan before its frame, or with tables that nothing has defined; a component that no scan
-//   codes; progressive
-//     scans that refine what is not there yet; restart markers that are not where the interval puts
-//     them
+//     codes; progressive scans that refine what is not there yet; restart markers that are not
+//     where the interval puts them
 //   - more than 200 million pixels or 100 scans
 //   - arithmetic coding, lossless and hierarchical JPEG, 12 bits, two components: kinds that no
-//   photograph has
+//     photograph has
 // A four-component file without Adobe's marker gets one that says "CMYK": it is read as Adobe
 // writes it.
 std::string read_jpeg_structure(const std::vector<uint8_t>& file, JpegStructure& to);

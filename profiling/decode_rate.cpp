@@ -84,7 +84,7 @@ int main(int argc, char** argv) {
         return good;
     };
     std::vector<Way> ways = {
-        {"checked only",
+        {"JPEG checked only",
          [](const auto& f) {
              JpegStructure s;
              return read_jpeg_structure(f, s).empty();
