@@ -240,6 +240,18 @@ TEST_CASE("image: a JPEG whose data end early, or are no codes, gives a reason o
         CHECK(has(decode_image(ends, image), "premature end of data segment"));
     }
     CHECK(decode_image_stb(ends, image) == "");  // and stb_image does not
+    // They end within a coefficient of 15 bits (found by a fuzzer: stb_image then shifts by 32).
+    Bytes within = jpeg_start();
+    Bytes one_of_16_bits(16);
+    one_of_16_bits[15] = 1;
+    add(within, frame(0xC0, 8, 8, kGreyFrame), huffman(0, 0, {1}, {15}));
+    add(within, huffman(1, 0, one_of_16_bits, {15}), scan({{1, 0}}), zeros(4), jpeg_end());
+    for (const auto& [name, decode] : kDecoders) {
+        Image again;
+        const std::string why = decode(within, image);
+        CHECK(why == decode(within, again));
+        if (why.empty()) CHECK(image.rgb == again.rgb);
+    }
 }
 
 TEST_CASE("image: PNG chunks") {
