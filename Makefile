@@ -297,8 +297,6 @@ $(HOST_OUT)/host/train/tune.o: $(HOST_OUT)/kernels_id
 # Only these see libjpeg-turbo.
 $(addprefix $(HOST_OUT)/data/,image.o jpeg_turbo.o): private CPPFLAGS += $(JPEG_FLAGS)
 $(addprefix $(HOST_OUT)/data/,image.o jpeg_turbo.o): $(HOST_OUT)/jpeg_flags
-# See test/fuzz/ignore.txt.
-$(HOST_OUT)/data/stb_jpeg.o: private CXXFLAGS += $(if $(SAN),-fno-sanitize=shift)
 # Only these see MPI.
 $(HOST_OUT)/host/parallel/team.o $(HOST_OUT)/%_mpi.o $(HOST_OUT)/%_nccl.o: private CPPFLAGS += $(MPI_FLAGS)
 $(HOST_OUT)/test/%_mpi.o: private CPPFLAGS += -DWT_MPIRUN='"$(MPIRUN)"'

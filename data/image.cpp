@@ -43,6 +43,7 @@ std::string decode(const std::vector<uint8_t>& file, bool turbo, Image& image) {
     if (turbo) return decode_jpeg_turbo(jpeg.checked, jpeg.components, image);
 #endif
     (void)turbo;
+    if (std::string wrong = read_jpeg_data(jpeg.checked); !wrong.empty()) return wrong;
     return decode_jpeg_stb(jpeg.checked, image);
 }
 

@@ -43,6 +43,12 @@ struct JpegStructure {
 // writes it.
 std::string read_jpeg_structure(const std::vector<uint8_t>& file, JpegStructure& to);
 
+// The entropy-coded data of what read_jpeg_structure has checked, read as a decoder does: "" when
+// each block has its bits, codes and coefficients are ones that there are, and restart markers come
+// where an interval ends. For stb_image, which fills what is missing with grey and computes with
+// what is out of range; libjpeg-turbo looks itself.
+std::string read_jpeg_data(const std::vector<uint8_t>& checked);
+
 struct PngStructure {
     int width = 0, height = 0;
     // The image as a PNG that has its header, its palette (filled up to 256 colours with black) and

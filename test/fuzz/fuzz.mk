@@ -22,8 +22,7 @@ FUZZ_OBJ := $(FUZZ_SRC:%.cpp=$(FUZZ_OUT)/%.o)
 FUZZ_REST := $(filter-out $(FUZZ_SRC:%.cpp=$(HOST_OUT)/%.o),$(LIB_OBJ))
 # Memory that is written where its variable begins is no fault of what comes later: the stack is filled too.
 FUZZ_FLAGS := $(filter-out -fopenmp,$(CXXSTD)) -O1 -g -fno-omit-frame-pointer -ftrivial-auto-var-init=pattern \
-              -fsanitize=fuzzer-no-link,address,undefined -fno-sanitize-recover=undefined \
-              -fsanitize-ignorelist=test/fuzz/ignore.txt -Wall -Wextra -Wno-unknown-pragmas
+              -fsanitize=fuzzer-no-link,address,undefined -fno-sanitize-recover=undefined -Wall -Wextra -Wno-unknown-pragmas
 
 .PHONY: fuzz fuzz-run
 ifneq ($(TARGET),vgpu)
@@ -37,7 +36,7 @@ fuzz: $(FUZZERS:%=$(FUZZ_OUT)/bin/%) $(FUZZ_OUT)/bin/make_corpus
 	$(Q)test/fuzz/run.sh $(FUZZ_OUT) $(SECONDS) $(FUZZ_JOBS) $(FUZZERS)
 endif
 
-$(FUZZ_OUT)/%.o: %.cpp $(HOST_STAMP) $(HOST_OUT)/jpeg_flags test/fuzz/fuzz.mk test/fuzz/ignore.txt
+$(FUZZ_OUT)/%.o: %.cpp $(HOST_STAMP) $(HOST_OUT)/jpeg_flags test/fuzz/fuzz.mk
 	@mkdir -p $(@D)
 	@echo "  fuzz $<"
 	$(Q)$(FUZZ_CXX) $(CPPFLAGS) $(JPEG_FLAGS) $(FUZZ_FLAGS) -MMD -MP -c $< -o $@
