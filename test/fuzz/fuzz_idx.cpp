@@ -51,7 +51,7 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
     const unsigned kinds = in.byte();
     const size_t images = in.size16();
     std::vector<uint8_t> image_file = in.bytes(images);
-    // Mostly sizes of one byte: memory for millions of pixels takes its time, and takes no other way.
+    // Mostly sizes of one byte: memory for millions of pixels takes its time, and no other way.
     for (size_t at : {4, 8, 12})
         if (kinds < 0x80 && image_file.size() > at + 3)
             std::fill_n(image_file.begin() + int(at), 3, uint8_t(0));
