@@ -19,6 +19,9 @@ uint32_t big_endian(const uint8_t* p) {
     return uint32_t(p[0]) << 24 | uint32_t(p[1]) << 16 | uint32_t(p[2]) << 8 | p[3];
 }
 
+void put(uint32_t v, uint8_t* p) {
+    for (int i = 0; i < 4; ++i) p[i] = uint8_t(v >> (24 - 8 * i));
+}
 [[noreturn]] void damaged(const std::string& what) {
     throw RefusedImage{"damaged PNG (" + what + ")"};
 }
@@ -44,7 +47,7 @@ private:
     void palette(size_t length);
     int64_t raw_bytes() const;
     void keep(const char* name, const std::vector<uint8_t>& body);
-    std::vector<uint8_t> unpack() const;
+    void keep_data();
 
     const std::vector<uint8_t>& b_;
     PngStructure& to_;
@@ -95,14 +98,12 @@ void Walk::keep(const char* name, const std::vector<uint8_t>& body) {
     out.insert(out.end(), {uint8_t(n >> 24), uint8_t(n >> 16), uint8_t(n >> 8), uint8_t(n)});
     out.insert(out.end(), name, name + 4);
     out.insert(out.end(), body.begin(), body.end());
-    const uint32_t sum = uint32_t(crc32(0, &out[out.size() - n - 4], n + 4));
-    out.insert(out.end(),
-               {uint8_t(sum >> 24), uint8_t(sum >> 16), uint8_t(sum >> 8), uint8_t(sum)});
+    out.insert(out.end(), 4, 0);  // stb_image looks at no checksum
 }
 
 // The data chunks' contents, as zlib "stored" blocks: what they unpack to is written and counted
 // here, not in stb_image.
-std::vector<uint8_t> Walk::unpack() const {
+void Walk::keep_data() {
     const int64_t want = raw_bytes();
     int64_t packed = 0;
     for (const Span& s : data_) packed += int64_t(s.size);
@@ -113,15 +114,17 @@ std::vector<uint8_t> Walk::unpack() const {
     if (packed * kBestRatio < want) throw short_of(packed * kBestRatio);
 
     constexpr int64_t block = 65535;
-    std::vector<uint8_t> out(size_t(want + (want + block - 1) / block * 5 + 6));
+    const int64_t size = want + (want + block - 1) / block * 5 + 6;  // stays below 2^31
+    std::vector<uint8_t>& out = to_.checked;
+    const size_t begin = out.size();
+    out.resize(begin + 8 + size_t(size) + 4);  // the last four, a checksum, stay zeros
     z_stream z{};
     if (inflateInit(&z) != Z_OK) throw std::bad_alloc();
     const std::unique_ptr<z_stream, int (*)(z_stream*)> closer(&z, inflateEnd);
     size_t span = 0;
-    uint8_t* p = out.data();
-    *p++ = 0x78;
-    *p++ = 0x01;
-    uint32_t sum = 1;
+    put(uint32_t(size), &out[begin]);
+    std::memcpy(&out[begin + 4], "IDAT\x78\x01", 6);
+    uint8_t* p = &out[begin + 10];
     for (int64_t at = 0; at < want; at += block) {
         const uint32_t n = uint32_t(std::min(block, want - at));
         const uint8_t head[5] = {uint8_t(at + n == want), uint8_t(n), uint8_t(n >> 8), uint8_t(~n),
@@ -144,11 +147,8 @@ std::vector<uint8_t> Walk::unpack() const {
                         (z.msg ? z.msg : "a dictionary is needed"));
             if (z.avail_out > 0) throw short_of(at + n - z.avail_out);
         }
-        sum = uint32_t(adler32(sum, p, n));
         p += n;
     }
-    for (int shift = 24; shift >= 0; shift -= 8) *p++ = uint8_t(sum >> shift);
-    return out;
 }
 
 void Walk::run() {
@@ -183,12 +183,9 @@ void Walk::run() {
         throw RefusedImage{"truncated PNG (no end chunk in " + std::to_string(b_.size()) +
                            " bytes)"};
     if (head_.colour == 3 && colours_.empty()) damaged("no palette before the data");
-    const auto be = [](uint32_t v, uint8_t* p) {
-        for (int i = 0; i < 4; ++i) p[i] = uint8_t(v >> (24 - 8 * i));
-    };
     std::vector<uint8_t> head(13);
-    be(uint32_t(to_.width), &head[0]);
-    be(uint32_t(to_.height), &head[4]);
+    put(uint32_t(to_.width), &head[0]);
+    put(uint32_t(to_.height), &head[4]);
     head[8] = uint8_t(head_.bits);
     head[9] = uint8_t(head_.colour);
     head[12] = head_.interlaced;
@@ -198,7 +195,7 @@ void Walk::run() {
         colours_.resize(768);
         keep("PLTE", colours_);
     }
-    keep("IDAT", unpack());
+    keep_data();
     keep("IEND", {});
 }
 
