@@ -8,6 +8,8 @@
 #   make results       README.md's table from profiling/results/
 #   make sass          registers, spills and instructions of the kernels, checked; needs nvcc and a disassembler
 #   make compile-times CPU seconds that the compiler took for each file
+#   make fuzz          every reader of files and flags with random input, SECONDS=20 each; needs clang's libFuzzer (test/fuzz/README.md)
+#   make decode-rate FILES="a.jpg ..."  images/s a core of each decoder
 #   make clean
 #   make help          these lines
 #
@@ -18,6 +20,7 @@
 #   RACES=1            for the kernels: races, missing fences, bounds, and UBSan (vgpu)
 #   BUILD=DIR          where objects go                default: build
 #   NO_MPI=1           without MPI, even where it is (bin/train --comm mpi is then refused)
+#   NO_TURBO=1         without libjpeg-turbo, even where it is (stb_image then decodes JPEG too)
 #   OPT=-O3            what g++ does to code that computes on a CPU; HOST_OPT and EMULATED_OPT: see "flags" below
 #   PCH=               without precompiled headers
 #   -j N               so many compilers at once       default: one a core, as far as 1 GiB of memory is free for each
@@ -87,6 +90,12 @@ ONEDNN := $(call find_header,dnnl.hpp)
 MPI_HOME ?= $(patsubst %/bin/,%,$(dir $(realpath $(shell command -v mpicc))))
 MPI_HEADER := $(if $(NO_MPI),,$(firstword $(wildcard $(DEPS_USR)/lib/x86_64-linux-gnu/openmpi/include/mpi.h \
                 /usr/lib/x86_64-linux-gnu/openmpi/include/mpi.h $(MPI_HOME)/include/mpi.h)))
+# JPEG: its objects and the linker alone know whether the library is there.
+JPEG_HEADER := $(if $(NO_TURBO),,$(call find_header,jpeglib.h))
+ifneq ($(JPEG_HEADER),)
+  JPEG_FLAGS := -DWT_TURBO $(if $(filter $(DEPS_USR)/%,$(JPEG_HEADER)),-isystem $(DEPS_USR)/include/x86_64-linux-gnu)
+  JPEG_LIBS := -ljpeg
+endif
 
 # ---- flags ----------------------------------------------------------------------------------
 OUT := $(BUILD)/$(TARGET)$(if $(SAN),-san)$(if $(RACES),-races)
@@ -203,7 +212,7 @@ ifeq ($(TARGET),vgpu)
 else
   LIB_SRC := $(filter-out %_onednn.cpp $(if $(CUDNN),,%_cudnn.cpp) $(if $(CUBLAS),,%_cublas.cpp),$(LIB_SRC))
 endif
-LIB_SRC := $(filter-out $(if $(MPI_HEADER),,%_mpi.cpp) $(if $(NCCL),,%_nccl.cpp),$(LIB_SRC))
+LIB_SRC := $(filter-out $(if $(JPEG_HEADER),,%_turbo.cpp) $(if $(MPI_HEADER),,%_mpi.cpp) $(if $(NCCL),,%_nccl.cpp),$(LIB_SRC))
 TEST_SRC := $(filter-out $(if $(MPI_HEADER),,%_mpi.cpp),$(wildcard test/*.cpp test/*.cu test/reference/*.cpp))
 ifeq ($(TARGET),cuda)
   TEST_SRC := $(filter-out test/vgpu_only_%,$(TEST_SRC))
@@ -235,7 +244,7 @@ SRC_lean     := kernels/gemm/tiled.cu
 SRC_compute  := $(filter-out $(SRC_test) $(SRC_emulated) $(SRC_host) $(SRC_lean),$(ALL_SRC))
 
 # ---- rules ----------------------------------------------------------------------------------
-.PHONY: all programs run test help deps clean found gpu-report results sass sass-tools kernel-objects plain-kernels compile-times bin
+.PHONY: all programs run test help decode-rate deps clean found gpu-report results sass sass-tools kernel-objects plain-kernels compile-times bin
 .SECONDARY:
 
 ifneq ($(MISSING),)
@@ -261,7 +270,7 @@ ifeq ($(BUILD),build)
 endif
 
 comma := ,
-LIBRARIES := $(if $(filter vgpu,$(TARGET)),oneDNN $(if $(ONEDNN),yes,none),cuDNN $(if $(CUDNN),yes,none)$(comma) cuBLAS $(if $(CUBLAS),yes,none)$(comma) NCCL $(if $(NCCL),yes,none))$(comma) MPI $(if $(MPI_HEADER),yes,none)
+LIBRARIES := $(if $(filter vgpu,$(TARGET)),oneDNN $(if $(ONEDNN),yes,none),cuDNN $(if $(CUDNN),yes,none)$(comma) cuBLAS $(if $(CUBLAS),yes,none)$(comma) NCCL $(if $(NCCL),yes,none))$(comma) MPI $(if $(MPI_HEADER),yes,none)$(comma) libjpeg-turbo $(if $(JPEG_HEADER),yes,none)
 found:
 	@echo "target  $(TARGET)$(if $(SAN), with sanitizers)$(if $(RACES), with races looked for) ($(WHY))"
 	@echo "found   $(notdir $(CXX)) $$($(CXX) -dumpfullversion -dumpversion); nvcc $(NVCC_VERSION); GPU $(or $(GPU),none); $(LIBRARIES)"
@@ -289,17 +298,20 @@ LINKED := $(OUT)/linked
 KERNELS_ID := $(firstword $(shell (cat $(sort $(wildcard kernels/*.h kernels/*/*.h kernels/*/*.cu kernels/*/*.cpp)); echo '$(HOST_FLAGS_NOW)') | cksum))
 $(HOST_OUT)/host/train/tune.o: private CPPFLAGS += -DWT_KERNELS_ID='"$(KERNELS_ID)"'
 $(HOST_OUT)/host/train/tune.o: $(HOST_OUT)/kernels_id
+# Only these see libjpeg-turbo.
+$(addprefix $(HOST_OUT)/data/,image.o jpeg_turbo.o): private CPPFLAGS += $(JPEG_FLAGS)
+$(addprefix $(HOST_OUT)/data/,image.o jpeg_turbo.o): $(HOST_OUT)/jpeg_flags
 # Only these see MPI.
 $(HOST_OUT)/host/parallel/team.o $(HOST_OUT)/%_mpi.o $(HOST_OUT)/%_nccl.o: private CPPFLAGS += $(MPI_FLAGS)
 $(HOST_OUT)/test/%_mpi.o: private CPPFLAGS += -DWT_MPIRUN='"$(MPIRUN)"'
 stamp = mkdir -p $(OUT)/bin $(HOST_OUT); echo '$(2)' | cmp -s - $(1) || echo '$(2)' > $(1);
 # Not with -n, which is to change nothing.
-$(if $(findstring n,$(firstword -$(MAKEFLAGS))),,$(shell $(call stamp,$(STAMP),$(FLAGS_NOW)) $(call stamp,$(HOST_STAMP),$(HOST_FLAGS_NOW)) $(call stamp,$(LINKED),$(TEST_OBJ) $(LIB_OBJ) $(COMMON_OBJ)) \
-  $(call stamp,$(HOST_OUT)/kernels_id,$(KERNELS_ID))))
+$(if $(findstring n,$(firstword -$(MAKEFLAGS))),,$(shell $(call stamp,$(STAMP),$(FLAGS_NOW)) $(call stamp,$(HOST_STAMP),$(HOST_FLAGS_NOW)) $(call stamp,$(LINKED),$(TEST_OBJ) $(LIB_OBJ) $(COMMON_OBJ) $(JPEG_LIBS)) \
+  $(call stamp,$(HOST_OUT)/kernels_id,$(KERNELS_ID)) $(call stamp,$(HOST_OUT)/jpeg_flags,$(JPEG_FLAGS))))
 
 # "[ 12/180]": the number of this compile, and of all that a dry run finds to do when the first begins.
 done := 0
-total = $(eval total := $(shell $(MAKE) -n --no-print-directory COUNTING=1 $(foreach v,TARGET BUILD PREFIX ARCHS SAN RACES CXX PCH NO_MPI,$(v)='$($(v))') $(MAKECMDGOALS) 2>/dev/null | grep -c '^echo "counted'))$(total)
+total = $(eval total := $(shell $(MAKE) -n --no-print-directory COUNTING=1 $(foreach v,TARGET BUILD PREFIX ARCHS SAN RACES CXX PCH NO_MPI NO_TURBO,$(v)='$($(v))') $(MAKECMDGOALS) 2>/dev/null | grep -c '^echo "counted'))$(total)
 count = $(eval done := $(shell echo $$(($(done) + 1))))$(shell printf '[%3d/%d]' $(done) $(total))
 say = @echo "$(if $(COUNTING),counted,$(count)) $(1)"
 # Runs a compiler, and notes the seconds that it took for `make compile-times`.
@@ -359,14 +371,23 @@ endif
 kernel-objects: $(KERNEL_OBJ)
 $(OUT)/bin/unit: $(TEST_OBJ) $(LIB_OBJ) $(COMMON_OBJ) $(LINKED)
 	@echo "  link $@"
-	$(Q)$(LINK) $(LDFLAGS) $(filter %.o,$^) $(LDLIBS) -o $@
+	$(Q)$(LINK) $(LDFLAGS) $(filter %.o,$^) $(JPEG_LIBS) $(LDLIBS) -o $@
 $(OUT)/bin/train: $(HOST_OUT)/tools/train.o $(TRAIN_OBJ) $(COMMON_OBJ) $(LINKED)
 $(filter-out %/train,$(PROGRAMS)): $(OUT)/bin/%: $(HOST_OUT)/tools/%.o $(LIB_OBJ) $(COMMON_OBJ) $(LINKED)
 $(PROGRAMS):
 	@echo "  link $@"
-	$(Q)$(LINK) $(LDFLAGS) $(filter %.o,$^) $(LDLIBS) -o $@
+	$(Q)$(LINK) $(LDFLAGS) $(filter %.o,$^) $(JPEG_LIBS) $(LDLIBS) -o $@
 
 -include $(LIB_OBJ:.o=.d) $(TEST_OBJ:.o=.d) $(COMMON_OBJ:.o=.d) $(TOOL_OBJ:.o=.d)
+
+# On one core; see profiling/README.md.
+decode-rate: $(OUT)/bin/decode_rate
+	$(Q)$(OUT)/bin/decode_rate $(FILES)
+$(OUT)/bin/decode_rate: $(HOST_OUT)/profiling/decode_rate.o $(LIB_OBJ) $(LINKED)
+	@echo "  link $@"
+	$(Q)$(LINK) $(LDFLAGS) $(filter %.o,$^) $(JPEG_LIBS) $(LDLIBS) -o $@
+
+include test/fuzz/fuzz.mk
 
 # CPU seconds of each file's last compile, the longest last, and of all.
 compile-times:

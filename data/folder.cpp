@@ -94,7 +94,7 @@ public:
         std::vector<uint8_t> bytes;
         Image image;
         std::string wrong = read_file(path(i), bytes);
-        if (wrong.empty()) wrong = decode_image(std::move(bytes), image);
+        if (wrong.empty()) wrong = decode_image(bytes, image);
         if (!wrong.empty()) {
             note_bad(items_[i].id, {path(i), wrong});
             return false;

@@ -1,5 +1,6 @@
-// Image files to pixels: JPEG and PNG through stb_image, with the checks stb leaves out. stb decodes a truncated
-// JPEG to grey without a word, and takes a four-channel JPEG without an Adobe marker for YCbCr.
+// Image files to pixels: JPEG through libjpeg-turbo, or stb_image in builds without it, and PNG
+// through stb_image. Neither sees a byte that image_structure.h has not checked: files come from
+// the web.
 #pragma once
 
 #include <cstdint>
@@ -13,16 +14,21 @@ struct Image {
     std::vector<uint8_t> rgb;  // [height, width, 3]
 };
 
-// Decodes to RGB: grey, alpha (dropped), 16-bit and palette PNG; grey, YCbCr, RGB, CMYK and YCCK JPEG, by content,
-// whatever the name says. Returns "" or the reason why not. CMYK without an Adobe marker is read as
-// Adobe writes it (inverted), as other programs do.
-std::string decode_image(std::vector<uint8_t> file, Image& image);
+// Decodes to RGB: grey, alpha (dropped), 16-bit and palette PNG; baseline and progressive JPEG, grey,
+// YCbCr, RGB, CMYK and YCCK; by content, whatever the name says. Returns "" or the reason why not, and
+// then `image` means nothing. CMYK without an Adobe marker is read as Adobe writes it (inverted), as
+// other programs do. The orientation that EXIF may name is not applied. A JPEG whose data end early
+// or are no codes is refused.
+std::string decode_image(const std::vector<uint8_t>& file, Image& image);
+// As a build without libjpeg-turbo does it. The two decoders' pixels differ by a few units of 255.
+std::string decode_image_stb(const std::vector<uint8_t>& file, Image& image);
+const char* jpeg_decoder();  // of decode_image: "libjpeg-turbo" or "stb_image"
 
 // The whole file, or the reason why not.
 std::string read_file(const std::string& path, std::vector<uint8_t>& bytes);
 
-// What can be seen from a file's first and last bytes: that it is not an image, or is cut off. Costs two
-// reads of at most 4 KiB. "" when nothing is wrong so far.
+// What can be seen from a file's first and last bytes: that it is not an image, or is cut off.
+// Costs two reads of at most 4 KiB. "" when nothing is wrong so far.
 std::string glance_at_image(const std::string& path);
 
 }  // namespace wt

@@ -446,7 +446,7 @@ TEST_CASE("data: a folder of images") {
         CHECK(has(bad[0].reason, "truncated JPEG"));
         CHECK(bad[1].reason == "empty file");
         CHECK(has(bad[2].reason, "neither JPEG nor PNG"));
-        CHECK(has(bad[3].reason, "cannot be decoded"));
+        CHECK(bad[3].reason == "claims 0x0 pixels");
     }
     SUBCASE("many broken images: all counted, ten listed") {
         for (int i = 0; i < 15; ++i) write_file(dir / "train/dog/x" + std::to_string(i) + ".jpg", {'x'});

@@ -11,13 +11,13 @@ set -u
 export LC_ALL=C
 
 NEEDED=(doctest-dev libstb-dev nlohmann-json3-dev libcli11-dev zlib1g-dev)
-# The build works without: slower on a CPU, no default data, one process only.
-OPTIONAL=(libdnnl-dev dataset-fashion-mnist libopenmpi-dev openmpi-bin)
+# The build works without: slower on a CPU, no default data, one process only, JPEG decoded slower.
+OPTIONAL=(libdnnl-dev dataset-fashion-mnist libopenmpi-dev openmpi-bin libjpeg62-turbo-dev)
 # What those load at run time. Not libgomp or libstdc++: every g++ brings its own, and an older one here
 # would be found before it. (oneDNN's package is linked against OpenCL.)
 RUNTIME=(libstb0 zlib1g)
 RUNTIME_OPTIONAL=(libdnnl2 ocl-icd-libopencl1 libopenmpi3 openmpi-common libhwloc15 libpmix2 libmunge2 libevent-core-2.1-7
-    libevent-pthreads-2.1-7)
+    libevent-pthreads-2.1-7 libjpeg62-turbo)
 
 PREFIX=${1:-build/deps}
 LOG=
