@@ -223,7 +223,7 @@ SRC_test     := $(filter test/%,$(ALL_SRC))
 SRC_emulated := $(filter kernels/%_sm90.cu kernels/%mma_sm80.cu kernels/lrn_pool/%_fused.cu kernels/lrn/%_shuffle.cu,$(ALL_SRC))
 SRC_host     := $(filter-out host/bench/fill.cpp host/bench/verify.cpp host/net/params.cpp,$(filter host/json.cpp tools/% \
                   $(addprefix host/,$(addsuffix /%,bench cuda model net parallel train)) \
-                  $(addprefix host/vgpu/,$(addsuffix .cpp,clock device drain error graph launch memory profile report share stream symbols tensor_map)) \
+                  $(addprefix host/vgpu/,$(addsuffix .cpp,clock device drain error faults graph launch memory profile report share stream symbols tensor_map)) \
                   $(addprefix data/,$(addsuffix .cpp,cifar10 dataset folder idx)) \
                   kernels/vendor/plan_onednn.cpp kernels/conv/baseline_onednn.cpp kernels/lrn/baseline_onednn.cpp kernels/pool/baseline_onednn.cpp,\
                   $(ALL_SRC)))
@@ -285,6 +285,10 @@ LINKED := $(OUT)/linked
 KERNELS_ID := $(firstword $(shell (cat $(sort $(wildcard kernels/*.h kernels/*/*.h kernels/*/*.cu kernels/*/*.cpp)); echo '$(HOST_FLAGS_NOW)') | cksum))
 $(HOST_OUT)/host/train/tune.o: private CPPFLAGS += -DWT_KERNELS_ID='"$(KERNELS_ID)"'
 $(HOST_OUT)/host/train/tune.o: $(HOST_OUT)/kernels_id
+# What is built, for a GPU that is none of these (architecture.h).
+ifeq ($(TARGET),cuda)
+  $(HOST_OUT)/host/cuda/architecture.o: private CPPFLAGS += -DWT_ARCHS='"$(ARCHS)"'
+endif
 # Only these see MPI.
 $(HOST_OUT)/host/parallel/team.o $(HOST_OUT)/%_mpi.o $(HOST_OUT)/%_nccl.o: private CPPFLAGS += $(MPI_FLAGS)
 $(HOST_OUT)/test/%_mpi.o: private CPPFLAGS += -DWT_MPIRUN='"$(MPIRUN)"'

@@ -7,6 +7,8 @@
 #include <cstdio>
 #include <string>
 
+#include "host/cuda/architecture.h"
+#include "host/cuda/device.h"
 #ifdef VGPU
 #include "host/vgpu/share.h"
 #endif
@@ -53,6 +55,12 @@ int main(int argc, char** argv) {
 #ifdef VGPU
     vgpu::share_cores(argv);
 #endif
+    try {  // else hundreds of tests would say each that there is no kernel image
+        if (wt::device_count() > 0) wt::check_architecture({0});
+    } catch (const wt::Error& e) {
+        std::fprintf(stderr, "unit: %s\n", e.what());
+        return 1;
+    }
     doctest::Context context(argc, argv);
     return context.run();
 }

@@ -8,6 +8,7 @@
 #endif
 
 #include "host/bench/report.h"
+#include "host/cuda/architecture.h"
 #include "host/cuda/nearest.h"
 #include "host/cuda/nvtx.h"
 #include "host/json.h"
@@ -128,6 +129,7 @@ int run(int argc, char** argv) {
     const bool automatic = f.variants == "auto";
     if (!automatic) check_variants(settings.variants, jobs);
     if (f.list) return list(jobs), 0;
+    check_architecture({f.device});
     if (f.profile) {
         for (const Job& j : jobs) profile(j, settings.variants, f.device);
         return 0;

@@ -5,6 +5,7 @@
 #include <numeric>
 #include <sstream>
 
+#include "host/cuda/architecture.h"
 #include "host/cuda/device.h"
 #include "host/cuda/nearest.h"
 #include "host/parallel/stop_signals.h"
@@ -54,6 +55,7 @@ struct Flags {
     TrainOptions o;
     TeamOptions team;
     std::string gpus, mean, std_dev, activation = "relu", pool = "overlap", lrn = "on", fc_update = "accumulate", early = "on", resume;
+    std::string peer = "auto";
 };
 
 // Declares every flag on `app`; values land in `f`.
@@ -112,6 +114,11 @@ void declare(CommandLine& app, Flags& f) {
     app.add_option("--loader-threads", o.loader_threads, "per worker")->check(between(1, 64));
     app.add_option("--comm", o.comm, "workers are threads of this process, or processes that mpirun starts and that exchange over mpi or nccl")
         ->check(one_of("comm", {"threads", "mpi", "nccl"}));
+    app.add_option("--peer", f.peer,
+                   "auto (GPUs use each other's memory where a trial at the start finds that they can), off (peer access is not asked for: "
+                   "exchange goes through page-locked host memory)")
+        ->check(one_of("peer access", {"auto", "off"}));
+    app.add_option("--peer-limit", o.links.limit_s, "seconds that the trial of one link may take before the start is given up; 12")->check(between(0.1, 1e6));
     app.add_option("--lost-after", f.team.lost_after, "with mpirun: seconds without a sign of life after which a rank is lost, and the job ends; 20")
         ->check(between(1, 1e6));
     app.add_option("--stuck-after", f.team.stuck_after, "with mpirun: seconds that a step may wait for a rank that is alive; 600, 0: for ever")
@@ -185,6 +192,7 @@ int train(const std::vector<std::string>& given, Flags f, Team* team, bool expla
     TrainOptions& o = f.o;
     if (team) team->same("command line", text_of(arguments));
     o.gpus = team ? std::vector<int>{own_gpu(*team, f.gpus, o.comm)} : parse_gpus(f.gpus);
+    check_architecture(o.gpus);
     o.mean = parse_rgb("--mean", f.mean, false);
     o.std_dev = parse_rgb("--std", f.std_dev, true);
     o.fc_per_pass = f.fc_update == "per-pass";
@@ -192,6 +200,7 @@ int train(const std::vector<std::string>& given, Flags f, Team* team, bool expla
     o.early = f.early == "on";
     o.net_options.plain_pool = f.pool == "plain";
     o.net_options.lrn = f.lrn == "on";
+    o.links.peer = f.peer == "auto";
     o.arguments = without_place(arguments);
     if (!o.timeline.empty() && (o.timeline.size() < 5 || !o.timeline.ends_with(".svg")))
         throw UsageError("--timeline " + o.timeline + ": must be a file that ends in .svg");

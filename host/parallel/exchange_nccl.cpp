@@ -1,6 +1,7 @@
 #include "host/parallel/exchange_nccl.h"
 
 #include <algorithm>
+#include <cstdlib>
 #include <exception>
 
 namespace wt {
@@ -40,6 +41,7 @@ void NcclExchange::open(int device, std::vector<Transfer> transfers, void* stagi
         slots_.push_back(std::move(s));
     }
     outgoing_ = DeviceBuffer<std::byte>(device, outgoing, "parts to send");
+    if (!team_.peer_access()) setenv("NCCL_P2P_DISABLE", "1", /*overwrite=*/1);
     ncclUniqueId id{};
     if (rank_ == 0) check_nccl(ncclGetUniqueId(&id), "ncclGetUniqueId");
     const std::string everywhere = team_.broadcast(std::string(id.internal, sizeof id.internal));

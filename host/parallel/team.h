@@ -34,6 +34,10 @@ public:
     // "2 on machine a, 2 on machine b".
     virtual std::string machines() const = 0;
 
+    // Before exchange(): whether GPUs of different processes may use each other's memory. Only NCCL does.
+    void use_peer_access(bool use) { peer_access_ = use; }
+    bool peer_access() const { return peer_access_; }
+
     // The exchange of this process's worker. One at a time.
     virtual std::unique_ptr<Exchange> exchange() = 0;
 
@@ -71,6 +75,9 @@ public:
 protected:
     virtual void end_all(const std::string& message, int status) = 0;  // does not return
     int rank_ = 0, ranks_ = 1, local_rank_ = 0, local_ranks_ = 1;
+
+private:
+    bool peer_access_ = true;
 };
 
 // Joins the job. Throws UsageError where this build has no MPI (or no NCCL), saying how to get it.

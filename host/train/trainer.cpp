@@ -237,7 +237,12 @@ void Run::configure() {
 
 void Run::make_group() {
     choose_kernels(configs_, 0.3, team_);
-    group_ = std::make_unique<Group>(configs_, team_);
+    LinkProbe links = o_.links;
+    links.hung = [this](const std::string& line) {  // the process ends without destructors
+        lock_.reset();
+        if (team_) team_->fail(line, 1);
+    };
+    group_ = std::make_unique<Group>(configs_, team_, links);
     Normalisation n;
     for (int i = 0; i < 3; ++i) {
         n.mean[i] = o_.mean ? (*o_.mean)[i] : data_.mean[i];
@@ -299,6 +304,9 @@ void Run::announce_links() {
     }
     const auto rates = team_->gather({static_cast<float>(team_->message_rate())});
     if (!first()) return;
+    if (!o_.links.peer)
+        std::printf("notice: --peer off: %s\n", o_.comm == "nccl" ? "NCCL exchanges without peer access (NCCL_P2P_DISABLE=1)"
+                                                                  : "--comm mpi exchanges through page-locked host memory anyway");
     std::printf("job     %d processes: %s\n", team_->ranks(), team_->machines().c_str());
     for (int r = 0; r < team_->ranks() && team_->ranks() > 1; ++r)
         std::printf("link %d -> %d: messages, %.3g GB/s\n", r, (r + 1) % team_->ranks(), rates[(r + 1) % team_->ranks()]);

@@ -8,6 +8,7 @@
 #include <cstring>
 #include <fstream>
 
+#include "host/vgpu/faults.h"
 #include "host/vgpu/limits.h"
 #include "host/vgpu/runtime.h"
 #include "vgpu/enqueue.h"
@@ -163,7 +164,8 @@ cudaError_t cudaGetDeviceProperties(cudaDeviceProp* p, int device) {
         p->maxThreadsPerBlock = kBlockThreads;
         p->maxThreadsDim[0] = p->maxThreadsDim[1] = kBlockThreads, p->maxThreadsDim[2] = kBlockZ;
         p->maxGridSize[0] = INT_MAX, p->maxGridSize[1] = p->maxGridSize[2] = kGridYz;
-        p->major = 9, p->minor = 0;
+        p->major = compute_capability(device) / 10;
+        p->minor = compute_capability(device) % 10;
         p->multiProcessorCount = core_count();
         p->concurrentKernels = 1;
         p->pciBusID = device;

@@ -12,6 +12,7 @@
 #include <ctime>
 #include <exception>
 
+#include "host/vgpu/faults.h"
 #include "host/vgpu/profile.h"
 #include "host/vgpu/runtime.h"
 
@@ -46,6 +47,15 @@ void copy_rows(const Copy& c) {
         return;
     }
     for (size_t r = 0; r < c.height; ++r) std::memmove(to + r * c.dpitch, from + r * pitch, c.width);
+}
+
+std::byte& last_byte(const Copy& c) { return static_cast<std::byte*>(c.dst)[(c.height - 1) * c.dpitch + c.width - 1]; }
+
+// Without peer access a copy between devices goes through the host, and so past the fault.
+bool meets_peer_fault(const Runtime& rt, const Copy& c) {
+    const PeerFault& f = peer_fault();
+    if (f.kind == PeerFault::Kind::none || owner_of(c.src) != f.from || owner_of(c.dst) != f.to) return false;
+    return rt.devices[f.to]->peer[f.from] || rt.devices[f.from]->peer[f.to];
 }
 
 void fill_rows(const Fill& f) {
@@ -358,9 +368,12 @@ Runtime::Busy Runtime::perform(Lock& lock, Work& work, int device, uint64_t& che
             if (!why.empty()) return fault("copy on device " + std::to_string(device) + ": " + why);
             checked = generation;
         }
+        const bool hit = meets_peer_fault(*this, *c);
         const int64_t ns = measure(lock, [&] {
             const Timed timed(range, nullptr, "copy");
             copy_rows(*c);
+            if (hit && peer_fault().kind == PeerFault::Kind::wrong) last_byte(*c) ^= std::byte(0x5A);
+            while (hit && peer_fault().kind == PeerFault::Kind::hang) std::this_thread::sleep_for(std::chrono::seconds(1));
         });
         return {engine_of(*c, device), ns};
     }

@@ -3,6 +3,7 @@
 #include <climits>
 #include <cstring>
 
+#include "host/vgpu/faults.h"
 #include "host/vgpu/limits.h"
 #include "host/vgpu/runtime.h"
 #include "vgpu/enqueue.h"
@@ -30,6 +31,14 @@ FunctionSettings settings_of(const void* kernel) {
 }
 
 std::string text(dim3 d) { return std::to_string(d.x) + "x" + std::to_string(d.y) + "x" + std::to_string(d.z); }
+
+cudaError_t check_code(const void* kernel) {
+    if (!kernel) return explain(cudaErrorInvalidDeviceFunction, "the kernel is null");
+    if (code_for(current_device()).architecture) return cudaSuccess;
+    return explain(cudaErrorNoKernelImageForDevice, symbol_name(kernel) + ": built for " + built_architectures() + " (VGPU_ARCHS), and device " +
+                                                        std::to_string(current_device()) + " is of " +
+                                                        std::to_string(compute_capability(current_device())) + " (VGPU_CAPABILITY)");
+}
 
 // What hardware of compute capability 9.0 refuses.
 cudaError_t check_shape(const cudaLaunchConfig_t& c, const void* kernel, dim3& cluster, bool& dependent) {
@@ -126,7 +135,7 @@ std::string check_arguments(const Runtime& rt, const Kernel& k, int device) {
 cudaError_t launch(const cudaLaunchConfig_t& config, const void* kernel, const Signature& signature,
                    const void* const* args) {
     return device_api([&](Runtime& rt, Lock& lock) {
-        if (!kernel) return explain(cudaErrorInvalidDeviceFunction, "the kernel is null");
+        if (cudaError_t e = check_code(kernel); e != cudaSuccess) return e;
         const auto stream = rt.stream(config.stream);
         if (!stream) return explain(cudaErrorInvalidResourceHandle, symbol_name(kernel) + ": not a live stream");
         if (stream->device != current_device())
@@ -186,7 +195,7 @@ cudaError_t cudaLaunchKernel(const void* kernel, dim3 grid, dim3 block, void** a
 
 cudaError_t cudaFuncSetAttribute(const void* kernel, cudaFuncAttribute attribute, int value) {
     return device_api([&](Runtime&, Lock&) {
-        if (!kernel) return cudaErrorInvalidDeviceFunction;
+        if (cudaError_t e = check_code(kernel); e != cudaSuccess) return e;
         switch (attribute) {
             case cudaFuncAttributeMaxDynamicSharedMemorySize:
                 if (value < 0 || static_cast<size_t>(value) > kSharedMax)
@@ -207,11 +216,13 @@ cudaError_t cudaFuncSetAttribute(const void* kernel, cudaFuncAttribute attribute
 
 cudaError_t cudaFuncGetAttributes(cudaFuncAttributes* a, const void* kernel) {
     return device_api([&](Runtime&, Lock&) {
-        if (!kernel) return cudaErrorInvalidDeviceFunction;
+        if (cudaError_t e = check_code(kernel); e != cudaSuccess) return e;
         *a = {};
         a->maxThreadsPerBlock = kBlockThreads;
         a->numRegs = 32;
-        a->ptxVersion = a->binaryVersion = 90;
+        const DeviceCode code = code_for(current_device());
+        a->ptxVersion = code.architecture;
+        a->binaryVersion = code.translated ? compute_capability(current_device()) : code.architecture;
         a->maxDynamicSharedSizeBytes = static_cast<int>(settings_of(kernel).shared);
         a->preferredShmemCarveout = -1;
         return cudaSuccess;
@@ -228,7 +239,7 @@ cudaError_t cudaFuncGetName(const char** name, const void* kernel) {
 
 cudaError_t cudaOccupancyMaxActiveBlocksPerMultiprocessor(int* blocks, const void* kernel, int threads, size_t shared) {
     return device_api([&](Runtime&, Lock&) {
-        if (!kernel) return cudaErrorInvalidDeviceFunction;
+        if (cudaError_t e = check_code(kernel); e != cudaSuccess) return e;
         if (threads <= 0 || threads > kBlockThreads) return cudaErrorInvalidValue;
         const int by_threads = kSmThreads / ((threads + 31) / 32 * 32);
         const int by_shared =
