@@ -67,7 +67,7 @@ Group::Group(std::vector<WorkerConfig> configs, Team* team, const LinkProbe& lin
     for (WorkerConfig& c : configs) c.packed = c.packed || (team && c.workers > 1);
     check_memory(configs);
     links_ = links_of(configs, links);
-    if (team) team->use_peer_access(links.peer);
+    if (team) team->use_links(links);
     for (WorkerConfig& c : configs) c.packed = c.packed || !links_.direct;
     if (!links_.direct) check_memory(configs);  // with what that takes
     if (workers > 1) board_ = std::make_unique<Board>(workers, configs[0].packed);

@@ -1,6 +1,7 @@
 #include "host/parallel/links.h"
 
 #include <algorithm>
+#include <cerrno>
 #include <cstdio>
 #include <cstdlib>
 #include <numeric>
@@ -101,7 +102,7 @@ void end_hung(const LinkProbe& probe, const std::string& what) {
     const std::string line = "no answer in " + (limit + what);
     if (probe.hung) probe.hung(line);
     std::fflush(stdout);
-    std::fprintf(stderr, "%s: %s\n", probe.program.c_str(), line.c_str());
+    std::fprintf(stderr, "%s: %s\n", program_invocation_short_name, line.c_str());
     std::_Exit(1);
 }
 

@@ -37,7 +37,6 @@ struct LinkProbe {
     // A link hangs: called with a line for the user, on a thread of its own, while the trial's thread is held. When it returns,
     // the line is printed with the program's name before it, and the process ends with status 1, without destructors.
     std::function<void(const std::string& line)> hung;
-    std::string program = "train";
     size_t bytes = 0;  // of a copy that is timed; 0: 32 MiB, on virtual GPUs 1 MiB
     // For tests: called with what has arrived, before it is looked at. `way`: "kernel's read" (the pattern where it lies),
     // "copy", "kernel's write".

@@ -13,6 +13,7 @@
 #include <vector>
 
 #include "host/parallel/exchange.h"
+#include "host/parallel/links.h"
 
 namespace wt {
 
@@ -34,9 +35,9 @@ public:
     // "2 on machine a, 2 on machine b".
     virtual std::string machines() const = 0;
 
-    // Before exchange(): whether GPUs of different processes may use each other's memory. Only NCCL does.
-    void use_peer_access(bool use) { peer_access_ = use; }
-    bool peer_access() const { return peer_access_; }
+    // Before exchange(): how GPUs of different processes may reach each other. Only NCCL uses their peer access.
+    void use_links(const LinkProbe& links) { links_ = links; }
+    const LinkProbe& links() const { return links_; }
 
     // The exchange of this process's worker. One at a time.
     virtual std::unique_ptr<Exchange> exchange() = 0;
@@ -77,7 +78,7 @@ protected:
     int rank_ = 0, ranks_ = 1, local_rank_ = 0, local_ranks_ = 1;
 
 private:
-    bool peer_access_ = true;
+    LinkProbe links_;
 };
 
 // Joins the job. Throws UsageError where this build has no MPI (or no NCCL), saying how to get it.
