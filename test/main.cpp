@@ -10,7 +10,7 @@
 #include "host/cuda/architecture.h"
 #include "host/cuda/device.h"
 #ifdef VGPU
-#include "host/vgpu/share.h"
+#include "host/vgpu/exec/share.h"
 #endif
 
 namespace {

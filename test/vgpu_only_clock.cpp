@@ -10,8 +10,8 @@
 
 #include "host/cuda/buffer.h"
 #include "host/cuda/stream.h"
-#include "host/vgpu/clock.h"
-#include "host/vgpu/grid.h"
+#include "host/vgpu/runtime/clock.h"
+#include "host/vgpu/exec/grid.h"
 #include "test/seeds.h"
 
 namespace {

@@ -4,7 +4,7 @@
 #include "host/cuda/architecture.h"
 #include "host/cuda/buffer.h"
 #include "host/cuda/check.h"
-#include "host/vgpu/faults.h"
+#include "host/vgpu/runtime/faults.h"
 #include "kernels/probe/pattern.h"
 #include "test/program.h"
 

@@ -4,7 +4,7 @@
 
 #include <tuple>
 
-#include "host/vgpu/grid.h"
+#include "host/vgpu/exec/grid.h"
 #include "vgpu/device.h"
 
 namespace wt::test {

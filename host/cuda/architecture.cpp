@@ -6,7 +6,7 @@
 #include "host/cuda/device.h"
 #include "kernels/probe/pattern.h"
 #ifdef VGPU
-#include "host/vgpu/faults.h"
+#include "host/vgpu/runtime/faults.h"
 #endif
 
 namespace wt {

@@ -1,0 +1,480 @@
+// Vector clocks and shadow memory. See races.h.
+#include "host/vgpu/diagnosis/races.h"
+
+#include <sys/mman.h>
+
+#include <algorithm>
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+#include <new>
+#include <utility>
+
+#include "host/vgpu/runtime/arena.h"
+#include "host/vgpu/exec/core.h"
+
+extern "C" const char __executable_start;  // of the linker
+
+namespace vgpu {
+namespace {
+
+constexpr uint32_t kClocks = 1u << 25, kClocksLeft = 1u << 20;  // that a block may need
+constexpr uint64_t kPage = 1 << 16;                             // of global memory: shadow is made for so much at a time
+constexpr size_t kMostPages = 4096;                             // 2 GiB of shadow; then it starts anew
+constexpr uint32_t kSite = 1u << 23;                            // a place that is a Site
+
+void* map_zeros(size_t bytes) {
+    void* p = mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    if (p == MAP_FAILED) throw std::bad_alloc();
+    return p;
+}
+
+inline void raise(uint32_t* __restrict to, const uint32_t* __restrict by, uint32_t n) {
+    for (uint32_t i = 0; i < n; ++i) to[i] = std::max(to[i], by[i]);
+}
+
+}  // namespace
+
+Races::Races(Worker& w) : w_(w) { std::fill(std::begin(cached_page_), std::end(cached_page_), ~uint64_t{0}); }
+
+Races::~Races() {
+    for (Cell* c : shared_)
+        if (c) munmap(static_cast<void*>(c), kSharedMax / 2 * sizeof(Cell));
+    for (auto& [number, page] : pages_) munmap(static_cast<void*>(page.cells), kPage / 2 * sizeof(Cell));
+}
+
+// ---- grids and blocks -----------------------------------------------------------------------------------
+
+void Races::begin_grid() {
+    threads_ = w_.threads * w_.cluster;
+    columns_ = threads_ + kSlots;
+    on_ = columns_ <= 1u << Stamp::kAgentBits;
+    if (!on_) {
+        static bool said = false;
+        if (!std::exchange(said, true)) std::fprintf(stderr, "vgpu: no races looked for in clusters of more than %u threads\n", (1u << Stamp::kAgentBits) - kSlots);
+        return;
+    }
+    early_ = w_.grid->dependent;
+    uint64_t low = ~uint64_t{0}, high = 0;
+    for (unsigned r = 0; r < w_.cluster; ++r) {
+        const uint64_t at = reinterpret_cast<uint64_t>(w_.blocks[r]->shared);
+        low = std::min(low, at), high = std::max(high, at + kSharedMax);
+    }
+    shared_from_ = low, shared_bytes_ = high - low;
+    found_ = {};
+    if (high_ > kClocks / 2 || pages_.size() > kMostPages) forget();
+    grid_floor_ = high_;
+    own_.resize(threads_);
+    own_fenced_.resize(threads_);
+    written_out_.assign(threads_, 0);
+    griddep_.assign(threads_, 0);
+    rows_.resize(size_t{threads_} * 2 * columns_);
+    named_.resize(size_t{w_.cluster} * kNamedBarriers);
+    shared_.resize(std::max<size_t>(shared_.size(), w_.cluster));
+}
+
+void Races::begin_block() {
+    if (!on_) return;
+    if (high_ > kClocks - kClocksLeft) forget(), grid_floor_ = 0;
+    floor_ = block_floor_ = high_++;
+    block_epoch_ = ++epoch_;
+    std::fill(own_.begin(), own_.end(), high_);
+    std::fill(own_fenced_.begin(), own_fenced_.end(), floor_);
+    std::fill(std::begin(slot_clock_), std::end(slot_clock_), floor_);
+    proxy_ = false;
+    unwritten_ = {};
+    mbarriers_.clear();
+}
+
+// Only now: where a barrier is missing, the writer may just come later, and the race says more.
+void Races::end_block() {
+    if (!on_ || unwritten_.what == Found::nothing) return;
+    context.thread = unwritten_by_;
+    report(unwritten_);
+}
+
+// All that was written and read, and the clocks.
+void Races::forget() {
+    for (Cell* c : shared_)
+        if (c) madvise(static_cast<void*>(c), kSharedMax / 2 * sizeof(Cell), MADV_DONTNEED);
+    for (auto& [number, page] : pages_) munmap(static_cast<void*>(page.cells), kPage / 2 * sizeof(Cell));
+    pages_.clear();
+    std::fill(std::begin(cached_page_), std::end(cached_page_), ~uint64_t{0});
+    high_ = 0;
+}
+
+// ---- what threads know ------------------------------------------------------------------------------------
+
+inline uint32_t Races::me() const { return w_.block->rank * w_.threads + linear_thread(); }
+
+uint32_t Races::agent_of(const Fiber& f) const {
+    const dim3& d = context.block_dim;
+    return f.block->rank * w_.threads + f.thread.x + d.x * (f.thread.y + d.y * f.thread.z);
+}
+
+// What the thread has known so far without a row.
+void Races::write_out(uint32_t t) {
+    if (written_out_[t] == epoch_) return;
+    written_out_[t] = epoch_;
+    std::fill_n(known(t), threads_, floor_);
+    std::fill_n(fenced(t), threads_, block_floor_);
+    std::fill_n(known(t) + threads_, kSlots, block_floor_);
+    std::fill_n(fenced(t) + threads_, kSlots, block_floor_);
+}
+
+// Accesses from here on are later than what others hear of the thread now.
+inline void Races::tick(uint32_t t) { high_ = std::max(high_, ++own_[t]); }
+
+void Races::renew(Clocks& c) const {
+    if (c.epoch == epoch_ && c.known.size() == columns_) return;
+    c.epoch = epoch_;
+    c.known.assign(columns_, floor_);
+    c.fenced.assign(columns_, block_floor_);
+    std::fill_n(c.known.begin() + threads_, kSlots, block_floor_);
+}
+
+void Races::give(uint32_t t, Clocks& c) {
+    renew(c);
+    if (written_out_[t] == epoch_) raise(c.known.data(), known(t), columns_), raise(c.fenced.data(), fenced(t), threads_);
+    c.known[t] = std::max(c.known[t], own_[t]);
+    c.fenced[t] = std::max(c.fenced[t], own_fenced_[t]);
+    tick(t);
+}
+
+void Races::take(uint32_t t, const Clocks& c) {
+    if (c.epoch != epoch_) return;  // older than what all know
+    write_out(t);
+    raise(known(t), c.known.data(), columns_);
+    raise(fenced(t), c.fenced.data(), threads_);
+}
+
+void Races::sync_block(const Block& b) {
+    if (!on_) return;
+    if (w_.cluster == 1 && !proxy_) {  // all know of all: nothing needs to be written out
+        floor_ = high_++;
+        ++epoch_;
+        std::fill(own_.begin(), own_.end(), high_);
+        return;
+    }
+    const uint32_t first = b.rank * w_.threads;
+    meeting_.epoch = 0;
+    for (uint32_t t = 0; t < w_.threads; ++t) give(first + t, meeting_);
+    for (uint32_t t = 0; t < w_.threads; ++t) take(first + t, meeting_);
+}
+
+void Races::sync_warp(unsigned warp, unsigned lanes) {
+    if (!on_) return;
+    const uint32_t first = w_.block->rank * w_.threads + warp * 32;
+    meeting_.epoch = 0;
+    for (uint32_t l = 0; l < 32; ++l)
+        if (lanes >> l & 1) give(first + l, meeting_);
+    for (uint32_t l = 0; l < 32; ++l)
+        if (lanes >> l & 1) take(first + l, meeting_);
+}
+
+void Races::arrive(unsigned barrier) {
+    if (on_) give(me(), named_[w_.block->rank * kNamedBarriers + barrier]);
+}
+
+void Races::complete(unsigned barrier, const Fiber* waiting, bool mine) {
+    if (!on_) return;
+    Clocks& c = named_[w_.block->rank * kNamedBarriers + barrier];
+    for (; waiting; waiting = waiting->next) take(agent_of(*waiting), c);
+    if (mine) take(me(), c);
+    c.epoch = 0;
+}
+
+inline uint32_t key_of(const Block& b, uint32_t mbarrier) { return b.rank << 18 | mbarrier; }
+
+void Races::arrive(const Block& b, uint32_t mbarrier) {
+    if (on_) give(me(), mbarriers_[key_of(b, mbarrier)].pending);
+}
+
+void Races::arrive(const Block& b, uint32_t mbarrier, const Operation& o) {
+    if (!on_) return;
+    Clocks& c = mbarriers_[key_of(b, mbarrier)].pending;
+    renew(c);
+    c.known[threads_ + o.slot] = std::max(c.known[threads_ + o.slot], o.clock);
+}
+
+static void end_phase(auto& phases) {
+    std::swap(phases.done, phases.pending);
+    phases.pending.epoch = 0;
+}
+
+void Races::complete(const Block& b, uint32_t mbarrier) {
+    if (on_) end_phase(mbarriers_[key_of(b, mbarrier)]);
+}
+
+void Races::waited(const Block& b, uint32_t mbarrier) {
+    if (on_) take(me(), mbarriers_[key_of(b, mbarrier)].done);
+}
+
+void Races::arrive_cluster() {
+    if (on_) give(me(), cluster_.pending);
+}
+void Races::complete_cluster() {
+    if (on_) end_phase(cluster_);
+}
+void Races::waited_cluster() {
+    if (on_) take(me(), cluster_.done);
+}
+
+void Races::fence_proxy() {
+    if (!on_) return;
+    const uint32_t t = me();
+    proxy_ = true;
+    write_out(t);
+    raise(fenced(t), known(t), threads_);
+    own_fenced_[t] = own_[t];
+    tick(t);
+}
+
+void Races::griddep_waited() {
+    if (on_) griddep_[me()] = block_epoch_;
+}
+
+// ---- asynchronous operations --------------------------------------------------------------------------------
+
+Races::Operation Races::start() {
+    if (!on_) return {};
+    proxy_ = true;
+    const unsigned s = next_slot_++ % kSlots;
+    high_ = std::max(high_, ++slot_clock_[s]);
+    return {s, slot_clock_[s]};
+}
+
+void Races::over(const Operation& o) {
+    if (!on_ || !o.clock) return;
+    const uint32_t t = me();
+    write_out(t);
+    uint32_t& k = known(t)[threads_ + o.slot];
+    k = std::max(k, o.clock);
+}
+
+void Races::expect_waited(uint32_t place) {
+    if (!on_ || !early_ || griddep_[me()] == block_epoch_) return;
+    Found f;
+    f.what = Found::early;
+    f.place = place;
+    report(f);
+}
+
+// ---- accesses -----------------------------------------------------------------------------------------------
+
+// Whether what the stamp stands for lies before this access.
+inline bool Races::knows(const Accessor& a, Stamp s) {
+    const uint32_t by = s.agent();
+    if (by == a.agent || by == a.thread) return true;
+    if (written_out_[a.thread] == epoch_) return s.clock() <= known(a.thread)[by];
+    return s.clock() <= (by < threads_ ? floor_ : block_floor_);
+}
+
+// The same of a thread's store for an operation of the asynchronous proxy: a fence lies between.
+inline bool Races::sees(const Accessor& a, Stamp s) {
+    const uint32_t by = s.agent();
+    if (by >= threads_) return true;
+    if (by == a.thread) return s.clock() <= own_fenced_[by];
+    return written_out_[a.thread] == epoch_ ? s.clock() <= fenced(a.thread)[by] : s.clock() <= block_floor_;
+}
+
+template <bool kGlobal>
+inline void Races::expect(Stamp before, bool before_wrote, const Accessor& a, Kind kind, uint32_t mask, uint32_t place, uint64_t address,
+                          const Block* shared) {
+    if (before.clock() <= (kGlobal ? grid_floor_ : block_floor_) || !(before.mask() & mask)) return;
+    if (before.atomic() && kind == Kind::atomic) return;
+    const bool other_block = kGlobal && before.clock() <= block_floor_;
+    const Found f{Found::race, before, before_wrote, kind, place, a.asynchronous(), other_block, shared, address};
+    if (other_block || !knows(a, before)) [[unlikely]] report(f);
+    if (!kGlobal && a.asynchronous() && before_wrote && !sees(a, before)) [[unlikely]] {
+        Found unfenced = f;
+        unfenced.what = Found::unfenced;
+        report(unfenced);
+    }
+}
+
+template <bool kGlobal>
+inline void Races::touch(Cell* cell, uint32_t first, uint32_t bytes, uint64_t address, const Block* shared, const Accessor& a, Kind kind,
+                         uint32_t place) {
+    const uint32_t end = first + bytes;
+    cell += first / 2;
+    for (uint32_t at = first / 2 * 2; at < end; at += 2, ++cell) {
+        const uint32_t mask = (at >= first ? 1u : 0u) | (at + 1 < end ? 2u : 0u);
+        const Stamp mine = Stamp::of(a.clock, a.agent, place, mask, kind == Kind::atomic);
+        const uint64_t here = address + (at - first / 2 * 2);
+        expect<kGlobal>(cell->write, true, a, kind, mask, place, here, shared);
+        if (!kGlobal && kind != Kind::write && cell->write.clock() <= block_floor_ && unwritten_.what == Found::nothing) [[unlikely]] {
+            unwritten_ = {Found::unwritten, {}, false, kind, place, a.asynchronous(), false, shared, here};
+            unwritten_by_ = context.thread;
+        }
+        if (kind == Kind::read) {
+            const Stamp r = cell->read;
+            if (r.same_time(mine)) {
+                cell->read.bits |= uint64_t{mask} << 1;
+                continue;
+            }
+            const bool concurrent = r.clock() > (kGlobal ? grid_floor_ : block_floor_) && ((kGlobal && r.clock() <= block_floor_) || !knows(a, r));
+            if (!concurrent || next_random(coin_) & 1 << 20) cell->read = mine;
+            continue;
+        }
+        expect<kGlobal>(cell->read, false, a, kind, mask, place, here, shared);
+        const bool again = cell->write.same_time(mine) && cell->write.atomic() == mine.atomic();
+        cell->write = again ? Stamp{mine.bits | uint64_t{cell->write.mask()} << 1} : mine;
+        if (!(cell->read.mask() & ~mask)) cell->read = {};
+    }
+}
+
+Races::Cell* Races::cells_of(const Block& b) {
+    Cell*& c = shared_[b.rank];
+    if (!c) c = static_cast<Cell*>(map_zeros(kSharedMax / 2 * sizeof(Cell)));
+    return c;
+}
+
+Races::Page& Races::page_of(uint64_t page) {
+    const unsigned line = page % 64;
+    if (cached_page_[line] == page) [[likely]] return *cached_[line];
+    Page& p = pages_[page];
+    if (!p.cells) p.cells = static_cast<Cell*>(map_zeros(kPage / 2 * sizeof(Cell)));
+    cached_page_[line] = page;
+    return *(cached_[line] = &p);
+}
+
+void Races::touch_global(uint64_t address, uint32_t bytes, const Accessor& a, Kind kind, uint32_t place) {
+    if (early_) expect_waited(place);
+    for (uint64_t at = address, end = address + bytes; at < end;) {  // page by page
+        const uint32_t n = static_cast<uint32_t>(std::min(end, (at / kPage + 1) * kPage) - at);
+        Page& page = page_of(at / kPage);
+        if (kind != Kind::read) page.written = a.clock;
+        // Most reads are of what no grid writes while it reads it; their cells would be a cache miss each.
+        if (page.written > grid_floor_ || (next_random(coin_) & 3 << 20) == 0)
+            touch<true>(page.cells, static_cast<uint32_t>(at % kPage), n, at, nullptr, a, kind, place);
+        at += n;
+    }
+}
+
+void Races::access(const void* p, uint32_t bytes, Kind kind, uint32_t place) {
+    if (!on_) return;
+    const size_t size = w_.grid->shared;
+    const uint64_t address = reinterpret_cast<uint64_t>(p);
+    const Block* b = w_.block;
+    size_t offset = address - reinterpret_cast<uint64_t>(b->shared);
+    if (offset >= size) {
+        if (address - kFirstAddress < kMaxDevices * kRange) {
+            if (why_outside_ = why_unreachable(w_, address, bytes); !why_outside_.empty()) [[unlikely]] report_outside(kind, place);
+            const uint32_t t = me();
+            touch_global(address, bytes, {t, t, own_[t]}, kind, place);
+            return;
+        }
+        for (unsigned r = 0; r < w_.cluster && offset >= kSharedMax; ++r) {
+            b = w_.blocks[r].get();
+            offset = address - reinterpret_cast<uint64_t>(b->shared);
+        }
+        if (offset >= kSharedMax) return;  // the thread's own
+    }
+    if (offset + bytes > size) [[unlikely]] {
+        why_outside_ = std::to_string(bytes) + " bytes at offset " + std::to_string(offset) + " of the block's " + std::to_string(size) + " of shared memory";
+        report_outside(kind, place);
+    }
+    const uint32_t t = me();
+    touch<false>(cells_of(*b), static_cast<uint32_t>(offset), bytes, offset, b, {t, t, own_[t]}, kind, place);
+}
+
+void Races::access(const Operation& o, const Block& b, uint32_t offset, uint32_t bytes, Kind kind, uint32_t place) {
+    if (on_) touch<false>(cells_of(b), offset, bytes, offset, &b, {me(), threads_ + o.slot, o.clock}, kind, place);
+}
+
+void Races::access(const Operation& o, const char* global, uint32_t bytes, Kind kind, uint32_t place) {
+    const uint64_t address = reinterpret_cast<uint64_t>(global);
+    if (on_ && address - kFirstAddress < kMaxDevices * kRange) touch_global(address, bytes, {me(), threads_ + o.slot, o.clock}, kind, place);
+}
+
+// ---- places, and what is said ---------------------------------------------------------------------------------
+
+uint32_t Races::place(const void* returns_to) {
+    // The call itself, to 4 bytes: it is 5 long.
+    return static_cast<uint32_t>((static_cast<const char*>(returns_to) - 1 - &__executable_start) >> 2) & (kSite - 1);
+}
+
+uint32_t Races::place(Site s) {
+    const uint64_t key = reinterpret_cast<uint64_t>(s.file) * 0x9e3779b97f4a7c15u + s.line;
+    const auto [at, fresh] = sites_.try_emplace(key, kSite | static_cast<uint32_t>(site_.size()));
+    if (fresh) site_.push_back(s);
+    return at->second;
+}
+
+void Races::report_outside(Kind kind, uint32_t place) {
+    Found f;
+    f.what = Found::outside;
+    f.kind = kind;
+    f.place = place;
+    report(f);
+}
+
+void Races::report(const Found& f) {
+    found_ = f;
+    note_failure(w_, f.what == Found::outside ? 700 : 719, {});
+    abandon(w_);
+}
+
+namespace {
+
+// "kernels/conv/fprop_tiled.cu:52" of the code there, by addr2line of the compiler's tools; its offset where that is not.
+std::string source_line(uint32_t place) {
+    char command[128];
+    std::snprintf(command, sizeof command, "addr2line -ie /proc/%d/exe 0x%x 2>/dev/null", static_cast<int>(getpid()), place << 2);
+    std::string first;
+    if (FILE* lines = popen(command, "r")) {
+        char line[1024];
+        while (std::fgets(line, sizeof line, lines)) {
+            line[std::strcspn(line, " \n")] = 0;
+            // The innermost line of our own that is not the virtual GPU's or the library's.
+            const char* at = nullptr;
+            for (const char* folder : {"/kernels/", "/test/"})
+                if (const char* found = std::strstr(line, folder)) at = found + 1;
+            if (at && first.empty()) first = at;
+        }
+        pclose(lines);
+    }
+    if (!first.empty()) return first;
+    std::snprintf(command, sizeof command, "code at 0x%x of the program", place << 2);
+    return command;
+}
+
+const char* verb(bool wrote, bool atomic) { return atomic ? "updates atomically" : wrote ? "writes" : "reads"; }
+
+}  // namespace
+
+std::string Races::text(Stamp s) const {
+    const uint32_t p = s.place();
+    return p & kSite ? describe_site(site_[p & (kSite - 1)]) : source_line(p);
+}
+
+std::string Races::describe() {
+    if (found_.what == Found::nothing) return {};
+    const Found f = std::exchange(found_, {});
+    const std::string here = text(Stamp::of(0, 0, f.place, 0, false));
+    if (f.what == Found::early)
+        return "this kernel was launched to start before the one ahead of it is over, and the thread uses global memory at " + here + " before griddep_wait";
+    if (f.what == Found::outside) return "out of bounds: this thread " + std::string(verb(f.kind != Kind::read, f.kind == Kind::atomic)) + " at " + here + ": " + std::exchange(why_outside_, {});
+    char where[64];
+    if (f.shared)
+        std::snprintf(where, sizeof where, "shared memory, offset 0x%llx", static_cast<unsigned long long>(f.address));
+    else
+        std::snprintf(where, sizeof where, "global memory, %p", reinterpret_cast<void*>(f.address));
+    std::string who;
+    if (const uint32_t a = f.before.agent(); f.other_block)
+        who = "a thread of another block";
+    else if (a >= threads_)
+        who = "an asynchronous operation";
+    else
+        who = "thread " + std::to_string(a % w_.threads) + (w_.cluster > 1 ? " of block " + std::to_string(a / w_.threads) + " of the cluster" : "");
+    const bool wrote = f.kind != Kind::read, atomic = f.kind == Kind::atomic;
+    const std::string mine = std::string(f.asynchronous ? "an asynchronous operation of this thread " : "this thread ") + verb(wrote, atomic) + " at " + here;
+    if (f.what == Found::unwritten) return "uninitialised (" + std::string(where) + "): " + mine + " what no thread has written in this block";
+    const std::string both = mine + " what " + who + ' ' + verb(f.before_wrote, f.before.atomic()) + " at " + text(f.before);
+    if (f.what == Found::unfenced)
+        return "no fence.proxy.async (" + std::string(where) + "): " + both + ", and ordinary stores are seen there only behind one";
+    return "race (" + std::string(where) + "): " + both + (f.other_block ? ", and blocks of a grid are not ordered" : ", and nothing orders the two");
+}
+
+}  // namespace vgpu

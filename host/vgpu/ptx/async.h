@@ -1,0 +1,148 @@
+// What a block's asynchronous operations leave behind until they are complete: its mbarriers with the threads that wait
+// in them, the groups of its threads, and what a seed put off. Executor's inside (core.h).
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "host/vgpu/exec/fiber.h"
+#include "host/vgpu/diagnosis/races.h"
+#include "host/vgpu/ptx/tensor_map.h"
+
+namespace vgpu {
+
+struct Worker;
+
+// ---- mbarriers (mbarrier.cpp) -----------------------------------------------------------------------
+
+// A barrier is its 64 bits in shared memory: bits 0-20 bytes outstanding (signed), 21-40 arrivals pending, 41-60
+// expected, 61 phase, 62 threads wait for it, 63 set in every live barrier. All ones and all zeros are none.
+inline constexpr int kPendingShift = 21, kExpectedShift = 41;
+inline constexpr uint64_t kCounts = (uint64_t{1} << 41) - 1, kCountMax = (1u << 20) - 1, kPhase = uint64_t{1} << 61,
+                          kWaited = uint64_t{1} << 62, kLive = uint64_t{1} << 63;
+inline int32_t outstanding(uint64_t state) { return static_cast<int32_t>(static_cast<int64_t>(state << 43) >> 43); }
+inline uint32_t pending(uint64_t state) { return state >> kPendingShift & kCountMax; }
+inline uint32_t expected(uint64_t state) { return state >> kExpectedShift & kCountMax; }
+
+// A block's live barriers, found by their offset in shared memory.
+class Barriers {
+public:
+    struct Live {
+        uint32_t offset;
+        FiberList waiting;
+    };
+    bool has(uint32_t offset) const { return index_ && index_[offset / 8]; }
+    Live& at(uint32_t offset) { return live_[index_[offset / 8] - 1u]; }
+    void add(uint32_t offset);
+    void remove(uint32_t offset);
+    void clear(char* shared);  // the block has ended: its memory may hold anything next, but no barrier
+    bool empty() const { return live_.empty(); }
+    auto begin() { return live_.begin(); }
+    auto end() { return live_.end(); }
+
+private:
+    std::vector<Live> live_;
+    std::unique_ptr<uint16_t[]> index_;  // 1 + place in live_; 0: none
+};
+
+// Fewer bytes are outstanding; ends the phase where that was the last thing it waited for.
+void complete_bytes(Worker&, Block&, uint64_t* bar, uint32_t bytes, Site);
+void arrive_on(Worker&, Block&, uint64_t* bar, const char* what, Site);
+// That there is a barrier at `bar` in the block; fails the grid otherwise.
+void expect_barrier(Worker&, const Block&, const uint64_t* bar, const char* what, Site);
+
+// ---- groups of a thread, and what was put off --------------------------------------------------------------
+
+// A cp.async that was put off, or (bar set) the arrival that follows those before it.
+struct PutOffCopy {
+    char* to;
+    const char* from;
+    uint64_t* bar;
+    uint32_t group;
+    uint8_t bytes, source_bytes;
+    Site site;
+};
+
+// A store of TMA that was put off: its source is read when `image` is filled, its destination written when it goes.
+struct PutOffStore {
+    TensorMap map;
+    int32_t at[5];
+    char* global;  // not null: bytes to here, no map
+    const char* shared;
+    uint32_t address, bytes, group;
+    std::unique_ptr<char[]> image;
+};
+
+struct Groups {
+    bool active = false;  // it is in Async::active
+    uint3 thread{};
+    uint32_t copies = 0, stores = 0;  // groups committed
+    uint32_t stored = 0, read = 0;    // groups up to the newest with a store; up to the newest whose sources are read
+    Site stored_at;
+    uint64_t copied = 0;              // put off and done since
+    std::vector<PutOffCopy> put_off;  // in order; the first `done` are done
+    size_t done = 0;
+    std::vector<PutOffStore> stores_put_off;
+    std::vector<std::pair<uint32_t, Races::Operation>> reading, writing;  // stores by group, where races are looked for
+};
+
+struct Async {
+    Barriers barriers;
+    std::vector<Groups> threads;    // of the block, by linear index; empty until one needs it
+    std::vector<unsigned> active;   // those that hold anything
+    bool used() const { return !active.empty() || !barriers.empty(); }
+};
+Groups& my_groups(Worker&);
+
+// The completion of a load on an mbarrier that was put off.
+struct Deferred {
+    enum Kind : uint8_t { tiled, im2col, bulk, copies } kind = tiled;
+    Block* to = nullptr;      // whose shared memory and barrier
+    uint64_t* bar = nullptr;
+    uint32_t address = 0, bytes = 0;
+    TensorMap map{};
+    int32_t at[5]{};
+    Im2colPlace place{};
+    const char* global = nullptr;  // bulk
+    unsigned thread = 0;           // copies: whose,
+    uint64_t upto = 0;             // and up to which
+    Block* from = nullptr;         // the thread that started it
+    uint3 by{};
+    Site site;
+    Races::Operation race;
+};
+// Now.
+void complete(Worker&, const Deferred&);
+// Of the thread's copies, up to that number since the block began.
+void run_copies(Worker&, Block&, Groups&, uint64_t upto);
+// Of the thread's stores, those of the first `upto` groups.
+void run_stores(Groups&, uint32_t upto, bool read_only);
+
+// Nothing can run: lets something put off happen, or tells threads in mbarrier_try_wait to give up once. False when
+// there is nothing left to do.
+bool unblock(Worker&);
+// A thread polls: something put off may happen now. False when there is nothing.
+bool complete_any(Worker&);
+// Every thread of the block has returned.
+void end_async(Worker&, Block&);
+// After an abandoned grid.
+void forget_async(Block&);
+
+// ---- global memory ------------------------------------------------------------------------------------------
+
+// Ranges of global memory known to be live and reachable for the running grid.
+struct Reachable {
+    struct Range {
+        uint64_t from, to;
+    };
+    Range ranges[8];
+    unsigned count = 0;
+};
+// Why the running grid may not use that memory: it is not all in one live allocation, or another device's. Empty: it may.
+std::string why_unreachable(Worker&, uint64_t from, uint64_t bytes);
+// Fails the grid when a TMA operation would leave live memory that the device may use.
+void expect_reachable(Worker&, uint64_t from, uint64_t bytes, const char* what, Site);
+
+}  // namespace vgpu
