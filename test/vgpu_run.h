@@ -1,4 +1,4 @@
-// Runs kernels on the virtual GPU's executor without the runtime above it, so that a test sees the GridFailure and
+// Runs kernels on the virtual GPU's grid runner without the runtime above it, so that a test sees the GridFailure and
 // chooses the seed. Pointers are host memory.
 #pragma once
 

@@ -1,5 +1,5 @@
 // Which accesses of a grid nothing orders: races between threads, and data that TMA or wgmma may read before it is there.
-// Executor's inside (core.h).
+// The grid runner's inside (exec/core.h).
 //
 // make RACES=1 compiles what has kernels in it with g++'s -fsanitize=thread and links none of its library: every load and
 // store of unmodified kernel code calls access_hooks.cpp instead, as the Linux kernel does it (kernel/kcsan/core.c). What the

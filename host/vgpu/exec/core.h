@@ -1,5 +1,5 @@
-// The executor's inside: one Worker for each OS thread that runs blocks. Shared by grid_runner.cpp (blocks and fibers),
-// rendezvous.cpp (barriers, warps), report.cpp (what went wrong), async.cpp and ptx/ (asynchronous operations).
+// The grid runner's inside: one Worker for each OS thread that runs blocks. Shared by grid_runner.cpp (blocks and fibers),
+// rendezvous.cpp (barriers, warps), diagnosis/report.cpp (what went wrong) and ptx/ (what instructions do).
 #pragma once
 
 #include <atomic>

@@ -1,5 +1,5 @@
 // The seam between the two halves of the virtual GPU: the runtime (streams, events, memory) hands a
-// grid to the executor (fibers, barriers, warps), which runs it to its end.
+// grid to the grid runner (fibers, barriers, warps), which runs it to its end.
 #pragma once
 
 #include <cstdint>
@@ -29,7 +29,7 @@ struct GridFailure {
     explicit operator bool() const { return code != 0; }
 };
 
-// Runs every thread of every block, blocks spread over the cores. Called from the executor thread only.
+// Runs every thread of every block, blocks spread over the cores. Called by the dispatcher only.
 // `seed` chooses among legal orders of blocks and threads (0: ascending).
 GridFailure run_grid(const Grid&, uint64_t seed);
 

@@ -1,5 +1,5 @@
 // What a block's asynchronous operations leave behind until they are complete: its mbarriers with the threads that wait
-// in them, the groups of its threads, and what a seed put off. Executor's inside (core.h).
+// in them, the groups of its threads, and what a seed put off. The grid runner's inside (exec/core.h).
 #pragma once
 
 #include <cstdint>

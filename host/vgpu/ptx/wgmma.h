@@ -1,5 +1,5 @@
 // What the warpgroups of a block have under way: their wgmmas, and the registers that setmaxnreg has given them.
-// Executor's inside (core.h); wgmma.cpp keeps it, wgmma_tile.cpp does the products.
+// The grid runner's inside (exec/core.h); wgmma.cpp keeps it, wgmma_tile.cpp does the products.
 #pragma once
 
 #include <cstdint>

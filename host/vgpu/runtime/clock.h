@@ -1,8 +1,8 @@
 // The clock of the virtual GPUs: when an operation would begin and end if devices and streams really ran side by side.
 //
-// The executor runs one operation at a time. Virtual time puts them where hardware would, by these rules:
+// The dispatcher runs one operation at a time. Virtual time puts them where hardware would, by these rules:
 //   * An operation takes the time that it was measured to take (its busy time): wall time, or with VGPU_THREADS=1 the
-//     executor's CPU time, which other programs on the machine hardly disturb.
+//     dispatcher's CPU time, which other programs on the machine hardly disturb.
 //   * It can begin when all that it comes after is over: the operation before it in its stream, the events that the stream
 //     has waited for, the nodes before it in its graph, what the default stream's rule asks for, and all that the thread
 //     that submitted it had waited for by then (cudaStreamSynchronize and the like).
@@ -12,7 +12,7 @@
 //   * The host takes no time. What one thread learns from another (a flag, a lock) is not followed.
 // There is one clock for all devices, so times of two of them compare.
 //
-// Which order the executor ran the operations in (VGPU_SEED) does not matter: an operation is placed when a time is asked for,
+// Which order the dispatcher ran the operations in (VGPU_SEED) does not matter: an operation is placed when a time is asked for,
 // among all that have been run by then. Placed ones stay where they are; an engine goes on behind them.
 //
 // Busy times are those of a machine whose cores a kernel has for itself, one operation after another. That two devices do

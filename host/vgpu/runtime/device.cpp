@@ -245,7 +245,7 @@ cudaError_t cudaDeviceSynchronize() {
 cudaError_t cudaDeviceReset() {
     std::vector<std::shared_ptr<Stream>> streams;
     return api([&](Runtime& rt, Lock& lock) {
-        if (rt.on_executor()) return explain(cudaErrorNotPermitted, "cudaDeviceReset in a host function");
+        if (rt.on_dispatcher()) return explain(cudaErrorNotPermitted, "cudaDeviceReset in a host function");
         Device& d = rt.current();
         if (d.failed == cudaSuccess) d.failed = cudaErrorLaunchFailure;  // drops what is queued
         for (auto& capture : rt.captures)
@@ -310,7 +310,7 @@ cudaError_t cudaDeviceDisablePeerAccess(int peer) {
     return device_api([&](Runtime& rt, Lock& lock) {
         if (no_device(rt, peer)) return invalid_device(rt, peer);
         if (!rt.current().peer[peer]) return cudaErrorPeerAccessNotEnabled;
-        if (!rt.on_executor()) rt.wait_device(lock, current);
+        if (!rt.on_dispatcher()) rt.wait_device(lock, current);
         rt.current().peer[peer] = false;
         ++rt.generation;
         return cudaSuccess;

@@ -1,5 +1,5 @@
 // Stream capture and graphs. A graph's nodes keep what they do (kernel and argument bytes, copies,
-// closures); a launch queues one operation whose nodes the executor runs in any order their edges allow.
+// closures); a launch queues one operation whose nodes the dispatcher runs in any order their edges allow.
 
 #include <algorithm>
 
@@ -23,7 +23,7 @@ cudaError_t forbid_in_capture(Runtime& rt, const char* call) {
 }
 
 cudaError_t forbid_wait(Runtime& rt, const Stream* stream, int device, const char* call) {
-    if (rt.on_executor()) return explain(cudaErrorNotPermitted, std::string(call) + " in a host function");
+    if (rt.on_dispatcher()) return explain(cudaErrorNotPermitted, std::string(call) + " in a host function");
     if (stream && stream->capture) {
         invalidate(*stream->capture);
         return explain(cudaErrorStreamCaptureUnsupported, std::string(call) + " on a capturing stream");

@@ -45,7 +45,7 @@ cudaError_t allocate(Runtime& rt, Lock& lock, void** p, size_t bytes, int device
     if (bytes == 0) return cudaSuccess;
     Arena& arena = rt.devices[device]->arena;
     *p = arena.allocate(bytes);
-    if (!*p && !rt.on_executor()) {
+    if (!*p && !rt.on_dispatcher()) {
         rt.wait_device(lock, device);  // frees in streams
         *p = arena.allocate(bytes);
     }
@@ -169,7 +169,7 @@ cudaError_t cudaFree(void* p) {
         if (cudaError_t e = forbid_in_capture(rt, "cudaFree"); e != cudaSuccess) return e;
         const int device = allocation_owner(rt, p);
         if (device < 0) return explain(cudaErrorInvalidValue, "cudaFree: not the start of a live allocation");
-        if (!rt.on_executor()) rt.wait_all(lock);  // other devices' copies may use it too
+        if (!rt.on_dispatcher()) rt.wait_all(lock);  // other devices' copies may use it too
         if (!rt.devices[device]->arena.release(p))
             return explain(cudaErrorInvalidValue, "cudaFree: work in a stream freed it as well");
         ++rt.generation;
@@ -226,7 +226,7 @@ cudaError_t cudaFreeHost(void* p) {
     return api([&](Runtime& rt, Lock& lock) {
         if (!p) return cudaSuccess;
         if (cudaError_t e = forbid_in_capture(rt, "cudaFreeHost"); e != cudaSuccess) return e;
-        if (!rt.on_executor()) rt.wait_all(lock);  // any device's copies may use it
+        if (!rt.on_dispatcher()) rt.wait_all(lock);  // any device's copies may use it
         const auto it = rt.pinned.find(reinterpret_cast<uint64_t>(p));
         if (it == rt.pinned.end())
             return explain(cudaErrorInvalidValue, "cudaFreeHost: not the start of page-locked memory");
@@ -299,7 +299,7 @@ cudaError_t cudaMemcpyPeer(void* dst, int dst_device, const void* src, int src_d
         if (cudaError_t e = forbid_in_capture(rt, "cudaMemcpyPeer"); e != cudaSuccess) return e;
         if (bytes == 0) return cudaSuccess;
         if (cudaError_t e = check_peers(rt, dst, dst_device, src, src_device); e != cudaSuccess) return e;
-        if (rt.on_executor()) return explain(cudaErrorNotPermitted, "cudaMemcpyPeer in a host function");
+        if (rt.on_dispatcher()) return explain(cudaErrorNotPermitted, "cudaMemcpyPeer in a host function");
         rt.wait_device(lock, src_device);
         rt.wait_device(lock, dst_device);
         return copy(rt, lock, flat(dst, src, bytes), cudaMemcpyDeviceToDevice, nullptr, true);

@@ -1,5 +1,6 @@
-// The state of the virtual GPUs' runtime: devices, streams, events, graphs, and the executor that
-// runs queued work. One lock protects all of it; the executor lets go of it while an operation runs.
+// The state of the virtual GPUs' runtime: devices, streams, events, graphs, and the
+// dispatcher, the thread that takes queued work off the streams. One lock protects all of it; the
+// dispatcher lets go of it while an operation runs.
 #pragma once
 
 #include <atomic>
@@ -199,7 +200,7 @@ struct Runtime {
 
     // Queues or captures. Waits when very much is queued.
     cudaError_t submit(Lock&, Stream&, Work&&);
-    // Runs queued work until the condition holds. Not on the executor's thread.
+    // Runs queued work until the condition holds. Not on the dispatcher.
     void wait(Lock&, std::function<bool()> met);
     void wait_stream(Lock&, const std::shared_ptr<Stream>&);
     void wait_device(Lock&, int device);
@@ -208,7 +209,7 @@ struct Runtime {
     void see(const When&);
     // Runs at most one more operation: what a query does.
     void nudge(Lock&);
-    bool on_executor() const { return std::this_thread::get_id() == executor_id_.load(); }
+    bool on_dispatcher() const { return std::this_thread::get_id() == dispatcher_id_.load(); }
     void shut_down();
 
 private:
@@ -244,13 +245,13 @@ private:
     size_t pending_ = 0, staged_ = 0;  // operations; bytes of staged copies
     std::vector<Waiter*> waiters_;
     std::condition_variable work_;
-    std::thread executor_;
-    std::atomic<std::thread::id> executor_id_{};
+    std::thread dispatcher_;
+    std::atomic<std::thread::id> dispatcher_id_{};
     bool stop_ = false;
 };
 
 Runtime& runtime();  // the one there is, made by the first call
-bool unloading();    // the process ends, and the executor with it: calls answer cudaErrorCudartUnloading
+bool unloading();    // the process ends, and the dispatcher with it: calls answer cudaErrorCudartUnloading
 
 // ---- errors -----------------------------------------------------------------------------------------------
 

@@ -56,7 +56,7 @@ cudaError_t cudaStreamDestroy(cudaStream_t handle) {
     std::shared_ptr<GraphBody> dropped;
     return api([&](Runtime& rt, Lock& lock) {
         if (!handle || handle == cudaStreamLegacy || !(s = rt.stream(handle))) return no_stream();
-        if (rt.on_executor()) return explain(cudaErrorNotPermitted, "cudaStreamDestroy in a host function");
+        if (rt.on_dispatcher()) return explain(cudaErrorNotPermitted, "cudaStreamDestroy in a host function");
         if (s->capture) {
             const auto capture = s->capture;
             invalidate(*capture);
@@ -241,7 +241,7 @@ cudaError_t cudaEventQuery(cudaEvent_t event) {
         if (e->capture) return cudaErrorCapturedEvent;
         const auto record = e->record;
         const int device = e->device;
-        if (record && !record->done && !rt.on_executor()) rt.nudge(lock);
+        if (record && !record->done && !rt.on_dispatcher()) rt.nudge(lock);
         if (rt.devices[device]->failed != cudaSuccess) return rt.devices[device]->failed;
         if (record && !record->done) return cudaErrorNotReady;
         if (record) rt.see(record->when);
@@ -257,7 +257,7 @@ cudaError_t cudaEventSynchronize(cudaEvent_t event) {
         if (e->capture) return cudaErrorCapturedEvent;
         const int device = e->device;
         if (const auto record = e->record) {
-            if (rt.on_executor()) return explain(cudaErrorNotPermitted, "cudaEventSynchronize in a host function");
+            if (rt.on_dispatcher()) return explain(cudaErrorNotPermitted, "cudaEventSynchronize in a host function");
             rt.wait(lock, [record] { return record->done; });
             rt.see(record->when);
         }

@@ -1,5 +1,6 @@
-// Draining the queues: one thread, the executor, runs the queued work of all streams of all devices, one operation
-// at a time, while some host thread waits for any of it. How long each took goes to the virtual clock (clock.h).
+// The stream scheduler: one thread, the dispatcher, takes the queued work of all streams of all devices and runs it, one
+// operation at a time, while some host thread waits for any of it. How long each operation took goes to the virtual
+// clock (clock.h).
 //
 // Why a host thread can wait without a deadlock: of all queued operations, the one submitted first
 // can always run. What it could wait for (its stream, an event's record, the default stream's rule)
@@ -70,7 +71,7 @@ int engine_of(const Copy& c, int device) {
     return from >= 0 ? Clock::engine(from, Clock::to_host) : Clock::kNone;
 }
 
-// With one core the executor's own time, in which nobody else had it: as on an idle machine, also on a busy one. With several
+// With one core the dispatcher's own time, in which nobody else had it: as on an idle machine, also on a busy one. With several
 // there is no such clock for a team of threads.
 int64_t busy_clock(bool device) {
     timespec t;
@@ -105,7 +106,7 @@ uint64_t mix(uint64_t a, uint64_t b) {  // splitmix64's finaliser
 bool Runtime::crowded() const { return pending_ > kCrowdedOperations || staged_ > kCrowdedBytes; }
 
 cudaError_t Runtime::submit(Lock& lock, Stream& s, Work&& work) {
-    if (on_executor()) return explain(cudaErrorNotPermitted, "host functions must not put work on streams");
+    if (on_dispatcher()) return explain(cudaErrorNotPermitted, "host functions must not put work on streams");
     if (devices[s.device]->failed != cudaSuccess) return devices[s.device]->failed;
     if (s.capture) return capture(*this, s, std::move(work));
     if (s.legacy)
@@ -121,9 +122,9 @@ cudaError_t Runtime::submit(Lock& lock, Stream& s, Work&& work) {
 // ---- waiting ----------------------------------------------------------------------------------------------
 
 void Runtime::start() {
-    if (executor_.joinable()) return;
-    executor_ = std::thread([this] {
-        executor_id_ = std::this_thread::get_id();
+    if (dispatcher_.joinable()) return;
+    dispatcher_ = std::thread([this] {
+        dispatcher_id_ = std::this_thread::get_id();
         serve();
     });
 }
@@ -207,14 +208,14 @@ void Runtime::serve() {
 }
 
 void Runtime::shut_down() {
-    if (on_executor()) return;
+    if (on_dispatcher()) return;
     {
         Lock lock(mutex);
         stop_ = true;
         if (pending_) start();
         work_.notify_one();
     }
-    if (executor_.joinable()) executor_.join();
+    if (dispatcher_.joinable()) dispatcher_.join();
 }
 
 // ---- choosing ---------------------------------------------------------------------------------------------
