@@ -12,8 +12,8 @@ bool instrumented = false;
 using Kind = vgpu::Races::Kind;
 
 [[gnu::always_inline]] inline void tell(const volatile void* p, size_t bytes, Kind kind, const void* returns_to) {
-    vgpu::Worker* w = vgpu::context.worker;
-    if (w && w->races && w->races->looks_at(p)) w->races->access(const_cast<const void*>(p), static_cast<uint32_t>(bytes), kind, vgpu::Races::place(returns_to));
+    vgpu::Core* core = vgpu::context.core;
+    if (core && core->races && core->races->looks_at(p)) core->races->access(const_cast<const void*>(p), static_cast<uint32_t>(bytes), kind, vgpu::Races::place(returns_to));
 }
 
 }  // namespace

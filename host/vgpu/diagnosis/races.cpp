@@ -35,7 +35,7 @@ inline void raise(uint32_t* __restrict to, const uint32_t* __restrict by, uint32
 
 }  // namespace
 
-Races::Races(Worker& w) : w_(w) { std::fill(std::begin(cached_page_), std::end(cached_page_), ~uint64_t{0}); }
+Races::Races(Core& core) : core_(core) { std::fill(std::begin(cached_page_), std::end(cached_page_), ~uint64_t{0}); }
 
 Races::~Races() {
     for (Cell* c : shared_)
@@ -46,7 +46,7 @@ Races::~Races() {
 // ---- grids and blocks -----------------------------------------------------------------------------------
 
 void Races::begin_grid() {
-    threads_ = w_.threads * w_.cluster;
+    threads_ = core_.threads * core_.cluster;
     columns_ = threads_ + kSlots;
     on_ = columns_ <= 1u << Stamp::kAgentBits;
     if (!on_) {
@@ -54,10 +54,10 @@ void Races::begin_grid() {
         if (!std::exchange(said, true)) std::fprintf(stderr, "vgpu: no races looked for in clusters of more than %u threads\n", (1u << Stamp::kAgentBits) - kSlots);
         return;
     }
-    early_ = w_.grid->dependent;
+    early_ = core_.grid->dependent;
     uint64_t low = ~uint64_t{0}, high = 0;
-    for (unsigned r = 0; r < w_.cluster; ++r) {
-        const uint64_t at = reinterpret_cast<uint64_t>(w_.blocks[r]->shared);
+    for (unsigned r = 0; r < core_.cluster; ++r) {
+        const uint64_t at = reinterpret_cast<uint64_t>(core_.blocks[r]->shared);
         low = std::min(low, at), high = std::max(high, at + kSharedMax);
     }
     shared_from_ = low, shared_bytes_ = high - low;
@@ -69,8 +69,8 @@ void Races::begin_grid() {
     written_out_.assign(threads_, 0);
     griddep_.assign(threads_, 0);
     rows_.resize(size_t{threads_} * 2 * columns_);
-    named_.resize(size_t{w_.cluster} * kNamedBarriers);
-    shared_.resize(std::max<size_t>(shared_.size(), w_.cluster));
+    named_.resize(size_t{core_.cluster} * kNamedBarriers);
+    shared_.resize(std::max<size_t>(shared_.size(), core_.cluster));
 }
 
 void Races::begin_block() {
@@ -105,11 +105,11 @@ void Races::forget() {
 
 // ---- what threads know ------------------------------------------------------------------------------------
 
-inline uint32_t Races::me() const { return w_.block->rank * w_.threads + linear_thread(); }
+inline uint32_t Races::me() const { return core_.block->rank * core_.threads + linear_thread(); }
 
 uint32_t Races::agent_of(const Fiber& f) const {
     const dim3& d = context.block_dim;
-    return f.block->rank * w_.threads + f.thread.x + d.x * (f.thread.y + d.y * f.thread.z);
+    return f.block->rank * core_.threads + f.thread.x + d.x * (f.thread.y + d.y * f.thread.z);
 }
 
 // What the thread has known so far without a row.
@@ -150,21 +150,21 @@ void Races::take(uint32_t t, const Clocks& c) {
 
 void Races::sync_block(const Block& b) {
     if (!on_) return;
-    if (w_.cluster == 1 && !proxy_) {  // all know of all: nothing needs to be written out
+    if (core_.cluster == 1 && !proxy_) {  // all know of all: nothing needs to be written out
         floor_ = high_++;
         ++epoch_;
         std::fill(own_.begin(), own_.end(), high_);
         return;
     }
-    const uint32_t first = b.rank * w_.threads;
+    const uint32_t first = b.rank * core_.threads;
     meeting_.epoch = 0;
-    for (uint32_t t = 0; t < w_.threads; ++t) give(first + t, meeting_);
-    for (uint32_t t = 0; t < w_.threads; ++t) take(first + t, meeting_);
+    for (uint32_t t = 0; t < core_.threads; ++t) give(first + t, meeting_);
+    for (uint32_t t = 0; t < core_.threads; ++t) take(first + t, meeting_);
 }
 
 void Races::sync_warp(unsigned warp, unsigned lanes) {
     if (!on_) return;
-    const uint32_t first = w_.block->rank * w_.threads + warp * 32;
+    const uint32_t first = core_.block->rank * core_.threads + warp * 32;
     meeting_.epoch = 0;
     for (uint32_t l = 0; l < 32; ++l)
         if (lanes >> l & 1) give(first + l, meeting_);
@@ -173,12 +173,12 @@ void Races::sync_warp(unsigned warp, unsigned lanes) {
 }
 
 void Races::arrive(unsigned barrier) {
-    if (on_) give(me(), named_[w_.block->rank * kNamedBarriers + barrier]);
+    if (on_) give(me(), named_[core_.block->rank * kNamedBarriers + barrier]);
 }
 
 void Races::complete(unsigned barrier, const Fiber* waiting, bool mine) {
     if (!on_) return;
-    Clocks& c = named_[w_.block->rank * kNamedBarriers + barrier];
+    Clocks& c = named_[core_.block->rank * kNamedBarriers + barrier];
     for (; waiting; waiting = waiting->next) take(agent_of(*waiting), c);
     if (mine) take(me(), c);
     c.epoch = 0;
@@ -354,19 +354,19 @@ void Races::touch_global(uint64_t address, uint32_t bytes, const Accessor& a, Ki
 
 void Races::access(const void* p, uint32_t bytes, Kind kind, uint32_t place) {
     if (!on_) return;
-    const size_t size = w_.grid->shared;
+    const size_t size = core_.grid->shared;
     const uint64_t address = reinterpret_cast<uint64_t>(p);
-    const Block* b = w_.block;
+    const Block* b = core_.block;
     size_t offset = address - reinterpret_cast<uint64_t>(b->shared);
     if (offset >= size) {
         if (address - kFirstAddress < kMaxDevices * kRange) {
-            if (why_outside_ = why_unreachable(w_, address, bytes); !why_outside_.empty()) [[unlikely]] report_outside(kind, place);
+            if (why_outside_ = why_unreachable(core_, address, bytes); !why_outside_.empty()) [[unlikely]] report_outside(kind, place);
             const uint32_t t = me();
             touch_global(address, bytes, {t, t, own_[t]}, kind, place);
             return;
         }
-        for (unsigned r = 0; r < w_.cluster && offset >= kSharedMax; ++r) {
-            b = w_.blocks[r].get();
+        for (unsigned r = 0; r < core_.cluster && offset >= kSharedMax; ++r) {
+            b = core_.blocks[r].get();
             offset = address - reinterpret_cast<uint64_t>(b->shared);
         }
         if (offset >= kSharedMax) return;  // the thread's own
@@ -412,8 +412,8 @@ void Races::report_outside(Kind kind, uint32_t place) {
 
 void Races::report(const Found& f) {
     found_ = f;
-    note_failure(w_, f.what == Found::outside ? 700 : 719, {});
-    abandon(w_);
+    note_failure(core_, f.what == Found::outside ? 700 : 719, {});
+    abandon(core_);
 }
 
 namespace {
@@ -467,7 +467,7 @@ std::string Races::describe() {
     else if (a >= threads_)
         who = "an asynchronous operation";
     else
-        who = "thread " + std::to_string(a % w_.threads) + (w_.cluster > 1 ? " of block " + std::to_string(a / w_.threads) + " of the cluster" : "");
+        who = "thread " + std::to_string(a % core_.threads) + (core_.cluster > 1 ? " of block " + std::to_string(a / core_.threads) + " of the cluster" : "");
     const bool wrote = f.kind != Kind::read, atomic = f.kind == Kind::atomic;
     const std::string mine = std::string(f.asynchronous ? "an asynchronous operation of this thread " : "this thread ") + verb(wrote, atomic) + " at " + here;
     if (f.what == Found::unwritten) return "uninitialised (" + std::string(where) + "): " + mine + " what no thread has written in this block";

@@ -36,7 +36,7 @@
 
 namespace vgpu {
 
-struct Worker;
+struct Core;
 struct Block;
 struct Fiber;
 
@@ -45,7 +45,7 @@ public:
     // Whether the kernels of this program were compiled to tell of their accesses.
     static bool wanted();
 
-    explicit Races(Worker&);
+    explicit Races(Core&);
     ~Races();
     Races(const Races&) = delete;
     Races& operator=(const Races&) = delete;
@@ -170,7 +170,7 @@ private:
     [[noreturn, gnu::noinline, gnu::cold]] void report_outside(Kind, uint32_t place);  // why_outside_ says why
     std::string text(Stamp) const;
 
-    Worker& w_;
+    Core& core_;
     bool on_ = false;         // this grid has no more agents than stamps can name
     bool early_ = false;      // this grid may have started before the one before it was over
     bool proxy_ = false;      // this block has come to a fence or an asynchronous operation

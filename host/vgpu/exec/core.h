@@ -1,4 +1,5 @@
-// The grid runner's inside: one Worker for each OS thread that runs blocks. Shared by grid_runner.cpp (blocks and fibers),
+// The grid runner's inside: one Core, which stands for a multiprocessor, for each OS thread that runs
+// blocks. Shared by grid_runner.cpp (blocks and fibers),
 // rendezvous.cpp (barriers, warps), diagnosis/report.cpp (what went wrong) and ptx/ (what instructions do).
 #pragma once
 
@@ -49,7 +50,7 @@ struct Warp {
     WarpSlot slot[32];
 };
 
-// One block as its worker runs it.
+// One block as its core runs it.
 struct Block {
     Barrier barriers[kNamedBarriers];
     Warp warps[kBlockThreads / 32];
@@ -60,7 +61,7 @@ struct Block {
 
     uint3 index{};           // blockIdx
     unsigned rank = 0;       // in its cluster
-    unsigned live = 0;       // its share of Worker::live
+    unsigned live = 0;       // its share of Core::live
     // Of clusters of several blocks: its first thread has started; its last one has; all have returned.
     bool started = false, handed_out = false, exited = false;
     bool shielded = false;   // exited, and its shared memory is inaccessible
@@ -72,13 +73,13 @@ struct Block {
     Block& operator=(const Block&) = delete;
 };
 
-// Where workers get blocks from: [next, end) of the grid's blocks (clusters) in the order the seed gives.
+// Where cores get blocks from: [next, end) of the grid's blocks (clusters) in the order the seed gives.
 struct BlockSource {
     std::atomic<uint64_t> next{0};
     uint64_t end = 0;
     unsigned chunk = 1;
     std::atomic<bool> stop{false};
-    std::atomic<uint64_t> waits{0};       // griddep_wait, by all workers
+    std::atomic<uint64_t> waits{0};       // griddep_wait, by all cores
     uint64_t multiplier = 1, offset = 0;  // block = (i * multiplier + offset) % end
 };
 
@@ -90,7 +91,7 @@ struct ClusterBarrier {
     FiberList waiting;
 };
 
-struct Worker {
+struct Core {
     FiberPool fibers;
     const Grid* grid = nullptr;
     BlockSource* source = nullptr;
@@ -137,51 +138,51 @@ struct Worker {
     int signal = 0;
     const void* signal_address = nullptr;
 
-    Worker();
-    ~Worker();
+    Core();
+    ~Core();
 };
 
-// Where there is a seed: w.random is not 0.
+// Where there is a seed: core.random is not 0.
 inline uint64_t next_random(uint64_t& state) {  // xorshift64
     state ^= state << 13;
     state ^= state >> 7;
     state ^= state << 17;
     return state;
 }
-inline uint64_t draw(Worker& w) { return next_random(w.random); }
+inline uint64_t draw(Core& core) { return next_random(core.random); }
 // Whether the asynchronous operation that starts now is put off to the latest legal time.
-inline bool puts_off(Worker& w) { return w.random && draw(w) % 256 < w.defers; }
+inline bool puts_off(Core& core) { return core.random && draw(core) % 256 < core.defers; }
 
 // cluster.cpp. The cluster's block of that rank, for an operation on its shared memory; fails the grid when it does
 // not run.
-Block& block_of_cluster(Worker&, unsigned rank, const char* what, Site);
+Block& block_of_cluster(Core&, unsigned rank, const char* what, Site);
 // A thread has returned: not between the halves of the cluster's barrier, which may be complete without it.
-void expect_waited(Worker&);
-void settle_cluster_barrier(Worker&);
+void expect_waited(Core&);
+void settle_cluster_barrier(Core&);
 // Between clusters: nobody is in the barrier, and all shared memory is accessible.
-void end_cluster(Worker&);
-void forget_cluster(Worker&);
+void end_cluster(Core&);
+void forget_cluster(Core&);
 // Makes an exited block's shared memory inaccessible while others of its cluster go on.
-void shield(Worker&, Block&);
+void shield(Core&, Block&);
 
 // The running thread waits in `list` until someone moves it to `ready`; another goes on.
-void wait_in(Worker&, FiberList& list);
+void wait_in(Core&, FiberList& list);
 // Says for what. Inline and by fields: a Wait written field by field and copied as a whole right after waits for the
 // store buffer, which takes longer than the switch.
-inline void wait_in(Worker& w, FiberList& list, const Wait& wait) {
-    Wait& mine = w.current->wait;
+inline void wait_in(Core& core, FiberList& list, const Wait& wait) {
+    Wait& mine = core.current->wait;
     mine.kind = wait.kind;
     mine.id = wait.id;
     mine.count = wait.count;
     mine.site.file = wait.site.file;
     mine.site.line = wait.site.line;
     mine.what = wait.what;
-    wait_in(w, list);
+    wait_in(core, list);
 }
 // The running thread gets the fiber that it runs on for its own; the loop over threads goes on elsewhere.
-void own_fiber(Worker&);
+void own_fiber(Core&);
 // All of `list` can go on.
-void release(Worker&, FiberList& list);
+void release(Core&, FiberList& list);
 // For instructions marked .aligned: as warp_together, by all 32 lanes, at one place in the source.
 void whole_warp(void* mine, WarpWork work, const char* what, Site site);
 // Whether memory that nobody wrote reads as NaN, and checks that cost time are made: VGPU_CHECK, and sanitizer builds.
@@ -192,16 +193,16 @@ void reset_warps(Block&);
 
 // A failing fiber first notes why, then abandons the grid: two statements, because nothing on the fiber's stack is
 // destroyed after the jump, not even the temporaries of the message.
-void note_failure(Worker&, int code, std::string what);
-[[noreturn]] void abandon(Worker&);
+void note_failure(Core&, int code, std::string what);
+[[noreturn]] void abandon(Core&);
 
 // report.cpp
 std::string where(const Context&, const Grid&);          // kernel, grid, block, thread
 std::string describe_site(Site);                         // "file.cu:12"
-void note_stuck(Worker&);                                // no thread of the block can go on: who waits for what
-void describe_signal(Worker&);                           // fills failed and what from signal and signal_address
+void note_stuck(Core&);                                // no thread of the block can go on: who waits for what
+void describe_signal(Core&);                           // fills failed and what from signal and signal_address
 void install_handlers();                                 // before every grid; one system call when they are there
-void install_alternate_stack(Worker&);                   // once an OS thread
+void install_alternate_stack(Core&);                   // once an OS thread
 void remove_alternate_stack();
 
 }  // namespace vgpu

@@ -36,7 +36,7 @@ struct alignas(64) Fiber {  // what a switch touches lies in one or two cache li
     Block* block = nullptr;  // of the thread it holds
     uint3 thread{};          // that thread
     Wait wait;
-    uint64_t gave_up = 0;   // Worker::progress when its last mbarrier_try_wait was told to give up
+    uint64_t gave_up = 0;   // Core::progress when its last mbarrier_try_wait was told to give up
     bool give_up = false;   // as it is being told
     char* stack = nullptr;  // lowest usable byte; the guard page lies below
     void* fake_stack = nullptr;  // AddressSanitizer's

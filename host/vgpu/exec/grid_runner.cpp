@@ -50,130 +50,130 @@ inline void after_switch([[maybe_unused]] void* kept) {
 #endif
 }
 
-inline void switch_to(Worker& w, Fiber* to) {
-    Fiber* from = w.current;
-    w.current = to;
-    before_switch(&from->fake_stack, to->stack, w.fibers.stack_bytes());
+inline void switch_to(Core& core, Fiber* to) {
+    Fiber* from = core.current;
+    core.current = to;
+    before_switch(&from->fake_stack, to->stack, core.fibers.stack_bytes());
     vgpu_switch(&from->sp, to->sp);
     after_switch(from->fake_stack);
 }
 
 // The first code of every fiber.
 void fiber_entry() {
-    Worker& w = *context.worker;
+    Core& core = *context.core;
 #ifdef VGPU_ASAN
     const void* stack = nullptr;
     size_t bytes = 0;
     __sanitizer_finish_switch_fiber(nullptr, &stack, &bytes);
-    if (!w.main_stack) w.main_stack = stack, w.main_stack_size = bytes;
+    if (!core.main_stack) core.main_stack = stack, core.main_stack_size = bytes;
 #endif
-    w.grid->loop(w.grid->kernel, w.grid->args);
-    abandon(w);  // next_thread() said that there is nothing left for this worker
+    core.grid->loop(core.grid->kernel, core.grid->args);
+    abandon(core);  // next_thread() said that there is nothing left for this core
 }
 
-inline void enter(Worker& w, Block& b) {
-    w.block = &b;
-    w.barriers = b.barriers;
-    w.warps = b.warps;
+inline void enter(Core& core, Block& b) {
+    core.block = &b;
+    core.barriers = b.barriers;
+    core.warps = b.warps;
     context.block = b.index;
     context.shared = b.shared;
 }
 
 // The context of the fiber that goes on with the loop after the cursor's thread.
-inline void take_loop(Worker& w) {
-    w.unstarted = false;
-    context.thread = w.cursor;
-    context.row_end = w.grid->block.x;
-    if (w.cursor_block != w.block) enter(w, *w.cursor_block);
+inline void take_loop(Core& core) {
+    core.unstarted = false;
+    context.thread = core.cursor;
+    context.row_end = core.grid->block.x;
+    if (core.cursor_block != core.block) enter(core, *core.cursor_block);
 }
 
 // The context of a fiber that holds a thread.
-inline void take_thread(Worker& w, const Fiber& f) {
+inline void take_thread(Core& core, const Fiber& f) {
     context.thread = f.thread;
     context.row_end = 0;
-    if (f.block != w.block) enter(w, *f.block);
+    if (f.block != core.block) enter(core, *f.block);
 }
 
 // A fiber that is free to go on with the loop.
-Fiber* loop_fiber(Worker& w) {
-    if (Fiber* f = w.parked.pop()) return f;
-    return w.fibers.fresh(w.used++, fiber_entry);
+Fiber* loop_fiber(Core& core) {
+    if (Fiber* f = core.parked.pop()) return f;
+    return core.fibers.fresh(core.used++, fiber_entry);
 }
 
 // Takes one ready fiber: the first, or one that the seed chooses.
-inline Fiber* pop_ready(Worker& w) {
-    Fiber* f = w.ready.pop();
-    if (!f || !w.ready.head) return f;
-    if (!w.random) {
+inline Fiber* pop_ready(Core& core) {
+    Fiber* f = core.ready.pop();
+    if (!f || !core.ready.head) return f;
+    if (!core.random) {
         // The stacks of a few hundred threads are more than the first cache: while this one runs, the next one's comes nearer.
-        const Fiber* next = w.ready.head;
+        const Fiber* next = core.ready.head;
         const char* stack = static_cast<const char*>(next->sp);
         for (int line = 0; line < kStackLines; ++line) __builtin_prefetch(stack + 64 * line);
         __builtin_prefetch(next->next);
         return f;
     }
-    for (uint64_t skip = draw(w) % 8; skip; --skip) {
-        w.ready.push(f);
-        f = w.ready.pop();
+    for (uint64_t skip = draw(core) % 8; skip; --skip) {
+        core.ready.push(f);
+        f = core.ready.pop();
     }
     return f;
 }
 
 // Another thread goes on; the running fiber comes back when someone switches to it.
-inline void run_other(Worker& w) {
+inline void run_other(Core& core) {
     for (;;) {
-        if (Fiber* f = pop_ready(w)) {
-            take_thread(w, *f);
-            if (f != w.current) switch_to(w, f);
+        if (Fiber* f = pop_ready(core)) {
+            take_thread(core, *f);
+            if (f != core.current) switch_to(core, f);
             return;
         }
-        if (w.unstarted) {
-            Fiber* loop = loop_fiber(w);
-            take_loop(w);
-            return switch_to(w, loop);
+        if (core.unstarted) {
+            Fiber* loop = loop_fiber(core);
+            take_loop(core);
+            return switch_to(core, loop);
         }
-        if (!unblock(w)) {
-            note_stuck(w);
-            abandon(w);
+        if (!unblock(core)) {
+            note_stuck(core);
+            abandon(core);
         }
     }
 }
 
 // Of the block of the cluster whose threads start after this one's; the first one's when this is the last.
-inline unsigned next_rank(const Worker& w) { return w.block->rank + 1 < w.cluster ? w.block->rank + 1 : 0; }
+inline unsigned next_rank(const Core& core) { return core.block->rank + 1 < core.cluster ? core.block->rank + 1 : 0; }
 
 // The running thread gets this fiber for its own; the loop goes on elsewhere.
-inline void leave_loop(Worker& w) {
+inline void leave_loop(Core& core) {
     Context& c = context;
-    w.cursor = c.thread;
-    w.cursor_block = w.block;
-    w.unstarted = c.thread.x + 1 < c.block_dim.x || c.thread.y + 1 < c.block_dim.y || c.thread.z + 1 < c.block_dim.z;
+    core.cursor = c.thread;
+    core.cursor_block = core.block;
+    core.unstarted = c.thread.x + 1 < c.block_dim.x || c.thread.y + 1 < c.block_dim.y || c.thread.z + 1 < c.block_dim.z;
     c.row_end = 0;
-    ++w.live;
-    ++w.block->live;
-    if (!w.unstarted) {
-        w.block->handed_out = true;
-        w.unstarted = next_rank(w) != w.first_rank;
+    ++core.live;
+    ++core.block->live;
+    if (!core.unstarted) {
+        core.block->handed_out = true;
+        core.unstarted = next_rank(core) != core.first_rank;
     }
 }
 
 // ---- blocks ---------------------------------------------------------------------------------
 
-bool take_blocks(Worker& w) {
-    BlockSource& s = *w.source;
+bool take_blocks(Core& core) {
+    BlockSource& s = *core.source;
     if (s.stop.load(std::memory_order_relaxed)) return false;
     const uint64_t first = s.next.fetch_add(s.chunk, std::memory_order_relaxed);
     if (first >= s.end) return false;
-    w.block_next = first;
-    w.block_end = std::min(s.end, first + s.chunk);
+    core.block_next = first;
+    core.block_end = std::min(s.end, first + s.chunk);
     return true;
 }
 
 // What is drawn in block i of the grid: the same on whichever core it runs.
-void seed_block(Worker& w, uint64_t i) {
-    w.random = (w.seed + i) * 0x9e3779b97f4a7c15u | 1;
-    draw(w);
-    w.defers = 64 * (1 + static_cast<unsigned>(draw(w) % 4));  // in a quarter of the blocks everything
+void seed_block(Core& core, uint64_t i) {
+    core.random = (core.seed + i) * 0x9e3779b97f4a7c15u | 1;
+    draw(core);
+    core.defers = 64 * (1 + static_cast<unsigned>(draw(core) % 4));  // in a quarter of the blocks everything
 }
 
 // Block i of the grid, or of a grid of clusters.
@@ -183,76 +183,76 @@ uint3 coordinates(uint64_t i, const dim3& g) {
     return {static_cast<unsigned>(i % g.x), static_cast<unsigned>(rows % g.y), static_cast<unsigned>(rows / g.y)};
 }
 
-void start_block(Worker& w, Block& b, const uint3& index) {
+void start_block(Core& core, Block& b, const uint3& index) {
     b.index = index;
     b.started = b.handed_out = b.exited = false;
     if (b.stale) reset_barriers(b);
-    if (checking() && w.grid->shared) std::memset(b.shared, 0xff, w.grid->shared);
+    if (checking() && core.grid->shared) std::memset(b.shared, 0xff, core.grid->shared);
 }
 
 // The cluster's blocks, of which the seed chooses the first to start.
-void start_cluster(Worker& w, uint64_t i) {
-    const dim3 &g = w.grid->grid, &c = w.grid->cluster;
+void start_cluster(Core& core, uint64_t i) {
+    const dim3 &g = core.grid->grid, &c = core.grid->cluster;
     const uint3 at = coordinates(i, {g.x / c.x, g.y / c.y, g.z / c.z});
-    for (unsigned r = 0; r < w.cluster; ++r) {
+    for (unsigned r = 0; r < core.cluster; ++r) {
         const uint3 in = coordinates(r, c);
-        start_block(w, *w.blocks[r], {at.x * c.x + in.x, at.y * c.y + in.y, at.z * c.z + in.z});
+        start_block(core, *core.blocks[r], {at.x * c.x + in.x, at.y * c.y + in.y, at.z * c.z + in.z});
     }
-    w.first_rank = w.random ? static_cast<unsigned>(draw(w) % w.cluster) : 0;
-    w.reaches_out = false;
-    w.cursor_block = w.blocks[w.first_rank].get();
-    w.cursor_block->started = true;
-    enter(w, *w.cursor_block);
+    core.first_rank = core.random ? static_cast<unsigned>(draw(core) % core.cluster) : 0;
+    core.reaches_out = false;
+    core.cursor_block = core.blocks[core.first_rank].get();
+    core.cursor_block->started = true;
+    enter(core, *core.cursor_block);
 }
 
 // Every thread of the block has returned.
-void end_block(Worker& w, Block& b) {
-    if (b.async.used()) end_async(w, b);
-    if (b.warpgroups.used) end_warpgroups(w, b);
-    if (w.races) w.races->end_block();
+void end_block(Core& core, Block& b) {
+    if (b.async.used()) end_async(core, b);
+    if (b.warpgroups.used) end_warpgroups(core, b);
+    if (core.races) core.races->end_block();
 }
 
 // In a cluster: the block may have ended.
-void look_for_end(Worker& w, Block& b) {
+void look_for_end(Core& core, Block& b) {
     if (!b.handed_out || b.live || b.exited) return;
     b.exited = true;
-    end_block(w, b);
-    if (w.reaches_out) shield(w, b);
+    end_block(core, b);
+    if (core.reaches_out) shield(core, b);
 }
 
-// Sets the context for this worker's next block or cluster. False when there is none, or when its time is up.
-bool next_block(Worker& w) {
-    if (w.block_next == w.block_end && !take_blocks(w)) return false;
-    BlockSource& s = *w.source;
-    uint64_t i = w.block_next++;
-    if (w.deadline_ns && i && (i & (i - 1)) == 0 && now_ns() > w.deadline_ns) {
+// Sets the context for this core's next block or cluster. False when there is none, or when its time is up.
+bool next_block(Core& core) {
+    if (core.block_next == core.block_end && !take_blocks(core)) return false;
+    BlockSource& s = *core.source;
+    uint64_t i = core.block_next++;
+    if (core.deadline_ns && i && (i & (i - 1)) == 0 && now_ns() > core.deadline_ns) {
         s.next.store(i, std::memory_order_relaxed);  // not run: the team's first
-        w.block_end = w.block_next;
+        core.block_end = core.block_next;
         return false;
     }
     if (s.multiplier != 1 || s.offset)
         i = static_cast<uint64_t>((static_cast<unsigned __int128>(i) * s.multiplier + s.offset) % s.end);
-    if (w.seed) seed_block(w, i);
-    if (w.cluster == 1) {
+    if (core.seed) seed_block(core, i);
+    if (core.cluster == 1) {
         context.block = coordinates(i, context.grid_dim);
-        start_block(w, *w.block, context.block);
+        start_block(core, *core.block, context.block);
     } else {
-        start_cluster(w, i);
+        start_cluster(core, i);
     }
-    if (w.races) w.races->begin_block();
-    w.cursor = {~0u, 0, 0};  // next_thread() steps to thread 0
-    take_loop(w);
+    if (core.races) core.races->begin_block();
+    core.cursor = {~0u, 0, 0};  // next_thread() steps to thread 0
+    take_loop(core);
     return true;
 }
 
 // All threads of the running block have started: those of the cluster's next one. False when this was the last.
-bool next_of_cluster(Worker& w) {
-    w.block->handed_out = true;
-    const unsigned next = next_rank(w);
-    look_for_end(w, *w.block);
-    if (next == w.first_rank) return false;
-    enter(w, *w.blocks[next]);
-    w.block->started = true;
+bool next_of_cluster(Core& core) {
+    core.block->handed_out = true;
+    const unsigned next = next_rank(core);
+    look_for_end(core, *core.block);
+    if (next == core.first_rank) return false;
+    enter(core, *core.blocks[next]);
+    core.block->started = true;
     context.thread = {0, 0, 0};
     return true;
 }
@@ -273,105 +273,105 @@ bool checking() {
 #endif
 }
 
-void own_fiber(Worker& w) {
-    if (context.row_end) leave_loop(w);
+void own_fiber(Core& core) {
+    if (context.row_end) leave_loop(core);
 }
 
-void wait_in(Worker& w, FiberList& list) {
-    Fiber* f = w.current;
+void wait_in(Core& core, FiberList& list) {
+    Fiber* f = core.current;
     f->thread = context.thread;
-    f->block = w.block;
-    if (context.row_end) leave_loop(w);
+    f->block = core.block;
+    if (context.row_end) leave_loop(core);
     list.push(f);
-    run_other(w);
+    run_other(core);
     f->wait.kind = Wait::none;
 }
 
-void release(Worker& w, FiberList& list) { w.ready.append(list); }
+void release(Core& core, FiberList& list) { core.ready.append(list); }
 
 void yield() {
-    Worker& w = *context.worker;
-    if (w.random && draw(w) % 16 == 0) complete_any(w);
-    if (!w.ready.head && !w.unstarted && !context.row_end && !complete_any(w)) return;
-    Fiber* f = w.current;
+    Core& core = *context.core;
+    if (core.random && draw(core) % 16 == 0) complete_any(core);
+    if (!core.ready.head && !core.unstarted && !context.row_end && !complete_any(core)) return;
+    Fiber* f = core.current;
     f->thread = context.thread;
-    f->block = w.block;
-    if (context.row_end) leave_loop(w);
-    if (!w.ready.head && !w.unstarted) return;
+    f->block = core.block;
+    if (context.row_end) leave_loop(core);
+    if (!core.ready.head && !core.unstarted) return;
     // Threads that have not started go before this one, else pollers would starve them.
-    if (w.unstarted) {
-        w.ready.push(f);
-        Fiber* loop = loop_fiber(w);
-        take_loop(w);
-        switch_to(w, loop);
+    if (core.unstarted) {
+        core.ready.push(f);
+        Fiber* loop = loop_fiber(core);
+        take_loop(core);
+        switch_to(core, loop);
     } else {
-        w.ready.push(f);
-        run_other(w);
+        core.ready.push(f);
+        run_other(core);
     }
 }
 
 bool next_thread_slow() {
-    Worker& w = *context.worker;
+    Core& core = *context.core;
     Context& c = context;
     if (c.row_end) {  // the loop, at the end of a row
         c.thread.x = 0;
         if (++c.thread.y < c.block_dim.y) return true;
         c.thread.y = 0;
         if (++c.thread.z < c.block_dim.z) return true;
-        if (w.cluster > 1 && next_of_cluster(w)) return true;
+        if (core.cluster > 1 && next_of_cluster(core)) return true;
         c.row_end = 0;
     } else {  // a thread that had waited is done
-        --w.live;
-        --w.block->live;
-        if (w.cluster_barrier.between) {
+        --core.live;
+        --core.block->live;
+        if (core.cluster_barrier.between) {
             --c.thread.x;  // next_thread() has stepped on already
-            expect_waited(w);
+            expect_waited(core);
         }
-        if (w.cluster > 1) look_for_end(w, *w.block);
-        if (w.unstarted) {
-            take_loop(w);
+        if (core.cluster > 1) look_for_end(core, *core.block);
+        if (core.unstarted) {
+            take_loop(core);
             return next_thread();
         }
     }
     // Every thread has started. This fiber is free for the threads that wait.
-    if (w.cluster_barrier.arrived) settle_cluster_barrier(w);
-    while (w.live && !w.ready.head && unblock(w)) {
+    if (core.cluster_barrier.arrived) settle_cluster_barrier(core);
+    while (core.live && !core.ready.head && unblock(core)) {
     }
-    if (w.ready.head) {
-        w.parked.push(w.current);
-        Fiber* f = pop_ready(w);
-        take_thread(w, *f);
-        switch_to(w, f);
+    if (core.ready.head) {
+        core.parked.push(core.current);
+        Fiber* f = pop_ready(core);
+        take_thread(core, *f);
+        switch_to(core, f);
         return next_thread();  // taken for the loop again
     }
-    if (w.live) {
-        note_stuck(w);
-        abandon(w);
+    if (core.live) {
+        note_stuck(core);
+        abandon(core);
     }
-    if (w.cluster == 1)
-        end_block(w, *w.block);
+    if (core.cluster == 1)
+        end_block(core, *core.block);
     else
-        end_cluster(w);
-    return next_block(w) && next_thread();
+        end_cluster(core);
+    return next_block(core) && next_thread();
 }
 
-void abandon(Worker& w) {
-    w.running = false;
-    before_switch(nullptr, w.main_stack, w.main_stack_size);
-    vgpu_jump(w.main_sp);
+void abandon(Core& core) {
+    core.running = false;
+    before_switch(nullptr, core.main_stack, core.main_stack_size);
+    vgpu_jump(core.main_sp);
 }
 
-void note_failure(Worker& w, int code, std::string what) {
-    w.failed = code;
-    w.what = std::move(what);
+void note_failure(Core& core, int code, std::string what) {
+    core.failed = code;
+    core.what = std::move(what);
 }
 
 void fail(int code, const char* what, Site site) {
-    note_failure(*context.worker, code, std::string(what) + " at " + describe_site(site));
-    abandon(*context.worker);
+    note_failure(*context.core, code, std::string(what) + " at " + describe_site(site));
+    abandon(*context.core);
 }
 
-// ---- workers --------------------------------------------------------------------------------
+// ---- cores ----------------------------------------------------------------------------------
 
 Block::Block() {
     // A page of guard behind the largest shared memory a block may have.
@@ -388,85 +388,85 @@ Block::~Block() {
     munmap(shared, kSharedMax + 4096);
 }
 
-Worker::Worker() {
+Core::Core() {
     blocks.emplace_back(new Block);
     if (Races::wanted()) races.reset(new Races(*this));
     install_alternate_stack(*this);
 }
 
-Worker::~Worker() { remove_alternate_stack(); }
+Core::~Core() { remove_alternate_stack(); }
 
 namespace {
 
-Worker& this_worker() {
-    static thread_local std::unique_ptr<Worker> worker;
-    if (!worker) worker.reset(new Worker);
-    return *worker;
+Core& this_core() {
+    static thread_local std::unique_ptr<Core> core;
+    if (!core) core.reset(new Core);
+    return *core;
 }
 
 // Runs blocks of the grid on this OS thread until there are none, the deadline passes or one fails.
-GridFailure work(Worker& w, const Grid& grid, BlockSource& source, uint64_t deadline_ns, uint64_t seed) {
-    w.grid = &grid;
-    w.source = &source;
-    w.block_next = w.block_end = 0;
-    w.deadline_ns = deadline_ns;
-    w.random = w.seed = seed;
-    w.ready = w.parked = {};
-    w.used = w.live = 0;
-    w.threads = grid.block.x * grid.block.y * grid.block.z;
-    w.failed = w.signal = 0;
-    w.waits = 0;
-    w.detail.clear();
-    w.reachable.count = 0;
-    if (w.broken) {
-        forget_cluster(w);
-        for (auto& b : w.blocks) {
+GridFailure work(Core& core, const Grid& grid, BlockSource& source, uint64_t deadline_ns, uint64_t seed) {
+    core.grid = &grid;
+    core.source = &source;
+    core.block_next = core.block_end = 0;
+    core.deadline_ns = deadline_ns;
+    core.random = core.seed = seed;
+    core.ready = core.parked = {};
+    core.used = core.live = 0;
+    core.threads = grid.block.x * grid.block.y * grid.block.z;
+    core.failed = core.signal = 0;
+    core.waits = 0;
+    core.detail.clear();
+    core.reachable.count = 0;
+    if (core.broken) {
+        forget_cluster(core);
+        for (auto& b : core.blocks) {
             reset_barriers(*b);
             reset_warps(*b);
             forget_async(*b);
             forget_warpgroups(*b);
         }
-        w.deferred.clear();
-        w.broken = false;
+        core.deferred.clear();
+        core.broken = false;
     }
-    w.cluster = grid.cluster.x * grid.cluster.y * grid.cluster.z;
-    w.first_rank = 0;
-    while (w.blocks.size() < w.cluster) {
-        w.blocks.emplace_back(new Block);
-        w.blocks.back()->rank = static_cast<unsigned>(w.blocks.size() - 1);
+    core.cluster = grid.cluster.x * grid.cluster.y * grid.cluster.z;
+    core.first_rank = 0;
+    while (core.blocks.size() < core.cluster) {
+        core.blocks.emplace_back(new Block);
+        core.blocks.back()->rank = static_cast<unsigned>(core.blocks.size() - 1);
     }
-    for (auto& b : w.blocks) b->live = 0;
+    for (auto& b : core.blocks) b->live = 0;
     Context& c = context;
-    c.worker = &w;
+    c.core = &core;
     c.block_dim = grid.block;
     c.grid_dim = grid.grid;
     ::blockDim = grid.block;
     ::gridDim = grid.grid;
-    enter(w, *w.blocks[0]);
-    w.cursor_block = w.block;
-    if (w.races) w.races->begin_grid();
+    enter(core, *core.blocks[0]);
+    core.cursor_block = core.block;
+    if (core.races) core.races->begin_grid();
     GridFailure failure;
 #ifdef VGPU_ASAN
-    for (unsigned r = 0; r < w.cluster; ++r) {
-        ASAN_UNPOISON_MEMORY_REGION(w.blocks[r]->shared, kSharedMax);
-        ASAN_POISON_MEMORY_REGION(w.blocks[r]->shared + grid.shared, kSharedMax - grid.shared);
+    for (unsigned r = 0; r < core.cluster; ++r) {
+        ASAN_UNPOISON_MEMORY_REGION(core.blocks[r]->shared, kSharedMax);
+        ASAN_POISON_MEMORY_REGION(core.blocks[r]->shared + grid.shared, kSharedMax - grid.shared);
     }
 #endif
-    if (next_block(w)) {
-        w.current = loop_fiber(w);
-        w.running = true;
-        before_switch(&w.main_fake_stack, w.current->stack, w.fibers.stack_bytes());
-        vgpu_switch(&w.main_sp, w.current->sp);
-        w.running = false;
-        after_switch(w.main_fake_stack);
-        if (w.signal) describe_signal(w);
-        if (w.failed && w.races)
-            if (std::string found = w.races->describe(); !found.empty()) w.what = std::move(found);
-        w.broken = w.failed != 0;
-        if (w.failed) failure = {w.failed, where(c, grid) + ": " + w.what, std::move(w.detail)};
+    if (next_block(core)) {
+        core.current = loop_fiber(core);
+        core.running = true;
+        before_switch(&core.main_fake_stack, core.current->stack, core.fibers.stack_bytes());
+        vgpu_switch(&core.main_sp, core.current->sp);
+        core.running = false;
+        after_switch(core.main_fake_stack);
+        if (core.signal) describe_signal(core);
+        if (core.failed && core.races)
+            if (std::string found = core.races->describe(); !found.empty()) core.what = std::move(found);
+        core.broken = core.failed != 0;
+        if (core.failed) failure = {core.failed, where(c, grid) + ": " + core.what, std::move(core.detail)};
     }
-    c.worker = nullptr;
-    source.waits += w.waits;
+    c.core = nullptr;
+    source.waits += core.waits;
     return failure;
 }
 
@@ -529,9 +529,9 @@ GridFailure run_grid(const Grid& grid, uint64_t seed) {
     BlockSource source;
     source.end = uint64_t{grid.grid.x} * grid.grid.y * grid.grid.z / (uint64_t{grid.cluster.x} * grid.cluster.y * grid.cluster.z);
     if (seed) shuffle_blocks(source, seed);
-    // One worker where races are looked for: it sees all blocks.
+    // One core where races are looked for: it sees all blocks.
     const int cores = Races::wanted() ? 1 : static_cast<int>(std::min<uint64_t>(core_count(), source.end));
-    GridFailure failure = work(this_worker(), grid, source, cores > 1 ? now_ns() + kAloneNs : 0, seed);
+    GridFailure failure = work(this_core(), grid, source, cores > 1 ? now_ns() + kAloneNs : 0, seed);
     const uint64_t done = source.next.load();
     if (failure) return failure;
     if (done >= source.end) return check_waits(grid, source);
@@ -540,7 +540,7 @@ GridFailure run_grid(const Grid& grid, uint64_t seed) {
     std::mutex mutex;
 #pragma omp parallel num_threads(cores)
     {
-        GridFailure mine = work(this_worker(), grid, source, 0, seed);
+        GridFailure mine = work(this_core(), grid, source, 0, seed);
         if (mine) {
             source.stop = true;
             const std::lock_guard lock(mutex);

@@ -13,7 +13,7 @@
 
 namespace vgpu {
 
-struct Worker;
+struct Core;
 
 // ---- mbarriers (mbarrier.cpp) -----------------------------------------------------------------------
 
@@ -48,10 +48,10 @@ private:
 };
 
 // Fewer bytes are outstanding; ends the phase where that was the last thing it waited for.
-void complete_bytes(Worker&, Block&, uint64_t* bar, uint32_t bytes, Site);
-void arrive_on(Worker&, Block&, uint64_t* bar, const char* what, Site);
+void complete_bytes(Core&, Block&, uint64_t* bar, uint32_t bytes, Site);
+void arrive_on(Core&, Block&, uint64_t* bar, const char* what, Site);
 // That there is a barrier at `bar` in the block; fails the grid otherwise.
-void expect_barrier(Worker&, const Block&, const uint64_t* bar, const char* what, Site);
+void expect_barrier(Core&, const Block&, const uint64_t* bar, const char* what, Site);
 
 // ---- groups of a thread, and what was put off --------------------------------------------------------------
 
@@ -94,7 +94,7 @@ struct Async {
     std::vector<unsigned> active;   // those that hold anything
     bool used() const { return !active.empty() || !barriers.empty(); }
 };
-Groups& my_groups(Worker&);
+Groups& my_groups(Core&);
 
 // The completion of a load on an mbarrier that was put off.
 struct Deferred {
@@ -114,19 +114,19 @@ struct Deferred {
     Races::Operation race;
 };
 // Now.
-void complete(Worker&, const Deferred&);
+void complete(Core&, const Deferred&);
 // Of the thread's copies, up to that number since the block began.
-void run_copies(Worker&, Block&, Groups&, uint64_t upto);
+void run_copies(Core&, Block&, Groups&, uint64_t upto);
 // Of the thread's stores, those of the first `upto` groups.
 void run_stores(Groups&, uint32_t upto, bool read_only);
 
 // Nothing can run: lets something put off happen, or tells threads in mbarrier_try_wait to give up once. False when
 // there is nothing left to do.
-bool unblock(Worker&);
+bool unblock(Core&);
 // A thread polls: something put off may happen now. False when there is nothing.
-bool complete_any(Worker&);
+bool complete_any(Core&);
 // Every thread of the block has returned.
-void end_async(Worker&, Block&);
+void end_async(Core&, Block&);
 // After an abandoned grid.
 void forget_async(Block&);
 
@@ -141,8 +141,8 @@ struct Reachable {
     unsigned count = 0;
 };
 // Why the running grid may not use that memory: it is not all in one live allocation, or another device's. Empty: it may.
-std::string why_unreachable(Worker&, uint64_t from, uint64_t bytes);
+std::string why_unreachable(Core&, uint64_t from, uint64_t bytes);
 // Fails the grid when a TMA operation would leave live memory that the device may use.
-void expect_reachable(Worker&, uint64_t from, uint64_t bytes, const char* what, Site);
+void expect_reachable(Core&, uint64_t from, uint64_t bytes, const char* what, Site);
 
 }  // namespace vgpu

@@ -16,56 +16,56 @@ uint32_t offset_of(const Block& b, const uint64_t* bar) {
     return static_cast<uint32_t>(reinterpret_cast<const char*>(bar) - b.shared);
 }
 
-[[noreturn, gnu::cold, gnu::noinline]] void refuse(Worker& w, const Block& b, const uint64_t* bar, const char* what, const char* why,
+[[noreturn, gnu::cold, gnu::noinline]] void refuse(Core& core, const Block& b, const uint64_t* bar, const char* what, const char* why,
                                                    Site site) {
     char offset[32];
     std::snprintf(offset, sizeof offset, "0x%llx", static_cast<unsigned long long>(reinterpret_cast<const char*>(bar) - b.shared));
-    note_failure(w, 719, std::string(what) + " at " + describe_site(site) + ", barrier at offset " + offset + " of shared memory: " + why);
-    abandon(w);
+    note_failure(core, 719, std::string(what) + " at " + describe_site(site) + ", barrier at offset " + offset + " of shared memory: " + why);
+    abandon(core);
 }
 
-inline bool inside(const Worker& w, const Block& b, const uint64_t* bar) {
+inline bool inside(const Core& core, const Block& b, const uint64_t* bar) {
     const auto offset = static_cast<size_t>(reinterpret_cast<const char*>(bar) - b.shared);
-    return offset < w.grid->shared && w.grid->shared - offset >= 8 && offset % 8 == 0;
+    return offset < core.grid->shared && core.grid->shared - offset >= 8 && offset % 8 == 0;
 }
 
-inline uint64_t load(Worker& w, const Block& b, const uint64_t* bar, const char* what, Site site) {
-    if (!inside(w, b, bar)) [[unlikely]]
-        refuse(w, b, bar, what, "that is not 8 aligned bytes of the block's shared memory", site);
+inline uint64_t load(Core& core, const Block& b, const uint64_t* bar, const char* what, Site site) {
+    if (!inside(core, b, bar)) [[unlikely]]
+        refuse(core, b, bar, what, "that is not 8 aligned bytes of the block's shared memory", site);
     const uint64_t s = *bar;
     if (!(s & kLive) || s == ~uint64_t{0}) [[unlikely]]
-        refuse(w, b, bar, what, "there is no initialised barrier (mbarrier_init)", site);
+        refuse(core, b, bar, what, "there is no initialised barrier (mbarrier_init)", site);
     return s;
 }
 
 // Writes the state back; goes to the next phase where nothing is left to wait for.
-inline void store(Worker& w, Block& b, uint64_t* bar, uint64_t s, const char* what, Site site) {
-    ++w.progress;
+inline void store(Core& core, Block& b, uint64_t* bar, uint64_t s, const char* what, Site site) {
+    ++core.progress;
     if ((s & kCounts) == 0) {
         s = (s ^ kPhase) | uint64_t{expected(s)} << kPendingShift;
-        if (w.races) w.races->complete(b, offset_of(b, bar));
+        if (core.races) core.races->complete(b, offset_of(b, bar));
         if (s & kWaited) {
             s &= ~kWaited;
-            release(w, b.async.barriers.at(offset_of(b, bar)).waiting);
+            release(core, b.async.barriers.at(offset_of(b, bar)).waiting);
         }
     } else if (pending(s) == 0 && outstanding(s) < 0) [[unlikely]] {
         char why[64];
         std::snprintf(why, sizeof why, "%d bytes more came than its phase expected", -outstanding(s));
-        refuse(w, b, bar, what, why, site);
+        refuse(core, b, bar, what, why, site);
     }
     *bar = s;
 }
 
-inline uint64_t expect(Worker& w, const Block& b, uint64_t* bar, uint64_t s, uint32_t bytes, const char* what, Site site) {
+inline uint64_t expect(Core& core, const Block& b, uint64_t* bar, uint64_t s, uint32_t bytes, const char* what, Site site) {
     const int64_t sum = int64_t{outstanding(s)} + bytes;
     if (sum > int64_t{kCountMax}) [[unlikely]]
-        refuse(w, b, bar, what, "more than 2^20 - 1 bytes are outstanding", site);
+        refuse(core, b, bar, what, "more than 2^20 - 1 bytes are outstanding", site);
     return (s & ~uint64_t{(1u << kPendingShift) - 1}) | (static_cast<uint64_t>(sum) & ((1u << kPendingShift) - 1));
 }
 
-inline uint64_t arrive(Worker& w, const Block& b, uint64_t* bar, uint64_t s, const char* what, Site site) {
+inline uint64_t arrive(Core& core, const Block& b, uint64_t* bar, uint64_t s, const char* what, Site site) {
     if (pending(s) == 0) [[unlikely]]
-        refuse(w, b, bar, what, "all its arrivals have come, and bytes are outstanding", site);
+        refuse(core, b, bar, what, "all its arrivals have come, and bytes are outstanding", site);
     return s - (uint64_t{1} << kPendingShift);
 }
 
@@ -93,89 +93,89 @@ void Barriers::clear(char* shared) {
     live_.clear();
 }
 
-void expect_barrier(Worker& w, const Block& b, const uint64_t* bar, const char* what, Site site) { load(w, b, bar, what, site); }
+void expect_barrier(Core& core, const Block& b, const uint64_t* bar, const char* what, Site site) { load(core, b, bar, what, site); }
 
-void complete_bytes(Worker& w, Block& b, uint64_t* bar, uint32_t bytes, Site site) {
-    uint64_t s = load(w, b, bar, "the end of a copy started", site);
+void complete_bytes(Core& core, Block& b, uint64_t* bar, uint32_t bytes, Site site) {
+    uint64_t s = load(core, b, bar, "the end of a copy started", site);
     const int64_t sum = int64_t{outstanding(s)} - bytes;
     if (sum < -int64_t{kCountMax}) [[unlikely]]
-        refuse(w, b, bar, "the end of a copy started", "2^20 bytes or more came that nobody has expected yet", site);
+        refuse(core, b, bar, "the end of a copy started", "2^20 bytes or more came that nobody has expected yet", site);
     s = (s & ~uint64_t{(1u << kPendingShift) - 1}) | (static_cast<uint64_t>(sum) & ((1u << kPendingShift) - 1));
-    store(w, b, bar, s, "the end of a copy started", site);
+    store(core, b, bar, s, "the end of a copy started", site);
 }
 
-void arrive_on(Worker& w, Block& b, uint64_t* bar, const char* what, Site site) {
-    store(w, b, bar, arrive(w, b, bar, load(w, b, bar, what, site), what, site), what, site);
+void arrive_on(Core& core, Block& b, uint64_t* bar, const char* what, Site site) {
+    store(core, b, bar, arrive(core, b, bar, load(core, b, bar, what, site), what, site), what, site);
 }
 
 void mbarrier_init(uint64_t* bar, uint32_t count, Site site) {
-    Worker& w = *context.worker;
-    Block& b = *w.block;
+    Core& core = *context.core;
+    Block& b = *core.block;
     const char* what = "mbarrier_init";
-    if (!inside(w, b, bar)) refuse(w, b, bar, what, "that is not 8 aligned bytes of the block's shared memory", site);
-    if (count == 0 || count > kCountMax) refuse(w, b, bar, what, "the count must be 1 to 2^20 - 1", site);
+    if (!inside(core, b, bar)) refuse(core, b, bar, what, "that is not 8 aligned bytes of the block's shared memory", site);
+    if (count == 0 || count > kCountMax) refuse(core, b, bar, what, "the count must be 1 to 2^20 - 1", site);
     if (b.async.barriers.has(offset_of(b, bar)))
-        refuse(w, b, bar, what, "there is a live barrier already (mbarrier_inval ends it)", site);
+        refuse(core, b, bar, what, "there is a live barrier already (mbarrier_inval ends it)", site);
     b.async.barriers.add(offset_of(b, bar));
     *bar = kLive | uint64_t{count} << kPendingShift | uint64_t{count} << kExpectedShift;
 }
 
 void mbarrier_inval(uint64_t* bar, Site site) {
-    Worker& w = *context.worker;
-    Block& b = *w.block;
-    const uint64_t s = load(w, b, bar, "mbarrier_inval", site);
-    if (s & kWaited) refuse(w, b, bar, "mbarrier_inval", "threads wait for it", site);
-    if (!b.async.barriers.has(offset_of(b, bar))) refuse(w, b, bar, "mbarrier_inval", "there is no initialised barrier (mbarrier_init)", site);
+    Core& core = *context.core;
+    Block& b = *core.block;
+    const uint64_t s = load(core, b, bar, "mbarrier_inval", site);
+    if (s & kWaited) refuse(core, b, bar, "mbarrier_inval", "threads wait for it", site);
+    if (!b.async.barriers.has(offset_of(b, bar))) refuse(core, b, bar, "mbarrier_inval", "there is no initialised barrier (mbarrier_init)", site);
     b.async.barriers.remove(offset_of(b, bar));
     *bar = 0;
 }
 
 void mbarrier_arrive(uint64_t* bar, Site site) {
-    Worker& w = *context.worker;
-    if (w.races) w.races->arrive(*w.block, offset_of(*w.block, bar));
-    arrive_on(w, *w.block, bar, "mbarrier_arrive", site);
+    Core& core = *context.core;
+    if (core.races) core.races->arrive(*core.block, offset_of(*core.block, bar));
+    arrive_on(core, *core.block, bar, "mbarrier_arrive", site);
 }
 
 void mbarrier_expect_tx(uint64_t* bar, uint32_t bytes, Site site) {
-    Worker& w = *context.worker;
-    Block& b = *w.block;
+    Core& core = *context.core;
+    Block& b = *core.block;
     const char* what = "mbarrier_expect_tx";
-    store(w, b, bar, expect(w, b, bar, load(w, b, bar, what, site), bytes, what, site), what, site);
+    store(core, b, bar, expect(core, b, bar, load(core, b, bar, what, site), bytes, what, site), what, site);
 }
 
 void mbarrier_arrive_expect_tx(uint64_t* bar, uint32_t bytes, Site site) {
-    Worker& w = *context.worker;
-    Block& b = *w.block;
+    Core& core = *context.core;
+    Block& b = *core.block;
     const char* what = "mbarrier_arrive_expect_tx";
-    const uint64_t s = expect(w, b, bar, load(w, b, bar, what, site), bytes, what, site);
-    if (w.races) w.races->arrive(b, offset_of(b, bar));
-    store(w, b, bar, arrive(w, b, bar, s, what, site), what, site);
+    const uint64_t s = expect(core, b, bar, load(core, b, bar, what, site), bytes, what, site);
+    if (core.races) core.races->arrive(b, offset_of(b, bar));
+    store(core, b, bar, arrive(core, b, bar, s, what, site), what, site);
 }
 
 // Waits, as hardware does for a while. False at once under some seeds; and when nothing else can happen, since then a
 // thread that would go on to do something else (and not just ask again) must be let go.
 bool mbarrier_try_wait(uint64_t* bar, uint32_t parity, Site site) {
-    Worker& w = *context.worker;
-    Block& b = *w.block;
-    const uint64_t s = load(w, b, bar, "mbarrier_try_wait", site);
+    Core& core = *context.core;
+    Block& b = *core.block;
+    const uint64_t s = load(core, b, bar, "mbarrier_try_wait", site);
     const uint64_t open = parity & 1 ? kPhase : 0;  // the phase bit while the phase of this parity goes on
     if ((s & kPhase) != open) {
-        if (w.races) w.races->waited(b, offset_of(b, bar));
+        if (core.races) core.races->waited(b, offset_of(b, bar));
         return true;
     }
-    if (w.random && draw(w) % 4 == 0) return false;
+    if (core.random && draw(core) % 4 == 0) return false;
     const uint32_t offset = offset_of(b, bar);
-    if (!b.async.barriers.has(offset)) refuse(w, b, bar, "mbarrier_try_wait", "there is no initialised barrier (mbarrier_init)", site);
+    if (!b.async.barriers.has(offset)) refuse(core, b, bar, "mbarrier_try_wait", "there is no initialised barrier (mbarrier_init)", site);
     *bar = s | kWaited;
-    Fiber& f = *w.current;  // the thread's own from here on
-    wait_in(w, b.async.barriers.at(offset).waiting, {Wait::mbarrier, static_cast<uint8_t>(parity & 1), offset, site});
+    Fiber& f = *core.current;  // the thread's own from here on
+    wait_in(core, b.async.barriers.at(offset).waiting, {Wait::mbarrier, static_cast<uint8_t>(parity & 1), offset, site});
     if (f.give_up) {
         f.give_up = false;
         return false;
     }
     if ((*bar & kPhase) == open) [[unlikely]]
-        refuse(w, b, bar, "mbarrier_try_wait", "its next phase ended too before this thread saw the end of the one it waited for", site);
-    if (w.races) w.races->waited(b, offset);
+        refuse(core, b, bar, "mbarrier_try_wait", "its next phase ended too before this thread saw the end of the one it waited for", site);
+    if (core.races) core.races->waited(b, offset);
     return true;
 }
 

@@ -212,24 +212,24 @@ void work_stmatrix(void* const* lanes, unsigned) {
 // Lanes whose row is not asked for may bring any address.
 void check_row(const void* row, int matrices, const char* what, Races::Kind kind, Site site) {
     if (static_cast<int>(lane_id()) >= 8 * matrices) return;
-    Worker& w = *context.worker;
+    Core& core = *context.core;
     const auto offset = reinterpret_cast<uintptr_t>(row) - reinterpret_cast<uintptr_t>(context.shared);
-    if (offset % 16 == 0 && offset + 16 <= w.grid->shared && offset < w.grid->shared) [[likely]] {
-        if (w.races) w.races->access(row, 16, kind, w.races->place(site));
+    if (offset % 16 == 0 && offset + 16 <= core.grid->shared && offset < core.grid->shared) [[likely]] {
+        if (core.races) core.races->access(row, 16, kind, core.races->place(site));
         return;
     }
     char text[160];
-    if (offset < w.grid->shared && offset % 16)
+    if (offset < core.grid->shared && offset % 16)
         std::snprintf(text, sizeof text, "%s: lane %u's row is at byte %zu of shared memory, not a multiple of 16, at ", what, lane_id(), static_cast<size_t>(offset));
     else
-        std::snprintf(text, sizeof text, "%s: lane %u's row is not in the block's %zu bytes of shared memory, at ", what, lane_id(), w.grid->shared);
-    note_failure(w, offset < w.grid->shared && offset % 16 ? 716 : 700, text + describe_site(site));
-    abandon(w);
+        std::snprintf(text, sizeof text, "%s: lane %u's row is not in the block's %zu bytes of shared memory, at ", what, lane_id(), core.grid->shared);
+    note_failure(core, offset < core.grid->shared && offset % 16 ? 716 : 700, text + describe_site(site));
+    abandon(core);
 }
 
 void work_elect(void* const* lanes, unsigned mask) {
     // Which lane is free to choose, but always the same of a mask.
-    const uint64_t seed = context.worker->seed;
+    const uint64_t seed = context.core->seed;
     unsigned skip = seed ? static_cast<unsigned>((seed * 0x9e3779b97f4a7c15u >> 32) + mask) % static_cast<unsigned>(std::popcount(mask)) : 0;
     unsigned lane = 0;
     for (unsigned l = 0; l < 32; ++l)

@@ -23,7 +23,7 @@ constexpr unsigned kRegisters = 65536;      // of a multiprocessor
 constexpr size_t kMostFlying = 64;          // accumulators of n = 8 in a thread's 255 registers
 
 struct Self {
-    Worker& w;
+    Core& core;
     Warpgroup& g;
     unsigned thread;     // in the warpgroup
     unsigned warpgroup;  // in the block
@@ -44,27 +44,27 @@ std::string describe(const Op& op) {
 
 // `text` makes the message: nothing of it may be alive when the fiber is left for good.
 template <class Text>
-[[noreturn, gnu::noinline, gnu::cold]] void fail_with(Worker& w, Text text) {
-    note_failure(w, 719, text());
-    abandon(w);
+[[noreturn, gnu::noinline, gnu::cold]] void fail_with(Core& core, Text text) {
+    note_failure(core, 719, text());
+    abandon(core);
 }
 
-[[noreturn, gnu::noinline, gnu::cold]] void diverge(Worker& w, uint64_t key, Site site, const Op& theirs) {
+[[noreturn, gnu::noinline, gnu::cold]] void diverge(Core& core, uint64_t key, Site site, const Op& theirs) {
     Op mine;
     mine.key = key;
     mine.file = site.file;
     if (mine.kind() == theirs.kind() && mine.n() == theirs.n() && mine.site().line == theirs.site().line)
-        fail_with(w, [&] { return describe(mine) + ": this thread's descriptors, transpositions or accumulate are not those of the other threads of its warpgroup"; });
-    fail_with(w, [&] { return describe(mine) + " while the other threads of the warpgroup do " + describe(theirs) + ": all 128 must do the same in the same order"; });
+        fail_with(core, [&] { return describe(mine) + ": this thread's descriptors, transpositions or accumulate are not those of the other threads of its warpgroup"; });
+    fail_with(core, [&] { return describe(mine) + " while the other threads of the warpgroup do " + describe(theirs) + ": all 128 must do the same in the same order"; });
 }
 
-[[gnu::noinline, gnu::cold]] Warpgroup& first_use(Worker& w, unsigned warpgroup, const char* what, Site site) {
-    if (w.threads - warpgroup * kWarpgroup < kWarpgroup)
-        fail_with(w, [&] {
+[[gnu::noinline, gnu::cold]] Warpgroup& first_use(Core& core, unsigned warpgroup, const char* what, Site site) {
+    if (core.threads - warpgroup * kWarpgroup < kWarpgroup)
+        fail_with(core, [&] {
             return std::string(what) + " at " + describe_site(site) + " needs a warpgroup, 128 threads from a multiple of 128 on, and the block has " +
-                   std::to_string(w.threads) + " threads";
+                   std::to_string(core.threads) + " threads";
         });
-    Warpgroups& all = w.block->warpgroups;
+    Warpgroups& all = core.block->warpgroups;
     all.used = true;
     auto& g = all.of[warpgroup];
     if (!g) g.reset(new Warpgroup);
@@ -72,12 +72,12 @@ template <class Text>
 }
 
 inline Self self(const char* what, Site site) {
-    Worker& w = *context.worker;
+    Core& core = *context.core;
     const unsigned thread = linear_thread(), warpgroup = thread / kWarpgroup;
-    Warpgroups& all = w.block->warpgroups;
+    Warpgroups& all = core.block->warpgroups;
     Warpgroup* g = all.of[warpgroup].get();
-    if (!g || !all.used || w.threads - warpgroup * kWarpgroup < kWarpgroup) [[unlikely]] g = &first_use(w, warpgroup, what, site);
-    return {w, *g, thread % kWarpgroup, warpgroup};
+    if (!g || !all.used || core.threads - warpgroup * kWarpgroup < kWarpgroup) [[unlikely]] g = &first_use(core, warpgroup, what, site);
+    return {core, *g, thread % kWarpgroup, warpgroup};
 }
 
 // This thread comes to its next instruction.
@@ -95,12 +95,12 @@ inline Op& arrive(const Self& me, uint64_t key, Site site, uint64_t a = 0, uint6
         return g.ops.back();
     }
     Op& op = g.ops[at];
-    if (op.key != key || op.a != a || op.b != b) [[unlikely]] diverge(me.w, key, site, op);
+    if (op.key != key || op.a != a || op.b != b) [[unlikely]] diverge(me.core, key, site, op);
     ++op.issued;
     return op;
 }
 
-bool careful(const Worker& w) { return w.seed != 0 || checking(); }
+bool careful(const Core& core) { return core.seed != 0 || checking(); }
 
 uint64_t hash(const float* d, int n) {
     uint64_t h = 0;
@@ -136,11 +136,11 @@ uint16_t find_accumulators(const Self& me, const float* d, const Op& op) {
         const float* theirs = s.d[me.thread];
         if (theirs == d && s.n == op.n()) return static_cast<uint16_t>(i);
         if (theirs && theirs < d + op.n() / 2 && d < theirs + s.n / 2)
-            fail_with(me.w, [&] {
+            fail_with(me.core, [&] {
                 return describe(op) + ": some of its accumulators are in flight in a product of n = " + std::to_string(s.n) + ", which has not been waited for";
             });
     }
-    if (g.flying.size() == kMostFlying) fail_with(me.w, [&] { return describe(op) + ": more accumulators are in flight than a thread has registers"; });
+    if (g.flying.size() == kMostFlying) fail_with(me.core, [&] { return describe(op) + ": more accumulators are in flight than a thread has registers"; });
     g.flying.push_back(take_spare(g, op.n()));
     g.flying.back().put_off = op.put_off;
     return static_cast<uint16_t>(g.flying.size() - 1);
@@ -149,12 +149,12 @@ uint16_t find_accumulators(const Self& me, const float* d, const Op& op) {
 // A thread's accumulators go into flight.
 void take_off(const Self& me, Accumulators& s, float* d, const Op& op) {
     if (s.d[me.thread])
-        fail_with(me.w, [&] { return describe(op) + ": this thread's accumulators are not those that the other threads' would make them: they are in another order"; });
+        fail_with(me.core, [&] { return describe(op) + ": this thread's accumulators are not those that the other threads' would make them: they are in another order"; });
     s.d[me.thread] = d;
-    if (careful(me.w))
+    if (careful(me.core))
         for (const Accumulators& l : me.g.landed)
             if (l.d[me.thread] == d && l.n == s.n && hash(d, s.n) != l.hash[me.thread])
-                fail_with(me.w, [&] { return describe(op) + ": this thread has written its accumulators since the last wgmma_wait, and no wgmma_fence lies between"; });
+                fail_with(me.core, [&] { return describe(op) + ": this thread has written its accumulators since the last wgmma_wait, and no wgmma_fence lies between"; });
     if (!s.put_off) return;
     if (op.accumulate()) gather_thread(s.tile.get(), s.n, d, me.thread);
     s.loaded = op.accumulate();
@@ -162,21 +162,21 @@ void take_off(const Self& me, Accumulators& s, float* d, const Op& op) {
 }
 
 // Accumulators that a seed put off must still be what filled them.
-void expect_untouched(Worker& w, const Accumulators& s) {
+void expect_untouched(Core& core, const Accumulators& s) {
     for (unsigned t = 0; s.put_off && t < kWarpgroup; ++t)
         for (int i = 0; i < s.n / 2; ++i)
             if (std::memcmp(s.d[t] + i, &kInFlight, sizeof kInFlight) != 0) {
                 context.thread = {};
-                fail_with(w, [&] {
+                fail_with(core, [&] {
                     return "accumulators of a warpgroup (its thread " + std::to_string(t) + ", element " + std::to_string(i) +
                            ") were written while a wgmma was under way";
                 });
             }
 }
 
-void land(Worker& w, Warpgroup& g, Accumulators& s) {
+void land(Core& core, Warpgroup& g, Accumulators& s) {
     scatter(s.tile.get(), s.n, s.d);
-    if (careful(w)) {
+    if (careful(core)) {
         for (unsigned t = 0; t < kWarpgroup; ++t) s.hash[t] = hash(s.d[t], s.n);
         g.landed.push_back(std::move(s));
     } else {
@@ -187,11 +187,11 @@ void land(Worker& w, Warpgroup& g, Accumulators& s) {
 // ---- products --------------------------------------------------------------------------------
 
 // From now on the product may read its operands.
-void tell_reads(Worker& w, const Op& op) {
-    const uint32_t place = w.races->place(op.site());
+void tell_reads(Core& core, const Op& op) {
+    const uint32_t place = core.races->place(op.site());
     const auto operand = [&](uint64_t descriptor, bool mn_major, int mn) {
         for (const uint32_t chunk : chunks_of(decode(descriptor, mn_major), mn, op.type()))
-            w.races->access(op.race, *w.block, chunk, 16, Races::Kind::read, place);
+            core.races->access(op.race, *core.block, chunk, 16, Races::Kind::read, place);
     };
     operand(op.a, op.transpose_a(), kTileRows);
     operand(op.b, op.transpose_b(), op.n());
@@ -199,20 +199,20 @@ void tell_reads(Worker& w, const Op& op) {
 
 // What the first thread finds out for all. Not inline: it would cost the other threads a frame.
 [[gnu::noinline]] void expect_operands(const Self& me, const Op& op) {
-    Worker& w = me.w;
-    if (const char* wrong = refuse(op.a, op.transpose_a(), kTileRows, op.type(), w.grid->shared))
-        fail_with(w, [&] { return describe(op) + ": A's descriptor: " + wrong; });
-    if (const char* wrong = refuse(op.b, op.transpose_b(), op.n(), op.type(), w.grid->shared))
-        fail_with(w, [&] { return describe(op) + ": B's descriptor: " + wrong; });
-    if (w.races) tell_reads(w, op);
+    Core& core = me.core;
+    if (const char* wrong = refuse(op.a, op.transpose_a(), kTileRows, op.type(), core.grid->shared))
+        fail_with(core, [&] { return describe(op) + ": A's descriptor: " + wrong; });
+    if (const char* wrong = refuse(op.b, op.transpose_b(), op.n(), op.type(), core.grid->shared))
+        fail_with(core, [&] { return describe(op) + ": B's descriptor: " + wrong; });
+    if (core.races) tell_reads(core, op);
 }
 [[gnu::noinline]] void begin_product(const Self& me, Op& op, const float* d) {
-    Worker& w = me.w;
+    Core& core = me.core;
     Warpgroup& g = me.g;
-    if (!g.fenced) fail_with(w, [&] { return describe(op) + " without a wgmma_fence before it: a warpgroup's first wgmma needs one"; });
-    if (w.races) op.race = w.races->start();
+    if (!g.fenced) fail_with(core, [&] { return describe(op) + " without a wgmma_fence before it: a warpgroup's first wgmma needs one"; });
+    if (core.races) op.race = core.races->start();
     expect_operands(me, op);
-    if (!g.group_open) g.group_put_off = puts_off(w), g.group_open = true;
+    if (!g.group_open) g.group_put_off = puts_off(core), g.group_open = true;
     op.put_off = g.group_put_off;
     op.group = g.groups;
     op.accumulators = find_accumulators(me, d, op);
@@ -269,13 +269,13 @@ void finish_wait(const Self& me) {
         });
     };
     for (size_t s = 0; s < g.flying.size(); ++s)
-        if (!under_way(s)) expect_untouched(me.w, g.flying[s]);
+        if (!under_way(s)) expect_untouched(me.core, g.flying[s]);
     uint16_t place[kMostFlying];
     std::vector<Accumulators> flying;
     for (size_t s = 0; s < g.flying.size(); ++s) {
         place[s] = static_cast<uint16_t>(flying.size());
         if (under_way(s)) flying.push_back(std::move(g.flying[s]));
-        else land(me.w, g, g.flying[s]);
+        else land(me.core, g, g.flying[s]);
     }
     g.flying = std::move(flying);
     std::erase_if(g.ops, [&](const Op& o) { return o.kind() != Op::product || o.group < upto; });
@@ -286,7 +286,7 @@ void finish_wait(const Self& me) {
 void meet_again(const Self& me) {
     Warpgroup& g = me.g;
     std::fill_n(g.at, kWarpgroup, static_cast<uint32_t>(g.ops.size()));
-    release(me.w, g.waiting);
+    release(me.core, g.waiting);
 }
 
 }  // namespace
@@ -298,7 +298,7 @@ void wgmma(float* d, int n, WgmmaType type, uint64_t a, uint64_t b, bool accumul
     if (op.issued == 1) begin_product(me, op, d);
     Accumulators& s = g.flying[op.accumulators];
     if (s.d[me.thread] != d) [[unlikely]] take_off(me, s, d, op);
-    if (op.issued == kWarpgroup && me.w.seed && !op.put_off) run(g, static_cast<size_t>(&op - g.ops.data()) + 1);
+    if (op.issued == kWarpgroup && me.core.seed && !op.put_off) run(g, static_cast<size_t>(&op - g.ops.data()) + 1);
 }
 
 void wgmma_tile(float* d, int n, uint64_t a, uint64_t b, bool accumulate, bool transpose_a, bool transpose_b, const uint32_t* steps, int height, int count, Site site) {
@@ -310,7 +310,7 @@ void wgmma_tile(float* d, int n, uint64_t a, uint64_t b, bool accumulate, bool t
     if (first)
         op.together = static_cast<uint16_t>(all), op.steps = steps;
     else if (op.steps != steps || op.together != all) [[unlikely]]
-        diverge(me.w, op.key, site, op);
+        diverge(me.core, op.key, site, op);
     for (int h = 0; h < height; ++h, d += n / 2) {
         if (first) {
             if (h > 0) g.ops.push_back(g.ops[at]);
@@ -334,14 +334,14 @@ void wgmma_tile(float* d, int n, uint64_t a, uint64_t b, bool accumulate, bool t
     g.at[me.thread] = static_cast<uint32_t>(at + all);
     if (g.ops[at].issued < kWarpgroup) return;
     for (size_t i = 1; i < all; ++i) g.ops[at + i].issued = kWarpgroup;
-    if (me.w.seed && !g.ops[at].put_off) run(g, at + all);
+    if (me.core.seed && !g.ops[at].put_off) run(g, at + all);
 }
 
 void wgmma_fence(Site site) {
     const Self me = self("wgmma.fence", site);
     arrive(me, Op::key_of(Op::fence, 0, site), site);
     me.g.fenced = true;
-    if (careful(me.w))
+    if (careful(me.core))
         for (Accumulators& l : me.g.landed)
             if (l.d[me.thread]) l.hash[me.thread] = hash(l.d[me.thread], l.n);
 }
@@ -350,16 +350,16 @@ void wgmma_commit(Site site) {
     const Self me = self("wgmma.commit_group", site);
     Op& op = arrive(me, Op::key_of(Op::commit, 0, site), site);
     if (op.issued == 1) ++me.g.groups, me.g.group_open = false;
-    if (op.issued == kWarpgroup && !me.w.seed) run(me.g, static_cast<size_t>(&op - me.g.ops.data()) + 1);
+    if (op.issued == kWarpgroup && !me.core.seed) run(me.g, static_cast<size_t>(&op - me.g.ops.data()) + 1);
 }
 
 void wgmma_wait(int newest, Site site) {
     const Self me = self("wgmma.wait_group", site);
-    if (me.w.races)
+    if (me.core.races)
         for (const Op& op : me.g.ops)
-            if (op.kind() == Op::product && op.group + static_cast<uint32_t>(newest) < me.g.groups) me.w.races->over(op.race);
+            if (op.kind() == Op::product && op.group + static_cast<uint32_t>(newest) < me.g.groups) me.core.races->over(op.race);
     if (arrive(me, Op::key_of(Op::wait, newest, site), site).issued < kWarpgroup) {
-        wait_in(me.w, me.g.waiting, {Wait::warp, 0, 0, site, "wgmma.wait_group (all 128 threads of the warpgroup)"});
+        wait_in(me.core, me.g.waiting, {Wait::warp, 0, 0, site, "wgmma.wait_group (all 128 threads of the warpgroup)"});
         return;
     }
     finish_wait(me);
@@ -368,45 +368,45 @@ void wgmma_wait(int newest, Site site) {
 
 void set_max_registers(int n, bool increase, Site site) {
     const Self me = self("setmaxnreg", site);
-    Worker& w = me.w;
-    Warpgroups& all = w.block->warpgroups;
+    Core& core = me.core;
+    Warpgroups& all = core.block->warpgroups;
     // What ptxas gives the kernel is not known here: as much as one block to a multiprocessor may have.
-    const unsigned at_launch = std::min(kRegisters / w.threads / 8 * 8, 255u);
+    const unsigned at_launch = std::min(kRegisters / core.threads / 8 * 8, 255u);
     if (!all.registers[0])
         for (unsigned& r : all.registers) r = at_launch;
     const Op& op = arrive(me, Op::key_of(increase ? Op::registers_more : Op::registers_less, n, site), site);
     if (op.issued < kWarpgroup) {
-        wait_in(w, me.g.waiting, {Wait::warp, 0, 0, site, "setmaxnreg (all 128 threads of the warpgroup)"});
+        wait_in(core, me.g.waiting, {Wait::warp, 0, 0, site, "setmaxnreg (all 128 threads of the warpgroup)"});
         return;
     }
     unsigned& mine_now = all.registers[me.warpgroup];
     const unsigned wanted = static_cast<unsigned>(n);
     if (increase ? wanted < mine_now : wanted > mine_now)
-        fail_with(w, [&] {
+        fail_with(core, [&] {
             return describe(op) + ": the warpgroup has " + std::to_string(mine_now) + " registers a thread" +
-                   (mine_now == at_launch ? " (65536 / " + std::to_string(w.threads) + " threads of the block)" : "");
+                   (mine_now == at_launch ? " (65536 / " + std::to_string(core.threads) + " threads of the block)" : "");
         });
     const auto fits = [&] {
         unsigned sum = 0;
-        for (unsigned i = 0; i * kWarpgroup < w.threads; ++i) sum += (i == me.warpgroup ? wanted : all.registers[i]) * kWarpgroup;
+        for (unsigned i = 0; i * kWarpgroup < core.threads; ++i) sum += (i == me.warpgroup ? wanted : all.registers[i]) * kWarpgroup;
         return sum <= kRegisters;
     };
-    while (increase && !fits()) wait_in(w, all.short_of_registers, {Wait::warp, 0, 0, site, "setmaxnreg.inc (until other warpgroups have given registers back)"});
+    while (increase && !fits()) wait_in(core, all.short_of_registers, {Wait::warp, 0, 0, site, "setmaxnreg.inc (until other warpgroups have given registers back)"});
     mine_now = wanted;
-    if (!increase) release(w, all.short_of_registers);
+    if (!increase) release(core, all.short_of_registers);
     std::erase_if(me.g.ops, [](const Op& o) { return o.kind() != Op::product; });
     meet_again(me);
 }
 
-void end_warpgroups(Worker& w, Block& b) {
-    for (unsigned i = 0; i * kWarpgroup < w.threads; ++i) {
+void end_warpgroups(Core& core, Block& b) {
+    for (unsigned i = 0; i * kWarpgroup < core.threads; ++i) {
         if (!b.warpgroups.of[i]) continue;
         Warpgroup& g = *b.warpgroups.of[i];
         for (const Op& op : g.ops) {
             const bool product = op.kind() == Op::product;
             if (op.issued == kWarpgroup && !product) continue;
             context.thread = {};
-            fail_with(w, [&] {
+            fail_with(core, [&] {
                 return describe(op) + (op.issued < kWarpgroup ? ": only " + std::to_string(op.issued) + " of the warpgroup's 128 threads came to it"
                                                               : " has not been waited for (wgmma_commit, wgmma_wait), and its block has ended");
             });

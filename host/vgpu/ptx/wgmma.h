@@ -14,7 +14,7 @@
 
 namespace vgpu {
 
-struct Worker;
+struct Core;
 struct Block;
 
 inline constexpr unsigned kWarpgroup = 128;
@@ -119,7 +119,7 @@ struct Warpgroups {
 };
 
 // Every thread of the block has returned.
-void end_warpgroups(Worker&, Block&);
+void end_warpgroups(Core&, Block&);
 // After an abandoned grid.
 void forget_warpgroups(Block&);
 
