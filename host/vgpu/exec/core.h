@@ -1,6 +1,6 @@
-// The grid runner's inside: one Core, which stands for a multiprocessor, for each OS thread that runs
-// blocks. Shared by grid_runner.cpp (blocks and fibers),
-// rendezvous.cpp (barriers, warps), diagnosis/report.cpp (what went wrong) and ptx/ (what instructions do).
+// The grid runner's inside: one Core, which stands for a multiprocessor, for each OS thread that runs blocks. It is
+// shared by grid_runner.cpp (blocks and fibers), rendezvous.cpp (barriers, warps), diagnosis/report.cpp (what went
+// wrong) and ptx/ (what instructions do).
 #pragma once
 
 #include <atomic>

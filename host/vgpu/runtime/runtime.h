@@ -206,9 +206,9 @@ struct Runtime {
     void wait_device(Lock&, int device);
     void wait_all(Lock&);
     // The calling thread has waited for this: what it submits from here on comes after.
-    void see(const When&);
+    void observe(const When&);
     // Runs at most one more operation: what a query does.
-    void nudge(Lock&);
+    void run_one_operation(Lock&);
     bool on_dispatcher() const { return std::this_thread::get_id() == dispatcher_id_.load(); }
     void shut_down();
 
@@ -225,26 +225,32 @@ private:
         bool graph = false;
         uint64_t key = 0;
     };
-    void start();
-    void serve();
-    void settle(bool stepped);
-    bool crowded() const;
-    bool may_run(const Stream&, const Operation&) const;
-    bool choose(Choice&) const;
-    bool step(Lock&);
+    void start_dispatcher();  // once
+    void dispatch();          // the dispatcher's loop, until shut_down()
+    // Those whose condition holds; `ran`: an operation has run since the last call.
+    void wake_waiters(bool ran);
+    bool queues_are_full() const;
+    // Whether nothing that the stream's first operation must come after is still to be run.
+    bool is_runnable(const Stream&, const Operation&) const;
+    // The seed chooses among what is runnable. False when nothing is.
+    bool choose_operation(Choice&) const;
+    // Chooses an operation, or a node of a graph, and executes it. False when nothing is runnable.
+    bool dispatch_next(Lock&);
+    // What an operation kept busy, and for how long.
     struct Busy {
         int engine = Clock::kNone;
         int64_t ns = 0;
     };
-    Busy perform(Lock&, Work&, int device, uint64_t& checked, uint64_t key, int range);
-    std::vector<When> comes_after(const Stream&, const Operation&) const;
-    When over(std::span<const When> after, Busy, uint64_t order);
+    Busy execute(Lock&, Work&, int device, uint64_t& checked, uint64_t key, int range);
+    // In virtual time: the ends of what the operation comes after, and its own end.
+    std::vector<When> predecessors_of(const Stream&, const Operation&) const;
+    When finish_time(std::span<const When> after, Busy, uint64_t order);
 
     std::vector<Stream*> active_;  // streams with queued work
     uint64_t order_ = 0;
     size_t pending_ = 0, staged_ = 0;  // operations; bytes of staged copies
     std::vector<Waiter*> waiters_;
-    std::condition_variable work_;
+    std::condition_variable wake_dispatcher_;
     std::thread dispatcher_;
     std::atomic<std::thread::id> dispatcher_id_{};
     bool stop_ = false;

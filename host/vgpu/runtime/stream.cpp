@@ -91,10 +91,10 @@ cudaError_t cudaStreamQuery(cudaStream_t handle) {
         if (!s) return no_stream();
         if (cudaError_t e = forbid_wait(rt, s.get(), s->device, "cudaStreamQuery"); e != cudaSuccess) return e;
         const uint64_t until = s->submitted;
-        if (s->completed < until) rt.nudge(lock);
+        if (s->completed < until) rt.run_one_operation(lock);
         if (rt.devices[s->device]->failed != cudaSuccess) return rt.devices[s->device]->failed;
         if (s->completed < until) return cudaErrorNotReady;
-        rt.see(s->last);
+        rt.observe(s->last);
         return cudaSuccess;
     });
 }
@@ -241,10 +241,10 @@ cudaError_t cudaEventQuery(cudaEvent_t event) {
         if (e->capture) return cudaErrorCapturedEvent;
         const auto record = e->record;
         const int device = e->device;
-        if (record && !record->done && !rt.on_dispatcher()) rt.nudge(lock);
+        if (record && !record->done && !rt.on_dispatcher()) rt.run_one_operation(lock);
         if (rt.devices[device]->failed != cudaSuccess) return rt.devices[device]->failed;
         if (record && !record->done) return cudaErrorNotReady;
-        if (record) rt.see(record->when);
+        if (record) rt.observe(record->when);
         return cudaSuccess;
     });
 }
@@ -259,7 +259,7 @@ cudaError_t cudaEventSynchronize(cudaEvent_t event) {
         if (const auto record = e->record) {
             if (rt.on_dispatcher()) return explain(cudaErrorNotPermitted, "cudaEventSynchronize in a host function");
             rt.wait(lock, [record] { return record->done; });
-            rt.see(record->when);
+            rt.observe(record->when);
         }
         return rt.devices[device]->failed;
     });

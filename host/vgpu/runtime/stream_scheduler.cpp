@@ -20,7 +20,7 @@
 namespace vgpu {
 namespace {
 
-constexpr size_t kCrowdedOperations = 4096, kCrowdedBytes = size_t(256) << 20;
+constexpr size_t kMaxQueuedOperations = 4096, kMaxStagedBytes = size_t(256) << 20;
 constexpr size_t kUnplaced = size_t(1) << 15;  // operations after which the clock places what it has
 constexpr size_t kParallelCopy = size_t(4) << 20;  // bytes from which a copy uses all cores
 
@@ -103,7 +103,7 @@ uint64_t mix(uint64_t a, uint64_t b) {  // splitmix64's finaliser
 
 // ---- submitting -----------------------------------------------------------------------------------------
 
-bool Runtime::crowded() const { return pending_ > kCrowdedOperations || staged_ > kCrowdedBytes; }
+bool Runtime::queues_are_full() const { return pending_ > kMaxQueuedOperations || staged_ > kMaxStagedBytes; }
 
 cudaError_t Runtime::submit(Lock& lock, Stream& s, Work&& work) {
     if (on_dispatcher()) return explain(cudaErrorNotPermitted, "host functions must not put work on streams");
@@ -115,17 +115,17 @@ cudaError_t Runtime::submit(Lock& lock, Stream& s, Work&& work) {
     if (s.queue.empty()) active_.push_back(&s);
     s.queue.push_back({std::move(work), ++order_, s.submitted++, generation, current_range(), seen});
     ++pending_;
-    if (crowded()) wait(lock, [this] { return pending_ <= kCrowdedOperations / 2 && staged_ <= kCrowdedBytes / 2; });
+    if (queues_are_full()) wait(lock, [this] { return pending_ <= kMaxQueuedOperations / 2 && staged_ <= kMaxStagedBytes / 2; });
     return cudaSuccess;
 }
 
 // ---- waiting ----------------------------------------------------------------------------------------------
 
-void Runtime::start() {
+void Runtime::start_dispatcher() {
     if (dispatcher_.joinable()) return;
     dispatcher_ = std::thread([this] {
         dispatcher_id_ = std::this_thread::get_id();
-        serve();
+        dispatch();
     });
 }
 
@@ -133,25 +133,25 @@ void Runtime::wait(Lock& lock, std::function<bool()> met) {
     if (met()) return;
     Waiter w{std::move(met), false, false, {}};
     waiters_.push_back(&w);
-    start();
-    work_.notify_one();
+    start_dispatcher();
+    wake_dispatcher_.notify_one();
     w.wake.wait(lock, [&] { return w.done; });
 }
 
-void Runtime::nudge(Lock& lock) {
+void Runtime::run_one_operation(Lock& lock) {
     Waiter w{[] { return false; }, true, false, {}};
     waiters_.push_back(&w);
-    start();
-    work_.notify_one();
+    start_dispatcher();
+    wake_dispatcher_.notify_one();
     w.wake.wait(lock, [&] { return w.done; });
 }
 
-void Runtime::see(const When& w) { seen = clock.join(seen, w); }
+void Runtime::observe(const When& w) { seen = clock.join(seen, w); }
 
 void Runtime::wait_stream(Lock& lock, const std::shared_ptr<Stream>& s) {
     if (!s->legacy) {
         wait(lock, [s, until = s->submitted] { return s->completed >= until; });
-        return see(s->last);
+        return observe(s->last);
     }
     wait(lock, [this, s, until = order_] {  // the default stream comes after all blocking streams
         for (const Stream* o : active_)
@@ -159,9 +159,9 @@ void Runtime::wait_stream(Lock& lock, const std::shared_ptr<Stream>& s) {
                 return false;
         return true;
     });
-    see(s->last);
+    observe(s->last);
     for (const auto& [handle, o] : streams)
-        if (o->device == s->device && !(o->flags & cudaStreamNonBlocking)) see(o->last);
+        if (o->device == s->device && !(o->flags & cudaStreamNonBlocking)) observe(o->last);
 }
 
 void Runtime::wait_device(Lock& lock, int device) {
@@ -170,40 +170,40 @@ void Runtime::wait_device(Lock& lock, int device) {
             if (s->device == device && s->queue.front().order <= until) return false;
         return true;
     });
-    see(devices[device]->legacy->last);
+    observe(devices[device]->legacy->last);
     for (const auto& [handle, s] : streams)
-        if (s->device == device) see(s->last);
+        if (s->device == device) observe(s->last);
 }
 
 void Runtime::wait_all(Lock& lock) {
     wait(lock, [this] { return pending_ == 0; });
-    for (const auto& d : devices) see(d->legacy->last);
-    for (const auto& [handle, s] : streams) see(s->last);
+    for (const auto& d : devices) observe(d->legacy->last);
+    for (const auto& [handle, s] : streams) observe(s->last);
 }
 
-void Runtime::settle(bool stepped) {
+void Runtime::wake_waiters(bool ran) {
     std::erase_if(waiters_, [&](Waiter* w) {
-        if (!(w->single ? stepped : w->met())) return false;
+        if (!(w->single ? ran : w->met())) return false;
         w->done = true;
         w->wake.notify_one();
         return true;
     });
 }
 
-void Runtime::serve() {
+void Runtime::dispatch() {
     Lock lock(mutex);
     for (;;) {
-        settle(false);
+        wake_waiters(false);
         if (waiters_.empty()) {
             if (stop_ && pending_ == 0) return;
             if (!stop_) {
-                work_.wait(lock);
+                wake_dispatcher_.wait(lock);
                 continue;
             }
         }
-        const bool ran = step(lock);
-        settle(true);
-        if (!ran && !waiters_.empty()) work_.wait(lock);
+        const bool ran = dispatch_next(lock);
+        wake_waiters(true);
+        if (!ran && !waiters_.empty()) wake_dispatcher_.wait(lock);
     }
 }
 
@@ -212,15 +212,15 @@ void Runtime::shut_down() {
     {
         Lock lock(mutex);
         stop_ = true;
-        if (pending_) start();
-        work_.notify_one();
+        if (pending_) start_dispatcher();
+        wake_dispatcher_.notify_one();
     }
     if (dispatcher_.joinable()) dispatcher_.join();
 }
 
 // ---- choosing ---------------------------------------------------------------------------------------------
 
-bool Runtime::may_run(const Stream& s, const Operation& op) const {
+bool Runtime::is_runnable(const Stream& s, const Operation& op) const {
     if (const auto* w = std::get_if<WaitEvent>(&op.work); w && !w->record->done) return false;
     // The legacy default stream: after all earlier work of the device's blocking streams, before all later.
     if (s.legacy) {
@@ -235,10 +235,10 @@ bool Runtime::may_run(const Stream& s, const Operation& op) const {
     return true;
 }
 
-bool Runtime::choose(Choice& best) const {
+bool Runtime::choose_operation(Choice& best) const {
     for (Stream* s : active_) {
         const Operation& op = s->queue.front();
-        if (!may_run(*s, op)) continue;
+        if (!is_runnable(*s, op)) continue;
         const auto* graph = std::get_if<std::unique_ptr<GraphRun>>(&op.work);
         if (seed == 0) {
             if (best.stream && op.order >= best.key) continue;
@@ -267,9 +267,9 @@ bool Runtime::choose(Choice& best) const {
 
 // ---- running ----------------------------------------------------------------------------------------------
 
-// The default stream comes after the device's blocking streams, and they after it; may_run has seen to the order of
+// The default stream comes after the device's blocking streams, and they after it; is_runnable has seen to the order of
 // submission.
-std::vector<When> Runtime::comes_after(const Stream& s, const Operation& op) const {
+std::vector<When> Runtime::predecessors_of(const Stream& s, const Operation& op) const {
     std::vector<When> after{s.last, op.seen};
     if (s.legacy) {
         for (const auto& [handle, o] : streams)
@@ -280,32 +280,32 @@ std::vector<When> Runtime::comes_after(const Stream& s, const Operation& op) con
     return after;
 }
 
-When Runtime::over(std::span<const When> after, Busy busy, uint64_t order) {
+When Runtime::finish_time(std::span<const When> after, Busy busy, uint64_t order) {
     if (busy.engine != Clock::kNone || busy.ns) return clock.add(after, busy.engine, busy.ns, order);
     When w;
     for (const When& a : after) w = clock.join(w, a);
     return w;
 }
 
-bool Runtime::step(Lock& lock) {
+bool Runtime::dispatch_next(Lock& lock) {
     if (clock.unplaced() >= kUnplaced) clock.place();
     Choice c;
-    if (!choose(c)) return false;
+    if (!choose_operation(c)) return false;
     Stream& s = *c.stream;
     Operation& op = s.queue.front();
     if (c.graph) {
         GraphRun& g = *std::get<std::unique_ptr<GraphRun>>(op.work);
         const auto& nodes = g.body->nodes;
-        if (g.left == nodes.size()) g.start = over(comes_after(s, op), {}, 0);
+        if (g.left == nodes.size()) g.start = finish_time(predecessors_of(s, op), {}, 0);
         if (!g.ready.empty()) {
             const uint32_t index = g.ready[c.node];
             g.ready.erase(g.ready.begin() + c.node);
             Node& n = g.body->nodes[index];
-            const Busy busy = perform(lock, n.work, n.device, n.checked, c.key, n.range);
+            const Busy busy = execute(lock, n.work, n.device, n.checked, c.key, n.range);
             std::vector<When> after;
             for (uint32_t before : n.after) after.push_back(g.ends[before]);
             if (after.empty()) after.push_back(g.start);
-            g.ends[index] = over(after, busy, op.order << 16 | (index & 0xffff));
+            g.ends[index] = finish_time(after, busy, op.order << 16 | (index & 0xffff));
             for (uint32_t next : n.before)
                 if (--g.waits[next] == 0) g.ready.push_back(next);
             --g.left;
@@ -315,8 +315,8 @@ bool Runtime::step(Lock& lock) {
         for (size_t i = 0; i < nodes.size(); ++i)
             if (nodes[i].before.empty()) s.last = clock.join(s.last, g.ends[i]);
     } else {
-        const Busy busy = perform(lock, op.work, s.device, op.checked, c.key, op.range);
-        s.last = over(comes_after(s, op), busy, op.order << 16);
+        const Busy busy = execute(lock, op.work, s.device, op.checked, c.key, op.range);
+        s.last = finish_time(predecessors_of(s, op), busy, op.order << 16);
         if (const auto* w = std::get_if<WaitEvent>(&op.work)) s.last = clock.join(s.last, w->record->when);
         if (const auto* r = std::get_if<RecordEvent>(&op.work)) r->record->when = s.last, r->record->done = true;
     }
@@ -336,7 +336,7 @@ bool Runtime::step(Lock& lock) {
 }
 
 // One operation, on its device. `checked` is the generation at which its pointers were found alive.
-Runtime::Busy Runtime::perform(Lock& lock, Work& work, int device, uint64_t& checked, uint64_t key, int range) {
+Runtime::Busy Runtime::execute(Lock& lock, Work& work, int device, uint64_t& checked, uint64_t key, int range) {
     const auto fault = [&](std::string what) {
         fail_device(*this, device, cudaErrorIllegalAddress, what, "");
         return Busy{};
@@ -407,7 +407,7 @@ Runtime::Busy Runtime::perform(Lock& lock, Work& work, int device, uint64_t& che
                         closure->name + " on device " + std::to_string(device) + ": " + what, "");
         return {closure->host ? Clock::kNone : Clock::engine(device, Clock::kernels), ns};
     }
-    return {};  // records and waits: step() does all there is to do
+    return {};  // records and waits: dispatch_next() does all there is to do
 }
 
 }  // namespace vgpu
