@@ -242,6 +242,11 @@ private:
         int64_t ns = 0;
     };
     Busy execute(Lock&, Work&, int device, uint64_t& checked, uint64_t key, int range);
+    Busy execute_kernel(Lock&, Kernel&, int device, uint64_t& checked, uint64_t key, int range);
+    Busy execute_copy(Lock&, Copy&, int device, uint64_t& checked, int range);
+    Busy execute_fill(Lock&, Fill&, int device, uint64_t& checked, int range);
+    Busy execute_closure(Lock&, Closure&, int device, int range);
+    bool fault(int device, const std::string& why);
     // In virtual time: the ends of what the operation comes after, and its own end.
     std::vector<When> predecessors_of(const Stream&, const Operation&) const;
     When finish_time(std::span<const When> after, Busy, uint64_t order);

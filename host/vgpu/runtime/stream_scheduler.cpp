@@ -8,6 +8,7 @@
 
 #include <omp.h>
 
+#include <chrono>
 #include <cstdio>
 #include <cstring>
 #include <ctime>
@@ -57,6 +58,11 @@ bool meets_peer_fault(const Runtime& rt, const Copy& c) {
     const PeerFault& f = peer_fault();
     if (f.kind == PeerFault::Kind::none || owner_of(c.src) != f.from || owner_of(c.dst) != f.to) return false;
     return rt.devices[f.to]->peer[f.from] || rt.devices[f.from]->peer[f.to];
+}
+
+void suffer_peer_fault(const Copy& c) {
+    if (peer_fault().kind == PeerFault::Kind::wrong) last_byte(c) ^= std::byte(0x5A);
+    while (peer_fault().kind == PeerFault::Kind::hang) std::this_thread::sleep_for(std::chrono::seconds(1));
 }
 
 void fill_rows(const Fill& f) {
@@ -337,77 +343,84 @@ bool Runtime::dispatch_next(Lock& lock) {
 
 // One operation, on its device. `checked` is the generation at which its pointers were found alive.
 Runtime::Busy Runtime::execute(Lock& lock, Work& work, int device, uint64_t& checked, uint64_t key, int range) {
-    const auto fault = [&](std::string what) {
-        fail_device(*this, device, cudaErrorIllegalAddress, what, "");
-        return Busy{};
-    };
     if (auto* f = std::get_if<Free>(&work)) {
         devices[owner_of(f->p)]->arena.release(f->p);
         ++generation;
         return {};
     }
     if (devices[device]->failed != cudaSuccess) return {};  // dropped
-    if (auto* k = std::get_if<Kernel>(&work)) {
-        if (checked != generation || !k->doomed.empty()) {
-            const std::string why = k->doomed.empty() ? check_arguments(*this, *k, device) : k->doomed;
-            if (!why.empty()) return fault(why);
-            checked = generation;
-        }
-        GridFailure failure;
-        const int64_t ns = measure(lock, [&] {
-            const Timed timed(range, k->grid.kernel, "");
-            failure = run_grid(k->grid, seed ? key : 0);
-        });
-        if (failure)
-            fail_device(*this, device, static_cast<cudaError_t>(failure.code), failure.message, failure.detail);
-        return {Clock::engine(device, Clock::kernels), ns};
-    }
-    if (auto* c = std::get_if<Copy>(&work)) {
-        if (checked != generation) {
-            std::string why = check_range(*this, c->dst, c->dpitch, c->width, c->height);
-            if (why.empty() && !c->staged) why = check_range(*this, c->src, c->spitch, c->width, c->height);
-            if (!why.empty()) return fault("copy on device " + std::to_string(device) + ": " + why);
-            checked = generation;
-        }
-        const bool hit = meets_peer_fault(*this, *c);
-        const int64_t ns = measure(lock, [&] {
-            const Timed timed(range, nullptr, "copy");
-            copy_rows(*c);
-            if (hit && peer_fault().kind == PeerFault::Kind::wrong) last_byte(*c) ^= std::byte(0x5A);
-            while (hit && peer_fault().kind == PeerFault::Kind::hang) std::this_thread::sleep_for(std::chrono::seconds(1));
-        });
-        return {engine_of(*c, device), ns};
-    }
-    if (auto* fill = std::get_if<Fill>(&work)) {
-        if (checked != generation) {
-            const std::string why = check_range(*this, fill->dst, fill->pitch, fill->width, fill->height);
-            if (!why.empty()) return fault("memset on device " + std::to_string(device) + ": " + why);
-            checked = generation;
-        }
-        const int64_t ns = measure(lock, [&] {
-            const Timed timed(range, nullptr, "memset");
-            fill_rows(*fill);
-        });
-        return {Clock::engine(device, Clock::kernels), ns};
-    }
-    if (auto* closure = std::get_if<Closure>(&work)) {
-        std::string what;
-        const int64_t ns = measure(lock, [&] {
-            try {
-                const Timed timed(range, nullptr, closure->name.c_str());
-                closure->run();
-            } catch (const std::exception& e) {
-                what = *e.what() ? e.what() : "an exception without a text";
-            } catch (...) {
-                what = "an exception of an unknown type";
-            }
-        }, !closure->host);
-        if (!what.empty())
-            fail_device(*this, device, cudaErrorLaunchFailure,
-                        closure->name + " on device " + std::to_string(device) + ": " + what, "");
-        return {closure->host ? Clock::kNone : Clock::engine(device, Clock::kernels), ns};
-    }
+    if (auto* kernel = std::get_if<Kernel>(&work)) return execute_kernel(lock, *kernel, device, checked, key, range);
+    if (auto* copy = std::get_if<Copy>(&work)) return execute_copy(lock, *copy, device, checked, range);
+    if (auto* fill = std::get_if<Fill>(&work)) return execute_fill(lock, *fill, device, checked, range);
+    if (auto* closure = std::get_if<Closure>(&work)) return execute_closure(lock, *closure, device, range);
     return {};  // records and waits: dispatch_next() does all there is to do
+}
+
+// Fails the device when `why` says something. True when it does.
+bool Runtime::fault(int device, const std::string& why) {
+    if (!why.empty()) fail_device(*this, device, cudaErrorIllegalAddress, why, "");
+    return !why.empty();
+}
+
+Runtime::Busy Runtime::execute_kernel(Lock& lock, Kernel& kernel, int device, uint64_t& checked, uint64_t key, int range) {
+    if (checked != generation || !kernel.doomed.empty()) {
+        if (fault(device, kernel.doomed.empty() ? check_arguments(*this, kernel, device) : kernel.doomed)) return {};
+        checked = generation;
+    }
+    GridFailure failure;
+    const int64_t ns = measure(lock, [&] {
+        const Timed timed(range, kernel.grid.kernel, "");
+        failure = run_grid(kernel.grid, seed ? key : 0);
+    });
+    if (failure) fail_device(*this, device, static_cast<cudaError_t>(failure.code), failure.message, failure.detail);
+    return {Clock::engine(device, Clock::kernels), ns};
+}
+
+Runtime::Busy Runtime::execute_copy(Lock& lock, Copy& copy, int device, uint64_t& checked, int range) {
+    if (checked != generation) {
+        std::string why = check_range(*this, copy.dst, copy.dpitch, copy.width, copy.height);
+        if (why.empty() && !copy.staged) why = check_range(*this, copy.src, copy.spitch, copy.width, copy.height);
+        if (!why.empty() && fault(device, "copy on device " + std::to_string(device) + ": " + why)) return {};
+        checked = generation;
+    }
+    const bool hit = meets_peer_fault(*this, copy);
+    const int64_t ns = measure(lock, [&] {
+        const Timed timed(range, nullptr, "copy");
+        copy_rows(copy);
+        if (hit) suffer_peer_fault(copy);
+    });
+    return {engine_of(copy, device), ns};
+}
+
+Runtime::Busy Runtime::execute_fill(Lock& lock, Fill& fill, int device, uint64_t& checked, int range) {
+    if (checked != generation) {
+        const std::string why = check_range(*this, fill.dst, fill.pitch, fill.width, fill.height);
+        if (!why.empty() && fault(device, "memset on device " + std::to_string(device) + ": " + why)) return {};
+        checked = generation;
+    }
+    const int64_t ns = measure(lock, [&] {
+        const Timed timed(range, nullptr, "memset");
+        fill_rows(fill);
+    });
+    return {Clock::engine(device, Clock::kernels), ns};
+}
+
+Runtime::Busy Runtime::execute_closure(Lock& lock, Closure& closure, int device, int range) {
+    std::string what;
+    const auto run = [&] {
+        try {
+            const Timed timed(range, nullptr, closure.name.c_str());
+            closure.run();
+        } catch (const std::exception& e) {
+            what = *e.what() ? e.what() : "an exception without a text";
+        } catch (...) {
+            what = "an exception of an unknown type";
+        }
+    };
+    const int64_t ns = measure(lock, run, !closure.host);
+    if (!what.empty())
+        fail_device(*this, device, cudaErrorLaunchFailure, closure.name + " on device " + std::to_string(device) + ": " + what, "");
+    return {closure.host ? Clock::kNone : Clock::engine(device, Clock::kernels), ns};
 }
 
 }  // namespace vgpu
