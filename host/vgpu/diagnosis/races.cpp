@@ -29,7 +29,7 @@ void* map_zeros(size_t bytes) {
     return p;
 }
 
-inline void raise(uint32_t* __restrict to, const uint32_t* __restrict by, uint32_t n) {
+inline void join(uint32_t* __restrict to, const uint32_t* __restrict by, uint32_t n) {
     for (uint32_t i = 0; i < n; ++i) to[i] = std::max(to[i], by[i]);
 }
 
@@ -48,10 +48,10 @@ Races::~Races() {
 void Races::begin_grid() {
     threads_ = core_.threads * core_.cluster;
     columns_ = threads_ + kSlots;
-    on_ = columns_ <= 1u << Stamp::kAgentBits;
+    on_ = columns_ <= 1u << Epoch::kAgentBits;
     if (!on_) {
         static bool said = false;
-        if (!std::exchange(said, true)) std::fprintf(stderr, "vgpu: no races looked for in clusters of more than %u threads\n", (1u << Stamp::kAgentBits) - kSlots);
+        if (!std::exchange(said, true)) std::fprintf(stderr, "vgpu: no races looked for in clusters of more than %u threads\n", (1u << Epoch::kAgentBits) - kSlots);
         return;
     }
     early_ = core_.grid->dependent;
@@ -62,25 +62,25 @@ void Races::begin_grid() {
     }
     shared_from_ = low, shared_bytes_ = high - low;
     found_ = {};
-    if (high_ > kClocks / 2 || pages_.size() > kMostPages) forget();
-    grid_floor_ = high_;
-    own_.resize(threads_);
-    own_fenced_.resize(threads_);
-    written_out_.assign(threads_, 0);
+    if (max_clock_ > kClocks / 2 || pages_.size() > kMostPages) forget_all();
+    grid_start_ = max_clock_;
+    own_clock_.resize(threads_);
+    own_proxy_clock_.resize(threads_);
+    materialized_.assign(threads_, 0);
     griddep_.assign(threads_, 0);
-    rows_.resize(size_t{threads_} * 2 * columns_);
+    vector_clocks_.resize(size_t{threads_} * 2 * columns_);
     named_.resize(size_t{core_.cluster} * kNamedBarriers);
     shared_.resize(std::max<size_t>(shared_.size(), core_.cluster));
 }
 
 void Races::begin_block() {
     if (!on_) return;
-    if (high_ > kClocks - kClocksLeft) forget(), grid_floor_ = 0;
-    floor_ = block_floor_ = high_++;
-    block_epoch_ = ++epoch_;
-    std::fill(own_.begin(), own_.end(), high_);
-    std::fill(own_fenced_.begin(), own_fenced_.end(), floor_);
-    std::fill(std::begin(slot_clock_), std::end(slot_clock_), floor_);
+    if (max_clock_ > kClocks - kClocksLeft) forget_all(), grid_start_ = 0;
+    common_clock_ = block_start_ = max_clock_++;
+    block_generation_ = ++generation_;
+    std::fill(own_clock_.begin(), own_clock_.end(), max_clock_);
+    std::fill(own_proxy_clock_.begin(), own_proxy_clock_.end(), common_clock_);
+    std::fill(std::begin(slot_clock_), std::end(slot_clock_), common_clock_);
     proxy_ = false;
     unwritten_ = {};
     mbarriers_.clear();
@@ -93,113 +93,113 @@ void Races::end_block() {
     report(unwritten_);
 }
 
-// All that was written and read, and the clocks.
-void Races::forget() {
+// Drops all epochs of accesses, and begins the clocks anew.
+void Races::forget_all() {
     for (Cell* c : shared_)
         if (c) madvise(static_cast<void*>(c), kSharedMax / 2 * sizeof(Cell), MADV_DONTNEED);
     for (auto& [number, page] : pages_) munmap(static_cast<void*>(page.cells), kPage / 2 * sizeof(Cell));
     pages_.clear();
     std::fill(std::begin(cached_page_), std::end(cached_page_), ~uint64_t{0});
-    high_ = 0;
+    max_clock_ = 0;
 }
 
-// ---- what threads know ------------------------------------------------------------------------------------
+// ---- vector clocks ---------------------------------------------------------------------------------------
 
-inline uint32_t Races::me() const { return core_.block->rank * core_.threads + linear_thread(); }
+inline uint32_t Races::current_agent() const { return core_.block->rank * core_.threads + linear_thread(); }
 
 uint32_t Races::agent_of(const Fiber& f) const {
     const dim3& d = context.block_dim;
     return f.block->rank * core_.threads + f.thread.x + d.x * (f.thread.y + d.y * f.thread.z);
 }
 
-// What the thread has known so far without a row.
-void Races::write_out(uint32_t t) {
-    if (written_out_[t] == epoch_) return;
-    written_out_[t] = epoch_;
-    std::fill_n(known(t), threads_, floor_);
-    std::fill_n(fenced(t), threads_, block_floor_);
-    std::fill_n(known(t) + threads_, kSlots, block_floor_);
-    std::fill_n(fenced(t) + threads_, kSlots, block_floor_);
+// Writes out the vector clock that thread t has had so far without a row of its own.
+void Races::materialize(uint32_t t) {
+    if (materialized_[t] == generation_) return;
+    materialized_[t] = generation_;
+    std::fill_n(vector_clock(t), threads_, common_clock_);
+    std::fill_n(proxy_clock(t), threads_, block_start_);
+    std::fill_n(vector_clock(t) + threads_, kSlots, block_start_);
+    std::fill_n(proxy_clock(t) + threads_, kSlots, block_start_);
 }
 
 // Accesses from here on are later than what others hear of the thread now.
-inline void Races::tick(uint32_t t) { high_ = std::max(high_, ++own_[t]); }
+inline void Races::increment(uint32_t t) { max_clock_ = std::max(max_clock_, ++own_clock_[t]); }
 
-void Races::renew(Clocks& c) const {
-    if (c.epoch == epoch_ && c.known.size() == columns_) return;
-    c.epoch = epoch_;
-    c.known.assign(columns_, floor_);
-    c.fenced.assign(columns_, block_floor_);
-    std::fill_n(c.known.begin() + threads_, kSlots, block_floor_);
+void Races::reset_if_old(SyncClock& c) const {
+    if (c.generation == generation_ && c.clock.size() == columns_) return;
+    c.generation = generation_;
+    c.clock.assign(columns_, common_clock_);
+    c.proxy_clock.assign(columns_, block_start_);
+    std::fill_n(c.clock.begin() + threads_, kSlots, block_start_);
 }
 
-void Races::give(uint32_t t, Clocks& c) {
-    renew(c);
-    if (written_out_[t] == epoch_) raise(c.known.data(), known(t), columns_), raise(c.fenced.data(), fenced(t), threads_);
-    c.known[t] = std::max(c.known[t], own_[t]);
-    c.fenced[t] = std::max(c.fenced[t], own_fenced_[t]);
-    tick(t);
+void Races::release(uint32_t t, SyncClock& c) {
+    reset_if_old(c);
+    if (materialized_[t] == generation_) join(c.clock.data(), vector_clock(t), columns_), join(c.proxy_clock.data(), proxy_clock(t), threads_);
+    c.clock[t] = std::max(c.clock[t], own_clock_[t]);
+    c.proxy_clock[t] = std::max(c.proxy_clock[t], own_proxy_clock_[t]);
+    increment(t);
 }
 
-void Races::take(uint32_t t, const Clocks& c) {
-    if (c.epoch != epoch_) return;  // older than what all know
-    write_out(t);
-    raise(known(t), c.known.data(), columns_);
-    raise(fenced(t), c.fenced.data(), threads_);
+void Races::acquire(uint32_t t, const SyncClock& c) {
+    if (c.generation != generation_) return;  // older than what every thread has acquired
+    materialize(t);
+    join(vector_clock(t), c.clock.data(), columns_);
+    join(proxy_clock(t), c.proxy_clock.data(), threads_);
 }
 
 void Races::sync_block(const Block& b) {
     if (!on_) return;
-    if (core_.cluster == 1 && !proxy_) {  // all know of all: nothing needs to be written out
-        floor_ = high_++;
-        ++epoch_;
-        std::fill(own_.begin(), own_.end(), high_);
+    if (core_.cluster == 1 && !proxy_) {  // every thread acquires all others: their vector clocks stay the same
+        common_clock_ = max_clock_++;
+        ++generation_;
+        std::fill(own_clock_.begin(), own_clock_.end(), max_clock_);
         return;
     }
     const uint32_t first = b.rank * core_.threads;
-    meeting_.epoch = 0;
-    for (uint32_t t = 0; t < core_.threads; ++t) give(first + t, meeting_);
-    for (uint32_t t = 0; t < core_.threads; ++t) take(first + t, meeting_);
+    barrier_clock_.generation = 0;
+    for (uint32_t t = 0; t < core_.threads; ++t) release(first + t, barrier_clock_);
+    for (uint32_t t = 0; t < core_.threads; ++t) acquire(first + t, barrier_clock_);
 }
 
 void Races::sync_warp(unsigned warp, unsigned lanes) {
     if (!on_) return;
     const uint32_t first = core_.block->rank * core_.threads + warp * 32;
-    meeting_.epoch = 0;
+    barrier_clock_.generation = 0;
     for (uint32_t l = 0; l < 32; ++l)
-        if (lanes >> l & 1) give(first + l, meeting_);
+        if (lanes >> l & 1) release(first + l, barrier_clock_);
     for (uint32_t l = 0; l < 32; ++l)
-        if (lanes >> l & 1) take(first + l, meeting_);
+        if (lanes >> l & 1) acquire(first + l, barrier_clock_);
 }
 
 void Races::arrive(unsigned barrier) {
-    if (on_) give(me(), named_[core_.block->rank * kNamedBarriers + barrier]);
+    if (on_) release(current_agent(), named_[core_.block->rank * kNamedBarriers + barrier]);
 }
 
 void Races::complete(unsigned barrier, const Fiber* waiting, bool mine) {
     if (!on_) return;
-    Clocks& c = named_[core_.block->rank * kNamedBarriers + barrier];
-    for (; waiting; waiting = waiting->next) take(agent_of(*waiting), c);
-    if (mine) take(me(), c);
-    c.epoch = 0;
+    SyncClock& c = named_[core_.block->rank * kNamedBarriers + barrier];
+    for (; waiting; waiting = waiting->next) acquire(agent_of(*waiting), c);
+    if (mine) acquire(current_agent(), c);
+    c.generation = 0;
 }
 
 inline uint32_t key_of(const Block& b, uint32_t mbarrier) { return b.rank << 18 | mbarrier; }
 
 void Races::arrive(const Block& b, uint32_t mbarrier) {
-    if (on_) give(me(), mbarriers_[key_of(b, mbarrier)].pending);
+    if (on_) release(current_agent(), mbarriers_[key_of(b, mbarrier)].pending);
 }
 
 void Races::arrive(const Block& b, uint32_t mbarrier, const Operation& o) {
     if (!on_) return;
-    Clocks& c = mbarriers_[key_of(b, mbarrier)].pending;
-    renew(c);
-    c.known[threads_ + o.slot] = std::max(c.known[threads_ + o.slot], o.clock);
+    SyncClock& c = mbarriers_[key_of(b, mbarrier)].pending;
+    reset_if_old(c);
+    c.clock[threads_ + o.slot] = std::max(c.clock[threads_ + o.slot], o.clock);
 }
 
 static void end_phase(auto& phases) {
     std::swap(phases.done, phases.pending);
-    phases.pending.epoch = 0;
+    phases.pending.generation = 0;
 }
 
 void Races::complete(const Block& b, uint32_t mbarrier) {
@@ -207,31 +207,31 @@ void Races::complete(const Block& b, uint32_t mbarrier) {
 }
 
 void Races::waited(const Block& b, uint32_t mbarrier) {
-    if (on_) take(me(), mbarriers_[key_of(b, mbarrier)].done);
+    if (on_) acquire(current_agent(), mbarriers_[key_of(b, mbarrier)].done);
 }
 
 void Races::arrive_cluster() {
-    if (on_) give(me(), cluster_.pending);
+    if (on_) release(current_agent(), cluster_.pending);
 }
 void Races::complete_cluster() {
     if (on_) end_phase(cluster_);
 }
 void Races::waited_cluster() {
-    if (on_) take(me(), cluster_.done);
+    if (on_) acquire(current_agent(), cluster_.done);
 }
 
 void Races::fence_proxy() {
     if (!on_) return;
-    const uint32_t t = me();
+    const uint32_t t = current_agent();
     proxy_ = true;
-    write_out(t);
-    raise(fenced(t), known(t), threads_);
-    own_fenced_[t] = own_[t];
-    tick(t);
+    materialize(t);
+    join(proxy_clock(t), vector_clock(t), threads_);
+    own_proxy_clock_[t] = own_clock_[t];
+    increment(t);
 }
 
 void Races::griddep_waited() {
-    if (on_) griddep_[me()] = block_epoch_;
+    if (on_) griddep_[current_agent()] = block_generation_;
 }
 
 // ---- asynchronous operations --------------------------------------------------------------------------------
@@ -240,20 +240,20 @@ Races::Operation Races::start() {
     if (!on_) return {};
     proxy_ = true;
     const unsigned s = next_slot_++ % kSlots;
-    high_ = std::max(high_, ++slot_clock_[s]);
+    max_clock_ = std::max(max_clock_, ++slot_clock_[s]);
     return {s, slot_clock_[s]};
 }
 
-void Races::over(const Operation& o) {
+void Races::acquire(const Operation& o) {
     if (!on_ || !o.clock) return;
-    const uint32_t t = me();
-    write_out(t);
-    uint32_t& k = known(t)[threads_ + o.slot];
+    const uint32_t t = current_agent();
+    materialize(t);
+    uint32_t& k = vector_clock(t)[threads_ + o.slot];
     k = std::max(k, o.clock);
 }
 
 void Races::expect_waited(uint32_t place) {
-    if (!on_ || !early_ || griddep_[me()] == block_epoch_) return;
+    if (!on_ || !early_ || griddep_[current_agent()] == block_generation_) return;
     Found f;
     f.what = Found::early;
     f.place = place;
@@ -262,31 +262,29 @@ void Races::expect_waited(uint32_t place) {
 
 // ---- accesses -----------------------------------------------------------------------------------------------
 
-// Whether what the stamp stands for lies before this access.
-inline bool Races::knows(const Accessor& a, Stamp s) {
+inline bool Races::happens_before(Epoch s, const Accessor& a) {
     const uint32_t by = s.agent();
     if (by == a.agent || by == a.thread) return true;
-    if (written_out_[a.thread] == epoch_) return s.clock() <= known(a.thread)[by];
-    return s.clock() <= (by < threads_ ? floor_ : block_floor_);
+    if (materialized_[a.thread] == generation_) return s.clock() <= vector_clock(a.thread)[by];
+    return s.clock() <= (by < threads_ ? common_clock_ : block_start_);
 }
 
-// The same of a thread's store for an operation of the asynchronous proxy: a fence lies between.
-inline bool Races::sees(const Accessor& a, Stamp s) {
+inline bool Races::fence_happens_before(Epoch s, const Accessor& a) {
     const uint32_t by = s.agent();
     if (by >= threads_) return true;
-    if (by == a.thread) return s.clock() <= own_fenced_[by];
-    return written_out_[a.thread] == epoch_ ? s.clock() <= fenced(a.thread)[by] : s.clock() <= block_floor_;
+    if (by == a.thread) return s.clock() <= own_proxy_clock_[by];
+    return materialized_[a.thread] == generation_ ? s.clock() <= proxy_clock(a.thread)[by] : s.clock() <= block_start_;
 }
 
 template <bool kGlobal>
-inline void Races::expect(Stamp before, bool before_wrote, const Accessor& a, Kind kind, uint32_t mask, uint32_t place, uint64_t address,
+inline void Races::expect_ordered(Epoch before, bool before_wrote, const Accessor& a, Kind kind, uint32_t mask, uint32_t place, uint64_t address,
                           const Block* shared) {
-    if (before.clock() <= (kGlobal ? grid_floor_ : block_floor_) || !(before.mask() & mask)) return;
+    if (before.clock() <= (kGlobal ? grid_start_ : block_start_) || !(before.mask() & mask)) return;
     if (before.atomic() && kind == Kind::atomic) return;
-    const bool other_block = kGlobal && before.clock() <= block_floor_;
+    const bool other_block = kGlobal && before.clock() <= block_start_;
     const Found f{Found::race, before, before_wrote, kind, place, a.asynchronous(), other_block, shared, address};
-    if (other_block || !knows(a, before)) [[unlikely]] report(f);
-    if (!kGlobal && a.asynchronous() && before_wrote && !sees(a, before)) [[unlikely]] {
+    if (other_block || !happens_before(before, a)) [[unlikely]] report(f);
+    if (!kGlobal && a.asynchronous() && before_wrote && !fence_happens_before(before, a)) [[unlikely]] {
         Found unfenced = f;
         unfenced.what = Found::unfenced;
         report(unfenced);
@@ -294,32 +292,32 @@ inline void Races::expect(Stamp before, bool before_wrote, const Accessor& a, Ki
 }
 
 template <bool kGlobal>
-inline void Races::touch(Cell* cell, uint32_t first, uint32_t bytes, uint64_t address, const Block* shared, const Accessor& a, Kind kind,
+inline void Races::record(Cell* cell, uint32_t first, uint32_t bytes, uint64_t address, const Block* shared, const Accessor& a, Kind kind,
                          uint32_t place) {
     const uint32_t end = first + bytes;
     cell += first / 2;
     for (uint32_t at = first / 2 * 2; at < end; at += 2, ++cell) {
         const uint32_t mask = (at >= first ? 1u : 0u) | (at + 1 < end ? 2u : 0u);
-        const Stamp mine = Stamp::of(a.clock, a.agent, place, mask, kind == Kind::atomic);
+        const Epoch mine = Epoch::of(a.clock, a.agent, place, mask, kind == Kind::atomic);
         const uint64_t here = address + (at - first / 2 * 2);
-        expect<kGlobal>(cell->write, true, a, kind, mask, place, here, shared);
-        if (!kGlobal && kind != Kind::write && cell->write.clock() <= block_floor_ && unwritten_.what == Found::nothing) [[unlikely]] {
+        expect_ordered<kGlobal>(cell->write, true, a, kind, mask, place, here, shared);
+        if (!kGlobal && kind != Kind::write && cell->write.clock() <= block_start_ && unwritten_.what == Found::nothing) [[unlikely]] {
             unwritten_ = {Found::unwritten, {}, false, kind, place, a.asynchronous(), false, shared, here};
             unwritten_by_ = context.thread;
         }
         if (kind == Kind::read) {
-            const Stamp r = cell->read;
-            if (r.same_time(mine)) {
+            const Epoch r = cell->read;
+            if (r.same_epoch(mine)) {
                 cell->read.bits |= uint64_t{mask} << 1;
                 continue;
             }
-            const bool concurrent = r.clock() > (kGlobal ? grid_floor_ : block_floor_) && ((kGlobal && r.clock() <= block_floor_) || !knows(a, r));
+            const bool concurrent = r.clock() > (kGlobal ? grid_start_ : block_start_) && ((kGlobal && r.clock() <= block_start_) || !happens_before(r, a));
             if (!concurrent || next_random(coin_) & 1 << 20) cell->read = mine;
             continue;
         }
-        expect<kGlobal>(cell->read, false, a, kind, mask, place, here, shared);
-        const bool again = cell->write.same_time(mine) && cell->write.atomic() == mine.atomic();
-        cell->write = again ? Stamp{mine.bits | uint64_t{cell->write.mask()} << 1} : mine;
+        expect_ordered<kGlobal>(cell->read, false, a, kind, mask, place, here, shared);
+        const bool again = cell->write.same_epoch(mine) && cell->write.atomic() == mine.atomic();
+        cell->write = again ? Epoch{mine.bits | uint64_t{cell->write.mask()} << 1} : mine;
         if (!(cell->read.mask() & ~mask)) cell->read = {};
     }
 }
@@ -339,15 +337,15 @@ Races::Page& Races::page_of(uint64_t page) {
     return *(cached_[line] = &p);
 }
 
-void Races::touch_global(uint64_t address, uint32_t bytes, const Accessor& a, Kind kind, uint32_t place) {
+void Races::record_global(uint64_t address, uint32_t bytes, const Accessor& a, Kind kind, uint32_t place) {
     if (early_) expect_waited(place);
     for (uint64_t at = address, end = address + bytes; at < end;) {  // page by page
         const uint32_t n = static_cast<uint32_t>(std::min(end, (at / kPage + 1) * kPage) - at);
         Page& page = page_of(at / kPage);
         if (kind != Kind::read) page.written = a.clock;
         // Most reads are of what no grid writes while it reads it; their cells would be a cache miss each.
-        if (page.written > grid_floor_ || (next_random(coin_) & 3 << 20) == 0)
-            touch<true>(page.cells, static_cast<uint32_t>(at % kPage), n, at, nullptr, a, kind, place);
+        if (page.written > grid_start_ || (next_random(coin_) & 3 << 20) == 0)
+            record<true>(page.cells, static_cast<uint32_t>(at % kPage), n, at, nullptr, a, kind, place);
         at += n;
     }
 }
@@ -361,8 +359,8 @@ void Races::access(const void* p, uint32_t bytes, Kind kind, uint32_t place) {
     if (offset >= size) {
         if (address - kFirstAddress < kMaxDevices * kRange) {
             if (why_outside_ = why_unreachable(core_, address, bytes); !why_outside_.empty()) [[unlikely]] report_outside(kind, place);
-            const uint32_t t = me();
-            touch_global(address, bytes, {t, t, own_[t]}, kind, place);
+            const uint32_t t = current_agent();
+            record_global(address, bytes, {t, t, own_clock_[t]}, kind, place);
             return;
         }
         for (unsigned r = 0; r < core_.cluster && offset >= kSharedMax; ++r) {
@@ -375,17 +373,17 @@ void Races::access(const void* p, uint32_t bytes, Kind kind, uint32_t place) {
         why_outside_ = std::to_string(bytes) + " bytes at offset " + std::to_string(offset) + " of the block's " + std::to_string(size) + " of shared memory";
         report_outside(kind, place);
     }
-    const uint32_t t = me();
-    touch<false>(cells_of(*b), static_cast<uint32_t>(offset), bytes, offset, b, {t, t, own_[t]}, kind, place);
+    const uint32_t t = current_agent();
+    record<false>(cells_of(*b), static_cast<uint32_t>(offset), bytes, offset, b, {t, t, own_clock_[t]}, kind, place);
 }
 
 void Races::access(const Operation& o, const Block& b, uint32_t offset, uint32_t bytes, Kind kind, uint32_t place) {
-    if (on_) touch<false>(cells_of(b), offset, bytes, offset, &b, {me(), threads_ + o.slot, o.clock}, kind, place);
+    if (on_) record<false>(cells_of(b), offset, bytes, offset, &b, {current_agent(), threads_ + o.slot, o.clock}, kind, place);
 }
 
 void Races::access(const Operation& o, const char* global, uint32_t bytes, Kind kind, uint32_t place) {
     const uint64_t address = reinterpret_cast<uint64_t>(global);
-    if (on_ && address - kFirstAddress < kMaxDevices * kRange) touch_global(address, bytes, {me(), threads_ + o.slot, o.clock}, kind, place);
+    if (on_ && address - kFirstAddress < kMaxDevices * kRange) record_global(address, bytes, {current_agent(), threads_ + o.slot, o.clock}, kind, place);
 }
 
 // ---- places, and what is said ---------------------------------------------------------------------------------
@@ -444,7 +442,7 @@ const char* verb(bool wrote, bool atomic) { return atomic ? "updates atomically"
 
 }  // namespace
 
-std::string Races::text(Stamp s) const {
+std::string Races::text(Epoch s) const {
     const uint32_t p = s.place();
     return p & kSite ? describe_site(site_[p & (kSite - 1)]) : source_line(p);
 }
@@ -452,7 +450,7 @@ std::string Races::text(Stamp s) const {
 std::string Races::describe() {
     if (found_.what == Found::nothing) return {};
     const Found f = std::exchange(found_, {});
-    const std::string here = text(Stamp::of(0, 0, f.place, 0, false));
+    const std::string here = text(Epoch::of(0, 0, f.place, 0, false));
     if (f.what == Found::early)
         return "this kernel was launched to start before the one ahead of it is over, and the thread uses global memory at " + here + " before griddep_wait";
     if (f.what == Found::outside) return "out of bounds: this thread " + std::string(verb(f.kind != Kind::read, f.kind == Kind::atomic)) + " at " + here + ": " + std::exchange(why_outside_, {});

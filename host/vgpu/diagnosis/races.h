@@ -75,16 +75,17 @@ public:
     Operation start();
     // It reads or writes a block's shared memory, at the earliest now.
     void access(const Operation&, const Block&, uint32_t offset, uint32_t bytes, Kind, uint32_t place);
-    // The running thread knows that it is over.
-    void over(const Operation&);
+    // The running thread has waited for its end.
+    void acquire(const Operation&);
     // It reads or writes global memory.
     void access(const Operation&, const char* global, uint32_t bytes, Kind, uint32_t place);
 
     // ---- what orders them ----------------------------------------------------------------------------------------
-    // What those know who have come to a barrier.
-    struct Clocks {
-        uint64_t epoch = 0;
-        std::vector<uint32_t> known, fenced;
+    // The vector clock of what orders threads (a barrier, an mbarrier): a thread that arrives releases its own into it, and one
+    // that goes on acquires it.
+    struct SyncClock {
+        uint64_t generation = 0;
+        std::vector<uint32_t> clock, proxy_clock;  // by agent
     };
     void sync_block(const Block&);                       // all its threads, at __syncthreads
     void sync_warp(unsigned warp, unsigned lanes);
@@ -106,11 +107,12 @@ public:
 private:
     static constexpr unsigned kSlots = 128;
 
-    // Clock, agent, place, which of the two bytes, and whether it was atomic. 0 is before everything.
-    struct Stamp {
+    // An access: its epoch, which is FastTrack's clock@agent, then its place, which of the two bytes, and whether it was atomic.
+    // 0 happens before everything.
+    struct Epoch {
         static constexpr unsigned kClockBits = 25, kAgentBits = 12, kPlaceBits = 24;
         uint64_t bits = 0;
-        static Stamp of(uint32_t clock, uint32_t agent, uint32_t place, uint32_t mask, bool atomic) {
+        static Epoch of(uint32_t clock, uint32_t agent, uint32_t place, uint32_t mask, bool atomic) {
             return {uint64_t{clock} << 39 | uint64_t{agent} << 27 | uint64_t{place} << 3 | mask << 1 | (atomic ? 1u : 0u)};
         }
         uint32_t clock() const { return static_cast<uint32_t>(bits >> 39); }
@@ -118,10 +120,10 @@ private:
         uint32_t place() const { return static_cast<uint32_t>(bits >> 3) & ((1u << kPlaceBits) - 1); }
         uint32_t mask() const { return static_cast<uint32_t>(bits >> 1) & 3; }
         bool atomic() const { return bits & 1; }
-        bool same_time(Stamp o) const { return bits >> 27 == o.bits >> 27; }
+        bool same_epoch(Epoch o) const { return bits >> 27 == o.bits >> 27; }
     };
     struct Cell {
-        Stamp write, read;
+        Epoch write, read;
     };
     struct Page {  // of global memory
         Cell* cells = nullptr;
@@ -133,11 +135,11 @@ private:
         bool asynchronous() const { return agent != thread; }
     };
     struct Phases {
-        Clocks pending, done;
+        SyncClock pending, done;
     };
     struct Found {
         enum What : uint8_t { nothing, race, unfenced, unwritten, early, outside } what = nothing;
-        Stamp before;
+        Epoch before;
         bool before_wrote = false;
         Kind kind = Kind::read;
         uint32_t place = 0;
@@ -146,54 +148,58 @@ private:
         uint64_t address = 0;           // or offset
     };
 
-    uint32_t me() const;
+    uint32_t current_agent() const;
     uint32_t agent_of(const Fiber&) const;
-    uint32_t* known(uint32_t t) { return rows_.data() + size_t{t} * 2 * columns_; }
-    uint32_t* fenced(uint32_t t) { return known(t) + columns_; }
-    void write_out(uint32_t t);
-    bool knows(const Accessor&, Stamp);
-    bool sees(const Accessor&, Stamp);
-    void forget();
-    void tick(uint32_t t);
-    void renew(Clocks&) const;
-    void give(uint32_t t, Clocks&);
-    void take(uint32_t t, const Clocks&);
+    // Of thread t: the clock of each agent up to which that agent's accesses happen before what t does next; and up to which
+    // they do so for the asynchronous proxy. Only while materialized_[t] is generation_: see common_clock_.
+    uint32_t* vector_clock(uint32_t t) { return vector_clocks_.data() + size_t{t} * 2 * columns_; }
+    uint32_t* proxy_clock(uint32_t t) { return vector_clock(t) + columns_; }
+    void materialize(uint32_t t);
+    // Whether the access of that epoch happens before this accessor's next one; and for an ordinary store and an accessor of the
+    // asynchronous proxy, whether a fence of the proxy lies between the two.
+    bool happens_before(Epoch, const Accessor&);
+    bool fence_happens_before(Epoch, const Accessor&);
+    void forget_all();
+    void increment(uint32_t t);  // its own clock: a new epoch of thread t begins
+    void reset_if_old(SyncClock&) const;
+    void release(uint32_t t, SyncClock&);
+    void acquire(uint32_t t, const SyncClock&);
     Cell* cells_of(const Block&);
     Page& page_of(uint64_t page);
     void expect_waited(uint32_t place);  // the running thread, in a grid that may have started early
-    void touch_global(uint64_t address, uint32_t bytes, const Accessor&, Kind, uint32_t place);
+    void record_global(uint64_t address, uint32_t bytes, const Accessor&, Kind, uint32_t place);
     template <bool kGlobal>
-    void touch(Cell*, uint32_t first, uint32_t bytes, uint64_t address, const Block*, const Accessor&, Kind, uint32_t place);
+    void record(Cell*, uint32_t first, uint32_t bytes, uint64_t address, const Block*, const Accessor&, Kind, uint32_t place);
     template <bool kGlobal>
-    void expect(Stamp before, bool before_wrote, const Accessor&, Kind, uint32_t mask, uint32_t place, uint64_t address, const Block*);
+    void expect_ordered(Epoch before, bool before_wrote, const Accessor&, Kind, uint32_t mask, uint32_t place, uint64_t address, const Block*);
     [[noreturn, gnu::noinline, gnu::cold]] void report(const Found&);
     [[noreturn, gnu::noinline, gnu::cold]] void report_outside(Kind, uint32_t place);  // why_outside_ says why
-    std::string text(Stamp) const;
+    std::string text(Epoch) const;
 
     Core& core_;
-    bool on_ = false;         // this grid has no more agents than stamps can name
-    bool early_ = false;      // this grid may have started before the one before it was over
-    bool proxy_ = false;      // this block has come to a fence or an asynchronous operation
-    uint32_t threads_ = 0;    // of the block or cluster
-    uint32_t columns_ = 0;    // and the slots
-    uint64_t epoch_ = 0;      // of blocks, and of barriers behind which all know the same
-    uint32_t high_ = 0;       // no clock is higher
-    uint32_t grid_floor_ = 0, block_floor_ = 0;  // high_ before this grid and this block
-    uint32_t floor_ = 0;      // all threads know of each other up to here
-    std::vector<uint32_t> own_, own_fenced_;  // by thread: its clock; its clock at its last fence
-    std::vector<uint64_t> written_out_;       // by thread: the epoch at which it had a row of its own; others know up to the floor
-    std::vector<uint32_t> rows_;
-    std::vector<uint64_t> griddep_;           // by thread: the block's first epoch, once it has waited
-    uint64_t block_epoch_ = 0;
+    bool on_ = false;       // this grid has no more agents than epochs can name
+    bool early_ = false;    // this grid may have started before the one before it was over
+    bool proxy_ = false;    // this block has come to a fence or an asynchronous operation
+    uint32_t threads_ = 0;  // of the block or cluster
+    uint32_t columns_ = 0;  // agents: its threads, then the slots
+    // Counts blocks, and barriers behind which every thread's vector clock is the same.
+    uint64_t generation_ = 0, block_generation_ = 0;
+    uint32_t max_clock_ = 0;                     // no agent's clock is higher
+    uint32_t grid_start_ = 0, block_start_ = 0;  // max_clock_ before this grid and this block
+    uint32_t common_clock_ = 0;  // what vector clocks that are not written out hold for every thread
+    std::vector<uint32_t> own_clock_, own_proxy_clock_;  // by thread: its clock; its clock at its last fence
+    std::vector<uint64_t> materialized_;  // by thread: the generation in which its vector clock was last written out
+    std::vector<uint32_t> vector_clocks_;
+    std::vector<uint64_t> griddep_;  // by thread: block_generation_, once it has waited
     uint64_t shared_from_ = 0, shared_bytes_ = 0;  // the blocks' shared memory, and what lies between
     uint32_t slot_clock_[kSlots] = {};
     unsigned next_slot_ = 0;
     uint64_t coin_ = 0x9e3779b97f4a7c15u;
 
-    std::vector<Clocks> named_;  // by rank and barrier
+    std::vector<SyncClock> named_;  // by rank and barrier
     std::unordered_map<uint32_t, Phases> mbarriers_;  // by rank and offset
     Phases cluster_;
-    Clocks meeting_;
+    SyncClock barrier_clock_;
 
     std::vector<Cell*> shared_;  // by rank
     std::unordered_map<uint64_t, Page> pages_;

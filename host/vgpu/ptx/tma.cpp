@@ -221,7 +221,7 @@ void bulk_wait(int newest, bool read_only) {
     if (upto > g.read) g.read = upto;
     const auto over = [&](const auto& o) {
         if (o.first >= upto) return false;
-        core.races->over(o.second);
+        core.races->acquire(o.second);
         return true;
     };
     std::erase_if(g.reading, over);

@@ -357,7 +357,7 @@ void wgmma_wait(int newest, Site site) {
     const Self me = self("wgmma.wait_group", site);
     if (me.core.races)
         for (const Op& op : me.g.ops)
-            if (op.kind() == Op::product && op.group + static_cast<uint32_t>(newest) < me.g.groups) me.core.races->over(op.race);
+            if (op.kind() == Op::product && op.group + static_cast<uint32_t>(newest) < me.g.groups) me.core.races->acquire(op.race);
     if (arrive(me, Op::key_of(Op::wait, newest, site), site).issued < kWarpgroup) {
         wait_in(me.core, me.g.waiting, {Wait::warp, 0, 0, site, "wgmma.wait_group (all 128 threads of the warpgroup)"});
         return;
