@@ -108,7 +108,8 @@ TEST_CASE("links: a watchdog tells once what takes too long, and nothing while a
         }
         CHECK(told == 0);
         dog.expect("the last");
-        for (int i = 0; i < 200 && !told; ++i) std::this_thread::sleep_for(std::chrono::milliseconds(50));
+        for (int i = 0; i < 200 && !told; ++i)
+            std::this_thread::sleep_for(std::chrono::milliseconds(50));
     }
     CHECK(told == 1);
     CHECK(what == "the last");
@@ -116,13 +117,17 @@ TEST_CASE("links: a watchdog tells once what takes too long, and nothing while a
 
 TEST_CASE("links: --peer off asks for no peer access, says so once, and trains the same weights") {
     const TempDir s;
-    const std::string train = program("train") + " --net mini --data synthetic:10 --batch 4 --steps 3 --gpus 0,1 --out ";
+    const std::string train =
+        program("train") + " --net mini --data synthetic:10 --batch 4 --steps 3 --gpus 0,1 --out ";
     // A link that would hang if it were used.
-    const Result direct = run(s, train + "direct"), off = run(s, "VGPU_PEER_FAULT=hang:0-1 timeout 60 " + train + "off --peer off");
+    const Result direct = run(s, train + "direct"),
+                 off = run(s, "VGPU_PEER_FAULT=hang:0-1 timeout 60 " + train + "off --peer off");
     INFO(direct.err << off.err);
     REQUIRE(direct.status == 0);
     REQUIRE(off.status == 0);
-    const std::string notice = "notice: --peer off: peer access is not asked for, workers exchange through page-locked host memory\n";
+    const std::string notice =
+        "notice: --peer off: peer access is not asked for, workers exchange through page-locked "
+        "host memory\n";
     const size_t at = off.out.find(notice);
     CHECK(at != std::string::npos);
     CHECK(off.out.find("--peer off", at + notice.size()) == std::string::npos);
@@ -130,7 +135,8 @@ TEST_CASE("links: --peer off asks for no peer access, says so once, and trains t
     CHECK(direct.out.find("--peer off") == std::string::npos);
     CHECK(same_tensors(s / "direct/checkpoint.safetensors", s / "off/checkpoint.safetensors"));
     // A run goes on as it was begun.
-    const Result more = run(s, "VGPU_PEER_FAULT=hang:0-1 timeout 60 " + program("train") + " --resume off --steps 4");
+    const Result more = run(
+        s, "VGPU_PEER_FAULT=hang:0-1 timeout 60 " + program("train") + " --resume off --steps 4");
     INFO(more.err);
     CHECK(more.status == 0);
     CHECK(more.out.find(notice) != std::string::npos);
@@ -145,23 +151,36 @@ TEST_CASE("links: a trial that was told to leave peer access alone leaves it alo
     CHECK(r.out.find("1 passed, 0 failed") != std::string::npos);
 }
 
-TEST_CASE("links: a peer copy that never ends is noticed, named and explained, and leaves nothing behind") {
+TEST_CASE(
+    "links: a peer copy that never ends is noticed, named and explained, and leaves nothing "
+    "behind") {
     const TempDir s;
-    const std::string train = program("train") + " --net mini --data synthetic:10 --batch 4 --steps 2 --gpus 0,1 --out ";
+    const std::string train =
+        program("train") + " --net mini --data synthetic:10 --batch 4 --steps 2 --gpus 0,1 --out ";
     REQUIRE(run(s, train + "kept").status == 0);
-    const std::string before = slurp(s / "kept/checkpoint.safetensors"), log = slurp(s / "kept/metrics.jsonl");
+    const std::string before = slurp(s / "kept/checkpoint.safetensors"),
+                      log = slurp(s / "kept/metrics.jsonl");
 
     // The copy itself, and a start that nobody watches: they hang.
-    CHECK(run(s, "VGPU_PEER_FAULT=hang:1-0 timeout 2 " + program("unit") + " --no-skip -tc='a copy from peer to peer: links'").status == 124);
-    CHECK(run(s, "VGPU_PEER_FAULT=hang:0-1 timeout 60 " + program("unit") + " --no-skip -tc='a copy from peer to peer: links'").status == 0);
-    CHECK(run(s, "VGPU_PEER_FAULT=hang:1-0 timeout 3 " + train + "fresh --peer-limit 1000").status == 124);
+    CHECK(run(s, "VGPU_PEER_FAULT=hang:1-0 timeout 2 " + program("unit") +
+                     " --no-skip -tc='a copy from peer to peer: links'")
+              .status == 124);
+    CHECK(run(s, "VGPU_PEER_FAULT=hang:0-1 timeout 60 " + program("unit") +
+                     " --no-skip -tc='a copy from peer to peer: links'")
+              .status == 0);
+    CHECK(
+        run(s, "VGPU_PEER_FAULT=hang:1-0 timeout 3 " + train + "fresh --peer-limit 1000").status ==
+        124);
 
     for (const char* out : {"fresh", "kept --overwrite"}) {
         const auto start = std::chrono::steady_clock::now();
-        const Result r = run(s, "VGPU_PEER_FAULT=hang:1-0 timeout 60 " + train + out + " --peer-limit 0.5");
+        const Result r =
+            run(s, "VGPU_PEER_FAULT=hang:1-0 timeout 60 " + train + out + " --peer-limit 0.5");
         check_one_line(r, 1,
-                       "train: no answer in 0.5 s: peer access from GPU 1 to GPU 0 is reported, and hangs when it is tried, usually because of the "
-                       "IOMMU or of PCIe ACS (turn them off in the BIOS, or boot Linux with iommu=pt): give --peer off, ");
+                       "train: no answer in 0.5 s: peer access from GPU 1 to GPU 0 is reported, "
+                       "and hangs when it is tried, usually because of the "
+                       "IOMMU or of PCIe ACS (turn them off in the BIOS, or boot Linux with "
+                       "iommu=pt): give --peer off, ");
         CHECK(std::chrono::steady_clock::now() - start < std::chrono::seconds(15));
     }
     CHECK_FALSE(std::filesystem::exists(s / "fresh"));
@@ -172,13 +191,17 @@ TEST_CASE("links: a peer copy that never ends is noticed, named and explained, a
 
 TEST_CASE("links: a peer copy that delivers something else is not relied on: the same weights") {
     const TempDir s;
-    const std::string train = program("train") + " --net mini --data synthetic:10 --batch 4 --steps 3 --gpus 0,1 --out ";
-    const Result direct = run(s, train + "direct"), wrong = run(s, "VGPU_PEER_FAULT=wrong:0-1 " + train + "wrong");
+    const std::string train =
+        program("train") + " --net mini --data synthetic:10 --batch 4 --steps 3 --gpus 0,1 --out ";
+    const Result direct = run(s, train + "direct"),
+                 wrong = run(s, "VGPU_PEER_FAULT=wrong:0-1 " + train + "wrong");
     INFO(direct.err << wrong.err);
     REQUIRE(direct.status == 0);
     REQUIRE(wrong.status == 0);
-    CHECK(wrong.out.find("link 0 -> 1: peer access is reported but BROKEN (after a copy 1 of ") != std::string::npos);
-    CHECK(wrong.out.find("notice: peer access from GPU 0 to GPU 1 does not work: ") != std::string::npos);
+    CHECK(wrong.out.find("link 0 -> 1: peer access is reported but BROKEN (after a copy 1 of ") !=
+          std::string::npos);
+    CHECK(wrong.out.find("notice: peer access from GPU 0 to GPU 1 does not work: ") !=
+          std::string::npos);
     CHECK(same_tensors(s / "direct/checkpoint.safetensors", s / "wrong/checkpoint.safetensors"));
 }
 

@@ -115,10 +115,13 @@ void declare(CommandLine& app, Flags& f) {
     app.add_option("--comm", o.comm, "workers are threads of this process, or processes that mpirun starts and that exchange over mpi or nccl")
         ->check(one_of("comm", {"threads", "mpi", "nccl"}));
     app.add_option("--peer", f.peer,
-                   "auto (GPUs use each other's memory where a trial at the start finds that they can), off (peer access is not asked for: "
+                   "auto (GPUs use each other's memory where a trial at the start finds that they "
+                   "can), off (peer access is not asked for: "
                    "exchange goes through page-locked host memory)")
         ->check(one_of("peer access", {"auto", "off"}));
-    app.add_option("--peer-limit", o.links.limit_s, "seconds that the trial of one link may take before the start is given up; 12")->check(between(0.1, 1e6));
+    app.add_option("--peer-limit", o.links.limit_s,
+                   "seconds that the trial of one link may take before the start is given up; 12")
+        ->check(between(0.1, 1e6));
     app.add_option("--lost-after", f.team.lost_after, "with mpirun: seconds without a sign of life after which a rank is lost, and the job ends; 20")
         ->check(between(1, 1e6));
     app.add_option("--stuck-after", f.team.stuck_after, "with mpirun: seconds that a step may wait for a rank that is alive; 600, 0: for ever")

@@ -31,7 +31,9 @@ int capability(int device) {
     return major * 10 + minor;
 }
 
-std::string dotted(int capability) { return std::to_string(capability / 10) + "." + std::to_string(capability % 10); }
+std::string dotted(int capability) {
+    return std::to_string(capability / 10) + "." + std::to_string(capability % 10);
+}
 
 // There is no code for the device, or only PTX that its driver cannot translate.
 bool lacks_code(cudaError_t e) {
@@ -52,14 +54,17 @@ bool lacks_code(cudaError_t e) {
 
 }  // namespace
 
-std::string missing_architecture(const std::string& gpu, int missing, const std::string& built, std::vector<int> capabilities) {
+std::string missing_architecture(const std::string& gpu, int missing, const std::string& built,
+                                 std::vector<int> capabilities) {
     std::string code, last;
     std::stringstream list(built);
     for (std::string a; list >> a; last = a) code += (code.empty() ? "sm_" : ", sm_") + a;
-    std::string s = gpu + " has compute capability " + dotted(missing) + ", and the kernels were built for " + code + " and, as PTX, for compute_" +
+    std::string s = gpu + " has compute capability " + dotted(missing) +
+                    ", and the kernels were built for " + code + " and, as PTX, for compute_" +
                     last + " and later: ";
     if (missing < kLeast)
-        return s + "they need " + dotted(kLeast) + " or later; use another GPU, or virtual ones (make TARGET=vgpu)";
+        return s + "they need " + dotted(kLeast) +
+               " or later; use another GPU, or virtual ones (make TARGET=vgpu)";
     std::sort(capabilities.begin(), capabilities.end());
     capabilities.erase(std::unique(capabilities.begin(), capabilities.end()), capabilities.end());
     std::string wanted;
@@ -79,8 +84,9 @@ void check_architecture(const std::vector<int>& devices) {
         if (e == cudaSuccess) continue;
         if (!lacks_code(e)) throw_cuda(e, "cudaFuncGetAttributes", __FILE__, __LINE__);
         cudaGetLastError();
-        throw Error(missing_architecture("GPU " + std::to_string(devices[i]) + " (" + device_name(devices[i]) + ")", capabilities[i],
-                                         built_architectures(), capabilities));
+        throw Error(missing_architecture(
+            "GPU " + std::to_string(devices[i]) + " (" + device_name(devices[i]) + ")",
+            capabilities[i], built_architectures(), capabilities));
     }
 }
 

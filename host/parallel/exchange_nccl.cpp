@@ -55,19 +55,24 @@ void NcclExchange::open(int device, std::vector<Transfer> transfers, void* stagi
     bytes_sent_ = 0;
 }
 
-// The first messages open NCCL's connections. Where peer access is reported and hangs, they never arrive, and no call says so.
+// The first messages open NCCL's connections. Where peer access is reported and hangs, they never
+// arrive, and no call says so.
 void NcclExchange::try_ring(int device) {
     if (ranks_ < 2) return;
     const int next = (rank_ + 1) % ranks_, previous = (rank_ + ranks_ - 1) % ranks_;
     DeviceBuffer<int> out(device, 1, "trial of links"), in(device, 1, "trial of links");
     team_.barrier();  // nobody's time runs while another still starts
-    Watchdog watchdog(team_.links().limit_s, [this](const std::string& what) { team_.fail(what, 1); });
+    Watchdog watchdog(team_.links().limit_s,
+                      [this](const std::string& what) { team_.fail(what, 1); });
     char limit[32];
     std::snprintf(limit, sizeof limit, "%g s", team_.links().limit_s);
-    const std::string silence = "NCCL's first messages from rank " + std::to_string(previous) + " and to rank " + std::to_string(next) +
-                                " have not arrived in " + limit + " (--peer-limit): ";
-    watchdog.expect(silence + (team_.links().peer ? "usually peer access that is reported and hangs, because of the IOMMU or of PCIe ACS; give --peer off"
-                                                  : "NCCL_DEBUG=INFO tells more"));
+    const std::string silence = "NCCL's first messages from rank " + std::to_string(previous) +
+                                " and to rank " + std::to_string(next) + " have not arrived in " +
+                                limit + " (--peer-limit): ";
+    watchdog.expect(silence + (team_.links().peer
+                                   ? "usually peer access that is reported and hangs, because of "
+                                     "the IOMMU or of PCIe ACS; give --peer off"
+                                   : "NCCL_DEBUG=INFO tells more"));
     check_nccl(ncclGroupStart(), "ncclGroupStart");
     check_nccl(ncclSend(out.data(), 1, ncclInt32, next, comm_, side_.get()), "ncclSend");
     check_nccl(ncclRecv(in.data(), 1, ncclInt32, previous, comm_, side_.get()), "ncclRecv");

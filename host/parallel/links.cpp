@@ -88,11 +88,14 @@ bool enable_both(int a, int b) {
 }
 
 // "from GPU 0 to GPU 1", and what helps where peer access hangs.
-std::string pair_text(const Link& link) { return "from GPU " + std::to_string(link.from) + " to GPU " + std::to_string(link.to); }
+std::string pair_text(const Link& link) {
+    return "from GPU " + std::to_string(link.from) + " to GPU " + std::to_string(link.to);
+}
 std::string peer_trial(const Link& link) {
     return "peer access " + pair_text(link) +
-           " is reported, and hangs when it is tried, usually because of the IOMMU or of PCIe ACS (turn them off in the BIOS, or boot Linux with "
-           "iommu=pt): give --peer off, which exchanges through page-locked host memory";
+           " is reported, and hangs when it is tried, usually because of the IOMMU or of PCIe ACS "
+           "(turn them off in the BIOS, or boot Linux with iommu=pt): give --peer off, which "
+           "exchanges through page-locked host memory";
 }
 
 // The process ends: neither the call that hangs nor the thread in it can be got back.
@@ -137,7 +140,8 @@ std::string Links::notice() const {
     if (direct) return {};
     const auto first = std::find_if(links.begin(), links.end(), [](const Link& l) { return l.state != Link::State::peer; });
     if (first->state == Link::State::not_asked)
-        return "notice: --peer off: peer access is not asked for, workers exchange through page-locked host memory";
+        return "notice: --peer off: peer access is not asked for, workers exchange through "
+               "page-locked host memory";
     return std::string("notice: ") + (first->state == Link::State::broken ? "peer access from GPU " : "no peer access from GPU ") +
            std::to_string(first->from) + " to GPU " + std::to_string(first->to) +
            (first->state == Link::State::broken ? " does not work" : "") + ": workers exchange through page-locked host memory, which is slower";
@@ -175,7 +179,9 @@ Links probe_links(const std::vector<int>& devices, const LinkProbe& probe) {
                 l.state = l.fault.empty() ? Link::State::peer : Link::State::broken;
             }
             if (l.state != Link::State::peer)
-                watchdog.expect("copies " + pair_text(l) + " through page-locked host memory hang: look for errors of the driver with dmesg");
+                watchdog.expect("copies " + pair_text(l) +
+                                " through page-locked host memory hang: look for errors of the "
+                                "driver with dmesg");
             if (l.state == Link::State::peer)
                 l.gb_per_s = to.rate([&] {
                     WT_CUDA(cudaMemcpyPeerAsync(to.target.data(), to.device, from.source.data(), from.device, to.target.bytes(), to.stream.get()));

@@ -35,7 +35,8 @@ public:
     // "2 on machine a, 2 on machine b".
     virtual std::string machines() const = 0;
 
-    // Before exchange(): how GPUs of different processes may reach each other. Only NCCL uses their peer access.
+    // Before exchange(): how GPUs of different processes may reach each other. Only NCCL uses their
+    // peer access.
     void use_links(const LinkProbe& links) { links_ = links; }
     const LinkProbe& links() const { return links_; }
 

@@ -12,8 +12,9 @@ namespace wt {
 
 class Watchdog {
 public:
-    // Once, when what was last announced has taken `seconds`: late(what), on the watchdog's own thread. expect() and the
-    // destructor wait until it returns; it may end the process. Time in which this process was stopped does not count.
+    // Once, when what was last announced has taken `seconds`: late(what), on the watchdog's own
+    // thread. expect() and the destructor wait until it returns; it may end the process. Time in
+    // which this process was stopped does not count.
     Watchdog(double seconds, std::function<void(const std::string& what)> late);
     ~Watchdog();
     Watchdog(const Watchdog&) = delete;

@@ -43,7 +43,7 @@ struct TrainOptions {
     int loader_threads = 1;           // per worker
     std::string timeline;             // FILE.svg: a picture of one step; empty: none
     std::string comm = "threads";     // mpi, nccl: one process a worker (job.h)
-    LinkProbe links;                  // between the GPUs: whether peer access is asked for, and how long that may take
+    LinkProbe links;                  // between the GPUs: --peer, --peer-limit
     std::vector<std::string> arguments;  // the flags themselves, kept in the checkpoint for --resume
 };
 

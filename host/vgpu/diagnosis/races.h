@@ -56,14 +56,14 @@ public:
 
     // ---- accesses --------------------------------------------------------------------------------------------
     enum class Kind : uint8_t { read, write, atomic };
-    // Whether that may be shared memory or a device's: what is neither is the thread's own.
+    // Tells whether the address may be in shared memory or a device's: what is in neither is the thread's own.
     bool looks_at(const volatile void* p) const {
         const uint64_t address = reinterpret_cast<uint64_t>(p);
         return address - kFirstAddress < kMaxDevices * kRange || address - shared_from_ < shared_bytes_;
     }
-    // Of the running thread.
+    // The running thread accesses memory.
     void access(const void* p, uint32_t bytes, Kind, uint32_t place);
-    // Places in the program: of a call's return address; of a source line.
+    // These number the places in the program: a call's return address, and a source line.
     static uint32_t place(const void* returns_to);
     uint32_t place(Site);
 
@@ -71,13 +71,13 @@ public:
     struct Operation {
         uint32_t slot = 0, clock = 0;
     };
-    // Started by the running thread.
+    // The running thread starts one.
     Operation start();
-    // It reads or writes a block's shared memory, at the earliest now.
+    // The operation reads or writes a block's shared memory, at the earliest now.
     void access(const Operation&, const Block&, uint32_t offset, uint32_t bytes, Kind, uint32_t place);
-    // The running thread has waited for its end.
+    // The running thread has waited for the operation's end.
     void acquire(const Operation&);
-    // It reads or writes global memory.
+    // The operation reads or writes global memory.
     void access(const Operation&, const char* global, uint32_t bytes, Kind, uint32_t place);
 
     // ---- what orders them ----------------------------------------------------------------------------------------

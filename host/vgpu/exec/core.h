@@ -142,7 +142,7 @@ struct Core {
     ~Core();
 };
 
-// Where there is a seed: core.random is not 0.
+// The two below are called where there is a seed, and core.random is then not 0.
 inline uint64_t next_random(uint64_t& state) {  // xorshift64
     state ^= state << 13;
     state ^= state >> 7;
@@ -153,22 +153,28 @@ inline uint64_t draw(Core& core) { return next_random(core.random); }
 // Whether the asynchronous operation that starts now is put off to the latest legal time.
 inline bool puts_off(Core& core) { return core.random && draw(core) % 256 < core.defers; }
 
-// cluster.cpp. The cluster's block of that rank, for an operation on its shared memory; fails the grid when it does
+// ---- clusters (ptx/cluster.cpp) ----
+
+// Returns the cluster's block of that rank, for an operation on its shared memory. The grid fails when the block does
 // not run.
 Block& block_of_cluster(Core&, unsigned rank, const char* what, Site);
-// A thread has returned: not between the halves of the cluster's barrier, which may be complete without it.
+// The grid fails when a thread returns between the halves of the cluster's barrier, without its wait.
 void expect_waited(Core&);
+// Completes the cluster's barrier if every thread that has not returned is there.
 void settle_cluster_barrier(Core&);
-// Between clusters: nobody is in the barrier, and all shared memory is accessible.
+// Every thread of the cluster has returned: all shared memory is made accessible again.
 void end_cluster(Core&);
+// The same after a grid that was abandoned.
 void forget_cluster(Core&);
 // Makes an exited block's shared memory inaccessible while others of its cluster go on.
 void shield(Core&, Block&);
 
+// ---- threads (grid_runner.cpp, rendezvous.cpp) ----
+
 // The running thread waits in `list` until someone moves it to `ready`; another goes on.
 void wait_in(Core&, FiberList& list);
-// Says for what. Inline and by fields: a Wait written field by field and copied as a whole right after waits for the
-// store buffer, which takes longer than the switch.
+// This one notes what for. It is inline and writes fields: a Wait that is written field by field and copied as a whole
+// right after waits for the store buffer, which takes longer than the switch.
 inline void wait_in(Core& core, FiberList& list, const Wait& wait) {
     Wait& mine = core.current->wait;
     mine.kind = wait.kind;
@@ -181,13 +187,15 @@ inline void wait_in(Core& core, FiberList& list, const Wait& wait) {
 }
 // The running thread gets the fiber that it runs on for its own; the loop over threads goes on elsewhere.
 void own_fiber(Core&);
-// All of `list` can go on.
+// All threads in `list` can go on.
 void release(Core&, FiberList& list);
-// For instructions marked .aligned: as warp_together, by all 32 lanes, at one place in the source.
+// Does what warp_together does for an instruction that PTX marks .aligned: all 32 lanes come to it, at one place in the
+// source.
 void whole_warp(void* mine, WarpWork work, const char* what, Site site);
-// Whether memory that nobody wrote reads as NaN, and checks that cost time are made: VGPU_CHECK, and sanitizer builds.
+// Tells whether memory that nobody wrote reads as NaN, and checks that cost time are made: with VGPU_CHECK, and in
+// sanitizer builds.
 bool checking();
-// Forgets who has arrived at the barriers; at the warps' rendezvous too.
+// These forget who has arrived: at the block's barriers, and at its warps' rendezvous.
 void reset_barriers(Block&);
 void reset_warps(Block&);
 
@@ -196,13 +204,18 @@ void reset_warps(Block&);
 void note_failure(Core&, int code, std::string what);
 [[noreturn]] void abandon(Core&);
 
-// report.cpp
-std::string where(const Context&, const Grid&);          // kernel, grid, block, thread
-std::string describe_site(Site);                         // "file.cu:12"
-void note_stuck(Core&);                                // no thread of the block can go on: who waits for what
-void describe_signal(Core&);                           // fills failed and what from signal and signal_address
-void install_handlers();                                 // before every grid; one system call when they are there
-void install_alternate_stack(Core&);                   // once an OS thread
+// ---- what is said (diagnosis/report.cpp) ----
+
+std::string where(const Context&, const Grid&);  // "kernel NAME, grid (1,1,1), block (0,0,0), thread (3,0,0)"
+std::string describe_site(Site);                 // "file.cu:12"
+// No thread of the block can go on: notes a failure that lists who waits for what.
+void note_stuck(Core&);
+// Fills `failed` and `what` from `signal` and `signal_address`.
+void describe_signal(Core&);
+// Called before every grid; costs one system call when the handlers are there.
+void install_handlers();
+// Each OS thread calls these once.
+void install_alternate_stack(Core&);
 void remove_alternate_stack();
 
 }  // namespace vgpu

@@ -47,10 +47,10 @@ private:
     std::unique_ptr<uint16_t[]> index_;  // 1 + place in live_; 0: none
 };
 
-// Fewer bytes are outstanding; ends the phase where that was the last thing it waited for.
+// So many bytes have arrived. The phase ends when they were the last thing that it waited for.
 void complete_bytes(Core&, Block&, uint64_t* bar, uint32_t bytes, Site);
 void arrive_on(Core&, Block&, uint64_t* bar, const char* what, Site);
-// That there is a barrier at `bar` in the block; fails the grid otherwise.
+// The grid fails when there is no barrier at `bar` in the block.
 void expect_barrier(Core&, const Block&, const uint64_t* bar, const char* what, Site);
 
 // ---- groups of a thread, and what was put off --------------------------------------------------------------
@@ -113,21 +113,22 @@ struct Deferred {
     Site site;
     Races::Operation race;
 };
-// Now.
+// Does what was put off.
 void complete(Core&, const Deferred&);
-// Of the thread's copies, up to that number since the block began.
+// Does those of the thread's copies that were put off, up to number `upto` since the block began.
 void run_copies(Core&, Block&, Groups&, uint64_t upto);
-// Of the thread's stores, those of the first `upto` groups.
+// Does the thread's stores of the first `upto` groups, or only reads their sources.
 void run_stores(Groups&, uint32_t upto, bool read_only);
 
-// Nothing can run: lets something put off happen, or tells threads in mbarrier_try_wait to give up once. False when
-// there is nothing left to do.
+// Called when no thread can run: lets something that was put off happen, or tells threads in mbarrier_try_wait to give
+// up once. Returns false when there is nothing left to do.
 bool unblock(Core&);
-// A thread polls: something put off may happen now. False when there is nothing.
+// Called when a thread polls: something that was put off may happen now. Returns false when there is nothing.
 bool complete_any(Core&);
-// Every thread of the block has returned.
+// Called when every thread of the block has returned: does the stores that were put off, and fails the grid when a load
+// into the block's shared memory is still under way.
 void end_async(Core&, Block&);
-// After an abandoned grid.
+// The same without checks, after a grid that was abandoned.
 void forget_async(Block&);
 
 // ---- global memory ------------------------------------------------------------------------------------------
@@ -140,9 +141,10 @@ struct Reachable {
     Range ranges[8];
     unsigned count = 0;
 };
-// Why the running grid may not use that memory: it is not all in one live allocation, or another device's. Empty: it may.
+// Says why the running grid may not use that memory: it is not all in one live allocation, or it is another device's.
+// Empty when it may.
 std::string why_unreachable(Core&, uint64_t from, uint64_t bytes);
-// Fails the grid when a TMA operation would leave live memory that the device may use.
+// The grid fails when a TMA operation would leave live memory that the device may use.
 void expect_reachable(Core&, uint64_t from, uint64_t bytes, const char* what, Site);
 
 }  // namespace vgpu

@@ -30,10 +30,11 @@ struct Operand {
     bool operator==(const Operand&) const = default;
 };
 Operand decode(uint64_t descriptor, bool mn_major);
-// What is wrong with it for `mn` rows or columns of this type in a block with so much shared memory; null: nothing.
+// Says what is wrong with a descriptor for `mn` rows or columns of this type in a block with so much shared memory.
+// Null when nothing is.
 const char* refuse(uint64_t descriptor, bool mn_major, int mn, WgmmaType, size_t shared);
 
-// Offsets in shared memory of its 16-byte chunks.
+// Returns the offsets of the operand's 16-byte chunks in shared memory.
 std::vector<uint32_t> chunks_of(const Operand&, int mn, WgmmaType);
 
 struct Product {
@@ -48,10 +49,10 @@ void multiply(float* tile, int n, bool accumulate, const Product* products, int 
 // Most products that one call takes: 64 along k.
 inline constexpr int kMostProducts = 8;
 inline int most_products(WgmmaType t) { return t == WgmmaType::bf16 ? 4 : 8; }
-// Accumulators of the warpgroup's threads, to and from a tile.
+// These copy the accumulators of the warpgroup's threads into a tile, and out of it.
 void gather(float* tile, int n, float* const* d);
 void scatter(const float* tile, int n, float* const* d);
-// Of one thread.
+// This copies those of one thread into the tile.
 void gather_thread(float* tile, int n, const float* d, unsigned thread);
 
 // ---- their order (wgmma.cpp) ------------------------------------------------------------------------------
@@ -118,9 +119,9 @@ struct Warpgroups {
     FiberList short_of_registers;
 };
 
-// Every thread of the block has returned.
+// Called when every thread of the block has returned: fails the grid when a product was not waited for.
 void end_warpgroups(Core&, Block&);
-// After an abandoned grid.
+// The same without checks, after a grid that was abandoned.
 void forget_warpgroups(Block&);
 
 }  // namespace vgpu

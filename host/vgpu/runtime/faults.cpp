@@ -25,7 +25,10 @@ PeerFault read_peer_fault() {
              : std::string(kind) == "wrong" ? PeerFault::Kind::wrong
                                             : PeerFault::Kind::none;
     if (whole && f.kind != PeerFault::Kind::none) return f;
-    std::fprintf(stderr, "vgpu: VGPU_PEER_FAULT=%s: must be hang:FROM-TO or wrong:FROM-TO, two devices; there is no fault now\n", s);
+    std::fprintf(stderr,
+                 "vgpu: VGPU_PEER_FAULT=%s: must be hang:FROM-TO or wrong:FROM-TO, two devices; "
+                 "there is no fault now\n",
+                 s);
     return {};
 }
 
@@ -44,7 +47,10 @@ std::vector<int> read_capabilities() {
     for (std::string part; std::getline(parts, part, ',');) all.push_back(parse_capability(part));
     for (const int c : all)
         if (!c) {
-            std::fprintf(stderr, "vgpu: VGPU_CAPABILITY=%s: must be a compute capability such as 9.0, or one for each device (9.0,7.5); it is 9.0 now\n", s);
+            std::fprintf(stderr,
+                         "vgpu: VGPU_CAPABILITY=%s: must be a compute capability such as 9.0, or "
+                         "one for each device (9.0,7.5); it is 9.0 now\n",
+                         s);
             return {90};
         }
     return all;
@@ -72,7 +78,8 @@ DeviceCode code_for(int capability, const std::string& architectures) {
     int last = 0;
     std::stringstream list(architectures);
     for (int built; list >> built; last = built)
-        if (built / 10 == capability / 10 && built <= capability && built > best.architecture) best.architecture = built;
+        if (built / 10 == capability / 10 && built <= capability && built > best.architecture)
+            best.architecture = built;
     if (!best.architecture && last && last <= capability) best = {last, true};
     return best;
 }
@@ -80,7 +87,8 @@ DeviceCode code_for(int capability, const std::string& architectures) {
 DeviceCode code_for(int device) {
     static const std::vector<DeviceCode> all = [] {  // asked at every launch
         std::vector<DeviceCode> codes;
-        for (int d = 0; d < kMaxDevices; ++d) codes.push_back(code_for(compute_capability(d), built_architectures()));
+        for (int d = 0; d < kMaxDevices; ++d)
+            codes.push_back(code_for(compute_capability(d), built_architectures()));
         return codes;
     }();
     return all[device];

@@ -35,9 +35,10 @@ std::string text(dim3 d) { return std::to_string(d.x) + "x" + std::to_string(d.y
 cudaError_t check_code(const void* kernel) {
     if (!kernel) return explain(cudaErrorInvalidDeviceFunction, "the kernel is null");
     if (code_for(current_device()).architecture) return cudaSuccess;
-    return explain(cudaErrorNoKernelImageForDevice, symbol_name(kernel) + ": built for " + built_architectures() + " (VGPU_ARCHS), and device " +
-                                                        std::to_string(current_device()) + " is of " +
-                                                        std::to_string(compute_capability(current_device())) + " (VGPU_CAPABILITY)");
+    return explain(cudaErrorNoKernelImageForDevice,
+                   symbol_name(kernel) + ": built for " + built_architectures() +
+                       " (VGPU_ARCHS), and device " + std::to_string(current_device()) + " is of " +
+                       std::to_string(compute_capability(current_device())) + " (VGPU_CAPABILITY)");
 }
 
 // What hardware of compute capability 9.0 refuses.
@@ -222,7 +223,8 @@ cudaError_t cudaFuncGetAttributes(cudaFuncAttributes* a, const void* kernel) {
         a->numRegs = 32;
         const DeviceCode code = code_for(current_device());
         a->ptxVersion = code.architecture;
-        a->binaryVersion = code.translated ? compute_capability(current_device()) : code.architecture;
+        a->binaryVersion =
+            code.translated ? compute_capability(current_device()) : code.architecture;
         a->maxDynamicSharedSizeBytes = static_cast<int>(settings_of(kernel).shared);
         a->preferredShmemCarveout = -1;
         return cudaSuccess;

@@ -198,16 +198,16 @@ struct Runtime {
     Event* event(cudaEvent_t);
     const Pinned* find_pinned(const void* p, size_t bytes, uint64_t* base = nullptr) const;
 
-    // Queues or captures. Waits when very much is queued.
+    // Puts work on a stream, or into the graph that the stream captures. The caller waits when very much is queued.
     cudaError_t submit(Lock&, Stream&, Work&&);
-    // Runs queued work until the condition holds. Not on the dispatcher.
+    // The calling thread, which is not the dispatcher, waits until the condition holds; queued work runs meanwhile.
     void wait(Lock&, std::function<bool()> met);
     void wait_stream(Lock&, const std::shared_ptr<Stream>&);
     void wait_device(Lock&, int device);
     void wait_all(Lock&);
     // The calling thread has waited for this: what it submits from here on comes after.
     void observe(const When&);
-    // Runs at most one more operation: what a query does.
+    // Lets the dispatcher run at most one more operation, as a query does.
     void run_one_operation(Lock&);
     bool on_dispatcher() const { return std::this_thread::get_id() == dispatcher_id_.load(); }
     void shut_down();
@@ -280,11 +280,11 @@ cudaError_t forbid_in_capture(Runtime&, const char* call);
 // The same for a call that would have to wait for `stream`, or for the whole device (null).
 cudaError_t forbid_wait(Runtime&, const Stream* stream, int device, const char* call);
 
-// Captures instead of queueing; graph.cpp.
+// Adds the work to the graph that the stream captures, instead of queueing it (graph.cpp).
 cudaError_t capture(Runtime&, Stream&, Work&&);
 void invalidate(Capture&);
 
-// Every API function's body: under the lock, its error remembered as the thread's last.
+// Runs an API function's body under the lock, and remembers its error as the thread's last.
 template <class F>
 cudaError_t api(F&& body) {
     if (unloading()) return cudaErrorCudartUnloading;
@@ -299,7 +299,7 @@ cudaError_t api(F&& body) {
     return e;
 }
 
-// The same for calls that need the current device in working order.
+// Does the same for calls that need the current device in working order.
 template <class F>
 cudaError_t device_api(F&& body) {
     return api([&](Runtime& rt, Lock& lock) {
@@ -308,9 +308,9 @@ cudaError_t device_api(F&& body) {
     });
 }
 
-// An empty string when every pointer in the arguments is alive and reachable; else what is wrong.
+// Returns an empty string when every pointer in the arguments is alive and reachable, else what is wrong.
 std::string check_arguments(const Runtime&, const Kernel&, int device);
-// The same for memory that a copy or memset touches; host memory always passes.
+// Does the same for memory that a copy or memset touches; host memory always passes.
 std::string check_range(const Runtime&, const void* p, size_t pitch, size_t width, size_t height);
 uint64_t mix(uint64_t a, uint64_t b);
 

@@ -1,6 +1,6 @@
-// The stream scheduler: one thread, the dispatcher, takes the queued work of all streams of all devices and runs it, one
-// operation at a time, while some host thread waits for any of it. How long each operation took goes to the virtual
-// clock (clock.h).
+// The stream scheduler: one thread, the dispatcher, takes the queued work of all streams of all
+// devices and runs it, one operation at a time, while some host thread waits for any of it. How
+// long each operation took goes to the virtual clock (clock.h).
 //
 // Why a host thread can wait without a deadlock: of all queued operations, the one submitted first
 // can always run. What it could wait for (its stream, an event's record, the default stream's rule)
@@ -51,18 +51,22 @@ void copy_rows(const Copy& c) {
     for (size_t r = 0; r < c.height; ++r) std::memmove(to + r * c.dpitch, from + r * pitch, c.width);
 }
 
-std::byte& last_byte(const Copy& c) { return static_cast<std::byte*>(c.dst)[(c.height - 1) * c.dpitch + c.width - 1]; }
+std::byte& last_byte(const Copy& c) {
+    return static_cast<std::byte*>(c.dst)[(c.height - 1) * c.dpitch + c.width - 1];
+}
 
 // Without peer access a copy between devices goes through the host, and so past the fault.
 bool meets_peer_fault(const Runtime& rt, const Copy& c) {
     const PeerFault& f = peer_fault();
-    if (f.kind == PeerFault::Kind::none || owner_of(c.src) != f.from || owner_of(c.dst) != f.to) return false;
+    if (f.kind == PeerFault::Kind::none || owner_of(c.src) != f.from || owner_of(c.dst) != f.to)
+        return false;
     return rt.devices[f.to]->peer[f.from] || rt.devices[f.from]->peer[f.to];
 }
 
 void suffer_peer_fault(const Copy& c) {
     if (peer_fault().kind == PeerFault::Kind::wrong) last_byte(c) ^= std::byte(0x5A);
-    while (peer_fault().kind == PeerFault::Kind::hang) std::this_thread::sleep_for(std::chrono::seconds(1));
+    while (peer_fault().kind == PeerFault::Kind::hang)
+        std::this_thread::sleep_for(std::chrono::seconds(1));
 }
 
 void fill_rows(const Fill& f) {
@@ -77,8 +81,8 @@ int engine_of(const Copy& c, int device) {
     return from >= 0 ? Clock::engine(from, Clock::to_host) : Clock::kNone;
 }
 
-// With one core the dispatcher's own time, in which nobody else had it: as on an idle machine, also on a busy one. With several
-// there is no such clock for a team of threads.
+// With one core the dispatcher's own time, in which nobody else had it: as on an idle machine, also
+// on a busy one. With several there is no such clock for a team of threads.
 int64_t busy_clock(bool device) {
     timespec t;
     clock_gettime(device && core_count() == 1 ? CLOCK_THREAD_CPUTIME_ID : CLOCK_MONOTONIC, &t);
@@ -109,10 +113,13 @@ uint64_t mix(uint64_t a, uint64_t b) {  // splitmix64's finaliser
 
 // ---- submitting -----------------------------------------------------------------------------------------
 
-bool Runtime::queues_are_full() const { return pending_ > kMaxQueuedOperations || staged_ > kMaxStagedBytes; }
+bool Runtime::queues_are_full() const {
+    return pending_ > kMaxQueuedOperations || staged_ > kMaxStagedBytes;
+}
 
 cudaError_t Runtime::submit(Lock& lock, Stream& s, Work&& work) {
-    if (on_dispatcher()) return explain(cudaErrorNotPermitted, "host functions must not put work on streams");
+    if (on_dispatcher())
+        return explain(cudaErrorNotPermitted, "host functions must not put work on streams");
     if (devices[s.device]->failed != cudaSuccess) return devices[s.device]->failed;
     if (s.capture) return capture(*this, s, std::move(work));
     if (s.legacy)
@@ -121,7 +128,10 @@ cudaError_t Runtime::submit(Lock& lock, Stream& s, Work&& work) {
     if (s.queue.empty()) active_.push_back(&s);
     s.queue.push_back({std::move(work), ++order_, s.submitted++, generation, current_range(), seen});
     ++pending_;
-    if (queues_are_full()) wait(lock, [this] { return pending_ <= kMaxQueuedOperations / 2 && staged_ <= kMaxStagedBytes / 2; });
+    if (queues_are_full())
+        wait(lock, [this] {
+            return pending_ <= kMaxQueuedOperations / 2 && staged_ <= kMaxStagedBytes / 2;
+        });
     return cudaSuccess;
 }
 
@@ -273,8 +283,8 @@ bool Runtime::choose_operation(Choice& best) const {
 
 // ---- running ----------------------------------------------------------------------------------------------
 
-// The default stream comes after the device's blocking streams, and they after it; is_runnable has seen to the order of
-// submission.
+// The default stream comes after the device's blocking streams, and they after it; is_runnable has
+// seen to the order of submission.
 std::vector<When> Runtime::predecessors_of(const Stream& s, const Operation& op) const {
     std::vector<When> after{s.last, op.seen};
     if (s.legacy) {
@@ -342,17 +352,22 @@ bool Runtime::dispatch_next(Lock& lock) {
 }
 
 // One operation, on its device. `checked` is the generation at which its pointers were found alive.
-Runtime::Busy Runtime::execute(Lock& lock, Work& work, int device, uint64_t& checked, uint64_t key, int range) {
+Runtime::Busy Runtime::execute(Lock& lock, Work& work, int device, uint64_t& checked, uint64_t key,
+                               int range) {
     if (auto* f = std::get_if<Free>(&work)) {
         devices[owner_of(f->p)]->arena.release(f->p);
         ++generation;
         return {};
     }
     if (devices[device]->failed != cudaSuccess) return {};  // dropped
-    if (auto* kernel = std::get_if<Kernel>(&work)) return execute_kernel(lock, *kernel, device, checked, key, range);
-    if (auto* copy = std::get_if<Copy>(&work)) return execute_copy(lock, *copy, device, checked, range);
-    if (auto* fill = std::get_if<Fill>(&work)) return execute_fill(lock, *fill, device, checked, range);
-    if (auto* closure = std::get_if<Closure>(&work)) return execute_closure(lock, *closure, device, range);
+    if (auto* kernel = std::get_if<Kernel>(&work))
+        return execute_kernel(lock, *kernel, device, checked, key, range);
+    if (auto* copy = std::get_if<Copy>(&work))
+        return execute_copy(lock, *copy, device, checked, range);
+    if (auto* fill = std::get_if<Fill>(&work))
+        return execute_fill(lock, *fill, device, checked, range);
+    if (auto* closure = std::get_if<Closure>(&work))
+        return execute_closure(lock, *closure, device, range);
     return {};  // records and waits: dispatch_next() does all there is to do
 }
 
@@ -362,9 +377,12 @@ bool Runtime::fault(int device, const std::string& why) {
     return !why.empty();
 }
 
-Runtime::Busy Runtime::execute_kernel(Lock& lock, Kernel& kernel, int device, uint64_t& checked, uint64_t key, int range) {
+Runtime::Busy Runtime::execute_kernel(Lock& lock, Kernel& kernel, int device, uint64_t& checked,
+                                      uint64_t key, int range) {
     if (checked != generation || !kernel.doomed.empty()) {
-        if (fault(device, kernel.doomed.empty() ? check_arguments(*this, kernel, device) : kernel.doomed)) return {};
+        if (fault(device,
+                  kernel.doomed.empty() ? check_arguments(*this, kernel, device) : kernel.doomed))
+            return {};
         checked = generation;
     }
     GridFailure failure;
@@ -372,15 +390,20 @@ Runtime::Busy Runtime::execute_kernel(Lock& lock, Kernel& kernel, int device, ui
         const Timed timed(range, kernel.grid.kernel, "");
         failure = run_grid(kernel.grid, seed ? key : 0);
     });
-    if (failure) fail_device(*this, device, static_cast<cudaError_t>(failure.code), failure.message, failure.detail);
+    if (failure)
+        fail_device(*this, device, static_cast<cudaError_t>(failure.code), failure.message,
+                    failure.detail);
     return {Clock::engine(device, Clock::kernels), ns};
 }
 
-Runtime::Busy Runtime::execute_copy(Lock& lock, Copy& copy, int device, uint64_t& checked, int range) {
+Runtime::Busy Runtime::execute_copy(Lock& lock, Copy& copy, int device, uint64_t& checked,
+                                    int range) {
     if (checked != generation) {
         std::string why = check_range(*this, copy.dst, copy.dpitch, copy.width, copy.height);
-        if (why.empty() && !copy.staged) why = check_range(*this, copy.src, copy.spitch, copy.width, copy.height);
-        if (!why.empty() && fault(device, "copy on device " + std::to_string(device) + ": " + why)) return {};
+        if (why.empty() && !copy.staged)
+            why = check_range(*this, copy.src, copy.spitch, copy.width, copy.height);
+        if (!why.empty() && fault(device, "copy on device " + std::to_string(device) + ": " + why))
+            return {};
         checked = generation;
     }
     const bool hit = meets_peer_fault(*this, copy);
@@ -392,10 +415,13 @@ Runtime::Busy Runtime::execute_copy(Lock& lock, Copy& copy, int device, uint64_t
     return {engine_of(copy, device), ns};
 }
 
-Runtime::Busy Runtime::execute_fill(Lock& lock, Fill& fill, int device, uint64_t& checked, int range) {
+Runtime::Busy Runtime::execute_fill(Lock& lock, Fill& fill, int device, uint64_t& checked,
+                                    int range) {
     if (checked != generation) {
         const std::string why = check_range(*this, fill.dst, fill.pitch, fill.width, fill.height);
-        if (!why.empty() && fault(device, "memset on device " + std::to_string(device) + ": " + why)) return {};
+        if (!why.empty() &&
+            fault(device, "memset on device " + std::to_string(device) + ": " + why))
+            return {};
         checked = generation;
     }
     const int64_t ns = measure(lock, [&] {
@@ -419,7 +445,8 @@ Runtime::Busy Runtime::execute_closure(Lock& lock, Closure& closure, int device,
     };
     const int64_t ns = measure(lock, run, !closure.host);
     if (!what.empty())
-        fail_device(*this, device, cudaErrorLaunchFailure, closure.name + " on device " + std::to_string(device) + ": " + what, "");
+        fail_device(*this, device, cudaErrorLaunchFailure,
+                    closure.name + " on device " + std::to_string(device) + ": " + what, "");
     return {closure.host ? Clock::kNone : Clock::engine(device, Clock::kernels), ns};
 }
 
