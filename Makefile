@@ -155,7 +155,7 @@ ifeq ($(TARGET),vgpu)
     LDFLAGS += -fsanitize=address,undefined
   endif
   ifneq ($(RACES),)
-    # thread: its calls are taken by functions of ours (host/vgpu/races.h), its library is not linked.
+    # thread: its calls are taken by functions of ours (host/vgpu/diagnosis/races.h), its library is not linked.
     RACE_FLAGS := -Og -fsanitize=thread --param=tsan-instrument-func-entry-exit=0 $(UNDEFINED)
     RACE_LINK := -fsanitize=undefined
   endif
@@ -207,7 +207,7 @@ endif
 LIB_SRC := $(wildcard kernels/*.cu kernels/*/*.cu kernels/*.cpp kernels/*/*.cpp host/*.cpp host/cuda/*.cpp host/net/*.cpp \
              host/parallel/*.cpp host/train/*.cpp host/model/*.cpp host/bench/*.cpp data/*.cpp)
 ifeq ($(TARGET),vgpu)
-  LIB_SRC += $(wildcard host/vgpu/*.cpp)
+  LIB_SRC += $(wildcard host/vgpu/*/*.cpp)
   LIB_SRC := $(filter-out %_cudnn.cpp %_cublas.cpp $(if $(ONEDNN),,%_onednn.cpp),$(LIB_SRC))
 else
   LIB_SRC := $(filter-out %_onednn.cpp $(if $(CUDNN),,%_cudnn.cpp) $(if $(CUBLAS),,%_cublas.cpp),$(LIB_SRC))
@@ -236,7 +236,8 @@ SRC_test     := $(filter test/%,$(ALL_SRC))
 SRC_emulated := $(filter kernels/%_sm90.cu kernels/%mma_sm80.cu kernels/lrn_pool/%_fused.cu kernels/lrn/%_shuffle.cu,$(ALL_SRC))
 SRC_host     := $(filter-out host/bench/fill.cpp host/bench/verify.cpp host/net/params.cpp,$(filter host/json.cpp host/build_kind.cpp tools/% \
                   $(addprefix host/,$(addsuffix /%,bench cuda model net parallel train)) \
-                  $(addprefix host/vgpu/,$(addsuffix .cpp,clock device drain error graph launch memory profile report share stream symbols tensor_map)) \
+                  $(filter-out %/arena.cpp,$(wildcard host/vgpu/runtime/*.cpp)) $(addprefix host/vgpu/,$(addsuffix .cpp,exec/share ptx/tensor_map \
+                  diagnosis/profile diagnosis/report diagnosis/symbols)) \
                   $(addprefix data/,$(addsuffix .cpp,cifar10 dataset folder idx)) \
                   kernels/vendor/plan_onednn.cpp kernels/conv/baseline_onednn.cpp kernels/lrn/baseline_onednn.cpp kernels/pool/baseline_onednn.cpp,\
                   $(ALL_SRC)))
@@ -301,6 +302,10 @@ $(HOST_OUT)/host/train/tune.o: $(HOST_OUT)/kernels_id
 # Only these see libjpeg-turbo.
 $(addprefix $(HOST_OUT)/data/,image.o jpeg_turbo.o): private CPPFLAGS += $(JPEG_FLAGS)
 $(addprefix $(HOST_OUT)/data/,image.o jpeg_turbo.o): $(HOST_OUT)/jpeg_flags
+# What is built, for a GPU that is none of these (architecture.h).
+ifeq ($(TARGET),cuda)
+  $(HOST_OUT)/host/cuda/architecture.o: private CPPFLAGS += -DWT_ARCHS='"$(ARCHS)"'
+endif
 # Only these see MPI.
 $(HOST_OUT)/host/parallel/team.o $(HOST_OUT)/%_mpi.o $(HOST_OUT)/%_nccl.o: private CPPFLAGS += $(MPI_FLAGS)
 $(HOST_OUT)/test/%_mpi.o: private CPPFLAGS += -DWT_MPIRUN='"$(MPIRUN)"'

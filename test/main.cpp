@@ -8,8 +8,10 @@
 #include <string>
 
 #include "host/build_kind.h"
+#include "host/cuda/architecture.h"
+#include "host/cuda/device.h"
 #ifdef VGPU
-#include "host/vgpu/share.h"
+#include "host/vgpu/exec/share.h"
 #endif
 
 namespace {
@@ -55,6 +57,12 @@ int main(int argc, char** argv) {
     vgpu::share_cores(argv);
 #endif
     wt::say_build_kind("unit");
+    try {  // else hundreds of tests would say each that there is no kernel image
+        if (wt::device_count() > 0) wt::check_architecture({0});
+    } catch (const wt::Error& e) {
+        std::fprintf(stderr, "unit: %s\n", e.what());
+        return 1;
+    }
     doctest::Context context(argc, argv);
     return context.run();
 }

@@ -7,7 +7,7 @@
 #include <vector>
 
 #ifdef VGPU
-#include "host/vgpu/races.h"
+#include "host/vgpu/diagnosis/races.h"
 #endif
 
 namespace wt::test {

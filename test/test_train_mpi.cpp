@@ -208,3 +208,25 @@ TEST_CASE("train with mpirun: what the user has got wrong is said once") {
     says(mpirun(2) + train_own("--steps 1 --comm nccl"), 2, "use --comm mpi");
 #endif
 }
+
+TEST_CASE(
+    "train with mpirun: --peer off is said, and a GPU for which nothing was built ends the job") {
+    const TempDir s;
+    const Result off = run(s, mpirun(2) + train("--comm mpi --steps 1 --out off --peer off"));
+    INFO(off.out << off.err);
+    CHECK(off.status == 0);
+    CHECK(
+        count(
+            off.out,
+            "notice: --peer off: --comm mpi exchanges through page-locked host memory anyway\n") ==
+        1);
+
+    const Result unbuilt = run(s, "VGPU_CAPABILITY=9.0,7.5 timeout 60 " + mpirun(2) +
+                                      train("--comm mpi --steps 1 --out unbuilt"));
+    INFO(unbuilt.out << unbuilt.err);
+    CHECK(unbuilt.status == 1);
+    CHECK(count(unbuilt.err,
+                "GPU 1 (virtual GPU 1) has compute capability 7.5, and the kernels were built for "
+                "sm_80, sm_90 and") == 1);
+    CHECK_FALSE(fs::exists(s / "unbuilt"));
+}

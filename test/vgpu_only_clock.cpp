@@ -1,4 +1,4 @@
-// Virtual time: what overlaps, what waits, what keeps an engine to itself; and that the executor's order does not matter.
+// Virtual time: what overlaps, what waits, what keeps an engine to itself; and that the dispatcher's order does not matter.
 #include <doctest/doctest.h>
 
 #include <algorithm>
@@ -10,8 +10,8 @@
 
 #include "host/cuda/buffer.h"
 #include "host/cuda/stream.h"
-#include "host/vgpu/clock.h"
-#include "host/vgpu/grid.h"
+#include "host/vgpu/runtime/clock.h"
+#include "host/vgpu/exec/grid.h"
 #include "test/seeds.h"
 
 namespace {
@@ -317,7 +317,7 @@ TEST_CASE("vgpu clock: a graph's branches, node by node, under every seed") {
 }
 
 // A step's shape: gradients become ready one after the other, each is summed on a second stream while the first goes on. The
-// sum begins as soon as the engine is free, whatever the executor ran before it.
+// sum begins as soon as the engine is free, whatever the dispatcher ran before it.
 TEST_CASE("vgpu clock: a seed's order of execution does not show in the times") {
     for (const uint64_t seed : wt::test::seeds(20)) {
         const wt::test::SeedGuard guard(seed);

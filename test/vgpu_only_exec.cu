@@ -1,4 +1,4 @@
-// The virtual GPU's executor: threads, barriers, warps, atomics, CUB.
+// The virtual GPU's grid runner: threads, barriers, warps, atomics, CUB.
 #include <doctest/doctest.h>
 
 #include <cub/block/block_reduce.cuh>

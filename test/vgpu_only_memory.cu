@@ -13,7 +13,7 @@
 
 #include "host/cuda/buffer.h"
 #include "host/cuda/stream.h"
-#include "host/vgpu/arena.h"
+#include "host/vgpu/runtime/arena.h"
 #include "kernels/launch.h"
 
 namespace {

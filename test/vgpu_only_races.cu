@@ -6,7 +6,7 @@
 #include <vector>
 
 #include "host/cuda/buffer.h"
-#include "host/vgpu/races.h"
+#include "host/vgpu/diagnosis/races.h"
 #include "kernels/dtype.h"
 #include "kernels/launch.h"
 #include "kernels/ptx/cluster.h"

@@ -1,10 +1,10 @@
-// Runs kernels on the virtual GPU's executor without the runtime above it, so that a test sees the GridFailure and
+// Runs kernels on the virtual GPU's grid runner without the runtime above it, so that a test sees the GridFailure and
 // chooses the seed. Pointers are host memory.
 #pragma once
 
 #include <tuple>
 
-#include "host/vgpu/grid.h"
+#include "host/vgpu/exec/grid.h"
 #include "vgpu/device.h"
 
 namespace wt::test {

@@ -6,7 +6,7 @@
 #include "host/cuda/check.h"
 #include "host/cuda/nearest.h"
 #ifdef VGPU
-#include "host/vgpu/share.h"
+#include "host/vgpu/exec/share.h"
 #endif
 
 #include <algorithm>

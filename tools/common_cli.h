@@ -102,7 +102,7 @@ private:
     std::unique_ptr<Impl> impl_;
 };
 
-// First gets along with other programs (host/vgpu/share.h). Runs `body` and returns the program's exit status. UsageError: one line "NAME: ..." on standard error and 2.
+// First gets along with other programs (host/vgpu/exec/share.h). Runs `body` and returns the program's exit status. UsageError: one line "NAME: ..." on standard error and 2.
 // Any other exception: one such line and 1. Exit: its status. Otherwise what `body` returns.
 int run_program(int argc, char** argv, const char* name, const std::function<int(int, char**)>& body);
 

@@ -6,12 +6,13 @@
 #include <cstdio>
 
 #ifdef VGPU
-#include "host/vgpu/grid.h"
+#include "host/vgpu/exec/grid.h"
 #else
 #include <cuda_profiler_api.h>
 #endif
 
 #include "host/bench/report.h"
+#include "host/cuda/architecture.h"
 #include "host/cuda/nearest.h"
 #include "host/cuda/nvtx.h"
 #include "host/json.h"
@@ -216,6 +217,7 @@ int run(int argc, char** argv) {
     if (!f.variants.empty()) settings.variants = split(f.variants);
     if (!automatic) check_variants(settings.variants, jobs);
     if (f.list) return list(jobs), 0;
+    check_architecture({f.device});
     if (f.profile) {
         for (const Job& j : jobs) profile(j, settings.variants, f.device);
         return 0;

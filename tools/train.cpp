@@ -7,6 +7,7 @@
 #include <numeric>
 #include <sstream>
 
+#include "host/cuda/architecture.h"
 #include "host/cuda/device.h"
 #include "host/cuda/nearest.h"
 #include "host/parallel/stop_signals.h"
@@ -132,6 +133,11 @@ void declare(CommandLine& app, Flags& f) {
     app.add_option("--loader-threads", o.loader_threads, "per worker")->check(between(1, 64));
     app.add_option("--comm", o.comm, "workers are threads of this process, or processes that mpirun starts and that exchange over mpi or nccl")
         ->check(one_of("comm", {"threads", "mpi", "nccl"}));
+    app.add_choice("--peer", o.links.peer, kPeers, "peer access",
+                   "auto (GPUs use each other's memory where a trial at the start finds that they can), off (peer access is not asked for: "
+                   "exchange goes through page-locked host memory)");
+    app.add_option("--peer-limit", o.links.limit_s, "seconds that the trial of one link may take before the start is given up")
+        ->check(between(0.1, 1e6));
     app.add_option("--lost-after", f.team.lost_after, "with mpirun: seconds without a sign of life after which a rank is lost, and the job ends")
         ->check(between(1, 1e6));
     app.add_option("--stuck-after", f.team.stuck_after, "with mpirun: seconds that a step may wait for a rank that is alive; 0: for ever")
@@ -379,6 +385,7 @@ int train(const std::vector<std::string>& given, Flags f, Team* team, bool expla
     o.command = "bin/train" + (given.empty() ? "" : " " + text_of(given));
     if (team) team->same("command line", text_of(o.arguments));
     o.gpus = team ? std::vector<int>{own_gpu(*team, f.gpus, o.comm)} : parse_gpus(f.gpus);
+    check_architecture(o.gpus);
     const int workers = team ? team->ranks() : static_cast<int>(o.gpus.size());
     if (o.resume && !o.eval_only && !f.has("batch"))  // another number of workers shares the same batch
         if (const int64_t all = o.origin->position->global_batch; all % workers == 0) o.batch = static_cast<int>(all / workers);

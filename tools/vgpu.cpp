@@ -9,8 +9,8 @@
 
 #include "host/cuda/buffer.h"
 #include "host/cuda/stream.h"
-#include "host/vgpu/fiber.h"
-#include "host/vgpu/grid.h"
+#include "host/vgpu/exec/fiber.h"
+#include "host/vgpu/exec/grid.h"
 #include "kernels/launch.h"
 #include "kernels/ptx/cp_async.h"
 #include "kernels/ptx/mma_sync.h"
@@ -183,7 +183,10 @@ int run(int argc, char** argv) {
     setting("VGPU_PROFILE", "1: where the time went, per range and kernel, at the end", "0");
     setting("VGPU_CHECK", "1: memory that nobody wrote reads as NaN; checks that cost time", "0");
     setting("VGPU_PEER", "0: no device may use another's memory", "1");
-    setting("OMP_WAIT_POLICY", "passive: threads that wait for each other sleep (host/vgpu/share.h)", "-");
+    setting("VGPU_PEER_FAULT", "hang:0-1 or wrong:0-1: copies from device 0's memory to 1's never end, or deliver something else", "-");
+    setting("VGPU_CAPABILITY", "compute capability of all devices, or of each (9.0,7.5)", "9.0");
+    setting("VGPU_ARCHS", "architectures that the kernels count as built for", "80 90");
+    setting("OMP_WAIT_POLICY", "passive: threads that wait for each other sleep (host/vgpu/exec/share.h)", "-");
     if (devices == 0) return 0;
 
     const Stream stream(0);

@@ -14,7 +14,7 @@
 //
 // All times count from one origin. Devices have no common clock, so before the step every worker's first stream waits for all
 // the others', and then records its origin: these are as near as a wait for an event is long (a few microseconds on GPUs). On
-// virtual GPUs they are equal, and all times are virtual (host/vgpu/clock.h): what devices side by side would take. A worker's
+// virtual GPUs they are equal, and all times are virtual (host/vgpu/runtime/clock.h): what devices side by side would take. A worker's
 // other streams begin behind its origin.
 #pragma once
 

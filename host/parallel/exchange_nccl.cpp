@@ -1,7 +1,11 @@
 #include "host/parallel/exchange_nccl.h"
 
 #include <algorithm>
+#include <cstdio>
+#include <cstdlib>
 #include <exception>
+
+#include "host/parallel/watchdog.h"
 
 namespace wt {
 
@@ -40,13 +44,40 @@ void NcclExchange::open(int device, std::vector<Transfer> transfers, void* stagi
         slots_.push_back(std::move(s));
     }
     outgoing_ = DeviceBuffer<std::byte>(device, outgoing, "parts to send");
+    if (!team_.links().peer) setenv("NCCL_P2P_DISABLE", "1", /*overwrite=*/1);
     ncclUniqueId id{};
     if (rank_ == 0) check_nccl(ncclGetUniqueId(&id), "ncclGetUniqueId");
     const std::string everywhere = team_.broadcast(std::string(id.internal, sizeof id.internal));
     std::copy(everywhere.begin(), everywhere.end(), id.internal);
     check_nccl(ncclCommInitRank(&comm_, ranks_, id, rank_), "ncclCommInitRank");
     team_.watch([this] { return trouble(); });
+    try_ring(device);
     bytes_sent_ = 0;
+}
+
+// The first messages open NCCL's connections. Where peer access is reported and hangs, they never
+// arrive, and no call says so.
+void NcclExchange::try_ring(int device) {
+    if (ranks_ < 2) return;
+    const int next = (rank_ + 1) % ranks_, previous = (rank_ + ranks_ - 1) % ranks_;
+    DeviceBuffer<int> out(device, 1, "trial of links"), in(device, 1, "trial of links");
+    team_.barrier();  // nobody's time runs while another still starts
+    Watchdog watchdog(team_.links().limit_s,
+                      [this](const std::string& what) { team_.fail(what, 1); });
+    char limit[32];
+    std::snprintf(limit, sizeof limit, "%g s", team_.links().limit_s);
+    const std::string silence = "NCCL's first messages from rank " + std::to_string(previous) +
+                                " and to rank " + std::to_string(next) + " have not arrived in " +
+                                limit + " (--peer-limit): ";
+    watchdog.expect(silence + (team_.links().peer
+                                   ? "usually peer access that is reported and hangs, because of "
+                                     "the IOMMU or of PCIe ACS; give --peer off"
+                                   : "NCCL_DEBUG=INFO tells more"));
+    check_nccl(ncclGroupStart(), "ncclGroupStart");
+    check_nccl(ncclSend(out.data(), 1, ncclInt32, next, comm_, side_.get()), "ncclSend");
+    check_nccl(ncclRecv(in.data(), 1, ncclInt32, previous, comm_, side_.get()), "ncclRecv");
+    check_nccl(ncclGroupEnd(), "ncclGroupEnd");
+    side_.synchronize();
 }
 
 // What NCCL's own threads have met, such as a connection that broke. Called from the job's pulse thread.

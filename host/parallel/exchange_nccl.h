@@ -40,6 +40,7 @@ private:
     };
 
     std::string trouble();
+    void try_ring(int device);
 
     MpiTeam& team_;
     DeviceBuffer<std::byte> outgoing_;

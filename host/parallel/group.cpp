@@ -28,14 +28,14 @@ bool fits(const std::vector<WorkerConfig>& configs, int batch) {
 }
 
 // Tried once a process.
-const Links& links_of(const std::vector<WorkerConfig>& configs) {
+const Links& links_of(const std::vector<WorkerConfig>& configs, const LinkProbe& probe) {
     static std::mutex mutex;
-    static std::map<std::set<int>, Links> known;
+    static std::map<std::pair<std::set<int>, bool>, Links> known;
     std::set<int> devices;
     for (const WorkerConfig& c : configs) devices.insert(c.device);
     std::lock_guard lock(mutex);
-    const auto [at, fresh] = known.try_emplace(devices);
-    if (fresh) at->second = probe_links({devices.begin(), devices.end()});
+    const auto [at, fresh] = known.try_emplace({devices, probe.peer});
+    if (fresh) at->second = probe_links({devices.begin(), devices.end()}, probe);
     return at->second;
 }
 
@@ -62,11 +62,12 @@ void check_memory(const std::vector<WorkerConfig>& configs) {
     }
 }
 
-Group::Group(std::vector<WorkerConfig> configs, Team* team) : team_(team) {
+Group::Group(std::vector<WorkerConfig> configs, Team* team, const LinkProbe& links) : team_(team) {
     const int workers = static_cast<int>(configs.size());
     for (WorkerConfig& c : configs) c.packed = c.packed || (team && c.workers > 1);
     check_memory(configs);
-    links_ = links_of(configs);
+    links_ = links_of(configs, links);
+    if (team) team->use_links(links);
     for (WorkerConfig& c : configs) c.packed = c.packed || !links_.direct;
     if (!links_.direct) check_memory(configs);  // with what that takes
     if (workers > 1) board_ = std::make_unique<Board>(workers, configs[0].packed);

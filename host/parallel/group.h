@@ -18,10 +18,12 @@ namespace wt {
 
 class Group {
 public:
-    // configs[r].rank == r; with a job, the one of this process, and every process makes its group at the same time. Checks
-    // that everything fits before anything is allocated, tries peer access (without it exchange goes through the host's
-    // memory), and builds each worker on its own thread.
-    explicit Group(std::vector<WorkerConfig> configs, Team* team = nullptr);
+    // configs[r].rank == r; with a job, the one of this process, and every process makes its group
+    // at the same time. Checks that everything fits before anything is allocated, tries peer access
+    // (without it exchange goes through the host's memory; LinkProbe::peer = false: it is not asked
+    // for), and builds each worker on its own thread.
+    explicit Group(std::vector<WorkerConfig> configs, Team* team = nullptr,
+                   const LinkProbe& links = {});
     ~Group();
     Group(const Group&) = delete;
     Group& operator=(const Group&) = delete;

@@ -1,12 +1,15 @@
 #include "host/parallel/links.h"
 
 #include <algorithm>
+#include <cerrno>
 #include <cstdio>
+#include <cstdlib>
 #include <numeric>
 #include <set>
 
 #include "host/cuda/buffer.h"
 #include "host/cuda/stream.h"
+#include "host/parallel/watchdog.h"
 #include "kernels/probe/pattern.h"
 
 namespace wt {
@@ -84,6 +87,28 @@ bool enable_both(int a, int b) {
     return enable_peer_access(b, a) && one;
 }
 
+// "from GPU 0 to GPU 1", and what helps where peer access hangs.
+std::string pair_text(const Link& link) {
+    return "from GPU " + std::to_string(link.from) + " to GPU " + std::to_string(link.to);
+}
+std::string peer_trial(const Link& link) {
+    return "peer access " + pair_text(link) +
+           " is reported, and hangs when it is tried, usually because of the IOMMU or of PCIe ACS "
+           "(turn them off in the BIOS, or boot Linux with iommu=pt): give --peer off, which "
+           "exchanges through page-locked host memory";
+}
+
+// The process ends: neither the call that hangs nor the thread in it can be got back.
+void end_hung(const LinkProbe& probe, const std::string& what) {
+    char limit[32];
+    std::snprintf(limit, sizeof limit, "%g s: ", probe.limit_s);
+    const std::string line = "no answer in " + (limit + what);
+    if (probe.hung) probe.hung(line);
+    std::fflush(stdout);
+    std::fprintf(stderr, "%s: %s\n", program_invocation_short_name, line.c_str());
+    std::_Exit(1);
+}
+
 std::string pci_address(int device) {
     char text[32] = "";
     WT_CUDA(cudaDeviceGetPCIBusId(text, sizeof text, device));
@@ -93,9 +118,10 @@ std::string pci_address(int device) {
 }  // namespace
 
 std::string Link::text() const {
-    const std::string how = state == State::peer   ? "peer access"
-                            : state == State::none ? "no peer access, through page-locked host memory"
-                                                   : "peer access is reported but BROKEN (" + fault + "); through page-locked host memory";
+    std::string how = "through page-locked host memory";
+    if (state == State::peer) how = "peer access";
+    if (state == State::none) how = "no peer access, " + how;
+    if (state == State::broken) how = "peer access is reported but BROKEN (" + fault + "); " + how;
     char rate[48];
     std::snprintf(rate, sizeof rate, ", %.3g GB/s", gb_per_s);
     return "link " + std::to_string(from) + " -> " + std::to_string(to) + ": " + how + rate;
@@ -113,6 +139,9 @@ std::string Links::text() const {
 std::string Links::notice() const {
     if (direct) return {};
     const auto first = std::find_if(links.begin(), links.end(), [](const Link& l) { return l.state != Link::State::peer; });
+    if (first->state == Link::State::not_asked)
+        return "notice: --peer off: peer access is not asked for, workers exchange through "
+               "page-locked host memory";
     return std::string("notice: ") + (first->state == Link::State::broken ? "peer access from GPU " : "no peer access from GPU ") +
            std::to_string(first->from) + " to GPU " + std::to_string(first->to) +
            (first->state == Link::State::broken ? " does not work" : "") + ": workers exchange through page-locked host memory, which is slower";
@@ -129,6 +158,7 @@ Links probe_links(const std::vector<int>& devices, const LinkProbe& probe) {
 #else
     constexpr size_t kBytes = size_t(32) << 20;
 #endif
+    Watchdog watchdog(probe.limit_s, [&](const std::string& what) { end_hung(probe, what); });
     std::vector<End> ends;
     for (const int d : distinct) ends.emplace_back(d, probe.bytes ? probe.bytes : kBytes);
     PinnedBuffer<uint32_t> between(ends[0].source.size());
@@ -137,7 +167,10 @@ Links probe_links(const std::vector<int>& devices, const LinkProbe& probe) {
             if (&from == &to) continue;
             Link l;
             l.from = from.device, l.to = to.device;
-            if (enable_both(l.from, l.to)) {
+            watchdog.expect(peer_trial(l));
+            if (!probe.peer) {
+                l.state = Link::State::not_asked;
+            } else if (enable_both(l.from, l.to)) {
                 try {
                     l.fault = try_peer_access(l, from, to, probe);
                 } catch (const Error& e) {
@@ -145,6 +178,10 @@ Links probe_links(const std::vector<int>& devices, const LinkProbe& probe) {
                 }
                 l.state = l.fault.empty() ? Link::State::peer : Link::State::broken;
             }
+            if (l.state != Link::State::peer)
+                watchdog.expect("copies " + pair_text(l) +
+                                " through page-locked host memory hang: look for errors of the "
+                                "driver with dmesg");
             if (l.state == Link::State::peer)
                 l.gb_per_s = to.rate([&] {
                     WT_CUDA(cudaMemcpyPeerAsync(to.target.data(), to.device, from.source.data(), from.device, to.target.bytes(), to.stream.get()));

@@ -13,6 +13,7 @@
 #include <vector>
 
 #include "host/parallel/exchange.h"
+#include "host/parallel/links.h"
 
 namespace wt {
 
@@ -33,6 +34,11 @@ public:
 
     // "2 on machine a, 2 on machine b".
     virtual std::string machines() const = 0;
+
+    // Before exchange(): how GPUs of different processes may reach each other. Only NCCL uses their
+    // peer access.
+    void use_links(const LinkProbe& links) { links_ = links; }
+    const LinkProbe& links() const { return links_; }
 
     // The exchange of this process's worker. One at a time.
     virtual std::unique_ptr<Exchange> exchange() = 0;
@@ -71,6 +77,9 @@ public:
 protected:
     virtual void end_all(const std::string& message, int status) = 0;  // does not return
     int rank_ = 0, ranks_ = 1, local_rank_ = 0, local_ranks_ = 1;
+
+private:
+    LinkProbe links_;
 };
 
 // Joins the job. Throws UsageError where this build has no MPI (or no NCCL), saying how to get it.

@@ -16,6 +16,7 @@
 #include "host/net/params.h"
 #include "host/net/spec.h"
 #include "host/parallel/layout.h"
+#include "host/parallel/links.h"
 
 namespace wt {
 
@@ -39,6 +40,7 @@ inline constexpr Named<bool> kFcUpdates[] = {{"accumulate", false}, {"per-pass",
 inline constexpr Named<Fuse> kFuses[] = {{"auto", Fuse::automatic}, {"on", Fuse::on}, {"off", Fuse::off}};
 inline constexpr Named<GraphUse> kGraphs[] = {{"auto", GraphUse::automatic}, {"on", GraphUse::on}, {"off", GraphUse::off}};
 inline constexpr Named<bool> kOnOff[] = {{"on", true}, {"off", false}};
+inline constexpr Named<bool> kPeers[] = {{"auto", true}, {"off", false}};
 inline constexpr Named<bool> kActivations[] = {{"relu", false}, {"tanh", true}};   // NetOptions::tanh
 inline constexpr Named<bool> kPools[] = {{"overlap", false}, {"plain", true}};     // NetOptions::plain_pool
 inline constexpr Named<AugmentMode> kAugments[] = {
@@ -102,6 +104,7 @@ struct TrainOptions {
     std::string predictions;           // of an evaluation: FILE.npy or .csv (predictions.h); empty: none
     std::string timeline;              // FILE.svg: a picture of one step; empty: none
     std::string comm = "threads";      // mpi, nccl: one process a worker (host/parallel/team.h)
+    LinkProbe links;                   // between the GPUs: --peer, --peer-limit
     std::vector<std::string> arguments;  // the flags themselves, kept in the checkpoint for --resume
     std::string command;                 // the command line that began this part of the run
 

@@ -16,6 +16,10 @@ void Run::announce_links() {
     }
     const auto rates = team_->gather({static_cast<float>(team_->message_rate())});
     if (!first()) return;
+    if (!o_.links.peer)
+        std::printf("notice: --peer off: %s\n",
+                    o_.comm == "nccl" ? "NCCL exchanges without peer access (NCCL_P2P_DISABLE=1)"
+                                      : "--comm mpi exchanges through page-locked host memory anyway");
     std::printf("job     %d processes: %s\n", team_->ranks(), team_->machines().c_str());
     for (int r = 0; r < team_->ranks() && team_->ranks() > 1; ++r)
         std::printf("link %d -> %d: messages, %.3g GB/s\n", r, (r + 1) % team_->ranks(), rates[(r + 1) % team_->ranks()]);

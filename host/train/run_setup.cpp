@@ -168,7 +168,12 @@ void Run::configure() {
 
 void Run::make_group() {
     choose_kernels(configs_, 0.3, team_);
-    group_ = std::make_unique<Group>(configs_, team_);
+    LinkProbe links = o_.links;
+    links.hung = [this](const std::string& line) {  // the process ends without destructors
+        lock_.reset();
+        if (team_) team_->fail(line, 1);
+    };
+    group_ = std::make_unique<Group>(configs_, team_, links);
     mean_.assign(data_.mean, data_.mean + 3);
     if (o_.mean) mean_ = *o_.mean;
     std_dev_.assign(3, 1.f);

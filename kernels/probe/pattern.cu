@@ -31,6 +31,8 @@ void write_pattern(uint32_t* words, int64_t count, uint32_t key, cudaStream_t st
     launch("write_pattern", {dim3(kPatternThreads / kBlock), dim3(kBlock), stream}, write_pattern_kernel, words, count, key);
 }
 
+const void* pattern_kernel() { return reinterpret_cast<const void*>(&write_pattern_kernel); }
+
 void count_wrong(const uint32_t* words, int64_t count, uint32_t key, int64_t* wrong, cudaStream_t stream) {
     launch("count_wrong", {dim3(kPatternThreads / kBlock), dim3(kBlock), stream}, count_wrong_kernel, words, count, key, wrong);
 }

@@ -15,4 +15,7 @@ constexpr int kPatternThreads = 4096;
 // wrong[j] = how many of thread j's words are not the pattern's.
 void count_wrong(const uint32_t* words, int64_t count, uint32_t key, int64_t* wrong, cudaStream_t stream);
 
+// The first one's kernel: to ask whether there is code of it for a device.
+const void* pattern_kernel();
+
 }  // namespace wt::probe

@@ -49,7 +49,7 @@ public:
     void primitive(dnnl::primitive p, const Desc& scratchpad);
 
     size_t workspace() const { return workspace_; }
-    // Executor thread only. `operands` in their order; one may be null where its `ours` was empty.
+    // On the virtual GPU's dispatcher only. `operands` in their order; one may be null where its `ours` was empty.
     void run(std::span<void* const> operands, void* workspace) const;
 
 private:

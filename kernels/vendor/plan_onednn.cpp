@@ -1,6 +1,6 @@
 #include <omp.h>
 
-#include "host/vgpu/grid.h"
+#include "host/vgpu/exec/grid.h"
 #include "kernels/vendor/onednn.h"
 
 namespace wt::onednn {

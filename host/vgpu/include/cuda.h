@@ -18,7 +18,7 @@ enum CUresult : int {
     CUDA_ERROR_INVALID_CONTEXT = 201,
 };
 
-// Opaque; what is inside: host/vgpu/tensor_map.h.
+// Opaque; what is inside: host/vgpu/ptx/tensor_map.h.
 struct CUtensorMap_st {
     alignas(64) cuuint64_t opaque[CU_TENSOR_MAP_NUM_QWORDS];
 };

@@ -11,7 +11,7 @@
 
 namespace vgpu {
 
-struct Worker;
+struct Core;
 
 struct Context {
     uint3 thread{};         // threadIdx
@@ -19,7 +19,7 @@ struct Context {
     uint3 block{};          // blockIdx
     dim3 block_dim, grid_dim;
     void* shared = nullptr;    // the block's shared memory, 1024-byte aligned
-    Worker* worker = nullptr;  // the executor's state; null outside kernels
+    Core* core = nullptr;  // the one that runs this thread; null outside kernels
 };
 
 // One per OS thread. Fibers never move between OS threads. initial-exec: an access is one fs-relative load.

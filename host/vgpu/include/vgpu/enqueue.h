@@ -10,7 +10,7 @@
 namespace vgpu {
 
 // Puts `work` on a stream as if it were a kernel: ordered, capturable into graphs (and then run at each
-// replay), run on the executor thread with all cores (OpenMP). It must not call the CUDA runtime.
+// replay), run on the dispatcher with all cores (OpenMP). It must not call the CUDA runtime.
 // An exception it throws fails the device as a kernel's fault would (cudaErrorLaunchFailure).
 cudaError_t enqueue(cudaStream_t stream, const char* name, std::function<void()> work);
 

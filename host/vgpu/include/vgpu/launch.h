@@ -1,4 +1,4 @@
-// How a kernel's parameter types reach the executor: a Signature per parameter list.
+// How a kernel's parameter types reach the grid runner: a Signature per parameter list.
 #pragma once
 
 #include <array>

@@ -1,5 +1,5 @@
 // What the wrappers of kernels/ptx/ call on virtual GPUs: tensor cores, asynchronous copies, their barriers, clusters.
-// Semantics as in the PTX ISA; the wrappers' headers state layouts. Implemented in host/vgpu/ptx_*.cpp.
+// Semantics as in the PTX ISA; the wrappers' headers state layouts. Implemented in host/vgpu/ptx.
 //
 // Asynchronous operations (cp.async, TMA, wgmma) complete at the earliest or at the latest legal point, chosen for each by
 // the seed (VGPU_SEED; 0: the earliest): a kernel that lacks a wait gives other results under some seed.
@@ -16,7 +16,7 @@ namespace vgpu {
 // Address in the block's shared window: the offset from its base, below 2^18.
 uint32_t shared_address(const void* shared);
 
-// ---- mma.sync, ldmatrix, wgmma (ptx_mma.cpp, ptx_wgmma.cpp) ----------------------------------------------
+// ---- mma.sync, ldmatrix, wgmma (mma.cpp, wgmma.cpp) ----------------------------------------------
 // m x n products of fragments, at most kMmaTile of each: d[m][n][4], a[m][4], b[n][2].
 inline constexpr int kMmaTile = 16;
 void mma_m16n8k16_bf16(float* d, const uint32_t* a, const uint32_t* b, int m, int n, Site);
@@ -38,7 +38,7 @@ void wgmma_wait(int newest, Site);
 void set_max_registers(int n, bool increase, Site);
 bool elect_one(Site);
 
-// ---- mbarrier, cp.async, TMA (ptx_mbarrier.cpp, ptx_copy.cpp, ptx_tma.cpp) ---------------------------------
+// ---- mbarrier, cp.async, TMA (mbarrier.cpp, copy.cpp, tma.cpp) ---------------------------------
 void mbarrier_init(uint64_t* bar, uint32_t count, Site);
 void mbarrier_inval(uint64_t* bar, Site);
 void mbarrier_arrive(uint64_t* bar, Site);
@@ -63,7 +63,7 @@ void bulk_commit();
 void bulk_wait(int newest, bool read_only);
 void fence_proxy_async();
 
-// ---- clusters, dependent launches (ptx_cluster.cpp) ---------------------------------------------------------
+// ---- clusters, dependent launches (cluster.cpp) ---------------------------------------------------------
 uint32_t cluster_rank();
 uint32_t cluster_size();
 void cluster_arrive(Site, bool relaxed = false);
