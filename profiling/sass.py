@@ -137,7 +137,7 @@ def complaints_of(path, kernels):
             bad.append("has no wgmma (HGMMA) in it")
         elif not fed:
             bad.append("has no wgmma kernel that loads by TMA (UTMALDG)")
-        elif os.sep + "conv" + os.sep in path and "conv1_fprop" not in path and not any(k.count["IM2COL"] for k in fed):
+        elif os.sep + "conv" + os.sep in path and "first_layer_fprop" not in path and not any(k.count["IM2COL"] for k in fed):
             bad.append("has no wgmma kernel that loads by im2col TMA (UTMALDG...IM2COL)")
     for (arch, _), k in kernels.items():
         spills = k.count["LDL"] + k.count["STL"]

@@ -13,8 +13,8 @@
 
 #include "host/cuda/buffer.h"
 #include "host/cuda/stream.h"
-#include "kernels/dtype.h"
-#include "kernels/tile/stream.h"
+#include "kernels/common/dtype.h"
+#include "kernels/common/stream.h"
 #include "kernels/variant.h"
 
 namespace wt::test {

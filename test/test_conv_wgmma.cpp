@@ -5,7 +5,7 @@
 #include <algorithm>
 
 #include "host/cuda/stream.h"
-#include "kernels/conv/wgmma_plan.h"
+#include "kernels/conv/wgmma_tiles.h"
 #include "test/operands.h"
 #include "test/seeds.h"
 #include "test/shapes.h"

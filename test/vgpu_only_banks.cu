@@ -12,7 +12,7 @@
 #include "kernels/launch.h"
 #include "kernels/tile/mma_sm80.h"
 #include "kernels/tile/simt.h"
-#include "kernels/tile/store.h"
+#include "kernels/tile/wgmma_store.h"
 
 namespace {
 

@@ -27,7 +27,7 @@
 #include "host/parallel/exchange.h"
 #include "host/parallel/layout.h"
 #include "host/parallel/replay.h"
-#include "kernels/step_state.h"
+#include "kernels/common/step_state.h"
 
 namespace wt {
 

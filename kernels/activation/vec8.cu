@@ -1,8 +1,8 @@
 // ReLU and tanh, 8 columns at a time.
 #include "kernels/activation/problem.h"
+#include "kernels/common/pack.h"
+#include "kernels/common/stream.h"
 #include "kernels/ptx/griddep.h"
-#include "kernels/tile/group.h"
-#include "kernels/tile/stream.h"
 
 namespace wt::activation_vec8 {
 namespace {

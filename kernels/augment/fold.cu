@@ -4,8 +4,8 @@
 // the warp its neighbours in memory (24 bytes apart in bf16), so that whole lines are written; the 4 image rows are
 // read in 12-byte pieces that meet in the L1 cache.
 #include "kernels/augment/colour.h"
-#include "kernels/tile/group.h"
-#include "kernels/tile/stream.h"
+#include "kernels/common/pack.h"
+#include "kernels/common/stream.h"
 
 namespace wt::augment_fold {
 namespace {

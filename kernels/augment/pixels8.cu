@@ -2,8 +2,8 @@
 // the channels' constants repeated eight times; a mirrored group is turned round as it is written. SIMD on a virtual
 // GPU; on a real one its stores lie 24 elements apart from thread to thread and `rows` is faster.
 #include "kernels/augment/colour.h"
-#include "kernels/tile/group.h"
-#include "kernels/tile/stream.h"
+#include "kernels/common/pack.h"
+#include "kernels/common/stream.h"
 
 namespace wt::augment_pixels8 {
 namespace {

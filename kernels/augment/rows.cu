@@ -1,7 +1,7 @@
 // Augmentation, a block per output row and its threads over the row's elements: stores coalesce whatever the width,
 // and the divisions of the naive variant are gone.
 #include "kernels/augment/colour.h"
-#include "kernels/tile/stream.h"
+#include "kernels/common/stream.h"
 
 namespace wt::augment_rows {
 namespace {

@@ -2,8 +2,8 @@
 // summed over (tap, filter). The outputs that read a pixel are gathered along k; the filters lie along their channels and
 // are transposed by ldmatrix, never in memory. Strides above 1, where most of what is gathered are zeros, only in the small
 // tile: AlexNet's only strided layer is the first, whose input has no gradient.
-#include "kernels/conv/mma_sm80.h"
-#include "kernels/conv/sources.h"
+#include "kernels/conv/mma_common.h"
+#include "kernels/conv/operand_iterators.h"
 
 namespace wt::conv_mma {
 

@@ -2,8 +2,8 @@
 // input pixels x 128 channels x 16 (tap, filter) pairs a block, 64 x 64 also where a stride is above 1. The
 // outputs that read a pixel are gathered on their way to shared memory; a weight is never transposed in
 // memory.
-#include "kernels/conv/sources.h"
-#include "kernels/conv/tiled.h"
+#include "kernels/conv/operand_iterators.h"
+#include "kernels/conv/tiled_common.h"
 
 namespace wt::conv_tiled {
 

@@ -8,7 +8,7 @@
 // [filter][channel] with channels contiguous, which wgmma reads as an MN-major operand. With drelu the
 // layer's input x is read beside the store (its sign is the ReLU's), 64 columns ahead, the first before the products.
 //
-// Tiles by the model of kernels/conv/wgmma.h, 132 SMs:
+// Tiles by the model of kernels/conv/wgmma_common.h, 132 SMs:
 //
 //   layer                  k         batch 128                             batch 256
 //   alexnet conv2    25 x 256   256x96:  365 x 1, 2.8 waves of 3      729 x 1, 5.5 of 6
@@ -17,7 +17,7 @@
 //
 // conv2 is bound by L2: each byte of dy serves 96 columns only, which asks for 50 bytes a clock of each SM at the full tensor
 // rate; at 40 that is 0.8 of it. Predicted, not measured.
-#include "kernels/conv/wgmma.h"
+#include "kernels/conv/wgmma_common.h"
 
 namespace wt::conv_wgmma {
 

@@ -1,8 +1,8 @@
 // Convolution forward as implicit GEMM on tensor cores of sm_80 and later: output pixels x filters of C, both operands
 // along k. cp.async gathers patches of x, 16 bytes of one tap at a time, and fills padding with zeros. Bias and ReLU
 // are in the epilogue. Folded input: the same over blocks, the filters folded in a kernel before.
-#include "kernels/conv/mma_sm80.h"
-#include "kernels/conv/sources.h"
+#include "kernels/conv/mma_common.h"
+#include "kernels/conv/operand_iterators.h"
 
 namespace wt::conv_mma {
 

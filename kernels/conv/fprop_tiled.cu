@@ -1,9 +1,9 @@
 // Convolution forward as implicit GEMM in shared-memory tiles on ordinary threads: 128 output pixels x
 // 128 filters x 16 taps a block (64 x 64 for few filters or channels that are no whole 16 bytes), 8 x 8 a
 // thread. Patches of x are gathered on their way to shared memory; bias and ReLU are in the epilogue.
-#include "kernels/conv/sources.h"
-#include "kernels/conv/tiled.h"
-#include "kernels/gemm/sources.h"
+#include "kernels/conv/operand_iterators.h"
+#include "kernels/conv/tiled_common.h"
+#include "kernels/tile/matrix_iterators.h"
 
 namespace wt::conv_tiled {
 

@@ -3,7 +3,7 @@
 // pair of blocks sends to both), two warpgroups multiply, and their sums leave through shared memory by TMA with bias
 // and ReLU. Blocks are persistent: the copies for the next tile are under way while this one's are stored.
 //
-// Tiles by the model of kernels/conv/wgmma.h, 132 SMs (M = pixels / rows of a tile, x tiles along n; waves of 66 pairs):
+// Tiles by the model of kernels/conv/wgmma_common.h, 132 SMs (M = pixels / rows of a tile, x tiles along n; waves of 66 pairs):
 //
 //   layer                k         batch 128                              batch 256
 //   alexnet conv2   25 x  96   128x256: 729 x 1, 5.5 waves of 6      1458 x 1, 11.05 of 12
@@ -14,7 +14,7 @@
 //
 // Predicted, not measured: the fraction of waves that is full, times 0.96 (store and first copies), of 790 TFLOP/s: conv2 0.88,
 // conv3 and conv4 0.93.
-#include "kernels/conv/wgmma.h"
+#include "kernels/conv/wgmma_common.h"
 
 namespace wt::conv_wgmma {
 

@@ -1,9 +1,9 @@
 // Gradient of the filters as implicit GEMM on tensor cores of sm_80 and later: filters x taps, summed over the output
-// pixels of the whole batch, which are split over blocks (kernels/tile/result.h). Neither operand lies along the pixels:
+// pixels of the whole batch, which are split over blocks (kernels/tile/split_k.h). Neither operand lies along the pixels:
 // ldmatrix transposes both. The bias gradient is the row sums of dy, taken by the blocks of the first tap tile while dy is
 // in shared memory. Folded input: the same over blocks, the gradients unfolded in a kernel behind.
-#include "kernels/conv/mma_sm80.h"
-#include "kernels/conv/sources.h"
+#include "kernels/conv/mma_common.h"
+#include "kernels/conv/operand_iterators.h"
 
 namespace wt::conv_mma {
 

@@ -1,11 +1,11 @@
 // Gradient of the filters as implicit GEMM in shared-memory tiles on ordinary threads: 128 filters x 128
 // taps a block, summed over the output pixels of the whole batch. There are few tiles and many pixels,
-// so the pixels are split over blocks and the partial sums added in order (kernels/tile/result.h). The
+// so the pixels are split over blocks and the partial sums added in order (kernels/tile/split_k.h). The
 // bias gradient is the row sums of dy, taken by the blocks of the first tap tile while dy is in shared
 // memory.
-#include "kernels/conv/sources.h"
-#include "kernels/conv/tiled.h"
-#include "kernels/gemm/sources.h"
+#include "kernels/conv/operand_iterators.h"
+#include "kernels/conv/tiled_common.h"
+#include "kernels/tile/matrix_iterators.h"
 
 namespace wt::conv_tiled {
 

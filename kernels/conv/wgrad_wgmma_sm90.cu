@@ -24,7 +24,7 @@
 //
 // Predicted, not measured: conv2 0.9375 (20 tiles for 18.75) x 0.95 (slabs, first copies) of 790 TFLOP/s; conv3 to conv5, whose
 // slabs weigh more, 0.8 of it.
-#include "kernels/conv/wgmma.h"
+#include "kernels/conv/wgmma_common.h"
 
 namespace wt::conv_wgmma {
 

@@ -3,8 +3,8 @@
 
 #include <cmath>
 
+#include "kernels/common/philox.h"
 #include "kernels/dropout/problem.h"
-#include "kernels/tile/philox.h"
 
 namespace wt {
 

@@ -3,10 +3,10 @@
 //   vec128  a thread takes 16 neighbouring groups and runs their 16 Philox calls side by side: SIMD on a virtual GPU
 // Groups lie on multiples of 8 columns of the whole layer, so a shard that begins between two of them has a part of a
 // group at its ends.
+#include "kernels/common/pack.h"
+#include "kernels/common/stream.h"
 #include "kernels/dropout/draw.h"
 #include "kernels/ptx/griddep.h"
-#include "kernels/tile/group.h"
-#include "kernels/tile/stream.h"
 
 namespace wt::dropout_vec {
 namespace {

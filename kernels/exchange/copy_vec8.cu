@@ -1,8 +1,8 @@
 // Copy by a kernel that reads the peer's memory itself, 8 elements at a time: its parts start with no more delay than
 // any kernel's, and it needs no copy engine, but it occupies multiprocessors.
+#include "kernels/common/pack.h"
+#include "kernels/common/stream.h"
 #include "kernels/exchange/problem.h"
-#include "kernels/tile/group.h"
-#include "kernels/tile/stream.h"
 
 namespace wt::exchange_copy_vec8 {
 namespace {

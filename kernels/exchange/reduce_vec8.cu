@@ -1,8 +1,8 @@
 // Sum of one block of every worker, 8 elements at a time, in rank order. A thread reads its group of every source
 // before it writes, so dst may be one of them.
+#include "kernels/common/pack.h"
+#include "kernels/common/stream.h"
 #include "kernels/exchange/problem.h"
-#include "kernels/tile/group.h"
-#include "kernels/tile/stream.h"
 
 namespace wt::exchange_reduce_vec8 {
 namespace {

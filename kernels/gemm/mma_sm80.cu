@@ -1,8 +1,8 @@
 // Matrix products on tensor cores of sm_80 and later: 128 x 128 of C a block, 64 x 64 where C is small. Operands keep
 // their layout in shared memory, too (kernels/tile/mma_sm80.h). k is split where C has too few tiles to fill the machine
-// (kernels/tile/result.h), which is the rule for fc layers; the kernel that adds up the slabs then does the epilogue.
-#include "kernels/gemm/epilogue.h"
-#include "kernels/gemm/sources.h"
+// (kernels/tile/split_k.h), which is the rule for fc layers; the kernel that adds up the slabs then does the epilogue.
+#include "kernels/gemm/epilogue_of.h"
+#include "kernels/tile/matrix_iterators.h"
 #include "kernels/tile/mma_sm80.h"
 
 namespace wt {

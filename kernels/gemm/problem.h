@@ -20,8 +20,8 @@
 
 #include <string>
 
-#include "kernels/dtype.h"
-#include "kernels/step_state.h"
+#include "kernels/common/dtype.h"
+#include "kernels/common/step_state.h"
 #include "kernels/variant.h"
 
 namespace wt {

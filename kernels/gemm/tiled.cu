@@ -1,11 +1,11 @@
 // Matrix products from shared-memory tiles on ordinary threads: 128 x 128 x 16 a block, 8 x 8 a thread,
 // or 64 x 64 where C is small or an operand cannot be read 16 bytes at a time. k is split where C
-// has too few tiles to fill the machine (kernels/tile/result.h), which is the rule for fc layers; dropout and
+// has too few tiles to fill the machine (kernels/tile/split_k.h), which is the rule for fc layers; dropout and
 // the gradient of ReLU are left to the kernel that adds up the slabs, for which there is always one.
-#include "kernels/gemm/epilogue.h"
-#include "kernels/gemm/sources.h"
-#include "kernels/tile/result.h"
+#include "kernels/gemm/epilogue_of.h"
+#include "kernels/tile/matrix_iterators.h"
 #include "kernels/tile/simt.h"
+#include "kernels/tile/split_k.h"
 
 namespace wt::gemm_tiled {
 

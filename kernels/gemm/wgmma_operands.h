@@ -5,8 +5,8 @@
 #include "kernels/gemm/wgmma_plan.h"
 #include "kernels/ptx/griddep.h"
 #include "kernels/ptx/tma.h"
-#include "kernels/tile/store.h"
 #include "kernels/tile/tensor_map.h"
+#include "kernels/tile/wgmma_store.h"
 #include "kernels/tile/wgmma_tile.h"
 
 namespace wt::gemm_wgmma {

@@ -1,5 +1,5 @@
 // Matrix products on Hopper's tensor cores (draft header)
-#include "kernels/gemm/epilogue.h"
+#include "kernels/gemm/epilogue_of.h"
 #include "kernels/gemm/wgmma_operands.h"
 #include "kernels/tile/cluster_sum.h"
 

@@ -1,9 +1,9 @@
 // LRN forward, a thread per pixel: squares of all channels into a local array with a border of zeros, then every
 // window from there. One long vectorised pass after the other suits a virtual GPU; on a real one the array lies in
 // local memory and vec8 is faster.
+#include "kernels/common/stream.h"
 #include "kernels/lrn/power.h"
 #include "kernels/lrn/problem.h"
-#include "kernels/tile/stream.h"
 
 namespace wt::lrn_forward_pixel {
 namespace {

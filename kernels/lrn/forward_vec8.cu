@@ -1,9 +1,9 @@
 // LRN forward, 8 channels of a pixel at a time. The window's neighbours come from the groups before and after, which
 // other threads of the same warp load as well: L1 answers them.
+#include "kernels/common/pack.h"
+#include "kernels/common/stream.h"
 #include "kernels/lrn/power.h"
 #include "kernels/lrn/problem.h"
-#include "kernels/tile/group.h"
-#include "kernels/tile/stream.h"
 
 namespace wt::lrn_forward_vec8 {
 namespace {

@@ -11,13 +11,13 @@
 #include <climits>
 #include <numeric>
 
+#include "kernels/common/pack.h"
+#include "kernels/common/vec.h"
 #include "kernels/launch.h"
 #include "kernels/lrn/lanes.h"
 #include "kernels/lrn/power.h"
 #include "kernels/lrn_pool/bias_sum.h"
 #include "kernels/lrn_pool/problem.h"
-#include "kernels/tile/group.h"
-#include "kernels/tile/vec.h"
 
 namespace wt {
 

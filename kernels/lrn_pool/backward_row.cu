@@ -1,11 +1,11 @@
 // LRN + max pooling backward, a thread per row of dx: pixel by pixel it gathers from the windows that cover it, then
 // three passes over the channels through arrays with borders of zeros, as lrn's `pixel`. SIMD on a virtual GPU; on a
 // real one the arrays lie in local memory and `fused` has the threads it needs.
+#include "kernels/common/pack.h"
 #include "kernels/launch.h"
 #include "kernels/lrn/power.h"
 #include "kernels/lrn_pool/bias_sum.h"
 #include "kernels/lrn_pool/problem.h"
-#include "kernels/tile/group.h"
 
 namespace wt::lrn_pool_backward_row {
 namespace {

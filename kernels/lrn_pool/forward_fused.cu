@@ -7,13 +7,13 @@
 // alone has 16 of them to do (two square roots, at a quarter of a lane's rate).
 #include <algorithm>
 
+#include "kernels/common/pack.h"
+#include "kernels/common/vec.h"
 #include "kernels/launch.h"
 #include "kernels/lrn/lanes.h"
 #include "kernels/lrn/power.h"
 #include "kernels/lrn_pool/key.h"
 #include "kernels/lrn_pool/problem.h"
-#include "kernels/tile/group.h"
-#include "kernels/tile/vec.h"
 
 namespace wt {
 

@@ -5,7 +5,7 @@
 
 #include <cuda_runtime.h>
 
-#include "kernels/tile/group.h"
+#include "kernels/common/pack.h"
 
 namespace wt {
 

@@ -1,10 +1,10 @@
 // Max-pool backward, 8 channels at a time; a block computes rows of dx. Every pixel gathers from the windows that
 // cover it (at most four when the stride is 2 and the window 3), in row order.
+#include "kernels/common/pack.h"
+#include "kernels/common/stream.h"
+#include "kernels/common/vec.h"
 #include "kernels/pool/problem.h"
 #include "kernels/ptx/griddep.h"
-#include "kernels/tile/group.h"
-#include "kernels/tile/stream.h"
-#include "kernels/tile/vec.h"
 
 namespace wt::pool_backward_vec8 {
 namespace {

@@ -1,9 +1,9 @@
 // Max-pool forward, 8 channels at a time; a block computes rows of the output.
+#include "kernels/common/pack.h"
+#include "kernels/common/stream.h"
+#include "kernels/common/vec.h"
 #include "kernels/pool/problem.h"
 #include "kernels/ptx/griddep.h"
-#include "kernels/tile/group.h"
-#include "kernels/tile/stream.h"
-#include "kernels/tile/vec.h"
 
 namespace wt::pool_forward_vec8 {
 namespace {

@@ -1,7 +1,7 @@
 // Random operands, four numbers a draw of Philox.
+#include "kernels/common/philox.h"
 #include "kernels/launch.h"
 #include "kernels/probe/probe.h"
-#include "kernels/tile/philox.h"
 
 namespace wt::probe {
 namespace {

@@ -1,7 +1,7 @@
 // Caches emptied by reading something else.
+#include "kernels/common/pack.h"
 #include "kernels/launch.h"
 #include "kernels/probe/probe.h"
-#include "kernels/tile/group.h"
 
 namespace wt::probe {
 namespace {

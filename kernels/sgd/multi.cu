@@ -3,10 +3,10 @@
 //   multi   a thread takes 8 elements at a time: on a virtual GPU a SIMD register
 //   multi4  4: on a real one every access of a warp to w, v and g is 512 bytes without gaps; with 8 it is half of every
 //           32-byte sector of 1 KB, and the other half again
+#include "kernels/common/pack.h"
+#include "kernels/common/stream.h"
 #include "kernels/ptx/griddep.h"
 #include "kernels/sgd/problem.h"
-#include "kernels/tile/group.h"
-#include "kernels/tile/stream.h"
 
 namespace wt::sgd_multi {
 namespace {

@@ -3,9 +3,9 @@
 #include <climits>
 #include <cmath>
 
+#include "kernels/common/pack.h"
 #include "kernels/launch.h"
 #include "kernels/softmax/row_result.h"
-#include "kernels/tile/group.h"
 
 namespace wt::softmax_row {
 namespace {

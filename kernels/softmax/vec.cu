@@ -6,11 +6,11 @@
 #include <climits>
 #include <cmath>
 
+#include "kernels/common/pack.h"
+#include "kernels/common/vec.h"
 #include "kernels/launch.h"
 #include "kernels/ptx/griddep.h"
 #include "kernels/softmax/row_result.h"
-#include "kernels/tile/group.h"
-#include "kernels/tile/vec.h"
 
 namespace wt::softmax_vec {
 namespace {

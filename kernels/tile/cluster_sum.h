@@ -7,7 +7,7 @@
 // the alternative is writing it to the L2 cache and reading it back in a kernel of its own.
 #pragma once
 
-#include "kernels/tile/store.h"
+#include "kernels/tile/wgmma_store.h"
 
 namespace wt {
 

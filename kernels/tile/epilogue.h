@@ -8,9 +8,9 @@
 //   sgd      C are the weights, updated with the sums as their gradient (kernels/sgd/problem.h), and so is the momentum
 #pragma once
 
+#include "kernels/common/step_state.h"
+#include "kernels/common/vec.h"
 #include "kernels/dropout/draw.h"
-#include "kernels/step_state.h"
-#include "kernels/tile/vec.h"
 
 namespace wt {
 

@@ -1,7 +1,7 @@
 // Matrix products on tensor cores of sm_80 and later, shared by gemm and the convolutions: mma.sync on tiles that cp.async
 // brings to shared memory, several stages ahead. bf16 operands are multiplied as they are; fp32 operands are rounded to
 // tf32 on their way from shared memory to registers. What A(m,k) and B(k,n) are is said by a source
-// (kernels/gemm/sources.h, kernels/conv/sources.h).
+// (kernels/tile/matrix_iterators.h, kernels/conv/operand_iterators.h).
 //
 // A block computes BM x BN of C in steps of 64 bytes of k (32 bf16, 16 tf32). Operands keep the order they have in memory:
 //   along k   a row of m (or n) is 64 bytes; ldmatrix gives fragments of either type: a 16-byte chunk is 8 bf16 or 4 tf32, and
@@ -12,12 +12,12 @@
 // lie in different banks.
 #pragma once
 
-#include "kernels/gemm/sources.h"
 #include "kernels/launch.h"
 #include "kernels/ptx/cp_async.h"
 #include "kernels/ptx/ldmatrix.h"
 #include "kernels/ptx/mma_sync.h"
-#include "kernels/tile/result.h"
+#include "kernels/tile/matrix_iterators.h"
+#include "kernels/tile/split_k.h"
 
 namespace wt::mma {
 

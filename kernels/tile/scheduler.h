@@ -8,7 +8,7 @@
 #pragma once
 
 #include "kernels/launch.h"
-#include "kernels/tile/result.h"
+#include "kernels/tile/split_k.h"
 
 namespace wt {
 

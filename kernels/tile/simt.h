@@ -1,7 +1,7 @@
 // The parts of a matrix product on ordinary (SIMT) threads, shared by gemm and the convolutions:
 // how a block's threads divide a tile, how operands travel from memory to shared memory, and the
-// loop over k. What A(m,k) and B(k,n) are is said by a source (kernels/gemm/sources.h,
-// kernels/conv/sources.h); kernels/tile/result.h stores the tile.
+// loop over k. What A(m,k) and B(k,n) are is said by a source (kernels/tile/matrix_iterators.h,
+// kernels/conv/operand_iterators.h); kernels/tile/split_k.h stores the tile.
 //
 // A block computes BM x BN of C in steps of BK = 16; a thread 8 x 8 of that. Two stages of shared
 // memory: while one is multiplied the next one's loads are in flight, so there is one barrier a step.
@@ -11,8 +11,8 @@
 // free of bank conflicts.
 #pragma once
 
+#include "kernels/common/vec.h"
 #include "kernels/launch.h"
-#include "kernels/tile/vec.h"
 
 namespace wt::simt {
 

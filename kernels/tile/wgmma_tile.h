@@ -19,10 +19,10 @@
 // that 64 does not divide: 96 = 3 boxes of 32, 48 = 3 boxes of 16.
 #pragma once
 
+#include "kernels/common/vec.h"
 #include "kernels/launch.h"
 #include "kernels/ptx/wgmma.h"
 #include "kernels/tile/pipeline.h"
-#include "kernels/tile/vec.h"
 
 namespace wt {
 

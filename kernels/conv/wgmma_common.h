@@ -1,5 +1,5 @@
 // What the Hopper convolutions (*_wgmma_sm90.cu) share: how patches of images become operands, and the store. The loop over
-// k and the ring of stages are kernels/tile/wgmma_tile.h's; what fits and which tiles are taken: wgmma_plan.h.
+// k and the ring of stages are kernels/tile/wgmma_tile.h's; what fits and which tiles are taken: wgmma_tiles.h.
 //
 // Operands are gathered by TMA's im2col mode: one copy brings a column of consecutive positions (output pixels for fprop, input
 // pixels for dgrad) times a box of channels at one tap; padding is zeros that the copy itself supplies. So a
@@ -14,11 +14,11 @@
 #include <algorithm>
 
 #include "kernels/conv/gemm_map.h"
-#include "kernels/conv/wgmma_plan.h"
+#include "kernels/conv/wgmma_tiles.h"
 #include "kernels/ptx/griddep.h"
 #include "kernels/tile/scheduler.h"
-#include "kernels/tile/store.h"
 #include "kernels/tile/tensor_map.h"
+#include "kernels/tile/wgmma_store.h"
 #include "kernels/tile/wgmma_tile.h"
 
 namespace wt::conv_wgmma {
@@ -146,7 +146,7 @@ inline CUtensorMap store_map(const void* y, int64_t rows, int group_columns, int
                      {uint32_t(across), 1, kStoreRows}, 2 * across);
 }
 
-// Carries a consumer warp's sums to memory as kernels/tile/store.h does a warpgroup's: 16 rows by one box of columns at a time,
+// Carries a consumer warp's sums to memory as kernels/tile/wgmma_store.h does a warpgroup's: 16 rows by one box of columns at a time,
 // two boxes in turn, so that no other warp is waited for and a map of (column of a group, group, row) keeps a group's
 // tile from reaching into the next. finish(half, column, pair) is what becomes of two neighbouring sums: of
 // row lane / 4 + 8 half of the warp's 16; columns of the tile, this thread's being lane % 4 * 2 further on.

@@ -8,7 +8,7 @@
 #include <cstdint>
 #include <cstring>
 
-#include "kernels/dtype.h"
+#include "kernels/common/dtype.h"
 #ifndef VGPU
 #include "kernels/ptx/store.h"
 #endif

@@ -9,7 +9,7 @@
 #include <type_traits>
 #include <utility>
 
-#include "kernels/dtype.h"
+#include "kernels/common/dtype.h"
 
 namespace wt {
 

@@ -2,7 +2,7 @@
 // pieces of the output, for AlexNet 4 rows of 55: it stages the 23 input rows those read (63 KB), then its
 // warps compute 56 outputs x 32 filters each without a barrier. A thread has 8 filters x 7 outputs, 8 outputs
 // apart, so that the 8 threads along a row read different banks at stride 4.
-#include "kernels/conv/conv1.h"
+#include "kernels/conv/first_layer_direct.h"
 
 namespace wt::conv1_direct {
 

@@ -11,7 +11,7 @@
 // K-major operand (rows positions, k channels: fprop) and an MN-major one (rows channels, k positions: wgrad).
 #pragma once
 
-#include "kernels/conv/wgmma.h"
+#include "kernels/conv/wgmma_common.h"
 
 namespace wt::conv1_wgmma {
 

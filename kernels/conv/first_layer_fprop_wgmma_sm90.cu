@@ -1,10 +1,10 @@
-// First layer forward on Hopper, from folded input (conv1_wgmma.h): all filters, 96 x 432 bf16 in 83 KB, stay in shared
+// First layer forward on Hopper, from folded input (first_layer_wgmma.h): all filters, 96 x 432 bf16 in 83 KB, stay in shared
 // memory for the whole kernel, only x streams. Blocks are persistent. Two warpgroups take turns, each with a run of 128
 // positions of its own, so that one stores while the other multiplies; the turn passes when one tap's products are left, so
 // that the tensor cores have work until the other's have begun.
 //
 // Filters, too, lie in planes of 8 k (channel of a block, at a tap): 54 of them, 16 bytes a filter. They come from a kernel
-// that folds w (fold_weights.h).
+// that folds w (first_layer_fold.h).
 //
 // Outputs at the positions that are none are left out, so that a tile's rows are not evenly spaced in y; a warp brings 16 rows
 // through shared memory and writes whole lines of those that exist.
@@ -13,8 +13,8 @@
 // which the tensor cores do 790 TFLOP/s (1.46 GHz). wgmma reads 107 of 128 bytes a clock of shared memory, x needs 9 bytes a clock
 // from L2 (19 where each 16 bytes of a plane take a sector of 32). Memory, x and y once, 229 MB: 53 us at 4.3 TB/s. Predicted,
 // not measured.
-#include "kernels/conv/conv1_wgmma.h"
-#include "kernels/conv/fold_weights.h"
+#include "kernels/conv/first_layer_fold.h"
+#include "kernels/conv/first_layer_wgmma.h"
 
 namespace wt::conv1_wgmma {
 

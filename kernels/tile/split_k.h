@@ -5,9 +5,9 @@
 
 #include <algorithm>
 
+#include "kernels/common/vec.h"
 #include "kernels/launch.h"
 #include "kernels/tile/epilogue.h"
-#include "kernels/tile/vec.h"
 
 namespace wt {
 

@@ -7,9 +7,9 @@
 #include <algorithm>
 #include <string>
 
+#include "kernels/common/vec.h"
 #include "kernels/conv/gemm_map.h"
 #include "kernels/launch.h"
-#include "kernels/tile/vec.h"
 
 namespace wt::conv1_direct {
 

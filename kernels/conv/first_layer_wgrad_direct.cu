@@ -1,9 +1,9 @@
 // Gradient of the first layer's filters. A block holds 32 filters' gradients in registers, all taps of
 // them: a thread 8 filters x 2 runs of 4 taps. It works through pieces of the output, for AlexNet 4 rows of 55,
 // staging the 23 input rows and the gradients of those outputs in shared memory, and adds every output
-// pixel's product. Blocks share the pixels; their partial sums are added in order (kernels/tile/result.h).
-#include "kernels/conv/conv1.h"
-#include "kernels/tile/result.h"
+// pixel's product. Blocks share the pixels; their partial sums are added in order (kernels/tile/split_k.h).
+#include "kernels/conv/first_layer_direct.h"
+#include "kernels/tile/split_k.h"
 
 namespace wt::conv1_direct {
 

@@ -1,4 +1,4 @@
-// Gradient of the first layer's filters on Hopper, from folded input (conv1_wgmma.h): 3 x 3 taps x 48 channels by 96 filters,
+// Gradient of the first layer's filters on Hopper, from folded input (first_layer_wgmma.h): 3 x 3 taps x 48 channels by 96 filters,
 // summed over all output pixels. Positions are the k of the product, 128 of them a stage: x once (its taps are views) and dy,
 // both MN-major. dy comes by im2col with a window 2 rows and columns larger than dy: zeros where a position is no output.
 //
@@ -15,7 +15,7 @@
 //
 // alexnet, batch 256: 6,498 runs in 88 ranges, 74 each of 2304 clocks: 117 us at the clock at which the tensor cores do
 // 790 TFLOP/s (1.46 GHz); 21 and 42 bytes a clock from L2; 88 slabs of 166 KB. Predicted, not measured.
-#include "kernels/conv/conv1_wgmma.h"
+#include "kernels/conv/first_layer_wgmma.h"
 
 namespace wt::conv1_wgmma {
 

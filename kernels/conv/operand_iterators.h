@@ -3,9 +3,9 @@
 // tensor indices is done once a thread; then cursors step by additions.
 #pragma once
 
+#include "kernels/common/vec.h"
 #include "kernels/conv/gemm_map.h"
-#include "kernels/gemm/sources.h"
-#include "kernels/tile/vec.h"
+#include "kernels/tile/matrix_iterators.h"
 
 namespace wt {
 

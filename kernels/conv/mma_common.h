@@ -1,8 +1,8 @@
 // What the three convolutions on mma.sync share on the host: what they refuse, tiles, splits.
 #pragma once
 
-#include "kernels/conv/fold_weights.h"
-#include "kernels/conv/tiled.h"
+#include "kernels/conv/first_layer_fold.h"
+#include "kernels/conv/tiled_common.h"
 #include "kernels/tile/mma_sm80.h"
 
 namespace wt::conv_mma {

@@ -1,4 +1,4 @@
-#include "kernels/conv/fold_weights.h"
+#include "kernels/conv/first_layer_fold.h"
 
 #include "kernels/launch.h"
 

@@ -1,7 +1,7 @@
 // Plain matrices as operands of a tiled product (kernels/tile/simt.h, kernels/tile/mma_sm80.h).
 #pragma once
 
-#include "kernels/tile/vec.h"
+#include "kernels/common/vec.h"
 
 namespace wt {
 

@@ -5,8 +5,8 @@
 #include <string>
 
 #include "kernels/conv/gemm_map.h"
-#include "kernels/tile/result.h"
 #include "kernels/tile/simt.h"
+#include "kernels/tile/split_k.h"
 
 namespace wt::conv_tiled {
 
