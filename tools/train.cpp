@@ -79,7 +79,7 @@ void declare(CommandLine& app, Flags& f) {
     app.add_option("--kernels", o.kernels, "auto, own, baseline, tune (measures, and remembers), and LAYER.PASS=VARIANT,... (conv2.wgrad=tiled)");
     app.add_option("--fuse", o.fuse, "operations done in one: auto (where that is faster), on (wherever it can be), off")->check(one_of("setting", {"auto", "on", "off"}));
     app.add_option("--graph", o.graph, "replays a step as CUDA graphs: auto (on real GPUs), on, off")->check(one_of("setting", {"auto", "on", "off"}));
-    app.add_option("--early", f.early, "kernels may start before the one ahead of them is over (programmatic dependent launch): on, off")
+    app.add_option("--pdl,--early", f.early, "kernels may start before the one ahead of them is over (programmatic dependent launch): on, off")
         ->check(one_of("setting", {"on", "off"}));
     app.add_option("--epochs", o.epochs, "passes over the training images")->check(between(0, 1e6));
     app.add_option("--steps", o.steps, "stop after so many steps instead")->check(between(0, 1e12));

@@ -207,7 +207,7 @@ void Run::open_data_and_net() {
 
 // Rates of layers whose batch is larger than a worker's by k are k times those, or sqrt(k): section 5 of the paper.
 void Run::configure() {
-    early_starts = o_.early;
+    pdl_enabled = o_.early;
     for (size_t r = 0; r < o_.gpus.size(); ++r) {
         WorkerConfig c;
         c.net = net_;

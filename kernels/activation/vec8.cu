@@ -74,7 +74,7 @@ void run_forward(const ActivationProblem& p, const ActivationForwardArgs& a) {
     const bool aligned = groups_aligned(a.x, ld, size_of(p.dtype)) && groups_aligned(a.y, ld, size_of(p.dtype));
     by_dtype(p.dtype, [&]<class T>() {
         by_kind(p.kind, [&]<Activation kKind>() {
-            launch("activation_forward_vec8", stream_shape(s, a.stream).early(), activation_forward_vec8_kernel<T, kKind>, s,
+            launch("activation_forward_vec8", stream_shape(s, a.stream).with_pdl(), activation_forward_vec8_kernel<T, kKind>, s,
                    ld, aligned, static_cast<const T*>(a.x), static_cast<T*>(a.y));
         });
     });
@@ -89,7 +89,7 @@ void run_backward(const ActivationProblem& p, const ActivationBackwardArgs& a) {
         groups_aligned(a.y, ld_y, size) && groups_aligned(a.dy, ld_dy, size) && groups_aligned(a.dx, ld_dy, size);
     by_dtype(p.dtype, [&]<class T>() {
         by_kind(p.kind, [&]<Activation kKind>() {
-            launch("activation_backward_vec8", stream_shape(s, a.stream).early(), activation_backward_vec8_kernel<T, kKind>, s,
+            launch("activation_backward_vec8", stream_shape(s, a.stream).with_pdl(), activation_backward_vec8_kernel<T, kKind>, s,
                    ld_y, ld_dy, aligned, static_cast<const T*>(a.y), static_cast<const T*>(a.dy),
                    static_cast<T*>(a.dx));
         });

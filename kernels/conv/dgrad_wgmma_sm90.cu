@@ -161,7 +161,7 @@ void launch_tile(const ConvProblem& p, const ConvDgradArgs& a, const DgradExtent
     const uint64_t cg = p.cg(), taps = uint64_t(p.r) * p.s;
     launch("conv_dgrad.wgmma_sm90",
            LaunchShape{dim3(blocks_of(v.schedule)), dim3(Tile::kThreads), a.stream, sizeof(SharedStorage<Tile>),
-                       unsigned(v.schedule.together())}.early(),
+                       unsigned(v.schedule.together())}.with_pdl(),
            dgrad_kernel<Tile>, patches_map(a.dy, p.n, p.p(), p.q(), v.window, kBox, BM),
            tiled_map(DType::bf16, a.w, {cg, taps, uint64_t(p.k)}, {cg * 2, cg * taps * 2}, {B::kAcross, 1, kBox}, B::kSpan),
            store_map(a.dx, e.rows, p.cg(), p.groups, BN), v);

@@ -177,10 +177,10 @@ void launch_width(const ConvProblem& p, const ConvWgradArgs& a) {
     Ranges ranges = ranges_of(p);
     ranges.slabs = static_cast<float*>(a.workspace);
     launch("conv_wgrad.folded_wgmma_sm90",
-           LaunchShape{dim3(ranges.blocks()), dim3(384), a.stream, sizeof(WgradStorage<BN>)}.early(), wgrad_kernel<BN>,
+           LaunchShape{dim3(ranges.blocks()), dim3(384), a.stream, sizeof(WgradStorage<BN>)}.with_pdl(), wgrad_kernel<BN>,
            planes_map(a.x, v), patches_map(a.dy, v.n, v.p, v.q, window, Dy::kAcross, kRun), v, window, ranges);
     launch("conv_wgrad.folded_wgmma_sm90 sum",
-           LaunchShape{dim3(kSlabRows, BN / 32), dim3(32 * kParts), a.stream, sizeof(AddStorage)}.early(), add_slabs_kernel, v,
+           LaunchShape{dim3(kSlabRows, BN / 32), dim3(32 * kParts), a.stream, sizeof(AddStorage)}.with_pdl(), add_slabs_kernel, v,
            static_cast<const float*>(ranges.slabs), ranges.count, BN, a.dw, p.bias ? a.db : nullptr);
 }
 

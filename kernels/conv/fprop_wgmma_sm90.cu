@@ -124,7 +124,7 @@ void launch_tile(const ConvProblem& p, const ConvFpropArgs& a, const FpropExtent
     const uint64_t taps = uint64_t(p.r) * p.s * p.cg();
     const unsigned together = v.schedule.together();
     launch("conv_fprop.wgmma_sm90",
-           LaunchShape{dim3(blocks_of(v.schedule)), dim3(Tile::kThreads), a.stream, sizeof(SharedStorage<Tile>), together}.early(),
+           LaunchShape{dim3(blocks_of(v.schedule)), dim3(Tile::kThreads), a.stream, sizeof(SharedStorage<Tile>), together}.with_pdl(),
            fprop_kernel<Tile>, patches_map(a.x, p.n, p.h, p.w, v.window, kBox, BM),
            tiled_map(DType::bf16, a.w, {taps, uint64_t(p.k)}, {taps * 2}, {kBox, BN / together}, 2 * kBox),
            store_map(a.y, e.rows, p.kg(), p.groups, BN), v);

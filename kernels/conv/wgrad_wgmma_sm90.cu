@@ -263,7 +263,7 @@ void launch_tile(const ConvProblem& p, const ConvWgradArgs& a, const WgradShape&
     const uint64_t pitch = uint64_t(p.kg()) * 2, pixels = uint64_t(p.n) * p.p() * p.q();
     launch("conv_wgrad.wgmma_sm90",
            LaunchShape{dim3(v.division.clusters * v.sharers), dim3(Tile::kThreads), a.stream, sizeof(WgradStorage<Tile>),
-                       unsigned(v.sharers)}.early(),
+                       unsigned(v.sharers)}.with_pdl(),
            wgrad_kernel<Tile>, patches_map(a.x, p.n, p.h, p.w, v.window, kBox, kDepth),
            tiled_map(DType::bf16, a.dy, {uint64_t(p.kg()), uint64_t(p.groups), pixels}, {pitch, pitch * p.groups}, {64, 1, kDepth}, 128), v);
 }
@@ -294,7 +294,7 @@ void launch_wgrad(const ConvProblem& p, const ConvWgradArgs& a) {
     if (direct) return;
     const int64_t threads = std::max<int64_t>(int64_t(v.filters) * v.rows / 4, v.filters);
     launch("conv_wgrad.wgmma_sm90 sum",
-           LaunchShape{dim3(static_cast<unsigned>(ceil_div(threads, 256)), v.groups), dim3(256), a.stream}.early(),
+           LaunchShape{dim3(static_cast<unsigned>(ceil_div(threads, 256)), v.groups), dim3(256), a.stream}.with_pdl(),
            add_parts_kernel, v, tile);
 }
 

@@ -88,7 +88,7 @@ void run(const DropoutProblem& p, const DropoutArgs& a) {
     const bool aligned = groups_aligned(static_cast<const char*>(a.x) - shift * size, p.ld_x, size) &&
                          groups_aligned(static_cast<char*>(a.y) - shift * size, p.ld_y, size);
     by_dtype(p.dtype, [&]<class T>() {
-        launch("dropout_vec", stream_shape(s, a.stream).early(), dropout_vec_kernel<T, kCalls>, s, p.ld_x, p.ld_y, aligned,
+        launch("dropout_vec", stream_shape(s, a.stream).with_pdl(), dropout_vec_kernel<T, kCalls>, s, p.ld_x, p.ld_y, aligned,
                static_cast<const T*>(a.x), static_cast<T*>(a.y), a.state, a.layer, a.row0, a.col0 / kDropoutGroup,
                shift, threshold, 1 / (1 - p.p));
     });

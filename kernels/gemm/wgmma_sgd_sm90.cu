@@ -231,7 +231,7 @@ void launch_sgd(const GemmProblem& p, const GemmArgs& g) {
     if (w.shift != v.shift) throw Error("gemm.wgmma_sm90 with SGD: weights and momentum must lie alike to 16 bytes");
     launch("gemm.wgmma_sm90 sgd",
            LaunchShape{dim3(static_cast<unsigned>(plan.blocks)), dim3(Tile::kThreads), g.stream, sizeof(SharedStorage),
-                       static_cast<unsigned>(plan.schedule.together())}.early(),
+                       static_cast<unsigned>(plan.schedule.together())}.with_pdl(),
            gemm_sgd_kernel, a.map, b.map, w.map, v.map, low.map, Inputs{plan.schedule, a.shift, b.shift},
            Weights{p.m, p.n, w.shift, low.shift, g.w_low != nullptr, p.bias ? g.bias_grad : nullptr, g.state, g.weight_decay, g.lr_scale});
 }

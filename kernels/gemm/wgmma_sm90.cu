@@ -217,7 +217,7 @@ void launch_kernel(const GemmProblem& p, const GemmArgs& g, const Plan& plan) {
     t.shift = c.shift;
     launch("gemm.wgmma_sm90",
            LaunchShape{dim3(static_cast<unsigned>(plan.blocks)), dim3(Tile::kThreads), g.stream, sizeof(SharedStorage<Tile, Staged>),
-                       static_cast<unsigned>(plan.schedule.together())}.early(),
+                       static_cast<unsigned>(plan.schedule.together())}.with_pdl(),
            gemm_kernel<L, F, Out, BN>, a.map, b.map, c.map, Inputs{plan.schedule, a.shift, b.shift}, t);
 }
 

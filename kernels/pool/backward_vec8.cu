@@ -88,7 +88,7 @@ void run(const PoolProblem& s, const PoolBackwardArgs& a) {
     const LaunchShape shape{dim3(s.n * s.h), pixel_block(s.c / kGroup, s.w), a.stream};
     by_dtype(s.dtype, [&]<class T>() {
         auto kernel = aligned ? pool_backward_vec8_kernel<T, true> : pool_backward_vec8_kernel<T, false>;
-        launch("pool_backward_vec8", shape.early(), kernel, s, static_cast<const T*>(a.dy), a.argmax, static_cast<T*>(a.dx));
+        launch("pool_backward_vec8", shape.with_pdl(), kernel, s, static_cast<const T*>(a.dy), a.argmax, static_cast<T*>(a.dx));
     });
 }
 

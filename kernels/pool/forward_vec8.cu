@@ -78,7 +78,7 @@ void run(const PoolProblem& s, const PoolForwardArgs& a) {
                       : s.window == 3 ? pool_forward_vec8_kernel<T, 3, true>
                       : s.window == 2 ? pool_forward_vec8_kernel<T, 2, true>
                                       : pool_forward_vec8_kernel<T, 0, true>;
-        launch("pool_forward_vec8", shape.early(), kernel, s, static_cast<const T*>(a.x), static_cast<T*>(a.y),
+        launch("pool_forward_vec8", shape.with_pdl(), kernel, s, static_cast<const T*>(a.x), static_cast<T*>(a.y),
                a.argmax);
     });
 }

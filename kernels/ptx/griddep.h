@@ -1,5 +1,5 @@
 // Programmatic dependent launch: a kernel that starts while the one before it in the stream still runs (PTX 9.7.13.14). Only
-// kernels that wait may be launched so (LaunchShape::dependent). Both are no-ops otherwise. sm_90; nothing below it.
+// kernels that wait may be launched so (LaunchShape::with_pdl). Both are no-ops otherwise. sm_90; nothing below it.
 #pragma once
 
 #include "kernels/ptx/ptx.h"

@@ -82,7 +82,7 @@ void run(const SoftmaxProblem& p, const SoftmaxArgs& a) {
     auto* results = static_cast<SoftmaxRow*>(a.workspace);
     if (p.rows)
         by_dtype(p.dtype, [&]<class T>() {
-            launch("softmax_block", LaunchShape{dim3(p.rows), dim3(kThreads), a.stream, sizeof(SharedStorage)}.early(),
+            launch("softmax_block", LaunchShape{dim3(p.rows), dim3(kThreads), a.stream, sizeof(SharedStorage)}.with_pdl(),
                    softmax_block_kernel<T>, p, a.logits, a.labels, static_cast<T*>(a.dlogits), results);
         });
     launch_softmax_stats(p, results, a.stats, a.stream);

@@ -106,7 +106,7 @@ void run(const SoftmaxProblem& p, const SoftmaxArgs& a) {
     const bool aligned_dz = groups_aligned(a.dlogits, p.ld_dlogits, size_of(p.dtype), kGroup);
     if (p.rows)
         by_dtype(p.dtype, [&]<class T>() {
-            launch("softmax_vec", LaunchShape{dim3(ceil_div(p.rows, kWarps)), dim3(32 * kWarps), a.stream}.early(),
+            launch("softmax_vec", LaunchShape{dim3(ceil_div(p.rows, kWarps)), dim3(32 * kWarps), a.stream}.with_pdl(),
                    softmax_vec_kernel<T>, p, aligned_z, aligned_dz, a.logits, a.labels, static_cast<T*>(a.dlogits), results);
         });
     launch_softmax_stats(p, results, a.stats, a.stream);
