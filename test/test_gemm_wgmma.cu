@@ -202,9 +202,9 @@ TEST_CASE("gemm wgmma: clusters, schedules and fusions") {
         const gemm_wgmma::Plan plan = gemm_wgmma::choose_tile(p, test.sms);
         const TileSchedule& s = plan.schedule;
         INFO(text(p) << (p.dropout > 0 ? " dropout" : p.drelu ? " drelu" : p.sgd ? " sgd" : "") << ": " << s.tiles_m << "x" << s.tiles_n << " tiles of 128x"
-                     << plan.bn << ", " << s.sharers << " sharers, " << s.cluster_splits << " splits, " << plan.blocks << " blocks");
-        shared |= s.sharers > 1, split |= s.cluster_splits > 1, both |= s.sharers > 1 && s.cluster_splits > 1;
-        loops |= plan.blocks < s.units() * s.together();
+                     << plan.bn << ", " << s.multicast << " multicast, " << s.cluster_splits << " splits, " << plan.blocks << " blocks");
+        shared |= s.multicast > 1, split |= s.cluster_splits > 1, both |= s.multicast > 1 && s.cluster_splits > 1;
+        loops |= plan.blocks < s.units() * s.cluster_size();
         p.out == low ? check<bf16>(*variant, test) : check<float>(*variant, test);
     }
     CHECK(shared);

@@ -56,8 +56,8 @@ __global__ void __launch_bounds__(Tile::kThreads, 1)
     using A = typename Tile::A;
     using B = typename Tile::B;
     SharedStorage<Tile>& shared = shared_storage<SharedStorage<Tile>>();
-    const int warpgroup = warpgroup_index(), together = v.schedule.together();
-    begin_block(shared.ring, Tile::kConsumerWarps, together);
+    const int warpgroup = warpgroup_index(), cluster_size = v.schedule.cluster_size();
+    begin_block(shared.ring, Tile::kConsumerWarps, cluster_size);
 
     if (warpgroup == 0) {
         ptx::registers_decrease<Tile::kProducerRegisters>();
@@ -67,7 +67,7 @@ __global__ void __launch_bounds__(Tile::kThreads, 1)
             const int last_tap = v.window.r * v.window.s - 1;
             for_each_unit(v.schedule, [&](const WorkUnit& unit) {
                 const Pixel corner = v.window.corner(unit.m * Tile::BM);
-                const int channel = unit.n * Tile::BN, rank = together > 1 ? blockIdx.x % 2 : 0;
+                const int channel = unit.n * Tile::BN, rank = cluster_size > 1 ? blockIdx.x % 2 : 0;
                 BoxCursor box;
                 for (int step = 0; step < unit.steps; ++step) {
                     typename Tile::Stage& stage = shared.stages[ring.stage()];
@@ -78,8 +78,8 @@ __global__ void __launch_bounds__(Tile::kThreads, 1)
                         const bool exists = box.r < v.window.r;
                         const int tap = exists ? last_tap - (box.r * v.window.s + box.s) : 0;
                         const int filter = exists ? unit.group * v.window.channels + box.c : v.filters;
-                        copy_share<B>(stage.b + i * A::kAcross * B::kSpan, rank, together, [&](uint8_t* to, int j, int) {
-                            if (together > 1)
+                        copy_share<B>(stage.b + i * A::kAcross * B::kSpan, rank, cluster_size, [&](uint8_t* to, int j, int) {
+                            if (cluster_size > 1)
                                 ptx::tma_load_multicast(to, w, bar, 3, channel + j * B::kAcross, tap, filter);
                             else
                                 ptx::tma_load(to, w, bar, channel + j * B::kAcross, tap, filter);
@@ -94,7 +94,7 @@ __global__ void __launch_bounds__(Tile::kThreads, 1)
         ptx::registers_increase<Tile::kConsumerRegisters>();
         using Store = TileStore<Tile>;
         const int consumer = warpgroup - 1, warp = threadIdx.x / 32 - 4, lane = threadIdx.x % 32;
-        RingConsumer<Tile::kStages> ring{shared.ring, together};
+        RingConsumer<Tile::kStages> ring{shared.ring, cluster_size};
         Store store{shared.boxes[warp]};
         for_each_unit(v.schedule, [&](const WorkUnit& unit) {
             const int row0 = unit.m * Tile::BM + Tile::row_of(consumer, 0) + warp % 4 * kStoreRows, column = unit.n * Tile::BN;
@@ -125,7 +125,7 @@ __global__ void __launch_bounds__(Tile::kThreads, 1)
         });
         store.drain();
     }
-    end_block(together);
+    end_block(cluster_size);
 }
 
 struct DgradExtents {
@@ -161,7 +161,7 @@ void launch_tile(const ConvProblem& p, const ConvDgradArgs& a, const DgradExtent
     const uint64_t cg = p.cg(), taps = uint64_t(p.r) * p.s;
     launch("conv_dgrad.wgmma_sm90",
            LaunchShape{dim3(blocks_of(v.schedule)), dim3(Tile::kThreads), a.stream, sizeof(SharedStorage<Tile>),
-                       unsigned(v.schedule.together())}.with_pdl(),
+                       unsigned(v.schedule.cluster_size())}.with_pdl(),
            dgrad_kernel<Tile>, patches_map(a.dy, p.n, p.p(), p.q(), v.window, kBox, BM),
            tiled_map(DType::bf16, a.w, {cg, taps, uint64_t(p.k)}, {cg * 2, cg * taps * 2}, {B::kAcross, 1, kBox}, B::kSpan),
            store_map(a.dx, e.rows, p.cg(), p.groups, BN), v);

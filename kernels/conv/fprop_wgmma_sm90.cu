@@ -35,8 +35,8 @@ __global__ void __launch_bounds__(Tile::kThreads, 1)
     using A = typename Tile::A;
     using B = typename Tile::B;
     SharedStorage<Tile>& shared = shared_storage<SharedStorage<Tile>>();
-    const int warpgroup = warpgroup_index(), together = v.schedule.together();
-    begin_block(shared.ring, Tile::kConsumerWarps, together);
+    const int warpgroup = warpgroup_index(), cluster_size = v.schedule.cluster_size();
+    begin_block(shared.ring, Tile::kConsumerWarps, cluster_size);
 
     if (warpgroup == 0) {
         ptx::registers_decrease<Tile::kProducerRegisters>();
@@ -45,16 +45,16 @@ __global__ void __launch_bounds__(Tile::kThreads, 1)
             RingProducer<Tile::kStages> ring{shared.ring};
             for_each_unit(v.schedule, [&](const WorkUnit& unit) {
                 const Pixel corner = v.window.corner(unit.m * Tile::BM);
-                const int filter = unit.group * v.filters + unit.n * Tile::BN, rank = together > 1 ? blockIdx.x % 2 : 0;
+                const int filter = unit.group * v.filters + unit.n * Tile::BN, rank = cluster_size > 1 ? blockIdx.x % 2 : 0;
                 BoxCursor box;
                 for (int step = 0; step < unit.steps; ++step) {
                     typename Tile::Stage& stage = shared.stages[ring.stage()];
                     ptx::Mbarrier& bar = ring.acquire(Tile::kStageBytes);
                     for (int i = 0; i < A::kBoxes; ++i, box.advance(v.window, A::kAcross))
                         load_patches(stage.a + i * A::kBoxBytes, x, bar, v.window, unit.group, corner, box);
-                    copy_share<B>(stage.b, rank, together, [&](uint8_t* to, int i, int down) {
+                    copy_share<B>(stage.b, rank, cluster_size, [&](uint8_t* to, int i, int down) {
                         const int k = step * kDepth + i * B::kAcross;
-                        if (together > 1)
+                        if (cluster_size > 1)
                             ptx::tma_load_multicast(to, w, bar, 3, k, filter + down);
                         else
                             ptx::tma_load(to, w, bar, k, filter + down);
@@ -67,7 +67,7 @@ __global__ void __launch_bounds__(Tile::kThreads, 1)
     } else {
         ptx::registers_increase<Tile::kConsumerRegisters>();
         const int consumer = warpgroup - 1, warp = threadIdx.x / 32 - 4, lane = threadIdx.x % 32;
-        RingConsumer<Tile::kStages> ring{shared.ring, together};
+        RingConsumer<Tile::kStages> ring{shared.ring, cluster_size};
         TileStore<Tile> store{shared.boxes[warp]};
         for_each_unit(v.schedule, [&](const WorkUnit& unit) {
             typename Tile::Accumulators acc;
@@ -92,7 +92,7 @@ __global__ void __launch_bounds__(Tile::kThreads, 1)
         });
         store.drain();
     }
-    end_block(together);
+    end_block(cluster_size);
 }
 
 struct FpropExtents {
@@ -122,11 +122,11 @@ void launch_tile(const ConvProblem& p, const ConvFpropArgs& a, const FpropExtent
     v.schedule = schedule_of(e.tile, e.rows, p.kg(), p.groups, e.steps);
     v.bias = p.bias ? a.bias : nullptr, v.relu = p.relu;
     const uint64_t taps = uint64_t(p.r) * p.s * p.cg();
-    const unsigned together = v.schedule.together();
+    const unsigned cluster_size = v.schedule.cluster_size();
     launch("conv_fprop.wgmma_sm90",
-           LaunchShape{dim3(blocks_of(v.schedule)), dim3(Tile::kThreads), a.stream, sizeof(SharedStorage<Tile>), together}.with_pdl(),
+           LaunchShape{dim3(blocks_of(v.schedule)), dim3(Tile::kThreads), a.stream, sizeof(SharedStorage<Tile>), cluster_size}.with_pdl(),
            fprop_kernel<Tile>, patches_map(a.x, p.n, p.h, p.w, v.window, kBox, BM),
-           tiled_map(DType::bf16, a.w, {taps, uint64_t(p.k)}, {taps * 2}, {kBox, BN / together}, 2 * kBox),
+           tiled_map(DType::bf16, a.w, {taps, uint64_t(p.k)}, {taps * 2}, {kBox, BN / cluster_size}, 2 * kBox),
            store_map(a.y, e.rows, p.kg(), p.groups, BN), v);
 }
 

@@ -34,11 +34,11 @@ inline TileSchedule schedule_of(TileSize t, int64_t rows, int64_t cols, int grou
     s.tiles_n = static_cast<int>(ceil_div(cols, t.bn));
     s.groups = groups;
     s.split = {1, static_cast<int>(steps), static_cast<int>(steps)};
-    s.sharers = s.tiles_m > 1 ? 2 : 1;
+    s.multicast = s.tiles_m > 1 ? 2 : 1;
     return s;
 }
 
-inline unsigned blocks_of(const TileSchedule& s) { return static_cast<unsigned>(std::min(s.units(), plan_sms / s.together()) * s.together()); }
+inline unsigned blocks_of(const TileSchedule& s) { return static_cast<unsigned>(std::min(s.units(), plan_sms / s.cluster_size()) * s.cluster_size()); }
 
 // ---- patches ------------------------------------------------------------------------------------------------------------
 
@@ -114,12 +114,12 @@ __device__ __forceinline__ void sync_consumers() { ptx::bar_sync(5, 256); }
 
 // What every block begins with: barriers ready in all blocks of the cluster, the kernels before this one complete.
 template <int kStages>
-__device__ __forceinline__ void begin_block(Ring<kStages>& ring, int readers, int together) {
+__device__ __forceinline__ void begin_block(Ring<kStages>& ring, int readers, int cluster_size) {
     if (threadIdx.x == 0) {
-        ring.init(readers * together);
+        ring.init(readers * cluster_size);
         ptx::fence_mbarrier_init();
     }
-    if (together > 1) {
+    if (cluster_size > 1) {
         ptx::cluster_arrive();
         ptx::cluster_wait();
     } else {
@@ -129,8 +129,8 @@ __device__ __forceinline__ void begin_block(Ring<kStages>& ring, int readers, in
 }
 
 // And ends with: no block leaves while another may still write into its shared memory.
-__device__ __forceinline__ void end_block(int together) {
-    if (together > 1) {
+__device__ __forceinline__ void end_block(int cluster_size) {
+    if (cluster_size > 1) {
         __syncwarp();
         ptx::cluster_arrive();
         ptx::cluster_wait();

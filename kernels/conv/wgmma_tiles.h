@@ -51,10 +51,10 @@ inline constexpr TileSize kWgradTiles[] = {{128, 256}, {128, 192}, {256, 128}, {
 // A model, not a measurement: clocks that one SM takes for a stage of a tile. Tensor cores: 2048 multiply-adds a clock;
 // shared memory: wgmma reads 64 rows of A and all of B for 64 x BN x 16, 128 bytes a clock; L2: all of A and, in a
 // pair of blocks, half of B, of which an SM gets perhaps 40 bytes a clock when all ask.
-inline double stage_clocks(TileSize t, int sharers) {
+inline double stage_clocks(TileSize t, int multicast) {
     const double tensor = double(t.bm) * t.bn * kDepth / 2048;
     const double shared = t.bm / 64.0 * (kDepth / 16) * (64 + t.bn) * 32 / 128;
-    const double l2 = (t.bm + double(t.bn) / sharers) * kDepth * 2 / 40;
+    const double l2 = (t.bm + double(t.bn) / multicast) * kDepth * 2 / 40;
     return std::max({tensor, shared, l2});
 }
 
@@ -62,9 +62,9 @@ inline double stage_clocks(TileSize t, int sharers) {
 // of one (its conversions and stmatrix, about a clock for 32 elements, half of it beside the other warpgroup's products).
 inline double product_clocks(TileSize t, int64_t rows, int64_t cols, int groups, int64_t steps) {
     const int64_t m = ceil_div(rows, t.bm);
-    const int sharers = m > 1 ? 2 : 1;
-    const int64_t units = ceil_div(m, sharers) * ceil_div(cols, t.bn) * groups, waves = ceil_div(units, plan_sms / sharers);
-    return double(waves) * (double(steps) * stage_clocks(t, sharers) + double(t.bm) * t.bn / 64 + 500);
+    const int multicast = m > 1 ? 2 : 1;
+    const int64_t units = ceil_div(m, multicast) * ceil_div(cols, t.bn) * groups, waves = ceil_div(units, plan_sms / multicast);
+    return double(waves) * (double(steps) * stage_clocks(t, multicast) + double(t.bm) * t.bn / 64 + 500);
 }
 
 // Tests set it, to meet every tile on small problems; else 0 x 0.
@@ -108,8 +108,8 @@ struct Division {
     // Clusters that may have a range; the others have rests.
     __host__ __device__ int with_ranges() const { return clusters / units * units; }
     // Slabs that unit u is spread over, in the order of k.
-    __host__ __device__ int first_sharer(int u) const { return u * rest / rest_share; }
-    __host__ __device__ int slabs(int u) const { return ranges + (rest ? ((u + 1) * rest - 1) / rest_share - first_sharer(u) + 1 : 0); }
+    __host__ __device__ int first_remainder_cluster(int u) const { return u * rest / rest_share; }
+    __host__ __device__ int slabs(int u) const { return ranges + (rest ? ((u + 1) * rest - 1) / rest_share - first_remainder_cluster(u) + 1 : 0); }
     int most_slabs() const {
         int most = 1;
         for (int u = 0; u < units; ++u) most = std::max(most, slabs(u));

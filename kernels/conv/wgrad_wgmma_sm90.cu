@@ -33,15 +33,15 @@ namespace {
 struct WgradShape {
     Window window;  // of x
     int rows, filters, all_filters;  // taps x channels; filters of a group; of all
-    int tiles_m, tiles_n, groups, sharers;
+    int tiles_m, tiles_n, groups, multicast;
     Division division;
     int most_slabs;
     float* slabs;     // [group][most_slabs][filters][rows]; dw itself when most_slabs is 1
     float* sums;      // [group][most_slabs][filters]; db itself; null: not wanted
     float *dw, *db;
 
-    __host__ __device__ int pairs() const { return (tiles_m + sharers - 1) / sharers; }
-    __host__ __device__ int unit_of(int group, int n, int m) const { return (group * tiles_n + n) * pairs() + m / sharers; }
+    __host__ __device__ int pairs() const { return (tiles_m + multicast - 1) / multicast; }
+    __host__ __device__ int unit_of(int group, int n, int m) const { return (group * tiles_n + n) * pairs() + m / multicast; }
     __host__ __device__ int64_t slab(int group, int i) const { return (int64_t(group) * most_slabs + i) * filters; }
 };
 
@@ -56,7 +56,7 @@ struct Part {
 template <class F>
 __device__ __forceinline__ void for_each_part(const WgradShape& v, F&& f) {
     const Division& d = v.division;
-    const int cluster = blockIdx.x / v.sharers, of_rest = cluster - d.with_ranges();
+    const int cluster = blockIdx.x / v.multicast, of_rest = cluster - d.with_ranges();
     const bool ranged = of_rest < 0;  // a range of one unit; else so many steps of the rests
     int at = ranged ? 0 : of_rest * d.rest_share;
     const int end = ranged ? cluster < d.ranges * d.units : min(at + d.rest_share, d.units * d.rest);
@@ -64,10 +64,10 @@ __device__ __forceinline__ void for_each_part(const WgradShape& v, F&& f) {
         const int unit = ranged ? cluster % d.units : at / d.rest, range = cluster / d.units, from = at - unit * d.rest;
         const int column = unit / v.pairs();
         Part part;
-        part.m = (unit - column * v.pairs()) * v.sharers + blockIdx.x % v.sharers;
+        part.m = (unit - column * v.pairs()) * v.multicast + blockIdx.x % v.multicast;
         part.group = column / v.tiles_n;
         part.n = column - part.group * v.tiles_n;
-        part.slab = ranged ? range : d.ranges + of_rest - d.first_sharer(unit);
+        part.slab = ranged ? range : d.ranges + of_rest - d.first_remainder_cluster(unit);
         part.first = ranged ? range * d.share : d.ranges * d.share + from;
         part.steps = ranged ? min(d.share, d.steps - part.first) : min(end - at, d.rest - from);
         f(part);
@@ -131,7 +131,7 @@ __global__ void __launch_bounds__(Tile::kThreads, 1)
     using B = typename Tile::B;
     WgradStorage<Tile>& shared = shared_storage<WgradStorage<Tile>>();
     const int warpgroup = warpgroup_index();
-    begin_block(shared.ring, Tile::kConsumerWarps, v.sharers);
+    begin_block(shared.ring, Tile::kConsumerWarps, v.multicast);
 
     if (warpgroup == 0) {
         ptx::registers_decrease<Tile::kProducerRegisters>();
@@ -139,15 +139,15 @@ __global__ void __launch_bounds__(Tile::kThreads, 1)
             ptx::prefetch_tensor_map(x), ptx::prefetch_tensor_map(dy);
             RingProducer<Tile::kStages> ring{shared.ring};
             for_each_part(v, [&](const Part& part) {
-                const int filter = part.n * Tile::BN, rank = v.sharers > 1 ? blockIdx.x % 2 : 0;
+                const int filter = part.n * Tile::BN, rank = v.multicast > 1 ? blockIdx.x % 2 : 0;
                 const BoxCursor first_box = BoxCursor::at(v.window, part.m * A::kBoxes, A::kAcross);
                 int pixel = part.first * kDepth;
                 PixelCursor at(pixel, v.window.rows, v.window.cols);
                 for (int step = 0; step < part.steps; ++step, pixel += kDepth, at.advance(kDepth)) {
                     typename Tile::Stage& stage = shared.stages[ring.stage()];
                     ptx::Mbarrier& bar = ring.acquire(Tile::kStageBytes);
-                    copy_share<B>(stage.b, rank, v.sharers, [&](uint8_t* to, int i, int) {
-                        if (v.sharers > 1)
+                    copy_share<B>(stage.b, rank, v.multicast, [&](uint8_t* to, int i, int) {
+                        if (v.multicast > 1)
                             ptx::tma_load_multicast(to, dy, bar, 3, filter + i * B::kAcross, part.group, pixel);
                         else
                             ptx::tma_load(to, dy, bar, filter + i * B::kAcross, part.group, pixel);
@@ -165,7 +165,7 @@ __global__ void __launch_bounds__(Tile::kThreads, 1)
     } else {
         ptx::registers_increase<Tile::kConsumerRegisters>();
         const int consumer = warpgroup - 1, warp = threadIdx.x / 32 - 4, lane = threadIdx.x % 32;
-        RingConsumer<Tile::kStages> ring{shared.ring, v.sharers};
+        RingConsumer<Tile::kStages> ring{shared.ring, v.multicast};
         DySums<B> sums;
         for_each_part(v, [&](const Part& part) {
             const bool sum_dy = v.sums && part.m == 0;
@@ -193,7 +193,7 @@ __global__ void __launch_bounds__(Tile::kThreads, 1)
             });
         });
     }
-    end_block(v.sharers);
+    end_block(v.multicast);
 }
 
 // Adds up the slabs, a thread for 4 neighbours of dw; and a thread for each sum of dy. Tile: of the product.
@@ -225,17 +225,17 @@ WgradShape shape_of(const ConvProblem& p, TileSize& tile) {
     double least = 0;
     for (const TileSize& t : kWgradTiles) {
         if (is_only(kWgradTiles) && t != only_tile) continue;
-        const int m = static_cast<int>(ceil_div(v.rows, t.bm)), n = static_cast<int>(ceil_div(v.filters, t.bn)), sharers = m > 1 ? 2 : 1;
-        const double work = double(ceil_div(m, sharers)) * sharers * n * stage_clocks(t, sharers);
+        const int m = static_cast<int>(ceil_div(v.rows, t.bm)), n = static_cast<int>(ceil_div(v.filters, t.bn)), multicast = m > 1 ? 2 : 1;
+        const double work = double(ceil_div(m, multicast)) * multicast * n * stage_clocks(t, multicast);
         if (least > 0 && work >= least) continue;
         least = work, tile = t;
-        v.tiles_m = m, v.tiles_n = n, v.sharers = sharers;
+        v.tiles_m = m, v.tiles_n = n, v.multicast = multicast;
     }
     const int units = v.pairs() * v.tiles_n * v.groups;
     const int steps = static_cast<int>(ceil_div(int64_t(p.n) * p.p() * p.q(), kDepth));
     // Below 8 steps writing and adding slabs costs more than idle SMs.
     const int64_t useful = std::max<int64_t>(units, int64_t(units) * steps / 8);
-    v.division = Division(units, steps, static_cast<int>(std::min<int64_t>(plan_sms / v.sharers, useful)));
+    v.division = Division(units, steps, static_cast<int>(std::min<int64_t>(plan_sms / v.multicast, useful)));
     v.most_slabs = v.division.most_slabs();
     return v;
 }
@@ -262,8 +262,8 @@ void launch_tile(const ConvProblem& p, const ConvWgradArgs& a, const WgradShape&
     using Tile = WgmmaTile<A, B, stages_beside(A::kBytes + B::kBytes, 2048)>;
     const uint64_t pitch = uint64_t(p.kg()) * 2, pixels = uint64_t(p.n) * p.p() * p.q();
     launch("conv_wgrad.wgmma_sm90",
-           LaunchShape{dim3(v.division.clusters * v.sharers), dim3(Tile::kThreads), a.stream, sizeof(WgradStorage<Tile>),
-                       unsigned(v.sharers)}.with_pdl(),
+           LaunchShape{dim3(v.division.clusters * v.multicast), dim3(Tile::kThreads), a.stream, sizeof(WgradStorage<Tile>),
+                       unsigned(v.multicast)}.with_pdl(),
            wgrad_kernel<Tile>, patches_map(a.x, p.n, p.h, p.w, v.window, kBox, kDepth),
            tiled_map(DType::bf16, a.dy, {uint64_t(p.kg()), uint64_t(p.groups), pixels}, {pitch, pitch * p.groups}, {64, 1, kDepth}, 128), v);
 }

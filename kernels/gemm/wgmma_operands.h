@@ -35,11 +35,11 @@ inline MatrixMap matrix_map(DType type, const void* base, int64_t cols, int64_t 
             shift};
 }
 
-// Of an operand with `mn` rows (of m or n) and k of k, for blocks that share it by `sharers`.
+// The map of an operand with `mn` rows (of m or n) and k of k, of which each of `multicast` blocks copies its share.
 template <class Operand>
-MatrixMap operand_map(const void* base, int mn, int k, int ld, int sharers) {
+MatrixMap operand_map(const void* base, int mn, int k, int ld, int multicast) {
     if constexpr (Operand::kMajor == Major::k)
-        return matrix_map(DType::bf16, base, k, mn, ld, Operand::kAcross, Operand::kDown / sharers, Operand::kSpan);
+        return matrix_map(DType::bf16, base, k, mn, ld, Operand::kAcross, Operand::kDown / multicast, Operand::kSpan);
     else
         return matrix_map(DType::bf16, base, mn, k, ld, Operand::kAcross, Operand::kDown, Operand::kSpan);
 }
@@ -52,14 +52,14 @@ struct Inputs {
 
 // This block in its cluster.
 struct Sharing {
-    int sharers, sharer;  // blocks that share B, and which of them this one is
+    int multicast, multicast_rank;  // blocks that load B once for all of them, and which of them this one is
     int first;            // rank of the first of them
-    __device__ __forceinline__ explicit Sharing(const TileSchedule& s) : sharers(s.sharers) {
-        const int rank = static_cast<int>(blockIdx.x) % s.together();
-        sharer = rank % sharers;
-        first = rank - sharer;
+    __device__ __forceinline__ explicit Sharing(const TileSchedule& s) : multicast(s.multicast) {
+        const int rank = static_cast<int>(blockIdx.x) % s.cluster_size();
+        multicast_rank = rank % multicast;
+        first = rank - multicast_rank;
     }
-    __device__ __forceinline__ uint16_t mask() const { return static_cast<uint16_t>(((1u << sharers) - 1) << first); }
+    __device__ __forceinline__ uint16_t mask() const { return static_cast<uint16_t>(((1u << multicast) - 1) << first); }
 };
 
 // The copying thread's part of a unit: its stages, one after the other.
@@ -78,10 +78,10 @@ __device__ __forceinline__ void copy_unit(typename Tile::Stage* stages, RingProd
             else
                 ptx::tma_load(to, map_a, full, in.shift_a + w.m * Tile::BM + box * A::kAcross, k);
         });
-        copy_share<B>(stage.b, share.sharer, share.sharers, [&](uint8_t* to, int box, int down) {
+        copy_share<B>(stage.b, share.multicast_rank, share.multicast, [&](uint8_t* to, int box, int down) {
             const int across = in.shift_b + (B::kMajor == Major::k ? k : w.n * Tile::BN) + box * B::kAcross;
             const int row = B::kMajor == Major::k ? w.n * Tile::BN + down : k;
-            if (share.sharers == 1)
+            if (share.multicast == 1)
                 ptx::tma_load(to, map_b, full, across, row);
             else
                 ptx::tma_load_multicast(to, map_b, full, share.mask(), across, row);

@@ -40,16 +40,16 @@ struct Plan {
     double clocks = 0;  // the estimate
 };
 
-// Clusters of `together` blocks that run at the same time, one block an SM.
-inline int clusters_at_once(int sms, int together) {
-    if (sms >= 132 && together >= 4) return 128 * (sms / 132) / together;
-    return sms / together;
+// How many clusters of `cluster_size` blocks run at the same time, one block an SM.
+inline int clusters_at_once(int sms, int cluster_size) {
+    if (sms >= 132 && cluster_size >= 4) return 128 * (sms / 132) / cluster_size;
+    return sms / cluster_size;
 }
 
 // At least so many steps of k in a split: less is not worth adding up.
 inline constexpr int kStepsOfSplit = 4;
 
-inline Plan plan_with(const GemmProblem& p, int sms, int bn, int sharers, int splits) {
+inline Plan plan_with(const GemmProblem& p, int sms, int bn, int multicast, int splits) {
     Plan plan;
     plan.bn = bn;
     TileSchedule& t = plan.schedule;
@@ -58,12 +58,12 @@ inline Plan plan_with(const GemmProblem& p, int sms, int bn, int sharers, int sp
     t.split.total_steps = static_cast<int>(std::max<int64_t>(1, ceil_div(p.k, kBK)));
     t.split.steps = static_cast<int>(ceil_div(t.split.total_steps, splits));
     t.split.splits = t.cluster_splits = splits;
-    t.sharers = sharers;
-    const int at_once = clusters_at_once(sms, t.together());
+    t.multicast = multicast;
+    const int at_once = clusters_at_once(sms, t.cluster_size());
     if (at_once == 0 || splits != ceil_div(t.split.total_steps, t.split.steps)) return {};  // too big a cluster; an empty split
-    plan.blocks = std::min(at_once, t.units()) * t.together();
+    plan.blocks = std::min(at_once, t.units()) * t.cluster_size();
 
-    const double stage_bytes = 2.0 * kBK * (kBM + double(bn) / sharers), c_bytes = p.sgd ? 18 : double(size_of(p.out));
+    const double stage_bytes = 2.0 * kBK * (kBM + double(bn) / multicast), c_bytes = p.sgd ? 18 : double(size_of(p.out));
     const double step = std::max(4.8 * bn, stage_bytes / 40);
     const double sums = splits > 1 ? 4.0 * kBM * bn * (splits - 1) / splits / 13 : 0;
     const double epilogue = p.sgd ? kBM * bn * c_bytes / 18.5 : 0;  // stores alone run beside the next products
@@ -83,11 +83,11 @@ inline bool has_width(const GemmProblem& p, int bn) {
 inline Plan choose_tile(const GemmProblem& p, int sms) {
     Plan best;
     for (int bn : {256, 192, 128, 64})
-        for (int sharers : {1, 2})
+        for (int multicast : {1, 2})
             for (int splits : {1, 2, 4, 8}) {
-                if (!has_width(p, bn) || (sharers > 1 && p.m <= kBM) || sharers * splits > 8) continue;
+                if (!has_width(p, bn) || (multicast > 1 && p.m <= kBM) || multicast * splits > 8) continue;
                 if (splits > 1 && (p.sgd || p.k < kStepsOfSplit * splits * kBK)) continue;
-                const Plan plan = plan_with(p, sms, bn, sharers, splits);
+                const Plan plan = plan_with(p, sms, bn, multicast, splits);
                 if (plan.bn && (!best.bn || plan.clocks < best.clocks)) best = plan;
             }
     return best;

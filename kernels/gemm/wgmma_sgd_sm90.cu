@@ -66,8 +66,8 @@ __device__ __forceinline__ void for_each_piece(const WorkUnit& w, const Weights&
 // The units that a consumer takes: every other one of its block. Calls f(unit, index, whether there is one after it).
 template <class F>
 __device__ __forceinline__ void for_each_turn(const TileSchedule& schedule, F&& f) {
-    const int together = schedule.together(), rank = static_cast<int>(blockIdx.x) % together;
-    const int first = static_cast<int>(blockIdx.x) / together, clusters = static_cast<int>(gridDim.x) / together, units = schedule.units();
+    const int cluster_size = schedule.cluster_size(), rank = static_cast<int>(blockIdx.x) % cluster_size;
+    const int first = static_cast<int>(blockIdx.x) / cluster_size, clusters = static_cast<int>(gridDim.x) / cluster_size, units = schedule.units();
     int index = 0;
     for (int u = first; u < units; u += clusters, ++index) f(schedule.unit(u, rank), index, u + clusters < units);
 }
@@ -127,15 +127,15 @@ __global__ void __launch_bounds__(384, 1)
                     const __grid_constant__ Weights weights) {
     auto& shared = shared_storage<SharedStorage>();
     const Sharing share(in.schedule);
-    const bool clustered = in.schedule.together() > 1;
+    const bool clustered = in.schedule.cluster_size() > 1;
     if (threadIdx.x == 0) {
         ptx::prefetch_tensor_map(map_a), ptx::prefetch_tensor_map(map_b), ptx::prefetch_tensor_map(map_w), ptx::prefetch_tensor_map(map_v);
-        shared.ring.init(Tile::kConsumerWarps * share.sharers);
+        shared.ring.init(Tile::kConsumerWarps * share.multicast);
         for (int c = 0; c < 2; ++c) shared.pieces[c].init(128);
         ptx::fence_mbarrier_init();
     }
     if (clustered)
-        meet_in_cluster();
+        cluster_sync();
     else
         __syncthreads();
     ptx::griddep_wait();
@@ -159,7 +159,7 @@ __global__ void __launch_bounds__(384, 1)
         const int consumer = warpgroup - 1;
         const FragmentPlace place = fragment_place();
         const float lr = weights.state->lr * weights.lr_scale, momentum = weights.state->momentum, decay = weights.weight_decay * lr;
-        RingConsumer<Tile::kStages> ring{shared.ring, share.sharers, share.first};
+        RingConsumer<Tile::kStages> ring{shared.ring, share.multicast, share.first};
         RingConsumer<kPieces> pieces{shared.pieces[consumer]};
         if (consumer == 1) pass_turn(1);
         for_each_turn(in.schedule, [&](const WorkUnit& w, int index, bool more) {
@@ -215,7 +215,7 @@ __global__ void __launch_bounds__(384, 1)
             });
         });
     }
-    if (clustered) meet_in_cluster();  // no block ends while others may still tell it that a stage is free
+    if (clustered) cluster_sync();  // no block ends while others may still tell it that a stage is free
 }
 
 }  // namespace
@@ -223,7 +223,7 @@ __global__ void __launch_bounds__(384, 1)
 void launch_sgd(const GemmProblem& p, const GemmArgs& g) {
     const Plan plan = choose_tile(p, device_sms());
     const MatrixMap a = operand_map<Tile::A>(g.a, p.m, p.k, p.lda, 1);
-    const MatrixMap b = operand_map<Tile::B>(g.b, p.n, p.k, p.ldb, plan.schedule.sharers);
+    const MatrixMap b = operand_map<Tile::B>(g.b, p.n, p.k, p.ldb, plan.schedule.multicast);
     const MatrixMap w = matrix_map(DType::f32, g.c, p.n, p.m, p.ldc, kPieceCols, kPieceRows, 128);
     const MatrixMap v = matrix_map(DType::f32, g.momentum, p.n, p.m, p.ldc, kPieceCols, kPieceRows, 128);
     MatrixMap low{};
@@ -231,7 +231,7 @@ void launch_sgd(const GemmProblem& p, const GemmArgs& g) {
     if (w.shift != v.shift) throw Error("gemm.wgmma_sm90 with SGD: weights and momentum must lie alike to 16 bytes");
     launch("gemm.wgmma_sm90 sgd",
            LaunchShape{dim3(static_cast<unsigned>(plan.blocks)), dim3(Tile::kThreads), g.stream, sizeof(SharedStorage),
-                       static_cast<unsigned>(plan.schedule.together())}.with_pdl(),
+                       static_cast<unsigned>(plan.schedule.cluster_size())}.with_pdl(),
            gemm_sgd_kernel, a.map, b.map, w.map, v.map, low.map, Inputs{plan.schedule, a.shift, b.shift},
            Weights{p.m, p.n, w.shift, low.shift, g.w_low != nullptr, p.bias ? g.bias_grad : nullptr, g.state, g.weight_decay, g.lr_scale});
 }

@@ -110,7 +110,7 @@ struct Consumer {
         if (!target.staged) {
             const int splits = in.schedule.cluster_splits;
             sum_in_cluster<Tile>(
-                shared.partial, consumer, acc, in.schedule.sharers, splits,
+                shared.partial, consumer, acc, in.schedule.multicast, splits,
                 [&] {
                     if (sums && w.split == 0) store_sums(finish.row0, splits);
                 },
@@ -133,10 +133,10 @@ struct Consumer {
     __device__ __forceinline__ void store_sums(int row0, int splits) const {
         const int row = Tile::row_of(consumer, 0) + static_cast<int>(threadIdx.x) % 128;
         if (threadIdx.x % 128 >= 64 || row0 + row >= target.rows) return;
-        const int sharer = static_cast<int>(ptx::cluster_rank()) % in.schedule.sharers;
+        const int multicast_rank = static_cast<int>(ptx::cluster_rank()) % in.schedule.multicast;
         float sum = 0;
         for (int s = 0; s < splits; ++s)
-            sum += row_sum(splits == 1 ? shared.sums : *ptx::map_shared_pointer(&shared.sums, s * in.schedule.sharers + sharer), row);
+            sum += row_sum(splits == 1 ? shared.sums : *ptx::map_shared_pointer(&shared.sums, s * in.schedule.multicast + multicast_rank), row);
         target.bias_grad[row0 + row] = sum;
     }
 };
@@ -149,15 +149,15 @@ __global__ void __launch_bounds__(384, 1)
     using Staged = StagedStore<Out, BN>;
     auto& shared = shared_storage<SharedStorage<Tile, Staged>>();
     static_assert(sizeof(SharedStorage<Tile, Staged>) <= 232448, "shared memory of a block");
-    const bool clustered = in.schedule.together() > 1;
+    const bool clustered = in.schedule.cluster_size() > 1;
     if (threadIdx.x == 0) {
         ptx::prefetch_tensor_map(map_a), ptx::prefetch_tensor_map(map_b);
         if (target.staged) ptx::prefetch_tensor_map(map_c);
-        shared.ring.init(Tile::kConsumerWarps * in.schedule.sharers);
+        shared.ring.init(Tile::kConsumerWarps * in.schedule.multicast);
         ptx::fence_mbarrier_init();
     }
     if (clustered)
-        meet_in_cluster();
+        cluster_sync();
     else
         __syncthreads();
     ptx::griddep_wait();
@@ -172,8 +172,8 @@ __global__ void __launch_bounds__(384, 1)
             if (copies) copy_unit<Tile>(shared.stage, ring, map_a, map_b, in, w, share);
             if (!target.staged) {  // the next unit's stages lie where the sums are
                 __syncwarp();
-                meet_in_cluster();
-                meet_in_cluster();
+                cluster_sync();
+                cluster_sync();
             }
         });
         ptx::griddep_launch_dependents();
@@ -182,11 +182,11 @@ __global__ void __launch_bounds__(384, 1)
         ptx::registers_increase<Tile::kConsumerRegisters>();
         const Sharing share(in.schedule);
         Consumer<Tile, Staged, L == GemmLayout::tn, F> consumer{shared, in, target, map_c, warpgroup - 1,
-                                                                {shared.ring, share.sharers, share.first}};
+                                                                {shared.ring, share.multicast, share.first}};
         for_each_unit(in.schedule, [&](const WorkUnit& w) { consumer.unit(w); });
         finish_stores();
     }
-    if (clustered) meet_in_cluster();  // no block ends while others may still tell it that a stage is free
+    if (clustered) cluster_sync();  // no block ends while others may still tell it that a stage is free
 }
 
 }  // namespace
@@ -206,7 +206,7 @@ void launch_kernel(const GemmProblem& p, const GemmArgs& g, const Plan& plan) {
     using Tile = TileOf<L, BN>;
     using Staged = StagedStore<Out, BN>;
     const MatrixMap a = operand_map<typename Tile::A>(g.a, p.m, p.k, p.lda, 1);
-    const MatrixMap b = operand_map<typename Tile::B>(g.b, p.n, p.k, p.ldb, plan.schedule.sharers);
+    const MatrixMap b = operand_map<typename Tile::B>(g.b, p.n, p.k, p.ldb, plan.schedule.multicast);
     Target<Out> t{};
     t.rows = p.m;
     t.bias_grad = L == GemmLayout::tn && p.bias ? g.bias_grad : nullptr;
@@ -217,7 +217,7 @@ void launch_kernel(const GemmProblem& p, const GemmArgs& g, const Plan& plan) {
     t.shift = c.shift;
     launch("gemm.wgmma_sm90",
            LaunchShape{dim3(static_cast<unsigned>(plan.blocks)), dim3(Tile::kThreads), g.stream, sizeof(SharedStorage<Tile, Staged>),
-                       static_cast<unsigned>(plan.schedule.together())}.with_pdl(),
+                       static_cast<unsigned>(plan.schedule.cluster_size())}.with_pdl(),
            gemm_kernel<L, F, Out, BN>, a.map, b.map, c.map, Inputs{plan.schedule, a.shift, b.shift}, t);
 }
 

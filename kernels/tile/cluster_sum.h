@@ -17,20 +17,20 @@ struct alignas(16) PartialTile {
     float quad[Tile::kConsumers][Tile::kHeight][Tile::BN / 8][128][4];
 };
 
-// All threads of the cluster's consumers; its other threads call meet_in_cluster twice meanwhile. All stages that this consumer
+// All threads of the cluster's consumers; its other threads call cluster_sync twice meanwhile. All stages that this consumer
 // reads must have been read, and may be written again afterwards. Calls f(row, column, pair, spot) for this block's part of the columns, rows from the first of the
-// tile, and stores nothing. rank = split * sharers + which of the sharers. between(): while all blocks' shared memory may be read.
+// tile, and stores nothing. A block's rank is split * multicast + multicast_rank. between(): while all blocks' shared memory may be read.
 // Of one split it is the plain way for accumulators to be looped over.
-__device__ __forceinline__ void meet_in_cluster() {
+__device__ __forceinline__ void cluster_sync() {
     ptx::cluster_arrive();
     ptx::cluster_wait();
 }
 
 template <class Tile, class G, class F>
-__device__ __forceinline__ void sum_in_cluster(PartialTile<Tile>& partial, int consumer, const typename Tile::Accumulators& acc, int sharers,
+__device__ __forceinline__ void sum_in_cluster(PartialTile<Tile>& partial, int consumer, const typename Tile::Accumulators& acc, int multicast,
                                                int splits, G&& between, F&& f) {
     constexpr int kGroups = Tile::BN / 8, kBatch = 4;  // kBatch x splits loads under way
-    const int thread = threadIdx.x % 128, rank = static_cast<int>(ptx::cluster_rank()), split = rank / sharers, sharer = rank % sharers;
+    const int thread = threadIdx.x % 128, rank = static_cast<int>(ptx::cluster_rank()), split = rank / multicast, multicast_rank = rank % multicast;
     sync_consumers<Tile>();  // the other consumer's products may still read the stages that `partial` lies on
     unroll<Tile::kHeight>([&](auto h) {
         unroll<kGroups>([&](auto j) {
@@ -39,7 +39,7 @@ __device__ __forceinline__ void sum_in_cluster(PartialTile<Tile>& partial, int c
             store(partial.quad[consumer][h][j][thread], v);
         });
     });
-    meet_in_cluster();
+    cluster_sync();
     between();
     const FragmentPlace at = fragment_place();
 #pragma unroll 1
@@ -50,7 +50,7 @@ __device__ __forceinline__ void sum_in_cluster(PartialTile<Tile>& partial, int c
             unroll<kBatch>([&](auto b) { sum[b] = splat<4>(0); });
 #pragma unroll 1
             for (int s = 0; s < splits; ++s) {
-                const PartialTile<Tile>* there = ptx::map_shared_pointer(&partial, s * sharers + sharer);
+                const PartialTile<Tile>* there = ptx::map_shared_pointer(&partial, s * multicast + multicast_rank);
                 unroll<kBatch>([&](auto b) {
                     if (j0 + b * splits < kGroups) sum[b] = sum[b] + load<4>(there->quad[consumer][h][j0 + b * splits][thread]);
                 });
@@ -65,7 +65,7 @@ __device__ __forceinline__ void sum_in_cluster(PartialTile<Tile>& partial, int c
             });
         }
     ptx::fence_proxy_async();  // before TMA writes the stages again
-    meet_in_cluster();
+    cluster_sync();
 }
 
 }  // namespace wt

@@ -7,8 +7,8 @@
 // with parity 1: a fresh barrier lets that pass, since all stages of a fresh ring are free.
 //
 // Where blocks of a cluster copy parts of an operand to each other (multicast), a stage is free when the readers of all these
-// blocks are done with it, because each producer writes into all of them: `empty` counts the warps of every sharer, and
-// a reader tells every sharer. `full` is each block's own: it expects all its bytes, whoever sends them.
+// blocks are done with it, because each producer writes into all of them: `empty` counts the warps of all of them, and a
+// reader arrives at the barrier of each. `full` is each block's own: it expects all its bytes, whoever sends them.
 #pragma once
 
 #include "kernels/ptx/cluster.h"
@@ -22,7 +22,7 @@ struct Ring {
     ptx::Mbarrier full[kStages], empty[kStages];
 
     // One thread; then fence_mbarrier_init and a barrier of the block, or of the cluster where blocks share.
-    // `releases`: arrivals that free a stage, the warps that read it in all the sharers.
+    // `releases`: arrivals that free a stage, one from each warp that reads it in each block of the multicast.
     __device__ __forceinline__ void init(uint32_t releases) {
         for (int s = 0; s < kStages; ++s) {
             ptx::mbarrier_init(full[s], 1);
@@ -65,8 +65,8 @@ struct RingProducer {
 template <int kStages>
 struct RingConsumer {
     Ring<kStages>& ring;
-    // The blocks whose producers fill this block's stages: ranks first_sharer, first_sharer + 1, ... of the cluster.
-    int sharers = 1, first_sharer = 0;
+    // Producers of `multicast` blocks fill this block's stages: ranks first_rank, first_rank + 1, ... of the cluster.
+    int multicast = 1, first_rank = 0;
     RingPlace<kStages> place{};
 
     __device__ __forceinline__ void wait() const { ptx::mbarrier_wait(ring.full[place.stage], place.parity); }
@@ -75,13 +75,13 @@ struct RingConsumer {
     // Past stages that another consumer reads. Only when that one has waited for them all: a parity tells two phases apart, not three.
     __device__ __forceinline__ void skip(int stages) { place.skip(stages); }
 
-    // This warp is done with a stage; all its lanes call. One lane for each sharer.
+    // This warp is done with a stage; all its lanes call. One lane arrives for each block of the multicast.
     __device__ __forceinline__ void release(int stage) const {
         const uint32_t lane = threadIdx.x % 32;
-        if (sharers == 1) {
+        if (multicast == 1) {
             if (lane == 0) ptx::mbarrier_arrive(ring.empty[stage]);
-        } else if (lane < static_cast<uint32_t>(sharers)) {
-            ptx::mbarrier_arrive_cluster(ptx::map_shared(&ring.empty[stage], first_sharer + lane));
+        } else if (lane < static_cast<uint32_t>(multicast)) {
+            ptx::mbarrier_arrive_cluster(ptx::map_shared(&ring.empty[stage], first_rank + lane));
         }
     }
 };

@@ -25,17 +25,17 @@ struct TileSchedule {
     int tiles_m = 1, tiles_n = 1;  // of one group
     int groups = 1;
     SplitK split;            // how k is divided
-    // A cluster is `sharers` neighbours along m, which have B in common, times `cluster_splits` ranges of k of each of
-    // their tiles: 1, or all of split.splits. Rank = range of k * sharers + neighbour.
-    int sharers = 1, cluster_splits = 1;
+    // A cluster is `multicast` blocks along m, which load B once for all of them, times `cluster_splits` blocks that split k
+    // of each of their tiles: 1, or all of split.splits. A block's rank is its split * multicast + its number along m.
+    int multicast = 1, cluster_splits = 1;
 
-    __host__ __device__ int together() const { return sharers * cluster_splits; }
-    __host__ __device__ int across() const { return (tiles_m + sharers - 1) / sharers; }
-    // That clusters take one after the other.
+    __host__ __device__ int cluster_size() const { return multicast * cluster_splits; }
+    __host__ __device__ int across() const { return (tiles_m + multicast - 1) / multicast; }
+    // The number of work units; clusters process them in order.
     __host__ __device__ int units() const { return groups * (split.splits / cluster_splits) * across() * tiles_n; }
 
-    // What block `rank` of the cluster does in unit u. Where sharers do not divide tiles_m, tiles may lie beyond the last one:
-    // such a block copies its share and stores nothing.
+    // What block `rank` of the cluster does in unit u. Where multicast does not divide tiles_m, tiles may lie beyond the last
+    // one: such a block copies its share and stores nothing.
     __device__ __forceinline__ WorkUnit unit(int u, int rank) const {
         const int tiles = across() * tiles_n, outer = u / tiles;
         const int band = (u - outer * tiles) / (kBand * tiles_n);
@@ -43,9 +43,9 @@ struct TileSchedule {
         const int height = min(kBand, across() - band * kBand);
         WorkUnit w;
         w.n = in_band / height;
-        w.m = (band * kBand + (in_band - w.n * height)) * sharers + rank % sharers;
+        w.m = (band * kBand + (in_band - w.n * height)) * multicast + rank % multicast;
         w.group = outer % groups;
-        w.split = cluster_splits > 1 ? rank / sharers : outer / groups;
+        w.split = cluster_splits > 1 ? rank / multicast : outer / groups;
         w.first = w.split * split.steps;
         w.steps = min(split.steps, split.total_steps - w.first);
         return w;
@@ -55,9 +55,9 @@ struct TileSchedule {
 // The loop over this cluster's units, the same in every role: calls f(unit) for each.
 template <class F>
 __device__ __forceinline__ void for_each_unit(const TileSchedule& schedule, F&& f) {
-    const int together = schedule.together(), rank = static_cast<int>(blockIdx.x) % together;
-    const int clusters = static_cast<int>(gridDim.x) / together, units = schedule.units();
-    for (int u = static_cast<int>(blockIdx.x) / together; u < units; u += clusters) f(schedule.unit(u, rank));
+    const int cluster_size = schedule.cluster_size(), rank = static_cast<int>(blockIdx.x) % cluster_size;
+    const int clusters = static_cast<int>(gridDim.x) / cluster_size, units = schedule.units();
+    for (int u = static_cast<int>(blockIdx.x) / cluster_size; u < units; u += clusters) f(schedule.unit(u, rank));
 }
 
 }  // namespace wt

@@ -135,16 +135,16 @@ __device__ __forceinline__ void multiply(const typename Tile::Stage* stages, Rin
     multiply<Tile>(stages, ring, consumer, steps, acc, [](int) {});
 }
 
-// What a block of `sharers` (1 or 2, this one number `rank`) copies of an operand, so that together they have all of it: calls
-// copy(to, box, down) for each box, `down` being the row of the box that the copy starts at. Alone: every box whole.
-// Shared: k-major boxes in halves of their rows (the tensor map's box has kDown / sharers), mn-major ones by turns.
+// Calls copy(to, box, down) for each box of an operand that block `rank` of `multicast` (1 or 2) copies, so that all of them
+// copy all of it; `down` is the row of the box that the copy starts at. A block alone copies every box whole. Two share
+// k-major boxes in halves of their rows (the tensor map's box has kDown / multicast), and mn-major ones by turns.
 template <class Operand, class F>
-__device__ __forceinline__ void copy_share(uint8_t* tile, int rank, int sharers, F&& copy) {
+__device__ __forceinline__ void copy_share(uint8_t* tile, int rank, int multicast, F&& copy) {
     if constexpr (Operand::kMajor == Major::k) {
-        const int down = rank * (Operand::kDown / sharers);
+        const int down = rank * (Operand::kDown / multicast);
         for (int box = 0; box < Operand::kBoxes; ++box) copy(tile + box * Operand::kBoxBytes + down * Operand::kSpan, box, down);
     } else {
-        for (int box = rank; box < Operand::kBoxes; box += sharers) copy(tile + box * Operand::kBoxBytes, box, 0);
+        for (int box = rank; box < Operand::kBoxes; box += multicast) copy(tile + box * Operand::kBoxBytes, box, 0);
     }
 }
 
