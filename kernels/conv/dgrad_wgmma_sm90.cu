@@ -57,21 +57,21 @@ __global__ void __launch_bounds__(Tile::kThreads, 1)
     using B = typename Tile::B;
     SharedStorage<Tile>& shared = shared_storage<SharedStorage<Tile>>();
     const int warpgroup = warpgroup_index(), cluster_size = v.schedule.cluster_size();
-    begin_block(shared.ring, Tile::kConsumerWarps, cluster_size);
+    begin_block(shared.pipeline, Tile::kConsumerWarps, cluster_size);
 
     if (warpgroup == 0) {
         ptx::registers_decrease<Tile::kProducerRegisters>();
         if (threadIdx.x == 0) {
             ptx::prefetch_tensor_map(dy), ptx::prefetch_tensor_map(w);
-            RingProducer<Tile::kStages> ring{shared.ring};
+            PipelineProducer<Tile::kStages> pipeline{shared.pipeline};
             const int last_tap = v.window.r * v.window.s - 1;
             for_each_unit(v.schedule, [&](const WorkUnit& unit) {
                 const Pixel corner = v.window.corner(unit.m * Tile::BM);
                 const int channel = unit.n * Tile::BN, rank = cluster_size > 1 ? blockIdx.x % 2 : 0;
                 BoxCursor box;
                 for (int step = 0; step < unit.steps; ++step) {
-                    typename Tile::Stage& stage = shared.stages[ring.stage()];
-                    ptx::Mbarrier& bar = ring.acquire(Tile::kStageBytes);
+                    typename Tile::Stage& stage = shared.stages[pipeline.stage()];
+                    ptx::Mbarrier& bar = pipeline.producer_acquire(Tile::kStageBytes);
                     for (int i = 0; i < A::kBoxes; ++i, box.advance(v.window, A::kAcross)) {
                         load_patches(stage.a + i * A::kBoxBytes, dy, bar, v.window, unit.group, corner, box);
                         // The same filters at that tap: this many rows of each of B's boxes.
@@ -85,7 +85,7 @@ __global__ void __launch_bounds__(Tile::kThreads, 1)
                                 ptx::tma_load(to, w, bar, channel + j * B::kAcross, tap, filter);
                         });
                     }
-                    ring.advance();
+                    pipeline.advance();
                 }
             });
             ptx::griddep_launch_dependents();
@@ -94,7 +94,7 @@ __global__ void __launch_bounds__(Tile::kThreads, 1)
         ptx::registers_increase<Tile::kConsumerRegisters>();
         using Store = TileStore<Tile>;
         const int consumer = warpgroup - 1, warp = threadIdx.x / 32 - 4, lane = threadIdx.x % 32;
-        RingConsumer<Tile::kStages> ring{shared.ring, cluster_size};
+        PipelineConsumer<Tile::kStages> pipeline{shared.pipeline, cluster_size};
         Store store{shared.boxes[warp]};
         for_each_unit(v.schedule, [&](const WorkUnit& unit) {
             const int row0 = unit.m * Tile::BM + Tile::row_of(consumer, 0) + warp % 4 * kStoreRows, column = unit.n * Tile::BN;
@@ -107,7 +107,7 @@ __global__ void __launch_bounds__(Tile::kThreads, 1)
             };
             if (x) fetch(0);
             typename Tile::Accumulators acc;
-            multiply<Tile>(shared.stages, ring, consumer, unit.steps, acc);
+            multiply<Tile>(shared.stages, pipeline, consumer, unit.steps, acc);
             if (unit.m >= v.schedule.tiles_m) return;  // the second of a pair, behind the last tile
             unroll<Tile::kHeight * Store::kChunks>([&](auto box) {
                 constexpr int h = box / Store::kChunks, chunk = box % Store::kChunks;

@@ -30,7 +30,7 @@ struct FpropStorage {
     alignas(16) uint8_t rows[8][16 * kPitch];  // of a warp
     int pixels[8][16];                         // of those rows: where they go; -1: nowhere
     alignas(8) float bias[BN];
-    Ring<kStages> ring;
+    Pipeline<kStages> pipeline;
     ptx::Mbarrier filters;
 };
 static_assert(sizeof(FpropStorage<96>) <= kSharedMax);
@@ -60,7 +60,7 @@ __global__ void __launch_bounds__(384, 1)
         ptx::prefetch_tensor_map(x), ptx::prefetch_tensor_map(w);
         ptx::mbarrier_init(shared.filters, 1);
     }
-    begin_block(shared.ring, 4, 1);
+    begin_block(shared.pipeline, 4, 1);
     const int runs = v.runs(), blocks = static_cast<int>(gridDim.x);
 
     if (warpgroup == 0) {
@@ -69,9 +69,9 @@ __global__ void __launch_bounds__(384, 1)
             const int planes = v.taps() * kPlanes;
             ptx::mbarrier_arrive_expect_tx(shared.filters, planes * BN * 16);
             for (int i = 0; i < planes; ++i) ptx::tma_load(shared.w + i * BN * 16, w, shared.filters, i * 8, 0);
-            RingProducer<kStages> ring{shared.ring};
-            for (int run = static_cast<int>(blockIdx.x); run < runs; run += blocks, ring.advance())
-                load_planes(shared.x[ring.stage()], x, ring.acquire(kPlanes * kPlaneBytes), run);
+            PipelineProducer<kStages> pipeline{shared.pipeline};
+            for (int run = static_cast<int>(blockIdx.x); run < runs; run += blocks, pipeline.advance())
+                load_planes(shared.x[pipeline.stage()], x, pipeline.producer_acquire(kPlanes * kPlaneBytes), run);
             ptx::griddep_launch_dependents();
         }
     } else {
@@ -84,16 +84,16 @@ __global__ void __launch_bounds__(384, 1)
         int* pixels = shared.pixels[warp];
         const int chunks = v.k / 8;  // of a row of y
 
-        RingConsumer<kStages> ring{shared.ring};
+        PipelineConsumer<kStages> pipeline{shared.pipeline};
         if (consumer == 1) {
             pass_turn(1);
-            ring.advance();
+            pipeline.advance();
         }
         for (int run = static_cast<int>(blockIdx.x) + consumer * blocks; run < runs; run += 2 * blocks) {
             float acc[kHeight][BN / 2];
-            ring.wait();
+            pipeline.consumer_wait();
             await_turn(consumer);
-            const uint8_t* planes = shared.x[ring.stage()];
+            const uint8_t* planes = shared.x[pipeline.stage()];
             // A group and a fence each: ptxas bears no other control flow between products than such a loop's.
 #pragma unroll 1
             for (int tap = 0, r = 0, s = 0; tap < v.taps(); ++tap) {
@@ -106,8 +106,8 @@ __global__ void __launch_bounds__(384, 1)
             if (run + blocks < runs) pass_turn(consumer);
             ptx::wgmma_wait<0>();
             unroll<kHeight>([&](auto h) { ptx::wgmma_keep(acc[h]); });
-            ring.release(ring.stage());
-            ring.advance(), ring.advance();  // the stage between is the other warpgroup's
+            pipeline.consumer_release(pipeline.stage());
+            pipeline.advance(), pipeline.advance();  // the stage between is the other warpgroup's
 
             unroll<kHeight>([&](auto h) {
                 __syncwarp();  // the rows before are written

@@ -30,7 +30,7 @@ struct WgradStorage {
     using Dy = SharedOperand<BN, kRun, Major::mn, BN % 64 ? 64 : 128>;
     alignas(1024) uint8_t dy[kStages][Dy::kBytes];
     alignas(1024) uint8_t x[kStages][kAllPlanes * kPlaneBytes];
-    Ring<kStages> ring;
+    Pipeline<kStages> pipeline;
 };
 
 // Three taps side by side, each a position further on, from a stage's positions.
@@ -62,45 +62,45 @@ __global__ void __launch_bounds__(384, 1)
         for (int i = threadIdx.x; i < 2 * kPlaneBytes / 4; i += 384)
             reinterpret_cast<uint32_t*>(shared.x[s] + kPlanes * kPlaneBytes)[i] = 0x3f803f80;  // two ones
     ptx::fence_proxy_async();
-    begin_block(shared.ring, turns == 2 ? 4 : 8, 1);
+    begin_block(shared.pipeline, turns == 2 ? 4 : 8, 1);
 
     if (warpgroup == 0) {
         ptx::registers_decrease<40>();
         if (threadIdx.x == 0) {
-            RingProducer<kStages> ring{shared.ring};
-            for (int i = 0; i < ranges.runs * turns; ++i, ring.advance()) {
+            PipelineProducer<kStages> pipeline{shared.pipeline};
+            for (int i = 0; i < ranges.runs * turns; ++i, pipeline.advance()) {
                 const int run = turns == 2 ? (pair + i % 2) * ranges.runs + i / 2 : (pair + blockIdx.x % 3) * ranges.runs + i;
-                ptx::Mbarrier& bar = ring.acquire(kPlanes * kPlaneBytes + Dy::kBytes);
-                load_planes(shared.x[ring.stage()], x, bar, run);
+                ptx::Mbarrier& bar = pipeline.producer_acquire(kPlanes * kPlaneBytes + Dy::kBytes);
+                load_planes(shared.x[pipeline.stage()], x, bar, run);
                 const Pixel corner = window.corner(run * kRun);
                 for (int j = 0; j < Dy::kBoxes; ++j)
-                    ptx::tma_load_im2col(shared.dy[ring.stage()] + j * Dy::kBoxBytes, dy, bar, j * Dy::kAcross, corner.col, corner.row, corner.n, 0, 0);
+                    ptx::tma_load_im2col(shared.dy[pipeline.stage()] + j * Dy::kBoxBytes, dy, bar, j * Dy::kAcross, corner.col, corner.row, corner.n, 0, 0);
             }
             ptx::griddep_launch_dependents();
         }
     } else {
         ptx::registers_increase<232>();
         const int consumer = warpgroup - 1, r = turns == 2 ? 2 : consumer;
-        RingConsumer<kStages> ring{shared.ring};
-        if (turns == 2 && consumer) ring.advance();
+        PipelineConsumer<kStages> pipeline{shared.pipeline};
+        if (turns == 2 && consumer) pipeline.advance();
         float acc[kTapsAcross][BN / 2];
         int before = 0;
         for (int step = 0; step < ranges.runs; ++step) {
-            ring.wait();
-            const uint64_t a = ptx::wgmma_descriptor(shared.x[ring.stage()] + r * v.w * 16, 128, kPlaneBytes, ptx::Swizzle::none);
-            const uint64_t b = Dy::descriptor(shared.dy[ring.stage()], 0);
+            pipeline.consumer_wait();
+            const uint64_t a = ptx::wgmma_descriptor(shared.x[pipeline.stage()] + r * v.w * 16, 128, kPlaneBytes, ptx::Swizzle::none);
+            const uint64_t b = Dy::descriptor(shared.dy[pipeline.stage()], 0);
             ptx::wgmma_fence();
             ptx::wgmma_bf16_tile<BN, true, true, TapSteps<Dy>>(acc, a, b, step > 0);
             ptx::wgmma_commit();
             ptx::wgmma_wait<1>();
-            if (step > 0) ring.release(before);
-            before = ring.stage();
-            ring.advance();
-            if (turns == 2) ring.advance();
+            if (step > 0) pipeline.consumer_release(before);
+            before = pipeline.stage();
+            pipeline.advance();
+            if (turns == 2) pipeline.advance();
         }
         ptx::wgmma_wait<0>();
         unroll<kTapsAcross>([&](auto s) { ptx::wgmma_keep(acc[s]); });
-        ring.release(before);
+        pipeline.consumer_release(before);
 
         const int range = pair + (turns == 2 ? consumer : blockIdx.x % 3);
         const int row0 = threadIdx.x / 32 % 4 * 16 + threadIdx.x % 32 / 4;

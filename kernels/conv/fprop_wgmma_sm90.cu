@@ -36,20 +36,20 @@ __global__ void __launch_bounds__(Tile::kThreads, 1)
     using B = typename Tile::B;
     SharedStorage<Tile>& shared = shared_storage<SharedStorage<Tile>>();
     const int warpgroup = warpgroup_index(), cluster_size = v.schedule.cluster_size();
-    begin_block(shared.ring, Tile::kConsumerWarps, cluster_size);
+    begin_block(shared.pipeline, Tile::kConsumerWarps, cluster_size);
 
     if (warpgroup == 0) {
         ptx::registers_decrease<Tile::kProducerRegisters>();
         if (threadIdx.x == 0) {
             ptx::prefetch_tensor_map(x), ptx::prefetch_tensor_map(w);
-            RingProducer<Tile::kStages> ring{shared.ring};
+            PipelineProducer<Tile::kStages> pipeline{shared.pipeline};
             for_each_unit(v.schedule, [&](const WorkUnit& unit) {
                 const Pixel corner = v.window.corner(unit.m * Tile::BM);
                 const int filter = unit.group * v.filters + unit.n * Tile::BN, rank = cluster_size > 1 ? blockIdx.x % 2 : 0;
                 BoxCursor box;
                 for (int step = 0; step < unit.steps; ++step) {
-                    typename Tile::Stage& stage = shared.stages[ring.stage()];
-                    ptx::Mbarrier& bar = ring.acquire(Tile::kStageBytes);
+                    typename Tile::Stage& stage = shared.stages[pipeline.stage()];
+                    ptx::Mbarrier& bar = pipeline.producer_acquire(Tile::kStageBytes);
                     for (int i = 0; i < A::kBoxes; ++i, box.advance(v.window, A::kAcross))
                         load_patches(stage.a + i * A::kBoxBytes, x, bar, v.window, unit.group, corner, box);
                     copy_share<B>(stage.b, rank, cluster_size, [&](uint8_t* to, int i, int down) {
@@ -59,7 +59,7 @@ __global__ void __launch_bounds__(Tile::kThreads, 1)
                         else
                             ptx::tma_load(to, w, bar, k, filter + down);
                     });
-                    ring.advance();
+                    pipeline.advance();
                 }
             });
             ptx::griddep_launch_dependents();
@@ -67,11 +67,11 @@ __global__ void __launch_bounds__(Tile::kThreads, 1)
     } else {
         ptx::registers_increase<Tile::kConsumerRegisters>();
         const int consumer = warpgroup - 1, warp = threadIdx.x / 32 - 4, lane = threadIdx.x % 32;
-        RingConsumer<Tile::kStages> ring{shared.ring, cluster_size};
+        PipelineConsumer<Tile::kStages> pipeline{shared.pipeline, cluster_size};
         TileStore<Tile> store{shared.boxes[warp]};
         for_each_unit(v.schedule, [&](const WorkUnit& unit) {
             typename Tile::Accumulators acc;
-            multiply<Tile>(shared.stages, ring, consumer, unit.steps, acc);
+            multiply<Tile>(shared.stages, pipeline, consumer, unit.steps, acc);
             if (unit.m >= v.schedule.tiles_m) return;  // the second of a pair, behind the last tile
             const int column = unit.n * Tile::BN, mine = column + lane % 4 * 2;
             const float* bias = v.bias ? v.bias + unit.group * v.filters + mine : nullptr;

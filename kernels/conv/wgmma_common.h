@@ -1,5 +1,5 @@
 // What the Hopper convolutions (*_wgmma_sm90.cu) share: how patches of images become operands, and the store. The loop over
-// k and the ring of stages are kernels/tile/wgmma_tile.h's; what fits and which tiles are taken: wgmma_tiles.h.
+// k and the pipeline of stages are kernels/tile/wgmma_tile.h's; what fits and which tiles are taken: wgmma_tiles.h.
 //
 // Operands are gathered by TMA's im2col mode: one copy brings a column of consecutive positions (output pixels for fprop, input
 // pixels for dgrad) times a box of channels at one tap; padding is zeros that the copy itself supplies. So a
@@ -106,7 +106,7 @@ template <class Tile>
 struct SharedStorage {
     typename Tile::Stage stages[Tile::kStages];
     alignas(1024) uint8_t boxes[8][2][kStoreRows * store_columns(Tile::BN) * 2];
-    Ring<Tile::kStages> ring;
+    Pipeline<Tile::kStages> pipeline;
 };
 
 // Of all consumers. (kernels/tile/wgmma_tile.h has 1 to 4.)
@@ -114,9 +114,9 @@ __device__ __forceinline__ void sync_consumers() { ptx::bar_sync(5, 256); }
 
 // What every block begins with: barriers ready in all blocks of the cluster, the kernels before this one complete.
 template <int kStages>
-__device__ __forceinline__ void begin_block(Ring<kStages>& ring, int readers, int cluster_size) {
+__device__ __forceinline__ void begin_block(Pipeline<kStages>& pipeline, int readers, int cluster_size) {
     if (threadIdx.x == 0) {
-        ring.init(readers * cluster_size);
+        pipeline.init(readers * cluster_size);
         ptx::fence_mbarrier_init();
     }
     if (cluster_size > 1) {

@@ -79,7 +79,7 @@ template <class Tile>
 struct WgradStorage {
     typename Tile::Stage stages[Tile::kStages];
     float sums[8][64];  // of a warp: over some of the pixels, of one box of filters
-    Ring<Tile::kStages> ring;
+    Pipeline<Tile::kStages> pipeline;
 };
 
 // Adds up dy over a stage's pixels: each consumer warp takes the rows of one box, 4 at a time, a lane 8 filters.
@@ -131,21 +131,21 @@ __global__ void __launch_bounds__(Tile::kThreads, 1)
     using B = typename Tile::B;
     WgradStorage<Tile>& shared = shared_storage<WgradStorage<Tile>>();
     const int warpgroup = warpgroup_index();
-    begin_block(shared.ring, Tile::kConsumerWarps, v.multicast);
+    begin_block(shared.pipeline, Tile::kConsumerWarps, v.multicast);
 
     if (warpgroup == 0) {
         ptx::registers_decrease<Tile::kProducerRegisters>();
         if (threadIdx.x == 0) {
             ptx::prefetch_tensor_map(x), ptx::prefetch_tensor_map(dy);
-            RingProducer<Tile::kStages> ring{shared.ring};
+            PipelineProducer<Tile::kStages> pipeline{shared.pipeline};
             for_each_part(v, [&](const Part& part) {
                 const int filter = part.n * Tile::BN, rank = v.multicast > 1 ? blockIdx.x % 2 : 0;
                 const BoxCursor first_box = BoxCursor::at(v.window, part.m * A::kBoxes, A::kAcross);
                 int pixel = part.first * kDepth;
                 PixelCursor at(pixel, v.window.rows, v.window.cols);
                 for (int step = 0; step < part.steps; ++step, pixel += kDepth, at.advance(kDepth)) {
-                    typename Tile::Stage& stage = shared.stages[ring.stage()];
-                    ptx::Mbarrier& bar = ring.acquire(Tile::kStageBytes);
+                    typename Tile::Stage& stage = shared.stages[pipeline.stage()];
+                    ptx::Mbarrier& bar = pipeline.producer_acquire(Tile::kStageBytes);
                     copy_share<B>(stage.b, rank, v.multicast, [&](uint8_t* to, int i, int) {
                         if (v.multicast > 1)
                             ptx::tma_load_multicast(to, dy, bar, 3, filter + i * B::kAcross, part.group, pixel);
@@ -157,7 +157,7 @@ __global__ void __launch_bounds__(Tile::kThreads, 1)
 #pragma unroll 1
                     for (int i = 0; i < A::kBoxes; ++i, box.advance(v.window, A::kAcross))
                         load_patches(stage.a + i * A::kBoxBytes, x, bar, v.window, part.group, corner, box);
-                    ring.advance();
+                    pipeline.advance();
                 }
             });
             ptx::griddep_launch_dependents();
@@ -165,13 +165,13 @@ __global__ void __launch_bounds__(Tile::kThreads, 1)
     } else {
         ptx::registers_increase<Tile::kConsumerRegisters>();
         const int consumer = warpgroup - 1, warp = threadIdx.x / 32 - 4, lane = threadIdx.x % 32;
-        RingConsumer<Tile::kStages> ring{shared.ring, v.multicast};
+        PipelineConsumer<Tile::kStages> pipeline{shared.pipeline, v.multicast};
         DySums<B> sums;
         for_each_part(v, [&](const Part& part) {
             const bool sum_dy = v.sums && part.m == 0;
             sums.clear();
             typename Tile::Accumulators acc;
-            multiply<Tile>(shared.stages, ring, consumer, part.steps, acc, [&](int stage) {
+            multiply<Tile>(shared.stages, pipeline, consumer, part.steps, acc, [&](int stage) {
                 if (sum_dy) sums.add(shared.stages[stage].b);
             });
             const int64_t slab = v.slab(part.group, part.slab);

@@ -64,13 +64,13 @@ struct Sharing {
 
 // The copying thread's part of a unit: its stages, one after the other.
 template <class Tile>
-__device__ __forceinline__ void copy_unit(typename Tile::Stage* stages, RingProducer<Tile::kStages>& ring, const CUtensorMap& map_a,
+__device__ __forceinline__ void copy_unit(typename Tile::Stage* stages, PipelineProducer<Tile::kStages>& pipeline, const CUtensorMap& map_a,
                                           const CUtensorMap& map_b, const Inputs& in, const WorkUnit& w, const Sharing& share) {
     using A = typename Tile::A;
     using B = typename Tile::B;
     for (int step = 0; step < w.steps; ++step) {
-        ptx::Mbarrier& full = ring.acquire(Tile::kStageBytes);
-        typename Tile::Stage& stage = stages[ring.stage()];
+        ptx::Mbarrier& full = pipeline.producer_acquire(Tile::kStageBytes);
+        typename Tile::Stage& stage = stages[pipeline.stage()];
         const int k = (w.first + step) * Tile::BK;
         copy_share<A>(stage.a, 0, 1, [&](uint8_t* to, int box, int) {
             if constexpr (A::kMajor == Major::k)
@@ -86,7 +86,7 @@ __device__ __forceinline__ void copy_unit(typename Tile::Stage* stages, RingProd
             else
                 ptx::tma_load_multicast(to, map_b, full, share.mask(), across, row);
         });
-        ring.advance();
+        pipeline.advance();
     }
 }
 

@@ -36,8 +36,8 @@ struct PiecePlace {
 struct SharedStorage {
     Tile::Stage stage[Tile::kStages];
     Piece piece[2][kPieces];  // of each consumer
-    Ring<Tile::kStages> ring;
-    Ring<kPieces> pieces[2];  // full: w and v are here; empty: they are updated, as each thread says for its part
+    Pipeline<Tile::kStages> pipeline;
+    Pipeline<kPieces> pieces[2];  // full: w and v are here; empty: they are updated, as each thread says for its part
     PiecePlace place[2][kPieces];
     RowSums sums[2];  // of each consumer
 };
@@ -78,7 +78,7 @@ struct PieceMover {
     const CUtensorMap &map_w, &map_v, &map_low;
     const Weights& weights;
     const int consumer;
-    RingPlace<kPieces> slot{0, 1};  // as a producer's
+    PipelineState<kPieces> slot{0, 1};  // as a producer's
 
     // When the piece is updated, out with it. Its place may then be written again.
     __device__ __forceinline__ void put(int s, uint32_t parity) {
@@ -112,7 +112,7 @@ struct PieceMover {
                 slot.advance();
             });
         });
-        RingPlace<kPieces> left = slot;  // the oldest that is still here
+        PipelineState<kPieces> left = slot;  // the oldest that is still here
         if (filled < kPieces) left = {0, 0};
         for (; filled > 0; --filled) {
             put(left.stage, left.parity);
@@ -130,7 +130,7 @@ __global__ void __launch_bounds__(384, 1)
     const bool clustered = in.schedule.cluster_size() > 1;
     if (threadIdx.x == 0) {
         ptx::prefetch_tensor_map(map_a), ptx::prefetch_tensor_map(map_b), ptx::prefetch_tensor_map(map_w), ptx::prefetch_tensor_map(map_v);
-        shared.ring.init(Tile::kConsumerWarps * share.multicast);
+        shared.pipeline.init(Tile::kConsumerWarps * share.multicast);
         for (int c = 0; c < 2; ++c) shared.pieces[c].init(128);
         ptx::fence_mbarrier_init();
     }
@@ -146,8 +146,8 @@ __global__ void __launch_bounds__(384, 1)
         const int warp = static_cast<int>(threadIdx.x) / 32;
         if (warp < 3 && ptx::elect_one()) {
             if (warp == 0) {
-                RingProducer<Tile::kStages> ring{shared.ring};
-                for_each_unit(in.schedule, [&](const WorkUnit& w) { copy_unit<Tile>(shared.stage, ring, map_a, map_b, in, w, share); });
+                PipelineProducer<Tile::kStages> pipeline{shared.pipeline};
+                for_each_unit(in.schedule, [&](const WorkUnit& w) { copy_unit<Tile>(shared.stage, pipeline, map_a, map_b, in, w, share); });
             } else {
                 PieceMover{shared, map_w, map_v, map_low, weights, warp - 1}.run(in.schedule);
             }
@@ -159,16 +159,16 @@ __global__ void __launch_bounds__(384, 1)
         const int consumer = warpgroup - 1;
         const FragmentPlace place = fragment_place();
         const float lr = weights.state->lr * weights.lr_scale, momentum = weights.state->momentum, decay = weights.weight_decay * lr;
-        RingConsumer<Tile::kStages> ring{shared.ring, share.multicast, share.first};
-        RingConsumer<kPieces> pieces{shared.pieces[consumer]};
+        PipelineConsumer<Tile::kStages> pipeline{shared.pipeline, share.multicast, share.first};
+        PipelineConsumer<kPieces> pieces{shared.pieces[consumer]};
         if (consumer == 1) pass_turn(1);
         for_each_turn(in.schedule, [&](const WorkUnit& w, int index, bool more) {
-            if (index % 2 != consumer) return ring.skip(w.steps);
+            if (index % 2 != consumer) return pipeline.skip(w.steps);
             typename Tile::Accumulators acc;
             const bool sums = weights.bias_grad && w.n == 0;
             RowSummer<Tile> summer;
             await_turn(consumer);
-            multiply<Tile>(shared.stage, ring, 0, w.steps, acc, [&](int stage) {
+            multiply<Tile>(shared.stage, pipeline, 0, w.steps, acc, [&](int stage) {
                 if (sums) summer.add(shared.stage[stage], 0);
             });
             if (more) pass_turn(consumer);
@@ -179,7 +179,7 @@ __global__ void __launch_bounds__(384, 1)
                 if (w.m * Tile::BM + row < weights.rows) weights.bias_grad[w.m * Tile::BM + row] = row_sum(shared.sums[consumer], row);
             }
             for_each_piece(w, weights, [&](auto h, auto c, const PiecePlace&) {
-                pieces.wait();
+                pieces.consumer_wait();
                 Piece& piece = shared.piece[consumer][pieces.stage()];
                 // Pairs of columns: of row `row`, then of row + 8, then 8 columns on. All are loaded before any is stored, so that
                 // loads overlap; between them a plain loop, which a CPU does 8 at a time.

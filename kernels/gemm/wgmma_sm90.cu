@@ -23,7 +23,7 @@ struct SharedStorage {
         PartialTile<Tile> partial;  // when a unit's stages are read, in splits of k
     };
     typename Staged::Storage staged;
-    Ring<Tile::kStages> ring;
+    Pipeline<Tile::kStages> pipeline;
     RowSums sums;
 };
 
@@ -91,7 +91,7 @@ struct Consumer {
     const Target<Out>& target;
     const CUtensorMap& map_c;
     const int consumer;
-    RingConsumer<Tile::kStages> ring;
+    PipelineConsumer<Tile::kStages> pipeline;
     int turn = 0;  // of the pieces
 
     __device__ __forceinline__ void unit(const WorkUnit& w) {
@@ -100,12 +100,12 @@ struct Consumer {
         const bool sums = kSums && target.bias_grad && w.n == 0;
         if constexpr (kSums) {
             RowSummer<Tile> summer;
-            multiply<Tile>(shared.stage, ring, consumer, w.steps, acc, [&](int stage) {
+            multiply<Tile>(shared.stage, pipeline, consumer, w.steps, acc, [&](int stage) {
                 if (sums) summer.add(shared.stage[stage], consumer);
             });
             if (sums) summer.put(shared.sums, consumer);
         } else {
-            multiply<Tile>(shared.stage, ring, consumer, w.steps, acc);
+            multiply<Tile>(shared.stage, pipeline, consumer, w.steps, acc);
         }
         if (!target.staged) {
             const int splits = in.schedule.cluster_splits;
@@ -153,7 +153,7 @@ __global__ void __launch_bounds__(384, 1)
     if (threadIdx.x == 0) {
         ptx::prefetch_tensor_map(map_a), ptx::prefetch_tensor_map(map_b);
         if (target.staged) ptx::prefetch_tensor_map(map_c);
-        shared.ring.init(Tile::kConsumerWarps * in.schedule.multicast);
+        shared.pipeline.init(Tile::kConsumerWarps * in.schedule.multicast);
         ptx::fence_mbarrier_init();
     }
     if (clustered)
@@ -167,9 +167,9 @@ __global__ void __launch_bounds__(384, 1)
         ptx::registers_decrease<Tile::kProducerRegisters>();
         const Sharing share(in.schedule);
         const bool copies = threadIdx.x < 32 && ptx::elect_one();
-        RingProducer<Tile::kStages> ring{shared.ring};
+        PipelineProducer<Tile::kStages> pipeline{shared.pipeline};
         for_each_unit(in.schedule, [&](const WorkUnit& w) {
-            if (copies) copy_unit<Tile>(shared.stage, ring, map_a, map_b, in, w, share);
+            if (copies) copy_unit<Tile>(shared.stage, pipeline, map_a, map_b, in, w, share);
             if (!target.staged) {  // the next unit's stages lie where the sums are
                 __syncwarp();
                 cluster_sync();
@@ -182,7 +182,7 @@ __global__ void __launch_bounds__(384, 1)
         ptx::registers_increase<Tile::kConsumerRegisters>();
         const Sharing share(in.schedule);
         Consumer<Tile, Staged, L == GemmLayout::tn, F> consumer{shared, in, target, map_c, warpgroup - 1,
-                                                                {shared.ring, share.multicast, share.first}};
+                                                                {shared.pipeline, share.multicast, share.first}};
         for_each_unit(in.schedule, [&](const WorkUnit& w) { consumer.unit(w); });
         finish_stores();
     }

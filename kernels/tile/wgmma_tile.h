@@ -107,32 +107,32 @@ __device__ __forceinline__ void await_turn(int consumer) { ptx::bar_sync(kBarrie
 // acc = A B of `steps` stages (at least 1) for one of the tile's consumers. `meanwhile(stage)` runs beside the products of each
 // stage, before it is released: it may read the stage with ordinary loads (and then ends with __syncwarp).
 template <class Tile, class F>
-__device__ __forceinline__ void multiply(const typename Tile::Stage* stages, RingConsumer<Tile::kStages>& ring, int consumer, int steps,
+__device__ __forceinline__ void multiply(const typename Tile::Stage* stages, PipelineConsumer<Tile::kStages>& pipeline, int consumer, int steps,
                                          typename Tile::Accumulators& acc, F&& meanwhile) {
     using A = typename Tile::A;
     using B = typename Tile::B;
     int before = 0;
     for (int step = 0; step < steps; ++step) {
-        ring.wait();
-        const typename Tile::Stage& stage = stages[ring.stage()];
+        pipeline.consumer_wait();
+        const typename Tile::Stage& stage = stages[pipeline.stage()];
         const uint64_t a = A::descriptor(stage.a, Tile::row_of(consumer, 0)), b = B::descriptor(stage.b, 0);
         ptx::wgmma_fence();
         ptx::wgmma_bf16_tile<Tile::BN, A::kMajor == Major::mn, B::kMajor == Major::mn, typename Tile::Steps>(acc, a, b, step > 0);
         ptx::wgmma_commit();
-        meanwhile(ring.stage());
+        meanwhile(pipeline.stage());
         ptx::wgmma_wait<1>();
-        if (step > 0) ring.release(before);
-        before = ring.stage();
-        ring.advance();
+        if (step > 0) pipeline.consumer_release(before);
+        before = pipeline.stage();
+        pipeline.advance();
     }
     ptx::wgmma_wait<0>();
     unroll<Tile::kHeight>([&](auto h) { ptx::wgmma_keep(acc[h]); });
-    ring.release(before);
+    pipeline.consumer_release(before);
 }
 template <class Tile>
-__device__ __forceinline__ void multiply(const typename Tile::Stage* stages, RingConsumer<Tile::kStages>& ring, int consumer, int steps,
+__device__ __forceinline__ void multiply(const typename Tile::Stage* stages, PipelineConsumer<Tile::kStages>& pipeline, int consumer, int steps,
                                          typename Tile::Accumulators& acc) {
-    multiply<Tile>(stages, ring, consumer, steps, acc, [](int) {});
+    multiply<Tile>(stages, pipeline, consumer, steps, acc, [](int) {});
 }
 
 // Calls copy(to, box, down) for each box of an operand that block `rank` of `multicast` (1 or 2) copies, so that all of them
