@@ -11,10 +11,10 @@
 // warpgroups taking turns at the stages. All take as long, and all walk through a range at the same pace, so that
 // x and dy come from memory about once.
 //
-// Each range has a slab of sums; a second kernel adds them up in order and puts them where w has them.
+// Each range writes its partial sums; a second kernel adds them up in order and puts them where w has them.
 //
 // alexnet, batch 256: 6,498 runs in 88 ranges, 74 each of 2304 clocks: 117 us at the clock at which the tensor cores do
-// 790 TFLOP/s (1.46 GHz); 21 and 42 bytes a clock from L2; 88 slabs of 166 KB. Predicted, not measured.
+// 790 TFLOP/s (1.46 GHz); 21 and 42 bytes a clock from L2; 88 ranges' partial sums of 166 KB. Predicted, not measured.
 #include "kernels/conv/first_layer_wgmma.h"
 
 namespace wt::conv1_wgmma {
@@ -22,7 +22,7 @@ namespace wt::conv1_wgmma {
 namespace {
 
 constexpr int kStages = 4, kTapsDown = 3, kTapsAcross = 3;
-constexpr int kRowsOfTap = kChannels, kSumRow = kMostTaps * kRowsOfTap, kSlabRows = kSumRow + 1;
+constexpr int kRowsOfTap = kChannels, kSumRow = kMostTaps * kRowsOfTap, kPartialRows = kSumRow + 1;
 constexpr int kAllPlanes = kPlanes + 2;  // with those of ones
 
 template <int BN>
@@ -44,7 +44,7 @@ struct TapSteps {
 struct Ranges {
     int count;     // even
     int runs;      // of each; those behind the last position are zeros
-    float* slabs;  // [range][kSlabRows][BN]
+    float* partials;  // [range][kPartialRows][BN]
     int blocks() const { return count + count / 2; }
 };
 
@@ -113,7 +113,7 @@ __global__ void __launch_bounds__(384, 1)
                     row = kSumRow;
                 else
                     return;
-                float* to = ranges.slabs + (int64_t(range) * kSlabRows + row) * BN + threadIdx.x % 4 * 2;
+                float* to = ranges.partials + (int64_t(range) * kPartialRows + row) * BN + threadIdx.x % 4 * 2;
                 unroll<BN / 8>([&](auto j) {
                     *reinterpret_cast<float2*>(to + j * 8) = make_float2(acc[s][4 * j + 2 * half], acc[s][4 * j + 2 * half + 1]);
                 });
@@ -122,18 +122,18 @@ __global__ void __launch_bounds__(384, 1)
     }
 }
 
-// A row of the slabs, 32 filters a block: 8 warps add up every eighth slab each, then those sums in order.
+// Adds up a row of the partial sums, 32 filters a block: 8 warps take every eighth range each, then add their sums in order.
 constexpr int kParts = 8;
 struct AddStorage {
     float sum[kParts][32];
 };
 
-__global__ void __launch_bounds__(32 * kParts) add_slabs_kernel(Folded v, const float* slabs, int count, int width, float* dw, float* db) {
+__global__ void __launch_bounds__(32 * kParts) reduce_partials_kernel(Folded v, const float* partials, int count, int width, float* dw, float* db) {
     ptx::griddep_wait();
     AddStorage& shared = shared_storage<AddStorage>();
     const int row = blockIdx.x, filter = blockIdx.y * 32 + threadIdx.x % 32, part = threadIdx.x / 32;
     float sum = 0;
-    for (int s = part; s < count; s += kParts) sum += slabs[(int64_t(s) * kSlabRows + row) * width + filter];
+    for (int s = part; s < count; s += kParts) sum += partials[(int64_t(s) * kPartialRows + row) * width + filter];
     shared.sum[part][threadIdx.x % 32] = sum;
     __syncthreads();
     if (part || filter >= v.k) return;
@@ -157,17 +157,17 @@ std::string refuses_wgrad(const ConvProblem& p) {
 
 int width_of(const ConvProblem& p) { return p.k <= 64 ? 64 : 96; }
 
-// As many ranges as fill the machine, of at least 4 runs: each also writes a slab.
+// As many ranges as fill the machine, of at least 4 runs: each also writes partial sums.
 Ranges ranges_of(const ConvProblem& p) {
     const int runs = Folded(p).runs(), most = plan_sms / 3 * 2;
     Ranges r;
     r.runs = static_cast<int>(std::max<int64_t>(4, ceil_div(runs, most)));
     r.count = static_cast<int>(ceil_div(ceil_div(runs, r.runs), 2) * 2);
-    r.slabs = nullptr;
+    r.partials = nullptr;
     return r;
 }
 
-size_t workspace(const ConvProblem& p) { return sizeof(float) * ranges_of(p).count * kSlabRows * width_of(p); }
+size_t workspace(const ConvProblem& p) { return sizeof(float) * ranges_of(p).count * kPartialRows * width_of(p); }
 
 template <int BN>
 void launch_width(const ConvProblem& p, const ConvWgradArgs& a) {
@@ -175,13 +175,13 @@ void launch_width(const ConvProblem& p, const ConvWgradArgs& a) {
     using Dy = typename WgradStorage<BN>::Dy;
     const Window window{v.h, v.w, 1, 1, 0, 0, 1, 1, v.k, v.k};
     Ranges ranges = ranges_of(p);
-    ranges.slabs = static_cast<float*>(a.workspace);
+    ranges.partials = static_cast<float*>(a.workspace);
     launch("conv_wgrad.folded_wgmma_sm90",
            LaunchShape{dim3(ranges.blocks()), dim3(384), a.stream, sizeof(WgradStorage<BN>)}.with_pdl(), wgrad_kernel<BN>,
            planes_map(a.x, v), patches_map(a.dy, v.n, v.p, v.q, window, Dy::kAcross, kRun), v, window, ranges);
     launch("conv_wgrad.folded_wgmma_sm90 sum",
-           LaunchShape{dim3(kSlabRows, BN / 32), dim3(32 * kParts), a.stream, sizeof(AddStorage)}.with_pdl(), add_slabs_kernel, v,
-           static_cast<const float*>(ranges.slabs), ranges.count, BN, a.dw, p.bias ? a.db : nullptr);
+           LaunchShape{dim3(kPartialRows, BN / 32), dim3(32 * kParts), a.stream, sizeof(AddStorage)}.with_pdl(), reduce_partials_kernel, v,
+           static_cast<const float*>(ranges.partials), ranges.count, BN, a.dw, p.bias ? a.db : nullptr);
 }
 
 void launch_wgrad(const ConvProblem& p, const ConvWgradArgs& a) {

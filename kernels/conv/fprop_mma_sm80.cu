@@ -8,7 +8,7 @@ namespace wt::conv_mma {
 
 template <class Tile, class T>
 __global__ void __launch_bounds__(Tile::kThreads, Tile::kBlocksPerSM)
-    fprop_kernel(ConvShape v, const T* x, const T* w, Result<T> r) {
+    fprop_kernel(ConvShape v, const T* x, const T* w, SplitKOutput<T> r) {
     constexpr int V = 16 / sizeof(T);
     const BlockTile tile = my_tile<Tile>(r);
     const int k0 = tile.split * r.split.steps * Tile::BK, taps = v.r * v.s * v.cg;
@@ -41,18 +41,18 @@ static void launch_fprop(const ConvProblem& problem, const ConvFpropArgs& a) {
     const ConvProblem p = folded ? over_blocks(problem) : problem;
     const Extents e = extents(p);
     by_dtype(p.dtype, [&]<class T>() {
-        Result<T> r;
+        SplitKOutput<T> r;
         r.out = Epilogue<T>{.c = static_cast<T*>(a.y), .ld = p.k, .cols = e.cols, .bias = p.bias ? a.bias : nullptr, .relu = p.relu};
         r.out = r.out.sealed(p.kg());
         r.rows = e.rows;
         r.groups = p.groups, r.group_stride = p.kg();
         r.split = e.split(p.groups);
-        r.slabs = reinterpret_cast<float*>(static_cast<std::byte*>(a.workspace) + folded_bytes(problem, size_of(p.dtype)));
+        r.partials = reinterpret_cast<float*>(static_cast<std::byte*>(a.workspace) + folded_bytes(problem, size_of(p.dtype)));
         by_tile<T, true>(e, [&]<class Tile>() {
             launch("conv_fprop.mma_sm80", {product_grid<Tile>(r), dim3(Tile::kThreads), a.stream, sizeof(typename Tile::SharedStorage)},
                    fprop_kernel<Tile, T>, ConvShape(p), static_cast<const T*>(a.x), static_cast<const T*>(w), r);
         });
-        add_slabs("conv_fprop.mma_sm80 sum", r, a.stream);
+        reduce_partials("conv_fprop.mma_sm80 sum", r, a.stream);
     });
 }
 

@@ -9,7 +9,7 @@ namespace wt::conv_tiled {
 
 template <class Tile, int V, class T>
 __global__ void __launch_bounds__(Tile::kThreads, Tile::kBlocksPerSM)
-    fprop_kernel(ConvShape v, const T* x, const T* w, Result<T> r) {
+    fprop_kernel(ConvShape v, const T* x, const T* w, SplitKOutput<T> r) {
     const BlockTile tile = my_tile<Tile>(r);
     const simt::Place at = simt::my_place<Tile>();
     const int k0 = tile.split * r.split.steps * Tile::BK, taps = v.r * v.s * v.cg;
@@ -36,18 +36,18 @@ static size_t fprop_workspace(const ConvProblem& p) {
 static void launch_fprop(const ConvProblem& p, const ConvFpropArgs& a) {
     const Extents e = fprop_extents(p);
     by_dtype(p.dtype, [&]<class T>() {
-        Result<T> r;
+        SplitKOutput<T> r;
         r.out = Epilogue<T>{.c = static_cast<T*>(a.y), .ld = p.k, .cols = e.cols, .bias = p.bias ? a.bias : nullptr, .relu = p.relu};
         r.out = r.out.sealed(p.kg());
         r.rows = e.rows;
         r.groups = p.groups, r.group_stride = p.kg();
         r.split = e.split(p.groups);
-        r.slabs = static_cast<float*>(a.workspace);
+        r.partials = static_cast<float*>(a.workspace);
         by_tile<T>(e, [&]<class Tile, int V>() {
             launch("conv_fprop.tiled", {product_grid<Tile>(r), dim3(Tile::kThreads), a.stream, sizeof(typename Tile::SharedStorage)},
                    fprop_kernel<Tile, V, T>, ConvShape(p), static_cast<const T*>(a.x), static_cast<const T*>(a.w), r);
         });
-        add_slabs("conv_fprop.tiled sum", r, a.stream);
+        reduce_partials("conv_fprop.tiled sum", r, a.stream);
     });
 }
 

@@ -109,10 +109,10 @@ struct Division {
     __host__ __device__ int with_ranges() const { return clusters / units * units; }
     // Slabs that unit u is spread over, in the order of k.
     __host__ __device__ int first_remainder_cluster(int u) const { return u * rest / rest_share; }
-    __host__ __device__ int slabs(int u) const { return ranges + (rest ? ((u + 1) * rest - 1) / rest_share - first_remainder_cluster(u) + 1 : 0); }
-    int most_slabs() const {
+    __host__ __device__ int partials(int u) const { return ranges + (rest ? ((u + 1) * rest - 1) / rest_share - first_remainder_cluster(u) + 1 : 0); }
+    int max_partials() const {
         int most = 1;
-        for (int u = 0; u < units; ++u) most = std::max(most, slabs(u));
+        for (int u = 0; u < units; ++u) most = std::max(most, partials(u));
         return most;
     }
 };

@@ -9,7 +9,7 @@ namespace wt::conv_mma {
 
 template <class Tile, class T>
 __global__ void __launch_bounds__(Tile::kThreads, Tile::kBlocksPerSM)
-    wgrad_kernel(ConvShape v, const T* x, const T* dy, Result<float> r) {
+    wgrad_kernel(ConvShape v, const T* x, const T* dy, SplitKOutput<float> r) {
     constexpr int V = 16 / sizeof(T);
     const BlockTile tile = my_tile<Tile>(r);
     const int k0 = tile.split * r.split.steps * Tile::BK;
@@ -38,21 +38,21 @@ static void launch_wgrad(const ConvProblem& problem, const ConvWgradArgs& a) {
     const bool folded = problem.fold > 1;
     const ConvProblem p = folded ? over_blocks(problem) : problem;
     const Extents e = extents(p);
-    Result<float> r;
+    SplitKOutput<float> r;
     r.rows = e.rows;
     r.groups = p.groups, r.group_stride = int64_t(e.rows) * e.cols;
     r.out = Epilogue<float>{.c = folded ? static_cast<float*>(a.workspace) : a.dw, .ld = e.cols, .cols = e.cols};
     r.out = r.out.sealed(r.group_stride);
     r.row_sums = p.bias ? a.db : nullptr;
     r.split = e.split(p.groups);
-    r.slabs = reinterpret_cast<float*>(static_cast<std::byte*>(a.workspace) + folded_bytes(problem, sizeof(float)));
+    r.partials = reinterpret_cast<float*>(static_cast<std::byte*>(a.workspace) + folded_bytes(problem, sizeof(float)));
     by_dtype(p.dtype, [&]<class T>() {
         by_tile<T, false>(e, [&]<class Tile>() {
             launch("conv_wgrad.mma_sm80", {product_grid<Tile>(r), dim3(Tile::kThreads), a.stream, sizeof(typename Tile::SharedStorage)},
                    wgrad_kernel<Tile, T>, ConvShape(p), static_cast<const T*>(a.x), static_cast<const T*>(a.dy), r);
         });
     });
-    add_slabs("conv_wgrad.mma_sm80 sum", r, a.stream);
+    reduce_partials("conv_wgrad.mma_sm80 sum", r, a.stream);
     if (folded) unfold_weight_gradients(problem, r.out.c, a.dw, a.stream);
 }
 

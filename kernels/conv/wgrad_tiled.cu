@@ -11,7 +11,7 @@ namespace wt::conv_tiled {
 
 template <class Tile, int V, class T>
 __global__ void __launch_bounds__(Tile::kThreads, Tile::kBlocksPerSM)
-    wgrad_kernel(ConvShape v, const T* x, const T* dy, Result<float> r) {
+    wgrad_kernel(ConvShape v, const T* x, const T* dy, SplitKOutput<float> r) {
     const BlockTile tile = my_tile<Tile>(r);
     const simt::Place at = simt::my_place<Tile>();
     const int k0 = tile.split * r.split.steps * Tile::BK;
@@ -37,20 +37,20 @@ static size_t wgrad_workspace(const ConvProblem& p) {
 
 static void launch_wgrad(const ConvProblem& p, const ConvWgradArgs& a) {
     const Extents e = wgrad_extents(p);
-    Result<float> r;
+    SplitKOutput<float> r;
     r.rows = e.rows;
     r.groups = p.groups, r.group_stride = int64_t(e.rows) * e.cols;
     r.out = Epilogue<float>{.c = a.dw, .ld = e.cols, .cols = e.cols}.sealed(r.group_stride);
     r.row_sums = p.bias ? a.db : nullptr;
     r.split = e.split(p.groups);
-    r.slabs = static_cast<float*>(a.workspace);
+    r.partials = static_cast<float*>(a.workspace);
     by_dtype(p.dtype, [&]<class T>() {
         by_tile<T>(e, [&]<class Tile, int V>() {
             launch("conv_wgrad.tiled", {product_grid<Tile>(r), dim3(Tile::kThreads), a.stream, sizeof(typename Tile::SharedStorage)},
                    wgrad_kernel<Tile, V, T>, ConvShape(p), static_cast<const T*>(a.x), static_cast<const T*>(a.dy), r);
         });
     });
-    add_slabs("conv_wgrad.tiled sum", r, a.stream);
+    reduce_partials("conv_wgrad.tiled sum", r, a.stream);
 }
 
 extern const ConvWgrad wgrad = {.name = "tiled", .refuses = refuses, .workspace = wgrad_workspace, .launch = launch_wgrad};

@@ -10,8 +10,8 @@
 // k, U remainders of it, is dealt out evenly to the clusters that are left. So all clusters have the same number of steps, and
 // most of them, one range of all units, walk through the same pixels at the same time: operands are read from memory
 // about once. (A plain stream of steps would be as even, but its clusters would spread over all pixels: at batch 256
-// conv2's operands, 132 MB, would be read from memory ten times.) Each cluster writes its partial sums into a slab, and
-// a second kernel adds up each tile's slabs in order: the same bits in every run.
+// conv2's operands, 132 MB, would be read from memory ten times.) Each cluster writes its partial sums, and a second kernel
+// adds up each tile's in order: the same bits in every run.
 //
 //   layer, batch 128     tiles            units  steps   of a cluster       evened out, against only equal ranges (G / U)
 //   alexnet conv2    128x256: 19 x 1      10     1458    221                243
@@ -22,8 +22,8 @@
 // The bias gradient is the sum of dy over pixels: blocks of the first row of tiles add up each stage's dy with ordinary loads
 // beside its products, 32 KB of shared memory a stage, for which wgmma leaves room (80 of 128 bytes a clock).
 //
-// Predicted, not measured: conv2 0.9375 (20 tiles for 18.75) x 0.95 (slabs, first copies) of 790 TFLOP/s; conv3 to conv5, whose
-// slabs weigh more, 0.8 of it.
+// Predicted, not measured: conv2 0.9375 (20 tiles for 18.75) x 0.95 (partial sums, first copies) of 790 TFLOP/s; conv3 to conv5, whose
+// partial sums weigh more, 0.8 of it.
 #include "kernels/conv/wgmma_common.h"
 
 namespace wt::conv_wgmma {
@@ -35,20 +35,20 @@ struct WgradShape {
     int rows, filters, all_filters;  // taps x channels; filters of a group; of all
     int tiles_m, tiles_n, groups, multicast;
     Division division;
-    int most_slabs;
-    float* slabs;     // [group][most_slabs][filters][rows]; dw itself when most_slabs is 1
-    float* sums;      // [group][most_slabs][filters]; db itself; null: not wanted
+    int max_partials;
+    float* partials;     // [group][max_partials][filters][rows]; dw itself when max_partials is 1
+    float* sums;      // [group][max_partials][filters]; db itself; null: not wanted
     float *dw, *db;
 
     __host__ __device__ int pairs() const { return (tiles_m + multicast - 1) / multicast; }
     __host__ __device__ int unit_of(int group, int n, int m) const { return (group * tiles_n + n) * pairs() + m / multicast; }
-    __host__ __device__ int64_t slab(int group, int i) const { return (int64_t(group) * most_slabs + i) * filters; }
+    __host__ __device__ int64_t partial(int group, int i) const { return (int64_t(group) * max_partials + i) * filters; }
 };
 
 // A tile and a range of k.
 struct Part {
     int m, n, group;
-    int slab;
+    int partial;
     int first, steps;
 };
 
@@ -67,7 +67,7 @@ __device__ __forceinline__ void for_each_part(const WgradShape& v, F&& f) {
         part.m = (unit - column * v.pairs()) * v.multicast + blockIdx.x % v.multicast;
         part.group = column / v.tiles_n;
         part.n = column - part.group * v.tiles_n;
-        part.slab = ranged ? range : d.ranges + of_rest - d.first_remainder_cluster(unit);
+        part.partial = ranged ? range : d.ranges + of_rest - d.first_remainder_cluster(unit);
         part.first = ranged ? range * d.share : d.ranges * d.share + from;
         part.steps = ranged ? min(d.share, d.steps - part.first) : min(end - at, d.rest - from);
         f(part);
@@ -174,16 +174,16 @@ __global__ void __launch_bounds__(Tile::kThreads, 1)
             multiply<Tile>(shared.stages, pipeline, consumer, part.steps, acc, [&](int stage) {
                 if (sum_dy) sums.add(shared.stages[stage].b);
             });
-            const int64_t slab = v.slab(part.group, part.slab);
+            const int64_t first_row = v.partial(part.group, part.partial);
             const int column = part.n * Tile::BN;
-            if (sum_dy) sums.put(shared.sums, v.sums + slab + column, v.filters - column);
+            if (sum_dy) sums.put(shared.sums, v.sums + first_row + column, v.filters - column);
             // Eight lanes of a warp have neighbouring rows, which are neighbours in dw too: 32 bytes of a filter at a time.
             const int mine = column + lane % 4 * 2;
             unroll<Tile::kHeight>([&](auto h) {
                 unroll<2>([&](auto half) {
                     const int row = part.m * Tile::BM + Tile::row_of(consumer, h) + warp % 4 * 16 + lane / 4 + half * 8;
                     if (row >= v.rows) return;
-                    float* to = v.slabs + (slab + mine) * v.rows + row;
+                    float* to = v.partials + (first_row + mine) * v.rows + row;
                     unroll<Tile::BN / 8>([&](auto j) {
                         if (mine + j * 8 >= v.filters) return;  // filters come in eights
                         to[int64_t(j * 8) * v.rows] = acc[h][4 * j + 2 * half];
@@ -196,23 +196,23 @@ __global__ void __launch_bounds__(Tile::kThreads, 1)
     end_block(v.multicast);
 }
 
-// Adds up the slabs, a thread for 4 neighbours of dw; and a thread for each sum of dy. Tile: of the product.
+// Adds up the partial sums, a thread for 4 neighbours of dw; and a thread for each sum of dy. Tile: of the product.
 __global__ void add_parts_kernel(const __grid_constant__ WgradShape v, TileSize tile) {
     ptx::griddep_wait();
     const int64_t i = int64_t(blockIdx.x) * blockDim.x + threadIdx.x, quads = v.rows / 4;
     if (i < v.filters * quads) {
         const int filter = static_cast<int>(i / quads), row = static_cast<int>(i % quads) * 4, group = blockIdx.y;
-        const int count = v.division.slabs(v.unit_of(group, filter / tile.bn, row / tile.bm));
-        const float* from = v.slabs + (v.slab(group, 0) + filter) * v.rows + row;
+        const int count = v.division.partials(v.unit_of(group, filter / tile.bn, row / tile.bm));
+        const float* from = v.partials + (v.partial(group, 0) + filter) * v.rows + row;
         Vec<4> sum = load<4>(from);
         for (int s = 1; s < count; ++s) sum = sum + load<4>(from + int64_t(s) * v.filters * v.rows);
         store(v.dw + (int64_t(group) * v.filters + filter) * v.rows + row, sum);
     }
     if (v.sums && i < v.filters) {
         const int filter = static_cast<int>(i), group = blockIdx.y;
-        const int count = v.division.slabs(v.unit_of(group, filter / tile.bn, 0));
+        const int count = v.division.partials(v.unit_of(group, filter / tile.bn, 0));
         float sum = 0;
-        for (int s = 0; s < count; ++s) sum += v.sums[v.slab(group, s) + filter];
+        for (int s = 0; s < count; ++s) sum += v.sums[v.partial(group, s) + filter];
         v.db[int64_t(group) * v.filters + filter] = sum;
     }
 }
@@ -233,10 +233,10 @@ WgradShape shape_of(const ConvProblem& p, TileSize& tile) {
     }
     const int units = v.pairs() * v.tiles_n * v.groups;
     const int steps = static_cast<int>(ceil_div(int64_t(p.n) * p.p() * p.q(), kDepth));
-    // Below 8 steps writing and adding slabs costs more than idle SMs.
+    // Below 8 steps writing and adding partial sums costs more than idle SMs.
     const int64_t useful = std::max<int64_t>(units, int64_t(units) * steps / 8);
     v.division = Division(units, steps, static_cast<int>(std::min<int64_t>(plan_sms / v.multicast, useful)));
-    v.most_slabs = v.division.most_slabs();
+    v.max_partials = v.division.max_partials();
     return v;
 }
 
@@ -251,8 +251,8 @@ std::string refuses_wgrad(const ConvProblem& p) {
 size_t workspace(const ConvProblem& p) {
     TileSize tile;
     const WgradShape v = shape_of(p, tile);
-    if (v.most_slabs == 1) return 0;
-    return sizeof(float) * v.groups * v.most_slabs * v.filters * (size_t(v.rows) + (p.bias ? 1 : 0));
+    if (v.max_partials == 1) return 0;
+    return sizeof(float) * v.groups * v.max_partials * v.filters * (size_t(v.rows) + (p.bias ? 1 : 0));
 }
 
 template <int BM, int BN, int kBox>
@@ -281,9 +281,9 @@ void launch_wgrad(const ConvProblem& p, const ConvWgradArgs& a) {
     TileSize tile;
     WgradShape v = shape_of(p, tile);
     v.dw = a.dw, v.db = a.db;
-    const bool direct = v.most_slabs == 1;
-    v.slabs = direct ? a.dw : static_cast<float*>(a.workspace);
-    v.sums = !p.bias ? nullptr : direct ? a.db : v.slabs + v.slab(v.groups, 0) * v.rows;
+    const bool direct = v.max_partials == 1;
+    v.partials = direct ? a.dw : static_cast<float*>(a.workspace);
+    v.sums = !p.bias ? nullptr : direct ? a.db : v.partials + v.partial(v.groups, 0) * v.rows;
     const int box = box_of(p.cg());
     if (box == 64)
         launch_box<64>(p, a, v, tile);

@@ -1,5 +1,5 @@
 // What happens to a matrix product's sums on their way to C, in one place for every kernel that has them in registers:
-// ordinary threads, mma.sync, wgmma, and the kernel that adds up slabs. A caller hands over runs of 2, 4 or 8 adjacent
+// ordinary threads, mma.sync, wgmma, and the kernel that adds up partial sums (split_k.h). A caller hands over runs of 2, 4 or 8 adjacent
 // columns of a row, on a multiple of their number. Which epilogue is a template argument: none pays for another's.
 //
 //   plain    bias of the column, then ReLU (either may be absent)

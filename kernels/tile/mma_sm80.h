@@ -273,21 +273,22 @@ __device__ __forceinline__ Vec<8> eight_columns(const Vec<8>& mine) {
     return r;
 }
 
-// Through the epilogue to C, or to a slab; and, from one tile across only, the row sums.
+// Stores a block's sums: through the epilogue to C, or to the workspace of partial sums. The tiles of the first columns
+// store the row sums too.
 template <class Tile, Finish F = Finish::plain, class Out>
-__device__ __forceinline__ void store_tile(const Result<Out>& r, const BlockTile& t, const typename Tile::SharedStorage& shared,
+__device__ __forceinline__ void store_tile(const SplitKOutput<Out>& r, const BlockTile& t, const typename Tile::SharedStorage& shared,
                                            const typename Tile::Accumulators& acc) {
     if (r.row_sums && t.n == 0)
         for (int row = threadIdx.x; row < Tile::BM && t.m + row < r.rows; row += Tile::kThreads) {
             float sum = shared.row_sum[0][row];
             for (int part = 1; part < Tile::kSumParts; ++part) sum += shared.row_sum[part][row];
-            (r.split.slabs() ? r.sum_slab(t.group, t.split) : r.row_sums + int64_t(t.group) * r.rows)[t.m + row] = sum;
+            (r.split.uses_workspace() ? r.partial_row_sums(t.group, t.split) : r.row_sums + int64_t(t.group) * r.rows)[t.m + row] = sum;
         }
     const int warp = threadIdx.x / 32, lane = threadIdx.x % 32;
     const int row0 = t.m + warp / Tile::kWarpsN * Tile::WM + lane / 4;
     const int col0 = t.n + warp % Tile::kWarpsN * Tile::WN + lane % 4 * 8;
     const Epilogue<Out> out = r.out.of_group(t.group, r.group_stride);
-    float* slab = r.split.slabs() ? r.slab(t.group, t.split) : nullptr;
+    float* partial = r.split.uses_workspace() ? r.partial(t.group, t.split) : nullptr;
     unroll<Tile::kTilesM>([&](auto m) {
         unroll<2>([&](auto half) {
             const int row = row0 + m * 16 + half * 8;
@@ -297,8 +298,8 @@ __device__ __forceinline__ void store_tile(const Result<Out>& r, const BlockTile
                 unroll<8>([&](auto i) { v.set(i, acc[m][q * 4 + i / 2][half * 2 + i % 2]); });
                 v = eight_columns(v);
                 if (row >= r.rows || col >= r.out.cols) return;
-                if (slab)
-                    store(slab + int64_t(row) * r.slab_ld() + col, v);
+                if (partial)
+                    store(partial + int64_t(row) * r.partial_ld() + col, v);
                 else
                     finish_run<F>(out, row, col, v);
             });

@@ -1,10 +1,10 @@
-// A pipeline of stages in shared memory between one thread that starts asynchronous copies (the producer) and warpgroups that
+// A circular pipeline of stages in shared memory between one thread that starts asynchronous copies (the producer) and warpgroups that
 // multiply what arrives (the consumers). Each stage has two mbarriers: `full`, on which the copies complete, and `empty`,
 // on which the readers say that they are done. Nobody else waits: copies for the next tiles are under way while the last
 // products, and the epilogue, of this one run.
 //
-// Which stage is next and in which phase its barriers are is one PipelineState, advanced in one state. A producer starts
-// with parity 1: a fresh barrier lets that pass, since all stages of a fresh pipeline are free.
+// A PipelineState (as in CUTLASS) says which stage is next and in which phase its barriers are. A producer starts with parity
+// 1: a fresh barrier lets that pass, since all stages of a fresh pipeline are free.
 //
 // Where blocks of a cluster copy parts of an operand to each other (multicast), a stage is free when the readers of all these
 // blocks are done with it, because each producer writes into all of them: `empty` counts the warps of all of them, and a

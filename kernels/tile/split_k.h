@@ -1,6 +1,6 @@
-// Where a tiled product's result goes. Either straight through its epilogue to C; or, where C has too few
-// tiles to fill the machine, k is split: every split writes an fp32 slab of its own and a second kernel
-// adds the slabs up in order, so that results are the same bit for bit in every run, and does the epilogue.
+// Split-K: where a tiled product's result goes. Either straight through its epilogue to C; or, where C has too few tiles to
+// fill the machine, k is split: every split writes its partial sums, in fp32, to the workspace, and a second kernel adds the
+// partials up in order, so that results are the same bit for bit in every run, and does the epilogue.
 #pragma once
 
 #include <algorithm>
@@ -16,9 +16,9 @@ struct SplitK {
     int splits = 1;
     int steps = 1;        // of one split
     int total_steps = 1;
-    bool apart = false;  // one split, too, goes through a slab: a kernel without the epilogue
+    bool force_workspace = false;  // one split, too, writes its partial sums: the reduction kernel has the epilogue
 
-    __host__ __device__ bool slabs() const { return splits > 1 || apart; }
+    __host__ __device__ bool uses_workspace() const { return splits > 1 || force_workspace; }
 };
 
 // Tiles that fill the machine: two on each of the 132 SMs of an H100. A virtual GPU needs none of
@@ -26,7 +26,7 @@ struct SplitK {
 constexpr int64_t kTilesToFill = 264;
 
 // Divides k so that tiles x splits fills the machine, with at least 16 steps in a split: below that
-// writing and adding slabs costs more than idle SMs.
+// writing and adding partial sums costs more than idle SMs.
 inline SplitK split_k(int64_t tiles, int64_t k, int bk) {
     SplitK s;
     s.total_steps = static_cast<int>(std::max<int64_t>(1, ceil_div(k, bk)));
@@ -36,32 +36,32 @@ inline SplitK split_k(int64_t tiles, int64_t k, int bk) {
     return s;
 }
 
-// Columns of a slab: whole runs of 8.
-__host__ __device__ inline int slab_columns(int cols) { return (cols + 7) / 8 * 8; }
+// The columns that a row of partial sums has room for: whole runs of 8.
+__host__ __device__ inline int partial_columns(int cols) { return (cols + 7) / 8 * 8; }
 
 // A product's C: `groups` matrices of rows x out.cols, and what their epilogue does.
 template <class Out>
-struct Result {
+struct SplitKOutput {
     Epilogue<Out> out;
     int rows;
     int groups = 1;
     int64_t group_stride = 0;   // elements from one group's C to the next
     float* row_sums = nullptr;  // rows a group: receives the sums of A's rows over k; null: not wanted
     SplitK split;
-    float* slabs = nullptr;  // workspace, when split.slabs()
+    float* partials = nullptr;  // the workspace, where split.uses_workspace()
 
-    __host__ __device__ int slab_ld() const { return slab_columns(out.cols); }
-    __host__ __device__ int64_t slab_size() const { return int64_t(rows) * slab_ld(); }
-    // Slab of a group and split; behind all of those one row of sums each.
-    __host__ __device__ float* slab(int group, int s) const { return slabs + (int64_t(group) * split.splits + s) * slab_size(); }
-    __host__ __device__ float* sum_slab(int group, int s) const {
-        return slabs + int64_t(groups) * split.splits * slab_size() + (int64_t(group) * split.splits + s) * rows;
+    __host__ __device__ int partial_ld() const { return partial_columns(out.cols); }
+    __host__ __device__ int64_t partial_size() const { return int64_t(rows) * partial_ld(); }
+    // The partial sums of a group and split; behind all of those the row sums of each.
+    __host__ __device__ float* partial(int group, int s) const { return partials + (int64_t(group) * split.splits + s) * partial_size(); }
+    __host__ __device__ float* partial_row_sums(int group, int s) const {
+        return partials + int64_t(groups) * split.splits * partial_size() + (int64_t(group) * split.splits + s) * rows;
     }
 };
 
 inline size_t split_workspace(const SplitK& s, int rows, int cols, int groups, bool row_sums) {
-    if (!s.slabs()) return 0;
-    return sizeof(float) * groups * s.splits * rows * (slab_columns(cols) + (row_sums ? 1 : 0));
+    if (!s.uses_workspace()) return 0;
+    return sizeof(float) * groups * s.splits * rows * (partial_columns(cols) + (row_sums ? 1 : 0));
 }
 
 // The tile that a block works on. Tiles across n are neighbours, so that they find A in the L2 cache.
@@ -70,7 +70,7 @@ struct BlockTile {
 };
 
 template <class Tile, class Out>
-__device__ __forceinline__ BlockTile my_tile(const Result<Out>& r) {
+__device__ __forceinline__ BlockTile my_tile(const SplitKOutput<Out>& r) {
     const unsigned across = (r.out.cols + Tile::BN - 1) / Tile::BN;
     BlockTile t;
     t.m = static_cast<int>(blockIdx.x / across) * Tile::BM;
@@ -82,7 +82,7 @@ __device__ __forceinline__ BlockTile my_tile(const Result<Out>& r) {
 }
 
 template <class Tile, class Out>
-dim3 product_grid(const Result<Out>& r) {
+dim3 product_grid(const SplitKOutput<Out>& r) {
     return dim3(static_cast<unsigned>(ceil_div(r.rows, Tile::BM) * ceil_div(r.out.cols, Tile::BN)), r.split.splits, r.groups);
 }
 
@@ -95,22 +95,22 @@ __host__ __device__ inline bool aligned_for(const T* p, int64_t ld) {
 // Stores a thread's 8 x 8 accumulators (rows m.., columns n.. and n+32..) and, from one tile across only, the row sums
 // (each thread reads the one it added up).
 template <class Tile, Finish F = Finish::plain, class Out, class Place>
-__device__ __forceinline__ void store_tile(const Result<Out>& r, const BlockTile& t, Place at, const Vec<8> (&acc)[8],
+__device__ __forceinline__ void store_tile(const SplitKOutput<Out>& r, const BlockTile& t, Place at, const Vec<8> (&acc)[8],
                                            const float* row_sum = nullptr) {
     const int thread = threadIdx.x;
     if (r.row_sums && t.n == 0 && thread < Tile::BM && t.m + thread < r.rows) {
-        float* sums = r.split.slabs() ? r.sum_slab(t.group, t.split) : r.row_sums + int64_t(t.group) * r.rows;
+        float* sums = r.split.uses_workspace() ? r.partial_row_sums(t.group, t.split) : r.row_sums + int64_t(t.group) * r.rows;
         sums[t.m + thread] = row_sum[thread];
     }
     const int row0 = t.m + at.m;
     const int col0 = t.n + at.n;
-    if (r.split.slabs()) {
-        float* slab = r.slab(t.group, t.split);
+    if (r.split.uses_workspace()) {
+        float* partial = r.partial(t.group, t.split);
         unroll<8>([&](auto i) {
             if (row0 + i >= r.rows) return;
-            float* row = slab + int64_t(row0 + i) * r.slab_ld();
-            if (col0 < r.slab_ld()) store(row + col0, low(acc[i]));
-            if (col0 + 32 < r.slab_ld()) store(row + col0 + 32, high(acc[i]));
+            float* row = partial + int64_t(row0 + i) * r.partial_ld();
+            if (col0 < r.partial_ld()) store(row + col0, low(acc[i]));
+            if (col0 + 32 < r.partial_ld()) store(row + col0 + 32, high(acc[i]));
         });
         return;
     }
@@ -122,30 +122,30 @@ __device__ __forceinline__ void store_tile(const Result<Out>& r, const BlockTile
     });
 }
 
-// Adds up the slabs, one thread for 4 columns of a row; and one thread for each row sum.
+// Adds up the partial sums, one thread for 4 columns of a row; and one thread for each row sum.
 template <Finish F, class Out>
-__global__ void add_slabs_kernel(Result<Out> r) {
-    const int group = blockIdx.y, quads = r.slab_ld() / 4;
+__global__ void reduce_partials_kernel(SplitKOutput<Out> r) {
+    const int group = blockIdx.y, quads = r.partial_ld() / 4;
     const int64_t i = static_cast<int64_t>(blockIdx.x) * blockDim.x + threadIdx.x;
     if (i < int64_t(r.rows) * quads) {
         const int row = static_cast<int>(i / quads), col = static_cast<int>(i % quads) * 4;
-        const float* from = r.slab(group, 0) + int64_t(row) * r.slab_ld() + col;
+        const float* from = r.partial(group, 0) + int64_t(row) * r.partial_ld() + col;
         Vec<4> sum = load<4>(from);
-        for (int s = 1; s < r.split.splits; ++s) sum = sum + load<4>(from + s * r.slab_size());
+        for (int s = 1; s < r.split.splits; ++s) sum = sum + load<4>(from + s * r.partial_size());
         finish_run<F>(r.out.of_group(group, r.group_stride), row, col, sum);
     }
     if (r.row_sums && i < r.rows) {
         float sum = 0;
-        for (int s = 0; s < r.split.splits; ++s) sum += r.sum_slab(group, s)[i];
+        for (int s = 0; s < r.split.splits; ++s) sum += r.partial_row_sums(group, s)[i];
         r.row_sums[group * r.rows + i] = sum;
     }
 }
 
 template <Finish F = Finish::plain, class Out>
-void add_slabs(const char* name, const Result<Out>& r, cudaStream_t stream) {
-    if (!r.split.slabs()) return;
-    const int64_t threads = int64_t(r.rows) * (r.slab_ld() / 4);
-    launch(name, {dim3(static_cast<unsigned>(ceil_div(threads, 256)), r.groups), dim3(256), stream}, add_slabs_kernel<F, Out>, r);
+void reduce_partials(const char* name, const SplitKOutput<Out>& r, cudaStream_t stream) {
+    if (!r.split.uses_workspace()) return;
+    const int64_t threads = int64_t(r.rows) * (r.partial_ld() / 4);
+    launch(name, {dim3(static_cast<unsigned>(ceil_div(threads, 256)), r.groups), dim3(256), stream}, reduce_partials_kernel<F, Out>, r);
 }
 
 }  // namespace wt
