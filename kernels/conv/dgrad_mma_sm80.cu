@@ -7,7 +7,7 @@
 
 namespace wt::conv_mma {
 
-template <class Tile, class T, Finish F>
+template <class Tile, class T, EpilogueOp F>
 __global__ void __launch_bounds__(Tile::kThreads, Tile::kBlocksPerSM)
     dgrad_kernel(ConvShape v, const T* dy, const T* w, SplitKOutput<T> r) {
     constexpr int V = 16 / sizeof(T);
@@ -42,19 +42,19 @@ static void launch_dgrad(const ConvProblem& p, const ConvDgradArgs& a) {
         SplitKOutput<T> r;
         r.out = Epilogue<T>{.c = static_cast<T*>(a.dx), .ld = p.c, .cols = e.cols};
         if (p.drelu) r.out.mask = static_cast<const T*>(a.x), r.out.ld_mask = p.c;
-        r.out = r.out.sealed(p.cg());
+        r.out = r.out.with_alignment(p.cg());
         r.rows = e.rows;
         r.groups = p.groups, r.group_stride = p.cg();
         r.split = e.split(p.groups);
         r.partials = static_cast<float*>(a.workspace);
-        auto with = [&]<Finish F>() {
+        auto with = [&]<EpilogueOp F>() {
             by_tile<T, false>(e, [&]<class Tile>() {
                 launch("conv_dgrad.mma_sm80", {product_grid<Tile>(r), dim3(Tile::kThreads), a.stream, sizeof(typename Tile::SharedStorage)},
                        dgrad_kernel<Tile, T, F>, ConvShape(p), static_cast<const T*>(a.dy), static_cast<const T*>(a.w), r);
             });
             reduce_partials<F>("conv_dgrad.mma_sm80 sum", r, a.stream);
         };
-        p.drelu ? with.template operator()<Finish::drelu>() : with.template operator()<Finish::plain>();
+        p.drelu ? with.template operator()<EpilogueOp::drelu>() : with.template operator()<EpilogueOp::plain>();
     });
 }
 

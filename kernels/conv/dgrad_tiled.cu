@@ -7,7 +7,7 @@
 
 namespace wt::conv_tiled {
 
-template <class Tile, int V, class T, Finish F>
+template <class Tile, int V, class T, EpilogueOp F>
 __global__ void __launch_bounds__(Tile::kThreads, Tile::kBlocksPerSM)
     dgrad_kernel(ConvShape v, const T* dy, const T* w, SplitKOutput<T> r) {
     const BlockTile tile = my_tile<Tile>(r);
@@ -43,19 +43,19 @@ static void launch_dgrad(const ConvProblem& p, const ConvDgradArgs& a) {
         SplitKOutput<T> r;
         r.out = Epilogue<T>{.c = static_cast<T*>(a.dx), .ld = p.c, .cols = e.cols};
         if (p.drelu) r.out.mask = static_cast<const T*>(a.x), r.out.ld_mask = p.c;
-        r.out = r.out.sealed(p.cg());
+        r.out = r.out.with_alignment(p.cg());
         r.rows = e.rows;
         r.groups = p.groups, r.group_stride = p.cg();
         r.split = e.split(p.groups);
         r.partials = static_cast<float*>(a.workspace);
-        auto with = [&]<Finish F>() {
+        auto with = [&]<EpilogueOp F>() {
             by_tile<T>(e, [&]<class Tile, int V>() {
                 launch("conv_dgrad.tiled", {product_grid<Tile>(r), dim3(Tile::kThreads), a.stream, sizeof(typename Tile::SharedStorage)},
                        dgrad_kernel<Tile, V, T, F>, ConvShape(p), static_cast<const T*>(a.dy), static_cast<const T*>(a.w), r);
             });
             reduce_partials<F>("conv_dgrad.tiled sum", r, a.stream);
         };
-        p.drelu ? with.template operator()<Finish::drelu>() : with.template operator()<Finish::plain>();
+        p.drelu ? with.template operator()<EpilogueOp::drelu>() : with.template operator()<EpilogueOp::plain>();
     });
 }
 

@@ -115,7 +115,7 @@ static void launch_wgrad(const ConvProblem& p, const ConvWgradArgs& a) {
     SplitKOutput<float> r;
     r.rows = p.k;
     const int taps = p.r * p.s * p.c;
-    r.out = Epilogue<float>{.c = a.dw, .ld = taps, .cols = taps}.sealed();
+    r.out = Epilogue<float>{.c = a.dw, .ld = taps, .cols = taps}.with_alignment();
     r.row_sums = p.bias ? a.db : nullptr;
     r.split = split(p, cut);
     r.partials = static_cast<float*>(a.workspace);

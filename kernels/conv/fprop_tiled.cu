@@ -38,7 +38,7 @@ static void launch_fprop(const ConvProblem& p, const ConvFpropArgs& a) {
     by_dtype(p.dtype, [&]<class T>() {
         SplitKOutput<T> r;
         r.out = Epilogue<T>{.c = static_cast<T*>(a.y), .ld = p.k, .cols = e.cols, .bias = p.bias ? a.bias : nullptr, .relu = p.relu};
-        r.out = r.out.sealed(p.kg());
+        r.out = r.out.with_alignment(p.kg());
         r.rows = e.rows;
         r.groups = p.groups, r.group_stride = p.kg();
         r.split = e.split(p.groups);

@@ -148,7 +148,7 @@ inline CUtensorMap store_map(const void* y, int64_t rows, int group_columns, int
 
 // Carries a consumer warp's sums to memory as kernels/tile/wgmma_store.h does a warpgroup's: 16 rows by one box of columns at a time,
 // two boxes in turn, so that no other warp is waited for and a map of (column of a group, group, row) keeps a group's
-// tile from reaching into the next. finish(half, column, pair) is what becomes of two neighbouring sums: of
+// tile from reaching into the next. epilogue(half, column, pair) is what becomes of two neighbouring sums: of
 // row lane / 4 + 8 half of the warp's 16; columns of the tile, this thread's being lane % 4 * 2 further on.
 template <class Tile>
 struct TileStore {
@@ -159,7 +159,7 @@ struct TileStore {
     // Sums of 16 rows; chunk: which columns.
     template <class F>
     __device__ __forceinline__ void put(const CUtensorMap& map, const float (&acc)[Tile::BN / 2], int chunk, int row, int column, int group,
-                                        F&& finish) {
+                                        F&& epilogue) {
         const int lane = threadIdx.x % 32;
         uint8_t* box = boxes[turn];
         turn ^= 1;
@@ -171,7 +171,7 @@ struct TileStore {
             unroll<4>([&](auto i) {  // rows 0-7 and 8-15 of the left 8 columns, then of the right
                 const int at = chunk * kAcross + j * 16 + i / 2 * 8;
                 const int k = at / 2 + i % 2 * 2;
-                r[j][i] = pack_bf16(finish(i % 2, at, pair_of(acc[k], acc[k + 1])));
+                r[j][i] = pack_bf16(epilogue(i % 2, at, pair_of(acc[k], acc[k + 1])));
             });
             // Lane l addresses row l % 16 of the left (l < 16) or right 8 columns.
             to[j] = box + swizzled<kSpan>(lane % 16, 2 * j + lane / 16);

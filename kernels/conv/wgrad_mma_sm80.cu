@@ -42,7 +42,7 @@ static void launch_wgrad(const ConvProblem& problem, const ConvWgradArgs& a) {
     r.rows = e.rows;
     r.groups = p.groups, r.group_stride = int64_t(e.rows) * e.cols;
     r.out = Epilogue<float>{.c = folded ? static_cast<float*>(a.workspace) : a.dw, .ld = e.cols, .cols = e.cols};
-    r.out = r.out.sealed(r.group_stride);
+    r.out = r.out.with_alignment(r.group_stride);
     r.row_sums = p.bias ? a.db : nullptr;
     r.split = e.split(p.groups);
     r.partials = reinterpret_cast<float*>(static_cast<std::byte*>(a.workspace) + folded_bytes(problem, sizeof(float)));

@@ -40,7 +40,7 @@ static void launch_wgrad(const ConvProblem& p, const ConvWgradArgs& a) {
     SplitKOutput<float> r;
     r.rows = e.rows;
     r.groups = p.groups, r.group_stride = int64_t(e.rows) * e.cols;
-    r.out = Epilogue<float>{.c = a.dw, .ld = e.cols, .cols = e.cols}.sealed(r.group_stride);
+    r.out = Epilogue<float>{.c = a.dw, .ld = e.cols, .cols = e.cols}.with_alignment(r.group_stride);
     r.row_sums = p.bias ? a.db : nullptr;
     r.split = e.split(p.groups);
     r.partials = static_cast<float*>(a.workspace);

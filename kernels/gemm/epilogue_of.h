@@ -6,10 +6,6 @@
 
 namespace wt {
 
-inline Finish finish_of(const GemmProblem& p) {
-    return p.dropout > 0 ? Finish::dropout : p.drelu ? Finish::drelu : p.sgd ? Finish::sgd : Finish::plain;
-}
-
 template <class Out>
 Epilogue<Out> epilogue_of(const GemmProblem& p, const GemmArgs& g) {
     Epilogue<Out> e;
@@ -24,19 +20,19 @@ Epilogue<Out> epilogue_of(const GemmProblem& p, const GemmArgs& g) {
     }
     if (p.drelu) e.mask = static_cast<const Out*>(g.mask), e.ld_mask = g.ld_mask, e.mask_scale = g.mask_scale;
     if (p.sgd) e.momentum = g.momentum, e.w_low = g.w_low, e.weight_decay = g.weight_decay, e.lr_scale = g.lr_scale;
-    return e.sealed();
+    return e.with_alignment();
 }
 
 // Calls f.operator()<F>() with the epilogue of a problem of layout L and results of type Out: those it may have.
 template <GemmLayout L, class Out, class F>
-decltype(auto) by_finish(const GemmProblem& p, F&& f) {
+decltype(auto) by_epilogue(const GemmProblem& p, F&& f) {
     if constexpr (L == GemmLayout::nt)
-        if (p.dropout > 0) return f.template operator()<Finish::dropout>();
+        if (p.dropout > 0) return f.template operator()<EpilogueOp::dropout>();
     if constexpr (L == GemmLayout::nn)
-        if (p.drelu) return f.template operator()<Finish::drelu>();
+        if (p.drelu) return f.template operator()<EpilogueOp::drelu>();
     if constexpr (L == GemmLayout::tn && dtype_of<Out> == DType::f32)
-        if (p.sgd) return f.template operator()<Finish::sgd>();
-    return f.template operator()<Finish::plain>();
+        if (p.sgd) return f.template operator()<EpilogueOp::sgd>();
+    return f.template operator()<EpilogueOp::plain>();
 }
 
 }  // namespace wt

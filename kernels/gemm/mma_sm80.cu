@@ -19,7 +19,7 @@ template <class T> using Small = mma::Tile<T, 64, 64, 2, 2>;
 template <class Tile, int R, mma::Major M, class T = typename Tile::T, int V = 16 / sizeof(T)>
 using Copy = std::conditional_t<M == mma::Major::k, mma::CopyAlongK<Tile, R, ContiguousK<T, V>>, mma::CopyAlongMN<Tile, R, ContiguousMN<T, V>>>;
 
-template <class Tile, GemmLayout L, class T, class Out, Finish F>
+template <class Tile, GemmLayout L, class T, class Out, EpilogueOp F>
 __global__ void __launch_bounds__(Tile::kThreads, Tile::kBlocksPerSM)
     gemm_kernel(const T* a, int64_t lda, const T* b, int64_t ldb, int k, SplitKOutput<Out> r) {
     constexpr mma::Major kA = L == GemmLayout::tn ? mma::Major::mn : mma::Major::k;
@@ -65,15 +65,15 @@ static void launch_layout(const GemmProblem& p, const GemmArgs& g) {
     r.row_sums = p.bias && L == GemmLayout::tn ? g.bias_grad : nullptr;
     r.split = plan(p);
     r.partials = static_cast<float*>(g.workspace);
-    auto run = [&]<class Tile, Finish F>() {
+    auto run = [&]<class Tile, EpilogueOp F>() {
         launch("gemm.mma_sm80", {product_grid<Tile>(r), dim3(Tile::kThreads), g.stream, sizeof(typename Tile::SharedStorage)},
                gemm_kernel<Tile, L, T, Out, F>, static_cast<const T*>(g.a), p.lda, static_cast<const T*>(g.b), p.ldb, p.k, r);
     };
-    by_finish<L, Out>(p, [&]<Finish F>() {
+    by_epilogue<L, Out>(p, [&]<EpilogueOp F>() {
         if (wants_big(p))
             run.template operator()<Big<T>, F>();
         else
-            run.template operator()<Small<T>, F == Finish::sgd ? F : Finish::plain>();
+            run.template operator()<Small<T>, F == EpilogueOp::sgd ? F : EpilogueOp::plain>();
         reduce_partials<F>("gemm.mma_sm80 sum", r, g.stream);
     });
 }

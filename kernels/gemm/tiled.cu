@@ -16,7 +16,7 @@ using Small = simt::Tile<64, 64>;
 template <class T, int V, class Tile, bool AlongK, int R>
 using Loader = std::conditional_t<AlongK, simt::AlongK<Tile, R, ContiguousK<T, V>>, simt::AlongMN<Tile, R, ContiguousMN<T, V>>>;
 
-template <class Tile, GemmLayout L, int V, class T, class Out, Finish F>
+template <class Tile, GemmLayout L, int V, class T, class Out, EpilogueOp F>
 __global__ void __launch_bounds__(Tile::kThreads, Tile::kBlocksPerSM)
     gemm_kernel(const T* a, int64_t lda, const T* b, int64_t ldb, int k, SplitKOutput<Out> r) {
     const BlockTile tile = my_tile<Tile>(r);
@@ -67,8 +67,8 @@ static void launch_kernel(const GemmProblem& p, const GemmArgs& g) {
     r.row_sums = p.bias && L == GemmLayout::tn ? g.bias_grad : nullptr;
     r.split = plan(p);
     r.partials = static_cast<float*>(g.workspace);
-    by_finish<L, Out>(p, [&]<Finish F>() {
-        constexpr Finish kDirect = F == Finish::sgd ? F : Finish::plain;
+    by_epilogue<L, Out>(p, [&]<EpilogueOp F>() {
+        constexpr EpilogueOp kDirect = F == EpilogueOp::sgd ? F : EpilogueOp::plain;
         launch("gemm.tiled", {product_grid<Tile>(r), dim3(Tile::kThreads), g.stream, sizeof(typename Tile::SharedStorage)},
                gemm_kernel<Tile, L, V, T, Out, kDirect>, static_cast<const T*>(g.a), p.lda, static_cast<const T*>(g.b), p.ldb,
                p.k, r);

@@ -28,8 +28,8 @@ struct SharedStorage {
 };
 
 // What an element of C goes through (kernels/tile/epilogue.h), rows and columns counted from the unit's first.
-template <Finish F, class Out>
-struct Finisher {
+template <EpilogueOp F, class Out>
+struct ElementEpilogue {
     const Target<Out>& target;
     const int row0, col0;
     uint32_t keep[4] = {};  // dropout: of the thread's four neighbours with the same rows
@@ -38,7 +38,7 @@ struct Finisher {
     // Byte i of keep[s] is number 4 i + s of 2 rows x kGroups.
     template <int kGroups>
     __device__ __forceinline__ void begin(int row, int col, int step) {
-        if constexpr (F == Finish::dropout) {
+        if constexpr (F == EpilogueOp::dropout) {
             const int lane = threadIdx.x % 32;
             uint32_t bits = 0;
 #pragma unroll 1
@@ -52,38 +52,38 @@ struct Finisher {
     // Rows and columns beyond C get something.
     template <class S>
     __device__ __forceinline__ Vec<2> operator()(int row, int col, Vec<2> v, S) const {
-        if constexpr (F == Finish::dropout) {
+        if constexpr (F == EpilogueOp::dropout) {
             constexpr int kNumber = S::kHalf * S::kGroups + S::kGroup;
-            v = finished<Finish::plain>(target.epilogue, row0 + row, col0 + col, v);
+            v = apply_epilogue<EpilogueOp::plain>(target.epilogue, row0 + row, col0 + col, v);
             const uint32_t bits = keep[kNumber % 4] >> (8 * (kNumber / 4) + threadIdx.x % 4 * 2);
             unroll<2>([&](auto j) { v.set(j, bits >> j & 1 ? v[j] * target.epilogue.keep_scale : 0.0f); });
             return v;
         } else {
-            return row0 + row < target.rows ? finished<F>(target.epilogue, row0 + row, col0 + col, v) : v;
+            return row0 + row < target.rows ? apply_epilogue<F>(target.epilogue, row0 + row, col0 + col, v) : v;
         }
     }
 };
 
 // The same, and stored at once.
-template <Finish F, class Out>
+template <EpilogueOp F, class Out>
 struct DirectStore {
-    Finisher<F, Out> finish;
+    ElementEpilogue<F, Out> epilogue;
 
     template <int kGroups>
     __device__ __forceinline__ void begin(int row, int col, int step) {
-        finish.template begin<kGroups>(row, col, step);
+        epilogue.template begin<kGroups>(row, col, step);
     }
     template <class S>
     __device__ __forceinline__ void operator()(int row, int col, const Vec<2>& v, S spot) const {
-        const Epilogue<Out>& e = finish.target.epilogue;
-        const int to_row = finish.row0 + row, to_col = finish.col0 + col;
-        if (to_row < finish.target.rows && to_col < e.cols)
-            store_run(e.c + to_row * e.ld + to_col, e.cols - to_col, e.whole, finish(row, col, v, spot));
+        const Epilogue<Out>& e = epilogue.target.epilogue;
+        const int to_row = epilogue.row0 + row, to_col = epilogue.col0 + col;
+        if (to_row < epilogue.target.rows && to_col < e.cols)
+            store_run(e.c + to_row * e.ld + to_col, e.cols - to_col, e.vectorizable, epilogue(row, col, v, spot));
     }
 };
 
 // What a consumer does with its rows of a unit.
-template <class Tile, class Staged, bool kSums, Finish F>
+template <class Tile, class Staged, bool kSums, EpilogueOp F>
 struct Consumer {
     using Out = typename Staged::Out;
     SharedStorage<Tile, Staged>& shared;
@@ -96,7 +96,7 @@ struct Consumer {
 
     __device__ __forceinline__ void unit(const WorkUnit& w) {
         typename Tile::Accumulators acc;
-        const Finisher<F, Out> finish{target, w.m * Tile::BM, w.n * Tile::BN};
+        const ElementEpilogue<F, Out> epilogue{target, w.m * Tile::BM, w.n * Tile::BN};
         const bool sums = kSums && target.bias_grad && w.n == 0;
         if constexpr (kSums) {
             RowSummer<Tile> summer;
@@ -112,20 +112,20 @@ struct Consumer {
             sum_in_cluster<Tile>(
                 shared.partial, consumer, acc, in.schedule.multicast, splits,
                 [&] {
-                    if (sums && w.split == 0) store_sums(finish.row0, splits);
+                    if (sums && w.split == 0) store_sums(epilogue.row0, splits);
                 },
-                DirectStore<F, Out>{finish});
+                DirectStore<F, Out>{epilogue});
             return;
         }
         if (sums) {
             sync_warpgroup(consumer);
-            store_sums(finish.row0, 1);
+            store_sums(epilogue.row0, 1);
         }
         unroll<Tile::kHeight>([&](auto h) {
             const int first = Tile::row_of(consumer, h);
-            if (finish.row0 + first >= target.rows) return;
-            store_staged<Staged>(shared.staged, consumer, turn, map_c, finish.row0 + first, target.shift + finish.col0, acc[h],
-                                 Finisher<F, Out>{target, finish.row0 + first, finish.col0});
+            if (epilogue.row0 + first >= target.rows) return;
+            store_staged<Staged>(shared.staged, consumer, turn, map_c, epilogue.row0 + first, target.shift + epilogue.col0, acc[h],
+                                 ElementEpilogue<F, Out>{target, epilogue.row0 + first, epilogue.col0});
         });
     }
 
@@ -141,7 +141,7 @@ struct Consumer {
     }
 };
 
-template <GemmLayout L, Finish F, class Out, int BN>
+template <GemmLayout L, EpilogueOp F, class Out, int BN>
 __global__ void __launch_bounds__(384, 1)
     gemm_kernel(const __grid_constant__ CUtensorMap map_a, const __grid_constant__ CUtensorMap map_b, const __grid_constant__ CUtensorMap map_c,
                 const __grid_constant__ Inputs in, const __grid_constant__ Target<Out> target) {
@@ -184,7 +184,7 @@ __global__ void __launch_bounds__(384, 1)
         Consumer<Tile, Staged, L == GemmLayout::tn, F> consumer{shared, in, target, map_c, warpgroup - 1,
                                                                 {shared.pipeline, share.multicast, share.first}};
         for_each_unit(in.schedule, [&](const WorkUnit& w) { consumer.unit(w); });
-        finish_stores();
+        drain_stores();
     }
     if (clustered) cluster_sync();  // no block ends while others may still tell it that a stage is free
 }
@@ -201,7 +201,7 @@ int device_sms() {
 
 namespace {
 
-template <GemmLayout L, Finish F, class Out, int BN>
+template <GemmLayout L, EpilogueOp F, class Out, int BN>
 void launch_kernel(const GemmProblem& p, const GemmArgs& g, const Plan& plan) {
     using Tile = TileOf<L, BN>;
     using Staged = StagedStore<Out, BN>;
@@ -221,7 +221,7 @@ void launch_kernel(const GemmProblem& p, const GemmArgs& g, const Plan& plan) {
            gemm_kernel<L, F, Out, BN>, a.map, b.map, c.map, Inputs{plan.schedule, a.shift, b.shift}, t);
 }
 
-template <GemmLayout L, Finish F>
+template <GemmLayout L, EpilogueOp F>
 void launch_width(const GemmProblem& p, const GemmArgs& g, const Plan& plan) {
     if constexpr (L != GemmLayout::tn) {
         if (p.out == DType::bf16) switch (plan.bn) {
@@ -237,7 +237,7 @@ void launch_width(const GemmProblem& p, const GemmArgs& g, const Plan& plan) {
 
 template <GemmLayout L>
 void launch_layout(const GemmProblem& p, const GemmArgs& g, const Plan& plan) {
-    by_finish<L, bf16>(p, [&]<Finish F>() { launch_width<L, F>(p, g, plan); });
+    by_epilogue<L, bf16>(p, [&]<EpilogueOp F>() { launch_width<L, F>(p, g, plan); });
 }
 
 void launch_gemm(const GemmProblem& p, const GemmArgs& g) {

@@ -14,7 +14,7 @@
 
 namespace wt {
 
-enum class Finish : uint8_t { plain, dropout, drelu, sgd };
+enum class EpilogueOp : uint8_t { plain, dropout, drelu, sgd };
 
 // C and everything its epilogue reads, by value in a kernel's parameters.
 template <class Out>
@@ -22,7 +22,7 @@ struct Epilogue {
     Out* c = nullptr;  // element (row, column) at c[row * ld + column]
     int64_t ld = 0;
     int cols = 0;
-    bool whole = false;  // runs may be accessed as vectors: see sealed()
+    bool vectorizable = false;  // runs may be accessed as vectors: see with_alignment()
 
     const float* bias = nullptr;  // cols; null: none
     bool relu = false;
@@ -42,12 +42,12 @@ struct Epilogue {
 
     // To be called once everything is set: finds out whether every row that is accessed starts on 16 bytes. `offset`:
     // any multiple of it may be added to C and the mask (groups).
-    Epilogue sealed(int64_t offset = 0) const {
+    Epilogue with_alignment(int64_t offset = 0) const {
         auto fits = [&](const auto* p, int64_t step) {
             return reinterpret_cast<uintptr_t>(p) % 16 == 0 && step * sizeof(*p) % 16 == 0 && offset * sizeof(*p) % 16 == 0;
         };
         Epilogue e = *this;
-        e.whole = fits(c, ld) && (!mask || fits(mask, ld_mask)) && (!momentum || fits(momentum, ld)) && (!w_low || fits(w_low, ld));
+        e.vectorizable = fits(c, ld) && (!mask || fits(mask, ld_mask)) && (!momentum || fits(momentum, ld)) && (!w_low || fits(w_low, ld));
         return e;
     }
     // Of a group whose columns start `offset` elements further on; its biases lie behind those of the groups before it.
@@ -62,16 +62,16 @@ struct Epilogue {
 
 // N elements of which `count` exist (more than N counts as N); the rest reads as 0 and is not written.
 template <int N, class T>
-__device__ __forceinline__ Vec<N> load_run(const T* p, int count, bool whole) {
-    if (whole && count >= N) return load<N>(p);
+__device__ __forceinline__ Vec<N> load_run(const T* p, int count, bool vectorizable) {
+    if (vectorizable && count >= N) return load<N>(p);
     Vec<N> v;
     unroll<N>([&](auto j) { v.set(j, j < count ? to_float(p[j]) : 0.0f); });
     return v;
 }
 
 template <int N, class T>
-__device__ __forceinline__ void store_run(T* p, int count, bool whole, const Vec<N>& v) {
-    if (whole && count >= N) return store(p, v);
+__device__ __forceinline__ void store_run(T* p, int count, bool vectorizable, const Vec<N>& v) {
+    if (vectorizable && count >= N) return store(p, v);
     unroll<N>([&](auto j) {
         if (j < count) p[j] = from_float<T>(v[j]);
     });
@@ -93,45 +93,45 @@ __device__ __forceinline__ uint32_t keep_bits(const Epilogue<Out>& e, int row, i
     return bits >> shift;
 }
 
-// The sums v of columns col ... as they are to be stored. Not for Finish::sgd, which stores something else.
-template <Finish F, int N, class Out>
-__device__ __forceinline__ Vec<N> finished(const Epilogue<Out>& e, int row, int col, Vec<N> v) {
-    static_assert(F != Finish::sgd);
-    if constexpr (F == Finish::plain || F == Finish::dropout)
+// The sums v of columns col ... as they are to be stored. Not for EpilogueOp::sgd, which stores something else.
+template <EpilogueOp F, int N, class Out>
+__device__ __forceinline__ Vec<N> apply_epilogue(const Epilogue<Out>& e, int row, int col, Vec<N> v) {
+    static_assert(F != EpilogueOp::sgd);
+    if constexpr (F == EpilogueOp::plain || F == EpilogueOp::dropout)
         unroll<N>([&](auto j) {
             float f = v[j];
             if (e.bias && col + j < e.cols) f += e.bias[col + j];
             if (e.relu && f < 0) f = 0;
             v.set(j, f);
         });
-    if constexpr (F == Finish::dropout) {
+    if constexpr (F == EpilogueOp::dropout) {
         const uint32_t keep = keep_bits<N>(e, row, col);
         unroll<N>([&](auto j) { v.set(j, keep >> j & 1 ? v[j] * e.keep_scale : 0.0f); });
     }
-    if constexpr (F == Finish::drelu) {
-        const Vec<N> mask = load_run<N>(e.mask + row * e.ld_mask + col, e.cols - col, e.whole);
+    if constexpr (F == EpilogueOp::drelu) {
+        const Vec<N> mask = load_run<N>(e.mask + row * e.ld_mask + col, e.cols - col, e.vectorizable);
         unroll<N>([&](auto j) { v.set(j, mask[j] > 0 ? v[j] * e.mask_scale : 0.0f); });
     }
     return v;
 }
 
-// Finishes and stores the sums v of columns col ... col + N - 1 of a row, those of them that exist.
-template <Finish F, int N, class Out>
-__device__ __forceinline__ void finish_run(const Epilogue<Out>& e, int row, int col, const Vec<N>& v) {
+// Applies the epilogue to the sums v of columns col ... col + N - 1 of a row, and stores those of them that exist.
+template <EpilogueOp F, int N, class Out>
+__device__ __forceinline__ void store_epilogue(const Epilogue<Out>& e, int row, int col, const Vec<N>& v) {
     const int count = e.cols - col;
     const int64_t at = row * e.ld + col;
-    if constexpr (F == Finish::sgd) {
+    if constexpr (F == EpilogueOp::sgd) {
         const float lr = e.state->lr * e.lr_scale, momentum = e.state->momentum, decay = e.weight_decay * lr;
-        Vec<N> w = load_run<N>(e.c + at, count, e.whole), m = load_run<N>(e.momentum + at, count, e.whole);
+        Vec<N> w = load_run<N>(e.c + at, count, e.vectorizable), m = load_run<N>(e.momentum + at, count, e.vectorizable);
         unroll<N>([&](auto j) {
             m.set(j, momentum * m[j] - decay * w[j] - lr * v[j]);
             w.set(j, w[j] + m[j]);
         });
-        store_run(e.momentum + at, count, e.whole, m);
-        store_run(e.c + at, count, e.whole, w);
-        if (e.w_low) store_run(e.w_low + at, count, e.whole, w);
+        store_run(e.momentum + at, count, e.vectorizable, m);
+        store_run(e.c + at, count, e.vectorizable, w);
+        if (e.w_low) store_run(e.w_low + at, count, e.vectorizable, w);
     } else {
-        store_run(e.c + at, count, e.whole, finished<F>(e, row, col, v));
+        store_run(e.c + at, count, e.vectorizable, apply_epilogue<F>(e, row, col, v));
     }
 }
 

@@ -275,7 +275,7 @@ __device__ __forceinline__ Vec<8> eight_columns(const Vec<8>& mine) {
 
 // Stores a block's sums: through the epilogue to C, or to the workspace of partial sums. The tiles of the first columns
 // store the row sums too.
-template <class Tile, Finish F = Finish::plain, class Out>
+template <class Tile, EpilogueOp F = EpilogueOp::plain, class Out>
 __device__ __forceinline__ void store_tile(const SplitKOutput<Out>& r, const BlockTile& t, const typename Tile::SharedStorage& shared,
                                            const typename Tile::Accumulators& acc) {
     if (r.row_sums && t.n == 0)
@@ -301,7 +301,7 @@ __device__ __forceinline__ void store_tile(const SplitKOutput<Out>& r, const Blo
                 if (partial)
                     store(partial + int64_t(row) * r.partial_ld() + col, v);
                 else
-                    finish_run<F>(out, row, col, v);
+                    store_epilogue<F>(out, row, col, v);
             });
         });
     });

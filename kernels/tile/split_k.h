@@ -94,7 +94,7 @@ __host__ __device__ inline bool aligned_for(const T* p, int64_t ld) {
 
 // Stores a thread's 8 x 8 accumulators (rows m.., columns n.. and n+32..) and, from one tile across only, the row sums
 // (each thread reads the one it added up).
-template <class Tile, Finish F = Finish::plain, class Out, class Place>
+template <class Tile, EpilogueOp F = EpilogueOp::plain, class Out, class Place>
 __device__ __forceinline__ void store_tile(const SplitKOutput<Out>& r, const BlockTile& t, Place at, const Vec<8> (&acc)[8],
                                            const float* row_sum = nullptr) {
     const int thread = threadIdx.x;
@@ -117,13 +117,13 @@ __device__ __forceinline__ void store_tile(const SplitKOutput<Out>& r, const Blo
     const Epilogue<Out> out = r.out.of_group(t.group, r.group_stride);
     unroll<8>([&](auto i) {
         if (row0 + i >= r.rows) return;
-        finish_run<F>(out, row0 + i, col0, low(acc[i]));
-        finish_run<F>(out, row0 + i, col0 + 32, high(acc[i]));
+        store_epilogue<F>(out, row0 + i, col0, low(acc[i]));
+        store_epilogue<F>(out, row0 + i, col0 + 32, high(acc[i]));
     });
 }
 
 // Adds up the partial sums, one thread for 4 columns of a row; and one thread for each row sum.
-template <Finish F, class Out>
+template <EpilogueOp F, class Out>
 __global__ void reduce_partials_kernel(SplitKOutput<Out> r) {
     const int group = blockIdx.y, quads = r.partial_ld() / 4;
     const int64_t i = static_cast<int64_t>(blockIdx.x) * blockDim.x + threadIdx.x;
@@ -132,7 +132,7 @@ __global__ void reduce_partials_kernel(SplitKOutput<Out> r) {
         const float* from = r.partial(group, 0) + int64_t(row) * r.partial_ld() + col;
         Vec<4> sum = load<4>(from);
         for (int s = 1; s < r.split.splits; ++s) sum = sum + load<4>(from + s * r.partial_size());
-        finish_run<F>(r.out.of_group(group, r.group_stride), row, col, sum);
+        store_epilogue<F>(r.out.of_group(group, r.group_stride), row, col, sum);
     }
     if (r.row_sums && i < r.rows) {
         float sum = 0;
@@ -141,7 +141,7 @@ __global__ void reduce_partials_kernel(SplitKOutput<Out> r) {
     }
 }
 
-template <Finish F = Finish::plain, class Out>
+template <EpilogueOp F = EpilogueOp::plain, class Out>
 void reduce_partials(const char* name, const SplitKOutput<Out>& r, cudaStream_t stream) {
     if (!r.split.uses_workspace()) return;
     const int64_t threads = int64_t(r.rows) * (r.partial_ld() / 4);

@@ -110,7 +110,7 @@ __device__ __forceinline__ void write_piece(uint8_t* piece, const float (&d)[kHa
 
 // 64 rows of accumulators to C, of which they are rows `row`... and columns `col`...: all 128 threads of the consumer. `turn` counts
 // through the pieces, from 0 at the start of the kernel. f sees rows and columns of the 64 x BN. At the end of the kernel:
-// finish_stores. One barrier a piece: whoever passes that of piece i - 1 knows, from the thread that starts the copies,
+// drain_stores. One barrier a piece: whoever passes that of piece i - 1 knows, from the thread that starts the copies,
 // that the copy which read piece i - kPieces from the same place is done.
 template <class Staged, int kHalf, class F>
 __device__ __forceinline__ void store_staged(typename Staged::Storage& storage, int consumer, int& turn, const CUtensorMap& c, int row, int col,
@@ -131,7 +131,7 @@ __device__ __forceinline__ void store_staged(typename Staged::Storage& storage, 
     });
 }
 // The consumers' threads, before the block ends and its shared memory with it.
-__device__ __forceinline__ void finish_stores() {
+__device__ __forceinline__ void drain_stores() {
     if (threadIdx.x % 128 == 0) ptx::bulk_wait_read<0>();
 }
 
