@@ -44,11 +44,11 @@ template <class Out>
 struct Results {
     std::vector<Out> c;
     std::vector<float> bias_grad, momentum;
-    std::vector<bf16> w_low;
+    std::vector<bf16> w_bf16;
 
     bool operator==(const Results& o) const {
         const auto same = [](const auto& a, const auto& b) { return a.size() == b.size() && std::memcmp(a.data(), b.data(), a.size() * sizeof a[0]) == 0; };
-        return same(c, o.c) && same(bias_grad, o.bias_grad) && same(momentum, o.momentum) && same(w_low, o.w_low);
+        return same(c, o.c) && same(bias_grad, o.bias_grad) && same(momentum, o.momentum) && same(w_bf16, o.w_bf16);
     }
 };
 
@@ -70,8 +70,8 @@ void check(const Gemm& variant, const Case& test) {
         const SeedGuard chance(seed);
         DeviceBuffer<Out> c(0, c_count + at, "c");
         DeviceBuffer<float> bias_grad(0, p.m, "bias gradient"), momentum(0, c_count + at, "momentum");
-        DeviceBuffer<bf16> w_low(0, c_count + at, "w_low");
-        poison(bias_grad), poison(w_low);
+        DeviceBuffer<bf16> w_bf16(0, c_count + at, "w_bf16");
+        poison(bias_grad), poison(w_bf16);
         WT_CUDA(cudaMemcpy(c.data(), c_before.data(), c.bytes(), cudaMemcpyDefault));
         WT_CUDA(cudaMemcpy(momentum.data(), v_before.data(), momentum.bytes(), cudaMemcpyDefault));
         WT_CUDA(cudaStreamSynchronize(nullptr));  // copies between device memories return before they are done
@@ -79,10 +79,10 @@ void check(const Gemm& variant, const Case& test) {
         GemmArgs g{a.data() + at, b.data() + at, p.bias ? bias.data() : nullptr, c.data() + at, sums ? bias_grad.data() : nullptr, nullptr, stream.get()};
         g.state = state.data(), g.layer = kLayer, g.row0 = kRow0, g.col0 = test.col0;
         g.mask = mask.data(), g.ld_mask = p.ldc, g.mask_scale = kMaskScale;
-        g.momentum = momentum.data() + at, g.w_low = w_low.data() + at, g.weight_decay = kDecay, g.lr_scale = kLrScale;
+        g.momentum = momentum.data() + at, g.w_bf16 = w_bf16.data() + at, g.weight_decay = kDecay, g.lr_scale = kLrScale;
         variant.launch(p, g);
         stream.synchronize();
-        const Results<Out> now{c.download(), bias_grad.download(), momentum.download(), w_low.download()};
+        const Results<Out> now{c.download(), bias_grad.download(), momentum.download(), w_bf16.download()};
         if (seed)
             CHECK_MESSAGE(now == got, "seed " << seed << " gives another result");
         else
@@ -105,7 +105,7 @@ void check(const Gemm& variant, const Case& test) {
             }
             dense.push_back(got.c[i]);
             w.push_back(c_before.exact[i]), v.push_back(v_before.exact[i]);
-            v_got.push_back(got.momentum[i]), low_got.push_back(got.w_low[i]);
+            v_got.push_back(got.momentum[i]), low_got.push_back(got.w_bf16[i]);
         }
     CHECK_MESSAGE(untouched, "wrote between the rows of C");
 

@@ -185,7 +185,7 @@ void Worker::fc_wgrad(const HeadOp& op, int pass) {
                compute_.get()};
     if (op.wgrad.problem.sgd) {
         const Layout::Storage& st = l.storage[op.weight];
-        a.c = at(st.w), a.momentum = at<float>(st.v), a.w_low = at<bf16>(st.low);
+        a.c = at(st.w), a.momentum = at<float>(st.v), a.w_bf16 = at<bf16>(st.low);
         a.state = at<StepState>(l.state), a.weight_decay = weight_decay_, a.lr_scale = l.config.fc_lr_scale;
     }
     op.wgrad(a);

@@ -19,7 +19,7 @@ Epilogue<Out> epilogue_of(const GemmProblem& p, const GemmArgs& g) {
         e.row0 = g.row0, e.col0 = g.col0;
     }
     if (p.drelu) e.mask = static_cast<const Out*>(g.mask), e.ld_mask = g.ld_mask, e.mask_scale = g.mask_scale;
-    if (p.sgd) e.momentum = g.momentum, e.w_low = g.w_low, e.weight_decay = g.weight_decay, e.lr_scale = g.lr_scale;
+    if (p.sgd) e.momentum = g.momentum, e.w_bf16 = g.w_bf16, e.weight_decay = g.weight_decay, e.lr_scale = g.lr_scale;
     return e.with_alignment();
 }
 

@@ -27,7 +27,7 @@ using Tile = TileOf<GemmLayout::tn, kBN, 3, 1>;
 
 struct alignas(1024) Piece {
     uint8_t w[kPieceRows * 128], v[kPieceRows * 128];  // swizzled by 128 bytes
-    uint8_t low[kPieceRows * 64];                      // by 64
+    uint8_t w_bf16[kPieceRows * 64];                      // by 64
 };
 struct PiecePlace {
     int row, col;  // of its first element in W
@@ -45,8 +45,8 @@ static_assert(sizeof(SharedStorage) <= 232448, "shared memory of a block");
 
 struct Weights {
     int rows, cols;
-    int shift, shift_low;  // of the maps of w and v, and of the bf16 copy
-    bool low;              // there is one
+    int shift, shift_w_bf16;  // of the maps of w and v, and of the bf16 copy
+    bool w_bf16;           // there is a bf16 copy
     float* bias_grad;      // null: not asked for
     const StepState* state;
     float weight_decay, lr_scale;
@@ -75,7 +75,7 @@ __device__ __forceinline__ void for_each_turn(const TileSchedule& schedule, F&& 
 // Moves the pieces of one consumer in and out, in the order in which it works.
 struct PieceMover {
     SharedStorage& shared;
-    const CUtensorMap &map_w, &map_v, &map_low;
+    const CUtensorMap &map_w, &map_v, &map_w_bf16;
     const Weights& weights;
     const int consumer;
     PipelineState<kPieces> slot{0, 1};  // as a producer's
@@ -87,7 +87,7 @@ struct PieceMover {
         const PiecePlace at = shared.place[consumer][s];
         ptx::tma_store(map_w, piece.w, weights.shift + at.col, at.row);
         ptx::tma_store(map_v, piece.v, weights.shift + at.col, at.row);
-        if (weights.low) ptx::tma_store(map_low, piece.low, weights.shift_low + at.col, at.row);
+        if (weights.w_bf16) ptx::tma_store(map_w_bf16, piece.w_bf16, weights.shift_w_bf16 + at.col, at.row);
         ptx::bulk_commit();
         ptx::bulk_wait_read<0>();
     }
@@ -123,7 +123,7 @@ struct PieceMover {
 
 __global__ void __launch_bounds__(384, 1)
     gemm_sgd_kernel(const __grid_constant__ CUtensorMap map_a, const __grid_constant__ CUtensorMap map_b, const __grid_constant__ CUtensorMap map_w,
-                    const __grid_constant__ CUtensorMap map_v, const __grid_constant__ CUtensorMap map_low, const __grid_constant__ Inputs in,
+                    const __grid_constant__ CUtensorMap map_v, const __grid_constant__ CUtensorMap map_w_bf16, const __grid_constant__ Inputs in,
                     const __grid_constant__ Weights weights) {
     auto& shared = shared_storage<SharedStorage>();
     const Sharing share(in.schedule);
@@ -149,7 +149,7 @@ __global__ void __launch_bounds__(384, 1)
                 PipelineProducer<Tile::kStages> pipeline{shared.pipeline};
                 for_each_unit(in.schedule, [&](const WorkUnit& w) { copy_unit<Tile>(shared.stage, pipeline, map_a, map_b, in, w, share); });
             } else {
-                PieceMover{shared, map_w, map_v, map_low, weights, warp - 1}.run(in.schedule);
+                PieceMover{shared, map_w, map_v, map_w_bf16, weights, warp - 1}.run(in.schedule);
             }
         }
         ptx::griddep_launch_dependents();
@@ -201,12 +201,12 @@ __global__ void __launch_bounds__(384, 1)
                     *reinterpret_cast<float2*>(piece.w + at) = {x[2 * q], x[2 * q + 1]};
                     *reinterpret_cast<float2*>(piece.v + at) = {v[2 * q], v[2 * q + 1]};
                 });
-                if (weights.low) {
-                    __nv_bfloat162 low[kMine / 2];
+                if (weights.w_bf16) {
+                    __nv_bfloat162 rounded[kMine / 2];
 #pragma unroll
-                    for (int i = 0; i < kMine / 2; ++i) low[i] = __floats2bfloat162_rn(x[2 * i], x[2 * i + 1]);
+                    for (int i = 0; i < kMine / 2; ++i) rounded[i] = __floats2bfloat162_rn(x[2 * i], x[2 * i + 1]);
                     unroll<kMine / 2>([&](auto q) {
-                        *reinterpret_cast<__nv_bfloat162*>(piece.low + swizzled<64>(place.row + q % 2 * 8, q / 2) + place.col * 2) = low[q];
+                        *reinterpret_cast<__nv_bfloat162*>(piece.w_bf16 + swizzled<64>(place.row + q % 2 * 8, q / 2) + place.col * 2) = rounded[q];
                     });
                 }
                 ptx::fence_proxy_async();
@@ -226,14 +226,14 @@ void launch_sgd(const GemmProblem& p, const GemmArgs& g) {
     const MatrixMap b = operand_map<Tile::B>(g.b, p.n, p.k, p.ldb, plan.schedule.multicast);
     const MatrixMap w = matrix_map(DType::f32, g.c, p.n, p.m, p.ldc, kPieceCols, kPieceRows, 128);
     const MatrixMap v = matrix_map(DType::f32, g.momentum, p.n, p.m, p.ldc, kPieceCols, kPieceRows, 128);
-    MatrixMap low{};
-    if (g.w_low) low = matrix_map(DType::bf16, g.w_low, p.n, p.m, p.ldc, kPieceCols, kPieceRows, 64);
+    MatrixMap w_bf16{};
+    if (g.w_bf16) w_bf16 = matrix_map(DType::bf16, g.w_bf16, p.n, p.m, p.ldc, kPieceCols, kPieceRows, 64);
     if (w.shift != v.shift) throw Error("gemm.wgmma_sm90 with SGD: weights and momentum must lie alike to 16 bytes");
     launch("gemm.wgmma_sm90 sgd",
            LaunchShape{dim3(static_cast<unsigned>(plan.blocks)), dim3(Tile::kThreads), g.stream, sizeof(SharedStorage),
                        static_cast<unsigned>(plan.schedule.cluster_size())}.with_pdl(),
-           gemm_sgd_kernel, a.map, b.map, w.map, v.map, low.map, Inputs{plan.schedule, a.shift, b.shift},
-           Weights{p.m, p.n, w.shift, low.shift, g.w_low != nullptr, p.bias ? g.bias_grad : nullptr, g.state, g.weight_decay, g.lr_scale});
+           gemm_sgd_kernel, a.map, b.map, w.map, v.map, w_bf16.map, Inputs{plan.schedule, a.shift, b.shift},
+           Weights{p.m, p.n, w.shift, w_bf16.shift, g.w_bf16 != nullptr, p.bias ? g.bias_grad : nullptr, g.state, g.weight_decay, g.lr_scale});
 }
 
 }  // namespace wt::gemm_wgmma

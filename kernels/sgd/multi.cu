@@ -44,7 +44,7 @@ __global__ void sgd_multi_kernel(Network net, const StepState* state) {
         }
         store_group(t.v + at, left, aligned, v);
         store_group(t.w + at, left, aligned, w);
-        if (t.w_low) store_group(t.w_low + at, left, aligned, w);
+        if (t.w_bf16) store_group(t.w_bf16 + at, left, aligned, w);
     }
 }
 
@@ -62,7 +62,7 @@ void run(const SgdProblem& p, const SgdArgs& a) {
         net.tensor[net.tensors] = t;
         net.first_block[net.tensors] = static_cast<int>(blocks);
         if (groups_aligned(t.w, 0, 4) && groups_aligned(t.v, 0, 4) && groups_aligned(t.g, 0, 4) &&
-            groups_aligned(t.w_low, 0, 2, kGroup))
+            groups_aligned(t.w_bf16, 0, 2, kGroup))
             net.aligned |= 1u << net.tensors;
         blocks += ceil_div(t.count, kPiece);
         ++net.tensors;

@@ -17,7 +17,7 @@ struct SgdTensor {
     float* w;
     float* v;          // momentum
     const float* g;    // gradient
-    bf16* w_low;       // null: no bf16 copy
+    bf16* w_bf16;       // null: no bf16 copy
     int64_t count;
     float weight_decay;
     float lr_scale;

@@ -37,7 +37,7 @@ struct Epilogue {
     float mask_scale = 1;
 
     float* momentum = nullptr;  // as C
-    bf16* w_low = nullptr;      // as C; null: none
+    bf16* w_bf16 = nullptr;      // as C; null: none
     float weight_decay = 0, lr_scale = 1;
 
     // To be called once everything is set: finds out whether every row that is accessed starts on 16 bytes. `offset`:
@@ -47,7 +47,7 @@ struct Epilogue {
             return reinterpret_cast<uintptr_t>(p) % 16 == 0 && step * sizeof(*p) % 16 == 0 && offset * sizeof(*p) % 16 == 0;
         };
         Epilogue e = *this;
-        e.vectorizable = fits(c, ld) && (!mask || fits(mask, ld_mask)) && (!momentum || fits(momentum, ld)) && (!w_low || fits(w_low, ld));
+        e.vectorizable = fits(c, ld) && (!mask || fits(mask, ld_mask)) && (!momentum || fits(momentum, ld)) && (!w_bf16 || fits(w_bf16, ld));
         return e;
     }
     // Of a group whose columns start `offset` elements further on; its biases lie behind those of the groups before it.
@@ -129,7 +129,7 @@ __device__ __forceinline__ void store_epilogue(const Epilogue<Out>& e, int row, 
         });
         store_run(e.momentum + at, count, e.vectorizable, m);
         store_run(e.c + at, count, e.vectorizable, w);
-        if (e.w_low) store_run(e.w_low + at, count, e.vectorizable, w);
+        if (e.w_bf16) store_run(e.w_bf16 + at, count, e.vectorizable, w);
     } else {
         store_run(e.c + at, count, e.vectorizable, apply_epilogue<F>(e, row, col, v));
     }
