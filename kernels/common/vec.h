@@ -150,28 +150,28 @@ __device__ __forceinline__ Vec<N> load(const bf16* p) {
     return r;
 }
 
-// N elements between their load and their use: 8 of bf16 stay packed, in half the registers.
+// N elements between their load and their use: 8 bf16 stay packed, in half the registers.
 template <class T, int N>
-struct Held {
+struct PackedFragment {
     Vec<N> v;
-    __device__ __forceinline__ static Held load(const T* p) { return {wt::load<N>(p)}; }
-    __device__ __forceinline__ static Held zero() { return {splat<N>(0)}; }
+    __device__ __forceinline__ static PackedFragment load(const T* p) { return {wt::load<N>(p)}; }
+    __device__ __forceinline__ static PackedFragment zero() { return {splat<N>(0)}; }
 };
 
 template <class T, int N>
-__device__ __forceinline__ Vec<N> unpack(const Held<T, N>& h) {
+__device__ __forceinline__ Vec<N> unpack(const PackedFragment<T, N>& h) {
     return h.v;
 }
 
 #ifndef VGPU
 template <>
-struct Held<bf16, 8> {
+struct PackedFragment<bf16, 8> {
     uint4 v;
-    __device__ __forceinline__ static Held load(const bf16* p) { return {*reinterpret_cast<const uint4*>(p)}; }
-    __device__ __forceinline__ static Held zero() { return {make_uint4(0, 0, 0, 0)}; }
+    __device__ __forceinline__ static PackedFragment load(const bf16* p) { return {*reinterpret_cast<const uint4*>(p)}; }
+    __device__ __forceinline__ static PackedFragment zero() { return {make_uint4(0, 0, 0, 0)}; }
 };
 
-__device__ __forceinline__ Vec<8> unpack(const Held<bf16, 8>& h) {
+__device__ __forceinline__ Vec<8> unpack(const PackedFragment<bf16, 8>& h) {
     const uint32_t words[4] = {h.v.x, h.v.y, h.v.z, h.v.w};
     Vec<8> r;
 #pragma unroll

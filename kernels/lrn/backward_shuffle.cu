@@ -29,12 +29,12 @@ __global__ void __launch_bounds__(32 * kWarps)
     const float factor = 2 * p.alpha * p.beta;
     const int place = static_cast<int>(lrn::item_of_lane(blockIdx.x * kUnits * stride, lanes));
     int item[kUnits], g = (place + groups) % groups;
-    Held<T, kGroup> raw_x[kUnits], raw_dy[kUnits];
+    PackedFragment<T, kGroup> raw_x[kUnits], raw_dy[kUnits];
 #pragma unroll
     for (int u = 0; u < kUnits; ++u) {
         item[u] = min(max(place + u * stride, 0), items - 1);  // beyond the ends: lends to nobody
-        raw_x[u] = Held<T, kGroup>::load(x + int64_t(item[u]) * kGroup);
-        raw_dy[u] = Held<T, kGroup>::load(dy + int64_t(item[u]) * kGroup);
+        raw_x[u] = PackedFragment<T, kGroup>::load(x + int64_t(item[u]) * kGroup);
+        raw_dy[u] = PackedFragment<T, kGroup>::load(dy + int64_t(item[u]) * kGroup);
     }
 #pragma unroll
     for (int u = 0; u < kUnits; ++u, g = (g + stride) % groups) {

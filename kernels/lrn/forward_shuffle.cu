@@ -27,11 +27,11 @@ __global__ void __launch_bounds__(32 * kWarps)
     const int groups = p.c / kGroup, stride = kWarps * lanes;
     const int place = static_cast<int>(lrn::item_of_lane(blockIdx.x * kUnits * stride, lanes));
     int item[kUnits], g = (place + groups) % groups;
-    Held<T, kGroup> raw[kUnits];
+    PackedFragment<T, kGroup> raw[kUnits];
 #pragma unroll
     for (int u = 0; u < kUnits; ++u) {
         item[u] = min(max(place + u * stride, 0), items - 1);  // beyond the ends: lends to nobody
-        raw[u] = Held<T, kGroup>::load(x + int64_t(item[u]) * kGroup);
+        raw[u] = PackedFragment<T, kGroup>::load(x + int64_t(item[u]) * kGroup);
     }
 #pragma unroll
     for (int u = 0; u < kUnits; ++u, g = (g + stride) % groups) {

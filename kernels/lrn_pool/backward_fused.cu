@@ -67,12 +67,12 @@ template <Norm kNorm, class T>
 __device__ __forceinline__ Window load_window(const LrnPoolProblem& s, const T* dy, const uint8_t* argmax, const T* y,
                                               int64_t at, bool there) {
     Window v;
-    Held<T, kGroup> raw = Held<T, kGroup>::zero(), out = Held<T, kGroup>::zero();
+    PackedFragment<T, kGroup> raw = PackedFragment<T, kGroup>::zero(), out = PackedFragment<T, kGroup>::zero();
     v.argmax = make_uint2(~0u, ~0u);
     if (there) {
-        raw = Held<T, kGroup>::load(dy + at);
+        raw = PackedFragment<T, kGroup>::load(dy + at);
         v.argmax = *reinterpret_cast<const uint2*>(argmax + at);
-        if (kNorm == Norm::none && s.relu) out = Held<T, kGroup>::load(y + at);
+        if (kNorm == Norm::none && s.relu) out = PackedFragment<T, kGroup>::load(y + at);
     }
     const Vec<kGroup> d = unpack(raw), open = unpack(out);
 #pragma unroll
@@ -82,7 +82,7 @@ __device__ __forceinline__ Window load_window(const LrnPoolProblem& s, const T* 
 
 // From what the pooling sends to a pixel's 8 channels to the gradient of the convolution's output. All lanes call it.
 template <Norm kNorm, class T>
-__device__ __forceinline__ void through_lrn(const LrnPoolProblem& s, const Held<T, kGroup>& raw, bool first, bool last,
+__device__ __forceinline__ void through_lrn(const LrnPoolProblem& s, const PackedFragment<T, kGroup>& raw, bool first, bool last,
                                             float (&d)[kGroup]) {
     if constexpr (kNorm == Norm::none) return;
     const Vec<kGroup> v = unpack(raw);
@@ -144,10 +144,10 @@ __global__ void __launch_bounds__(kThreads, 2)
         for (int i = 0; i < t.band_rows; ++i, ++row) {
             // The four pixels, row by row.
             const bool there[4] = {2 * row < s.h, 2 * row < s.h && right, 2 * row + 1 < s.h, 2 * row + 1 < s.h && right};
-            Held<T, kGroup> raw[4];
+            PackedFragment<T, kGroup> raw[4];
             unroll<4>([&](auto k) {
-                raw[k] = Held<T, kGroup>::zero();
-                if (kNorm != Norm::none && there[k]) raw[k] = Held<T, kGroup>::load(x + (at + k / 2 * pitch + k % 2 * s.c));
+                raw[k] = PackedFragment<T, kGroup>::zero();
+                if (kNorm != Norm::none && there[k]) raw[k] = PackedFragment<T, kGroup>::load(x + (at + k / 2 * pitch + k % 2 * s.c));
             });
             const Window w0 = load(s.c, row < height && left_window), w1 = load(0, row < height && own_window);
             unroll<4>([&](auto k) {

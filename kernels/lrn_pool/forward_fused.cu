@@ -44,7 +44,7 @@ struct SharedStorage {
 
 // Of a row of x: 8 channels, normalized, as keys.
 template <class PoolKey, Norm kNorm, class T>
-__device__ __forceinline__ void make_keys(const LrnPoolProblem& s, const Held<T, kGroup>& raw, bool first, bool last,
+__device__ __forceinline__ void make_keys(const LrnPoolProblem& s, const PackedFragment<T, kGroup>& raw, bool first, bool last,
                                           int code, typename PoolKey::type (&keys)[kGroup]) {
     const Vec<kGroup> v = unpack(raw);
     float out[kGroup];
@@ -91,15 +91,15 @@ __global__ void __launch_bounds__(kMaxItems, sizeof(T) == 2 ? 2 : 1)
     Int carried[kGroup];  // the row that ends one window and begins the next, with the code of the end
     constexpr int kRow0 = kTopCode - (kWindow - 2) * kWindow, kRow1 = kTopCode - (kWindow - 1) * kWindow;
     if constexpr (kWindow == 3) {
-        make_keys<Key, kNorm>(s, Held<T, kGroup>::load(at), first, last, kRow1, carried);
+        make_keys<Key, kNorm>(s, PackedFragment<T, kGroup>::load(at), first, last, kRow1, carried);
         at += pitch;
     }
     // The two rows that this row of the output is the first to need; loaded a step ahead.
-    Held<T, kGroup> row0 = Held<T, kGroup>::load(at), row1 = Held<T, kGroup>::load(at + pitch);
+    PackedFragment<T, kGroup> row0 = PackedFragment<T, kGroup>::load(at), row1 = PackedFragment<T, kGroup>::load(at + pitch);
     for (int p = p0; p < p1; ++p) {
-        const Held<T, kGroup> now0 = row0, now1 = row1;
+        const PackedFragment<T, kGroup> now0 = row0, now1 = row1;
         at += 2 * pitch;
-        if (p + 1 < p1) row0 = Held<T, kGroup>::load(at), row1 = Held<T, kGroup>::load(at + pitch);
+        if (p + 1 < p1) row0 = PackedFragment<T, kGroup>::load(at), row1 = PackedFragment<T, kGroup>::load(at + pitch);
 
         Int best[kGroup], next[kGroup];
         make_keys<Key, kNorm>(s, now0, first, last, kRow0, best);

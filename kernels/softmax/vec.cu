@@ -15,7 +15,7 @@
 namespace wt::softmax_vec {
 namespace {
 
-constexpr int kGroup = 4, kHeld = 8, kPiece = 32 * kGroup * kHeld;
+constexpr int kGroup = 4, kFragments = 8, kPiece = 32 * kGroup * kFragments;
 constexpr int kWarps = 4;  // rows of a block
 
 // Every lane gets the sum (or maximum) in the same order, so the same bits.
@@ -27,8 +27,8 @@ __device__ __forceinline__ V over_warp(V v, Op op) {
 
 // Group h of this lane's piece; what is behind the row's end is no larger than anything.
 __device__ __forceinline__ void load_piece(const float* z, int first, int classes, bool aligned,
-                                           float (&v)[kHeld][kGroup]) {
-    unroll<kHeld>([&](auto h) {
+                                           float (&v)[kFragments][kGroup]) {
+    unroll<kFragments>([&](auto h) {
         const int at = first + h * 32 * kGroup, left = classes - at;
         load_group<kGroup>(z + at, left, aligned, v[h]);
         WT_LANES
@@ -57,12 +57,12 @@ __global__ void __launch_bounds__(32 * kWarps)
 
     // A label that is no class makes the loss NaN, which stops the training that fed it.
     const float chosen = label >= 0 && label < p.classes ? z[label] : NAN;
-    float top = -INFINITY, sum = 0, v[kHeld][kGroup];
+    float top = -INFINITY, sum = 0, v[kFragments][kGroup];
     int rank = 0;
     for (int first = 0; first < p.classes; first += kPiece) {
         load_piece(z, first + own, p.classes, aligned_z, v);
         float highest = top;
-        unroll<kHeld>([&](auto h) {
+        unroll<kFragments>([&](auto h) {
 #pragma unroll
             for (int e = 0; e < kGroup; ++e) highest = fmaxf(highest, v[h][e]);  // skips NaNs; the sum meets them
         });
@@ -70,7 +70,7 @@ __global__ void __launch_bounds__(32 * kWarps)
         if (highest == -INFINITY) highest = -FLT_MAX;  // -inf - -inf is NaN, and the next piece may have a number
         sum *= __expf(top - highest);
         top = highest;
-        unroll<kHeld>([&](auto h) {
+        unroll<kFragments>([&](auto h) {
 #pragma unroll
             for (int e = 0; e < kGroup; ++e) {
                 const int j = first + own + h * 32 * kGroup + e;
@@ -90,7 +90,7 @@ __global__ void __launch_bounds__(32 * kWarps)
     const float factor = p.scale / sum;
     for (int first = 0; first < p.classes; first += kPiece) {
         if (p.classes > kPiece) load_piece(z, first + own, p.classes, aligned_z, v);
-        unroll<kHeld>([&](auto h) {
+        unroll<kFragments>([&](auto h) {
             const int at = first + own + h * 32 * kGroup;
             float d[kGroup];
             WT_LANES

@@ -51,17 +51,17 @@ __device__ __forceinline__ Place my_place() {
 
 // Carries R rows x BK of an operand that is contiguous along k. A thread takes V adjacent k of every
 // kStep-th row.
-// Source: T, V, Row; Row row(int); void seek(int k); Held<T, V> read(const Row&), zeros outside
+// Source: T, V, Row; Row row(int); void seek(int k); PackedFragment<T, V> read(const Row&), zeros outside
 // the matrix; void advance(int k).
 template <class Tile, int R, class Source>
 struct AlongK {
     static constexpr int V = Source::V, kPerRow = Tile::BK / V, kStep = Tile::kThreads / kPerRow, kCount = R / kStep;
-    static constexpr int kHeld = (kCount + 1) / 2;  // of a half of the tile
+    static constexpr int kFragments = (kCount + 1) / 2;  // of a half of the tile
     static constexpr int kPitch = R + Tile::kPad;
     static_assert(R % kStep == 0);
     Source source;
     typename Source::Row rows[kCount];
-    Held<typename Source::T, V> held[kHeld];
+    PackedFragment<typename Source::T, V> fragments[kFragments];
     int place;  // in a stage, of the first element
 
     __device__ __forceinline__ AlongK(const Source& s, int row0, int k0) : source(s) {
@@ -74,17 +74,17 @@ struct AlongK {
     // Loads a half of the next tile; after the second half the source is at the tile behind it.
     template <int Half>
     __device__ __forceinline__ void fetch() {
-        unroll<kHeld>([&](auto i) {
-            if constexpr (Half * kHeld + i < kCount) held[i] = source.read(rows[Half * kHeld + i]);
+        unroll<kFragments>([&](auto i) {
+            if constexpr (Half * kFragments + i < kCount) fragments[i] = source.read(rows[Half * kFragments + i]);
         });
         if constexpr (Half == 1) source.advance(Tile::BK);
     }
     template <int Half>
     __device__ __forceinline__ void store(float* stage) const {
-        unroll<kHeld>([&](auto h) {
-            constexpr int i = Half * kHeld + h;
+        unroll<kFragments>([&](auto h) {
+            constexpr int i = Half * kFragments + h;
             if constexpr (i < kCount) {
-                const Vec<V> v = unpack(held[h]);
+                const Vec<V> v = unpack(fragments[h]);
                 unroll<V>([&](auto j) { stage[place + j * kPitch + i * kStep] = v[j]; });
             }
         });
@@ -93,15 +93,15 @@ struct AlongK {
 
 // Carries BK x R of an operand that is contiguous along m (or n). A thread takes V adjacent columns
 // of every kStep-th k.
-// Source: T, V; void seek(int column, int k); Held<T, V> read(); void advance(int k).
+// Source: T, V; void seek(int column, int k); PackedFragment<T, V> read(); void advance(int k).
 template <class Tile, int R, class Source>
 struct AlongMN {
     static constexpr int V = Source::V, kPerRow = R / V, kStep = Tile::kThreads / kPerRow, kCount = Tile::BK / kStep;
-    static constexpr int kHeld = (kCount + 1) / 2;
+    static constexpr int kFragments = (kCount + 1) / 2;
     static constexpr int kPitch = R + Tile::kPad;
     static_assert(Tile::BK % kStep == 0);
     Source source;
-    Held<typename Source::T, V> held[kHeld];
+    PackedFragment<typename Source::T, V> fragments[kFragments];
     int place;  // in a stage, of the first element
 
     __device__ __forceinline__ AlongMN(const Source& s, int column0, int k0) : source(s) {
@@ -111,18 +111,18 @@ struct AlongMN {
     }
     template <int Half>
     __device__ __forceinline__ void fetch() {
-        unroll<kHeld>([&](auto i) {
-            if constexpr (Half * kHeld + i < kCount) {
-                held[i] = source.read();
+        unroll<kFragments>([&](auto i) {
+            if constexpr (Half * kFragments + i < kCount) {
+                fragments[i] = source.read();
                 source.advance(kStep);
             }
         });
     }
     template <int Half>
     __device__ __forceinline__ void store(float* stage) const {
-        unroll<kHeld>([&](auto h) {
-            constexpr int i = Half * kHeld + h;
-            if constexpr (i < kCount) wt::store(stage + place + i * kStep * kPitch, unpack(held[h]));
+        unroll<kFragments>([&](auto h) {
+            constexpr int i = Half * kFragments + h;
+            if constexpr (i < kCount) wt::store(stage + place + i * kStep * kPitch, unpack(fragments[h]));
         });
     }
 };
