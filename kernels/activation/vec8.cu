@@ -32,11 +32,11 @@ __global__ void activation_forward_vec8_kernel(RowPieces s, int64_t ld, bool ali
         for (int64_t g = first + threadIdx.x; g < end; g += blockDim.x) {
             const int64_t col = g * kGroup, at = row * ld + col;
             float a[kGroup];
-            load_group(x + at, s.cols - col, aligned, a);
+            load_pack(x + at, s.cols - col, aligned, a);
             WT_LANES
             for (int i = 0; i < kGroup; ++i)
                 a[i] = kKind == Activation::relu ? (a[i] < 0 ? 0.f : a[i]) : fast_tanh(a[i]);  // a NaN stays one
-            store_group(y + at, s.cols - col, aligned, a);
+            store_pack(y + at, s.cols - col, aligned, a);
         }
 }
 
@@ -50,12 +50,12 @@ __global__ void activation_backward_vec8_kernel(RowPieces s, int64_t ld_y, int64
         for (int64_t g = first + threadIdx.x; g < end; g += blockDim.x) {
             const int64_t col = g * kGroup;
             float out[kGroup], d[kGroup];
-            load_group(y + row * ld_y + col, s.cols - col, aligned, out);
-            load_group(dy + row * ld_dy + col, s.cols - col, aligned, d);
+            load_pack(y + row * ld_y + col, s.cols - col, aligned, out);
+            load_pack(dy + row * ld_dy + col, s.cols - col, aligned, d);
             WT_LANES
             for (int i = 0; i < kGroup; ++i)
                 d[i] = kKind == Activation::relu ? (out[i] > 0 ? d[i] : 0.f) : d[i] * (1 - out[i] * out[i]);
-            store_group(dx + row * ld_dy + col, s.cols - col, aligned, d);
+            store_pack(dx + row * ld_dy + col, s.cols - col, aligned, d);
         }
 }
 
@@ -71,7 +71,7 @@ void run_forward(const ActivationProblem& p, const ActivationForwardArgs& a) {
     if (!p.count()) return;
     const RowPieces s = row_pieces(p.rows, p.cols, p.ld_y != p.cols, kGroup);
     const int64_t ld = s.rows == 1 ? 0 : p.ld_y;
-    const bool aligned = groups_aligned(a.x, ld, size_of(p.dtype)) && groups_aligned(a.y, ld, size_of(p.dtype));
+    const bool aligned = packs_aligned(a.x, ld, size_of(p.dtype)) && packs_aligned(a.y, ld, size_of(p.dtype));
     by_dtype(p.dtype, [&]<class T>() {
         by_kind(p.kind, [&]<Activation kKind>() {
             launch("activation_forward_vec8", stream_shape(s, a.stream).with_pdl(), activation_forward_vec8_kernel<T, kKind>, s,
@@ -86,7 +86,7 @@ void run_backward(const ActivationProblem& p, const ActivationBackwardArgs& a) {
     const int64_t ld_y = s.rows == 1 ? 0 : p.ld_y, ld_dy = s.rows == 1 ? 0 : p.ld_dy;
     const size_t size = size_of(p.dtype);
     const bool aligned =
-        groups_aligned(a.y, ld_y, size) && groups_aligned(a.dy, ld_dy, size) && groups_aligned(a.dx, ld_dy, size);
+        packs_aligned(a.y, ld_y, size) && packs_aligned(a.dy, ld_dy, size) && packs_aligned(a.dx, ld_dy, size);
     by_dtype(p.dtype, [&]<class T>() {
         by_kind(p.kind, [&]<Activation kKind>() {
             launch("activation_backward_vec8", stream_shape(s, a.stream).with_pdl(), activation_backward_vec8_kernel<T, kKind>, s,

@@ -61,10 +61,10 @@ __global__ void dropout_vec_kernel(RowPieces s, int64_t ld_x, int64_t ld_y, bool
                 T* to = y + row * ld_y + col;
                 if (col >= 0 && left >= kDropoutGroup) {
                     float a[kDropoutGroup];
-                    load_group(from, kDropoutGroup, aligned, a);
+                    load_pack(from, kDropoutGroup, aligned, a);
                     WT_LANES
                     for (int i = 0; i < kDropoutGroup; ++i) a[i] = mask[k] >> i & 1 ? a[i] * scale : 0.f;
-                    store_group(to, kDropoutGroup, aligned, a);
+                    store_pack(to, kDropoutGroup, aligned, a);
                 } else {
                     for (int i = 0; i < kDropoutGroup; ++i)
                         if (col + i >= 0 && i < left)
@@ -85,8 +85,8 @@ void run(const DropoutProblem& p, const DropoutArgs& a) {
     const int shift = static_cast<int>(a.col0 % kDropoutGroup);
     const RowPieces s = row_pieces(p.rows, p.cols + shift, true, kDropoutGroup * kCalls, 1024 / kCalls);
     const size_t size = size_of(p.dtype);
-    const bool aligned = groups_aligned(static_cast<const char*>(a.x) - shift * size, p.ld_x, size) &&
-                         groups_aligned(static_cast<char*>(a.y) - shift * size, p.ld_y, size);
+    const bool aligned = packs_aligned(static_cast<const char*>(a.x) - shift * size, p.ld_x, size) &&
+                         packs_aligned(static_cast<char*>(a.y) - shift * size, p.ld_y, size);
     by_dtype(p.dtype, [&]<class T>() {
         launch("dropout_vec", stream_shape(s, a.stream).with_pdl(), dropout_vec_kernel<T, kCalls>, s, p.ld_x, p.ld_y, aligned,
                static_cast<const T*>(a.x), static_cast<T*>(a.y), a.state, a.layer, a.row0, a.col0 / kDropoutGroup,

@@ -20,7 +20,7 @@ __global__ void exchange_copy_vec8_kernel(RowPieces s, int64_t ld_src, int64_t l
             const Bits* from = src + row * ld_src + col;
             Bits* to = dst + row * ld_dst + col;
             if (aligned && col + kGroup <= s.cols)
-                *reinterpret_cast<Group<Bits, kGroup>*>(to) = *reinterpret_cast<const Group<Bits, kGroup>*>(from);
+                *reinterpret_cast<Pack<Bits, kGroup>*>(to) = *reinterpret_cast<const Pack<Bits, kGroup>*>(from);
             else
                 for (int i = 0; i < kGroup && col + i < s.cols; ++i) to[i] = from[i];
         }
@@ -31,7 +31,7 @@ void run(const CopyProblem& p, const CopyArgs& a) {
     const RowPieces s = row_pieces(p.rows, p.cols, p.ld_src != p.cols || p.ld_dst != p.cols, kGroup);
     const int64_t ld_src = s.rows == 1 ? 0 : p.ld_src, ld_dst = s.rows == 1 ? 0 : p.ld_dst;
     const size_t size = size_of(p.dtype);
-    const bool aligned = groups_aligned(a.src, ld_src, size) && groups_aligned(a.dst, ld_dst, size);
+    const bool aligned = packs_aligned(a.src, ld_src, size) && packs_aligned(a.dst, ld_dst, size);
     auto start = [&]<class Bits>() {
         launch("exchange_copy_vec8", stream_shape(s, a.stream), exchange_copy_vec8_kernel<Bits>, s, ld_src, ld_dst,
                aligned, static_cast<const Bits*>(a.src), static_cast<Bits*>(a.dst));

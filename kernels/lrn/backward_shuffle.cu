@@ -55,7 +55,7 @@ __global__ void __launch_bounds__(32 * kWarps)
         lrn::window_sums<kHalf, false>(all, sum);
 #pragma unroll
         for (int e = 0; e < kGroup; ++e) direct[e] -= factor * own[e] * sum[e];
-        if (item[u] == place + u * stride && lrn::owns(lanes)) store_group(dx + int64_t(item[u]) * kGroup, direct);
+        if (item[u] == place + u * stride && lrn::owns(lanes)) store_pack(dx + int64_t(item[u]) * kGroup, direct);
     }
 }
 
@@ -69,7 +69,7 @@ std::string refuses(const LrnProblem& p) {
 void run(const LrnProblem& p, const LrnBackwardArgs& a) {
     if (!p.count()) return;
     const size_t size = size_of(p.dtype);
-    if (!groups_aligned(a.x, p.c, size) || !groups_aligned(a.dy, p.c, size) || !groups_aligned(a.dx, p.c, size))
+    if (!packs_aligned(a.x, p.c, size) || !packs_aligned(a.dy, p.c, size) || !packs_aligned(a.dx, p.c, size))
         return lrn_backward_vec8::variant.launch(p, a);
     const int items = static_cast<int>(p.count() / kGroup);
     const int lanes = lrn::lanes_used(p.c / kGroup);

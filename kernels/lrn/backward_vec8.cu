@@ -17,15 +17,15 @@ __device__ __forceinline__ void load_three(const T* at, bool before, bool after,
     WT_LANES
     for (int i = 0; i < kGroup; ++i) v[i] = v[2 * kGroup + i] = 0;
     if (before) {
-        load_group(at - kGroup, kGroup, aligned, part);
+        load_pack(at - kGroup, kGroup, aligned, part);
         WT_LANES
         for (int i = 0; i < kGroup; ++i) v[i] = part[i];
     }
-    load_group(at, kGroup, aligned, part);
+    load_pack(at, kGroup, aligned, part);
     WT_LANES
     for (int i = 0; i < kGroup; ++i) v[kGroup + i] = part[i];
     if (after) {
-        load_group(at + kGroup, kGroup, aligned, part);
+        load_pack(at + kGroup, kGroup, aligned, part);
         WT_LANES
         for (int i = 0; i < kGroup; ++i) v[2 * kGroup + i] = part[i];
     }
@@ -68,7 +68,7 @@ __global__ void lrn_backward_vec8_kernel(LrnProblem p, bool aligned, const T* x,
             WT_LANES
             for (int i = 0; i < kGroup; ++i)
                 out[i] = direct[kHalf + i] - 2 * p.alpha * p.beta * xs[kGroup + i] * sum[i];
-            store_group(dx + at, kGroup, aligned, out);
+            store_pack(dx + at, kGroup, aligned, out);
         }
 }
 
@@ -83,7 +83,7 @@ void run(const LrnProblem& p, const LrnBackwardArgs& a) {
     const LaunchShape shape{dim3(ceil_div(p.pixels, kPixels)), pixel_block(p.c / kGroup, kPixels), a.stream};
     const size_t size = size_of(p.dtype);
     const bool aligned =
-        groups_aligned(a.x, p.c, size) && groups_aligned(a.dy, p.c, size) && groups_aligned(a.dx, p.c, size);
+        packs_aligned(a.x, p.c, size) && packs_aligned(a.dy, p.c, size) && packs_aligned(a.dx, p.c, size);
     by_dtype(p.dtype, [&]<class T>() {
         auto start = [&]<int kHalf>() {
             auto kernel = p.beta == 0.75f ? lrn_backward_vec8_kernel<T, kHalf, true>

@@ -43,7 +43,7 @@ __global__ void __launch_bounds__(32 * kWarps)
         lrn::window_sums<kHalf, true>(all, sum);
 #pragma unroll
         for (int e = 0; e < kGroup; ++e) own[e] *= lrn_powers<kThreeQuarters>(p.k + p.alpha * sum[e], p.beta).y;
-        if (item[u] == place + u * stride && lrn::owns(lanes)) store_group(y + int64_t(item[u]) * kGroup, own);
+        if (item[u] == place + u * stride && lrn::owns(lanes)) store_pack(y + int64_t(item[u]) * kGroup, own);
     }
 }
 
@@ -56,7 +56,7 @@ std::string refuses(const LrnProblem& p) {
 
 void run(const LrnProblem& p, const LrnForwardArgs& a) {
     if (!p.count()) return;
-    if (!groups_aligned(a.x, p.c, size_of(p.dtype)) || !groups_aligned(a.y, p.c, size_of(p.dtype)))
+    if (!packs_aligned(a.x, p.c, size_of(p.dtype)) || !packs_aligned(a.y, p.c, size_of(p.dtype)))
         return lrn_forward_vec8::variant.launch(p, a);
     const int items = static_cast<int>(p.count() / kGroup);
     const int lanes = lrn::lanes_used(p.c / kGroup);

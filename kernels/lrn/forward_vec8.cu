@@ -19,9 +19,9 @@ __global__ void lrn_forward_vec8_kernel(LrnProblem p, bool aligned, const T* x, 
         for (int g = threadIdx.x; g < groups; g += blockDim.x) {
             const T* at = x + pixel * p.c + g * kGroup;
             float before[kGroup] = {}, own[kGroup], after[kGroup] = {};
-            if (g > 0) load_group(at - kGroup, kGroup, aligned, before);
-            load_group(at, kGroup, aligned, own);
-            if (g + 1 < groups) load_group(at + kGroup, kGroup, aligned, after);
+            if (g > 0) load_pack(at - kGroup, kGroup, aligned, before);
+            load_pack(at, kGroup, aligned, own);
+            if (g + 1 < groups) load_pack(at + kGroup, kGroup, aligned, after);
 
             float square[3 * kGroup], sum[kGroup] = {};
             WT_LANES
@@ -39,7 +39,7 @@ __global__ void lrn_forward_vec8_kernel(LrnProblem p, bool aligned, const T* x, 
             WT_LANES
             for (int i = 0; i < kGroup; ++i)
                 out[i] = own[i] * lrn_powers<kThreeQuarters>(p.k + p.alpha * sum[i], p.beta).y;
-            store_group(y + pixel * p.c + g * kGroup, kGroup, aligned, out);
+            store_pack(y + pixel * p.c + g * kGroup, kGroup, aligned, out);
         }
 }
 
@@ -52,7 +52,7 @@ std::string refuses(const LrnProblem& p) {
 void run(const LrnProblem& p, const LrnForwardArgs& a) {
     if (!p.count()) return;
     const LaunchShape shape{dim3(ceil_div(p.pixels, kPixels)), pixel_block(p.c / kGroup, kPixels), a.stream};
-    const bool aligned = groups_aligned(a.x, p.c, size_of(p.dtype)) && groups_aligned(a.y, p.c, size_of(p.dtype));
+    const bool aligned = packs_aligned(a.x, p.c, size_of(p.dtype)) && packs_aligned(a.y, p.c, size_of(p.dtype));
     by_dtype(p.dtype, [&]<class T>() {
         auto start = [&]<int kHalf>() {
             auto kernel = p.beta == 0.75f ? lrn_forward_vec8_kernel<T, kHalf, true>

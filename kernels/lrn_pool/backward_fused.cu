@@ -160,7 +160,7 @@ __global__ void __launch_bounds__(kThreads, 2)
                 w1.send(k / 2 * kWindow + k % 2, d);
                 through_lrn<kNorm>(s, raw[k], first, last, d);
                 if (own && there[k]) {
-                    store_group(dx + (at + k / 2 * pitch + k % 2 * s.c), d);
+                    store_pack(dx + (at + k / 2 * pitch + k % 2 * s.c), d);
 #pragma unroll
                     for (int e = 0; e < kGroup; ++e) bias[e] += d[e];
                 }
@@ -241,8 +241,8 @@ size_t workspace(const LrnPoolProblem& s) {
 
 void run(const LrnPoolProblem& s, const LrnPoolBackwardArgs& a) {
     const size_t size = size_of(s.dtype);
-    if (!s.y_count() || !groups_aligned(a.x, s.c, size) || !groups_aligned(a.y, s.c, size) ||
-        !groups_aligned(a.dy, s.c, size) || !groups_aligned(a.dx, s.c, size) || !groups_aligned(a.argmax, s.c, 1))
+    if (!s.y_count() || !packs_aligned(a.x, s.c, size) || !packs_aligned(a.y, s.c, size) ||
+        !packs_aligned(a.dy, s.c, size) || !packs_aligned(a.dx, s.c, size) || !packs_aligned(a.argmax, s.c, 1))
         return lrn_pool_backward_naive::variant.launch(s, a);
     int64_t blocks;
     const Walk t = walk(s, &blocks);

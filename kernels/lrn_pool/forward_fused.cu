@@ -39,7 +39,7 @@ struct Tiling {
 template <class Key>
 struct SharedStorage {
     static constexpr int kPer = 16 / sizeof(Key), kPlanes = kGroup / kPer;
-    Group<Key, kPer> keys[2][kPlanes][kMaxItems];  // two rows in turn, so that one barrier a row is enough
+    Pack<Key, kPer> keys[2][kPlanes][kMaxItems];  // two rows in turn, so that one barrier a row is enough
 };
 
 // Of a row of x: 8 channels, normalized, as keys.
@@ -115,7 +115,7 @@ __global__ void __launch_bounds__(kMaxItems, sizeof(T) == 2 ? 2 : 1)
         auto& keys = shared.keys[p % 2];
         if (own)
             unroll<Storage::kPlanes>([&](auto k) {
-                Group<Int, Storage::kPer> part;
+                Pack<Int, Storage::kPer> part;
                 unroll<Storage::kPer>([&](auto e) { part.v[e] = best[k * Storage::kPer + e]; });
                 keys[k][item] = part;
             });
@@ -123,9 +123,9 @@ __global__ void __launch_bounds__(kMaxItems, sizeof(T) == 2 ? 2 : 1)
         if (out < out_items) {
             Int top[kGroup];
             unroll<Storage::kPlanes>([&](auto k) {
-                Group<Int, Storage::kPer> part = keys[k][out_from];
+                Pack<Int, Storage::kPer> part = keys[k][out_from];
                 unroll<kWindow - 1>([&](auto j) {
-                    const Group<Int, Storage::kPer> other = keys[k][out_from + (j + 1) * groups];
+                    const Pack<Int, Storage::kPer> other = keys[k][out_from + (j + 1) * groups];
                     unroll<Storage::kPer>([&](auto e) { part.v[e] = max(part.v[e], other.v[e] - (j + 1)); });
                 });
                 unroll<Storage::kPer>([&](auto e) { top[k * Storage::kPer + e] = part.v[e]; });
@@ -171,7 +171,7 @@ Tiling tiling(const LrnPoolProblem& s) {
 void run(const LrnPoolProblem& s, const LrnPoolForwardArgs& a) {
     if (!s.y_count()) return;
     const size_t size = size_of(s.dtype);
-    if (!groups_aligned(a.x, s.c, size) || !groups_aligned(a.y, s.c, size) || !groups_aligned(a.argmax, s.c, 1))
+    if (!packs_aligned(a.x, s.c, size) || !packs_aligned(a.y, s.c, size) || !packs_aligned(a.argmax, s.c, 1))
         return lrn_pool_forward_naive::variant.launch(s, a);
     const Tiling t = tiling(s);
     const int items = (2 * t.tile_q - 2 + s.window) * (s.c / kGroup);

@@ -6,7 +6,7 @@
 namespace wt::probe {
 namespace {
 
-using Words = Group<uint32_t, 4>;  // 16 bytes
+using Words = Pack<uint32_t, 4>;  // 16 bytes
 
 __global__ void flush_kernel(const Words* buffer, int64_t count, uint32_t never, Words* sink) {
     // A block reads a piece of its own, end to end.

@@ -34,17 +34,17 @@ __global__ void sgd_multi_kernel(Network net, const StepState* state) {
     for (int64_t at = first + int64_t(threadIdx.x) * kGroup; at < end; at += int64_t(blockDim.x) * kGroup) {
         const int64_t left = end - at;
         float w[kGroup], v[kGroup], g[kGroup];
-        load_group(t.w + at, left, aligned, w);
-        load_group(t.v + at, left, aligned, v);
-        load_group(t.g + at, left, aligned, g);
+        load_pack(t.w + at, left, aligned, w);
+        load_pack(t.v + at, left, aligned, v);
+        load_pack(t.g + at, left, aligned, g);
         WT_LANES
         for (int e = 0; e < kGroup; ++e) {
             v[e] = momentum * v[e] - decay * w[e] - lr * g[e];
             w[e] += v[e];
         }
-        store_group(t.v + at, left, aligned, v);
-        store_group(t.w + at, left, aligned, w);
-        if (t.w_bf16) store_group(t.w_bf16 + at, left, aligned, w);
+        store_pack(t.v + at, left, aligned, v);
+        store_pack(t.w + at, left, aligned, w);
+        if (t.w_bf16) store_pack(t.w_bf16 + at, left, aligned, w);
     }
 }
 
@@ -61,8 +61,8 @@ void run(const SgdProblem& p, const SgdArgs& a) {
         if (!t.count) continue;
         net.tensor[net.tensors] = t;
         net.first_block[net.tensors] = static_cast<int>(blocks);
-        if (groups_aligned(t.w, 0, 4) && groups_aligned(t.v, 0, 4) && groups_aligned(t.g, 0, 4) &&
-            groups_aligned(t.w_bf16, 0, 2, kGroup))
+        if (packs_aligned(t.w, 0, 4) && packs_aligned(t.v, 0, 4) && packs_aligned(t.g, 0, 4) &&
+            packs_aligned(t.w_bf16, 0, 2, kGroup))
             net.aligned |= 1u << net.tensors;
         blocks += ceil_div(t.count, kPiece);
         ++net.tensors;

@@ -30,7 +30,7 @@ __device__ __forceinline__ void load_piece(const float* z, int first, int classe
                                            float (&v)[kFragments][kGroup]) {
     unroll<kFragments>([&](auto h) {
         const int at = first + h * 32 * kGroup, left = classes - at;
-        load_group<kGroup>(z + at, left, aligned, v[h]);
+        load_pack<kGroup>(z + at, left, aligned, v[h]);
         WT_LANES
         for (int e = 0; e < kGroup; ++e) v[h][e] = e < left ? v[h][e] : -INFINITY;
     });
@@ -50,7 +50,7 @@ __global__ void __launch_bounds__(32 * kWarps)
     if (label == -1) {
         const float zeros[kGroup] = {};
         if (dz)
-            for (int j = own; j < p.classes; j += 32 * kGroup) store_group<kGroup>(dz + j, p.classes - j, aligned_dz, zeros);
+            for (int j = own; j < p.classes; j += 32 * kGroup) store_pack<kGroup>(dz + j, p.classes - j, aligned_dz, zeros);
         if (lane == 0) results[row] = {0, -1};
         return;
     }
@@ -95,15 +95,15 @@ __global__ void __launch_bounds__(32 * kWarps)
             float d[kGroup];
             WT_LANES
             for (int e = 0; e < kGroup; ++e) d[e] = factor * __expf(v[h][e] - top) - (at + e == label ? p.scale : 0.f);
-            store_group<kGroup>(dz + at, p.classes - at, aligned_dz, d);
+            store_pack<kGroup>(dz + at, p.classes - at, aligned_dz, d);
         });
     }
 }
 
 void run(const SoftmaxProblem& p, const SoftmaxArgs& a) {
     auto* results = static_cast<SoftmaxRow*>(a.workspace);
-    const bool aligned_z = groups_aligned(a.logits, p.ld_logits, 4, kGroup);
-    const bool aligned_dz = groups_aligned(a.dlogits, p.ld_dlogits, size_of(p.dtype), kGroup);
+    const bool aligned_z = packs_aligned(a.logits, p.ld_logits, 4, kGroup);
+    const bool aligned_dz = packs_aligned(a.dlogits, p.ld_dlogits, size_of(p.dtype), kGroup);
     if (p.rows)
         by_dtype(p.dtype, [&]<class T>() {
             launch("softmax_vec", LaunchShape{dim3(ceil_div(p.rows, kWarps)), dim3(32 * kWarps), a.stream}.with_pdl(),
