@@ -153,7 +153,7 @@ __device__ __forceinline__ void store_pack(T* p, int64_t count, bool aligned, co
 
 // Whether every row's packs of n elements are aligned: rows start at p and lie `ld` elements apart.
 inline bool packs_aligned(const void* p, int64_t ld, size_t element, int n = 8) {
-    const size_t group = n * element, unit = group < 16 ? group : 16;
+    const size_t bytes = n * element, unit = bytes < 16 ? bytes : 16;
     return reinterpret_cast<uintptr_t>(p) % unit == 0 && ld * element % unit == 0;
 }
 

@@ -11,7 +11,7 @@ template <class Tile, int V, class T, EpilogueOp F>
 __global__ void __launch_bounds__(Tile::kThreads, Tile::kBlocksPerSM)
     dgrad_kernel(ConvShape v, const T* dy, const T* w, SplitKOutput<T> r) {
     const BlockTile tile = my_tile<Tile>(r);
-    const simt::Place at = simt::my_place<Tile>();
+    const simt::ThreadOrigin origin = simt::thread_origin<Tile>();
     const int k0 = tile.split * r.split.steps * Tile::BK;
     constexpr bool kStrided = Tile::BM == Small::BM;
     simt::AlongK<Tile, Tile::BM, OutputPatches<T, V, kStrided>> load_a({dy + tile.group * v.kg, v, r.rows}, tile.m, k0);
@@ -20,8 +20,8 @@ __global__ void __launch_bounds__(Tile::kThreads, Tile::kBlocksPerSM)
     Vec<8> acc[8];
     unroll<8>([&](auto i) { acc[i] = splat<8>(0); });
     auto& shared = shared_storage<typename Tile::SharedStorage>();
-    simt::product<Tile>(shared, load_a, load_b, tile.steps, at, acc);
-    store_tile<Tile, F>(r, tile, at, acc);
+    simt::product<Tile>(shared, load_a, load_b, tile.steps, origin, acc);
+    store_tile<Tile, F>(r, tile, origin, acc);
 }
 
 static Extents dgrad_extents(const ConvProblem& p) {

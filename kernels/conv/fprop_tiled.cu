@@ -11,7 +11,7 @@ template <class Tile, int V, class T>
 __global__ void __launch_bounds__(Tile::kThreads, Tile::kBlocksPerSM)
     fprop_kernel(ConvShape v, const T* x, const T* w, SplitKOutput<T> r) {
     const BlockTile tile = my_tile<Tile>(r);
-    const simt::Place at = simt::my_place<Tile>();
+    const simt::ThreadOrigin origin = simt::thread_origin<Tile>();
     const int k0 = tile.split * r.split.steps * Tile::BK, taps = v.r * v.s * v.cg;
     simt::AlongK<Tile, Tile::BM, InputPatches<T, V>> load_a({x + tile.group * v.cg, v, r.rows}, tile.m, k0);
     simt::AlongK<Tile, Tile::BN, ContiguousK<T, V>> load_b(
@@ -20,8 +20,8 @@ __global__ void __launch_bounds__(Tile::kThreads, Tile::kBlocksPerSM)
     Vec<8> acc[8];
     unroll<8>([&](auto i) { acc[i] = splat<8>(0); });
     auto& shared = shared_storage<typename Tile::SharedStorage>();
-    simt::product<Tile>(shared, load_a, load_b, tile.steps, at, acc);
-    store_tile<Tile>(r, tile, at, acc);
+    simt::product<Tile>(shared, load_a, load_b, tile.steps, origin, acc);
+    store_tile<Tile>(r, tile, origin, acc);
 }
 
 static Extents fprop_extents(const ConvProblem& p) {

@@ -13,7 +13,7 @@ template <class Tile, int V, class T>
 __global__ void __launch_bounds__(Tile::kThreads, Tile::kBlocksPerSM)
     wgrad_kernel(ConvShape v, const T* x, const T* dy, SplitKOutput<float> r) {
     const BlockTile tile = my_tile<Tile>(r);
-    const simt::Place at = simt::my_place<Tile>();
+    const simt::ThreadOrigin origin = simt::thread_origin<Tile>();
     const int k0 = tile.split * r.split.steps * Tile::BK;
     simt::AlongMN<Tile, Tile::BM, ContiguousMN<T, V>> load_a({dy + tile.group * v.kg, v.k, v.kg, v.n * v.p * v.q}, tile.m, k0);
     simt::AlongMN<Tile, Tile::BN, InputByPixel<T, V>> load_b({x + tile.group * v.cg, v}, tile.n, k0);
@@ -21,9 +21,9 @@ __global__ void __launch_bounds__(Tile::kThreads, Tile::kBlocksPerSM)
     Vec<8> acc[8];
     unroll<8>([&](auto i) { acc[i] = splat<8>(0); });
     auto& shared = shared_storage<typename Tile::SharedStorage>();
-    simt::product<Tile>(shared, load_a, load_b, tile.steps, at, acc,
+    simt::product<Tile>(shared, load_a, load_b, tile.steps, origin, acc,
                         r.row_sums && tile.n == 0);
-    store_tile<Tile>(r, tile, at, acc, shared.row_sum);
+    store_tile<Tile>(r, tile, origin, acc, shared.row_sum);
 }
 
 static Extents wgrad_extents(const ConvProblem& p) {

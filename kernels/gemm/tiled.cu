@@ -20,7 +20,7 @@ template <class Tile, GemmLayout L, int V, class T, class Out, EpilogueOp F>
 __global__ void __launch_bounds__(Tile::kThreads, Tile::kBlocksPerSM)
     gemm_kernel(const T* a, int64_t lda, const T* b, int64_t ldb, int k, SplitKOutput<Out> r) {
     const BlockTile tile = my_tile<Tile>(r);
-    const simt::Place at = simt::my_place<Tile>();
+    const simt::ThreadOrigin origin = simt::thread_origin<Tile>();
     const int k0 = tile.split * r.split.steps * Tile::BK;
     Loader<T, V, Tile, L != GemmLayout::tn, Tile::BM> load_a({a, lda, r.rows, k}, tile.m, k0);
     Loader<T, V, Tile, L == GemmLayout::nt, Tile::BN> load_b({b, ldb, r.out.cols, k}, tile.n, k0);
@@ -28,9 +28,9 @@ __global__ void __launch_bounds__(Tile::kThreads, Tile::kBlocksPerSM)
     Vec<8> acc[8];
     unroll<8>([&](auto i) { acc[i] = splat<8>(0); });
     auto& shared = shared_storage<typename Tile::SharedStorage>();
-    simt::product<Tile>(shared, load_a, load_b, tile.steps, at, acc,
+    simt::product<Tile>(shared, load_a, load_b, tile.steps, origin, acc,
                         L == GemmLayout::tn && r.row_sums && tile.n == 0);
-    store_tile<Tile, F>(r, tile, at, acc, shared.row_sum);
+    store_tile<Tile, F>(r, tile, origin, acc, shared.row_sum);
 }
 
 // Small tiles where big ones would be mostly padding.

@@ -29,7 +29,7 @@ struct alignas(1024) Piece {
     uint8_t w[kPieceRows * 128], v[kPieceRows * 128];  // swizzled by 128 bytes
     uint8_t w_bf16[kPieceRows * 64];                      // by 64
 };
-struct PiecePlace {
+struct PieceCoord {
     int row, col;  // of its first element in W
 };
 
@@ -38,7 +38,7 @@ struct SharedStorage {
     Piece piece[2][kPieces];  // of each consumer
     Pipeline<Tile::kStages> pipeline;
     Pipeline<kPieces> pieces[2];  // full: w and v are here; empty: they are updated, as each thread says for its part
-    PiecePlace place[2][kPieces];
+    PieceCoord coord[2][kPieces];
     RowSums sums[2];  // of each consumer
 };
 static_assert(sizeof(SharedStorage) <= 232448, "shared memory of a block");
@@ -52,12 +52,12 @@ struct Weights {
     float weight_decay, lr_scale;
 };
 
-// Pieces of a tile: 64 rows at a time, from left to right, those that exist. Calls f(h, c, place): rows 64 h, columns 32 c of the tile.
+// Pieces of a tile: 64 rows at a time, from left to right, those that exist. Calls f(h, c, coord): rows 64 h, columns 32 c of the tile.
 template <class F>
 __device__ __forceinline__ void for_each_piece(const WorkUnit& w, const Weights& weights, F&& f) {
     unroll<Tile::BM / kPieceRows>([&](auto h) {
         unroll<kBN / kPieceCols>([&](auto c) {
-            const PiecePlace at{w.m * Tile::BM + h * kPieceRows, w.n * kBN + c * kPieceCols};
+            const PieceCoord at{w.m * Tile::BM + h * kPieceRows, w.n * kBN + c * kPieceCols};
             if (at.row < weights.rows && at.col < weights.cols) f(h, c, at);
         });
     });
@@ -84,17 +84,17 @@ struct PieceMover {
     __device__ __forceinline__ void put(int s, uint32_t parity) {
         ptx::mbarrier_wait(shared.pieces[consumer].empty[s], parity);
         const Piece& piece = shared.piece[consumer][s];
-        const PiecePlace at = shared.place[consumer][s];
+        const PieceCoord at = shared.coord[consumer][s];
         ptx::tma_store(map_w, piece.w, weights.shift + at.col, at.row);
         ptx::tma_store(map_v, piece.v, weights.shift + at.col, at.row);
         if (weights.w_bf16) ptx::tma_store(map_w_bf16, piece.w_bf16, weights.shift_w_bf16 + at.col, at.row);
         ptx::bulk_commit();
         ptx::bulk_wait_read<0>();
     }
-    __device__ __forceinline__ void get(const PiecePlace& at) {
+    __device__ __forceinline__ void get(const PieceCoord& at) {
         Piece& piece = shared.piece[consumer][slot.stage];
         ptx::Mbarrier& full = shared.pieces[consumer].full[slot.stage];
-        shared.place[consumer][slot.stage] = at;
+        shared.coord[consumer][slot.stage] = at;
         ptx::mbarrier_arrive_expect_tx(full, sizeof piece.w + sizeof piece.v);
         ptx::tma_load(piece.w, map_w, full, weights.shift + at.col, at.row);
         ptx::tma_load(piece.v, map_v, full, weights.shift + at.col, at.row);
@@ -103,7 +103,7 @@ struct PieceMover {
         int filled = 0;
         for_each_turn(schedule, [&](const WorkUnit& w, int index, bool) {
             if (index % 2 != consumer) return;
-            for_each_piece(w, weights, [&](auto, auto, const PiecePlace& at) {
+            for_each_piece(w, weights, [&](auto, auto, const PieceCoord& at) {
                 if (filled == kPieces)
                     put(slot.stage, slot.parity);
                 else
@@ -157,7 +157,7 @@ __global__ void __launch_bounds__(384, 1)
     } else {
         ptx::registers_increase<Tile::kConsumerRegisters>();
         const int consumer = warpgroup - 1;
-        const FragmentPlace place = fragment_place();
+        const FragmentCoord coord = fragment_coord();
         const float lr = weights.state->lr * weights.lr_scale, momentum = weights.state->momentum, decay = weights.weight_decay * lr;
         PipelineConsumer<Tile::kStages> pipeline{shared.pipeline, share.multicast, share.first};
         PipelineConsumer<kPieces> pieces{shared.pieces[consumer]};
@@ -178,7 +178,7 @@ __global__ void __launch_bounds__(384, 1)
                 const int row = threadIdx.x % 128;
                 if (w.m * Tile::BM + row < weights.rows) weights.bias_grad[w.m * Tile::BM + row] = row_sum(shared.sums[consumer], row);
             }
-            for_each_piece(w, weights, [&](auto h, auto c, const PiecePlace&) {
+            for_each_piece(w, weights, [&](auto h, auto c, const PieceCoord&) {
                 pieces.consumer_wait();
                 Piece& piece = shared.piece[consumer][pieces.stage()];
                 // Pairs of columns: of row `row`, then of row + 8, then 8 columns on. All are loaded before any is stored, so that
@@ -186,7 +186,7 @@ __global__ void __launch_bounds__(384, 1)
                 constexpr int kMine = kPieceCols / 2;
                 float x[kMine], v[kMine];
                 unroll<kMine / 2>([&](auto q) {
-                    const int at = swizzled<128>(place.row + q % 2 * 8, q / 2 * 2 + place.col / 4) + place.col % 4 * 4;
+                    const int at = swizzled<128>(coord.row + q % 2 * 8, q / 2 * 2 + coord.col / 4) + coord.col % 4 * 4;
                     const float2 pw = *reinterpret_cast<const float2*>(piece.w + at), pv = *reinterpret_cast<const float2*>(piece.v + at);
                     x[2 * q] = pw.x, x[2 * q + 1] = pw.y;
                     v[2 * q] = pv.x, v[2 * q + 1] = pv.y;
@@ -197,7 +197,7 @@ __global__ void __launch_bounds__(384, 1)
                     x[i] += v[i];
                 }
                 unroll<kMine / 2>([&](auto q) {
-                    const int at = swizzled<128>(place.row + q % 2 * 8, q / 2 * 2 + place.col / 4) + place.col % 4 * 4;
+                    const int at = swizzled<128>(coord.row + q % 2 * 8, q / 2 * 2 + coord.col / 4) + coord.col % 4 * 4;
                     *reinterpret_cast<float2*>(piece.w + at) = {x[2 * q], x[2 * q + 1]};
                     *reinterpret_cast<float2*>(piece.v + at) = {v[2 * q], v[2 * q + 1]};
                 });
@@ -206,7 +206,7 @@ __global__ void __launch_bounds__(384, 1)
 #pragma unroll
                     for (int i = 0; i < kMine / 2; ++i) rounded[i] = __floats2bfloat162_rn(x[2 * i], x[2 * i + 1]);
                     unroll<kMine / 2>([&](auto q) {
-                        *reinterpret_cast<__nv_bfloat162*>(piece.w_bf16 + swizzled<64>(place.row + q % 2 * 8, q / 2) + place.col * 2) = rounded[q];
+                        *reinterpret_cast<__nv_bfloat162*>(piece.w_bf16 + swizzled<64>(coord.row + q % 2 * 8, q / 2) + coord.col * 2) = rounded[q];
                     });
                 }
                 ptx::fence_proxy_async();

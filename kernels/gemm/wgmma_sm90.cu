@@ -44,7 +44,7 @@ struct ElementEpilogue {
 #pragma unroll 1
             for (int i = 0; i < kGroups / 2; ++i) {
                 const int number = 4 * i + lane % 4, half = number / kGroups, group = number % kGroups;
-                bits |= (keep_bits<8>(target.epilogue, row0 + row + fragment_place().row + 8 * half, col0 + col + group * step) & 255u) << 8 * i;
+                bits |= (keep_bits<8>(target.epilogue, row0 + row + fragment_coord().row + 8 * half, col0 + col + group * step) & 255u) << 8 * i;
             }
             unroll<4>([&](auto s) { keep[s] = __shfl_sync(0xffffffffu, bits, (lane & ~3) + s); });
         }

@@ -41,7 +41,7 @@ __device__ __forceinline__ void sum_in_cluster(PartialTile<Tile>& partial, int c
     });
     cluster_sync();
     between();
-    const FragmentPlace at = fragment_place();
+    const FragmentCoord coord = fragment_coord();
 #pragma unroll 1
     for (int h = 0; h < Tile::kHeight; ++h)
 #pragma unroll 1
@@ -59,9 +59,9 @@ __device__ __forceinline__ void sum_in_cluster(PartialTile<Tile>& partial, int c
             begin<kBatch>(f, row, 8 * j0, 8 * splits);
             unroll<kBatch>([&](auto b) {
                 if (j0 + b * splits >= kGroups) return;
-                const int col = (j0 + b * splits) * 8 + at.col;
-                f(row + at.row, col, pair_of(sum[b][0], sum[b][1]), Spot<kBatch, b, 0>{});
-                f(row + at.row + 8, col, pair_of(sum[b][2], sum[b][3]), Spot<kBatch, b, 1>{});
+                const int col = (j0 + b * splits) * 8 + coord.col;
+                f(row + coord.row, col, pair_of(sum[b][0], sum[b][1]), Spot<kBatch, b, 0>{});
+                f(row + coord.row + 8, col, pair_of(sum[b][2], sum[b][3]), Spot<kBatch, b, 1>{});
             });
         }
     ptx::fence_proxy_async();  // before TMA writes the stages again

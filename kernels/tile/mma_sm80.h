@@ -48,9 +48,9 @@ struct Tile {
 };
 
 // Where 16-byte chunk `chunk` of row `row` lies in an operand's stage.
-__device__ __forceinline__ int place_along_k(int row, int chunk) { return row * 64 + ((chunk ^ (row >> 1 & 3)) << 4); }
+__device__ __forceinline__ int offset_along_k(int row, int chunk) { return row * 64 + ((chunk ^ (row >> 1 & 3)) << 4); }
 template <class T, int R>
-__device__ __forceinline__ int place_along_mn(int k, int chunk) {
+__device__ __forceinline__ int offset_along_mn(int k, int chunk) {
     // Words of 4 successive k are read at a time, or chunks of 8.
     return k * R * static_cast<int>(sizeof(T)) + ((chunk ^ (sizeof(T) == 4 ? k % 4 * 2 : k % 8)) << 4);
 }
@@ -69,18 +69,18 @@ struct CopyAlongK {
     static_assert(R % kStep == 0 && kStep % 8 == 0 && Source::V * sizeof(typename Source::T) == 16);
     Source source;
     typename Source::Row rows[kCount];
-    int place;
+    int offset;
 
     __device__ __forceinline__ CopyAlongK(const Source& s, int row0, int k0) : source(s) {
         const int chunk = threadIdx.x % kPerRow, r = threadIdx.x / kPerRow;
-        place = place_along_k(r, chunk);
+        offset = offset_along_k(r, chunk);
 #pragma unroll
         for (int i = 0; i < kCount; ++i) rows[i] = source.row(row0 + r + i * kStep);
         source.seek(k0 + chunk * Source::V);
     }
     __device__ __forceinline__ void start(uint8_t* stage) {
 #pragma unroll
-        for (int i = 0; i < kCount; ++i) copy(stage + place + i * kStep * Tile::kRowBytes, source.span(rows[i]));
+        for (int i = 0; i < kCount; ++i) copy(stage + offset + i * kStep * Tile::kRowBytes, source.span(rows[i]));
         source.advance(Tile::BK);
     }
 };
@@ -93,17 +93,17 @@ struct CopyAlongMN {
     static constexpr int kPerRow = R / Source::V, kStep = Tile::kThreads / kPerRow, kCount = Tile::BK / kStep;
     static_assert(Tile::kThreads % kPerRow == 0 && Tile::BK % kStep == 0 && kStep % (sizeof(T) == 4 ? 4 : 8) == 0);
     Source source;
-    int place;
+    int offset;
 
     __device__ __forceinline__ CopyAlongMN(const Source& s, int column0, int k0) : source(s) {
         const int chunk = threadIdx.x % kPerRow, k = threadIdx.x / kPerRow;
-        place = place_along_mn<T, R>(k, chunk);
+        offset = offset_along_mn<T, R>(k, chunk);
         source.seek(column0 + chunk * Source::V, k0 + k);
     }
     __device__ __forceinline__ void start(uint8_t* stage) {
 #pragma unroll
         for (int i = 0; i < kCount; ++i) {
-            copy(stage + place + i * kStep * R * static_cast<int>(sizeof(T)), source.span());
+            copy(stage + offset + i * kStep * R * static_cast<int>(sizeof(T)), source.span());
             source.advance(kStep);
         }
     }
@@ -117,34 +117,34 @@ enum class Side { a, b };
 // of k, then lines 8-15).
 template <class T, Major M, Side S, int R>
 struct Fragments {
-    int place;  // of this lane
+    int offset;  // of this lane
 
     __device__ __forceinline__ explicit Fragments(int first) {
         const int lane = threadIdx.x % 32;
         if constexpr (M == Major::mn && sizeof(T) == 4) {
             const int g = lane / 4, t = lane % 4;
-            place = place_along_mn<T, R>(t, (first + g) / 4) + g % 4 * 4;
+            offset = offset_along_mn<T, R>(t, (first + g) / 4) + g % 4 * 4;
         } else {  // the lane brings the address of row lane % 8 of matrix lane / 8
             const int matrix = lane / 8, r = lane % 8;
             const int line_half = S == Side::a ? matrix % 2 : matrix / 2, k_half = S == Side::a ? matrix / 2 : matrix % 2;
-            place = M == Major::k ? place_along_k(first + line_half * 8 + r, k_half)
-                                  : place_along_mn<T, R>(k_half * 8 + r, first / 8 + line_half);
+            offset = M == Major::k ? offset_along_k(first + line_half * 8 + r, k_half)
+                                  : offset_along_mn<T, R>(k_half * 8 + r, first / 8 + line_half);
         }
     }
-    // Piece i of the step's k number kk. What is added to a chunk is exclusive-ored: its bits are zero in all that `place` was
+    // Piece i of the step's k number kk. What is added to a chunk is exclusive-ored: its bits are zero in all that `offset` was
     // made of.
     template <int kk>
     __device__ __forceinline__ void load(const uint8_t* stage, int i, uint32_t (&r)[4]) const {
         constexpr int kRow = R * sizeof(T);
         if constexpr (M == Major::k) {
-            ptx::ldmatrix_x4(r, stage + (place ^ (kk << 5)) + i * 16 * 64);
+            ptx::ldmatrix_x4(r, stage + (offset ^ (kk << 5)) + i * 16 * 64);
         } else if constexpr (sizeof(T) == 2) {
-            ptx::ldmatrix_x4_trans(r, stage + (place ^ (i << 5)) + kk * 16 * kRow);
+            ptx::ldmatrix_x4_trans(r, stage + (offset ^ (i << 5)) + kk * 16 * kRow);
         } else {
 #pragma unroll
             for (int e = 0; e < 4; ++e) {
                 const int line_half = S == Side::a ? e % 2 : e / 2, k_half = S == Side::a ? e / 2 : e % 2;
-                const uint8_t* word = stage + (place ^ ((i * 4 + line_half * 2) << 4)) + (kk * 8 + k_half * 4) * kRow;
+                const uint8_t* word = stage + (offset ^ ((i * 4 + line_half * 2) << 4)) + (kk * 8 + k_half * 4) * kRow;
                 r[e] = *reinterpret_cast<const uint32_t*>(word);
             }
         }
@@ -188,7 +188,7 @@ struct RowSums {
         const int word = threadIdx.x % Tile::kSumWords, part = threadIdx.x / Tile::kSumWords;
 #pragma unroll 4
         for (int k = part * kShare; k < (part + 1) * kShare; ++k) {
-            const int at = place_along_mn<typename Tile::T, Tile::BM>(k, word / 4) + word % 4 * 4;
+            const int at = offset_along_mn<typename Tile::T, Tile::BM>(k, word / 4) + word % 4 * 4;
             const uint32_t bits = *reinterpret_cast<const uint32_t*>(stage.a + at);
             if constexpr (sizeof(typename Tile::T) == 2)
                 low += __uint_as_float(bits << 16), high += __uint_as_float(bits & 0xffff0000u);

@@ -37,13 +37,13 @@ struct Tile {
     };
 };
 
-// This thread's place in the tile: rows m .. m+7, columns n .. n+3 and n+32 .. n+35.
-struct Place {
+// Where this thread's 8 x 8 elements of the tile begin: rows m .. m+7, columns n .. n+3 and n+32 .. n+35.
+struct ThreadOrigin {
     int m, n;
 };
 
 template <class Tile>
-__device__ __forceinline__ Place my_place() {
+__device__ __forceinline__ ThreadOrigin thread_origin() {
     constexpr int kWarpsAcross = Tile::BN / 64;
     const int lane = threadIdx.x % 32, warp = threadIdx.x / 32;
     return {warp / kWarpsAcross * 32 + lane / 8 * 8, warp % kWarpsAcross * 64 + lane % 8 * 4};
@@ -62,11 +62,11 @@ struct AlongK {
     Source source;
     typename Source::Row rows[kCount];
     PackedFragment<typename Source::T, V> fragments[kFragments];
-    int place;  // in a stage, of the first element
+    int offset;  // in a stage, of the first element
 
     __device__ __forceinline__ AlongK(const Source& s, int row0, int k0) : source(s) {
         const int k = threadIdx.x % kPerRow * V, r = threadIdx.x / kPerRow;
-        place = k * kPitch + r;
+        offset = k * kPitch + r;
 #pragma unroll
         for (int i = 0; i < kCount; ++i) rows[i] = source.row(row0 + r + i * kStep);
         source.seek(k0 + k);
@@ -85,7 +85,7 @@ struct AlongK {
             constexpr int i = Half * kFragments + h;
             if constexpr (i < kCount) {
                 const Vec<V> v = unpack(fragments[h]);
-                unroll<V>([&](auto j) { stage[place + j * kPitch + i * kStep] = v[j]; });
+                unroll<V>([&](auto j) { stage[offset + j * kPitch + i * kStep] = v[j]; });
             }
         });
     }
@@ -102,11 +102,11 @@ struct AlongMN {
     static_assert(Tile::BK % kStep == 0);
     Source source;
     PackedFragment<typename Source::T, V> fragments[kFragments];
-    int place;  // in a stage, of the first element
+    int offset;  // in a stage, of the first element
 
     __device__ __forceinline__ AlongMN(const Source& s, int column0, int k0) : source(s) {
         const int k = threadIdx.x / kPerRow, c = threadIdx.x % kPerRow * V;
-        place = k * kPitch + c;
+        offset = k * kPitch + c;
         source.seek(column0 + c, k0 + k);
     }
     template <int Half>
@@ -122,22 +122,22 @@ struct AlongMN {
     __device__ __forceinline__ void store(float* stage) const {
         unroll<kFragments>([&](auto h) {
             constexpr int i = Half * kFragments + h;
-            if constexpr (i < kCount) wt::store(stage + place + i * kStep * kPitch, unpack(fragments[h]));
+            if constexpr (i < kCount) wt::store(stage + offset + i * kStep * kPitch, unpack(fragments[h]));
         });
     }
 };
 
 // acc[i] += A(m+i, k) * B(k, n..) over the k of [K0, K1) of one stage.
 template <class Tile, int K0, int K1>
-__device__ __forceinline__ void multiply(const typename Tile::Stage& s, Place at, Vec<8> (&acc)[8]) {
+__device__ __forceinline__ void multiply(const typename Tile::Stage& s, ThreadOrigin origin, Vec<8> (&acc)[8]) {
     WT_UNROLL_K
     for (int k = K0; k < K1; ++k) {
-        const float* bk = &s.b[k * Tile::kPitchB + at.n];
+        const float* bk = &s.b[k * Tile::kPitchB + origin.n];
         const Vec<8> b = join(load<4>(bk), load<4>(bk + 32));
 #ifdef VGPU  // a CPU broadcasts from memory
-        const float* a = &s.a[k * Tile::kPitchA + at.m];
+        const float* a = &s.a[k * Tile::kPitchA + origin.m];
 #else
-        const Vec<8> a = load<8>(&s.a[k * Tile::kPitchA + at.m]);
+        const Vec<8> a = load<8>(&s.a[k * Tile::kPitchA + origin.m]);
 #endif
         unroll<8>([&](auto i) { acc[i] = fma(a[i], b, acc[i]); });
     }
@@ -147,7 +147,7 @@ __device__ __forceinline__ void multiply(const typename Tile::Stage& s, Place at
 // shared.row_sum: a bias gradient for one more pass over shared memory. (There, not in a register: the
 // accumulators leave none.)
 template <class Tile, class LoadA, class LoadB>
-__device__ __forceinline__ void product(typename Tile::SharedStorage& shared, LoadA& a, LoadB& b, int steps, Place at,
+__device__ __forceinline__ void product(typename Tile::SharedStorage& shared, LoadA& a, LoadB& b, int steps, ThreadOrigin origin,
                                         Vec<8> (&acc)[8], bool sum_rows = false) {
     if (sum_rows && threadIdx.x < Tile::BM) shared.row_sum[threadIdx.x] = 0;
     a.template fetch<0>(), a.template store<0>(shared.stage[0].a);
@@ -163,13 +163,13 @@ __device__ __forceinline__ void product(typename Tile::SharedStorage& shared, Lo
         // Half an operand's loads at a time: it takes a quarter of the registers, and a quarter of a step, 256
         // multiply-adds a thread, still hides their latency.
         if (more) a.template fetch<0>();
-        multiply<Tile, 0, kQuarter>(now, at, acc);
+        multiply<Tile, 0, kQuarter>(now, origin, acc);
         if (more) a.template store<0>(next.a), a.template fetch<1>();
-        multiply<Tile, kQuarter, 2 * kQuarter>(now, at, acc);
+        multiply<Tile, kQuarter, 2 * kQuarter>(now, origin, acc);
         if (more) a.template store<1>(next.a), b.template fetch<0>();
-        multiply<Tile, 2 * kQuarter, 3 * kQuarter>(now, at, acc);
+        multiply<Tile, 2 * kQuarter, 3 * kQuarter>(now, origin, acc);
         if (more) b.template store<0>(next.b), b.template fetch<1>();
-        multiply<Tile, 3 * kQuarter, Tile::BK>(now, at, acc);
+        multiply<Tile, 3 * kQuarter, Tile::BK>(now, origin, acc);
         if (more) b.template store<1>(next.b);
         if (sum_rows && threadIdx.x < Tile::BM) {
             float sum = shared.row_sum[threadIdx.x];

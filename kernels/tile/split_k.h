@@ -94,16 +94,16 @@ __host__ __device__ inline bool aligned_for(const T* p, int64_t ld) {
 
 // Stores a thread's 8 x 8 accumulators (rows m.., columns n.. and n+32..) and, from one tile across only, the row sums
 // (each thread reads the one it added up).
-template <class Tile, EpilogueOp F = EpilogueOp::plain, class Out, class Place>
-__device__ __forceinline__ void store_tile(const SplitKOutput<Out>& r, const BlockTile& t, Place at, const Vec<8> (&acc)[8],
+template <class Tile, EpilogueOp F = EpilogueOp::plain, class Out, class ThreadOrigin>
+__device__ __forceinline__ void store_tile(const SplitKOutput<Out>& r, const BlockTile& t, ThreadOrigin origin, const Vec<8> (&acc)[8],
                                            const float* row_sum = nullptr) {
     const int thread = threadIdx.x;
     if (r.row_sums && t.n == 0 && thread < Tile::BM && t.m + thread < r.rows) {
         float* sums = r.split.uses_workspace() ? r.partial_row_sums(t.group, t.split) : r.row_sums + int64_t(t.group) * r.rows;
         sums[t.m + thread] = row_sum[thread];
     }
-    const int row0 = t.m + at.m;
-    const int col0 = t.n + at.n;
+    const int row0 = t.m + origin.m;
+    const int col0 = t.n + origin.n;
     if (r.split.uses_workspace()) {
         float* partial = r.partial(t.group, t.split);
         unroll<8>([&](auto i) {

@@ -21,10 +21,10 @@
 namespace wt {
 
 // Where a thread's accumulators lie in the 64 rows: element 4 j + i of wgmma's D is row `row` + 8 (i / 2), column 8 j + `col` + i % 2.
-struct FragmentPlace {
+struct FragmentCoord {
     int row, col;
 };
-__device__ __forceinline__ FragmentPlace fragment_place() {
+__device__ __forceinline__ FragmentCoord fragment_coord() {
     const int lane = threadIdx.x % 32;
     return {static_cast<int>(threadIdx.x) % 128 / 32 * 16 + lane / 4, lane % 4 * 2};
 }
@@ -76,17 +76,17 @@ __device__ __forceinline__ int swizzled(int row, int unit) {
 // Columns [kFirst, kFirst + kColumns) of 64 rows of accumulators, each pair through f, to `piece`.
 template <class Staged, int kFirst, int kHalf, class F>
 __device__ __forceinline__ void write_piece(uint8_t* piece, const float (&d)[kHalf], F& f) {
-    const FragmentPlace at = fragment_place();
+    const FragmentCoord coord = fragment_coord();
     begin<Staged::kColumns / 8>(f, 0, kFirst, 8);
     auto pair = [&](auto group, auto half) {  // of 8 columns
         constexpr int i = kFirst / 2 + group * 4 + half * 2;
-        return f(at.row + 8 * half, kFirst + 8 * group + at.col, pair_of(d[i], d[i + 1]), Spot<Staged::kColumns / 8, group, half>{});
+        return f(coord.row + 8 * half, kFirst + 8 * group + coord.col, pair_of(d[i], d[i + 1]), Spot<Staged::kColumns / 8, group, half>{});
     };
     using Low = std::integral_constant<int, 0>;
     using High = std::integral_constant<int, 1>;
     if constexpr (sizeof(typename Staged::Out) == 2) {
         // Lane l brings the address of a row of 8 columns: matrices 0 to 3 are rows 0-7 and 8-15 of 8 columns, then of the next 8.
-        const int lane = threadIdx.x % 32, row = at.row / 16 * 16 + lane % 16;
+        const int lane = threadIdx.x % 32, row = coord.row / 16 * 16 + lane % 16;
         uint32_t packed[Staged::kColumns / 16][4];
         void* to[Staged::kColumns / 16];
         unroll<Staged::kColumns / 16>([&](auto q) {
@@ -100,10 +100,10 @@ __device__ __forceinline__ void write_piece(uint8_t* piece, const float (&d)[kHa
     } else {
         unroll<Staged::kColumns / 8>([&](auto group) {
             auto put = [&](int row, const Vec<2>& v) {
-                store(reinterpret_cast<float*>(piece + swizzled<Staged::kSpan>(row, 2 * group + at.col / 4) + at.col % 4 * 4), v);
+                store(reinterpret_cast<float*>(piece + swizzled<Staged::kSpan>(row, 2 * group + coord.col / 4) + coord.col % 4 * 4), v);
             };
-            put(at.row, pair(group, Low{}));
-            put(at.row + 8, pair(group, High{}));
+            put(coord.row, pair(group, Low{}));
+            put(coord.row + 8, pair(group, High{}));
         });
     }
 }
