@@ -4,6 +4,7 @@
 #include <doctest/doctest.h>
 
 #include "host/cuda/stream.h"
+#include "kernels/common/machine.h"
 #include "kernels/gemm/wgmma_plan.h"
 #include "test/operands.h"
 #include "test/reference/dropout.h"
@@ -25,8 +26,8 @@ struct Case {
 };
 
 struct SmsGuard {
-    explicit SmsGuard(int sms) { gemm_wgmma::plan_sms = sms; }
-    ~SmsGuard() { gemm_wgmma::plan_sms = 0; }
+    explicit SmsGuard(int sms) { plan_overrides.sms = sms; }
+    ~SmsGuard() { plan_overrides.sms = 0; }
 };
 
 const StepState kState{0x123456789ABCDEF0ull, 0x500000007ull, 0.01f, 0.9f};

@@ -59,7 +59,7 @@ std::string refuses(const AugmentProblem& p) {
 
 void run(const AugmentProblem& p, const AugmentArgs& a) {
     if (!p.n) return;
-    const int threads = std::min<int>(stream_threads, ceil_div(p.fold_w * kFold, 32) * 32);
+    const int threads = std::min<int>(plan_overrides.stream_threads, ceil_div(p.fold_w * kFold, 32) * 32);
     by_dtype(p.dtype, [&]<class T>() {
         launch("augment_fold", {dim3(p.n * p.fold_h), dim3(threads), a.stream}, augment_fold_kernel<T>, p,
                augment_colour(a), a.images, a.params, static_cast<T*>(a.y));

@@ -48,7 +48,7 @@ __global__ void augment_pixels8_kernel(AugmentProblem p, AugmentColour colour, c
 
 void run(const AugmentProblem& p, const AugmentArgs& a) {
     if (!p.n || !p.out_h || !p.out_w) return;
-    const int threads = std::min<int>(stream_threads, ceil_div(ceil_div(p.out_w, kPixels), 32) * 32);
+    const int threads = std::min<int>(plan_overrides.stream_threads, ceil_div(ceil_div(p.out_w, kPixels), 32) * 32);
     by_dtype(p.dtype, [&]<class T>() {
         launch("augment_pixels8", {dim3(p.n * p.out_h), dim3(threads), a.stream}, augment_pixels8_kernel<T>, p,
                augment_colour(a), a.images, a.params, static_cast<T*>(a.y));

@@ -27,7 +27,7 @@ __global__ void augment_rows_kernel(AugmentProblem p, AugmentColour colour, cons
 void run(const AugmentProblem& p, const AugmentArgs& a) {
     if (!p.n || !p.out_h || !p.out_w) return;
     by_dtype(p.dtype, [&]<class T>() {
-        launch("augment_rows", {dim3(p.n * p.out_h), dim3(stream_threads), a.stream}, augment_rows_kernel<T>, p,
+        launch("augment_rows", {dim3(p.n * p.out_h), dim3(plan_overrides.stream_threads), a.stream}, augment_rows_kernel<T>, p,
                augment_colour(a), a.images, a.params, static_cast<T*>(a.y));
     });
 }

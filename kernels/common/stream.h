@@ -10,16 +10,10 @@
 #include <algorithm>
 #include <cstdint>
 
+#include "kernels/common/machine.h"
 #include "kernels/launch.h"
 
 namespace wt {
-
-// Most threads of such a block. Tests set it, so that virtual GPUs also run the interleaved form.
-#ifdef VGPU
-inline int stream_threads = 1;
-#else
-inline int stream_threads = 256;
-#endif
 
 inline constexpr int64_t kMaxGridY = 65535;
 
@@ -41,13 +35,13 @@ inline LaunchShape stream_shape(const RowPieces& s, cudaStream_t stream) {
     const int64_t warps = ceil_div(s.piece, 32);
     return {dim3(static_cast<unsigned>(ceil_div(s.groups, s.piece)),
                  static_cast<unsigned>(std::min(s.rows, kMaxGridY))),
-            dim3(static_cast<unsigned>(std::min<int64_t>(stream_threads, warps * 32))), stream};
+            dim3(static_cast<unsigned>(std::min<int64_t>(plan_overrides.stream_threads, warps * 32))), stream};
 }
 
 // A block over pixels of `groups` channel groups each: threadIdx.x over the groups, threadIdx.y over the pixels.
 inline dim3 pixel_block(int groups, int64_t pixels) {
-    const int x = std::min(stream_threads, groups);
-    return dim3(x, static_cast<unsigned>(std::clamp<int64_t>(pixels, 1, stream_threads / x)));
+    const int most = plan_overrides.stream_threads, x = std::min(most, groups);
+    return dim3(x, static_cast<unsigned>(std::clamp<int64_t>(pixels, 1, most / x)));
 }
 
 }  // namespace wt

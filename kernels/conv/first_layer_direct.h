@@ -7,6 +7,7 @@
 #include <algorithm>
 #include <string>
 
+#include "kernels/common/machine.h"
 #include "kernels/common/vec.h"
 #include "kernels/conv/gemm_map.h"
 #include "kernels/launch.h"

@@ -79,8 +79,8 @@ static void launch_fprop(const ConvProblem& p, const ConvFpropArgs& a) {
     best_cut(p, kLot, cut);
     const int slices = static_cast<int>(ceil_div(p.k, kFilters));
     const int warps = static_cast<int>(ceil_div(cut.rows * cut.columns, kLot));
-    // Two blocks on each of 132 SMs; more would load the filters again.
-    const int blocks = std::min(cut.pieces(p.n), std::max(1, 264 / slices));
+    // Two blocks on each SM; more would load the filters again.
+    const int blocks = std::min(cut.pieces(p.n), std::max(1, 2 * planned_sms() / slices));
     by_dtype(p.dtype, [&]<class T>() {
         launch("conv_fprop.conv1_direct", {dim3(blocks, slices), dim3(32 * warps), a.stream, sizeof(SharedStorage)},
                fprop_kernel<T>, ConvShape(p), static_cast<const T*>(a.x), static_cast<const T*>(a.w),

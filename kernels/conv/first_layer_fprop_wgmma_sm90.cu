@@ -33,7 +33,7 @@ struct FpropStorage {
     Pipeline<kStages> pipeline;
     ptx::Mbarrier filters;
 };
-static_assert(sizeof(FpropStorage<96>) <= kSharedMax);
+static_assert(sizeof(FpropStorage<96>) <= kSharedPerBlock);
 
 template <int BN>
 struct TapSteps {
@@ -143,7 +143,7 @@ void launch_width(const ConvProblem& p, const ConvFpropArgs& a) {
     const Folded v(p);
     const uint64_t k = uint64_t(v.taps()) * kChannels;
     launch("conv_fprop.folded_wgmma_sm90",
-           LaunchShape{dim3(std::min(v.runs(), plan_sms)), dim3(384), a.stream, sizeof(FpropStorage<BN>)}.with_pdl(), fprop_kernel<BN>,
+           LaunchShape{dim3(std::min(v.runs(), planned_sms())), dim3(384), a.stream, sizeof(FpropStorage<BN>)}.with_pdl(), fprop_kernel<BN>,
            planes_map(a.x, v), tiled_map(DType::bf16, a.workspace, {k, uint64_t(v.k)}, {k * 2}, {8, BN}, 0), v, p.bias ? a.bias : nullptr,
            p.relu, static_cast<bf16*>(a.y));
 }

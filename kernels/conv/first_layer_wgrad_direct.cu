@@ -99,7 +99,7 @@ static std::string refuses_wgrad(const ConvProblem& p) {
 // Two blocks on each SM, if each has 4 pieces of work: it also writes partial sums.
 static SplitK split(const ConvProblem& p, const Cut& cut) {
     SplitK s;
-    s.splits = std::clamp(cut.pieces(p.n) / 4, 1, static_cast<int>(std::max<int64_t>(1, 264 / ceil_div(p.k, kFilters))));
+    s.splits = std::clamp(cut.pieces(p.n) / 4, 1, static_cast<int>(std::max<int64_t>(1, 2 * planned_sms() / ceil_div(p.k, kFilters))));
     return s;
 }
 

@@ -159,7 +159,7 @@ int width_of(const ConvProblem& p) { return p.k <= 64 ? 64 : 96; }
 
 // As many ranges as fill the machine, of at least 4 runs: each also writes partial sums.
 Ranges ranges_of(const ConvProblem& p) {
-    const int runs = Folded(p).runs(), most = plan_sms / 3 * 2;
+    const int runs = Folded(p).runs(), most = std::max(1, planned_sms() / 3) * 2;
     Ranges r;
     r.runs = static_cast<int>(std::max<int64_t>(4, ceil_div(runs, most)));
     r.count = static_cast<int>(ceil_div(ceil_div(runs, r.runs), 2) * 2);

@@ -13,6 +13,7 @@
 
 #include <algorithm>
 
+#include "kernels/common/machine.h"
 #include "kernels/conv/gemm_map.h"
 #include "kernels/conv/wgmma_tiles.h"
 #include "kernels/ptx/griddep.h"
@@ -22,8 +23,6 @@
 #include "kernels/tile/wgmma_tile.h"
 
 namespace wt::conv_wgmma {
-
-constexpr int kSharedMax = 227 * 1024;
 
 // ---- tiles --------------------------------------------------------------------------------------------------------------
 
@@ -38,7 +37,7 @@ inline TileSchedule schedule_of(TileSize t, int64_t rows, int64_t cols, int grou
     return s;
 }
 
-inline unsigned blocks_of(const TileSchedule& s) { return static_cast<unsigned>(std::min(s.units(), plan_sms / s.cluster_size()) * s.cluster_size()); }
+inline unsigned blocks_of(const TileSchedule& s) { return static_cast<unsigned>(std::min(s.units(), std::max(1, planned_sms() / s.cluster_size())) * s.cluster_size()); }
 
 // ---- patches ------------------------------------------------------------------------------------------------------------
 
@@ -96,7 +95,7 @@ constexpr int kStoreRows = 16;  // of a warp
 constexpr int store_columns(int bn) { return bn % 64 == 0 ? 64 : 32; }
 
 // A tile's type with as many stages as fit beside the store's boxes, two for each consumer warp.
-constexpr int stages_beside(int stage_bytes, int other_bytes) { return std::min(8, (kSharedMax - 1024 - other_bytes) / stage_bytes); }
+constexpr int stages_beside(int stage_bytes, int other_bytes) { return std::min(8, (kSharedPerBlock - 1024 - other_bytes) / stage_bytes); }
 constexpr int store_bytes(int bn) { return 8 * 2 * kStoreRows * store_columns(bn) * 2; }
 
 template <class A, class B>

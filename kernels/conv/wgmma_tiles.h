@@ -4,12 +4,12 @@
 #include <algorithm>
 #include <string>
 
+#include "kernels/common/machine.h"
 #include "kernels/conv/problem.h"
 #include "kernels/launch.h"
 
 namespace wt::conv_wgmma {
 
-inline int plan_sms = 132;  // of an H100 or H200. Tests set fewer, so that blocks have more than one unit of work on small problems.
 constexpr int kDepth = 64;  // k of a stage
 
 // ---- what fits ----------------------------------------------------------------------------------------------------------
@@ -58,27 +58,27 @@ inline double stage_clocks(TileSize t, int multicast) {
     return std::max({tensor, shared, l2});
 }
 
-// Of a product of rows x cols in each of `groups`, `steps` stages deep: waves of 132 tiles times the stages and the store
+// Of a product of rows x cols in each of `groups`, `steps` stages deep: waves of as many tiles as there are SMs times the stages and the store
 // of one (its conversions and stmatrix, about a clock for 32 elements, half of it beside the other warpgroup's products).
 inline double product_clocks(TileSize t, int64_t rows, int64_t cols, int groups, int64_t steps) {
     const int64_t m = ceil_div(rows, t.bm);
     const int multicast = m > 1 ? 2 : 1;
-    const int64_t units = ceil_div(m, multicast) * ceil_div(cols, t.bn) * groups, waves = ceil_div(units, plan_sms / multicast);
+    const int64_t units = ceil_div(m, multicast) * ceil_div(cols, t.bn) * groups, waves = ceil_div(units, std::max(1, planned_sms() / multicast));
     return double(waves) * (double(steps) * stage_clocks(t, multicast) + double(t.bm) * t.bn / 64 + 500);
 }
 
-// Tests set it, to meet every tile on small problems; else 0 x 0.
-inline TileSize only_tile{0, 0};
+// The tile that a test asks for (PlanOverrides); 0 x 0: none.
+inline TileSize only_tile() { return {plan_overrides.conv_tile_m, plan_overrides.conv_tile_n}; }
 
 template <size_t N>
 bool is_only(const TileSize (&candidates)[N]) {
-    return std::ranges::find(candidates, only_tile) != std::end(candidates);
+    return std::ranges::find(candidates, only_tile()) != std::end(candidates);
 }
 
 // The cheapest of several tiles.
 template <size_t N>
 TileSize choose_tile(const TileSize (&candidates)[N], int64_t rows, int64_t cols, int groups, int64_t steps) {
-    if (is_only(candidates)) return only_tile;
+    if (is_only(candidates)) return only_tile();
     TileSize best = candidates[0];
     for (const TileSize& t : candidates)
         if (product_clocks(t, rows, cols, groups, steps) < product_clocks(best, rows, cols, groups, steps)) best = t;

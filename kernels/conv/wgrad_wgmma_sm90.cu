@@ -224,7 +224,7 @@ WgradShape shape_of(const ConvProblem& p, TileSize& tile) {
     v.rows = p.r * p.s * p.cg(), v.filters = p.kg(), v.all_filters = p.k, v.groups = p.groups;
     double least = 0;
     for (const TileSize& t : kWgradTiles) {
-        if (is_only(kWgradTiles) && t != only_tile) continue;
+        if (is_only(kWgradTiles) && t != only_tile()) continue;
         const int m = static_cast<int>(ceil_div(v.rows, t.bm)), n = static_cast<int>(ceil_div(v.filters, t.bn)), multicast = m > 1 ? 2 : 1;
         const double work = double(ceil_div(m, multicast)) * multicast * n * stage_clocks(t, multicast);
         if (least > 0 && work >= least) continue;
@@ -235,7 +235,7 @@ WgradShape shape_of(const ConvProblem& p, TileSize& tile) {
     const int steps = static_cast<int>(ceil_div(int64_t(p.n) * p.p() * p.q(), kDepth));
     // Below 8 steps writing and adding partial sums costs more than idle SMs.
     const int64_t useful = std::max<int64_t>(units, int64_t(units) * steps / 8);
-    v.division = Division(units, steps, static_cast<int>(std::min<int64_t>(plan_sms / v.multicast, useful)));
+    v.division = Division(units, steps, static_cast<int>(std::min<int64_t>(std::max(1, planned_sms() / v.multicast), useful)));
     v.max_partials = v.division.max_partials();
     return v;
 }

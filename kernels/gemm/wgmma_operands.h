@@ -11,7 +11,6 @@
 
 namespace wt::gemm_wgmma {
 
-int device_sms();                                        // to plan for
 void launch_sgd(const GemmProblem&, const GemmArgs&);    // wgmma_sgd_sm90.cu
 
 // Stages that leave 32 KB and a bit for what goes to C: 227 KB in all.

@@ -22,14 +22,11 @@
 
 #include <algorithm>
 
+#include "kernels/common/machine.h"
 #include "kernels/gemm/problem.h"
 #include "kernels/tile/scheduler.h"
 
 namespace wt::gemm_wgmma {
-
-// SMs to plan for; 0: as many as the device has. Tests set it, so that virtual GPUs meet clusters as well as blocks
-// with many tiles.
-inline int plan_sms = 0;
 
 inline constexpr int kBM = 128, kBK = 64;
 
@@ -42,7 +39,7 @@ struct Plan {
 
 // How many clusters of `cluster_size` blocks run at the same time, one block an SM.
 inline int clusters_at_once(int sms, int cluster_size) {
-    if (sms >= 132 && cluster_size >= 4) return 128 * (sms / 132) / cluster_size;
+    if (sms >= kReferenceSms && cluster_size >= 4) return 128 * (sms / kReferenceSms) / cluster_size;
     return sms / cluster_size;
 }
 

@@ -41,7 +41,7 @@ struct SharedStorage {
     PieceCoord coord[2][kPieces];
     RowSums sums[2];  // of each consumer
 };
-static_assert(sizeof(SharedStorage) <= 232448, "shared memory of a block");
+static_assert(sizeof(SharedStorage) <= kSharedPerBlock);
 
 struct Weights {
     int rows, cols;
@@ -221,7 +221,7 @@ __global__ void __launch_bounds__(384, 1)
 }  // namespace
 
 void launch_sgd(const GemmProblem& p, const GemmArgs& g) {
-    const Plan plan = choose_tile(p, device_sms());
+    const Plan plan = choose_tile(p, planned_sms());
     const MatrixMap a = operand_map<Tile::A>(g.a, p.m, p.k, p.lda, 1);
     const MatrixMap b = operand_map<Tile::B>(g.b, p.n, p.k, p.ldb, plan.schedule.multicast);
     const MatrixMap w = matrix_map(DType::f32, g.c, p.n, p.m, p.ldc, kPieceCols, kPieceRows, 128);

@@ -148,7 +148,7 @@ __global__ void __launch_bounds__(384, 1)
     using Tile = TileOf<L, BN>;
     using Staged = StagedStore<Out, BN>;
     auto& shared = shared_storage<SharedStorage<Tile, Staged>>();
-    static_assert(sizeof(SharedStorage<Tile, Staged>) <= 232448, "shared memory of a block");
+    static_assert(sizeof(SharedStorage<Tile, Staged>) <= kSharedPerBlock);
     const bool clustered = in.schedule.cluster_size() > 1;
     if (threadIdx.x == 0) {
         ptx::prefetch_tensor_map(map_a), ptx::prefetch_tensor_map(map_b);
@@ -188,18 +188,6 @@ __global__ void __launch_bounds__(384, 1)
     }
     if (clustered) cluster_sync();  // no block ends while others may still tell it that a stage is free
 }
-
-}  // namespace
-
-int device_sms() {
-    if (plan_sms) return plan_sms;
-    int device = 0, n = 0;
-    WT_CUDA(cudaGetDevice(&device));
-    WT_CUDA(cudaDeviceGetAttribute(&n, cudaDevAttrMultiProcessorCount, device));
-    return n;
-}
-
-namespace {
 
 template <GemmLayout L, EpilogueOp F, class Out, int BN>
 void launch_kernel(const GemmProblem& p, const GemmArgs& g, const Plan& plan) {
@@ -242,7 +230,7 @@ void launch_layout(const GemmProblem& p, const GemmArgs& g, const Plan& plan) {
 
 void launch_gemm(const GemmProblem& p, const GemmArgs& g) {
     if (p.sgd) return launch_sgd(p, g);
-    const Plan plan = choose_tile(p, device_sms());
+    const Plan plan = choose_tile(p, planned_sms());
     switch (p.layout) {
         case GemmLayout::nt: return launch_layout<GemmLayout::nt>(p, g, plan);
         case GemmLayout::nn: return launch_layout<GemmLayout::nn>(p, g, plan);

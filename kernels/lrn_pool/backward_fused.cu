@@ -11,6 +11,7 @@
 #include <climits>
 #include <numeric>
 
+#include "kernels/common/machine.h"
 #include "kernels/common/pack.h"
 #include "kernels/common/vec.h"
 #include "kernels/launch.h"
@@ -30,7 +31,7 @@ using lrn::kGroup;
 constexpr int kHalf = 2;
 constexpr int kWarps = 8, kThreads = 32 * kWarps;
 // Two on each of an H100's 132 SMs. A constant, so that the order of the bias's sums is the problem's alone.
-constexpr int kMaxBlocks = 264;
+constexpr int kMaxBlocks = 2 * kReferenceSms;
 
 enum class Norm { none, three_quarters, any_power };
 

@@ -69,7 +69,7 @@ void run(const SgdProblem& p, const SgdArgs& a) {
     }
     if (!blocks) return;
     net.first_block[net.tensors] = static_cast<int>(blocks);
-    launch("sgd_multi", LaunchShape{dim3(static_cast<unsigned>(blocks)), dim3(stream_threads), a.stream}.with_pdl(),
+    launch("sgd_multi", LaunchShape{dim3(static_cast<unsigned>(blocks)), dim3(plan_overrides.stream_threads), a.stream}.with_pdl(),
            sgd_multi_kernel<kGroup>, net, a.state);
 }
 

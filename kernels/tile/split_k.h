@@ -6,6 +6,7 @@
 #include <algorithm>
 
 #include "kernels/common/vec.h"
+#include "kernels/common/machine.h"
 #include "kernels/launch.h"
 #include "kernels/tile/epilogue.h"
 
@@ -21,16 +22,12 @@ struct SplitK {
     __host__ __device__ bool uses_workspace() const { return splits > 1 || force_workspace; }
 };
 
-// Tiles that fill the machine: two on each of the 132 SMs of an H100. A virtual GPU needs none of
-// that, but computes the same sums.
-constexpr int64_t kTilesToFill = 264;
-
-// Divides k so that tiles x splits fills the machine, with at least 16 steps in a split: below that
-// writing and adding partial sums costs more than idle SMs.
+// Divides k so that tiles x splits fills the machine with two blocks on each SM, with at least 16 steps in a split: below
+// that writing and adding partial sums costs more than idle SMs. A virtual GPU needs no splits, but computes the same sums.
 inline SplitK split_k(int64_t tiles, int64_t k, int bk) {
     SplitK s;
     s.total_steps = static_cast<int>(std::max<int64_t>(1, ceil_div(k, bk)));
-    s.splits = static_cast<int>(std::clamp<int64_t>(kTilesToFill / tiles, 1, std::max(1, s.total_steps / 16)));
+    s.splits = static_cast<int>(std::clamp<int64_t>(2 * planned_sms() / tiles, 1, std::max(1, s.total_steps / 16)));
     s.steps = static_cast<int>(ceil_div(s.total_steps, s.splits));
     s.splits = static_cast<int>(ceil_div(s.total_steps, s.steps));  // none empty
     return s;
