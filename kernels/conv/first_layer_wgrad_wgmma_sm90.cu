@@ -23,7 +23,7 @@ namespace {
 
 constexpr int kStages = 4, kTapsDown = 3, kTapsAcross = 3;
 constexpr int kRowsOfTap = kChannels, kSumRow = kMostTaps * kRowsOfTap, kPartialRows = kSumRow + 1;
-constexpr int kAllPlanes = kPlanes + 2;  // with those of ones
+constexpr int kAllPlanes = kPlanes + 2;  // and those of ones
 
 template <int BN>
 struct WgradStorage {
@@ -33,7 +33,7 @@ struct WgradStorage {
     Pipeline<kStages> pipeline;
 };
 
-// Three taps side by side, each a position further on, from a stage's positions.
+// Where the operands of three taps side by side lie, each a position further on, in a stage's positions.
 template <class Dy>
 struct TapSteps {
     static constexpr int kHeight = kTapsAcross, kCount = kRun / 16;
@@ -42,83 +42,126 @@ struct TapSteps {
 };
 
 struct Ranges {
-    int count;     // even
-    int runs;      // of each; those behind the last position are zeros
+    int count;        // even
+    int runs;         // of each; those behind the last position are zeros
     float* partials;  // [range][kPartialRows][BN]
     int blocks() const { return count + count / 2; }
 };
 
+struct WgradShape {
+    Folded folded;
+    Window window;  // of dy
+    Ranges ranges;
+};
+
+// Which ranges a block works on. Of every three blocks two have a range each and do rows 0 and 1 of the taps; the third does
+// row 2 of both ranges, taking stages of each in turn.
+struct BlockRole {
+    int first_range, ranges;  // 1, or 2 in turn
+    __device__ __forceinline__ BlockRole() {
+        const int pair = blockIdx.x / 3 * 2, member = blockIdx.x % 3;
+        ranges = member == 2 ? 2 : 1;
+        first_range = ranges == 2 ? pair : pair + member;
+    }
+    __device__ __forceinline__ int range_of(int warpgroup) const { return first_range + (ranges == 2 ? warpgroup : 0); }
+    __device__ __forceinline__ int tap_row(int warpgroup) const { return ranges == 2 ? 2 : warpgroup; }
+    __device__ __forceinline__ int reading_warps() const { return ranges == 2 ? 4 : 8; }  // of a stage
+};
+
+// One thread of warpgroup 0 copies x and dy, run after run, as many stages ahead as there are.
 template <int BN>
-__global__ void __launch_bounds__(384, 1)
-    wgrad_kernel(const __grid_constant__ CUtensorMap x, const __grid_constant__ CUtensorMap dy, const __grid_constant__ Folded v,
-                 const __grid_constant__ Window window, Ranges ranges) {
-    using Storage = WgradStorage<BN>;
-    using Dy = typename Storage::Dy;
-    Storage& shared = shared_storage<Storage>();
-    const int warpgroup = warpgroup_index();
-    // Of every three blocks two have a range each, the third row 2 of both.
-    const int pair = blockIdx.x / 3 * 2, turns = blockIdx.x % 3 == 2 ? 2 : 1;  // turns: ranges of this block
-    for (int s = 0; s < kStages; ++s)
-        for (int i = threadIdx.x; i < 2 * kPlaneBytes / 4; i += 384)
-            reinterpret_cast<uint32_t*>(shared.x[s] + kPlanes * kPlaneBytes)[i] = 0x3f803f80;  // two ones
-    ptx::fence_proxy_async();
-    begin_block(shared.pipeline, turns == 2 ? 4 : 8, 1);
+__device__ __forceinline__ void producer(WgradStorage<BN>& shared, const CUtensorMap& x, const CUtensorMap& dy, const WgradShape& v,
+                                         const BlockRole& role) {
+    using Dy = typename WgradStorage<BN>::Dy;
+    const int runs = v.ranges.runs;
+    PipelineProducer<kStages> pipeline{shared.pipeline};
+    for (int i = 0; i < runs * role.ranges; ++i, pipeline.advance()) {
+        const int run = role.ranges == 2 ? (role.first_range + i % 2) * runs + i / 2 : role.first_range * runs + i;
+        ptx::Mbarrier& bar = pipeline.producer_acquire(kPlanes * kPlaneBytes + Dy::kBytes);
+        load_planes(shared.x[pipeline.stage()], x, bar, run);
+        const Pixel corner = v.window.corner(run * kRun);
+        for (int j = 0; j < Dy::kBoxes; ++j)
+            ptx::tma_load_im2col(shared.dy[pipeline.stage()] + j * Dy::kBoxBytes, dy, bar, j * Dy::kAcross, corner.col, corner.row, corner.n, 0, 0);
+    }
+    ptx::griddep_launch_dependents();  // the next kernel's blocks may take this one's place as it ends
+}
 
-    if (warpgroup == 0) {
-        ptx::registers_decrease<40>();
-        if (threadIdx.x == 0) {
-            PipelineProducer<kStages> pipeline{shared.pipeline};
-            for (int i = 0; i < ranges.runs * turns; ++i, pipeline.advance()) {
-                const int run = turns == 2 ? (pair + i % 2) * ranges.runs + i / 2 : (pair + blockIdx.x % 3) * ranges.runs + i;
-                ptx::Mbarrier& bar = pipeline.producer_acquire(kPlanes * kPlaneBytes + Dy::kBytes);
-                load_planes(shared.x[pipeline.stage()], x, bar, run);
-                const Pixel corner = window.corner(run * kRun);
-                for (int j = 0; j < Dy::kBoxes; ++j)
-                    ptx::tma_load_im2col(shared.dy[pipeline.stage()] + j * Dy::kBoxBytes, dy, bar, j * Dy::kAcross, corner.col, corner.row, corner.n, 0, 0);
-            }
-            ptx::griddep_launch_dependents();
-        }
-    } else {
-        ptx::registers_increase<232>();
-        const int consumer = warpgroup - 1, r = turns == 2 ? 2 : consumer;
-        PipelineConsumer<kStages> pipeline{shared.pipeline};
-        if (turns == 2 && consumer) pipeline.advance();
-        float acc[kTapsAcross][BN / 2];
-        int before = 0;
-        for (int step = 0; step < ranges.runs; ++step) {
-            pipeline.consumer_wait();
-            const uint64_t a = ptx::wgmma_descriptor(shared.x[pipeline.stage()] + r * v.w * 16, 128, kPlaneBytes, ptx::Swizzle::none);
-            const uint64_t b = Dy::descriptor(shared.dy[pipeline.stage()], 0);
-            ptx::wgmma_fence();
-            ptx::wgmma_bf16_tile<BN, true, true, TapSteps<Dy>>(acc, a, b, step > 0);
-            ptx::wgmma_commit();
-            ptx::wgmma_wait<1>();
-            if (step > 0) pipeline.consumer_release(before);
-            before = pipeline.stage();
-            pipeline.advance();
-            if (turns == 2) pipeline.advance();
-        }
-        ptx::wgmma_wait<0>();
-        unroll<kTapsAcross>([&](auto s) { ptx::wgmma_keep(acc[s]); });
-        pipeline.consumer_release(before);
-
-        const int range = pair + (turns == 2 ? consumer : blockIdx.x % 3);
-        const int row0 = threadIdx.x / 32 % 4 * 16 + threadIdx.x % 32 / 4;
-        unroll<kTapsAcross>([&](auto s) {
-            unroll<2>([&](auto half) {
-                int row = row0 + half * 8;
-                if (row < kRowsOfTap)
-                    row += (r * kTapsAcross + s) * kRowsOfTap;
-                else if (row == kRowsOfTap && r == 0 && s == 0)
-                    row = kSumRow;
-                else
-                    return;
-                float* to = ranges.partials + (int64_t(range) * kPartialRows + row) * BN + threadIdx.x % 4 * 2;
-                unroll<BN / 8>([&](auto j) {
-                    *reinterpret_cast<float2*>(to + j * 8) = make_float2(acc[s][4 * j + 2 * half], acc[s][4 * j + 2 * half + 1]);
-                });
+// Stores a warpgroup's sums: rows of three taps, of which it leaves out those of the planes of ones but the first.
+template <int BN>
+__device__ __forceinline__ void store_partial(const Ranges& ranges, int range, int tap_row, const float (&acc)[kTapsAcross][BN / 2]) {
+    const int thread_row = threadIdx.x / 32 % 4 * 16 + threadIdx.x % 32 / 4;
+    unroll<kTapsAcross>([&](auto s) {
+        unroll<2>([&](auto half) {
+            int row = thread_row + half * 8;
+            if (row < kRowsOfTap)
+                row += (tap_row * kTapsAcross + s) * kRowsOfTap;
+            else if (row == kRowsOfTap && tap_row == 0 && s == 0)
+                row = kSumRow;
+            else
+                return;
+            float* to = ranges.partials + (int64_t(range) * kPartialRows + row) * BN + threadIdx.x % 4 * 2;
+            unroll<BN / 8>([&](auto j) {
+                *reinterpret_cast<float2*>(to + j * 8) = make_float2(acc[s][4 * j + 2 * half], acc[s][4 * j + 2 * half + 1]);
             });
         });
+    });
+}
+
+// A warpgroup sums one row of three taps over a range.
+template <int BN>
+__device__ __forceinline__ void consumer(WgradStorage<BN>& shared, const WgradShape& v, const BlockRole& role, int warpgroup) {
+    using Dy = typename WgradStorage<BN>::Dy;
+    const int tap_row = role.tap_row(warpgroup);
+    PipelineConsumer<kStages> pipeline{shared.pipeline};
+    if (role.ranges == 2 && warpgroup) pipeline.advance();
+    float acc[kTapsAcross][BN / 2];
+    int before = 0;  // the stage whose products may still be under way
+    for (int step = 0; step < v.ranges.runs; ++step) {
+        // Wait for the stage, multiply, release the stage before.
+        pipeline.consumer_wait();
+        const uint64_t a = ptx::wgmma_descriptor(shared.x[pipeline.stage()] + tap_row * v.folded.w * 16, 128, kPlaneBytes, ptx::Swizzle::none);
+        const uint64_t b = Dy::descriptor(shared.dy[pipeline.stage()], 0);
+        ptx::wgmma_fence();
+        ptx::wgmma_bf16_tile<BN, true, true, TapSteps<Dy>>(acc, a, b, step > 0);
+        ptx::wgmma_commit();
+        ptx::wgmma_wait<1>();
+        if (step > 0) pipeline.consumer_release(before);
+        before = pipeline.stage();
+        pipeline.advance();
+        if (role.ranges == 2) pipeline.advance();  // past the other range's stage
+    }
+    ptx::wgmma_wait<0>();
+    unroll<kTapsAcross>([&](auto s) { ptx::wgmma_keep(acc[s]); });
+    pipeline.consumer_release(before);
+    store_partial<BN>(v.ranges, role.range_of(warpgroup), tap_row, acc);
+}
+
+template <int BN>
+__global__ void __launch_bounds__(384, 1)
+    wgrad_kernel(const __grid_constant__ CUtensorMap x, const __grid_constant__ CUtensorMap dy, const __grid_constant__ WgradShape v) {
+    using Storage = WgradStorage<BN>;
+    Storage& shared = shared_storage<Storage>();
+    const BlockRole role;
+    // Fill the planes of ones, which wgmma reads: bf16 pairs.
+    for (int s = 0; s < kStages; ++s)
+        for (int i = threadIdx.x; i < 2 * kPlaneBytes / 4; i += 384)
+            reinterpret_cast<uint32_t*>(shared.x[s] + kPlanes * kPlaneBytes)[i] = 0x3f803f80;
+    ptx::fence_proxy_async();
+    // Prefetch the descriptors, initialise the barriers, wait for the kernel before this one.
+    begin_block(1, [&] {
+        ptx::prefetch_tensor_map(x);
+        ptx::prefetch_tensor_map(dy);
+        shared.pipeline.init(role.reading_warps());
+    });
+
+    // Move registers from the producer's warpgroup to the consumers', and take the roles.
+    const int warpgroup = warpgroup_index();
+    if (warpgroup == 0) {
+        ptx::registers_decrease<40>();
+        if (threadIdx.x == 0) producer<BN>(shared, x, dy, v, role);
+    } else {
+        ptx::registers_increase<232>();
+        consumer<BN>(shared, v, role, warpgroup - 1);
     }
 }
 
@@ -171,17 +214,22 @@ size_t workspace(const ConvProblem& p) { return sizeof(float) * ranges_of(p).cou
 
 template <int BN>
 void launch_width(const ConvProblem& p, const ConvWgradArgs& a) {
-    const Folded v(p);
     using Dy = typename WgradStorage<BN>::Dy;
-    const Window window{v.h, v.w, 1, 1, 0, 0, 1, 1, v.k, v.k};
+    const Folded folded(p);
     Ranges ranges = ranges_of(p);
     ranges.partials = static_cast<float*>(a.workspace);
+    const WgradShape v{.folded = folded,
+                       .window = {.rows = folded.h, .cols = folded.w, .stride_h = 1, .stride_w = 1, .lower_h = 0, .lower_w = 0,
+                                  .r = 1, .s = 1, .channels = p.k, .all_channels = p.k},
+                       .ranges = ranges};
     launch("conv_wgrad.folded_wgmma_sm90",
-           LaunchShape{dim3(ranges.blocks()), dim3(384), a.stream, sizeof(WgradStorage<BN>)}.with_pdl(), wgrad_kernel<BN>,
-           planes_map(a.x, v), patches_map(a.dy, v.n, v.p, v.q, window, Dy::kAcross, kRun), v, window, ranges);
+           LaunchShape{.grid = dim3(ranges.blocks()), .block = dim3(384), .stream = a.stream, .shared = sizeof(WgradStorage<BN>),
+                       .pdl = true},
+           wgrad_kernel<BN>, planes_map(a.x, folded), patches_map(a.dy, folded.n, folded.p, folded.q, v.window, Dy::kAcross, kRun), v);
     launch("conv_wgrad.folded_wgmma_sm90 sum",
-           LaunchShape{dim3(kPartialRows, BN / 32), dim3(32 * kParts), a.stream, sizeof(AddStorage)}.with_pdl(), reduce_partials_kernel, v,
-           static_cast<const float*>(ranges.partials), ranges.count, BN, a.dw, p.bias ? a.db : nullptr);
+           LaunchShape{.grid = dim3(kPartialRows, BN / 32), .block = dim3(32 * kParts), .stream = a.stream, .shared = sizeof(AddStorage),
+                       .pdl = true},
+           reduce_partials_kernel, folded, static_cast<const float*>(ranges.partials), ranges.count, BN, a.dw, p.bias ? a.db : nullptr);
 }
 
 void launch_wgrad(const ConvProblem& p, const ConvWgradArgs& a) {

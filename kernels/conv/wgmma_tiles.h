@@ -1,4 +1,4 @@
-// What the Hopper convolutions can compute, and how their work is divided over the machine. Host code only.
+// What the Hopper convolutions can compute, and which tile they take. Host code only.
 #pragma once
 
 #include <algorithm>
@@ -14,10 +14,10 @@ constexpr int kDepth = 64;  // k of a stage
 
 // ---- what fits ----------------------------------------------------------------------------------------------------------
 
-// Channels of a box of one group: 0 when none fits.
+// How many channels of a group a box takes; 0 when none fits.
 constexpr int box_of(int channels) { return channels % 64 == 0 ? 64 : channels % 32 == 0 ? 32 : channels % 16 == 0 ? 16 : 0; }
 
-// Of all three passes. The limits are im2col's: corners are 8 bits, strides 3, offsets of taps 8.
+// What none of the three passes can do. The limits are im2col's: corners are 8 bits, strides 3, offsets of taps 8.
 inline std::string refuses_any(const ConvProblem& p) {
     if (p.dtype != DType::bf16) return "bf16 only";
     if (p.fold > 1) return "does not read folded input";
@@ -43,14 +43,15 @@ struct TileSize {
     bool operator==(const TileSize&) const = default;
 };
 
-// Of the three kernels: half of the accumulators' 256 columns of 64 rows or all of them, and what narrow layers need.
+// The tiles that the three kernels are compiled for: they fill all of the accumulators' 256 columns of 64 rows or half of
+// them, and there are narrow ones for layers with few channels.
 inline constexpr TileSize kFpropTiles[] = {{128, 256}, {256, 128}, {128, 192}, {128, 128}, {256, 64}};
 inline constexpr TileSize kDgradTiles[] = {{128, 256}, {256, 128}, {128, 192}, {128, 128}, {256, 96}, {256, 64}};
 inline constexpr TileSize kWgradTiles[] = {{128, 256}, {128, 192}, {256, 128}, {128, 128}, {256, 64}};
 
-// A model, not a measurement: clocks that one SM takes for a stage of a tile. Tensor cores: 2048 multiply-adds a clock;
-// shared memory: wgmma reads 64 rows of A and all of B for 64 x BN x 16, 128 bytes a clock; L2: all of A and, in a
-// pair of blocks, half of B, of which an SM gets perhaps 40 bytes a clock when all ask.
+// The clocks that one SM takes for a stage of a tile: a model, not a measurement. Tensor cores do 2048 multiply-adds a
+// clock. From shared memory, at 128 bytes a clock, wgmma reads 64 rows of A and all of B for 64 x BN x 16. From L2 come all
+// of A and, in a pair of blocks, half of B, of which an SM gets perhaps 40 bytes a clock when all ask.
 inline double stage_clocks(TileSize t, int multicast) {
     const double tensor = double(t.bm) * t.bn * kDepth / 2048;
     const double shared = t.bm / 64.0 * (kDepth / 16) * (64 + t.bn) * 32 / 128;
@@ -58,8 +59,9 @@ inline double stage_clocks(TileSize t, int multicast) {
     return std::max({tensor, shared, l2});
 }
 
-// Of a product of rows x cols in each of `groups`, `steps` stages deep: waves of as many tiles as there are SMs times the stages and the store
-// of one (its conversions and stmatrix, about a clock for 32 elements, half of it beside the other warpgroup's products).
+// The clocks that a product of rows x cols in each of `groups`, `steps` stages deep, takes: waves of as many tiles as there
+// are SMs, times the stages and the store of one tile (its conversions and stmatrix, about a clock for 32 elements, half of
+// it beside the other warpgroup's products).
 inline double product_clocks(TileSize t, int64_t rows, int64_t cols, int groups, int64_t steps) {
     const int64_t m = ceil_div(rows, t.bm);
     const int multicast = m > 1 ? 2 : 1;
@@ -84,37 +86,5 @@ TileSize choose_tile(const TileSize (&candidates)[N], int64_t rows, int64_t cols
         if (product_clocks(t, rows, cols, groups, steps) < product_clocks(best, rows, cols, groups, steps)) best = t;
     return best;
 }
-
-// ---- wgrad --------------------------------------------------------------------------------------------------------------
-
-// How units of `steps` steps of k are divided over clusters.
-struct Division {
-    int units, steps, clusters;
-    int ranges;  // that every unit has a cluster for
-    int share;   // steps of each
-    int rest;    // steps of each unit that are left
-    int rest_share;  // steps of all rests, one after the other, for each of the clusters that are left
-
-    Division() = default;
-    Division(int units_, int steps_, int clusters_) : units(units_), steps(steps_), clusters(clusters_) {
-        const int64_t all = int64_t(units) * steps;
-        ranges = clusters / units;
-        share = static_cast<int>(ceil_div(all, clusters));
-        if (ranges > 0) share = std::min(share, static_cast<int>(ceil_div(steps, ranges)));
-        if (ranges > 0) ranges = static_cast<int>(std::min<int64_t>(ranges, ceil_div(steps, share)));  // none empty
-        rest = std::max(0, steps - ranges * share);
-        rest_share = rest ? static_cast<int>(ceil_div(int64_t(units) * rest, clusters - with_ranges())) : 1;
-    }
-    // Clusters that may have a range; the others have rests.
-    __host__ __device__ int with_ranges() const { return clusters / units * units; }
-    // Slabs that unit u is spread over, in the order of k.
-    __host__ __device__ int first_remainder_cluster(int u) const { return u * rest / rest_share; }
-    __host__ __device__ int partials(int u) const { return ranges + (rest ? ((u + 1) * rest - 1) / rest_share - first_remainder_cluster(u) + 1 : 0); }
-    int max_partials() const {
-        int most = 1;
-        for (int u = 0; u < units; ++u) most = std::max(most, partials(u));
-        return most;
-    }
-};
 
 }  // namespace wt::conv_wgmma
