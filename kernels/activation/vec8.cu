@@ -9,7 +9,7 @@ namespace {
 
 constexpr int kGroup = 8;
 
-// Without a branch or a call, so that the loop over a group becomes SIMD on a virtual GPU. Near 0 the odd polynomial
+// It has no branch and no call, so that the loop over a group becomes SIMD on a virtual GPU. Near 0 it is the odd polynomial
 // of Cephes' tanhf: there 1 - 2 / (e^2x + 1) would lose the digits of small x.
 __device__ __forceinline__ float fast_tanh(float x) {
     const float z = x * x;

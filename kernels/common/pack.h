@@ -13,7 +13,8 @@
 #include "kernels/ptx/store.h"
 #endif
 
-// Before a loop over the elements of a pack. Without it g++ unrolls the loop first and then finds nothing to vectorise:
+// WT_LANES stands before a loop over the elements of a pack. Without it g++ unrolls the loop first and then finds nothing to
+// vectorise:
 // a max-pool or a conversion to bf16 is 3 to 20 times slower.
 #ifdef VGPU
 #define WT_LANES _Pragma("omp simd")
@@ -29,7 +30,8 @@ struct alignas(N * sizeof(T) < 16 ? N * sizeof(T) : 16) Pack {
 };
 
 #ifdef VGPU
-// As registers: through a loop and a Pack, g++ stores halves of what it then loads whole, and waits for them.
+// Packs go through these types as registers: through a loop and a Pack, g++ stores halves of what it then loads whole, and
+// waits for them.
 template <class E, int N>
 using Lanes __attribute__((vector_size(N * sizeof(E)), aligned(alignof(E)), may_alias)) = E;
 
@@ -53,7 +55,7 @@ inline void store_pack(bf16* p, const float (&in)[N]) {  // to nearest even; a N
     const auto bits = (u & 0x7fffffffu) > 0x7f800000u ? nearest * 0u + 0x7fffu : nearest;
     *reinterpret_cast<Lanes<uint16_t, N>*>(p) = __builtin_convertvector(bits, Lanes<uint16_t, N>);
 }
-// Bytes by way of 16-byte vectors: g++ takes an 8-byte one apart.
+// Bytes go by way of 16-byte vectors: g++ takes an 8-byte one apart.
 inline void load_pack(const uint8_t* p, int (&out)[8]) {
     uint64_t eight;
     std::memcpy(&eight, p, 8);
@@ -70,7 +72,7 @@ inline void store_pack(uint8_t* p, const int (&in)[8]) {
     std::memcpy(p, &eight, 8);
 }
 #else
-// p must be aligned for Pack<T, N>: to its size, at most 16 bytes.
+// p must be aligned as Pack<T, N> is: to its size, at most 16 bytes.
 template <int N, class T>
 __device__ __forceinline__ void load_pack(const T* p, float (&out)[N]) {
     const Pack<T, N> in = *reinterpret_cast<const Pack<T, N>*>(p);
@@ -122,8 +124,8 @@ inline constexpr bool kPacksAnywhere = true;
 inline constexpr bool kPacksAnywhere = false;
 #endif
 
-// The first `count` of N elements, more than N counting as N; the rest reads as 0 and is not written. `aligned` says
-// that p is aligned for Pack<T, N>; it is the same for all threads, so the branch costs nothing.
+// These move the first `count` of N elements, more than N counting as N; the rest reads as 0 and is not written. `aligned`
+// says that p is aligned for Pack<T, N>; it is the same for all threads, so the branch costs nothing.
 template <int N, class T>
 __device__ __forceinline__ void load_pack(const T* p, int64_t count, bool aligned, float (&out)[N]) {
     if (count >= N && (aligned || kPacksAnywhere)) {
@@ -144,7 +146,7 @@ __device__ __forceinline__ void store_pack(T* p, int64_t count, bool aligned, co
         WT_LANES
         for (int i = 0; i < N; ++i) p[i] = from_float<T>(in[i]);
     } else {
-        // Not i < count alone: what is indexed by a variable leaves the registers.
+        // The loop goes to N and not to count: an array that a variable indexes leaves the registers.
         WT_LANES
         for (int i = 0; i < N; ++i)
             if (i < count) p[i] = from_float<T>(in[i]);

@@ -1,6 +1,6 @@
-// How the work of a memory-bound kernel is spread over threads.
+// Spreads the work of a memory-bound kernel over threads.
 //
-// A block owns a contiguous piece; its threads interleave over the piece group by group, so on a real GPU
+// A block owns a contiguous piece; its threads interleave over the piece pack by pack, so on a real GPU
 // consecutive threads touch consecutive 16 bytes. On a virtual GPU a block has one thread, which walks the piece in
 // order: the same loop with a stride of 1, and no call per group.
 #pragma once

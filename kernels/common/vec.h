@@ -45,8 +45,8 @@ struct Vec<1> {
     __device__ __forceinline__ void set(int, float v) { lanes[0] = v; }
 };
 
-// Before a loop over k. Unrolled further, ptxas fetches more operands ahead than the accumulators leave
-// registers for, and g++ hoists loads and spills.
+// WT_UNROLL_K stands before a loop over k. Were it unrolled further, ptxas would fetch more operands ahead
+// than the accumulators leave registers for, and g++ would hoist loads and spill.
 #ifdef VGPU
 #define WT_UNROLL_K _Pragma("GCC unroll 4")
 #else
@@ -225,7 +225,7 @@ __device__ __forceinline__ void store(bf16* p, const Vec<N>& v) {
 #endif
 }
 
-// Two halves side by side.
+// Two vectors side by side.
 template <int N>
 __device__ __forceinline__ Vec<2 * N> join(const Vec<N>& lo, const Vec<N>& hi) {
     Vec<2 * N> r;
@@ -240,7 +240,7 @@ __device__ __forceinline__ Vec<2 * N> join(const Vec<N>& lo, const Vec<N>& hi) {
     return r;
 }
 
-// And apart again.
+// The first half, and the second.
 template <int N>
 __device__ __forceinline__ Vec<N / 2> low(const Vec<N>& v) {
     Vec<N / 2> r;

@@ -200,7 +200,7 @@ std::string refuses_wgrad(const ConvProblem& p) {
 
 int width_of(const ConvProblem& p) { return p.k <= 64 ? 64 : 96; }
 
-// As many ranges as fill the machine, of at least 4 runs: each also writes partial sums.
+// Makes as many ranges as fill the machine, of at least 4 runs, because each also writes partial sums.
 Ranges ranges_of(const ConvProblem& p) {
     const int runs = Folded(p).runs(), most = std::max(1, planned_sms() / 3) * 2;
     Ranges r;

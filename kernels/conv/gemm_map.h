@@ -3,11 +3,11 @@
 //
 //            M (rows)          N (columns)         K (summed)            A(m,k)               B(k,n)
 //   fprop    pixels (n,p,q)    filters of a group  taps (r,s,c)          x at the tap         w[n][k]
-//   dgrad    pixels (n,h,w)    channels of a group taps (r,s,filter)     dy that the tap hit  w[filter][r,s,m]
+//   dgrad    pixels (n,h,w)    channels of a group taps (r,s,filter)     dy that the tap hit  w[filter][r,s,n]
 //   wgrad    filters of group  taps (r,s,c)        pixels (n,p,q)        dy[k][m]             x at the tap
 //
 // Pixels and taps are numbered as they lie in memory, the last name fastest. Each group is a product
-// of its own. Kernels step through K with the cursors below, which need no division.
+// of its own. (wgrad_wgmma_sm90.cu and its first-layer sibling compute the transpose of wgrad: M are taps, N filters.) Kernels step through K with the cursors below, which need no division.
 #pragma once
 
 #include "kernels/conv/problem.h"

@@ -1,6 +1,6 @@
-// Tensors as operands of the tiled products of kernels/tile/simt.h and mma_sm80.h: each class is one of the matrices of
-// kernels/conv/gemm_map.h, read V channels (or filters) at a time: all exist or, in the padding, none does. The division of a matrix coordinate into
-// tensor indices is done once a thread; then cursors step by additions.
+// Iterators over tensors as operands of the tiled products of kernels/tile/simt.h and mma_sm80.h. Each class is one of the
+// matrices of kernels/conv/gemm_map.h, read V channels (or filters) at a time: all exist or, in the padding, none does. A
+// thread divides a matrix coordinate into tensor indices once; then cursors step by additions.
 #pragma once
 
 #include "kernels/common/vec.h"

@@ -1,4 +1,4 @@
-// A matrix product's epilogue, from its problem and arguments.
+// Makes a matrix product's epilogue of its problem and arguments.
 #pragma once
 
 #include "kernels/gemm/problem.h"

@@ -16,7 +16,7 @@
 //                warp 1, 2  move the pieces of consumer 0, 1          2 x 3 pieces of 20 KB (w 8, v 8, bf16 copy 4)
 //   warpgroup 1, 2          consumers 0, 1
 //
-// In flight are up to 96 KB an SM; 4.3 TB/s at a latency of 1 us takes 33 KB.
+// Up to 96 KB an SM are in flight; 4.3 TB/s at a latency of 1 us takes 33 KB.
 #include "kernels/gemm/wgmma_operands.h"
 
 namespace wt::gemm_wgmma {

@@ -160,7 +160,7 @@ struct Consumer {
             store_directly(w, acc, sums);
     }
 
-    // Through shared memory, from where TMA takes pieces of C while the next unit is multiplied.
+    // Writes the sums to shared memory, from where TMA takes pieces of C while the next unit is multiplied.
     __device__ __forceinline__ void store_by_tma(const WorkUnit& w, const typename Tile::Accumulators& acc, bool sums) {
         const int row0 = w.m * Tile::BM, col0 = w.n * Tile::BN;
         if (sums) {
@@ -175,7 +175,7 @@ struct Consumer {
         });
     }
 
-    // After the splits of k have been added up, from the threads.
+    // Adds up the splits of k, and stores from the threads.
     __device__ __forceinline__ void store_directly(const WorkUnit& w, const typename Tile::Accumulators& acc, bool sums) {
         const int row0 = w.m * Tile::BM, col0 = w.n * Tile::BN, splits = in.schedule.cluster_splits;
         const auto between = [&] {
@@ -185,7 +185,7 @@ struct Consumer {
                              DirectStore<F, Out>{ElementEpilogue<F, Out>{target, row0, col0}});
     }
 
-    // bias_grad of 64 rows of m, the splits' sums in order.
+    // Stores bias_grad of 64 rows of m, adding the splits' sums in order.
     __device__ __forceinline__ void store_sums(int row0, int splits) const {
         const int row = Tile::row_of(consumer, 0) + static_cast<int>(threadIdx.x) % 128;
         if (threadIdx.x % 128 >= 64 || row0 + row >= target.rows) return;

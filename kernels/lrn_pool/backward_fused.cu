@@ -81,7 +81,7 @@ __device__ __forceinline__ Window load_window(const LrnPoolProblem& s, const T* 
     return v;
 }
 
-// From what the pooling sends to a pixel's 8 channels to the gradient of the convolution's output. All lanes call it.
+// Turns what the pooling sends to a pixel's 8 channels into the gradient of the convolution's output. All lanes call it.
 template <Norm kNorm, class T>
 __device__ __forceinline__ void through_lrn(const LrnPoolProblem& s, const PackedFragment<T, kGroup>& raw, bool first, bool last,
                                             float (&d)[kGroup]) {
@@ -130,7 +130,7 @@ __global__ void __launch_bounds__(kThreads, 2)
         int at = ((n * s.h + 2 * row) * s.w + 2 * pair) * s.c + g * kGroup;
         int window_at = ((n * height + row) * width + pair) * s.c + g * kGroup;
 
-        // Of the two pixels in row 2 * row: what the windows above sent.
+        // What the windows above sent to the two pixels in row 2 * row.
         float from_above[2][kGroup] = {};
         auto load = [&](int back, bool there) {
             return load_window<kNorm>(s, dy, argmax, y, window_at - back, there);

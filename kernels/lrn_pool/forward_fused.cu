@@ -25,13 +25,13 @@ namespace {
 using lrn::kGroup;
 constexpr int kHalf = 2;
 constexpr int kMaxWarps = 16, kMaxItems = 32 * kMaxWarps;
-constexpr int kTopCode = 15;  // of a window's first place; a place's code is this minus its argmax
+constexpr int kFirstCode = 15;  // the code of a window's first element; an element's code is this minus its argmax
 
 enum class Norm { none, three_quarters, any_power };
 
-// A block's share: tile_q columns of the output, band_p rows of it.
+// How the output is shared out: a block has tile_q columns and band_p rows of it.
 struct Tiling {
-    int lanes;  // of a warp that own an item
+    int lanes;  // of a warp: those that own an item
     int tiles, tile_q;
     int bands, band_p;
 };
@@ -42,7 +42,7 @@ struct SharedStorage {
     Pack<Key, kPer> keys[2][kPlanes][kMaxItems];  // two rows in turn, so that one barrier a row is enough
 };
 
-// Of a row of x: 8 channels, normalized, as keys.
+// Normalizes 8 channels of a row of x, and makes keys of them.
 template <class PoolKey, Norm kNorm, class T>
 __device__ __forceinline__ void make_keys(const LrnPoolProblem& s, const PackedFragment<T, kGroup>& raw, bool first, bool last,
                                           int code, typename PoolKey::type (&keys)[kGroup]) {
@@ -76,20 +76,20 @@ __global__ void __launch_bounds__(kMaxItems, sizeof(T) == 2 ? 2 : 1)
     const int p0 = band * t.band_p, p1 = min(p0 + t.band_p, height);
 
     const int items = (2 * tile_q - 2 + kWindow) * groups;
-    const int place = static_cast<int>(lrn::item_of_lane(0, t.lanes));
-    const int item = min(max(place, 0), items - 1);  // beyond the ends: loads along, lends to nobody
-    const bool own = place == item && lrn::owns(t.lanes);
+    const int lane_item = static_cast<int>(lrn::item_of_lane(0, t.lanes));
+    const int item = min(max(lane_item, 0), items - 1);  // beyond the ends a lane loads along and lends to nobody
+    const bool owns_item = lane_item == item && lrn::owns(t.lanes);
     const int g = item % groups;
     const bool first = g == 0, last = g == groups - 1;
     const int64_t pitch = int64_t(s.w) * s.c;
     const T* at = x + ((int64_t(n) * s.h + 2 * p0) * s.w + 2 * q0) * s.c + int64_t(item) * kGroup;
 
     const int out_items = tile_q * groups, out = static_cast<int>(threadIdx.x);
-    const int out_from = out / groups * 2 * groups + out % groups;  // item of its window's first column
+    const int window_item = out / groups * 2 * groups + out % groups;  // the item of its window's first column
     int64_t out_at = ((int64_t(n) * height + p0) * width + q0) * s.c + int64_t(out) * kGroup;
 
     Int carried[kGroup];  // the row that ends one window and begins the next, with the code of the end
-    constexpr int kRow0 = kTopCode - (kWindow - 2) * kWindow, kRow1 = kTopCode - (kWindow - 1) * kWindow;
+    constexpr int kRow0 = kFirstCode - (kWindow - 2) * kWindow, kRow1 = kFirstCode - (kWindow - 1) * kWindow;
     if constexpr (kWindow == 3) {
         make_keys<Key, kNorm>(s, PackedFragment<T, kGroup>::load(at), first, last, kRow1, carried);
         at += pitch;
@@ -108,12 +108,12 @@ __global__ void __launch_bounds__(kMaxItems, sizeof(T) == 2 ? 2 : 1)
         for (int e = 0; e < kGroup; ++e) {
             best[e] = max(best[e], next[e]);
             if constexpr (kWindow == 3) {
-                best[e] = max(best[e], carried[e] + (kTopCode - kRow1));
+                best[e] = max(best[e], carried[e] + (kFirstCode - kRow1));
                 carried[e] = next[e];
             }
         }
         auto& keys = shared.keys[p % 2];
-        if (own)
+        if (owns_item)
             unroll<Storage::kPlanes>([&](auto k) {
                 Pack<Int, Storage::kPer> part;
                 unroll<Storage::kPer>([&](auto e) { part.v[e] = best[k * Storage::kPer + e]; });
@@ -123,15 +123,15 @@ __global__ void __launch_bounds__(kMaxItems, sizeof(T) == 2 ? 2 : 1)
         if (out < out_items) {
             Int top[kGroup];
             unroll<Storage::kPlanes>([&](auto k) {
-                Pack<Int, Storage::kPer> part = keys[k][out_from];
+                Pack<Int, Storage::kPer> part = keys[k][window_item];
                 unroll<kWindow - 1>([&](auto j) {
-                    const Pack<Int, Storage::kPer> other = keys[k][out_from + (j + 1) * groups];
+                    const Pack<Int, Storage::kPer> other = keys[k][window_item + (j + 1) * groups];
                     unroll<Storage::kPer>([&](auto e) { part.v[e] = max(part.v[e], other.v[e] - (j + 1)); });
                 });
                 unroll<Storage::kPer>([&](auto e) { top[k * Storage::kPer + e] = part.v[e]; });
             });
             Key::store(y + out_at, top);
-            store_places<kTopCode>(argmax + out_at, top);
+            store_places<kFirstCode>(argmax + out_at, top);
         }
         out_at += int64_t(width) * s.c;
     }

@@ -1,5 +1,5 @@
-// What happens to a matrix product's sums on their way to C, in one place for every kernel that has them in registers:
-// ordinary threads, mma.sync, wgmma, and the kernel that adds up partial sums (split_k.h). A caller hands over runs of 2, 4 or 8 adjacent
+// What happens to a matrix product's sums on their way to C, for every kernel that has them in registers: ordinary threads,
+// mma.sync, wgmma, and the kernel that adds up partial sums (split_k.h). A caller hands over runs of 2, 4 or 8 adjacent
 // columns of a row, on a multiple of their number. Which epilogue is a template argument: none pays for another's.
 //
 //   plain    bias of the column, then ReLU (either may be absent)
@@ -40,8 +40,8 @@ struct Epilogue {
     bf16* w_bf16 = nullptr;      // as C; null: none
     float weight_decay = 0, lr_scale = 1;
 
-    // To be called once everything is set: finds out whether every row that is accessed starts on 16 bytes. `offset`:
-    // any multiple of it may be added to C and the mask (groups).
+    // The same with `vectorizable` set where every row that is accessed starts on 16 bytes; call it once everything else is
+    // set. Any multiple of `offset` may be added to C and the mask (groups).
     Epilogue with_alignment(int64_t offset = 0) const {
         auto fits = [&](const auto* p, int64_t step) {
             return reinterpret_cast<uintptr_t>(p) % 16 == 0 && step * sizeof(*p) % 16 == 0 && offset * sizeof(*p) % 16 == 0;
@@ -50,7 +50,8 @@ struct Epilogue {
         e.vectorizable = fits(c, ld) && (!mask || fits(mask, ld_mask)) && (!momentum || fits(momentum, ld)) && (!w_bf16 || fits(w_bf16, ld));
         return e;
     }
-    // Of a group whose columns start `offset` elements further on; its biases lie behind those of the groups before it.
+    // The epilogue of a group whose columns start `offset` elements further on; its biases lie behind those of the groups
+    // before it.
     __device__ __forceinline__ Epilogue of_group(int group, int64_t offset) const {
         Epilogue e = *this;
         e.c += group * offset;
@@ -60,7 +61,7 @@ struct Epilogue {
     }
 };
 
-// N elements of which `count` exist (more than N counts as N); the rest reads as 0 and is not written.
+// Moves N elements of which `count` exist (more than N counts as N); the rest reads as 0 and is not written.
 template <int N, class T>
 __device__ __forceinline__ Vec<N> load_run(const T* p, int count, bool vectorizable) {
     if (vectorizable && count >= N) return load<N>(p);
@@ -77,7 +78,7 @@ __device__ __forceinline__ void store_run(T* p, int count, bool vectorizable, co
     });
 }
 
-// Bit j: keep column col + j of `row`.
+// Bit j says whether column col + j of `row` is kept.
 template <int N, class Out>
 __device__ __forceinline__ uint32_t keep_bits(const Epilogue<Out>& e, int row, int col) {
     const int64_t first = e.col0 + col;
@@ -93,7 +94,7 @@ __device__ __forceinline__ uint32_t keep_bits(const Epilogue<Out>& e, int row, i
     return bits >> shift;
 }
 
-// The sums v of columns col ... as they are to be stored. Not for EpilogueOp::sgd, which stores something else.
+// Returns the sums v of columns col ... as they are to be stored. EpilogueOp::sgd stores something else.
 template <EpilogueOp F, int N, class Out>
 __device__ __forceinline__ Vec<N> apply_epilogue(const Epilogue<Out>& e, int row, int col, Vec<N> v) {
     static_assert(F != EpilogueOp::sgd);

@@ -29,7 +29,7 @@ struct Tile {
     static constexpr int kThreads = 32 * kWarpsM * kWarpsN;
     static constexpr int WM = BM / kWarpsM, WN = BN / kWarpsN;  // of a warp
     static constexpr int kTilesM = WM / 16, kTilesN = WN / 8;
-    // A thread has WM x WN / 32 accumulators and as many again of operands and addresses.
+    // A thread has WM x WN / 32 accumulators, and as many registers again for operands and addresses.
     static constexpr int kBlocksPerSM = WM * WN <= 1024 ? 4 : 2;
     static_assert(WM % 16 == 0 && WN % 32 == 0, "results leave in runs of 4 x 8 columns");
 
@@ -47,7 +47,7 @@ struct Tile {
     using Accumulators = float[kTilesM][kTilesN][4];
 };
 
-// Where 16-byte chunk `chunk` of row `row` lies in an operand's stage.
+// Where 16-byte chunk `chunk` of row `row` (of k) lies in an operand's stage.
 __device__ __forceinline__ int offset_along_k(int row, int chunk) { return row * 64 + ((chunk ^ (row >> 1 & 3)) << 4); }
 template <class T, int R>
 __device__ __forceinline__ int offset_along_mn(int k, int chunk) {
@@ -112,12 +112,12 @@ struct CopyAlongMN {
 enum class Major { k, mn };  // along which an operand lies
 enum class Side { a, b };
 
-// A warp's lines (rows of A, columns of B) from `first` on, 16 of them to a piece: four registers a lane, in the order of
+// Loads a warp's lines (rows of A, columns of B) from `first` on, 16 of them to a piece: four registers a lane, in the order of
 // mma's fragment of A (lines 0-7, lines 8-15, and these of the second half of k) or of two of B (lines 0-7 of both halves
 // of k, then lines 8-15).
 template <class T, Major M, Side S, int R>
 struct Fragments {
-    int offset;  // of this lane
+    int offset;  // this lane's, in a stage
 
     __device__ __forceinline__ explicit Fragments(int first) {
         const int lane = threadIdx.x % 32;
@@ -131,7 +131,7 @@ struct Fragments {
                                   : offset_along_mn<T, R>(k_half * 8 + r, first / 8 + line_half);
         }
     }
-    // Piece i of the step's k number kk. What is added to a chunk is exclusive-ored: its bits are zero in all that `offset` was
+    // Loads piece i of the step's k number kk. What is added to a chunk is exclusive-ored: its bits are zero in all that `offset` was
     // made of.
     template <int kk>
     __device__ __forceinline__ void load(const uint8_t* stage, int i, uint32_t (&r)[4]) const {

@@ -67,7 +67,7 @@ struct StreamKPlan {
     __device__ __forceinline__ void for_each_range(int cluster, F&& f) const {
         const int remainder_cluster = cluster - range_clusters();
         const bool ranged = remainder_cluster < 0;
-        // Of a cluster with a range: a single turn, if there is one for it. Of the others: steps of the row of remainders.
+        // A cluster with a range turns once, if there is one for it. The others go through steps of the row of remainders.
         int at = ranged ? 0 : remainder_cluster * remainder_share;
         const int end = ranged ? cluster < full_ranges * units : min(at + remainder_share, units * remainder_steps);
         while (at < end) {
