@@ -148,19 +148,6 @@ __device__ __forceinline__ void tma_load_im2col(void* shared, const CUtensorMap&
         : "memory");
 #endif
 }
-__device__ __forceinline__ void tma_load_im2col_multicast(void* shared, const CUtensorMap& map, Mbarrier& bar, uint16_t blocks, int32_t c,
-                                                          int32_t w, int32_t h, int32_t n, uint16_t offset_w, uint16_t offset_h WT_COMMA_SITE) {
-#ifdef VGPU
-    vgpu::tma_load_im2col(shared, map, &bar.state, blocks, c, w, h, n, offset_w, offset_h, site);
-#else
-    asm volatile(
-        "cp.async.bulk.tensor.4d.shared::cluster.global.im2col.mbarrier::complete_tx::bytes.multicast::cluster [%0], [%1, {%4, %5, %6, %7}], "
-        "[%2], {%8, %9}, %3;" ::"r"(shared_address(shared)),
-        "l"(reinterpret_cast<uint64_t>(&map)), "r"(shared_address(&bar)), "h"(blocks), "r"(c), "r"(w), "r"(h), "r"(n), "h"(offset_w),
-        "h"(offset_h)
-        : "memory");
-#endif
-}
 
 // Copies contiguous bytes, without a tensor map: both ends aligned to 16, bytes a multiple of 16.
 __device__ __forceinline__ void bulk_load(void* shared, const void* global, uint32_t bytes, Mbarrier& bar WT_COMMA_SITE) {

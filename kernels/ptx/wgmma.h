@@ -22,7 +22,6 @@ namespace wt::ptx {
 
 enum class Swizzle : uint8_t { none = 0, b128 = 1, b64 = 2, b32 = 3 };  // as descriptors encode them
 
-constexpr int swizzle_bytes(Swizzle s) { return s == Swizzle::none ? 16 : s == Swizzle::b128 ? 128 : s == Swizzle::b64 ? 64 : 32; }
 constexpr Swizzle swizzle_of(int bytes) {
     return bytes == 128 ? Swizzle::b128 : bytes == 64 ? Swizzle::b64 : bytes == 32 ? Swizzle::b32 : Swizzle::none;
 }
