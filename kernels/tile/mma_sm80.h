@@ -180,7 +180,7 @@ struct Operands {
 
 // This thread's part of the row sums of A, for a bias gradient: a word of a row of k, a share of the k of each step.
 template <class Tile>
-struct RowSums {
+struct ThreadRowSums {
     static constexpr int kShare = Tile::BK / Tile::kSumParts;
     float low = 0, high = 0;
 
@@ -214,7 +214,7 @@ __device__ __forceinline__ void product(typename Tile::SharedStorage& shared, Co
     const int warp = threadIdx.x / 32;
     const Fragments<T, A, Side::a, Tile::BM> from_a(warp / Tile::kWarpsN * Tile::WM);
     const Fragments<T, B, Side::b, Tile::BN> from_b(warp % Tile::kWarpsN * Tile::WN);
-    RowSums<Tile> sums;
+    ThreadRowSums<Tile> sums;
 #pragma unroll
     for (int m = 0; m < Tile::kTilesM; ++m)
 #pragma unroll
