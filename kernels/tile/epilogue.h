@@ -10,7 +10,6 @@
 
 #include "kernels/common/step_state.h"
 #include "kernels/common/vec.h"
-#include "kernels/dropout/draw.h"
 
 namespace wt {
 
@@ -78,21 +77,10 @@ __device__ __forceinline__ void store_run(T* p, int count, bool vectorizable, co
     });
 }
 
-// Bit j says whether column col + j of `row` is kept.
+// Bit j says whether dropout keeps column col + j of `row`. Only kernels that can drop out include its definition,
+// kernels/gemm/epilogue_of.h.
 template <int N, class Out>
-__device__ __forceinline__ uint32_t keep_bits(const Epilogue<Out>& e, int row, int col) {
-    const int64_t first = e.col0 + col;
-    const int shift = static_cast<int>(first % kDropoutGroup);
-    uint32_t bits = 0;
-    for (int part = 0; part == 0 || (part == 1 && shift + N > kDropoutGroup); ++part) {  // a shard may begin within a group
-        const PhiloxCounter words =
-            philox4x32_10(dropout_counter(first / kDropoutGroup + part, e.row0 + row, e.state->step), dropout_key(e.state->seed, e.layer));
-        unroll<kDropoutGroup>([&](auto i) {
-            bits |= uint32_t(dropout_half_word(words, i) >= e.threshold) << (part * kDropoutGroup + i);
-        });
-    }
-    return bits >> shift;
-}
+__device__ uint32_t keep_bits(const Epilogue<Out>& e, int row, int col);
 
 // Returns the sums v of columns col ... as they are to be stored. EpilogueOp::sgd stores something else.
 template <EpilogueOp F, int N, class Out>
