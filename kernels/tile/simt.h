@@ -1,14 +1,19 @@
-// The parts of a matrix product on ordinary (SIMT) threads, shared by gemm and the convolutions:
-// how a block's threads divide a tile, how operands travel from memory to shared memory, and the
-// loop over k. What A(m,k) and B(k,n) are is said by a source (kernels/tile/matrix_iterators.h,
-// kernels/conv/operand_iterators.h); kernels/tile/split_k.h stores the tile.
+// The parts of a matrix product on ordinary (SIMT) threads, shared by gemm and the convolutions. To read such a kernel, follow
+// an element of A from memory to C:
 //
-// A block computes BM x BN of C in steps of BK = 16; a thread 8 x 8 of that. Two stages of shared
-// memory: while one is multiplied the next one's loads are in flight, so there is one barrier a step.
+//   source      says where A(m,k) lies and reads V adjacent elements of it, zeros outside (tile/matrix_iterators.h,
+//               conv/operand_iterators.h); one for A, one for B
+//   AlongK,     a thread's part of a tile's loads: fetch() from the source into registers, store() from there to the stage;
+//   AlongMN     which of the two: whether the operand is contiguous along k, or along m (n)
+//   Stage       a tile of A and one of B in shared memory, k outermost; two of them, so that there is one barrier a step
+//   multiply    acc[8 rows] += a column of A x a row of B, 8 x 8 a thread
+//   product     the loop over k: loads of the next stage between quarters of this one's products
+//   store_tile  the accumulators to C, or partial sums to the workspace where k is split (split_k.h)
+//   Epilogue    bias, ReLU and so on, on the way to C (epilogue.h), there or in split_k.h's reduction kernel
 //
-// A warp's 32 threads cover 32 x 64: 4 threads down, 8 across. A thread owns 8 adjacent rows and twice
-// 4 adjacent columns, 32 apart: then the 8 threads across read 128 contiguous bytes of B at a time,
-// free of bank conflicts.
+// A block computes BM x BN of C in steps of BK = 16. A warp's 32 threads cover 32 x 64: 4 threads down, 8 across. A thread
+// owns 8 adjacent rows and twice 4 adjacent columns, 32 apart: then the 8 threads across read 128 contiguous bytes of B at a
+// time, free of bank conflicts.
 #pragma once
 
 #include "kernels/common/vec.h"
@@ -49,14 +54,13 @@ __device__ __forceinline__ ThreadOrigin thread_origin() {
     return {warp / kWarpsAcross * 32 + lane / 8 * 8, warp % kWarpsAcross * 64 + lane % 8 * 4};
 }
 
-// Carries R rows x BK of an operand that is contiguous along k. A thread takes V adjacent k of every
-// kStep-th row.
-// Source: T, V, Row; Row row(int); void seek(int k); PackedFragment<T, V> read(const Row&), zeros outside
-// the matrix; void advance(int k).
+// Carries R rows x BK of an operand that is contiguous along k. A thread takes V adjacent k of every kStep-th row.
+// A Source has T, V, Row; Row row(int); void seek(int k); PackedFragment<T, V> read(const Row&), zeros outside the matrix;
+// void advance(int k).
 template <class Tile, int R, class Source>
 struct AlongK {
     static constexpr int V = Source::V, kPerRow = Tile::BK / V, kStep = Tile::kThreads / kPerRow, kCount = R / kStep;
-    static constexpr int kFragments = (kCount + 1) / 2;  // of a half of the tile
+    static constexpr int kFragments = (kCount + 1) / 2;  // in a half of the tile
     static constexpr int kPitch = R + Tile::kPad;
     static_assert(R % kStep == 0);
     Source source;
@@ -91,9 +95,8 @@ struct AlongK {
     }
 };
 
-// Carries BK x R of an operand that is contiguous along m (or n). A thread takes V adjacent columns
-// of every kStep-th k.
-// Source: T, V; void seek(int column, int k); PackedFragment<T, V> read(); void advance(int k).
+// Carries BK x R of an operand that is contiguous along m (or n). A thread takes V adjacent columns of every kStep-th k.
+// A Source has T, V; void seek(int column, int k); PackedFragment<T, V> read(); void advance(int k).
 template <class Tile, int R, class Source>
 struct AlongMN {
     static constexpr int V = Source::V, kPerRow = R / V, kStep = Tile::kThreads / kPerRow, kCount = Tile::BK / kStep;
@@ -150,10 +153,15 @@ template <class Tile, class LoadA, class LoadB>
 __device__ __forceinline__ void product(typename Tile::SharedStorage& shared, LoadA& a, LoadB& b, int steps, ThreadOrigin origin,
                                         Vec<8> (&acc)[8], bool sum_rows = false) {
     if (sum_rows && threadIdx.x < Tile::BM) shared.row_sum[threadIdx.x] = 0;
-    a.template fetch<0>(), a.template store<0>(shared.stage[0].a);
-    a.template fetch<1>(), a.template store<1>(shared.stage[0].a);
-    b.template fetch<0>(), b.template store<0>(shared.stage[0].b);
-    b.template fetch<1>(), b.template store<1>(shared.stage[0].b);
+    // The first stage.
+    a.template fetch<0>();
+    a.template store<0>(shared.stage[0].a);
+    a.template fetch<1>();
+    a.template store<1>(shared.stage[0].a);
+    b.template fetch<0>();
+    b.template store<0>(shared.stage[0].b);
+    b.template fetch<1>();
+    b.template store<1>(shared.stage[0].b);
     __syncthreads();
     constexpr int kQuarter = Tile::BK / 4;
     for (int step = 0; step < steps; ++step) {
@@ -164,11 +172,20 @@ __device__ __forceinline__ void product(typename Tile::SharedStorage& shared, Lo
         // multiply-adds a thread, still hides their latency.
         if (more) a.template fetch<0>();
         multiply<Tile, 0, kQuarter>(now, origin, acc);
-        if (more) a.template store<0>(next.a), a.template fetch<1>();
+        if (more) {
+            a.template store<0>(next.a);
+            a.template fetch<1>();
+        }
         multiply<Tile, kQuarter, 2 * kQuarter>(now, origin, acc);
-        if (more) a.template store<1>(next.a), b.template fetch<0>();
+        if (more) {
+            a.template store<1>(next.a);
+            b.template fetch<0>();
+        }
         multiply<Tile, 2 * kQuarter, 3 * kQuarter>(now, origin, acc);
-        if (more) b.template store<0>(next.b), b.template fetch<1>();
+        if (more) {
+            b.template store<0>(next.b);
+            b.template fetch<1>();
+        }
         multiply<Tile, 3 * kQuarter, Tile::BK>(now, origin, acc);
         if (more) b.template store<1>(next.b);
         if (sum_rows && threadIdx.x < Tile::BM) {
