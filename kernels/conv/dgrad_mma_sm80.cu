@@ -39,22 +39,14 @@ static size_t workspace_dgrad(const ConvProblem& p) {
 static void launch_dgrad(const ConvProblem& p, const ConvDgradArgs& a) {
     const Extents e = extents(p);
     by_dtype(p.dtype, [&]<class T>() {
-        SplitKOutput<T> r;
-        r.out = Epilogue<T>{.c = static_cast<T*>(a.dx), .ld = p.c, .cols = e.cols};
-        if (p.drelu) r.out.mask = static_cast<const T*>(a.x), r.out.ld_mask = p.c;
-        r.out = r.out.with_alignment(p.cg());
-        r.rows = e.rows;
-        r.groups = p.groups, r.group_stride = p.cg();
-        r.split = e.split(p.groups);
-        r.partials = static_cast<float*>(a.workspace);
-        auto with = [&]<EpilogueOp F>() {
+        const SplitKOutput<T> r = conv_tiled::dgrad_output<T>(p, a, e.split(p.groups));
+        conv_tiled::by_drelu(p, [&]<EpilogueOp F>() {
             by_tile<T, false>(e, [&]<class Tile>() {
                 launch("conv_dgrad.mma_sm80", {product_grid<Tile>(r), dim3(Tile::kThreads), a.stream, sizeof(typename Tile::SharedStorage)},
                        dgrad_kernel<Tile, T, F>, ConvShape(p), static_cast<const T*>(a.dy), static_cast<const T*>(a.w), r);
             });
             reduce_partials<F>("conv_dgrad.mma_sm80 sum", r, a.stream);
-        };
-        p.drelu ? with.template operator()<EpilogueOp::drelu>() : with.template operator()<EpilogueOp::plain>();
+        });
     });
 }
 

@@ -40,22 +40,14 @@ static size_t dgrad_workspace(const ConvProblem& p) {
 static void launch_dgrad(const ConvProblem& p, const ConvDgradArgs& a) {
     const Extents e = dgrad_extents(p);
     by_dtype(p.dtype, [&]<class T>() {
-        SplitKOutput<T> r;
-        r.out = Epilogue<T>{.c = static_cast<T*>(a.dx), .ld = p.c, .cols = e.cols};
-        if (p.drelu) r.out.mask = static_cast<const T*>(a.x), r.out.ld_mask = p.c;
-        r.out = r.out.with_alignment(p.cg());
-        r.rows = e.rows;
-        r.groups = p.groups, r.group_stride = p.cg();
-        r.split = e.split(p.groups);
-        r.partials = static_cast<float*>(a.workspace);
-        auto with = [&]<EpilogueOp F>() {
+        const SplitKOutput<T> r = dgrad_output<T>(p, a, e.split(p.groups));
+        by_drelu(p, [&]<EpilogueOp F>() {
             by_tile<T>(e, [&]<class Tile, int V>() {
                 launch("conv_dgrad.tiled", {product_grid<Tile>(r), dim3(Tile::kThreads), a.stream, sizeof(typename Tile::SharedStorage)},
                        dgrad_kernel<Tile, V, T, F>, ConvShape(p), static_cast<const T*>(a.dy), static_cast<const T*>(a.w), r);
             });
             reduce_partials<F>("conv_dgrad.tiled sum", r, a.stream);
-        };
-        p.drelu ? with.template operator()<EpilogueOp::drelu>() : with.template operator()<EpilogueOp::plain>();
+        });
     });
 }
 

@@ -41,13 +41,8 @@ static void launch_fprop(const ConvProblem& problem, const ConvFpropArgs& a) {
     const ConvProblem p = folded ? over_blocks(problem) : problem;
     const Extents e = extents(p);
     by_dtype(p.dtype, [&]<class T>() {
-        SplitKOutput<T> r;
-        r.out = Epilogue<T>{.c = static_cast<T*>(a.y), .ld = p.k, .cols = e.cols, .bias = p.bias ? a.bias : nullptr, .relu = p.relu};
-        r.out = r.out.with_alignment(p.kg());
-        r.rows = e.rows;
-        r.groups = p.groups, r.group_stride = p.kg();
-        r.split = e.split(p.groups);
-        r.partials = reinterpret_cast<float*>(static_cast<std::byte*>(a.workspace) + folded_bytes(problem, size_of(p.dtype)));
+        void* workspace = static_cast<std::byte*>(a.workspace) + folded_bytes(problem, size_of(p.dtype));
+        const SplitKOutput<T> r = conv_tiled::fprop_output<T>(p, a, e.split(p.groups), workspace);
         by_tile<T, true>(e, [&]<class Tile>() {
             launch("conv_fprop.mma_sm80", {product_grid<Tile>(r), dim3(Tile::kThreads), a.stream, sizeof(typename Tile::SharedStorage)},
                    fprop_kernel<Tile, T>, ConvShape(p), static_cast<const T*>(a.x), static_cast<const T*>(w), r);

@@ -36,13 +36,7 @@ static size_t fprop_workspace(const ConvProblem& p) {
 static void launch_fprop(const ConvProblem& p, const ConvFpropArgs& a) {
     const Extents e = fprop_extents(p);
     by_dtype(p.dtype, [&]<class T>() {
-        SplitKOutput<T> r;
-        r.out = Epilogue<T>{.c = static_cast<T*>(a.y), .ld = p.k, .cols = e.cols, .bias = p.bias ? a.bias : nullptr, .relu = p.relu};
-        r.out = r.out.with_alignment(p.kg());
-        r.rows = e.rows;
-        r.groups = p.groups, r.group_stride = p.kg();
-        r.split = e.split(p.groups);
-        r.partials = static_cast<float*>(a.workspace);
+        const SplitKOutput<T> r = fprop_output<T>(p, a, e.split(p.groups), a.workspace);
         by_tile<T>(e, [&]<class Tile, int V>() {
             launch("conv_fprop.tiled", {product_grid<Tile>(r), dim3(Tile::kThreads), a.stream, sizeof(typename Tile::SharedStorage)},
                    fprop_kernel<Tile, V, T>, ConvShape(p), static_cast<const T*>(a.x), static_cast<const T*>(a.w), r);

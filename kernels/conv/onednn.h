@@ -40,4 +40,36 @@ inline dnnl::primitive_attr fprop_attr(bool relu) {
     return attr;
 }
 
+// Plans of the three passes, from a primitive descriptor and our layouts: what is read and written, and in which order the
+// operands come: x, w, y, bias; dy, w, dx; x, dy, dw, db.
+template <class PrimitiveDesc>
+Plan fprop_plan_of(const PrimitiveDesc& pd, const ConvLayouts& o, bool bias) {
+    Plan plan;
+    plan.input(DNNL_ARG_SRC, o.x, pd.src_desc());
+    plan.input(DNNL_ARG_WEIGHTS, o.w, pd.weights_desc());
+    plan.output(DNNL_ARG_DST, o.y, pd.dst_desc());
+    if (bias) plan.input(DNNL_ARG_BIAS, o.bias, pd.bias_desc());
+    plan.primitive(dnnl::convolution_forward(pd), pd.scratchpad_desc());
+    return plan;
+}
+template <class PrimitiveDesc>
+Plan dgrad_plan_of(const PrimitiveDesc& pd, const ConvLayouts& o) {
+    Plan plan;
+    plan.input(DNNL_ARG_DIFF_DST, o.y, pd.diff_dst_desc());
+    plan.input(DNNL_ARG_WEIGHTS, o.w, pd.weights_desc());
+    plan.output(DNNL_ARG_DIFF_SRC, o.x, pd.diff_src_desc());
+    plan.primitive(dnnl::convolution_backward_data(pd), pd.scratchpad_desc());
+    return plan;
+}
+template <class PrimitiveDesc>
+Plan wgrad_plan_of(const PrimitiveDesc& pd, const ConvLayouts& o, bool bias) {
+    Plan plan;
+    plan.input(DNNL_ARG_SRC, o.x, pd.src_desc());
+    plan.input(DNNL_ARG_DIFF_DST, o.y, pd.diff_dst_desc());
+    plan.output(DNNL_ARG_DIFF_WEIGHTS, o.w, pd.diff_weights_desc());
+    if (bias) plan.output(DNNL_ARG_DIFF_BIAS, o.bias, pd.diff_bias_desc());
+    plan.primitive(dnnl::convolution_backward_weights(pd), pd.scratchpad_desc());
+    return plan;
+}
+
 }  // namespace wt::onednn

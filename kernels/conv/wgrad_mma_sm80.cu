@@ -38,14 +38,9 @@ static void launch_wgrad(const ConvProblem& problem, const ConvWgradArgs& a) {
     const bool folded = problem.fold > 1;
     const ConvProblem p = folded ? over_blocks(problem) : problem;
     const Extents e = extents(p);
-    SplitKOutput<float> r;
-    r.rows = e.rows;
-    r.groups = p.groups, r.group_stride = int64_t(e.rows) * e.cols;
-    r.out = Epilogue<float>{.c = folded ? static_cast<float*>(a.workspace) : a.dw, .ld = e.cols, .cols = e.cols};
-    r.out = r.out.with_alignment(r.group_stride);
-    r.row_sums = p.bias ? a.db : nullptr;
-    r.split = e.split(p.groups);
-    r.partials = reinterpret_cast<float*>(static_cast<std::byte*>(a.workspace) + folded_bytes(problem, sizeof(float)));
+    float* dw = folded ? static_cast<float*>(a.workspace) : a.dw;
+    void* workspace = static_cast<std::byte*>(a.workspace) + folded_bytes(problem, sizeof(float));
+    const SplitKOutput<float> r = conv_tiled::wgrad_output(p, dw, a.db, e.split(p.groups), workspace);
     by_dtype(p.dtype, [&]<class T>() {
         by_tile<T, false>(e, [&]<class Tile>() {
             launch("conv_wgrad.mma_sm80", {product_grid<Tile>(r), dim3(Tile::kThreads), a.stream, sizeof(typename Tile::SharedStorage)},
@@ -53,7 +48,7 @@ static void launch_wgrad(const ConvProblem& problem, const ConvWgradArgs& a) {
         });
     });
     reduce_partials("conv_wgrad.mma_sm80 sum", r, a.stream);
-    if (folded) unfold_weight_gradients(problem, r.out.c, a.dw, a.stream);
+    if (folded) unfold_weight_gradients(problem, dw, a.dw, a.stream);
 }
 
 extern const ConvWgrad wgrad = {.name = "mma_sm80", .refuses = refuses_wgrad, .workspace = workspace_wgrad, .launch = launch_wgrad, .cpu_slow = true};

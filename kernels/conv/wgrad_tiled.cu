@@ -37,13 +37,7 @@ static size_t wgrad_workspace(const ConvProblem& p) {
 
 static void launch_wgrad(const ConvProblem& p, const ConvWgradArgs& a) {
     const Extents e = wgrad_extents(p);
-    SplitKOutput<float> r;
-    r.rows = e.rows;
-    r.groups = p.groups, r.group_stride = int64_t(e.rows) * e.cols;
-    r.out = Epilogue<float>{.c = a.dw, .ld = e.cols, .cols = e.cols}.with_alignment(r.group_stride);
-    r.row_sums = p.bias ? a.db : nullptr;
-    r.split = e.split(p.groups);
-    r.partials = static_cast<float*>(a.workspace);
+    const SplitKOutput<float> r = wgrad_output(p, a.dw, a.db, e.split(p.groups), a.workspace);
     by_dtype(p.dtype, [&]<class T>() {
         by_tile<T>(e, [&]<class Tile, int V>() {
             launch("conv_wgrad.tiled", {product_grid<Tile>(r), dim3(Tile::kThreads), a.stream, sizeof(typename Tile::SharedStorage)},

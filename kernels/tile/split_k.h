@@ -40,7 +40,7 @@ __host__ __device__ inline int partial_columns(int cols) { return (cols + 7) / 8
 template <class Out>
 struct SplitKOutput {
     Epilogue<Out> out;
-    int rows;
+    int rows = 0;
     int groups = 1;
     int64_t group_stride = 0;   // elements from one group's C to the next
     float* row_sums = nullptr;  // rows a group: receives the sums of A's rows over k; null: not wanted
