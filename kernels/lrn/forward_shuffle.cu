@@ -7,6 +7,7 @@
 #include "kernels/common/pack.h"
 #include "kernels/common/vec.h"
 #include "kernels/launch.h"
+#include "kernels/lrn/by_window.h"
 #include "kernels/lrn/lanes.h"
 #include "kernels/lrn/power.h"
 #include "kernels/lrn/problem.h"
@@ -48,7 +49,7 @@ __global__ void __launch_bounds__(32 * kWarps)
 }
 
 std::string refuses(const LrnProblem& p) {
-    if (p.size != 3 && p.size != 5 && p.size != 7 && p.size != 9) return "size must be 3, 5, 7 or 9";
+    if (std::string why = lrn::refuses_window(p); !why.empty()) return why;
     if (p.c < kGroup || p.c % kGroup) return "channels must be a multiple of 8";
     if (p.count() / kGroup > INT_MAX / 2) return "more than 2^33 elements";
     return {};
@@ -61,18 +62,9 @@ void run(const LrnProblem& p, const LrnForwardArgs& a) {
     const int items = static_cast<int>(p.count() / kGroup);
     const int lanes = lrn::lanes_used(p.c / kGroup);
     const LaunchShape shape{dim3(static_cast<unsigned>(ceil_div(items, kUnits * kWarps * lanes))), dim3(32 * kWarps), a.stream};
-    by_dtype(p.dtype, [&]<class T>() {
-        auto start = [&]<int kHalf>() {
-            auto kernel = p.beta == 0.75f ? lrn_forward_shuffle_kernel<T, kHalf, true>
-                                          : lrn_forward_shuffle_kernel<T, kHalf, false>;
-            launch("lrn_forward_shuffle", shape, kernel, p, lanes, items, static_cast<const T*>(a.x), static_cast<T*>(a.y));
-        };
-        switch (p.size) {
-            case 3: return start.template operator()<1>();
-            case 5: return start.template operator()<2>();
-            case 7: return start.template operator()<3>();
-            default: return start.template operator()<4>();
-        }
+    lrn::by_window(p, [&]<class T, int kHalf, bool kThreeQuarters>() {
+        launch("lrn_forward_shuffle", shape, lrn_forward_shuffle_kernel<T, kHalf, kThreeQuarters>, p, lanes, items,
+               static_cast<const T*>(a.x), static_cast<T*>(a.y));
     });
 }
 

@@ -2,6 +2,7 @@
 // other threads of the same warp load as well: L1 answers them.
 #include "kernels/common/pack.h"
 #include "kernels/common/stream.h"
+#include "kernels/lrn/by_window.h"
 #include "kernels/lrn/power.h"
 #include "kernels/lrn/problem.h"
 
@@ -44,7 +45,7 @@ __global__ void lrn_forward_vec8_kernel(LrnProblem p, bool aligned, const T* x, 
 }
 
 std::string refuses(const LrnProblem& p) {
-    if (p.size != 3 && p.size != 5 && p.size != 7 && p.size != 9) return "size must be 3, 5, 7 or 9";
+    if (std::string why = lrn::refuses_window(p); !why.empty()) return why;
     if (p.c % kGroup) return "channels must be a multiple of 8";
     return {};
 }
@@ -53,18 +54,9 @@ void run(const LrnProblem& p, const LrnForwardArgs& a) {
     if (!p.count()) return;
     const LaunchShape shape{dim3(ceil_div(p.pixels, kPixels)), pixel_block(p.c / kGroup, kPixels), a.stream};
     const bool aligned = packs_aligned(a.x, p.c, size_of(p.dtype)) && packs_aligned(a.y, p.c, size_of(p.dtype));
-    by_dtype(p.dtype, [&]<class T>() {
-        auto start = [&]<int kHalf>() {
-            auto kernel = p.beta == 0.75f ? lrn_forward_vec8_kernel<T, kHalf, true>
-                                          : lrn_forward_vec8_kernel<T, kHalf, false>;
-            launch("lrn_forward_vec8", shape, kernel, p, aligned, static_cast<const T*>(a.x), static_cast<T*>(a.y));
-        };
-        switch (p.size) {
-            case 3: return start.template operator()<1>();
-            case 5: return start.template operator()<2>();
-            case 7: return start.template operator()<3>();
-            default: return start.template operator()<4>();
-        }
+    lrn::by_window(p, [&]<class T, int kHalf, bool kThreeQuarters>() {
+        launch("lrn_forward_vec8", shape, lrn_forward_vec8_kernel<T, kHalf, kThreeQuarters>, p, aligned,
+               static_cast<const T*>(a.x), static_cast<T*>(a.y));
     });
 }
 
