@@ -100,7 +100,7 @@ void run_backward(const ActivationProblem& p, const ActivationBackwardArgs& a) {
 
 extern const ActivationForward forward;
 extern const ActivationBackward backward;
-const ActivationForward forward{"vec8", fits_all<ActivationProblem>, nullptr, run_forward};
-const ActivationBackward backward{"vec8", fits_all<ActivationProblem>, nullptr, run_backward};
+const ActivationForward forward{.name = "vec8", .refuses = fits_all<ActivationProblem>, .workspace = nullptr, .launch = run_forward};
+const ActivationBackward backward{.name = "vec8", .refuses = fits_all<ActivationProblem>, .workspace = nullptr, .launch = run_backward};
 
 }  // namespace wt::activation_vec8

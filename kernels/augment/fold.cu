@@ -69,6 +69,6 @@ void run(const AugmentProblem& p, const AugmentArgs& a) {
 }  // namespace
 
 extern const Augment variant;
-const Augment variant{"fold", refuses, nullptr, run};
+const Augment variant{.name = "fold", .refuses = refuses, .workspace = nullptr, .launch = run};
 
 }  // namespace wt::augment_fold

@@ -58,6 +58,6 @@ void run(const AugmentProblem& p, const AugmentArgs& a) {
 }  // namespace
 
 extern const Augment variant;
-const Augment variant{"pixels8", augment_refuses_fold, nullptr, run};
+const Augment variant{.name = "pixels8", .refuses = augment_refuses_fold, .workspace = nullptr, .launch = run};
 
 }  // namespace wt::augment_pixels8

@@ -35,6 +35,6 @@ void run(const AugmentProblem& p, const AugmentArgs& a) {
 }  // namespace
 
 extern const Augment variant;
-const Augment variant{"rows", augment_refuses_fold, nullptr, run};
+const Augment variant{.name = "rows", .refuses = augment_refuses_fold, .workspace = nullptr, .launch = run};
 
 }  // namespace wt::augment_rows

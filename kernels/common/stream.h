@@ -28,7 +28,7 @@ struct RowPieces {
 inline RowPieces row_pieces(int64_t rows, int64_t cols, bool gaps, int group, int64_t piece = 1024) {
     if (!gaps) cols *= rows, rows = 1;
     const int64_t groups = ceil_div(cols, group);
-    return {rows, cols, groups, std::min(piece, groups)};
+    return {.rows = rows, .cols = cols, .groups = groups, .piece = std::min(piece, groups)};
 }
 
 inline LaunchShape stream_shape(const RowPieces& s, cudaStream_t stream) {

@@ -28,7 +28,8 @@ static std::string refuses_dgrad(const ConvProblem& p) {
 }
 
 static Extents extents(const ConvProblem& p) {
-    return {p.n * p.h * p.w, p.cg(), p.r * p.s * p.kg(), p.dtype, false, p.stride_h * p.stride_w > 1};
+    return {.rows = p.n * p.h * p.w, .cols = p.cg(), .k = p.r * p.s * p.kg(), .dtype = p.dtype,
+            .small = p.stride_h * p.stride_w > 1};
 }
 
 static size_t workspace_dgrad(const ConvProblem& p) {
@@ -42,7 +43,9 @@ static void launch_dgrad(const ConvProblem& p, const ConvDgradArgs& a) {
         const SplitKOutput<T> r = conv_tiled::dgrad_output<T>(p, a, e.split(p.groups));
         conv_tiled::by_drelu(p, [&]<EpilogueOp F>() {
             by_tile<T, false>(e, [&]<class Tile>() {
-                launch("conv_dgrad.mma_sm80", {product_grid<Tile>(r), dim3(Tile::kThreads), a.stream, sizeof(typename Tile::SharedStorage)},
+                launch("conv_dgrad.mma_sm80", {.grid = product_grid<Tile>(r),
+                                               .block = dim3(Tile::kThreads), .stream = a.stream,
+                                               .shared = sizeof(typename Tile::SharedStorage)},
                        dgrad_kernel<Tile, T, F>, ConvShape(p), static_cast<const T*>(a.dy), static_cast<const T*>(a.w), r);
             });
             reduce_partials<F>("conv_dgrad.mma_sm80 sum", r, a.stream);

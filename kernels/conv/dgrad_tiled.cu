@@ -25,7 +25,8 @@ __global__ void __launch_bounds__(Tile::kThreads, Tile::kBlocksPerSM)
 }
 
 static Extents dgrad_extents(const ConvProblem& p) {
-    return {p.n * p.h * p.w, p.cg(), p.r * p.s * p.kg(), whole_vectors(p, p.cg(), p.kg()), p.stride_h * p.stride_w > 1};
+    return {.rows = p.n * p.h * p.w, .cols = p.cg(), .k = p.r * p.s * p.kg(),
+            .vectors = whole_vectors(p, p.cg(), p.kg()), .small = p.stride_h * p.stride_w > 1};
 }
 
 static std::string refuses_dgrad(const ConvProblem& p) {
@@ -43,7 +44,9 @@ static void launch_dgrad(const ConvProblem& p, const ConvDgradArgs& a) {
         const SplitKOutput<T> r = dgrad_output<T>(p, a, e.split(p.groups));
         by_drelu(p, [&]<EpilogueOp F>() {
             by_tile<T>(e, [&]<class Tile, int V>() {
-                launch("conv_dgrad.tiled", {product_grid<Tile>(r), dim3(Tile::kThreads), a.stream, sizeof(typename Tile::SharedStorage)},
+                launch("conv_dgrad.tiled", {.grid = product_grid<Tile>(r),
+                                            .block = dim3(Tile::kThreads), .stream = a.stream,
+                                            .shared = sizeof(typename Tile::SharedStorage)},
                        dgrad_kernel<Tile, V, T, F>, ConvShape(p), static_cast<const T*>(a.dy), static_cast<const T*>(a.w), r);
             });
             reduce_partials<F>("conv_dgrad.tiled sum", r, a.stream);

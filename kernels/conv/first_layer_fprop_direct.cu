@@ -82,7 +82,9 @@ static void launch_fprop(const ConvProblem& p, const ConvFpropArgs& a) {
     // Two blocks on each SM; more would load the filters again.
     const int blocks = std::min(cut.pieces(p.n), std::max(1, 2 * planned_sms() / slices));
     by_dtype(p.dtype, [&]<class T>() {
-        launch("conv_fprop.conv1_direct", {dim3(blocks, slices), dim3(32 * warps), a.stream, sizeof(SharedStorage)},
+        launch("conv_fprop.conv1_direct", {.grid = dim3(blocks, slices),
+                                           .block = dim3(32 * warps), .stream = a.stream,
+                                           .shared = sizeof(SharedStorage)},
                fprop_kernel<T>, ConvShape(p), static_cast<const T*>(a.x), static_cast<const T*>(a.w),
                p.bias ? a.bias : nullptr, p.relu, static_cast<T*>(a.y), cut);
     });

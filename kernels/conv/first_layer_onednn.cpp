@@ -94,9 +94,10 @@ static void each_weight(const ConvProblem& p, const Folded& f, F&& each) {
 }
 
 static ConvLayouts folded_layouts(const ConvProblem& p, const Folded& f) {
-    return {Desc({f.images, f.c, f.h, f.w}, dnnl::memory::data_type::f32, dnnl::memory::format_tag::nChw16c),
-            krsc(p.k, f.taps_h, f.taps_w, f.c, DType::f32), nhwc(f.images, p.p(), p.q(), p.k, DType::f32),
-            p.bias ? bias_of(p.k) : Desc()};
+    return {.x = Desc({f.images, f.c, f.h, f.w}, dnnl::memory::data_type::f32, dnnl::memory::format_tag::nChw16c),
+            .w = krsc(p.k, f.taps_h, f.taps_w, f.c, DType::f32),
+            .y = nhwc(f.images, p.p(), p.q(), p.k, DType::f32),
+            .bias = p.bias ? bias_of(p.k) : Desc()};
 }
 
 static dnnl::convolution_forward::primitive_desc forward(const ConvProblem& p, const ConvLayouts& o) {

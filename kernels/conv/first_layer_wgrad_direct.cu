@@ -121,7 +121,9 @@ static void launch_wgrad(const ConvProblem& p, const ConvWgradArgs& a) {
     r.partials = static_cast<float*>(a.workspace);
     const unsigned slices = static_cast<unsigned>(ceil_div(p.k, kFilters));
     by_dtype(p.dtype, [&]<class T>() {
-        launch("conv_wgrad.conv1_direct", {dim3(r.split.splits, slices), dim3(threads_of(p)), a.stream, sizeof(WgradStorage)},
+        launch("conv_wgrad.conv1_direct", {.grid = dim3(r.split.splits, slices),
+                                           .block = dim3(threads_of(p)), .stream = a.stream,
+                                           .shared = sizeof(WgradStorage)},
                wgrad_kernel<T>, ConvShape(p), static_cast<const T*>(a.x), static_cast<const T*>(a.dy), r, cut);
     });
     reduce_partials("conv_wgrad.conv1_direct sum", r, a.stream);

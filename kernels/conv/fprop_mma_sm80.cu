@@ -26,7 +26,9 @@ static std::string refuses_fprop(const ConvProblem& p) {
     return refuses(p, false);
 }
 
-static Extents extents(const ConvProblem& p) { return {p.n * p.p() * p.q(), p.kg(), p.r * p.s * p.cg(), p.dtype, true}; }
+static Extents extents(const ConvProblem& p) {
+    return {.rows = p.n * p.p() * p.q(), .cols = p.kg(), .k = p.r * p.s * p.cg(), .dtype = p.dtype, .along_k = true};
+}
 
 static size_t workspace_fprop(const ConvProblem& p) {
     const ConvProblem q = p.fold > 1 ? over_blocks(p) : p;
@@ -44,7 +46,9 @@ static void launch_fprop(const ConvProblem& problem, const ConvFpropArgs& a) {
         void* workspace = static_cast<std::byte*>(a.workspace) + folded_bytes(problem, size_of(p.dtype));
         const SplitKOutput<T> r = conv_tiled::fprop_output<T>(p, a, e.split(p.groups), workspace);
         by_tile<T, true>(e, [&]<class Tile>() {
-            launch("conv_fprop.mma_sm80", {product_grid<Tile>(r), dim3(Tile::kThreads), a.stream, sizeof(typename Tile::SharedStorage)},
+            launch("conv_fprop.mma_sm80", {.grid = product_grid<Tile>(r),
+                                           .block = dim3(Tile::kThreads), .stream = a.stream,
+                                           .shared = sizeof(typename Tile::SharedStorage)},
                    fprop_kernel<Tile, T>, ConvShape(p), static_cast<const T*>(a.x), static_cast<const T*>(w), r);
         });
         reduce_partials("conv_fprop.mma_sm80 sum", r, a.stream);

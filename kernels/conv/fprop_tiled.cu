@@ -25,7 +25,8 @@ __global__ void __launch_bounds__(Tile::kThreads, Tile::kBlocksPerSM)
 }
 
 static Extents fprop_extents(const ConvProblem& p) {
-    return {p.n * p.p() * p.q(), p.kg(), p.r * p.s * p.cg(), whole_vectors(p, p.cg(), p.cg())};
+    return {.rows = p.n * p.p() * p.q(), .cols = p.kg(), .k = p.r * p.s * p.cg(),
+            .vectors = whole_vectors(p, p.cg(), p.cg())};
 }
 
 static size_t fprop_workspace(const ConvProblem& p) {
@@ -38,7 +39,9 @@ static void launch_fprop(const ConvProblem& p, const ConvFpropArgs& a) {
     by_dtype(p.dtype, [&]<class T>() {
         const SplitKOutput<T> r = fprop_output<T>(p, a, e.split(p.groups), a.workspace);
         by_tile<T>(e, [&]<class Tile, int V>() {
-            launch("conv_fprop.tiled", {product_grid<Tile>(r), dim3(Tile::kThreads), a.stream, sizeof(typename Tile::SharedStorage)},
+            launch("conv_fprop.tiled", {.grid = product_grid<Tile>(r),
+                                        .block = dim3(Tile::kThreads), .stream = a.stream,
+                                        .shared = sizeof(typename Tile::SharedStorage)},
                    fprop_kernel<Tile, V, T>, ConvShape(p), static_cast<const T*>(a.x), static_cast<const T*>(a.w), r);
         });
         reduce_partials("conv_fprop.tiled sum", r, a.stream);

@@ -20,10 +20,10 @@ inline Desc bias_of(int64_t k) { return Desc({k}, dnnl::memory::data_type::f32, 
 // The whole problem, groups and all. `filters` is the filters' type: fp32 for their gradient.
 inline ConvLayouts layouts(const ConvProblem& p, DType filters) {
     const int64_t k = p.kg(), c = p.cg(), r = p.r, s = p.s;
-    return {nhwc(p.n, p.h, p.w, p.c, p.dtype),
-            p.groups == 1 ? krsc(k, r, s, c, filters)
-                          : Desc({p.groups, k, c, r, s}, type_of(filters), Dims{k * r * s * c, r * s * c, 1, s * c, c}),
-            nhwc(p.n, p.p(), p.q(), p.k, p.dtype), p.bias ? bias_of(p.k) : Desc()};
+    const Desc w = p.groups == 1 ? krsc(k, r, s, c, filters)
+                                 : Desc({p.groups, k, c, r, s}, type_of(filters), Dims{k * r * s * c, r * s * c, 1, s * c, c});
+    return {.x = nhwc(p.n, p.h, p.w, p.c, p.dtype), .w = w, .y = nhwc(p.n, p.p(), p.q(), p.k, p.dtype),
+            .bias = p.bias ? bias_of(p.k) : Desc()};
 }
 
 inline Dims strides(const ConvProblem& p) { return {p.stride_h, p.stride_w}; }

@@ -26,7 +26,9 @@ static std::string refuses_wgrad(const ConvProblem& p) {
     return refuses(p, true);
 }
 
-static Extents extents(const ConvProblem& p) { return {p.kg(), p.r * p.s * p.cg(), p.n * p.p() * p.q(), p.dtype}; }
+static Extents extents(const ConvProblem& p) {
+    return {.rows = p.kg(), .cols = p.r * p.s * p.cg(), .k = p.n * p.p() * p.q(), .dtype = p.dtype};
+}
 
 static size_t workspace_wgrad(const ConvProblem& p) {
     const ConvProblem q = p.fold > 1 ? over_blocks(p) : p;
@@ -43,7 +45,9 @@ static void launch_wgrad(const ConvProblem& problem, const ConvWgradArgs& a) {
     const SplitKOutput<float> r = conv_tiled::wgrad_output(p, dw, a.db, e.split(p.groups), workspace);
     by_dtype(p.dtype, [&]<class T>() {
         by_tile<T, false>(e, [&]<class Tile>() {
-            launch("conv_wgrad.mma_sm80", {product_grid<Tile>(r), dim3(Tile::kThreads), a.stream, sizeof(typename Tile::SharedStorage)},
+            launch("conv_wgrad.mma_sm80", {.grid = product_grid<Tile>(r),
+                                           .block = dim3(Tile::kThreads), .stream = a.stream,
+                                           .shared = sizeof(typename Tile::SharedStorage)},
                    wgrad_kernel<Tile, T>, ConvShape(p), static_cast<const T*>(a.x), static_cast<const T*>(a.dy), r);
         });
     });

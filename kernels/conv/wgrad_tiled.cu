@@ -27,7 +27,8 @@ __global__ void __launch_bounds__(Tile::kThreads, Tile::kBlocksPerSM)
 }
 
 static Extents wgrad_extents(const ConvProblem& p) {
-    return {p.kg(), p.r * p.s * p.cg(), p.n * p.p() * p.q(), whole_vectors(p, p.cg(), p.kg())};
+    return {.rows = p.kg(), .cols = p.r * p.s * p.cg(), .k = p.n * p.p() * p.q(),
+            .vectors = whole_vectors(p, p.cg(), p.kg())};
 }
 
 static size_t wgrad_workspace(const ConvProblem& p) {
@@ -40,7 +41,9 @@ static void launch_wgrad(const ConvProblem& p, const ConvWgradArgs& a) {
     const SplitKOutput<float> r = wgrad_output(p, a.dw, a.db, e.split(p.groups), a.workspace);
     by_dtype(p.dtype, [&]<class T>() {
         by_tile<T>(e, [&]<class Tile, int V>() {
-            launch("conv_wgrad.tiled", {product_grid<Tile>(r), dim3(Tile::kThreads), a.stream, sizeof(typename Tile::SharedStorage)},
+            launch("conv_wgrad.tiled", {.grid = product_grid<Tile>(r),
+                                        .block = dim3(Tile::kThreads), .stream = a.stream,
+                                        .shared = sizeof(typename Tile::SharedStorage)},
                    wgrad_kernel<Tile, V, T>, ConvShape(p), static_cast<const T*>(a.x), static_cast<const T*>(a.dy), r);
         });
     });

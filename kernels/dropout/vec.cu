@@ -97,7 +97,7 @@ void run(const DropoutProblem& p, const DropoutArgs& a) {
 }  // namespace
 
 extern const Dropout vec8, vec128;
-const Dropout vec8{"vec8", dropout_refuses, nullptr, run<1>};
-const Dropout vec128{"vec128", dropout_refuses, nullptr, run<16>};
+const Dropout vec8{.name = "vec8", .refuses = dropout_refuses, .workspace = nullptr, .launch = run<1>};
+const Dropout vec128{.name = "vec128", .refuses = dropout_refuses, .workspace = nullptr, .launch = run<16>};
 
 }  // namespace wt::dropout_vec

@@ -45,6 +45,6 @@ void run(const CopyProblem& p, const CopyArgs& a) {
 }  // namespace
 
 extern const ExchangeCopy variant;
-const ExchangeCopy variant{"vec8", fits_all<CopyProblem>, nullptr, run};
+const ExchangeCopy variant{.name = "vec8", .refuses = fits_all<CopyProblem>, .workspace = nullptr, .launch = run};
 
 }  // namespace wt::exchange_copy_vec8

@@ -54,6 +54,6 @@ void run(const ReduceProblem& p, const ReduceArgs& a) {
 }  // namespace
 
 extern const ExchangeReduce variant;
-const ExchangeReduce variant{"vec8", refuses, nullptr, run};
+const ExchangeReduce variant{.name = "vec8", .refuses = refuses, .workspace = nullptr, .launch = run};
 
 }  // namespace wt::exchange_reduce_vec8

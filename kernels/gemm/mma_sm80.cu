@@ -66,7 +66,9 @@ static void launch_layout(const GemmProblem& p, const GemmArgs& g) {
     r.split = plan(p);
     r.partials = static_cast<float*>(g.workspace);
     auto run = [&]<class Tile, EpilogueOp F>() {
-        launch("gemm.mma_sm80", {product_grid<Tile>(r), dim3(Tile::kThreads), g.stream, sizeof(typename Tile::SharedStorage)},
+        launch("gemm.mma_sm80", {.grid = product_grid<Tile>(r), .block = dim3(Tile::kThreads),
+                                 .stream = g.stream,
+                                 .shared = sizeof(typename Tile::SharedStorage)},
                gemm_kernel<Tile, L, T, Out, F>, static_cast<const T*>(g.a), p.lda, static_cast<const T*>(g.b), p.ldb, p.k, r);
     };
     by_epilogue<L, Out>(p, [&]<EpilogueOp F>() {

@@ -69,7 +69,8 @@ static void launch_kernel(const GemmProblem& p, const GemmArgs& g) {
     r.partials = static_cast<float*>(g.workspace);
     by_epilogue<L, Out>(p, [&]<EpilogueOp F>() {
         constexpr EpilogueOp kDirect = F == EpilogueOp::sgd ? F : EpilogueOp::plain;
-        launch("gemm.tiled", {product_grid<Tile>(r), dim3(Tile::kThreads), g.stream, sizeof(typename Tile::SharedStorage)},
+        launch("gemm.tiled", {.grid = product_grid<Tile>(r), .block = dim3(Tile::kThreads),
+                              .stream = g.stream, .shared = sizeof(typename Tile::SharedStorage)},
                gemm_kernel<Tile, L, V, T, Out, kDirect>, static_cast<const T*>(g.a), p.lda, static_cast<const T*>(g.b), p.ldb,
                p.k, r);
         reduce_partials<F>("gemm.tiled sum", r, g.stream);

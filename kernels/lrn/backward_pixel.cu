@@ -71,6 +71,6 @@ void run(const LrnProblem& p, const LrnBackwardArgs& a) {
 }  // namespace
 
 extern const LrnBackward variant;
-const LrnBackward variant{"pixel", refuses, nullptr, run};
+const LrnBackward variant{.name = "pixel", .refuses = refuses, .workspace = nullptr, .launch = run};
 
 }  // namespace wt::lrn_backward_pixel

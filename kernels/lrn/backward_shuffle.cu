@@ -84,7 +84,7 @@ void run(const LrnProblem& p, const LrnBackwardArgs& a) {
 }  // namespace
 
 extern const LrnBackward variant;
-const LrnBackward variant{"shuffle", refuses, nullptr, run};
+const LrnBackward variant{.name = "shuffle", .refuses = refuses, .workspace = nullptr, .launch = run};
 
 }  // namespace lrn_backward_shuffle
 }  // namespace wt

@@ -94,6 +94,6 @@ void run(const LrnProblem& p, const LrnBackwardArgs& a) {
 }  // namespace
 
 extern const LrnBackward variant;
-const LrnBackward variant{"vec8", refuses, nullptr, run};
+const LrnBackward variant{.name = "vec8", .refuses = refuses, .workspace = nullptr, .launch = run};
 
 }  // namespace wt::lrn_backward_vec8

@@ -57,6 +57,6 @@ void run(const LrnProblem& p, const LrnForwardArgs& a) {
 }  // namespace
 
 extern const LrnForward variant;
-const LrnForward variant{"pixel", refuses, nullptr, run};
+const LrnForward variant{.name = "pixel", .refuses = refuses, .workspace = nullptr, .launch = run};
 
 }  // namespace wt::lrn_forward_pixel

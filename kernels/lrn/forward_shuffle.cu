@@ -71,7 +71,7 @@ void run(const LrnProblem& p, const LrnForwardArgs& a) {
 }  // namespace
 
 extern const LrnForward variant;
-const LrnForward variant{"shuffle", refuses, nullptr, run};
+const LrnForward variant{.name = "shuffle", .refuses = refuses, .workspace = nullptr, .launch = run};
 
 }  // namespace lrn_forward_shuffle
 }  // namespace wt

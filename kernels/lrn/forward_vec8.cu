@@ -63,6 +63,6 @@ void run(const LrnProblem& p, const LrnForwardArgs& a) {
 }  // namespace
 
 extern const LrnForward variant;
-const LrnForward variant{"vec8", refuses, nullptr, run};
+const LrnForward variant{.name = "vec8", .refuses = refuses, .workspace = nullptr, .launch = run};
 
 }  // namespace wt::lrn_forward_vec8

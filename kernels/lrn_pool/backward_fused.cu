@@ -248,7 +248,8 @@ void run(const LrnPoolProblem& s, const LrnPoolBackwardArgs& a) {
     int64_t blocks;
     const Walk t = walk(s, &blocks);
     auto* partial = static_cast<float*>(a.workspace);
-    const LaunchShape shape{dim3(static_cast<unsigned>(blocks)), dim3(kThreads), a.stream, sizeof(SharedStorage)};
+    const LaunchShape shape{.grid = dim3(static_cast<unsigned>(blocks)), .block = dim3(kThreads),
+                            .stream = a.stream, .shared = sizeof(SharedStorage)};
     by_dtype(s.dtype, [&]<class T>() {
         auto start = [&]<int kWindow, Norm kNorm>() {
             launch("lrn_pool_backward_fused", shape, lrn_pool_backward_fused_kernel<T, kWindow, kNorm>, s, t,
@@ -268,7 +269,7 @@ void run(const LrnPoolProblem& s, const LrnPoolBackwardArgs& a) {
 }  // namespace
 
 extern const LrnPoolBackward variant;
-const LrnPoolBackward variant{"fused", refuses, workspace, run};
+const LrnPoolBackward variant{.name = "fused", .refuses = refuses, .workspace = workspace, .launch = run};
 
 }  // namespace lrn_pool_backward_fused
 }  // namespace wt

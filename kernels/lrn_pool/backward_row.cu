@@ -122,6 +122,6 @@ void run(const LrnPoolProblem& s, const LrnPoolBackwardArgs& a) {
 }  // namespace
 
 extern const LrnPoolBackward variant;
-const LrnPoolBackward variant{"row", refuses, workspace, run};
+const LrnPoolBackward variant{.name = "row", .refuses = refuses, .workspace = workspace, .launch = run};
 
 }  // namespace wt::lrn_pool_backward_row

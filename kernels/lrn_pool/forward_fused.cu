@@ -177,9 +177,10 @@ void run(const LrnPoolProblem& s, const LrnPoolForwardArgs& a) {
     const int items = (2 * t.tile_q - 2 + s.window) * (s.c / kGroup);
     by_dtype(s.dtype, [&]<class T>() {
         auto start = [&]<int kWindow, Norm kNorm, bool kSigned>() {
-            const LaunchShape shape{dim3(static_cast<unsigned>(int64_t(s.n) * t.tiles * t.bands)),
-                                    dim3(static_cast<unsigned>(ceil_div(items, t.lanes) * 32)), a.stream,
-                                    sizeof(SharedStorage<typename PoolKey<T, kSigned>::type>)};
+            const LaunchShape shape{.grid = dim3(static_cast<unsigned>(int64_t(s.n) * t.tiles * t.bands)),
+                                    .block = dim3(static_cast<unsigned>(ceil_div(items, t.lanes) * 32)),
+                                    .stream = a.stream,
+                                    .shared = sizeof(SharedStorage<typename PoolKey<T, kSigned>::type>)};
             launch("lrn_pool_forward_fused", shape, lrn_pool_forward_fused_kernel<T, kWindow, kNorm, kSigned>, s, t,
                    static_cast<const T*>(a.x), static_cast<T*>(a.y), a.argmax);
         };
@@ -196,7 +197,7 @@ void run(const LrnPoolProblem& s, const LrnPoolForwardArgs& a) {
 }  // namespace
 
 extern const LrnPoolForward variant;
-const LrnPoolForward variant{"fused", refuses, nullptr, run};
+const LrnPoolForward variant{.name = "fused", .refuses = refuses, .workspace = nullptr, .launch = run};
 
 }  // namespace lrn_pool_forward_fused
 }  // namespace wt

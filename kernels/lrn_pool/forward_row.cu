@@ -104,6 +104,6 @@ void run(const LrnPoolProblem& s, const LrnPoolForwardArgs& a) {
 }  // namespace
 
 extern const LrnPoolForward variant;
-const LrnPoolForward variant{"row", refuses, nullptr, run};
+const LrnPoolForward variant{.name = "row", .refuses = refuses, .workspace = nullptr, .launch = run};
 
 }  // namespace wt::lrn_pool_forward_row

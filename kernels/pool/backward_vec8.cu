@@ -95,6 +95,6 @@ void run(const PoolProblem& s, const PoolBackwardArgs& a) {
 }  // namespace
 
 extern const PoolBackward variant;
-const PoolBackward variant{"vec8", refuses, nullptr, run};
+const PoolBackward variant{.name = "vec8", .refuses = refuses, .workspace = nullptr, .launch = run};
 
 }  // namespace wt::pool_backward_vec8

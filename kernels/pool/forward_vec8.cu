@@ -86,6 +86,6 @@ void run(const PoolProblem& s, const PoolForwardArgs& a) {
 }  // namespace
 
 extern const PoolForward variant;
-const PoolForward variant{"vec8", refuses, nullptr, run};
+const PoolForward variant{.name = "vec8", .refuses = refuses, .workspace = nullptr, .launch = run};
 
 }  // namespace wt::pool_forward_vec8

@@ -76,7 +76,7 @@ void run(const SgdProblem& p, const SgdArgs& a) {
 }  // namespace
 
 extern const Sgd multi, multi4;
-const Sgd multi{"multi", refuses, nullptr, run<8>};
-const Sgd multi4{"multi4", refuses, nullptr, run<4>};
+const Sgd multi{.name = "multi", .refuses = refuses, .workspace = nullptr, .launch = run<8>};
+const Sgd multi4{.name = "multi4", .refuses = refuses, .workspace = nullptr, .launch = run<4>};
 
 }  // namespace wt::sgd_multi

@@ -27,6 +27,6 @@ void run(const SgdProblem& p, const SgdArgs& a) {
 }  // namespace
 
 extern const Sgd variant;
-const Sgd variant{"naive", fits_all<SgdProblem>, nullptr, run};
+const Sgd variant{.name = "naive", .refuses = fits_all<SgdProblem>, .workspace = nullptr, .launch = run};
 
 }  // namespace wt::sgd_naive
