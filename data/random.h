@@ -1,10 +1,10 @@
-// The loader's random draws: Philox (kernels/tile/philox.h) with a purpose in its counter.
+// The loader's random draws: Philox (kernels/common/philox.h) with a purpose in its counter.
 #pragma once
 
 #include <array>
 #include <cstdint>
 
-#include "kernels/tile/philox.h"
+#include "kernels/common/philox.h"
 
 namespace wt {
 

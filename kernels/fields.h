@@ -11,7 +11,7 @@
 #include <type_traits>
 #include <vector>
 
-#include "kernels/dtype.h"
+#include "kernels/common/dtype.h"
 
 namespace wt {
 

@@ -36,7 +36,7 @@ LaunchConfig::LaunchConfig(const LaunchShape& shape, const void* kernel) {
         a.val.clusterDim.x = shape.cluster;
         a.val.clusterDim.y = a.val.clusterDim.z = 1;
     }
-    if (shape.dependent && early_starts && can_wait(kernel)) {
+    if (shape.pdl && pdl_enabled && can_wait(kernel)) {
         cudaLaunchAttribute& a = attributes_[config_.numAttrs++];
         a.id = cudaLaunchAttributeProgrammaticStreamSerialization;
         a.val.programmaticStreamSerializationAllowed = 1;

@@ -12,8 +12,8 @@ namespace wt {
 
 constexpr int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
-// Whether early() has an effect: bin/train --early off, to see what it gains.
-inline bool early_starts = true;
+// Whether with_pdl() has an effect: bin/train --pdl off shows what it gains.
+inline bool pdl_enabled = true;
 
 struct LaunchShape {
     dim3 grid;
@@ -21,17 +21,17 @@ struct LaunchShape {
     cudaStream_t stream;
     size_t shared = 0;     // bytes: sizeof the kernel's SharedStorage
     unsigned cluster = 1;  // blocks along x that run together; divides grid.x
-    bool dependent = false;
+    bool pdl = false;      // programmatic dependent launch: with_pdl()
 
-    // The same for a kernel that may start while the one before it in the stream still runs (programmatic dependent launch):
-    // its launch latency and its blocks' first instructions are hidden. What that gains is not measured yet (gpu-report times a
-    // step without). Only for kernels in which every thread calls ptx::griddep_wait() before it touches global memory (make
-    // RACES=1 looks at that): one that does not wait reads what is not written yet, and the kernel after it, which waits for
-    // this one only, would not even know that the one before is still running. And not for those that load through const
-    // __restrict__ pointers: a compiler may take such data for constant, and load it before the wait.
-    LaunchShape early() const {
+    // Programmatic dependent launch (PDL): the kernel may start while the one before it in the stream still runs, so that its
+    // launch latency and its blocks' first instructions are hidden. What that gains is not measured yet (gpu-report times a
+    // step without). It is only for kernels in which every thread calls ptx::griddep_wait() before it touches global memory
+    // (make RACES=1 checks that): one that does not wait reads what is not written yet, and the kernel after it, which waits
+    // for this one only, would not even know that the one before is still running. And it is not for kernels that load
+    // through const __restrict__ pointers: a compiler may take such data for constant, and load it before the wait.
+    LaunchShape with_pdl() const {
         LaunchShape s = *this;
-        s.dependent = true;
+        s.pdl = true;
         return s;
     }
 };

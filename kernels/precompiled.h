@@ -9,6 +9,6 @@
 
 #include <cuda_runtime.h>
 
+#include "kernels/common/vec.h"
 #include "kernels/launch.h"
-#include "kernels/tile/vec.h"
 #include "kernels/variant.h"

@@ -238,7 +238,7 @@ if [ $MODE = full ]; then
         files
     done
     # What it gains that kernels start before the one ahead of them is over.
-    FLAGS=(--early off)
+    FLAGS=(--pdl off)
     train "${NETS[0]}" "${BATCHES[0]}" "${PRECISIONS[0]}" 0 "ours, no kernel starts early" 20 late
     FLAGS=()
     [ -n "$TORCH" ] && torch_part "${NETS[1]}" "${BATCHES[0]}" "${PRECISIONS[0]}" 90

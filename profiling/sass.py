@@ -89,7 +89,10 @@ def read_object(path, env):
             arch = m[1]
         elif m := re.match(r"\s+Function : (\S+)", line):
             k = at(m[1])
-        elif k and (m := INSTRUCTION.match(line)) and m[1] in ("HGMMA", "HMMA", "UTMALDG", "LDL", "STL", "LDG", "STG"):
+        elif k and (m := INSTRUCTION.match(line)):
+            k.count["all"] += 1
+            if m[1] not in ("HGMMA", "HMMA", "UTMALDG", "LDL", "STL", "LDG", "STG"):
+                continue
             k.count[m[1]] += 1
             for width in ("64", "128"):
                 k.count[m[1] + width] += width in m[2].split(".")
@@ -138,7 +141,7 @@ def complaints_of(path, kernels):
             bad.append("has no wgmma (HGMMA) in it")
         elif not fed:
             bad.append("has no wgmma kernel that loads by TMA (UTMALDG)")
-        elif os.sep + "conv" + os.sep in path and "conv1_fprop" not in path and not any(k.count["IM2COL"] for k in fed):
+        elif os.sep + "conv" + os.sep in path and "first_layer_fprop" not in path and not any(k.count["IM2COL"] for k in fed):
             bad.append("has no wgmma kernel that loads by im2col TMA (UTMALDG...IM2COL)")
     for (arch, _), k in kernels.items():
         spills = k.count["LDL"] + k.count["STL"]
@@ -173,7 +176,7 @@ def main():
         kernels_of[path] = read_object(path, env)
         bad += [f"{os.path.relpath(path, a.folder)}: {c}" for c in complaints_of(path, kernels_of[path])]
     names = readable(sorted({k.name for ks in kernels_of.values() for k in ks.values()}))
-    print(f"{'registers':>9} {'threads':>8} {'warps':>6} {'occup.':>7} {'shared':>7} {'stack':>6} {'HGMMA':>6} {'HMMA':>5} {'UTMALDG':>8} {'im2col':>6}  kernel")
+    print(f"{'registers':>9} {'threads':>8} {'warps':>6} {'occup.':>7} {'shared':>7} {'stack':>6} {'HGMMA':>6} {'HMMA':>5} {'UTMALDG':>8} {'im2col':>6} {'instr.':>7}  kernel")
     shown = 0
     for path, kernels in kernels_of.items():
         for (arch, _), k in sorted(kernels.items()):
@@ -181,7 +184,7 @@ def main():
                 continue
             shown += 1
             print(f"{k.registers:>9} {k.threads or '-':>8} {k.warps():>6} {100 * k.warps() // WARPS:>6}% {k.shared:>7} {k.stack:>6} {k.count['HGMMA']:>6} "
-                  f"{k.count['HMMA']:>5} {k.count['UTMALDG']:>8} {k.count['IM2COL']:>6}  {os.path.relpath(path, a.folder)} {arch} {names[k.name]}")
+                  f"{k.count['HMMA']:>5} {k.count['UTMALDG']:>8} {k.count['IM2COL']:>6} {k.count['all']:>7}  {os.path.relpath(path, a.folder)} {arch} {names[k.name]}")
     if not shown:
         print("no tensor-core kernels here (--all shows the others)")
     if not any(o.endswith("_sm90.o") for o in objects):

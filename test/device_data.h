@@ -13,8 +13,8 @@
 
 #include "host/cuda/buffer.h"
 #include "host/cuda/stream.h"
-#include "kernels/dtype.h"
-#include "kernels/tile/stream.h"
+#include "kernels/common/dtype.h"
+#include "kernels/common/machine.h"
 #include "kernels/variant.h"
 
 namespace wt::test {
@@ -128,15 +128,15 @@ void each_variant(const char* op, Table<Problem, Args> table, const Problem& pro
             if (said.insert(line).second) MESSAGE("skip: ", line);
             continue;
         }
-        const int before = stream_threads;
+        const int before = plan_overrides.stream_threads;
         for (const int threads : {before, 96}) {
             if (v.baseline && threads != before) continue;
-            stream_threads = threads;
+            plan_overrides.stream_threads = threads;
             const std::string name = title + v.name;
             INFO(name, ", at most ", threads, " threads to a block's piece");
             f(v);
         }
-        stream_threads = before;
+        plan_overrides.stream_threads = before;
     }
 }
 

@@ -8,7 +8,7 @@
 #include <vector>
 
 #include "host/cuda/buffer.h"
-#include "kernels/dtype.h"
+#include "kernels/common/dtype.h"
 #include "test/close.h"
 #include "test/reference/conv.h"
 

@@ -11,6 +11,7 @@
 #include "host/bench/reference.h"
 #include "host/bench/report.h"
 #include "host/bench/verify.h"
+#include "kernels/launch.h"
 #include "kernels/operations.h"
 #include "test/device_data.h"
 #include "test/program.h"

@@ -5,7 +5,8 @@
 #include <algorithm>
 
 #include "host/cuda/stream.h"
-#include "kernels/conv/wgmma_plan.h"
+#include "kernels/common/machine.h"
+#include "kernels/conv/wgmma_tiles.h"
 #include "test/operands.h"
 #include "test/seeds.h"
 #include "test/shapes.h"
@@ -16,10 +17,15 @@ using conv_wgmma::TileSize;
 
 namespace {
 
-// An H100's SMs and no tile in particular, again, when it ends.
+// Plans are made for so many SMs, and with this tile, until it ends.
 struct PlanGuard {
-    explicit PlanGuard(int sms, TileSize tile = {0, 0}) { conv_wgmma::plan_sms = sms, conv_wgmma::only_tile = tile; }
-    ~PlanGuard() { conv_wgmma::plan_sms = 132, conv_wgmma::only_tile = {0, 0}; }
+    PlanOverrides before = plan_overrides;
+    explicit PlanGuard(int sms, TileSize tile = {0, 0}) {
+        plan_overrides.sms = sms;
+        plan_overrides.conv_tile_m = tile.bm;
+        plan_overrides.conv_tile_n = tile.bn;
+    }
+    ~PlanGuard() { plan_overrides = before; }
 };
 
 template <class Args>
@@ -89,6 +95,19 @@ void check_wgrad(const ConvWgrad& v, const ConvProblem& p, const Operands& o) {
 }  // namespace
 
 TEST_SUITE_BEGIN("kernels");  // what `make test RACES=1` runs
+
+TEST_CASE("conv: wgmma plans for the SMs that there are") {
+    using namespace conv_wgmma;
+    // 132 tiles of 128 x 128 in pairs: one wave of 66 clusters on 132 SMs, two of 39 on 78.
+    const auto clocks = [](int sms) {
+        const PlanGuard machine(sms);
+        CHECK(planned_sms() == sms);
+        return product_clocks({128, 128}, 128 * 132, 128, 1, 10);
+    };
+    CHECK(clocks(78) == doctest::Approx(2 * clocks(132)));
+    CHECK(clocks(1) > clocks(78));  // one SM has no room for a pair, and none is divided by
+    CHECK(planned_sms() > 1);
+}
 
 TEST_CASE("conv: wgmma, every tile") {
     std::vector<ConvProblem> problems = {

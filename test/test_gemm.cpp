@@ -41,13 +41,13 @@ void check(const std::vector<const Gemm*>& variants, const GemmProblem& p, uint3
     mask.upload();
     Operand<float> weights(p.sgd ? reference::c_count(p) : 0, seed + 4), velocity(weights.exact.size(), seed + 5);
     DeviceBuffer<float> momentum(0, weights.exact.size(), "momentum");
-    DeviceBuffer<bf16> w_low(0, seed % 3 ? weights.exact.size() : 0, "bf16 weights");
+    DeviceBuffer<bf16> w_bf16(0, seed % 3 ? weights.exact.size() : 0, "bf16 weights");
     GemmArgs args{.a = a.data(), .b = b.data(), .bias = adds ? bias.data() : nullptr, .c = c.data(),
                   .bias_grad = sums ? bias_grad.data() : nullptr, .workspace = nullptr, .stream = stream.get()};
     if (p.dropout > 0) args.state = state.data(), args.layer = kLayer, args.row0 = 100 + seed, args.col0 = seed % 4 ? 8 * seed : seed;
     if (p.drelu) args.mask = mask.data(), args.ld_mask = ld_mask, args.mask_scale = 1.75f;
     if (p.sgd) {
-        args.state = state.data(), args.momentum = momentum.data(), args.w_low = w_low.size() ? w_low.data() : nullptr;
+        args.state = state.data(), args.momentum = momentum.data(), args.w_bf16 = w_bf16.size() ? w_bf16.data() : nullptr;
         args.weight_decay = 0.05f, args.lr_scale = 2;
     }
 
@@ -69,7 +69,7 @@ void check(const std::vector<const Gemm*>& variants, const GemmProblem& p, uint3
         std::vector<float> grad, got_momentum;
         for (int run = 0; run < 2; ++run) {
             const SeedGuard chance(run);
-            poison(c), poison(bias_grad), poison(workspace), poison(w_low);
+            poison(c), poison(bias_grad), poison(workspace), poison(w_bf16);
             if constexpr (std::is_same_v<Out, float>)
                 if (p.sgd) c.upload(floats(weights.exact)), momentum.upload(floats(velocity.exact));
             before = c.download();
@@ -96,7 +96,7 @@ void check(const std::vector<const Gemm*>& variants, const GemmProblem& p, uint3
         if (p.sgd) {
             const auto v = close_sums(dense(p, got_momentum, p.ldc), want_momentum, p.k, p.tf32);
             CHECK_MESSAGE(v.ok(), "momentum: " << v.text());
-            const std::vector<bf16> low = w_low.download();
+            const std::vector<bf16> low = w_bf16.download();
             bool same = true;
             for (size_t i = 0; i < low.size(); ++i)
                 same &= int(i % p.ldc) >= p.n || to_float(low[i]) == to_float(from_float<bf16>(to_float(got[i])));

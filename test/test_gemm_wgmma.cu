@@ -4,6 +4,7 @@
 #include <doctest/doctest.h>
 
 #include "host/cuda/stream.h"
+#include "kernels/common/machine.h"
 #include "kernels/gemm/wgmma_plan.h"
 #include "test/operands.h"
 #include "test/reference/dropout.h"
@@ -25,8 +26,8 @@ struct Case {
 };
 
 struct SmsGuard {
-    explicit SmsGuard(int sms) { gemm_wgmma::plan_sms = sms; }
-    ~SmsGuard() { gemm_wgmma::plan_sms = 0; }
+    explicit SmsGuard(int sms) { plan_overrides.sms = sms; }
+    ~SmsGuard() { plan_overrides.sms = 0; }
 };
 
 const StepState kState{0x123456789ABCDEF0ull, 0x500000007ull, 0.01f, 0.9f};
@@ -44,11 +45,11 @@ template <class Out>
 struct Results {
     std::vector<Out> c;
     std::vector<float> bias_grad, momentum;
-    std::vector<bf16> w_low;
+    std::vector<bf16> w_bf16;
 
     bool operator==(const Results& o) const {
         const auto same = [](const auto& a, const auto& b) { return a.size() == b.size() && std::memcmp(a.data(), b.data(), a.size() * sizeof a[0]) == 0; };
-        return same(c, o.c) && same(bias_grad, o.bias_grad) && same(momentum, o.momentum) && same(w_low, o.w_low);
+        return same(c, o.c) && same(bias_grad, o.bias_grad) && same(momentum, o.momentum) && same(w_bf16, o.w_bf16);
     }
 };
 
@@ -70,8 +71,8 @@ void check(const Gemm& variant, const Case& test) {
         const SeedGuard chance(seed);
         DeviceBuffer<Out> c(0, c_count + at, "c");
         DeviceBuffer<float> bias_grad(0, p.m, "bias gradient"), momentum(0, c_count + at, "momentum");
-        DeviceBuffer<bf16> w_low(0, c_count + at, "w_low");
-        poison(bias_grad), poison(w_low);
+        DeviceBuffer<bf16> w_bf16(0, c_count + at, "w_bf16");
+        poison(bias_grad), poison(w_bf16);
         WT_CUDA(cudaMemcpy(c.data(), c_before.data(), c.bytes(), cudaMemcpyDefault));
         WT_CUDA(cudaMemcpy(momentum.data(), v_before.data(), momentum.bytes(), cudaMemcpyDefault));
         WT_CUDA(cudaStreamSynchronize(nullptr));  // copies between device memories return before they are done
@@ -79,10 +80,10 @@ void check(const Gemm& variant, const Case& test) {
         GemmArgs g{a.data() + at, b.data() + at, p.bias ? bias.data() : nullptr, c.data() + at, sums ? bias_grad.data() : nullptr, nullptr, stream.get()};
         g.state = state.data(), g.layer = kLayer, g.row0 = kRow0, g.col0 = test.col0;
         g.mask = mask.data(), g.ld_mask = p.ldc, g.mask_scale = kMaskScale;
-        g.momentum = momentum.data() + at, g.w_low = w_low.data() + at, g.weight_decay = kDecay, g.lr_scale = kLrScale;
+        g.momentum = momentum.data() + at, g.w_bf16 = w_bf16.data() + at, g.weight_decay = kDecay, g.lr_scale = kLrScale;
         variant.launch(p, g);
         stream.synchronize();
-        const Results<Out> now{c.download(), bias_grad.download(), momentum.download(), w_low.download()};
+        const Results<Out> now{c.download(), bias_grad.download(), momentum.download(), w_bf16.download()};
         if (seed)
             CHECK_MESSAGE(now == got, "seed " << seed << " gives another result");
         else
@@ -105,7 +106,7 @@ void check(const Gemm& variant, const Case& test) {
             }
             dense.push_back(got.c[i]);
             w.push_back(c_before.exact[i]), v.push_back(v_before.exact[i]);
-            v_got.push_back(got.momentum[i]), low_got.push_back(got.w_low[i]);
+            v_got.push_back(got.momentum[i]), low_got.push_back(got.w_bf16[i]);
         }
     CHECK_MESSAGE(untouched, "wrote between the rows of C");
 
@@ -204,9 +205,9 @@ TEST_CASE("gemm wgmma: clusters, schedules and fusions") {
         const gemm_wgmma::Plan plan = gemm_wgmma::choose_tile(p, test.sms);
         const TileSchedule& s = plan.schedule;
         INFO(text_of(p) << (p.dropout > 0 ? " dropout" : p.drelu ? " drelu" : p.sgd ? " sgd" : "") << ": " << s.tiles_m << "x" << s.tiles_n << " tiles of 128x"
-                     << plan.bn << ", " << s.sharers << " sharers, " << s.cluster_splits << " splits, " << plan.blocks << " blocks");
-        shared |= s.sharers > 1, split |= s.cluster_splits > 1, both |= s.sharers > 1 && s.cluster_splits > 1;
-        loops |= plan.blocks < s.units() * s.together();
+                     << plan.bn << ", " << s.multicast << " multicast, " << s.cluster_splits << " splits, " << plan.blocks << " blocks");
+        shared |= s.multicast > 1, split |= s.cluster_splits > 1, both |= s.multicast > 1 && s.cluster_splits > 1;
+        loops |= plan.blocks < s.units() * s.cluster_size();
         p.out == low ? check<bf16>(*variant, test) : check<float>(*variant, test);
     }
     CHECK(shared);

@@ -1,6 +1,6 @@
 #include <doctest/doctest.h>
 
-#include "kernels/tile/philox.h"
+#include "kernels/common/philox.h"
 
 using namespace wt;
 

@@ -8,7 +8,7 @@
 
 #include "host/cuda/buffer.h"
 #include "host/cuda/stream.h"
-#include "kernels/dtype.h"
+#include "kernels/common/dtype.h"
 #include "kernels/launch.h"
 #include "kernels/ptx/ldmatrix.h"
 #include "kernels/ptx/mma_sync.h"

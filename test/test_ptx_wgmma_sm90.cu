@@ -10,7 +10,7 @@
 #include "host/cuda/buffer.h"
 #include "host/cuda/device.h"
 #include "host/cuda/stream.h"
-#include "kernels/dtype.h"
+#include "kernels/common/dtype.h"
 #include "kernels/launch.h"
 #include "kernels/ptx/ldmatrix.h"
 #include "kernels/ptx/tma.h"

@@ -12,7 +12,7 @@
 #include "kernels/launch.h"
 #include "kernels/tile/mma_sm80.h"
 #include "kernels/tile/simt.h"
-#include "kernels/tile/store.h"
+#include "kernels/tile/wgmma_store.h"
 
 namespace {
 
@@ -60,14 +60,14 @@ int fragment_wavefronts() {
     constexpr int kLines = S == mma::Side::a ? Tile::WM : Tile::WN;
     int most = 0;
     for (int first = 0; first < R; first += kLines)
-        most = std::max(most, wavefronts(of_threads(32, [=] { return mma::Fragments<T, M, S, R>(first).place; }), kWords ? 4 : 16));
+        most = std::max(most, wavefronts(of_threads(32, [=] { return mma::Fragments<T, M, S, R>(first).offset; }), kWords ? 4 : 16));
     return most;
 }
 
 template <class T, int R>
 std::vector<int> copies_along_mn(int threads) {
     constexpr int kPerRow = R * sizeof(T) / 16;
-    return of_threads(threads, [] { return mma::place_along_mn<T, R>(threadIdx.x / kPerRow, threadIdx.x % kPerRow); });
+    return of_threads(threads, [] { return mma::offset_along_mn<T, R>(threadIdx.x / kPerRow, threadIdx.x % kPerRow); });
 }
 
 template <class T>
@@ -84,7 +84,7 @@ void check_mma() {
     CHECK(fragment_wavefronts<Big, Major::mn, Side::a, 128>() == mn);
     CHECK(fragment_wavefronts<Big, Major::mn, Side::b, 128>() == mn);
     CHECK(fragment_wavefronts<Small, Major::mn, Side::a, 64>() == mn);
-    CHECK(wavefronts(of_threads(Big::kThreads, [] { return mma::place_along_k(threadIdx.x / 4, threadIdx.x % 4); }), 16) == 4);
+    CHECK(wavefronts(of_threads(Big::kThreads, [] { return mma::offset_along_k(threadIdx.x / 4, threadIdx.x % 4); }), 16) == 4);
     CHECK(wavefronts(copies_along_mn<T, 128>(128), 16) == 4);
     CHECK(wavefronts(copies_along_mn<T, 64>(128), 16) == 4);
 }
@@ -93,8 +93,8 @@ template <class Tile, int V>
 void check_simt() {
     const auto reads = [](auto address) { return wavefronts(of_threads(Tile::kThreads, address), 16); };
     for (int half : {0, 1}) {
-        CHECK(reads([=] { return (simt::my_place<Tile>().n + 32 * half) * 4; }) == 4);
-        CHECK(reads([=] { return (simt::my_place<Tile>().m + 4 * half) * 4; }) == 4);
+        CHECK(reads([=] { return (simt::thread_origin<Tile>().n + 32 * half) * 4; }) == 4);
+        CHECK(reads([=] { return (simt::thread_origin<Tile>().m + 4 * half) * 4; }) == 4);
     }
     // Operands along k are stored transposed, a word at a time.
     constexpr int kPerRow = Tile::BK / V;

@@ -290,16 +290,16 @@ TEST_CASE("vgpu graphs: a kernel launched as dependent must wait, in every threa
     DeviceBuffer<int> x(0, 64);
     x.upload(std::vector<int>(64, 1));
     const wt::LaunchShape shape{dim3(1), dim3(64), s.get()};
-    wt::launch("waits", shape.early(), waits_then_adds, x.data(), 0);
+    wt::launch("waits", shape.with_pdl(), waits_then_adds, x.data(), 0);
     wt::launch("does not, and need not", shape, waits_then_adds, x.data(), 64);
     s.synchronize();
     CHECK(x.download() == std::vector<int>(64, 3));
-    wt::early_starts = false;  // bin/train --early off: then none is
-    wt::launch("does not", shape.early(), waits_then_adds, x.data(), 3);
-    wt::early_starts = true;
+    wt::pdl_enabled = false;  // bin/train --pdl off: then none is
+    wt::launch("does not", shape.with_pdl(), waits_then_adds, x.data(), 3);
+    wt::pdl_enabled = true;
     s.synchronize();
     CHECK(x.download() == std::vector<int>(64, 4));
-    wt::launch("waits", shape.early(), waits_then_adds, x.data(), 3);
+    wt::launch("waits", shape.with_pdl(), waits_then_adds, x.data(), 3);
     CHECK(cudaStreamSynchronize(s.get()) == cudaErrorLaunchFailure);
     CHECK(vgpu::last_failure().find("waits_then_adds") != std::string::npos);
     CHECK(vgpu::last_failure().find("3 of 64 threads do not wait") != std::string::npos);

@@ -7,7 +7,7 @@
 
 #include "host/cuda/buffer.h"
 #include "host/vgpu/diagnosis/races.h"
-#include "kernels/dtype.h"
+#include "kernels/common/dtype.h"
 #include "kernels/launch.h"
 #include "kernels/ptx/cluster.h"
 #include "kernels/ptx/cp_async.h"

@@ -91,7 +91,7 @@ void declare(CommandLine& app, Flags& f) {
     app.add_option("--kernels", o.kernels, "auto, own, baseline, tune (measures, and remembers), and LAYER.PASS=VARIANT,... (conv2.wgrad=tiled)");
     app.add_choice("--fuse", o.fuse, kFuses, "setting", "operations done in one: auto (where that is faster), on (wherever it can be), off");
     app.add_choice("--graph", o.graph, kGraphs, "setting", "replays a step as CUDA graphs: auto (on real GPUs), on, off");
-    app.add_choice("--early", o.early, kOnOff, "setting",
+    app.add_choice("--pdl,--early", o.early, kOnOff, "setting",
                    "kernels may start before the one ahead of them is over (programmatic dependent launch)");
     app.add_option("--epochs", o.epochs, "passes over the training images")->check(between(0, 1e6));
     app.add_option("--steps", o.steps, "stop after so many steps instead")->check(between(0, 1e12))->by_default("none");

@@ -76,7 +76,7 @@ void fill(const GemmProblem& p, GemmArgs& a, Operands& o) {
         a.c = o.changed(w, c, p.k, [=](int64_t i, double) { return w[i / p.n * p.ldc + i % p.n] + momentum(i); });
         a.momentum = static_cast<float*>(o.changed(v, c, p.k, [=](int64_t i, double) { return momentum(i); }));
         if (p.dtype == DType::bf16)
-            a.w_low = static_cast<bf16*>(o.output(c, DType::bf16, p.k, [=](int64_t i, double) { return w[i / p.n * p.ldc + i % p.n] + momentum(i); }));
+            a.w_bf16 = static_cast<bf16*>(o.output(c, DType::bf16, p.k, [=](int64_t i, double) { return w[i / p.n * p.ldc + i % p.n] + momentum(i); }));
     } else {
         a.c = o.output(c, p.out, p.k, [=](int64_t i, double) {
             const int64_t m = i / p.n, n = i % p.n;

@@ -3,7 +3,7 @@
 #include <algorithm>
 #include <cmath>
 
-#include "kernels/tile/philox.h"
+#include "kernels/common/philox.h"
 
 namespace wt {
 

@@ -17,7 +17,7 @@
 #include "host/cuda/timeline.h"
 #include "host/parallel/memory_plan.h"
 #include "kernels/softmax/problem.h"
-#include "kernels/step_state.h"
+#include "kernels/common/step_state.h"
 
 namespace wt {
 

@@ -104,7 +104,7 @@ void StepPlanner::update(const Bound<SgdProblem, SgdArgs>& sgd, const std::vecto
             const Layout::Storage& st = l.storage[u.param];
             const Param& p = l.params[u.param];
             const bool fc = c.net.layers[p.layer].kind == LayerKind::fc;
-            SgdTensor t{.w = o.in_out<float>(st.w), .v = o.in_out<float>(st.v), .g = o.in<float>(u.grad), .w_low = o.out<bf16>(st.low),
+            SgdTensor t{.w = o.in_out<float>(st.w), .v = o.in_out<float>(st.v), .g = o.in<float>(u.grad), .w_bf16 = o.out<bf16>(st.low),
                         .count = l.own[u.param].count, .weight_decay = p.bias ? 0.f : o.inputs().weight_decay,
                         .lr_scale = fc ? c.fc_lr_scale : c.conv_lr_scale};
             if (c.per_pass && !fc) {

@@ -240,7 +240,7 @@ void StepPlanner::fc_wgrad(const HeadOp& op) {
         const Layout::Storage& st = l.storage[op.weight];
         a.c = o.in_out(st.w);
         a.momentum = o.in_out<float>(st.v);
-        a.w_low = o.out<bf16>(st.low);
+        a.w_bf16 = o.out<bf16>(st.low);
         a.state = o.in<StepState>(l.state);
         a.weight_decay = o.inputs().weight_decay;
         a.lr_scale = l.config.fc_lr_scale;

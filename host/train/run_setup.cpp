@@ -130,7 +130,7 @@ void Run::compare_data(const RunRecord& record) {
 
 // Rates of layers whose batch is larger than a worker's by k are k times those, or sqrt(k): section 5 of the paper.
 void Run::configure() {
-    early_starts = o_.early;
+    pdl_enabled = o_.early;
     for (size_t r = 0; r < o_.gpus.size(); ++r) {
         WorkerConfig c;
         c.net = net_;

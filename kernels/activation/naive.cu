@@ -45,7 +45,7 @@ void run_backward(const ActivationProblem& p, const ActivationBackwardArgs& a) {
 
 extern const ActivationForward forward;
 extern const ActivationBackward backward;
-const ActivationForward forward{"naive", fits_all<ActivationProblem>, nullptr, run_forward};
-const ActivationBackward backward{"naive", fits_all<ActivationProblem>, nullptr, run_backward};
+const ActivationForward forward{.name = "naive", .refuses = fits_all<ActivationProblem>, .workspace = nullptr, .launch = run_forward};
+const ActivationBackward backward{.name = "naive", .refuses = fits_all<ActivationProblem>, .workspace = nullptr, .launch = run_backward};
 
 }  // namespace wt::activation_naive

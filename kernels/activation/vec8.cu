@@ -1,15 +1,15 @@
 // ReLU and tanh, 8 columns at a time.
 #include "kernels/activation/problem.h"
+#include "kernels/common/pack.h"
+#include "kernels/common/stream.h"
 #include "kernels/ptx/griddep.h"
-#include "kernels/tile/group.h"
-#include "kernels/tile/stream.h"
 
 namespace wt::activation_vec8 {
 namespace {
 
 constexpr int kGroup = 8;
 
-// Without a branch or a call, so that the loop over a group becomes SIMD on a virtual GPU. Near 0 the odd polynomial
+// It has no branch and no call, so that the loop over a group becomes SIMD on a virtual GPU. Near 0 it is the odd polynomial
 // of Cephes' tanhf: there 1 - 2 / (e^2x + 1) would lose the digits of small x.
 __device__ __forceinline__ float fast_tanh(float x) {
     const float z = x * x;
@@ -32,11 +32,11 @@ __global__ void activation_forward_vec8_kernel(RowPieces s, int64_t ld, bool ali
         for (int64_t g = first + threadIdx.x; g < end; g += blockDim.x) {
             const int64_t col = g * kGroup, at = row * ld + col;
             float a[kGroup];
-            load_group(x + at, s.cols - col, aligned, a);
+            load_pack(x + at, s.cols - col, aligned, a);
             WT_LANES
             for (int i = 0; i < kGroup; ++i)
                 a[i] = kKind == Activation::relu ? (a[i] < 0 ? 0.f : a[i]) : fast_tanh(a[i]);  // a NaN stays one
-            store_group(y + at, s.cols - col, aligned, a);
+            store_pack(y + at, s.cols - col, aligned, a);
         }
 }
 
@@ -50,12 +50,12 @@ __global__ void activation_backward_vec8_kernel(RowPieces s, int64_t ld_y, int64
         for (int64_t g = first + threadIdx.x; g < end; g += blockDim.x) {
             const int64_t col = g * kGroup;
             float out[kGroup], d[kGroup];
-            load_group(y + row * ld_y + col, s.cols - col, aligned, out);
-            load_group(dy + row * ld_dy + col, s.cols - col, aligned, d);
+            load_pack(y + row * ld_y + col, s.cols - col, aligned, out);
+            load_pack(dy + row * ld_dy + col, s.cols - col, aligned, d);
             WT_LANES
             for (int i = 0; i < kGroup; ++i)
                 d[i] = kKind == Activation::relu ? (out[i] > 0 ? d[i] : 0.f) : d[i] * (1 - out[i] * out[i]);
-            store_group(dx + row * ld_dy + col, s.cols - col, aligned, d);
+            store_pack(dx + row * ld_dy + col, s.cols - col, aligned, d);
         }
 }
 
@@ -71,10 +71,10 @@ void run_forward(const ActivationProblem& p, const ActivationForwardArgs& a) {
     if (!p.count()) return;
     const RowPieces s = row_pieces(p.rows, p.cols, p.ld_y != p.cols, kGroup);
     const int64_t ld = s.rows == 1 ? 0 : p.ld_y;
-    const bool aligned = groups_aligned(a.x, ld, size_of(p.dtype)) && groups_aligned(a.y, ld, size_of(p.dtype));
+    const bool aligned = packs_aligned(a.x, ld, size_of(p.dtype)) && packs_aligned(a.y, ld, size_of(p.dtype));
     by_dtype(p.dtype, [&]<class T>() {
         by_kind(p.kind, [&]<Activation kKind>() {
-            launch("activation_forward_vec8", stream_shape(s, a.stream).early(), activation_forward_vec8_kernel<T, kKind>, s,
+            launch("activation_forward_vec8", stream_shape(s, a.stream).with_pdl(), activation_forward_vec8_kernel<T, kKind>, s,
                    ld, aligned, static_cast<const T*>(a.x), static_cast<T*>(a.y));
         });
     });
@@ -86,10 +86,10 @@ void run_backward(const ActivationProblem& p, const ActivationBackwardArgs& a) {
     const int64_t ld_y = s.rows == 1 ? 0 : p.ld_y, ld_dy = s.rows == 1 ? 0 : p.ld_dy;
     const size_t size = size_of(p.dtype);
     const bool aligned =
-        groups_aligned(a.y, ld_y, size) && groups_aligned(a.dy, ld_dy, size) && groups_aligned(a.dx, ld_dy, size);
+        packs_aligned(a.y, ld_y, size) && packs_aligned(a.dy, ld_dy, size) && packs_aligned(a.dx, ld_dy, size);
     by_dtype(p.dtype, [&]<class T>() {
         by_kind(p.kind, [&]<Activation kKind>() {
-            launch("activation_backward_vec8", stream_shape(s, a.stream).early(), activation_backward_vec8_kernel<T, kKind>, s,
+            launch("activation_backward_vec8", stream_shape(s, a.stream).with_pdl(), activation_backward_vec8_kernel<T, kKind>, s,
                    ld_y, ld_dy, aligned, static_cast<const T*>(a.y), static_cast<const T*>(a.dy),
                    static_cast<T*>(a.dx));
         });
@@ -100,7 +100,7 @@ void run_backward(const ActivationProblem& p, const ActivationBackwardArgs& a) {
 
 extern const ActivationForward forward;
 extern const ActivationBackward backward;
-const ActivationForward forward{"vec8", fits_all<ActivationProblem>, nullptr, run_forward};
-const ActivationBackward backward{"vec8", fits_all<ActivationProblem>, nullptr, run_backward};
+const ActivationForward forward{.name = "vec8", .refuses = fits_all<ActivationProblem>, .workspace = nullptr, .launch = run_forward};
+const ActivationBackward backward{.name = "vec8", .refuses = fits_all<ActivationProblem>, .workspace = nullptr, .launch = run_backward};
 
 }  // namespace wt::activation_vec8

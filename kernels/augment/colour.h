@@ -5,7 +5,7 @@
 
 namespace wt {
 
-// By value in a kernel's parameters.
+// The channels' constants, which kernels take by value in their parameters.
 struct AugmentColour {
     float mean[3], inv_std[3];
 };
@@ -21,7 +21,7 @@ inline std::string augment_refuses(const AugmentProblem& p) {
     return {};
 }
 
-// For variants that write plain NHWC only.
+// Why variants that write plain NHWC only cannot do a problem; "" when they can.
 inline std::string augment_refuses_fold(const AugmentProblem& p) {
     if (p.fold > 1) return "does not write folded images";
     return augment_refuses(p);

@@ -4,8 +4,8 @@
 // the warp its neighbours in memory (24 bytes apart in bf16), so that whole lines are written; the 4 image rows are
 // read in 12-byte pieces that meet in the L1 cache.
 #include "kernels/augment/colour.h"
-#include "kernels/tile/group.h"
-#include "kernels/tile/stream.h"
+#include "kernels/common/pack.h"
+#include "kernels/common/stream.h"
 
 namespace wt::augment_fold {
 namespace {
@@ -59,7 +59,7 @@ std::string refuses(const AugmentProblem& p) {
 
 void run(const AugmentProblem& p, const AugmentArgs& a) {
     if (!p.n) return;
-    const int threads = std::min<int>(stream_threads, ceil_div(p.fold_w * kFold, 32) * 32);
+    const int threads = std::min<int>(plan_overrides.stream_threads, ceil_div(p.fold_w * kFold, 32) * 32);
     by_dtype(p.dtype, [&]<class T>() {
         launch("augment_fold", {dim3(p.n * p.fold_h), dim3(threads), a.stream}, augment_fold_kernel<T>, p,
                augment_colour(a), a.images, a.params, static_cast<T*>(a.y));
@@ -69,6 +69,6 @@ void run(const AugmentProblem& p, const AugmentArgs& a) {
 }  // namespace
 
 extern const Augment variant;
-const Augment variant{"fold", refuses, nullptr, run};
+const Augment variant{.name = "fold", .refuses = refuses, .workspace = nullptr, .launch = run};
 
 }  // namespace wt::augment_fold

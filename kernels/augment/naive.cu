@@ -47,6 +47,6 @@ void run(const AugmentProblem& p, const AugmentArgs& a) {
 }  // namespace
 
 extern const Augment variant;
-const Augment variant{"naive", augment_refuses, nullptr, run};
+const Augment variant{.name = "naive", .refuses = augment_refuses, .workspace = nullptr, .launch = run};
 
 }  // namespace wt::augment_naive

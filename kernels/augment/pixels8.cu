@@ -2,8 +2,8 @@
 // the channels' constants repeated eight times; a mirrored group is turned round as it is written. SIMD on a virtual
 // GPU; on a real one its stores lie 24 elements apart from thread to thread and `rows` is faster.
 #include "kernels/augment/colour.h"
-#include "kernels/tile/group.h"
-#include "kernels/tile/stream.h"
+#include "kernels/common/pack.h"
+#include "kernels/common/stream.h"
 
 namespace wt::augment_pixels8 {
 namespace {
@@ -48,7 +48,7 @@ __global__ void augment_pixels8_kernel(AugmentProblem p, AugmentColour colour, c
 
 void run(const AugmentProblem& p, const AugmentArgs& a) {
     if (!p.n || !p.out_h || !p.out_w) return;
-    const int threads = std::min<int>(stream_threads, ceil_div(ceil_div(p.out_w, kPixels), 32) * 32);
+    const int threads = std::min<int>(plan_overrides.stream_threads, ceil_div(ceil_div(p.out_w, kPixels), 32) * 32);
     by_dtype(p.dtype, [&]<class T>() {
         launch("augment_pixels8", {dim3(p.n * p.out_h), dim3(threads), a.stream}, augment_pixels8_kernel<T>, p,
                augment_colour(a), a.images, a.params, static_cast<T*>(a.y));
@@ -58,6 +58,6 @@ void run(const AugmentProblem& p, const AugmentArgs& a) {
 }  // namespace
 
 extern const Augment variant;
-const Augment variant{"pixels8", augment_refuses_fold, nullptr, run};
+const Augment variant{.name = "pixels8", .refuses = augment_refuses_fold, .workspace = nullptr, .launch = run};
 
 }  // namespace wt::augment_pixels8

@@ -1,17 +1,17 @@
-// From stored images to the network's input, on the GPU: crop, mirror, colour noise, mean and scale.
+// Augmentation makes the network's input of stored images, on the GPU: crop, mirror, colour noise, mean and scale.
 //   y[n, i, j, ch] = (src[n, y0 + i, x0 + (mirror ? out_w - 1 - j : j), ch] + noise[ch] - mean[ch]) * inv_std[ch]
 // in 0..255 units. Images uint8 NHWC with 1 or 3 channels (one channel is used for all three outputs);
 // output NHWC with 3 channels. The caller draws the parameters (data/): they are a function of
 // (seed, epoch, sample).
 //
 // With fold = f > 1 the output is stored as the first convolution reads it (kernels/conv/problem.h, folded input):
-// n x fold_h x fold_w x (f f 3), element [n, i, j, (a f + b) 3 + ch] being pixel (f i + a - pad, f j + b - pad) of the
-// above, zero outside it.
+// n x fold_h x fold_w x (f f 3), element [n, i, j, (a f + b) 3 + ch] being pixel (f i + a - pad, f j + b - pad) of
+// that y, zero outside it.
 #pragma once
 
 #include <cuda_runtime.h>
 
-#include "kernels/dtype.h"
+#include "kernels/common/dtype.h"
 #include "kernels/variant.h"
 
 namespace wt {

@@ -1,7 +1,7 @@
 // Augmentation, a block per output row and its threads over the row's elements: stores coalesce whatever the width,
 // and the divisions of the naive variant are gone.
 #include "kernels/augment/colour.h"
-#include "kernels/tile/stream.h"
+#include "kernels/common/stream.h"
 
 namespace wt::augment_rows {
 namespace {
@@ -27,7 +27,7 @@ __global__ void augment_rows_kernel(AugmentProblem p, AugmentColour colour, cons
 void run(const AugmentProblem& p, const AugmentArgs& a) {
     if (!p.n || !p.out_h || !p.out_w) return;
     by_dtype(p.dtype, [&]<class T>() {
-        launch("augment_rows", {dim3(p.n * p.out_h), dim3(stream_threads), a.stream}, augment_rows_kernel<T>, p,
+        launch("augment_rows", {dim3(p.n * p.out_h), dim3(plan_overrides.stream_threads), a.stream}, augment_rows_kernel<T>, p,
                augment_colour(a), a.images, a.params, static_cast<T*>(a.y));
     });
 }
@@ -35,6 +35,6 @@ void run(const AugmentProblem& p, const AugmentArgs& a) {
 }  // namespace
 
 extern const Augment variant;
-const Augment variant{"rows", augment_refuses_fold, nullptr, run};
+const Augment variant{.name = "rows", .refuses = augment_refuses_fold, .workspace = nullptr, .launch = run};
 
 }  // namespace wt::augment_rows

@@ -112,7 +112,7 @@ static std::string refuses(const ConvProblem& p, MakePlan&& make_plan) {
     return {};
 }
 
-// Behind cuDNN's scratch: the bias in bf16, aligned as cudaMalloc does.
+// The workspace ends with the bias in bf16, behind cuDNN's scratch, aligned as cudaMalloc aligns.
 static size_t bias_offset(size_t scratch) { return (scratch + 255) / 256 * 256; }
 
 static size_t fprop_workspace(const ConvProblem& p) {

@@ -65,13 +65,7 @@ static Plan make_fprop(const ConvProblem& p) {
             {prop_kind::forward_training, algorithm::convolution_direct, x, w, o.bias, y, strides(p), padding(p), padding(p)},
             fprop_attr(p.relu), engine());
     });
-    Plan plan;
-    plan.input(DNNL_ARG_SRC, o.x, pd.src_desc());
-    plan.input(DNNL_ARG_WEIGHTS, o.w, pd.weights_desc());
-    plan.output(DNNL_ARG_DST, o.y, pd.dst_desc());
-    if (p.bias) plan.input(DNNL_ARG_BIAS, o.bias, pd.bias_desc());
-    plan.primitive(dnnl::convolution_forward(pd), pd.scratchpad_desc());
-    return plan;
+    return fprop_plan_of(pd, o, p.bias);
 }
 
 static Plan make_dgrad(const ConvProblem& p) {
@@ -81,12 +75,7 @@ static Plan make_dgrad(const ConvProblem& p) {
             {algorithm::convolution_direct, x, w, y, strides(p), padding(p), padding(p)}, user_scratchpad(), engine(),
             hint(p, x, w, y));
     });
-    Plan plan;
-    plan.input(DNNL_ARG_DIFF_DST, o.y, pd.diff_dst_desc());
-    plan.input(DNNL_ARG_WEIGHTS, o.w, pd.weights_desc());
-    plan.output(DNNL_ARG_DIFF_SRC, o.x, pd.diff_src_desc());
-    plan.primitive(dnnl::convolution_backward_data(pd), pd.scratchpad_desc());
-    return plan;
+    return dgrad_plan_of(pd, o);
 }
 
 static Plan make_wgrad(const ConvProblem& p) {
@@ -96,13 +85,7 @@ static Plan make_wgrad(const ConvProblem& p) {
             {algorithm::convolution_direct, x, w, o.bias, y, strides(p), padding(p), padding(p)}, user_scratchpad(),
             engine(), hint(p, x, w, y));
     });
-    Plan plan;
-    plan.input(DNNL_ARG_SRC, o.x, pd.src_desc());
-    plan.input(DNNL_ARG_DIFF_DST, o.y, pd.diff_dst_desc());
-    plan.output(DNNL_ARG_DIFF_WEIGHTS, o.w, pd.diff_weights_desc());
-    if (p.bias) plan.output(DNNL_ARG_DIFF_BIAS, o.bias, pd.diff_bias_desc());
-    plan.primitive(dnnl::convolution_backward_weights(pd), pd.scratchpad_desc());
-    return plan;
+    return wgrad_plan_of(pd, o, p.bias);
 }
 
 static auto fprop_plan(const ConvProblem& p) {

@@ -2,14 +2,14 @@
 // summed over (tap, filter). The outputs that read a pixel are gathered along k; the filters lie along their channels and
 // are transposed by ldmatrix, never in memory. Strides above 1, where most of what is gathered are zeros, only in the small
 // tile: AlexNet's only strided layer is the first, whose input has no gradient.
-#include "kernels/conv/mma_sm80.h"
-#include "kernels/conv/sources.h"
+#include "kernels/conv/mma_common.h"
+#include "kernels/conv/operand_iterators.h"
 
 namespace wt::conv_mma {
 
-template <class Tile, class T, Finish F>
+template <class Tile, class T, EpilogueOp F>
 __global__ void __launch_bounds__(Tile::kThreads, Tile::kBlocksPerSM)
-    dgrad_kernel(ConvShape v, const T* dy, const T* w, Result<T> r) {
+    dgrad_kernel(ConvShape v, const T* dy, const T* w, SplitKOutput<T> r) {
     constexpr int V = 16 / sizeof(T);
     constexpr bool kStrided = Tile::BM == Small<T>::BM;
     const BlockTile tile = my_tile<Tile>(r);
@@ -28,7 +28,8 @@ static std::string refuses_dgrad(const ConvProblem& p) {
 }
 
 static Extents extents(const ConvProblem& p) {
-    return {p.n * p.h * p.w, p.cg(), p.r * p.s * p.kg(), p.dtype, false, p.stride_h * p.stride_w > 1};
+    return {.rows = p.n * p.h * p.w, .cols = p.cg(), .k = p.r * p.s * p.kg(), .dtype = p.dtype,
+            .small = p.stride_h * p.stride_w > 1};
 }
 
 static size_t workspace_dgrad(const ConvProblem& p) {
@@ -39,22 +40,16 @@ static size_t workspace_dgrad(const ConvProblem& p) {
 static void launch_dgrad(const ConvProblem& p, const ConvDgradArgs& a) {
     const Extents e = extents(p);
     by_dtype(p.dtype, [&]<class T>() {
-        Result<T> r;
-        r.out = Epilogue<T>{.c = static_cast<T*>(a.dx), .ld = p.c, .cols = e.cols};
-        if (p.drelu) r.out.mask = static_cast<const T*>(a.x), r.out.ld_mask = p.c;
-        r.out = r.out.sealed(p.cg());
-        r.rows = e.rows;
-        r.groups = p.groups, r.group_stride = p.cg();
-        r.split = e.split(p.groups);
-        r.slabs = static_cast<float*>(a.workspace);
-        auto with = [&]<Finish F>() {
+        const SplitKOutput<T> r = conv_tiled::dgrad_output<T>(p, a, e.split(p.groups));
+        conv_tiled::by_drelu(p, [&]<EpilogueOp F>() {
             by_tile<T, false>(e, [&]<class Tile>() {
-                launch("conv_dgrad.mma_sm80", {product_grid<Tile>(r), dim3(Tile::kThreads), a.stream, sizeof(typename Tile::SharedStorage)},
+                launch("conv_dgrad.mma_sm80", {.grid = product_grid<Tile>(r),
+                                               .block = dim3(Tile::kThreads), .stream = a.stream,
+                                               .shared = sizeof(typename Tile::SharedStorage)},
                        dgrad_kernel<Tile, T, F>, ConvShape(p), static_cast<const T*>(a.dy), static_cast<const T*>(a.w), r);
             });
-            add_slabs<F>("conv_dgrad.mma_sm80 sum", r, a.stream);
-        };
-        p.drelu ? with.template operator()<Finish::drelu>() : with.template operator()<Finish::plain>();
+            reduce_partials<F>("conv_dgrad.mma_sm80 sum", r, a.stream);
+        });
     });
 }
 

@@ -8,7 +8,7 @@
 // [filter][channel] with channels contiguous, which wgmma reads as an MN-major operand. With drelu the
 // layer's input x is read beside the store (its sign is the ReLU's), 64 columns ahead, the first before the products.
 //
-// Tiles by the model of kernels/conv/wgmma.h, 132 SMs:
+// Tiles by the model of kernels/conv/wgmma_tiles.h, 132 SMs:
 //
 //   layer                  k         batch 128                             batch 256
 //   alexnet conv2    25 x 256   256x96:  365 x 1, 2.8 waves of 3      729 x 1, 5.5 of 6
@@ -17,21 +17,22 @@
 //
 // conv2 is bound by L2: each byte of dy serves 96 columns only, which asks for 50 bytes a clock of each SM at the full tensor
 // rate; at 40 that is 0.8 of it. Predicted, not measured.
-#include "kernels/conv/wgmma.h"
+#include "kernels/conv/wgmma_common.h"
 
 namespace wt::conv_wgmma {
 
 namespace {
 
 struct DgradShape {
-    Window window;  // of dy
-    int pixels, channels, all_channels;  // of dx; of a group; of an image
-    int filters;    // all
+    Window window;               // of dy
+    int pixels;                  // of dx
+    int channels, all_channels;  // of a group; of an image
+    int filters;                 // of all groups
     TileSchedule schedule;
     const bf16* x;  // null: no gradient of a ReLU
 };
 
-// The layer's input at a thread's places of one box of the store: bf16 pairs, of rows g and g + 8.
+// The signs of the layer's input where a thread's sums of one box of the store go: bf16 pairs, of rows g and g + 8.
 template <int kAcross>
 struct Mask {
     uint32_t pair[kAcross / 8][2];
@@ -44,88 +45,119 @@ struct Mask {
             });
         });
     }
-    // Above 0, of the low or high half: bf16 orders as int16 does, negative ones below 0.
+    // Whether the low or high half is above 0: bf16 orders as int16 does, negative ones below 0.
     __device__ __forceinline__ static bool low(uint32_t p) { return static_cast<int16_t>(p) > 0; }
     __device__ __forceinline__ static bool high(uint32_t p) { return static_cast<int32_t>(p) >= 1 << 16; }
 };
+
+// One thread of warpgroup 0 starts all the block's copies, as many stages ahead as there are.
+template <class Tile>
+__device__ __forceinline__ void producer(SharedStorage<Tile>& shared, const CUtensorMap& dy, const CUtensorMap& w, const DgradShape& v) {
+    using A = typename Tile::A;
+    using B = typename Tile::B;
+    PipelineProducer<Tile::kStages> pipeline{shared.pipeline};
+    const int multicast = v.schedule.multicast, rank = multicast > 1 ? blockIdx.x % kMaxMulticast : 0;
+    const int last_tap = v.window.r * v.window.s - 1;
+
+    for_each_unit(v.schedule, [&](const WorkUnit& unit) {
+        const Pixel corner = v.window.corner(unit.m * Tile::BM);
+        const int channel = unit.n * Tile::BN;
+        BoxCursor box;
+        for (int step = 0; step < unit.steps; ++step) {
+            // Wait until the stage is free.
+            typename Tile::Stage& stage = shared.stages[pipeline.stage()];
+            ptx::Mbarrier& bar = pipeline.producer_acquire(Tile::kStageBytes);
+            // Issue the copies of its patches, and of this block's share of its filters.
+            for (int i = 0; i < A::kBoxes; ++i, box.advance(v.window, A::kAcross)) {
+                load_patches(stage.a + i * A::kBoxBytes, dy, bar, v.window, unit.group, corner, box);
+                // The same filters at that tap: this many rows of each of B's boxes.
+                const bool exists = box.r < v.window.r;
+                const int tap = exists ? last_tap - (box.r * v.window.s + box.s) : 0;
+                const int filter = exists ? unit.group * v.window.channels + box.c : v.filters;
+                const auto copy_filters = [&](uint8_t* to, int j, int) {
+                    if (multicast > 1)
+                        ptx::tma_load_multicast(to, w, bar, multicast_mask(), channel + j * B::kAcross, tap, filter);
+                    else
+                        ptx::tma_load(to, w, bar, channel + j * B::kAcross, tap, filter);
+                };
+                copy_share<B>(stage.b + i * A::kAcross * B::kSpan, rank, multicast, copy_filters);
+            }
+            pipeline.advance();
+        }
+    });
+    ptx::griddep_launch_dependents();  // the next kernel's blocks may take this one's place as it ends
+}
+
+// A warpgroup multiplies its half of each tile's rows, and stores it.
+template <class Tile>
+__device__ __forceinline__ void consumer(SharedStorage<Tile>& shared, const CUtensorMap& dx, const DgradShape& v, int warpgroup) {
+    using Store = TileStore<Tile>;
+    constexpr int kBoxes = Tile::kHeight * Store::kChunks;
+    const int warp = threadIdx.x / 32 - 4, lane = threadIdx.x % 32;
+    PipelineConsumer<Tile::kStages> pipeline{shared.pipeline, v.schedule.multicast};
+    Store store{shared.boxes[warp]};
+
+    for_each_unit(v.schedule, [&](const WorkUnit& unit) {
+        const int warp_row = unit.m * Tile::BM + Tile::row_of(warpgroup, 0) + warp % 4 * kStoreRows, column = unit.n * Tile::BN;
+        const int thread_row = warp_row + lane / 4, thread_column = column + lane % 4 * 2;
+
+        // Load the first mask, so that it arrives beside the products.
+        const bf16* x = v.x ? v.x + int64_t(thread_row) * v.all_channels + unit.group * v.channels + thread_column : nullptr;
+        Mask<Store::kAcross> next_mask;
+        const auto fetch_mask = [&](int box) {
+            const int down = box / Store::kChunks * 64, across = box % Store::kChunks * Store::kAcross;
+            next_mask.fetch(x + int64_t(down) * v.all_channels + across, v.all_channels, v.pixels - thread_row - down,
+                            v.channels - thread_column - across);
+        };
+        if (x) fetch_mask(0);
+
+        // Wait for stages, multiply them.
+        typename Tile::Accumulators acc;
+        multiply<Tile>(shared.stages, pipeline, warpgroup, unit.steps, acc);
+        if (unit.m >= v.schedule.tiles_m) return;  // the second of a pair, behind the last tile
+
+        // Epilogue, on the way to dx, box by box; the next box's mask is loaded meanwhile.
+        unroll<kBoxes>([&](auto box) {
+            constexpr int h = box / Store::kChunks, chunk = box % Store::kChunks;
+            const Mask<Store::kAcross> mask = next_mask;
+            if (x && box + 1 < kBoxes) fetch_mask(box + 1);
+            const auto apply_mask = [&](int half, int offset, Vec<2> pair) {
+                if (x) {
+                    const uint32_t sign = mask.pair[offset % Store::kAcross / 8][half];
+                    if (!mask.low(sign)) pair.set(0, 0);
+                    if (!mask.high(sign)) pair.set(1, 0);
+                }
+                return pair;
+            };
+            store.put(dx, acc[h], chunk, warp_row + h * 64, column, unit.group, apply_mask);
+        });
+    });
+    store.drain();
+}
 
 template <class Tile>
 __global__ void __launch_bounds__(Tile::kThreads, 1)
     dgrad_kernel(const __grid_constant__ CUtensorMap dy, const __grid_constant__ CUtensorMap w, const __grid_constant__ CUtensorMap dx,
                  const __grid_constant__ DgradShape v) {
-    using A = typename Tile::A;
-    using B = typename Tile::B;
     SharedStorage<Tile>& shared = shared_storage<SharedStorage<Tile>>();
-    const int warpgroup = warpgroup_index(), together = v.schedule.together();
-    begin_block(shared.ring, Tile::kConsumerWarps, together);
+    const int cluster_size = v.schedule.cluster_size();
+    // Prefetch the descriptors, initialise the barriers, wait for the kernel before this one.
+    begin_block(cluster_size, [&] {
+        ptx::prefetch_tensor_map(dy);
+        ptx::prefetch_tensor_map(w);
+        shared.pipeline.init(Tile::kConsumerWarps * cluster_size);
+    });
 
+    // Move registers from the producer's warpgroup to the consumers', and take the roles.
+    const int warpgroup = warpgroup_index();
     if (warpgroup == 0) {
         ptx::registers_decrease<Tile::kProducerRegisters>();
-        if (threadIdx.x == 0) {
-            ptx::prefetch_tensor_map(dy), ptx::prefetch_tensor_map(w);
-            RingProducer<Tile::kStages> ring{shared.ring};
-            const int last_tap = v.window.r * v.window.s - 1;
-            for_each_unit(v.schedule, [&](const WorkUnit& unit) {
-                const Pixel corner = v.window.corner(unit.m * Tile::BM);
-                const int channel = unit.n * Tile::BN, rank = together > 1 ? blockIdx.x % 2 : 0;
-                BoxCursor box;
-                for (int step = 0; step < unit.steps; ++step) {
-                    typename Tile::Stage& stage = shared.stages[ring.stage()];
-                    ptx::Mbarrier& bar = ring.acquire(Tile::kStageBytes);
-                    for (int i = 0; i < A::kBoxes; ++i, box.advance(v.window, A::kAcross)) {
-                        load_patches(stage.a + i * A::kBoxBytes, dy, bar, v.window, unit.group, corner, box);
-                        // The same filters at that tap: this many rows of each of B's boxes.
-                        const bool exists = box.r < v.window.r;
-                        const int tap = exists ? last_tap - (box.r * v.window.s + box.s) : 0;
-                        const int filter = exists ? unit.group * v.window.channels + box.c : v.filters;
-                        copy_share<B>(stage.b + i * A::kAcross * B::kSpan, rank, together, [&](uint8_t* to, int j, int) {
-                            if (together > 1)
-                                ptx::tma_load_multicast(to, w, bar, 3, channel + j * B::kAcross, tap, filter);
-                            else
-                                ptx::tma_load(to, w, bar, channel + j * B::kAcross, tap, filter);
-                        });
-                    }
-                    ring.advance();
-                }
-            });
-            ptx::griddep_launch_dependents();
-        }
+        if (threadIdx.x == 0) producer(shared, dy, w, v);
     } else {
         ptx::registers_increase<Tile::kConsumerRegisters>();
-        using Store = TileStore<Tile>;
-        const int consumer = warpgroup - 1, warp = threadIdx.x / 32 - 4, lane = threadIdx.x % 32;
-        RingConsumer<Tile::kStages> ring{shared.ring, together};
-        Store store{shared.boxes[warp]};
-        for_each_unit(v.schedule, [&](const WorkUnit& unit) {
-            const int row0 = unit.m * Tile::BM + Tile::row_of(consumer, 0) + warp % 4 * kStoreRows, column = unit.n * Tile::BN;
-            const int row = row0 + lane / 4, mine = column + lane % 4 * 2;  // this thread's first
-            const bf16* x = v.x ? v.x + int64_t(row) * v.all_channels + unit.group * v.channels + mine : nullptr;
-            Mask<Store::kAcross> ahead;
-            auto fetch = [&](int box) {  // box: of kHeight x kChunks
-                const int down = box / Store::kChunks * 64, across = box % Store::kChunks * Store::kAcross;
-                ahead.fetch(x + int64_t(down) * v.all_channels + across, v.all_channels, v.pixels - row - down, v.channels - mine - across);
-            };
-            if (x) fetch(0);
-            typename Tile::Accumulators acc;
-            multiply<Tile>(shared.stages, ring, consumer, unit.steps, acc);
-            if (unit.m >= v.schedule.tiles_m) return;  // the second of a pair, behind the last tile
-            unroll<Tile::kHeight * Store::kChunks>([&](auto box) {
-                constexpr int h = box / Store::kChunks, chunk = box % Store::kChunks;
-                Mask<Store::kAcross> mask = ahead;
-                if (x && box + 1 < Tile::kHeight * Store::kChunks) fetch(box + 1);
-                store.put(dx, acc[h], chunk, row0 + h * 64, column, unit.group, [&](int half, int at, Vec<2> pair) {
-                    if (x) {
-                        const uint32_t sign = mask.pair[at % Store::kAcross / 8][half];
-                        if (!mask.low(sign)) pair.set(0, 0);
-                        if (!mask.high(sign)) pair.set(1, 0);
-                    }
-                    return pair;
-                });
-            });
-        });
-        store.drain();
+        consumer(shared, dx, v, warpgroup - 1);
     }
-    end_block(together);
+    end_block(cluster_size);
 }
 
 struct DgradExtents {
@@ -153,15 +185,18 @@ void launch_tile(const ConvProblem& p, const ConvDgradArgs& a, const DgradExtent
     using A = SharedOperand<BM, kDepth, Major::k, 2 * kBox>;
     using B = SharedOperand<BN, kDepth, Major::mn, 2 * store_columns(BN)>;
     using Tile = StoredTile<A, B>;
-    DgradShape v;
-    v.window = {p.h, p.w, 1, 1, p.pad_h - (p.r - 1), p.pad_w - (p.s - 1), p.r, p.s, p.kg(), p.k};
-    v.pixels = static_cast<int>(e.rows), v.channels = p.cg(), v.all_channels = p.c, v.filters = p.k;
-    v.schedule = schedule_of(e.tile, e.rows, p.cg(), p.groups, e.steps);
-    v.x = p.drelu ? static_cast<const bf16*>(a.x) : nullptr;
+    const DgradShape v{.window = {.rows = p.h, .cols = p.w, .stride_h = 1, .stride_w = 1, .lower_h = p.pad_h - (p.r - 1),
+                                  .lower_w = p.pad_w - (p.s - 1), .r = p.r, .s = p.s, .channels = p.kg(), .all_channels = p.k},
+                       .pixels = static_cast<int>(e.rows),
+                       .channels = p.cg(),
+                       .all_channels = p.c,
+                       .filters = p.k,
+                       .schedule = schedule_of(e.tile, e.rows, p.cg(), p.groups, e.steps),
+                       .x = p.drelu ? static_cast<const bf16*>(a.x) : nullptr};
     const uint64_t cg = p.cg(), taps = uint64_t(p.r) * p.s;
     launch("conv_dgrad.wgmma_sm90",
-           LaunchShape{dim3(blocks_of(v.schedule)), dim3(Tile::kThreads), a.stream, sizeof(SharedStorage<Tile>),
-                       unsigned(v.schedule.together())}.early(),
+           LaunchShape{.grid = dim3(blocks_of(v.schedule)), .block = dim3(Tile::kThreads), .stream = a.stream,
+                       .shared = sizeof(SharedStorage<Tile>), .cluster = unsigned(v.schedule.cluster_size()), .pdl = true},
            dgrad_kernel<Tile>, patches_map(a.dy, p.n, p.p(), p.q(), v.window, kBox, BM),
            tiled_map(DType::bf16, a.w, {cg, taps, uint64_t(p.k)}, {cg * 2, cg * taps * 2}, {B::kAcross, 1, kBox}, B::kSpan),
            store_map(a.dx, e.rows, p.cg(), p.groups, BN), v);

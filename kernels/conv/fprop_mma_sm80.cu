@@ -1,14 +1,14 @@
 // Convolution forward as implicit GEMM on tensor cores of sm_80 and later: output pixels x filters of C, both operands
 // along k. cp.async gathers patches of x, 16 bytes of one tap at a time, and fills padding with zeros. Bias and ReLU
 // are in the epilogue. Folded input: the same over blocks, the filters folded in a kernel before.
-#include "kernels/conv/mma_sm80.h"
-#include "kernels/conv/sources.h"
+#include "kernels/conv/mma_common.h"
+#include "kernels/conv/operand_iterators.h"
 
 namespace wt::conv_mma {
 
 template <class Tile, class T>
 __global__ void __launch_bounds__(Tile::kThreads, Tile::kBlocksPerSM)
-    fprop_kernel(ConvShape v, const T* x, const T* w, Result<T> r) {
+    fprop_kernel(ConvShape v, const T* x, const T* w, SplitKOutput<T> r) {
     constexpr int V = 16 / sizeof(T);
     const BlockTile tile = my_tile<Tile>(r);
     const int k0 = tile.split * r.split.steps * Tile::BK, taps = v.r * v.s * v.cg;
@@ -26,7 +26,9 @@ static std::string refuses_fprop(const ConvProblem& p) {
     return refuses(p, false);
 }
 
-static Extents extents(const ConvProblem& p) { return {p.n * p.p() * p.q(), p.kg(), p.r * p.s * p.cg(), p.dtype, true}; }
+static Extents extents(const ConvProblem& p) {
+    return {.rows = p.n * p.p() * p.q(), .cols = p.kg(), .k = p.r * p.s * p.cg(), .dtype = p.dtype, .along_k = true};
+}
 
 static size_t workspace_fprop(const ConvProblem& p) {
     const ConvProblem q = p.fold > 1 ? over_blocks(p) : p;
@@ -41,18 +43,15 @@ static void launch_fprop(const ConvProblem& problem, const ConvFpropArgs& a) {
     const ConvProblem p = folded ? over_blocks(problem) : problem;
     const Extents e = extents(p);
     by_dtype(p.dtype, [&]<class T>() {
-        Result<T> r;
-        r.out = Epilogue<T>{.c = static_cast<T*>(a.y), .ld = p.k, .cols = e.cols, .bias = p.bias ? a.bias : nullptr, .relu = p.relu};
-        r.out = r.out.sealed(p.kg());
-        r.rows = e.rows;
-        r.groups = p.groups, r.group_stride = p.kg();
-        r.split = e.split(p.groups);
-        r.slabs = reinterpret_cast<float*>(static_cast<std::byte*>(a.workspace) + folded_bytes(problem, size_of(p.dtype)));
+        void* workspace = static_cast<std::byte*>(a.workspace) + folded_bytes(problem, size_of(p.dtype));
+        const SplitKOutput<T> r = conv_tiled::fprop_output<T>(p, a, e.split(p.groups), workspace);
         by_tile<T, true>(e, [&]<class Tile>() {
-            launch("conv_fprop.mma_sm80", {product_grid<Tile>(r), dim3(Tile::kThreads), a.stream, sizeof(typename Tile::SharedStorage)},
+            launch("conv_fprop.mma_sm80", {.grid = product_grid<Tile>(r),
+                                           .block = dim3(Tile::kThreads), .stream = a.stream,
+                                           .shared = sizeof(typename Tile::SharedStorage)},
                    fprop_kernel<Tile, T>, ConvShape(p), static_cast<const T*>(a.x), static_cast<const T*>(w), r);
         });
-        add_slabs("conv_fprop.mma_sm80 sum", r, a.stream);
+        reduce_partials("conv_fprop.mma_sm80 sum", r, a.stream);
     });
 }
 

@@ -3,7 +3,7 @@
 // pair of blocks sends to both), two warpgroups multiply, and their sums leave through shared memory by TMA with bias
 // and ReLU. Blocks are persistent: the copies for the next tile are under way while this one's are stored.
 //
-// Tiles by the model of kernels/conv/wgmma.h, 132 SMs (M = pixels / rows of a tile, x tiles along n; waves of 66 pairs):
+// Tiles by the model of kernels/conv/wgmma_tiles.h, 132 SMs (M = pixels / rows of a tile, x tiles along n; waves of 66 pairs):
 //
 //   layer                k         batch 128                              batch 256
 //   alexnet conv2   25 x  96   128x256: 729 x 1, 5.5 waves of 6      1458 x 1, 11.05 of 12
@@ -14,85 +14,109 @@
 //
 // Predicted, not measured: the fraction of waves that is full, times 0.96 (store and first copies), of 790 TFLOP/s: conv2 0.88,
 // conv3 and conv4 0.93.
-#include "kernels/conv/wgmma.h"
+#include "kernels/conv/wgmma_common.h"
 
 namespace wt::conv_wgmma {
 
 namespace {
 
 struct FpropShape {
-    Window window;  // of x
-    int pixels, filters;  // of the output; of a group
+    Window window;        // of x
+    int filters;          // of a group
     TileSchedule schedule;
-    const float* bias;  // null: none
+    const float* bias;    // null: none
     bool relu;
 };
+
+// One thread of warpgroup 0 starts all the block's copies, as many stages ahead as there are.
+template <class Tile>
+__device__ __forceinline__ void producer(SharedStorage<Tile>& shared, const CUtensorMap& x, const CUtensorMap& w, const FpropShape& v) {
+    using A = typename Tile::A;
+    using B = typename Tile::B;
+    PipelineProducer<Tile::kStages> pipeline{shared.pipeline};
+    const int multicast = v.schedule.multicast, rank = multicast > 1 ? blockIdx.x % kMaxMulticast : 0;
+
+    for_each_unit(v.schedule, [&](const WorkUnit& unit) {
+        const Pixel corner = v.window.corner(unit.m * Tile::BM);
+        const int filter = unit.group * v.filters + unit.n * Tile::BN;
+        BoxCursor box;
+        for (int step = 0; step < unit.steps; ++step) {
+            // Wait until the stage is free.
+            typename Tile::Stage& stage = shared.stages[pipeline.stage()];
+            ptx::Mbarrier& bar = pipeline.producer_acquire(Tile::kStageBytes);
+            // Issue the copies of its patches, and of this block's share of its filters.
+            for (int i = 0; i < A::kBoxes; ++i, box.advance(v.window, A::kAcross))
+                load_patches(stage.a + i * A::kBoxBytes, x, bar, v.window, unit.group, corner, box);
+            const auto copy_filters = [&](uint8_t* to, int i, int down) {
+                const int k = step * kDepth + i * B::kAcross;
+                if (multicast > 1)
+                    ptx::tma_load_multicast(to, w, bar, multicast_mask(), k, filter + down);
+                else
+                    ptx::tma_load(to, w, bar, k, filter + down);
+            };
+            copy_share<B>(stage.b, rank, multicast, copy_filters);
+            pipeline.advance();
+        }
+    });
+    ptx::griddep_launch_dependents();  // the next kernel's blocks may take this one's place as it ends
+}
+
+// A warpgroup multiplies its half of each tile's rows, and stores it.
+template <class Tile>
+__device__ __forceinline__ void consumer(SharedStorage<Tile>& shared, const CUtensorMap& y, const FpropShape& v, int warpgroup) {
+    const int warp = threadIdx.x / 32 - 4, lane = threadIdx.x % 32;
+    PipelineConsumer<Tile::kStages> pipeline{shared.pipeline, v.schedule.multicast};
+    TileStore<Tile> store{shared.boxes[warp]};
+
+    for_each_unit(v.schedule, [&](const WorkUnit& unit) {
+        // Wait for stages, multiply them.
+        typename Tile::Accumulators acc;
+        multiply<Tile>(shared.stages, pipeline, warpgroup, unit.steps, acc);
+        if (unit.m >= v.schedule.tiles_m) return;  // the second of a pair, behind the last tile
+
+        // Epilogue, on the way to y.
+        const int column = unit.n * Tile::BN, thread_column = column + lane % 4 * 2;
+        const float* bias = v.bias ? v.bias + unit.group * v.filters + thread_column : nullptr;
+        const auto add_bias_relu = [&](int, int offset, Vec<2> pair) {
+            unroll<2>([&](auto i) {
+                float f = pair[i];
+                if (bias && thread_column + offset < v.filters) f += bias[offset + i];
+                if (v.relu && f < 0) f = 0;
+                pair.set(i, f);
+            });
+            return pair;
+        };
+        unroll<Tile::kHeight>([&](auto h) {
+            const int row = unit.m * Tile::BM + Tile::row_of(warpgroup, h) + warp % 4 * kStoreRows;
+            store.put_rows(y, acc[h], row, column, unit.group, add_bias_relu);
+        });
+    });
+    store.drain();
+}
 
 template <class Tile>
 __global__ void __launch_bounds__(Tile::kThreads, 1)
     fprop_kernel(const __grid_constant__ CUtensorMap x, const __grid_constant__ CUtensorMap w, const __grid_constant__ CUtensorMap y,
                  const __grid_constant__ FpropShape v) {
-    using A = typename Tile::A;
-    using B = typename Tile::B;
     SharedStorage<Tile>& shared = shared_storage<SharedStorage<Tile>>();
-    const int warpgroup = warpgroup_index(), together = v.schedule.together();
-    begin_block(shared.ring, Tile::kConsumerWarps, together);
+    const int cluster_size = v.schedule.cluster_size();
+    // Prefetch the descriptors, initialise the barriers, wait for the kernel before this one.
+    begin_block(cluster_size, [&] {
+        ptx::prefetch_tensor_map(x);
+        ptx::prefetch_tensor_map(w);
+        shared.pipeline.init(Tile::kConsumerWarps * cluster_size);
+    });
 
+    // Move registers from the producer's warpgroup to the consumers', and take the roles.
+    const int warpgroup = warpgroup_index();
     if (warpgroup == 0) {
         ptx::registers_decrease<Tile::kProducerRegisters>();
-        if (threadIdx.x == 0) {
-            ptx::prefetch_tensor_map(x), ptx::prefetch_tensor_map(w);
-            RingProducer<Tile::kStages> ring{shared.ring};
-            for_each_unit(v.schedule, [&](const WorkUnit& unit) {
-                const Pixel corner = v.window.corner(unit.m * Tile::BM);
-                const int filter = unit.group * v.filters + unit.n * Tile::BN, rank = together > 1 ? blockIdx.x % 2 : 0;
-                BoxCursor box;
-                for (int step = 0; step < unit.steps; ++step) {
-                    typename Tile::Stage& stage = shared.stages[ring.stage()];
-                    ptx::Mbarrier& bar = ring.acquire(Tile::kStageBytes);
-                    for (int i = 0; i < A::kBoxes; ++i, box.advance(v.window, A::kAcross))
-                        load_patches(stage.a + i * A::kBoxBytes, x, bar, v.window, unit.group, corner, box);
-                    copy_share<B>(stage.b, rank, together, [&](uint8_t* to, int i, int down) {
-                        const int k = step * kDepth + i * B::kAcross;
-                        if (together > 1)
-                            ptx::tma_load_multicast(to, w, bar, 3, k, filter + down);
-                        else
-                            ptx::tma_load(to, w, bar, k, filter + down);
-                    });
-                    ring.advance();
-                }
-            });
-            ptx::griddep_launch_dependents();
-        }
+        if (threadIdx.x == 0) producer(shared, x, w, v);
     } else {
         ptx::registers_increase<Tile::kConsumerRegisters>();
-        const int consumer = warpgroup - 1, warp = threadIdx.x / 32 - 4, lane = threadIdx.x % 32;
-        RingConsumer<Tile::kStages> ring{shared.ring, together};
-        TileStore<Tile> store{shared.boxes[warp]};
-        for_each_unit(v.schedule, [&](const WorkUnit& unit) {
-            typename Tile::Accumulators acc;
-            multiply<Tile>(shared.stages, ring, consumer, unit.steps, acc);
-            if (unit.m >= v.schedule.tiles_m) return;  // the second of a pair, behind the last tile
-            const int column = unit.n * Tile::BN, mine = column + lane % 4 * 2;
-            const float* bias = v.bias ? v.bias + unit.group * v.filters + mine : nullptr;
-            unroll<Tile::kHeight>([&](auto h) {
-                const int row = unit.m * Tile::BM + Tile::row_of(consumer, h) + warp % 4 * kStoreRows;
-                unroll<TileStore<Tile>::kChunks>([&](auto chunk) {
-                    store.put(y, acc[h], chunk, row, column, unit.group, [&](int, int at, Vec<2> pair) {
-                        unroll<2>([&](auto i) {
-                            float f = pair[i];
-                            if (bias && mine + at < v.filters) f += bias[at + i];
-                            if (v.relu && f < 0) f = 0;
-                            pair.set(i, f);
-                        });
-                        return pair;
-                    });
-                });
-            });
-        });
-        store.drain();
+        consumer(shared, y, v, warpgroup - 1);
     }
-    end_block(together);
+    end_block(cluster_size);
 }
 
 struct FpropExtents {
@@ -103,7 +127,7 @@ struct FpropExtents {
 };
 
 FpropExtents extents(const ConvProblem& p) {
-    FpropExtents e;
+    FpropExtents e{};
     e.rows = int64_t(p.n) * p.p() * p.q();
     e.box = box_of(p.cg());
     e.steps = ceil_div(int64_t(p.r) * p.s * p.cg(), kDepth);
@@ -116,17 +140,18 @@ void launch_tile(const ConvProblem& p, const ConvFpropArgs& a, const FpropExtent
     using A = SharedOperand<BM, kDepth, Major::k, 2 * kBox>;
     using B = SharedOperand<BN, kDepth, Major::k, 2 * kBox>;
     using Tile = StoredTile<A, B>;
-    FpropShape v;
-    v.window = {p.p(), p.q(), p.stride_h, p.stride_w, -p.pad_h, -p.pad_w, p.r, p.s, p.cg(), p.c};
-    v.pixels = static_cast<int>(e.rows), v.filters = p.kg();
-    v.schedule = schedule_of(e.tile, e.rows, p.kg(), p.groups, e.steps);
-    v.bias = p.bias ? a.bias : nullptr, v.relu = p.relu;
+    const FpropShape v{.window = input_window(p),
+                       .filters = p.kg(),
+                       .schedule = schedule_of(e.tile, e.rows, p.kg(), p.groups, e.steps),
+                       .bias = p.bias ? a.bias : nullptr,
+                       .relu = p.relu};
     const uint64_t taps = uint64_t(p.r) * p.s * p.cg();
-    const unsigned together = v.schedule.together();
+    const unsigned cluster_size = v.schedule.cluster_size();
     launch("conv_fprop.wgmma_sm90",
-           LaunchShape{dim3(blocks_of(v.schedule)), dim3(Tile::kThreads), a.stream, sizeof(SharedStorage<Tile>), together}.early(),
+           LaunchShape{.grid = dim3(blocks_of(v.schedule)), .block = dim3(Tile::kThreads), .stream = a.stream,
+                       .shared = sizeof(SharedStorage<Tile>), .cluster = cluster_size, .pdl = true},
            fprop_kernel<Tile>, patches_map(a.x, p.n, p.h, p.w, v.window, kBox, BM),
-           tiled_map(DType::bf16, a.w, {taps, uint64_t(p.k)}, {taps * 2}, {kBox, BN / together}, 2 * kBox),
+           tiled_map(DType::bf16, a.w, {taps, uint64_t(p.k)}, {taps * 2}, {kBox, BN / cluster_size}, 2 * kBox),
            store_map(a.y, e.rows, p.kg(), p.groups, BN), v);
 }
 

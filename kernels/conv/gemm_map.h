@@ -9,7 +9,7 @@
 // wgrad_wgmma_sm90 computes wgrad's transpose: its M are taps, its N filters.
 //
 // Pixels and taps are numbered as they lie in memory, the last name fastest. Each group is a product
-// of its own. Kernels step through K with the cursors below, which need no division.
+// of its own. (wgrad_wgmma_sm90.cu and its first-layer sibling compute the transpose of wgrad: M are taps, N filters.) Kernels step through K with the cursors below, which need no division.
 #pragma once
 
 #include "kernels/conv/problem.h"

@@ -20,10 +20,10 @@ inline Desc bias_of(int64_t k) { return Desc({k}, dnnl::memory::data_type::f32, 
 // The whole problem, groups and all. `filters` is the filters' type: fp32 for their gradient.
 inline ConvLayouts layouts(const ConvProblem& p, DType filters) {
     const int64_t k = p.kg(), c = p.cg(), r = p.r, s = p.s;
-    return {nhwc(p.n, p.h, p.w, p.c, p.dtype),
-            p.groups == 1 ? krsc(k, r, s, c, filters)
-                          : Desc({p.groups, k, c, r, s}, type_of(filters), Dims{k * r * s * c, r * s * c, 1, s * c, c}),
-            nhwc(p.n, p.p(), p.q(), p.k, p.dtype), p.bias ? bias_of(p.k) : Desc()};
+    const Desc w = p.groups == 1 ? krsc(k, r, s, c, filters)
+                                 : Desc({p.groups, k, c, r, s}, type_of(filters), Dims{k * r * s * c, r * s * c, 1, s * c, c});
+    return {.x = nhwc(p.n, p.h, p.w, p.c, p.dtype), .w = w, .y = nhwc(p.n, p.p(), p.q(), p.k, p.dtype),
+            .bias = p.bias ? bias_of(p.k) : Desc()};
 }
 
 inline Dims strides(const ConvProblem& p) { return {p.stride_h, p.stride_w}; }
@@ -38,6 +38,38 @@ inline dnnl::primitive_attr fprop_attr(bool relu) {
         attr.set_post_ops(post);
     }
     return attr;
+}
+
+// Plans of the three passes, from a primitive descriptor and our layouts: what is read and written, and in which order the
+// operands come: x, w, y, bias; dy, w, dx; x, dy, dw, db.
+template <class PrimitiveDesc>
+Plan fprop_plan_of(const PrimitiveDesc& pd, const ConvLayouts& o, bool bias) {
+    Plan plan;
+    plan.input(DNNL_ARG_SRC, o.x, pd.src_desc());
+    plan.input(DNNL_ARG_WEIGHTS, o.w, pd.weights_desc());
+    plan.output(DNNL_ARG_DST, o.y, pd.dst_desc());
+    if (bias) plan.input(DNNL_ARG_BIAS, o.bias, pd.bias_desc());
+    plan.primitive(dnnl::convolution_forward(pd), pd.scratchpad_desc());
+    return plan;
+}
+template <class PrimitiveDesc>
+Plan dgrad_plan_of(const PrimitiveDesc& pd, const ConvLayouts& o) {
+    Plan plan;
+    plan.input(DNNL_ARG_DIFF_DST, o.y, pd.diff_dst_desc());
+    plan.input(DNNL_ARG_WEIGHTS, o.w, pd.weights_desc());
+    plan.output(DNNL_ARG_DIFF_SRC, o.x, pd.diff_src_desc());
+    plan.primitive(dnnl::convolution_backward_data(pd), pd.scratchpad_desc());
+    return plan;
+}
+template <class PrimitiveDesc>
+Plan wgrad_plan_of(const PrimitiveDesc& pd, const ConvLayouts& o, bool bias) {
+    Plan plan;
+    plan.input(DNNL_ARG_SRC, o.x, pd.src_desc());
+    plan.input(DNNL_ARG_DIFF_DST, o.y, pd.diff_dst_desc());
+    plan.output(DNNL_ARG_DIFF_WEIGHTS, o.w, pd.diff_weights_desc());
+    if (bias) plan.output(DNNL_ARG_DIFF_BIAS, o.bias, pd.diff_bias_desc());
+    plan.primitive(dnnl::convolution_backward_weights(pd), pd.scratchpad_desc());
+    return plan;
 }
 
 }  // namespace wt::onednn

@@ -19,7 +19,7 @@
 
 #include <compare>
 
-#include "kernels/dtype.h"
+#include "kernels/common/dtype.h"
 #include "kernels/variant.h"
 
 namespace wt {
@@ -46,9 +46,9 @@ struct ConvProblem {
     int64_t x_count() const { return fold > 1 ? int64_t(n) * fold_h() * fold_w() * fold * fold * c : int64_t(n) * h * w * c; }
     int64_t y_count() const { return int64_t(n) * p() * q() * k; }
     int64_t w_count() const { return int64_t(k) * r * s * cg(); }
-    // Of any of the three passes.
+    // Each of the three passes takes as many.
     double flops() const { return 2.0 * y_count() * r * s * cg(); }
-    // Each operand moved once.
+    // What is moved when each operand is moved once.
     double bytes() const { return double(x_count() + y_count() + w_count()) * size_of(dtype); }
     auto operator<=>(const ConvProblem&) const = default;  // a key of caches
 };

@@ -5,13 +5,9 @@
 //   A = patches of x, 64 pixels by boxes of channels, each box at a tap of its own (TMA im2col)   both operands have k, the
 //   B = dy, 64 pixels by boxes of 64 filters (a tiled map), shared by the blocks of a pair        pixels, outermost: MN-major
 //
-// There are few tiles and very many pixels, so k is divided over the machine. With U units (a pair of tiles) and G clusters,
-// every unit has G / U (rounded down) clusters of its own, each of which sums an equal range of k; what is left of
-// k, U remainders of it, is dealt out evenly to the clusters that are left. So all clusters have the same number of steps, and
-// most of them, one range of all units, walk through the same pixels at the same time: operands are read from memory
-// about once. (A plain stream of steps would be as even, but its clusters would spread over all pixels: at batch 256
-// conv2's operands, 132 MB, would be read from memory ten times.) Each cluster writes its partial sums into a slab, and
-// a second kernel adds up each tile's slabs in order: the same bits in every run.
+// There are few tiles and very many pixels, so k is divided over the machine by stream-K (kernels/tile/stream_k.h says how,
+// and why most clusters walk through the same pixels at the same time: otherwise conv2's operands at batch 256, 132 MB, would
+// be read from memory ten times). Each cluster writes its partial sums, and a second kernel adds up each tile's in order.
 //
 //   layer, batch 128     tiles            units  steps   of a cluster       evened out, against only equal ranges (G / U)
 //   alexnet conv2    128x256: 19 x 1      10     1458    221                243
@@ -22,64 +18,57 @@
 // The bias gradient is the sum of dy over pixels: blocks of the first row of tiles add up each stage's dy with ordinary loads
 // beside its products, 32 KB of shared memory a stage, for which wgmma leaves room (80 of 128 bytes a clock).
 //
-// Predicted, not measured: conv2 0.9375 (20 tiles for 18.75) x 0.95 (slabs, first copies) of 790 TFLOP/s; conv3 to conv5, whose
-// slabs weigh more, 0.8 of it.
-#include "kernels/conv/wgmma.h"
+// Predicted, not measured: conv2 0.9375 (20 tiles for 18.75) x 0.95 (partial sums, first copies) of 790 TFLOP/s; conv3 to conv5, whose
+// partial sums weigh more, 0.8 of it.
+#include "kernels/conv/wgmma_common.h"
+#include "kernels/tile/stream_k.h"
 
 namespace wt::conv_wgmma {
 
 namespace {
 
 struct WgradShape {
-    Window window;  // of x
-    int rows, filters, all_filters;  // taps x channels; filters of a group; of all
-    int tiles_m, tiles_n, groups, sharers;
-    Division division;
-    int most_slabs;
-    float* slabs;     // [group][most_slabs][filters][rows]; dw itself when most_slabs is 1
-    float* sums;      // [group][most_slabs][filters]; db itself; null: not wanted
+    Window window;      // of x
+    int rows, filters;  // taps x channels; filters of a group
+    int tiles_m, tiles_n, groups, multicast;
+    StreamKPlan plan;   // of the units, pairs of tiles, over the clusters
+    int max_partials;   // of a unit
+    float* partials;    // [group][max_partials][filters][rows]; dw itself when max_partials is 1
+    float* sums;        // [group][max_partials][filters]; db itself; null: not wanted
     float *dw, *db;
 
-    __host__ __device__ int pairs() const { return (tiles_m + sharers - 1) / sharers; }
-    __host__ __device__ int unit_of(int group, int n, int m) const { return (group * tiles_n + n) * pairs() + m / sharers; }
-    __host__ __device__ int64_t slab(int group, int i) const { return (int64_t(group) * most_slabs + i) * filters; }
+    __host__ __device__ int pairs() const { return (tiles_m + multicast - 1) / multicast; }
+    __host__ __device__ int unit_of(int group, int n, int m) const { return (group * tiles_n + n) * pairs() + m / multicast; }
+    // The first row of partial sums number i of a group.
+    __host__ __device__ int64_t partial_row(int group, int i) const { return (int64_t(group) * max_partials + i) * filters; }
 };
 
 // A tile and a range of k.
-struct Part {
+struct WorkTile {
     int m, n, group;
-    int slab;
+    int partial;
     int first, steps;
 };
 
-// The loop over a cluster's parts, the same in every role.
+// The loop over a block's work, the same in every role: calls f(tile) for each.
 template <class F>
-__device__ __forceinline__ void for_each_part(const WgradShape& v, F&& f) {
-    const Division& d = v.division;
-    const int cluster = blockIdx.x / v.sharers, of_rest = cluster - d.with_ranges();
-    const bool ranged = of_rest < 0;  // a range of one unit; else so many steps of the rests
-    int at = ranged ? 0 : of_rest * d.rest_share;
-    const int end = ranged ? cluster < d.ranges * d.units : min(at + d.rest_share, d.units * d.rest);
-    while (at < end) {
-        const int unit = ranged ? cluster % d.units : at / d.rest, range = cluster / d.units, from = at - unit * d.rest;
-        const int column = unit / v.pairs();
-        Part part;
-        part.m = (unit - column * v.pairs()) * v.sharers + blockIdx.x % v.sharers;
-        part.group = column / v.tiles_n;
-        part.n = column - part.group * v.tiles_n;
-        part.slab = ranged ? range : d.ranges + of_rest - d.first_sharer(unit);
-        part.first = ranged ? range * d.share : d.ranges * d.share + from;
-        part.steps = ranged ? min(d.share, d.steps - part.first) : min(end - at, d.rest - from);
-        f(part);
-        at += ranged ? 1 : part.steps;
-    }
+__device__ __forceinline__ void for_each_work_tile(const WgradShape& v, F&& f) {
+    v.plan.for_each_range(blockIdx.x / v.multicast, [&](const StreamKRange& range) {
+        const int column = range.unit / v.pairs(), group = column / v.tiles_n;
+        f(WorkTile{.m = static_cast<int>((range.unit - column * v.pairs()) * v.multicast + blockIdx.x % v.multicast),
+                   .n = column - group * v.tiles_n,
+                   .group = group,
+                   .partial = range.partial,
+                   .first = range.first,
+                   .steps = range.steps});
+    });
 }
 
 template <class Tile>
 struct WgradStorage {
     typename Tile::Stage stages[Tile::kStages];
-    float sums[8][64];  // of a warp: over some of the pixels, of one box of filters
-    Ring<Tile::kStages> ring;
+    float sums[8][64];  // a warp's, over some of the pixels, of one box of filters
+    Pipeline<Tile::kStages> pipeline;
 };
 
 // Adds up dy over a stage's pixels: each consumer warp takes the rows of one box, 4 at a time, a lane 8 filters.
@@ -106,7 +95,7 @@ struct DySums {
         }
         __syncwarp();
     }
-    // All consumers: out[filter] for the `count` filters of the tile that exist.
+    // Writes out[filter] for the `count` filters of the tile that exist; all consumers call.
     __device__ __forceinline__ void put(float (&shared)[8][64], float* out, int count) {
         const int warp = threadIdx.x / 32 - 4, lane = threadIdx.x % 32;
         unroll<8>([&](auto i) {
@@ -124,135 +113,172 @@ struct DySums {
     }
 };
 
+// One thread of warpgroup 0 starts all the block's copies, as many stages ahead as there are.
+template <class Tile>
+__device__ __forceinline__ void producer(WgradStorage<Tile>& shared, const CUtensorMap& x, const CUtensorMap& dy, const WgradShape& v) {
+    using A = typename Tile::A;
+    using B = typename Tile::B;
+    PipelineProducer<Tile::kStages> pipeline{shared.pipeline};
+    const int rank = v.multicast > 1 ? blockIdx.x % kMaxMulticast : 0;
+
+    for_each_work_tile(v, [&](const WorkTile& tile) {
+        const int filter = tile.n * Tile::BN;
+        const BoxCursor first_box = BoxCursor::at(v.window, tile.m * A::kBoxes, A::kAcross);
+        int pixel = tile.first * kDepth;
+        PixelCursor position(pixel, v.window.rows, v.window.cols);
+        for (int step = 0; step < tile.steps; ++step, pixel += kDepth, position.advance(kDepth)) {
+            // Wait until the stage is free.
+            typename Tile::Stage& stage = shared.stages[pipeline.stage()];
+            ptx::Mbarrier& bar = pipeline.producer_acquire(Tile::kStageBytes);
+            // Issue the copies of this block's share of its dy, and of its patches.
+            const auto copy_dy = [&](uint8_t* to, int i, int) {
+                if (v.multicast > 1)
+                    ptx::tma_load_multicast(to, dy, bar, multicast_mask(), filter + i * B::kAcross, tile.group, pixel);
+                else
+                    ptx::tma_load(to, dy, bar, filter + i * B::kAcross, tile.group, pixel);
+            };
+            copy_share<B>(stage.b, rank, v.multicast, copy_dy);
+            const Pixel corner = v.window.corner_at(position.at);
+            BoxCursor box = first_box;
+#pragma unroll 1
+            for (int i = 0; i < A::kBoxes; ++i, box.advance(v.window, A::kAcross))
+                load_patches(stage.a + i * A::kBoxBytes, x, bar, v.window, tile.group, corner, box);
+            pipeline.advance();
+        }
+    });
+    ptx::griddep_launch_dependents();  // the next kernel's blocks may take this one's place as it ends
+}
+
+// Stores a consumer's sums of a tile. Eight lanes of a warp have neighbouring rows, which are neighbours in dw too: 32 bytes
+// of a filter at a time.
+template <class Tile>
+__device__ __forceinline__ void store_partial(const WgradShape& v, const WorkTile& tile, int warpgroup, const typename Tile::Accumulators& acc) {
+    const int warp = threadIdx.x / 32 - 4, lane = threadIdx.x % 32;
+    const int filter = tile.n * Tile::BN + lane % 4 * 2;
+    const int64_t first_row = v.partial_row(tile.group, tile.partial);
+    unroll<Tile::kHeight>([&](auto h) {
+        unroll<2>([&](auto half) {
+            const int row = tile.m * Tile::BM + Tile::row_of(warpgroup, h) + warp % 4 * 16 + lane / 4 + half * 8;
+            if (row >= v.rows) return;
+            float* to = v.partials + (first_row + filter) * v.rows + row;
+            unroll<Tile::BN / 8>([&](auto j) {
+                if (filter + j * 8 >= v.filters) return;  // filters come in eights
+                to[int64_t(j * 8) * v.rows] = acc[h][4 * j + 2 * half];
+                to[int64_t(j * 8 + 1) * v.rows] = acc[h][4 * j + 2 * half + 1];
+            });
+        });
+    });
+}
+
+// A warpgroup multiplies its half of each tile's rows, adds up dy where its tile is the first, and stores both.
+template <class Tile>
+__device__ __forceinline__ void consumer(WgradStorage<Tile>& shared, const WgradShape& v, int warpgroup) {
+    PipelineConsumer<Tile::kStages> pipeline{shared.pipeline, v.multicast};
+    DySums<typename Tile::B> sums;
+
+    for_each_work_tile(v, [&](const WorkTile& tile) {
+        // Wait for stages, multiply them; meanwhile add up dy.
+        const bool sum_dy = v.sums && tile.m == 0;
+        sums.clear();
+        typename Tile::Accumulators acc;
+        const auto add_dy = [&](int stage) {
+            if (sum_dy) sums.add(shared.stages[stage].b);
+        };
+        multiply<Tile>(shared.stages, pipeline, warpgroup, tile.steps, acc, add_dy);
+
+        // Store the sums of dy, then the products' partial sums.
+        const int filter = tile.n * Tile::BN;
+        if (sum_dy) sums.put(shared.sums, v.sums + v.partial_row(tile.group, tile.partial) + filter, v.filters - filter);
+        store_partial<Tile>(v, tile, warpgroup, acc);
+    });
+}
+
 template <class Tile>
 __global__ void __launch_bounds__(Tile::kThreads, 1)
     wgrad_kernel(const __grid_constant__ CUtensorMap x, const __grid_constant__ CUtensorMap dy, const __grid_constant__ WgradShape v) {
-    using A = typename Tile::A;
-    using B = typename Tile::B;
     WgradStorage<Tile>& shared = shared_storage<WgradStorage<Tile>>();
-    const int warpgroup = warpgroup_index();
-    begin_block(shared.ring, Tile::kConsumerWarps, v.sharers);
+    // Prefetch the descriptors, initialise the barriers, wait for the kernel before this one.
+    begin_block(v.multicast, [&] {
+        ptx::prefetch_tensor_map(x);
+        ptx::prefetch_tensor_map(dy);
+        shared.pipeline.init(Tile::kConsumerWarps * v.multicast);
+    });
 
+    // Move registers from the producer's warpgroup to the consumers', and take the roles.
+    const int warpgroup = warpgroup_index();
     if (warpgroup == 0) {
         ptx::registers_decrease<Tile::kProducerRegisters>();
-        if (threadIdx.x == 0) {
-            ptx::prefetch_tensor_map(x), ptx::prefetch_tensor_map(dy);
-            RingProducer<Tile::kStages> ring{shared.ring};
-            for_each_part(v, [&](const Part& part) {
-                const int filter = part.n * Tile::BN, rank = v.sharers > 1 ? blockIdx.x % 2 : 0;
-                const BoxCursor first_box = BoxCursor::at(v.window, part.m * A::kBoxes, A::kAcross);
-                int pixel = part.first * kDepth;
-                PixelCursor at(pixel, v.window.rows, v.window.cols);
-                for (int step = 0; step < part.steps; ++step, pixel += kDepth, at.advance(kDepth)) {
-                    typename Tile::Stage& stage = shared.stages[ring.stage()];
-                    ptx::Mbarrier& bar = ring.acquire(Tile::kStageBytes);
-                    copy_share<B>(stage.b, rank, v.sharers, [&](uint8_t* to, int i, int) {
-                        if (v.sharers > 1)
-                            ptx::tma_load_multicast(to, dy, bar, 3, filter + i * B::kAcross, part.group, pixel);
-                        else
-                            ptx::tma_load(to, dy, bar, filter + i * B::kAcross, part.group, pixel);
-                    });
-                    const Pixel corner = v.window.at(at.at);
-                    BoxCursor box = first_box;
-#pragma unroll 1
-                    for (int i = 0; i < A::kBoxes; ++i, box.advance(v.window, A::kAcross))
-                        load_patches(stage.a + i * A::kBoxBytes, x, bar, v.window, part.group, corner, box);
-                    ring.advance();
-                }
-            });
-            ptx::griddep_launch_dependents();
-        }
+        if (threadIdx.x == 0) producer(shared, x, dy, v);
     } else {
         ptx::registers_increase<Tile::kConsumerRegisters>();
-        const int consumer = warpgroup - 1, warp = threadIdx.x / 32 - 4, lane = threadIdx.x % 32;
-        RingConsumer<Tile::kStages> ring{shared.ring, v.sharers};
-        DySums<B> sums;
-        for_each_part(v, [&](const Part& part) {
-            const bool sum_dy = v.sums && part.m == 0;
-            sums.clear();
-            typename Tile::Accumulators acc;
-            multiply<Tile>(shared.stages, ring, consumer, part.steps, acc, [&](int stage) {
-                if (sum_dy) sums.add(shared.stages[stage].b);
-            });
-            const int64_t slab = v.slab(part.group, part.slab);
-            const int column = part.n * Tile::BN;
-            if (sum_dy) sums.put(shared.sums, v.sums + slab + column, v.filters - column);
-            // Eight lanes of a warp have neighbouring rows, which are neighbours in dw too: 32 bytes of a filter at a time.
-            const int mine = column + lane % 4 * 2;
-            unroll<Tile::kHeight>([&](auto h) {
-                unroll<2>([&](auto half) {
-                    const int row = part.m * Tile::BM + Tile::row_of(consumer, h) + warp % 4 * 16 + lane / 4 + half * 8;
-                    if (row >= v.rows) return;
-                    float* to = v.slabs + (slab + mine) * v.rows + row;
-                    unroll<Tile::BN / 8>([&](auto j) {
-                        if (mine + j * 8 >= v.filters) return;  // filters come in eights
-                        to[int64_t(j * 8) * v.rows] = acc[h][4 * j + 2 * half];
-                        to[int64_t(j * 8 + 1) * v.rows] = acc[h][4 * j + 2 * half + 1];
-                    });
-                });
-            });
-        });
+        consumer(shared, v, warpgroup - 1);
     }
-    end_block(v.sharers);
+    end_block(v.multicast);
 }
 
-// Adds up the slabs, a thread for 4 neighbours of dw; and a thread for each sum of dy. Tile: of the product.
+// Adds up the partial sums, a thread for 4 neighbours of dw; and a thread for each sum of dy. Tile: of the product.
 __global__ void add_parts_kernel(const __grid_constant__ WgradShape v, TileSize tile) {
     ptx::griddep_wait();
     const int64_t i = int64_t(blockIdx.x) * blockDim.x + threadIdx.x, quads = v.rows / 4;
     if (i < v.filters * quads) {
         const int filter = static_cast<int>(i / quads), row = static_cast<int>(i % quads) * 4, group = blockIdx.y;
-        const int count = v.division.slabs(v.unit_of(group, filter / tile.bn, row / tile.bm));
-        const float* from = v.slabs + (v.slab(group, 0) + filter) * v.rows + row;
+        const int count = v.plan.partials(v.unit_of(group, filter / tile.bn, row / tile.bm));
+        const float* from = v.partials + (v.partial_row(group, 0) + filter) * v.rows + row;
         Vec<4> sum = load<4>(from);
         for (int s = 1; s < count; ++s) sum = sum + load<4>(from + int64_t(s) * v.filters * v.rows);
         store(v.dw + (int64_t(group) * v.filters + filter) * v.rows + row, sum);
     }
     if (v.sums && i < v.filters) {
         const int filter = static_cast<int>(i), group = blockIdx.y;
-        const int count = v.division.slabs(v.unit_of(group, filter / tile.bn, 0));
+        const int count = v.plan.partials(v.unit_of(group, filter / tile.bn, 0));
         float sum = 0;
-        for (int s = 0; s < count; ++s) sum += v.sums[v.slab(group, s) + filter];
+        for (int s = 0; s < count; ++s) sum += v.sums[v.partial_row(group, s) + filter];
         v.db[int64_t(group) * v.filters + filter] = sum;
     }
 }
 
-// The tile with the least work, padding included, and everything that follows from it.
+// Chooses the tile with the least work, padding included, and derives everything that follows from it.
 WgradShape shape_of(const ConvProblem& p, TileSize& tile) {
     WgradShape v{};
-    v.window = {p.p(), p.q(), p.stride_h, p.stride_w, -p.pad_h, -p.pad_w, p.r, p.s, p.cg(), p.c};
-    v.rows = p.r * p.s * p.cg(), v.filters = p.kg(), v.all_filters = p.k, v.groups = p.groups;
+    v.window = input_window(p);
+    v.rows = p.r * p.s * p.cg();
+    v.filters = p.kg();
+    v.groups = p.groups;
     double least = 0;
     for (const TileSize& t : kWgradTiles) {
-        if (is_only(kWgradTiles) && t != only_tile) continue;
-        const int m = static_cast<int>(ceil_div(v.rows, t.bm)), n = static_cast<int>(ceil_div(v.filters, t.bn)), sharers = m > 1 ? 2 : 1;
-        const double work = double(ceil_div(m, sharers)) * sharers * n * stage_clocks(t, sharers);
+        if (is_only(kWgradTiles) && t != only_tile()) continue;
+        const int m = static_cast<int>(ceil_div(v.rows, t.bm)), n = static_cast<int>(ceil_div(v.filters, t.bn));
+        const int multicast = m > 1 ? kMaxMulticast : 1;
+        const double work = double(ceil_div(m, multicast)) * multicast * n * stage_clocks(t, multicast);
         if (least > 0 && work >= least) continue;
-        least = work, tile = t;
-        v.tiles_m = m, v.tiles_n = n, v.sharers = sharers;
+        least = work;
+        tile = t;
+        v.tiles_m = m;
+        v.tiles_n = n;
+        v.multicast = multicast;
     }
     const int units = v.pairs() * v.tiles_n * v.groups;
     const int steps = static_cast<int>(ceil_div(int64_t(p.n) * p.p() * p.q(), kDepth));
-    // Below 8 steps writing and adding slabs costs more than idle SMs.
+    // Below 8 steps writing and adding partial sums costs more than idle SMs.
     const int64_t useful = std::max<int64_t>(units, int64_t(units) * steps / 8);
-    v.division = Division(units, steps, static_cast<int>(std::min<int64_t>(plan_sms / v.sharers, useful)));
-    v.most_slabs = v.division.most_slabs();
+    v.plan = StreamKPlan(units, steps, static_cast<int>(std::min<int64_t>(std::max(1, planned_sms() / v.multicast), useful)));
+    v.max_partials = v.plan.max_partials();
     return v;
 }
 
 std::string refuses_wgrad(const ConvProblem& p) {
     if (std::string why = refuses_x(p); !why.empty()) return why;
     TileSize tile;
-    const Division d = shape_of(p, tile).division;
-    if (int64_t(d.units) * d.steps >= int64_t(1) << 31) return "too many filters and pixels to count the steps in 32 bits";
+    const StreamKPlan plan = shape_of(p, tile).plan;
+    if (int64_t(plan.units) * plan.unit_steps >= int64_t(1) << 31) return "too many filters and pixels to count the steps in 32 bits";
     return "";
 }
 
 size_t workspace(const ConvProblem& p) {
     TileSize tile;
     const WgradShape v = shape_of(p, tile);
-    if (v.most_slabs == 1) return 0;
-    return sizeof(float) * v.groups * v.most_slabs * v.filters * (size_t(v.rows) + (p.bias ? 1 : 0));
+    if (v.max_partials == 1) return 0;
+    return sizeof(float) * v.groups * v.max_partials * v.filters * (size_t(v.rows) + (p.bias ? 1 : 0));
 }
 
 template <int BM, int BN, int kBox>
@@ -262,8 +288,8 @@ void launch_tile(const ConvProblem& p, const ConvWgradArgs& a, const WgradShape&
     using Tile = WgmmaTile<A, B, stages_beside(A::kBytes + B::kBytes, 2048)>;
     const uint64_t pitch = uint64_t(p.kg()) * 2, pixels = uint64_t(p.n) * p.p() * p.q();
     launch("conv_wgrad.wgmma_sm90",
-           LaunchShape{dim3(v.division.clusters * v.sharers), dim3(Tile::kThreads), a.stream, sizeof(WgradStorage<Tile>),
-                       unsigned(v.sharers)}.early(),
+           LaunchShape{.grid = dim3(v.plan.clusters * v.multicast), .block = dim3(Tile::kThreads), .stream = a.stream,
+                       .shared = sizeof(WgradStorage<Tile>), .cluster = unsigned(v.multicast), .pdl = true},
            wgrad_kernel<Tile>, patches_map(a.x, p.n, p.h, p.w, v.window, kBox, kDepth),
            tiled_map(DType::bf16, a.dy, {uint64_t(p.kg()), uint64_t(p.groups), pixels}, {pitch, pitch * p.groups}, {64, 1, kDepth}, 128), v);
 }
@@ -280,10 +306,11 @@ void launch_box(const ConvProblem& p, const ConvWgradArgs& a, const WgradShape& 
 void launch_wgrad(const ConvProblem& p, const ConvWgradArgs& a) {
     TileSize tile;
     WgradShape v = shape_of(p, tile);
-    v.dw = a.dw, v.db = a.db;
-    const bool direct = v.most_slabs == 1;
-    v.slabs = direct ? a.dw : static_cast<float*>(a.workspace);
-    v.sums = !p.bias ? nullptr : direct ? a.db : v.slabs + v.slab(v.groups, 0) * v.rows;
+    v.dw = a.dw;
+    v.db = a.db;
+    const bool direct = v.max_partials == 1;
+    v.partials = direct ? a.dw : static_cast<float*>(a.workspace);
+    v.sums = !p.bias ? nullptr : direct ? a.db : v.partials + v.partial_row(v.groups, 0) * v.rows;
     const int box = box_of(p.cg());
     if (box == 64)
         launch_box<64>(p, a, v, tile);
@@ -294,7 +321,7 @@ void launch_wgrad(const ConvProblem& p, const ConvWgradArgs& a) {
     if (direct) return;
     const int64_t threads = std::max<int64_t>(int64_t(v.filters) * v.rows / 4, v.filters);
     launch("conv_wgrad.wgmma_sm90 sum",
-           LaunchShape{dim3(static_cast<unsigned>(ceil_div(threads, 256)), v.groups), dim3(256), a.stream}.early(),
+           LaunchShape{dim3(static_cast<unsigned>(ceil_div(threads, 256)), v.groups), dim3(256), a.stream}.with_pdl(),
            add_parts_kernel, v, tile);
 }
 

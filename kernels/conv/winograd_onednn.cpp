@@ -30,13 +30,7 @@ static dnnl::convolution_forward::primitive_desc forward(const ConvProblem& p, c
 static Plan make_fprop(const ConvProblem& p) {
     const ConvLayouts o = slice(p);
     auto pd = forward(p, o);
-    Plan plan;
-    plan.input(DNNL_ARG_SRC, o.x, pd.src_desc());
-    plan.input(DNNL_ARG_WEIGHTS, o.w, pd.weights_desc());
-    plan.output(DNNL_ARG_DST, o.y, pd.dst_desc());
-    if (p.bias) plan.input(DNNL_ARG_BIAS, o.bias, pd.bias_desc());
-    plan.primitive(dnnl::convolution_forward(pd), pd.scratchpad_desc());
-    return plan;
+    return fprop_plan_of(pd, o, p.bias);
 }
 
 static Plan make_dgrad(const ConvProblem& p) {
@@ -44,12 +38,7 @@ static Plan make_dgrad(const ConvProblem& p) {
     dnnl::convolution_backward_data::primitive_desc pd(
         {algorithm::convolution_winograd, any_like(o.x), any_like(o.w), any_like(o.y), strides(p), padding(p), padding(p)},
         user_scratchpad(), engine(), forward(p, o));
-    Plan plan;
-    plan.input(DNNL_ARG_DIFF_DST, o.y, pd.diff_dst_desc());
-    plan.input(DNNL_ARG_WEIGHTS, o.w, pd.weights_desc());
-    plan.output(DNNL_ARG_DIFF_SRC, o.x, pd.diff_src_desc());
-    plan.primitive(dnnl::convolution_backward_data(pd), pd.scratchpad_desc());
-    return plan;
+    return dgrad_plan_of(pd, o);
 }
 
 static Plan make_wgrad(const ConvProblem& p) {
@@ -57,13 +46,7 @@ static Plan make_wgrad(const ConvProblem& p) {
     dnnl::convolution_backward_weights::primitive_desc pd({algorithm::convolution_winograd, any_like(o.x), any_like(o.w),
                                                            o.bias, any_like(o.y), strides(p), padding(p), padding(p)},
                                                           user_scratchpad(), engine(), forward(p, o));
-    Plan plan;
-    plan.input(DNNL_ARG_SRC, o.x, pd.src_desc());
-    plan.input(DNNL_ARG_DIFF_DST, o.y, pd.diff_dst_desc());
-    plan.output(DNNL_ARG_DIFF_WEIGHTS, o.w, pd.diff_weights_desc());
-    if (p.bias) plan.output(DNNL_ARG_DIFF_BIAS, o.bias, pd.diff_bias_desc());
-    plan.primitive(dnnl::convolution_backward_weights(pd), pd.scratchpad_desc());
-    return plan;
+    return wgrad_plan_of(pd, o, p.bias);
 }
 
 static auto fprop_plan(const ConvProblem& p) {

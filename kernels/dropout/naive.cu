@@ -29,6 +29,6 @@ void run(const DropoutProblem& p, const DropoutArgs& a) {
 }  // namespace
 
 extern const Dropout variant;
-const Dropout variant{"naive", dropout_refuses, nullptr, run};
+const Dropout variant{.name = "naive", .refuses = dropout_refuses, .workspace = nullptr, .launch = run};
 
 }  // namespace wt::dropout_naive

@@ -12,8 +12,8 @@
 
 #include <cuda_runtime.h>
 
-#include "kernels/dtype.h"
-#include "kernels/step_state.h"
+#include "kernels/common/dtype.h"
+#include "kernels/common/step_state.h"
 #include "kernels/variant.h"
 
 namespace wt {

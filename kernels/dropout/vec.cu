@@ -3,10 +3,10 @@
 //   vec128  a thread takes 16 neighbouring groups and runs their 16 Philox calls side by side: SIMD on a virtual GPU
 // Groups lie on multiples of 8 columns of the whole layer, so a shard that begins between two of them has a part of a
 // group at its ends.
+#include "kernels/common/pack.h"
+#include "kernels/common/stream.h"
 #include "kernels/dropout/draw.h"
 #include "kernels/ptx/griddep.h"
-#include "kernels/tile/group.h"
-#include "kernels/tile/stream.h"
 
 namespace wt::dropout_vec {
 namespace {
@@ -61,10 +61,10 @@ __global__ void dropout_vec_kernel(RowPieces s, int64_t ld_x, int64_t ld_y, bool
                 T* to = y + row * ld_y + col;
                 if (col >= 0 && left >= kDropoutGroup) {
                     float a[kDropoutGroup];
-                    load_group(from, kDropoutGroup, aligned, a);
+                    load_pack(from, kDropoutGroup, aligned, a);
                     WT_LANES
                     for (int i = 0; i < kDropoutGroup; ++i) a[i] = mask[k] >> i & 1 ? a[i] * scale : 0.f;
-                    store_group(to, kDropoutGroup, aligned, a);
+                    store_pack(to, kDropoutGroup, aligned, a);
                 } else {
                     for (int i = 0; i < kDropoutGroup; ++i)
                         if (col + i >= 0 && i < left)
@@ -85,10 +85,10 @@ void run(const DropoutProblem& p, const DropoutArgs& a) {
     const int shift = static_cast<int>(a.col0 % kDropoutGroup);
     const RowPieces s = row_pieces(p.rows, p.cols + shift, true, kDropoutGroup * kCalls, 1024 / kCalls);
     const size_t size = size_of(p.dtype);
-    const bool aligned = groups_aligned(static_cast<const char*>(a.x) - shift * size, p.ld_x, size) &&
-                         groups_aligned(static_cast<char*>(a.y) - shift * size, p.ld_y, size);
+    const bool aligned = packs_aligned(static_cast<const char*>(a.x) - shift * size, p.ld_x, size) &&
+                         packs_aligned(static_cast<char*>(a.y) - shift * size, p.ld_y, size);
     by_dtype(p.dtype, [&]<class T>() {
-        launch("dropout_vec", stream_shape(s, a.stream).early(), dropout_vec_kernel<T, kCalls>, s, p.ld_x, p.ld_y, aligned,
+        launch("dropout_vec", stream_shape(s, a.stream).with_pdl(), dropout_vec_kernel<T, kCalls>, s, p.ld_x, p.ld_y, aligned,
                static_cast<const T*>(a.x), static_cast<T*>(a.y), a.state, a.layer, a.row0, a.col0 / kDropoutGroup,
                shift, threshold, 1 / (1 - p.p));
     });
@@ -97,7 +97,7 @@ void run(const DropoutProblem& p, const DropoutArgs& a) {
 }  // namespace
 
 extern const Dropout vec8, vec128;
-const Dropout vec8{"vec8", dropout_refuses, nullptr, run<1>};
-const Dropout vec128{"vec128", dropout_refuses, nullptr, run<16>};
+const Dropout vec8{.name = "vec8", .refuses = dropout_refuses, .workspace = nullptr, .launch = run<1>};
+const Dropout vec128{.name = "vec128", .refuses = dropout_refuses, .workspace = nullptr, .launch = run<16>};
 
 }  // namespace wt::dropout_vec

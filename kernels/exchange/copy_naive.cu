@@ -27,6 +27,6 @@ void run(const CopyProblem& p, const CopyArgs& a) {
 }  // namespace
 
 extern const ExchangeCopy variant;
-const ExchangeCopy variant{"naive", fits_all<CopyProblem>, nullptr, run};
+const ExchangeCopy variant{.name = "naive", .refuses = fits_all<CopyProblem>, .workspace = nullptr, .launch = run};
 
 }  // namespace wt::exchange_copy_naive

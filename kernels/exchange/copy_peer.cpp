@@ -16,6 +16,6 @@ void run(const CopyProblem& p, const CopyArgs& a) {
 }  // namespace
 
 extern const ExchangeCopy variant;
-const ExchangeCopy variant{"peer_copy", fits_all<CopyProblem>, nullptr, run};
+const ExchangeCopy variant{.name = "peer_copy", .refuses = fits_all<CopyProblem>, .workspace = nullptr, .launch = run};
 
 }  // namespace wt::exchange_copy_peer

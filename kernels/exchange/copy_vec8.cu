@@ -1,8 +1,8 @@
 // Copy by a kernel that reads the peer's memory itself, 8 elements at a time: its parts start with no more delay than
 // any kernel's, and it needs no copy engine, but it occupies multiprocessors.
+#include "kernels/common/pack.h"
+#include "kernels/common/stream.h"
 #include "kernels/exchange/problem.h"
-#include "kernels/tile/group.h"
-#include "kernels/tile/stream.h"
 
 namespace wt::exchange_copy_vec8 {
 namespace {
@@ -20,7 +20,7 @@ __global__ void exchange_copy_vec8_kernel(RowPieces s, int64_t ld_src, int64_t l
             const Bits* from = src + row * ld_src + col;
             Bits* to = dst + row * ld_dst + col;
             if (aligned && col + kGroup <= s.cols)
-                *reinterpret_cast<Group<Bits, kGroup>*>(to) = *reinterpret_cast<const Group<Bits, kGroup>*>(from);
+                *reinterpret_cast<Pack<Bits, kGroup>*>(to) = *reinterpret_cast<const Pack<Bits, kGroup>*>(from);
             else
                 for (int i = 0; i < kGroup && col + i < s.cols; ++i) to[i] = from[i];
         }
@@ -31,7 +31,7 @@ void run(const CopyProblem& p, const CopyArgs& a) {
     const RowPieces s = row_pieces(p.rows, p.cols, p.ld_src != p.cols || p.ld_dst != p.cols, kGroup);
     const int64_t ld_src = s.rows == 1 ? 0 : p.ld_src, ld_dst = s.rows == 1 ? 0 : p.ld_dst;
     const size_t size = size_of(p.dtype);
-    const bool aligned = groups_aligned(a.src, ld_src, size) && groups_aligned(a.dst, ld_dst, size);
+    const bool aligned = packs_aligned(a.src, ld_src, size) && packs_aligned(a.dst, ld_dst, size);
     auto start = [&]<class Bits>() {
         launch("exchange_copy_vec8", stream_shape(s, a.stream), exchange_copy_vec8_kernel<Bits>, s, ld_src, ld_dst,
                aligned, static_cast<const Bits*>(a.src), static_cast<Bits*>(a.dst));
@@ -45,6 +45,6 @@ void run(const CopyProblem& p, const CopyArgs& a) {
 }  // namespace
 
 extern const ExchangeCopy variant;
-const ExchangeCopy variant{"vec8", fits_all<CopyProblem>, nullptr, run};
+const ExchangeCopy variant{.name = "vec8", .refuses = fits_all<CopyProblem>, .workspace = nullptr, .launch = run};
 
 }  // namespace wt::exchange_copy_vec8

@@ -7,7 +7,7 @@
 
 #include <cuda_runtime.h>
 
-#include "kernels/dtype.h"
+#include "kernels/common/dtype.h"
 #include "kernels/variant.h"
 
 namespace wt {

@@ -36,6 +36,6 @@ void run(const ReduceProblem& p, const ReduceArgs& a) {
 }  // namespace
 
 extern const ExchangeReduce variant;
-const ExchangeReduce variant{"naive", refuses, nullptr, run};
+const ExchangeReduce variant{.name = "naive", .refuses = refuses, .workspace = nullptr, .launch = run};
 
 }  // namespace wt::exchange_reduce_naive

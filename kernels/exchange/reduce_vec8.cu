@@ -1,8 +1,8 @@
 // Sum of one block of every worker, 8 elements at a time, in rank order. A thread reads its group of every source
 // before it writes, so dst may be one of them.
+#include "kernels/common/pack.h"
+#include "kernels/common/stream.h"
 #include "kernels/exchange/problem.h"
-#include "kernels/tile/group.h"
-#include "kernels/tile/stream.h"
 
 namespace wt::exchange_reduce_vec8 {
 namespace {
@@ -21,13 +21,13 @@ __global__ void exchange_reduce_vec8_kernel(RowPieces s, const __grid_constant__
         for (int64_t g = first + threadIdx.x; g < end; g += blockDim.x) {
             const int64_t col = g * kGroup, from = row * ld_src + col;
             float sum[kGroup], v[kGroup];
-            load_group(static_cast<const T*>(src.at[0]) + from, s.cols - col, aligned, sum);
+            load_pack(static_cast<const T*>(src.at[0]) + from, s.cols - col, aligned, sum);
             for (int r = 1; r < sources; ++r) {
-                load_group(static_cast<const T*>(src.at[r]) + from, s.cols - col, aligned, v);
+                load_pack(static_cast<const T*>(src.at[r]) + from, s.cols - col, aligned, v);
                 WT_LANES
                 for (int i = 0; i < kGroup; ++i) sum[i] += v[i];
             }
-            store_group(dst + row * ld_dst + col, s.cols - col, aligned, sum);
+            store_pack(dst + row * ld_dst + col, s.cols - col, aligned, sum);
         }
 }
 
@@ -39,11 +39,11 @@ void run(const ReduceProblem& p, const ReduceArgs& a) {
     if (!p.rows || !p.cols) return;
     const RowPieces s = row_pieces(p.rows, p.cols, p.ld_src != p.cols || p.ld_dst != p.cols, kGroup);
     const int64_t ld_src = s.rows == 1 ? 0 : p.ld_src, ld_dst = s.rows == 1 ? 0 : p.ld_dst;
-    bool aligned = groups_aligned(a.dst, ld_dst, size_of(p.dtype));
+    bool aligned = packs_aligned(a.dst, ld_dst, size_of(p.dtype));
     Sources src{};
     for (int r = 0; r < p.sources; ++r) {
         src.at[r] = a.src[r];
-        aligned = aligned && groups_aligned(a.src[r], ld_src, size_of(p.dtype));
+        aligned = aligned && packs_aligned(a.src[r], ld_src, size_of(p.dtype));
     }
     by_dtype(p.dtype, [&]<class T>() {
         launch("exchange_reduce_vec8", stream_shape(s, a.stream), exchange_reduce_vec8_kernel<T>, s, src, p.sources,
@@ -54,6 +54,6 @@ void run(const ReduceProblem& p, const ReduceArgs& a) {
 }  // namespace
 
 extern const ExchangeReduce variant;
-const ExchangeReduce variant{"vec8", refuses, nullptr, run};
+const ExchangeReduce variant{.name = "vec8", .refuses = refuses, .workspace = nullptr, .launch = run};
 
 }  // namespace wt::exchange_reduce_vec8

@@ -61,7 +61,7 @@ static bool choose_algorithm(GemmPlan& plan, const GemmProblem& p, uint32_t alig
                            CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_C_BYTES, CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_D_BYTES})
         prefer(attribute, alignment);
     const Matmul operation = make_operation(p, plan.epilogue);
-    // Not read here, but its alignment counts: a stand-in that is aligned as the operands are.
+    // Nothing is read through it here, but its alignment counts: a stand-in that is aligned as the operands are.
     set(operation, CUBLASLT_MATMUL_DESC_BIAS_POINTER, reinterpret_cast<const void*>(uintptr_t{alignment}));
     cublasLtMatmulHeuristicResult_t result{};
     int found = 0;

@@ -1,9 +1,9 @@
 // Matrix products on tensor cores of sm_80 and later: 128 x 128 of C a block, 64 x 64 where C is small. Operands keep
 // their layout in shared memory, too (kernels/tile/mma_sm80.h). k is split where C has too few tiles to fill the machine
-// (kernels/tile/result.h), which is the rule for fc layers; the kernel that adds up the slabs then does the epilogue.
-#include "kernels/gemm/epilogue.h"
-#include "kernels/gemm/sources.h"
-#include "kernels/tile/group.h"
+// (kernels/tile/split_k.h), which is the rule for fc layers; the kernel that adds up the partial sums then does the epilogue.
+#include "kernels/common/pack.h"
+#include "kernels/gemm/epilogue_of.h"
+#include "kernels/tile/matrix_iterators.h"
 #include "kernels/tile/mma_sm80.h"
 
 namespace wt {
@@ -16,9 +16,9 @@ template <class T> using Small = mma::Tile<T, 64, 64, 2, 2>;
 template <class Tile, int R, mma::Major M, class T = typename Tile::T, int V = 16 / sizeof(T)>
 using Copy = std::conditional_t<M == mma::Major::k, mma::CopyAlongK<Tile, R, ContiguousK<T, V>>, mma::CopyAlongMN<Tile, R, ContiguousMN<T, V>>>;
 
-template <class Tile, GemmLayout L, class T, class Out, Finish F>
+template <class Tile, GemmLayout L, class T, class Out, EpilogueOp F>
 __global__ void __launch_bounds__(Tile::kThreads, Tile::kBlocksPerSM)
-    gemm_kernel(const T* a, int64_t lda, const T* b, int64_t ldb, int k, Result<Out> r) {
+    gemm_kernel(const T* a, int64_t lda, const T* b, int64_t ldb, int k, SplitKOutput<Out> r) {
     constexpr mma::Major kA = L == GemmLayout::tn ? mma::Major::mn : mma::Major::k;
     constexpr mma::Major kB = L == GemmLayout::nt ? mma::Major::k : mma::Major::mn;
     const BlockTile tile = my_tile<Tile>(r);
@@ -33,11 +33,11 @@ __global__ void __launch_bounds__(Tile::kThreads, Tile::kBlocksPerSM)
 
 static bool wants_big(const GemmProblem& p) { return p.m > 64 && p.n > 64; }
 
-// Small tiles leave dropout and the gradient of ReLU to the kernel that adds up the slabs.
+// Small tiles leave dropout and the gradient of ReLU to the reduction kernel.
 static SplitK plan(const GemmProblem& p) {
     const int edge = wants_big(p) ? 128 : 64;
     SplitK s = split_k(ceil_div(p.m, edge) * ceil_div(p.n, edge), p.k, 64 / static_cast<int>(size_of(p.dtype)));
-    s.apart = !wants_big(p) && (p.dropout > 0 || p.drelu);
+    s.force_workspace = !wants_big(p) && (p.dropout > 0 || p.drelu);
     return s;
 }
 
@@ -53,22 +53,24 @@ static size_t workspace(const GemmProblem& p) { return split_workspace(plan(p), 
 
 template <GemmLayout L, class T, class Out>
 static void launch_layout(const GemmProblem& p, const GemmArgs& g) {
-    Result<Out> r;
+    SplitKOutput<Out> r;
     r.out = epilogue_of<Out>(p, g);
     r.rows = p.m;
     r.row_sums = p.bias && L == GemmLayout::tn ? g.bias_grad : nullptr;
     r.split = plan(p);
-    r.slabs = static_cast<float*>(g.workspace);
-    auto run = [&]<class Tile, Finish F>() {
-        launch("gemm.mma_sm80", {product_grid<Tile>(r), dim3(Tile::kThreads), g.stream, sizeof(typename Tile::SharedStorage)},
+    r.partials = static_cast<float*>(g.workspace);
+    auto run = [&]<class Tile, EpilogueOp F>() {
+        launch("gemm.mma_sm80", {.grid = product_grid<Tile>(r), .block = dim3(Tile::kThreads),
+                                 .stream = g.stream,
+                                 .shared = sizeof(typename Tile::SharedStorage)},
                gemm_kernel<Tile, L, T, Out, F>, static_cast<const T*>(g.a), p.lda, static_cast<const T*>(g.b), p.ldb, p.k, r);
     };
-    by_finish<L, Out>(p, [&]<Finish F>() {
+    by_epilogue<L, Out>(p, [&]<EpilogueOp F>() {
         if (wants_big(p))
             run.template operator()<Big<T>, F>();
         else
-            run.template operator()<Small<T>, F == Finish::sgd ? F : Finish::plain>();
-        add_slabs<F>("gemm.mma_sm80 sum", r, g.stream);
+            run.template operator()<Small<T>, F == EpilogueOp::sgd ? F : EpilogueOp::plain>();
+        reduce_partials<F>("gemm.mma_sm80 sum", r, g.stream);
     });
 }
 

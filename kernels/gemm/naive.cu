@@ -50,7 +50,7 @@ __global__ void sgd_kernel(GemmProblem p, GemmArgs g) {
     const float w = weights[at] + v;
     g.momentum[at] = v;
     weights[at] = w;
-    if (g.w_low) g.w_low[at] = from_float<bf16>(w);
+    if (g.w_bf16) g.w_bf16[at] = from_float<bf16>(w);
 }
 
 // bias_grad[m] = sum_k A[k,m]

@@ -20,8 +20,8 @@
 
 #include <string>
 
-#include "kernels/dtype.h"
-#include "kernels/step_state.h"
+#include "kernels/common/dtype.h"
+#include "kernels/common/step_state.h"
 #include "kernels/variant.h"
 
 namespace wt {
@@ -68,7 +68,7 @@ struct GemmArgs {
     int64_t ld_mask = 0;
     float mask_scale = 1;
     float* momentum = nullptr;    // sgd: as C
-    bf16* w_low = nullptr;        // sgd: bf16 copy of the new weights, as C; null: none
+    bf16* w_bf16 = nullptr;        // sgd: bf16 copy of the new weights, as C; null: none
     float weight_decay = 0, lr_scale = 1;
 };
 

@@ -1,11 +1,11 @@
 // Matrix products from shared-memory tiles on ordinary threads: 128 x 128 x 16 a block, 8 x 8 a thread,
 // or 64 x 64 where C is small or an operand cannot be read 16 bytes at a time. k is split where C
-// has too few tiles to fill the machine (kernels/tile/result.h), which is the rule for fc layers; dropout and
-// the gradient of ReLU are left to the kernel that adds up the slabs, for which there is always one.
-#include "kernels/gemm/epilogue.h"
-#include "kernels/gemm/sources.h"
-#include "kernels/tile/result.h"
+// has too few tiles to fill the machine (kernels/tile/split_k.h), which is the rule for fc layers; dropout and
+// the gradient of ReLU are left to the kernel that adds up the partial sums, which then always runs.
+#include "kernels/gemm/epilogue_of.h"
+#include "kernels/tile/matrix_iterators.h"
 #include "kernels/tile/simt.h"
+#include "kernels/tile/split_k.h"
 
 namespace wt::gemm_tiled {
 
@@ -16,11 +16,11 @@ using Small = simt::Tile<64, 64>;
 template <class T, int V, class Tile, bool AlongK, int R>
 using Loader = std::conditional_t<AlongK, simt::AlongK<Tile, R, ContiguousK<T, V>>, simt::AlongMN<Tile, R, ContiguousMN<T, V>>>;
 
-template <class Tile, GemmLayout L, int V, class T, class Out, Finish F>
+template <class Tile, GemmLayout L, int V, class T, class Out, EpilogueOp F>
 __global__ void __launch_bounds__(Tile::kThreads, Tile::kBlocksPerSM)
-    gemm_kernel(const T* a, int64_t lda, const T* b, int64_t ldb, int k, Result<Out> r) {
+    gemm_kernel(const T* a, int64_t lda, const T* b, int64_t ldb, int k, SplitKOutput<Out> r) {
     const BlockTile tile = my_tile<Tile>(r);
-    const simt::Place at = simt::my_place<Tile>();
+    const simt::ThreadOrigin origin = simt::thread_origin<Tile>();
     const int k0 = tile.split * r.split.steps * Tile::BK;
     Loader<T, V, Tile, L != GemmLayout::tn, Tile::BM> load_a({a, lda, r.rows, k}, tile.m, k0);
     Loader<T, V, Tile, L == GemmLayout::nt, Tile::BN> load_b({b, ldb, r.out.cols, k}, tile.n, k0);
@@ -28,9 +28,9 @@ __global__ void __launch_bounds__(Tile::kThreads, Tile::kBlocksPerSM)
     Vec<8> acc[8];
     unroll<8>([&](auto i) { acc[i] = splat<8>(0); });
     auto& shared = shared_storage<typename Tile::SharedStorage>();
-    simt::product<Tile>(shared, load_a, load_b, tile.steps, at, acc,
+    simt::product<Tile>(shared, load_a, load_b, tile.steps, origin, acc,
                         L == GemmLayout::tn && r.row_sums && tile.n == 0);
-    store_tile<Tile, F>(r, tile, at, acc, shared.row_sum);
+    store_tile<Tile, F>(r, tile, origin, acc, shared.row_sum);
 }
 
 // Small tiles where big ones would be mostly padding.
@@ -46,7 +46,7 @@ static int vector_width(const GemmProblem& p) {
 static SplitK plan(const GemmProblem& p) {
     const int edge = wants_big(p) && vector_width(p) > 1 ? 128 : 64;
     SplitK s = split_k(ceil_div(p.m, edge) * ceil_div(p.n, edge), p.k, Big::BK);
-    s.apart = p.dropout > 0 || p.drelu;
+    s.force_workspace = p.dropout > 0 || p.drelu;
     return s;
 }
 
@@ -61,18 +61,19 @@ static size_t workspace(const GemmProblem& p) {
 
 template <class Tile, GemmLayout L, int V, class T, class Out>
 static void launch_kernel(const GemmProblem& p, const GemmArgs& g) {
-    Result<Out> r;
+    SplitKOutput<Out> r;
     r.out = epilogue_of<Out>(p, g);
     r.rows = p.m;
     r.row_sums = p.bias && L == GemmLayout::tn ? g.bias_grad : nullptr;
     r.split = plan(p);
-    r.slabs = static_cast<float*>(g.workspace);
-    by_finish<L, Out>(p, [&]<Finish F>() {
-        constexpr Finish kDirect = F == Finish::sgd ? F : Finish::plain;
-        launch("gemm.tiled", {product_grid<Tile>(r), dim3(Tile::kThreads), g.stream, sizeof(typename Tile::SharedStorage)},
+    r.partials = static_cast<float*>(g.workspace);
+    by_epilogue<L, Out>(p, [&]<EpilogueOp F>() {
+        constexpr EpilogueOp kDirect = F == EpilogueOp::sgd ? F : EpilogueOp::plain;
+        launch("gemm.tiled", {.grid = product_grid<Tile>(r), .block = dim3(Tile::kThreads),
+                              .stream = g.stream, .shared = sizeof(typename Tile::SharedStorage)},
                gemm_kernel<Tile, L, V, T, Out, kDirect>, static_cast<const T*>(g.a), p.lda, static_cast<const T*>(g.b), p.ldb,
                p.k, r);
-        add_slabs<F>("gemm.tiled sum", r, g.stream);
+        reduce_partials<F>("gemm.tiled sum", r, g.stream);
     });
 }
 

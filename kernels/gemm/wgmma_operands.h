@@ -3,18 +3,15 @@
 #pragma once
 
 #include "kernels/gemm/wgmma_plan.h"
-#include "kernels/ptx/griddep.h"
 #include "kernels/ptx/tma.h"
-#include "kernels/tile/store.h"
 #include "kernels/tile/tensor_map.h"
 #include "kernels/tile/wgmma_tile.h"
 
 namespace wt::gemm_wgmma {
 
-int device_sms();                                        // to plan for
-void launch_sgd(const GemmProblem&, const GemmArgs&);    // wgmma_sgd_sm90.cu
+void launch_sgd(const GemmProblem&, const GemmArgs&);  // wgmma_sgd_sm90.cu
 
-// Stages that leave 32 KB and a bit for what goes to C: 227 KB in all.
+// How many stages leave 32 KB and a bit of 227 KB for what goes to C.
 constexpr int stages_for(int bn) { return bn <= 64 ? 8 : bn <= 128 ? 6 : 4; }
 
 template <GemmLayout L, int BN, int kStages = stages_for(BN), int kConsumers = 2>
@@ -35,67 +32,60 @@ inline MatrixMap matrix_map(DType type, const void* base, int64_t cols, int64_t 
             shift};
 }
 
-// Of an operand with `mn` rows (of m or n) and k of k, for blocks that share it by `sharers`.
+// The map of an operand with `mn` rows (of m or n) and k of k, of which each of `multicast` blocks copies its share.
 template <class Operand>
-MatrixMap operand_map(const void* base, int mn, int k, int ld, int sharers) {
+MatrixMap operand_map(const void* base, int mn, int k, int ld, int multicast) {
     if constexpr (Operand::kMajor == Major::k)
-        return matrix_map(DType::bf16, base, k, mn, ld, Operand::kAcross, Operand::kDown / sharers, Operand::kSpan);
+        return matrix_map(DType::bf16, base, k, mn, ld, Operand::kAcross, Operand::kDown / multicast, Operand::kSpan);
     else
         return matrix_map(DType::bf16, base, mn, k, ld, Operand::kAcross, Operand::kDown, Operand::kSpan);
 }
 
-// What kernels are told of the work, A and B beside their maps.
+// What kernels are told of A and B beside their maps.
 struct Inputs {
     TileSchedule schedule;
     int shift_a, shift_b;
 };
 
-// This block in its cluster.
-struct Sharing {
-    int sharers, sharer;  // blocks that share B, and which of them this one is
-    int first;            // rank of the first of them
-    __device__ __forceinline__ explicit Sharing(const TileSchedule& s) : sharers(s.sharers) {
-        const int rank = static_cast<int>(blockIdx.x) % s.together();
-        sharer = rank % sharers;
-        first = rank - sharer;
-    }
-    __device__ __forceinline__ uint16_t mask() const { return static_cast<uint16_t>(((1u << sharers) - 1) << first); }
-};
-
-// The copying thread's part of a unit: its stages, one after the other.
+// The copying thread's part of a unit: fills its stages, one after the other.
 template <class Tile>
-__device__ __forceinline__ void copy_unit(typename Tile::Stage* stages, RingProducer<Tile::kStages>& ring, const CUtensorMap& map_a,
-                                          const CUtensorMap& map_b, const Inputs& in, const WorkUnit& w, const Sharing& share) {
+__device__ __forceinline__ void copy_unit(typename Tile::Stage* stages, PipelineProducer<Tile::kStages>& pipeline, const CUtensorMap& map_a,
+                                          const CUtensorMap& map_b, const Inputs& in, const WorkUnit& w, const Multicast& multicast) {
     using A = typename Tile::A;
     using B = typename Tile::B;
     for (int step = 0; step < w.steps; ++step) {
-        ptx::Mbarrier& full = ring.acquire(Tile::kStageBytes);
-        typename Tile::Stage& stage = stages[ring.stage()];
+        // Wait until the stage is free.
+        ptx::Mbarrier& full = pipeline.producer_acquire(Tile::kStageBytes);
+        typename Tile::Stage& stage = stages[pipeline.stage()];
+        // Issue the copies of all of A, and of this block's share of B.
         const int k = (w.first + step) * Tile::BK;
-        copy_share<A>(stage.a, 0, 1, [&](uint8_t* to, int box, int) {
+        const auto copy_a = [&](uint8_t* to, int box, int) {
             if constexpr (A::kMajor == Major::k)
                 ptx::tma_load(to, map_a, full, in.shift_a + k + box * A::kAcross, w.m * Tile::BM);
             else
                 ptx::tma_load(to, map_a, full, in.shift_a + w.m * Tile::BM + box * A::kAcross, k);
-        });
-        copy_share<B>(stage.b, share.sharer, share.sharers, [&](uint8_t* to, int box, int down) {
+        };
+        const auto copy_b = [&](uint8_t* to, int box, int down) {
             const int across = in.shift_b + (B::kMajor == Major::k ? k : w.n * Tile::BN) + box * B::kAcross;
             const int row = B::kMajor == Major::k ? w.n * Tile::BN + down : k;
-            if (share.sharers == 1)
+            if (multicast.size == 1)
                 ptx::tma_load(to, map_b, full, across, row);
             else
-                ptx::tma_load_multicast(to, map_b, full, share.mask(), across, row);
-        });
-        ring.advance();
+                ptx::tma_load_multicast(to, map_b, full, multicast_mask(multicast.first), across, row);
+        };
+        copy_share<A>(stage.a, 0, 1, copy_a);
+        copy_share<B>(stage.b, multicast.rank, multicast.size, copy_b);
+        pipeline.advance();
     }
 }
 
-// tn: sums of A over k, from the tiles in shared memory, beside the products. Of each 64 rows of m a consumer's 128 threads take
-// two each, of every fourth k; a quarter's sums are then added up in order.
-struct RowSums {
-    float quarter[2][4][64];  // 64 rows of the tile, k mod 4, row
+// tn's bias gradient: sums of A over k, from the tiles in shared memory, beside the products. Of each 64 rows of m a
+// consumer's 128 threads take two each, of every fourth k; the quarters' sums are then added up in order.
+struct SharedRowSums {
+    float quarter[2][4][64];  // [64 rows of the tile][k mod 4][row]
 };
 
+// A thread's part of these sums.
 template <class Tile>
 struct RowSummer {
     Vec<2> sum[Tile::kHeight];
@@ -114,11 +104,11 @@ struct RowSummer {
         });
         __syncwarp();
     }
-    __device__ __forceinline__ void put(RowSums& sums, int consumer) const {
+    __device__ __forceinline__ void put(SharedRowSums& sums, int consumer) const {
         unroll<Tile::kHeight>([&](auto h) { store(&sums.quarter[consumer * Tile::kHeight + h][first][2 * pair], sum[h]); });
     }
 };
-__device__ __forceinline__ float row_sum(const RowSums& sums, int row) {
+__device__ __forceinline__ float row_sum(const SharedRowSums& sums, int row) {
     float sum = 0;
     for (int q = 0; q < 4; ++q) sum += sums.quarter[row / 64][q][row % 64];
     return sum;

@@ -22,58 +22,57 @@
 
 #include <algorithm>
 
+#include "kernels/common/machine.h"
 #include "kernels/gemm/problem.h"
+#include "kernels/launch.h"
 #include "kernels/tile/scheduler.h"
+#include "kernels/tile/wgmma_tile.h"
 
 namespace wt::gemm_wgmma {
-
-// SMs to plan for; 0: as many as the device has. Tests set it, so that virtual GPUs meet clusters as well as blocks
-// with many tiles.
-inline int plan_sms = 0;
 
 inline constexpr int kBM = 128, kBK = 64;
 
 struct Plan {
     int bn = 0;
     TileSchedule schedule;
-    int blocks = 0;     // of the grid
+    int blocks = 0;     // in the grid
     double clocks = 0;  // the estimate
 };
 
-// Clusters of `together` blocks that run at the same time, one block an SM.
-inline int clusters_at_once(int sms, int together) {
-    if (sms >= 132 && together >= 4) return 128 * (sms / 132) / together;
-    return sms / together;
+// How many clusters of `cluster_size` blocks run at the same time, one block an SM.
+inline int clusters_at_once(int sms, int cluster_size) {
+    if (sms >= kReferenceSms && cluster_size >= 4) return 128 * (sms / kReferenceSms) / cluster_size;
+    return sms / cluster_size;
 }
 
-// At least so many steps of k in a split: less is not worth adding up.
+// The fewest steps of k in a split: less is not worth adding up.
 inline constexpr int kStepsOfSplit = 4;
 
-inline Plan plan_with(const GemmProblem& p, int sms, int bn, int sharers, int splits) {
+inline Plan plan_with(const GemmProblem& p, int sms, int bn, int multicast, int splits) {
     Plan plan;
     plan.bn = bn;
     TileSchedule& t = plan.schedule;
     t.tiles_m = static_cast<int>(ceil_div(p.m, kBM));
     t.tiles_n = static_cast<int>(ceil_div(p.n, bn));
-    t.split.total_steps = static_cast<int>(std::max<int64_t>(1, ceil_div(p.k, kBK)));
-    t.split.steps = static_cast<int>(ceil_div(t.split.total_steps, splits));
-    t.split.splits = t.cluster_splits = splits;
-    t.sharers = sharers;
-    const int at_once = clusters_at_once(sms, t.together());
-    if (at_once == 0 || splits != ceil_div(t.split.total_steps, t.split.steps)) return {};  // too big a cluster; an empty split
-    plan.blocks = std::min(at_once, t.units()) * t.together();
+    t.total_steps = static_cast<int>(std::max<int64_t>(1, ceil_div(p.k, kBK)));
+    t.split_steps = static_cast<int>(ceil_div(t.total_steps, splits));
+    t.splits = t.cluster_splits = splits;
+    t.multicast = multicast;
+    const int at_once = clusters_at_once(sms, t.cluster_size());
+    if (at_once == 0 || splits != ceil_div(t.total_steps, t.split_steps)) return {};  // too big a cluster; an empty split
+    plan.blocks = std::min(at_once, t.units()) * t.cluster_size();
 
-    const double stage_bytes = 2.0 * kBK * (kBM + double(bn) / sharers), c_bytes = p.sgd ? 18 : double(size_of(p.out));
+    const double stage_bytes = 2.0 * kBK * (kBM + double(bn) / multicast), c_bytes = p.sgd ? 18 : double(size_of(p.out));
     const double step = std::max(4.8 * bn, stage_bytes / 40);
     const double sums = splits > 1 ? 4.0 * kBM * bn * (splits - 1) / splits / 13 : 0;
     const double epilogue = p.sgd ? kBM * bn * c_bytes / 18.5 : 0;  // stores alone run beside the next products
-    const double blocks = double(ceil_div(t.units(), at_once)) * (t.split.steps * step + sums + epilogue + 1500);
+    const double blocks = double(ceil_div(t.units(), at_once)) * (t.split_steps * step + sums + epilogue + 1500);
     const double dram = p.sgd ? 0 : p.bytes() / 18.5 / sms;
     plan.clocks = std::max(blocks, dram) + 0.25 * std::min(blocks, dram);  // they overlap, but not to the last
     return plan;
 }
 
-// Which widths there are kernels for: all where it matters.
+// Whether there is a kernel of this width: of all where it matters.
 inline bool has_width(const GemmProblem& p, int bn) {
     if (bn == 128) return true;
     if (p.sgd) return false;
@@ -83,11 +82,11 @@ inline bool has_width(const GemmProblem& p, int bn) {
 inline Plan choose_tile(const GemmProblem& p, int sms) {
     Plan best;
     for (int bn : {256, 192, 128, 64})
-        for (int sharers : {1, 2})
+        for (int multicast : {1, kMaxMulticast})
             for (int splits : {1, 2, 4, 8}) {
-                if (!has_width(p, bn) || (sharers > 1 && p.m <= kBM) || sharers * splits > 8) continue;
+                if (!has_width(p, bn) || (multicast > 1 && p.m <= kBM) || multicast * splits > 8) continue;
                 if (splits > 1 && (p.sgd || p.k < kStepsOfSplit * splits * kBK)) continue;
-                const Plan plan = plan_with(p, sms, bn, sharers, splits);
+                const Plan plan = plan_with(p, sms, bn, multicast, splits);
                 if (plan.bn && (!best.bn || plan.clocks < best.clocks)) best = plan;
             }
     return best;

@@ -5,19 +5,19 @@
 // 4.3 TB/s, whatever the batch, against 12 us of products at batch 128 and 98 at 1024. So this is a memory-bound
 // kernel that happens to multiply, and everything serves the stream of w and v:
 //
-//   The consumers take turns (kernels/tile/wgmma_tile.h), each with a tile of 128 x 128: while one multiplies, the other updates.
+//   The consumers take turns (kernels/tile/wgmma_tile.h), each with a tile of 128 x 128: while one multiplies, the other
+//     updates.
 //   w and v come by TMA, in pieces of 64 rows by 32 columns (128 bytes a row: whole lines), three for each consumer, long
-//     before they are wanted. A consumer waits for a piece, updates it in place in shared memory, says so and goes on.
+//     before they are wanted. A consumer waits for a piece, updates it where it lies in shared memory, says so and goes on.
 //   One thread for each consumer moves its pieces in and out: it stores what is updated, waits until that has been read,
-//     and loads the next into its place. Nobody else ever waits for memory.
+//     and loads the next over it. Nobody else ever waits for memory.
 //
 //   warpgroup 0, warp 0     copies operands, as in wgmma_sm90.cu      3 stages of 32 KB
 //                warp 1, 2  move the pieces of consumer 0, 1          2 x 3 pieces of 20 KB (w 8, v 8, bf16 copy 4)
 //   warpgroup 1, 2          consumers 0, 1
 //
-// In flight are up to 96 KB an SM; 4.3 TB/s at a latency of 1 us takes 33 KB.
+// Up to 96 KB an SM are in flight; 4.3 TB/s at a latency of 1 us takes 33 KB.
 #include "kernels/gemm/wgmma_operands.h"
-#include "kernels/tile/cluster_sum.h"
 
 namespace wt::gemm_wgmma {
 namespace {
@@ -27,213 +27,242 @@ using Tile = TileOf<GemmLayout::tn, kBN, 3, 1>;
 
 struct alignas(1024) Piece {
     uint8_t w[kPieceRows * 128], v[kPieceRows * 128];  // swizzled by 128 bytes
-    uint8_t low[kPieceRows * 64];                      // by 64
+    uint8_t w_bf16[kPieceRows * 64];                   // by 64
 };
-struct PiecePlace {
-    int row, col;  // of its first element in W
+// A piece's first element in W.
+struct PieceCoord {
+    int row, col;
 };
 
 struct SharedStorage {
     Tile::Stage stage[Tile::kStages];
     Piece piece[2][kPieces];  // of each consumer
-    Ring<Tile::kStages> ring;
-    Ring<kPieces> pieces[2];  // full: w and v are here; empty: they are updated, as each thread says for its part
-    PiecePlace place[2][kPieces];
-    RowSums sums[2];  // of each consumer
+    Pipeline<Tile::kStages> pipeline;
+    Pipeline<kPieces> pieces[2];  // full: w and v are here; empty: they are updated, as each thread says for its part
+    PieceCoord coord[2][kPieces];
+    SharedRowSums sums[2];  // of each consumer
 };
-static_assert(sizeof(SharedStorage) <= 232448, "shared memory of a block");
+static_assert(sizeof(SharedStorage) <= kSharedPerBlock);
 
 struct Weights {
     int rows, cols;
-    int shift, shift_low;  // of the maps of w and v, and of the bf16 copy
-    bool low;              // there is one
-    float* bias_grad;      // null: not asked for
+    int shift, shift_w_bf16;  // of the maps of w and v, and of the bf16 copy (MatrixMap)
+    bool w_bf16;              // whether there is a bf16 copy
+    float* bias_grad;         // null: not asked for
     const StepState* state;
     float weight_decay, lr_scale;
 };
 
-// Pieces of a tile: 64 rows at a time, from left to right, those that exist. Calls f(h, c, place): rows 64 h, columns 32 c of the tile.
+// Calls f(h, c, coord) for the pieces of a tile that exist, 64 rows at a time, from left to right: rows 64 h, columns 32 c of
+// the tile.
 template <class F>
 __device__ __forceinline__ void for_each_piece(const WorkUnit& w, const Weights& weights, F&& f) {
     unroll<Tile::BM / kPieceRows>([&](auto h) {
         unroll<kBN / kPieceCols>([&](auto c) {
-            const PiecePlace at{w.m * Tile::BM + h * kPieceRows, w.n * kBN + c * kPieceCols};
-            if (at.row < weights.rows && at.col < weights.cols) f(h, c, at);
+            const PieceCoord coord{w.m * Tile::BM + h * kPieceRows, w.n * kBN + c * kPieceCols};
+            if (coord.row < weights.rows && coord.col < weights.cols) f(h, c, coord);
         });
     });
-}
-
-// The units that a consumer takes: every other one of its block. Calls f(unit, index, whether there is one after it).
-template <class F>
-__device__ __forceinline__ void for_each_turn(const TileSchedule& schedule, F&& f) {
-    const int together = schedule.together(), rank = static_cast<int>(blockIdx.x) % together;
-    const int first = static_cast<int>(blockIdx.x) / together, clusters = static_cast<int>(gridDim.x) / together, units = schedule.units();
-    int index = 0;
-    for (int u = first; u < units; u += clusters, ++index) f(schedule.unit(u, rank), index, u + clusters < units);
 }
 
 // Moves the pieces of one consumer in and out, in the order in which it works.
 struct PieceMover {
     SharedStorage& shared;
-    const CUtensorMap &map_w, &map_v, &map_low;
+    const CUtensorMap &map_w, &map_v, &map_w_bf16;
     const Weights& weights;
     const int consumer;
-    RingPlace<kPieces> slot{0, 1};  // as a producer's
+    PipelineState<kPieces> slot{0, 1};  // as a producer's
 
-    // When the piece is updated, out with it. Its place may then be written again.
-    __device__ __forceinline__ void put(int s, uint32_t parity) {
+    // Waits until piece s is updated, and stores it. The shared memory may then be written again.
+    __device__ __forceinline__ void store(int s, uint32_t parity) {
         ptx::mbarrier_wait(shared.pieces[consumer].empty[s], parity);
         const Piece& piece = shared.piece[consumer][s];
-        const PiecePlace at = shared.place[consumer][s];
-        ptx::tma_store(map_w, piece.w, weights.shift + at.col, at.row);
-        ptx::tma_store(map_v, piece.v, weights.shift + at.col, at.row);
-        if (weights.low) ptx::tma_store(map_low, piece.low, weights.shift_low + at.col, at.row);
+        const PieceCoord coord = shared.coord[consumer][s];
+        ptx::tma_store(map_w, piece.w, weights.shift + coord.col, coord.row);
+        ptx::tma_store(map_v, piece.v, weights.shift + coord.col, coord.row);
+        if (weights.w_bf16) ptx::tma_store(map_w_bf16, piece.w_bf16, weights.shift_w_bf16 + coord.col, coord.row);
         ptx::bulk_commit();
         ptx::bulk_wait_read<0>();
     }
-    __device__ __forceinline__ void get(const PiecePlace& at) {
+    __device__ __forceinline__ void load(const PieceCoord& coord) {
         Piece& piece = shared.piece[consumer][slot.stage];
         ptx::Mbarrier& full = shared.pieces[consumer].full[slot.stage];
-        shared.place[consumer][slot.stage] = at;
+        shared.coord[consumer][slot.stage] = coord;
         ptx::mbarrier_arrive_expect_tx(full, sizeof piece.w + sizeof piece.v);
-        ptx::tma_load(piece.w, map_w, full, weights.shift + at.col, at.row);
-        ptx::tma_load(piece.v, map_v, full, weights.shift + at.col, at.row);
+        ptx::tma_load(piece.w, map_w, full, weights.shift + coord.col, coord.row);
+        ptx::tma_load(piece.v, map_v, full, weights.shift + coord.col, coord.row);
     }
     __device__ __forceinline__ void run(const TileSchedule& schedule) {
         int filled = 0;
-        for_each_turn(schedule, [&](const WorkUnit& w, int index, bool) {
-            if (index % 2 != consumer) return;
-            for_each_piece(w, weights, [&](auto, auto, const PiecePlace& at) {
-                if (filled == kPieces)
-                    put(slot.stage, slot.parity);
-                else
-                    ++filled;
-                get(at);
-                slot.advance();
-            });
+        const auto next_piece = [&](auto, auto, const PieceCoord& coord) {
+            if (filled == kPieces)
+                store(slot.stage, slot.parity);
+            else
+                ++filled;
+            load(coord);
+            slot.advance();
+        };
+        for_each_unit(schedule, [&](const WorkUnit& w, int index, bool) {
+            if (index % 2 == consumer) for_each_piece(w, weights, next_piece);
         });
-        RingPlace<kPieces> left = slot;  // the oldest that is still here
+        // Store the pieces that are left, the oldest first.
+        PipelineState<kPieces> left = slot;
         if (filled < kPieces) left = {0, 0};
         for (; filled > 0; --filled) {
-            put(left.stage, left.parity);
+            store(left.stage, left.parity);
             left.advance();
         }
     }
 };
 
+// The thread that copies operands.
+__device__ __forceinline__ void producer(SharedStorage& shared, const CUtensorMap& map_a, const CUtensorMap& map_b, const Inputs& in) {
+    const Multicast multicast(in.schedule);
+    PipelineProducer<Tile::kStages> pipeline{shared.pipeline};
+    for_each_unit(in.schedule, [&](const WorkUnit& w) { copy_unit<Tile>(shared.stage, pipeline, map_a, map_b, in, w, multicast); });
+}
+
+// What SGD does to weights, read once a block.
+struct SgdRates {
+    float lr, momentum, decay;
+    __device__ __forceinline__ explicit SgdRates(const Weights& w)
+        : lr(w.state->lr * w.lr_scale), momentum(w.state->momentum), decay(w.weight_decay * lr) {}
+};
+
+// Updates a thread's part of a piece in shared memory with its 16 gradients: pairs of columns, of row `row`, then of
+// row + 8, then 8 columns on.
+template <int kFirst, int kHalf>
+__device__ __forceinline__ void update_piece(Piece& piece, bool w_bf16, const SgdRates& rates, const float (&grad)[kHalf]) {
+    constexpr int kOwn = kPieceCols / 2;
+    const FragmentCoord coord = fragment_coord();
+    const auto pair_offset = [&](int q) {
+        return swizzled<128>(coord.row + q % 2 * 8, q / 2 * 2 + coord.col / 4) + coord.col % 4 * 4;
+    };
+    // All are loaded before any is stored, so that loads overlap; between them a plain loop, which a CPU does 8 at a time.
+    float x[kOwn], v[kOwn];
+    unroll<kOwn / 2>([&](auto q) {
+        const int offset = pair_offset(q);
+        const float2 pw = *reinterpret_cast<const float2*>(piece.w + offset), pv = *reinterpret_cast<const float2*>(piece.v + offset);
+        x[2 * q] = pw.x;
+        x[2 * q + 1] = pw.y;
+        v[2 * q] = pv.x;
+        v[2 * q + 1] = pv.y;
+    });
+#pragma unroll
+    for (int i = 0; i < kOwn; ++i) {
+        v[i] = rates.momentum * v[i] - rates.decay * x[i] - rates.lr * grad[kFirst + i];
+        x[i] += v[i];
+    }
+    unroll<kOwn / 2>([&](auto q) {
+        const int offset = pair_offset(q);
+        *reinterpret_cast<float2*>(piece.w + offset) = {x[2 * q], x[2 * q + 1]};
+        *reinterpret_cast<float2*>(piece.v + offset) = {v[2 * q], v[2 * q + 1]};
+    });
+    if (!w_bf16) return;
+    __nv_bfloat162 rounded[kOwn / 2];
+#pragma unroll
+    for (int i = 0; i < kOwn / 2; ++i) rounded[i] = __floats2bfloat162_rn(x[2 * i], x[2 * i + 1]);
+    unroll<kOwn / 2>([&](auto q) {
+        *reinterpret_cast<__nv_bfloat162*>(piece.w_bf16 + swizzled<64>(coord.row + q % 2 * 8, q / 2) + coord.col * 2) = rounded[q];
+    });
+}
+
+// A consumer warpgroup: every other unit of its block.
+__device__ __forceinline__ void consumer(SharedStorage& shared, const Inputs& in, const Weights& weights, int warpgroup) {
+    const SgdRates rates(weights);
+    const Multicast multicast(in.schedule);
+    PipelineConsumer<Tile::kStages> pipeline{shared.pipeline, multicast.size, multicast.first};
+    PipelineConsumer<kPieces> pieces{shared.pieces[warpgroup]};
+    if (warpgroup == 1) pass_turn(1);
+    for_each_unit(in.schedule, [&](const WorkUnit& w, int index, bool more) {
+        if (index % 2 != warpgroup) return pipeline.skip(w.steps);
+
+        // Wait for this warpgroup's turn and for stages, multiply them; meanwhile add up A's rows.
+        typename Tile::Accumulators acc;
+        const bool sums = weights.bias_grad && w.n == 0;
+        RowSummer<Tile> summer;
+        const auto add_rows = [&](int stage) {
+            if (sums) summer.add(shared.stage[stage], 0);
+        };
+        await_turn(warpgroup);
+        multiply<Tile>(shared.stage, pipeline, 0, w.steps, acc, add_rows);
+        if (more) pass_turn(warpgroup);
+
+        // Store the bias gradient.
+        if (sums) {
+            summer.put(shared.sums[warpgroup], 0);
+            sync_warpgroup(warpgroup);
+            const int row = threadIdx.x % 128;
+            if (w.m * Tile::BM + row < weights.rows) weights.bias_grad[w.m * Tile::BM + row] = row_sum(shared.sums[warpgroup], row);
+        }
+
+        // Epilogue: update the tile's weights, piece by piece, as they arrive.
+        const auto update = [&](auto h, auto c, const PieceCoord&) {
+            pieces.consumer_wait();
+            update_piece<c * kPieceCols / 2>(shared.piece[warpgroup][pieces.stage()], weights.w_bf16, rates, acc[h]);
+            ptx::fence_proxy_async();
+            ptx::mbarrier_arrive(shared.pieces[warpgroup].empty[pieces.stage()]);
+            pieces.advance();
+        };
+        for_each_piece(w, weights, update);
+    });
+}
+
 __global__ void __launch_bounds__(384, 1)
     gemm_sgd_kernel(const __grid_constant__ CUtensorMap map_a, const __grid_constant__ CUtensorMap map_b, const __grid_constant__ CUtensorMap map_w,
-                    const __grid_constant__ CUtensorMap map_v, const __grid_constant__ CUtensorMap map_low, const __grid_constant__ Inputs in,
+                    const __grid_constant__ CUtensorMap map_v, const __grid_constant__ CUtensorMap map_w_bf16, const __grid_constant__ Inputs in,
                     const __grid_constant__ Weights weights) {
     auto& shared = shared_storage<SharedStorage>();
-    const Sharing share(in.schedule);
-    const bool clustered = in.schedule.together() > 1;
-    if (threadIdx.x == 0) {
-        ptx::prefetch_tensor_map(map_a), ptx::prefetch_tensor_map(map_b), ptx::prefetch_tensor_map(map_w), ptx::prefetch_tensor_map(map_v);
-        shared.ring.init(Tile::kConsumerWarps * share.sharers);
+    const int cluster_size = in.schedule.cluster_size();
+    // Prefetch the descriptors, initialise the barriers, wait for the kernel before this one.
+    begin_block(cluster_size, [&] {
+        ptx::prefetch_tensor_map(map_a);
+        ptx::prefetch_tensor_map(map_b);
+        ptx::prefetch_tensor_map(map_w);
+        ptx::prefetch_tensor_map(map_v);
+        shared.pipeline.init(Tile::kConsumerWarps * in.schedule.multicast);
         for (int c = 0; c < 2; ++c) shared.pieces[c].init(128);
-        ptx::fence_mbarrier_init();
-    }
-    if (clustered)
-        meet_in_cluster();
-    else
-        __syncthreads();
-    ptx::griddep_wait();
+    });
 
+    // Move registers from the producer's warpgroup to the consumers', and take the roles.
     const int warpgroup = warpgroup_index();
     if (warpgroup == 0) {
         ptx::registers_decrease<Tile::kProducerRegisters>();
         const int warp = static_cast<int>(threadIdx.x) / 32;
         if (warp < 3 && ptx::elect_one()) {
-            if (warp == 0) {
-                RingProducer<Tile::kStages> ring{shared.ring};
-                for_each_unit(in.schedule, [&](const WorkUnit& w) { copy_unit<Tile>(shared.stage, ring, map_a, map_b, in, w, share); });
-            } else {
-                PieceMover{shared, map_w, map_v, map_low, weights, warp - 1}.run(in.schedule);
-            }
+            if (warp == 0)
+                producer(shared, map_a, map_b, in);
+            else
+                PieceMover{.shared = shared, .map_w = map_w, .map_v = map_v, .map_w_bf16 = map_w_bf16, .weights = weights,
+                           .consumer = warp - 1}.run(in.schedule);
         }
-        ptx::griddep_launch_dependents();
+        ptx::griddep_launch_dependents();  // the next kernel's blocks may take this one's place as it ends
         __syncwarp();
     } else {
         ptx::registers_increase<Tile::kConsumerRegisters>();
-        const int consumer = warpgroup - 1;
-        const FragmentPlace place = fragment_place();
-        const float lr = weights.state->lr * weights.lr_scale, momentum = weights.state->momentum, decay = weights.weight_decay * lr;
-        RingConsumer<Tile::kStages> ring{shared.ring, share.sharers, share.first};
-        RingConsumer<kPieces> pieces{shared.pieces[consumer]};
-        if (consumer == 1) pass_turn(1);
-        for_each_turn(in.schedule, [&](const WorkUnit& w, int index, bool more) {
-            if (index % 2 != consumer) return ring.skip(w.steps);
-            typename Tile::Accumulators acc;
-            const bool sums = weights.bias_grad && w.n == 0;
-            RowSummer<Tile> summer;
-            await_turn(consumer);
-            multiply<Tile>(shared.stage, ring, 0, w.steps, acc, [&](int stage) {
-                if (sums) summer.add(shared.stage[stage], 0);
-            });
-            if (more) pass_turn(consumer);
-            if (sums) {
-                summer.put(shared.sums[consumer], 0);
-                sync_warpgroup(consumer);
-                const int row = threadIdx.x % 128;
-                if (w.m * Tile::BM + row < weights.rows) weights.bias_grad[w.m * Tile::BM + row] = row_sum(shared.sums[consumer], row);
-            }
-            for_each_piece(w, weights, [&](auto h, auto c, const PiecePlace&) {
-                pieces.wait();
-                Piece& piece = shared.piece[consumer][pieces.stage()];
-                // Pairs of columns: of row `row`, then of row + 8, then 8 columns on. All are loaded before any is stored, so that
-                // loads overlap; between them a plain loop, which a CPU does 8 at a time.
-                constexpr int kMine = kPieceCols / 2;
-                float x[kMine], v[kMine];
-                unroll<kMine / 2>([&](auto q) {
-                    const int at = swizzled<128>(place.row + q % 2 * 8, q / 2 * 2 + place.col / 4) + place.col % 4 * 4;
-                    const float2 pw = *reinterpret_cast<const float2*>(piece.w + at), pv = *reinterpret_cast<const float2*>(piece.v + at);
-                    x[2 * q] = pw.x, x[2 * q + 1] = pw.y;
-                    v[2 * q] = pv.x, v[2 * q + 1] = pv.y;
-                });
-#pragma unroll
-                for (int i = 0; i < kMine; ++i) {
-                    v[i] = momentum * v[i] - decay * x[i] - lr * acc[h][c * kMine + i];
-                    x[i] += v[i];
-                }
-                unroll<kMine / 2>([&](auto q) {
-                    const int at = swizzled<128>(place.row + q % 2 * 8, q / 2 * 2 + place.col / 4) + place.col % 4 * 4;
-                    *reinterpret_cast<float2*>(piece.w + at) = {x[2 * q], x[2 * q + 1]};
-                    *reinterpret_cast<float2*>(piece.v + at) = {v[2 * q], v[2 * q + 1]};
-                });
-                if (weights.low) {
-                    __nv_bfloat162 low[kMine / 2];
-#pragma unroll
-                    for (int i = 0; i < kMine / 2; ++i) low[i] = __floats2bfloat162_rn(x[2 * i], x[2 * i + 1]);
-                    unroll<kMine / 2>([&](auto q) {
-                        *reinterpret_cast<__nv_bfloat162*>(piece.low + swizzled<64>(place.row + q % 2 * 8, q / 2) + place.col * 2) = low[q];
-                    });
-                }
-                ptx::fence_proxy_async();
-                ptx::mbarrier_arrive(shared.pieces[consumer].empty[pieces.stage()]);
-                pieces.advance();
-            });
-        });
+        consumer(shared, in, weights, warpgroup - 1);
     }
-    if (clustered) meet_in_cluster();  // no block ends while others may still tell it that a stage is free
+    end_block(cluster_size);
 }
 
 }  // namespace
 
 void launch_sgd(const GemmProblem& p, const GemmArgs& g) {
-    const Plan plan = choose_tile(p, device_sms());
+    const Plan plan = choose_tile(p, planned_sms());
     const MatrixMap a = operand_map<Tile::A>(g.a, p.m, p.k, p.lda, 1);
-    const MatrixMap b = operand_map<Tile::B>(g.b, p.n, p.k, p.ldb, plan.schedule.sharers);
+    const MatrixMap b = operand_map<Tile::B>(g.b, p.n, p.k, p.ldb, plan.schedule.multicast);
     const MatrixMap w = matrix_map(DType::f32, g.c, p.n, p.m, p.ldc, kPieceCols, kPieceRows, 128);
     const MatrixMap v = matrix_map(DType::f32, g.momentum, p.n, p.m, p.ldc, kPieceCols, kPieceRows, 128);
-    MatrixMap low{};
-    if (g.w_low) low = matrix_map(DType::bf16, g.w_low, p.n, p.m, p.ldc, kPieceCols, kPieceRows, 64);
+    MatrixMap w_bf16{};
+    if (g.w_bf16) w_bf16 = matrix_map(DType::bf16, g.w_bf16, p.n, p.m, p.ldc, kPieceCols, kPieceRows, 64);
     if (w.shift != v.shift) throw Error("gemm.wgmma_sm90 with SGD: weights and momentum must lie alike to 16 bytes");
     launch("gemm.wgmma_sm90 sgd",
-           LaunchShape{dim3(static_cast<unsigned>(plan.blocks)), dim3(Tile::kThreads), g.stream, sizeof(SharedStorage),
-                       static_cast<unsigned>(plan.schedule.together())}.early(),
-           gemm_sgd_kernel, a.map, b.map, w.map, v.map, low.map, Inputs{plan.schedule, a.shift, b.shift},
-           Weights{p.m, p.n, w.shift, low.shift, g.w_low != nullptr, p.bias ? g.bias_grad : nullptr, g.state, g.weight_decay, g.lr_scale});
+           LaunchShape{.grid = dim3(static_cast<unsigned>(plan.blocks)), .block = dim3(Tile::kThreads), .stream = g.stream,
+                       .shared = sizeof(SharedStorage), .cluster = static_cast<unsigned>(plan.schedule.cluster_size()), .pdl = true},
+           gemm_sgd_kernel, a.map, b.map, w.map, v.map, w_bf16.map, Inputs{plan.schedule, a.shift, b.shift},
+           Weights{.rows = p.m, .cols = p.n, .shift = w.shift, .shift_w_bf16 = w_bf16.shift, .w_bf16 = g.w_bf16 != nullptr,
+                   .bias_grad = p.bias ? g.bias_grad : nullptr, .state = g.state, .weight_decay = g.weight_decay,
+                   .lr_scale = g.lr_scale});
 }
 
 }  // namespace wt::gemm_wgmma

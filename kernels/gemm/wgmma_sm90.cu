@@ -1,18 +1,38 @@
-// Matrix products on Hopper's tensor cores (draft header)
-#include "kernels/gemm/epilogue.h"
+// Matrix products on Hopper's tensor cores: TMA copies tiles of A and B into a pipeline of stages, wgmma multiplies them, and
+// the sums leave with the layer's epilogue (bias, ReLU, dropout, or the gradient of ReLU).
+//
+// Roles. A block is three warpgroups, persistent: it takes units of work until there are none (kernels/tile/scheduler.h).
+//   warpgroup 0     one thread copies; it is up to kStages stages ahead, into the next unit too
+//   warpgroup 1, 2  consumers: each multiplies 64 of the tile's 128 rows and stores them
+//
+// Tiles are 128 x 64 to 128 x 256, 64 of k a stage; a stage of 128 x 256 is 48 KB, and 4 fit beside 32 KB for the store.
+// wgmma_plan.h chooses the width, and of what a cluster consists:
+//   multicast  two blocks along m, which have B in common: each copies half of it into both
+//   splits     2, 4 or 8 blocks that divide k of one tile, where there are too few tiles to fill the machine (fc layers at
+//              small batches). Their sums meet in distributed shared memory, in order (kernels/tile/cluster_sum.h): no
+//              workspace, no second kernel, the same bits in every run
+//
+// C leaves through shared memory by TMA where it can (`staged`: rows of whole 16 bytes, no splits), so that the next unit's
+// products run beside the stores; else each thread stores its pairs. tn also adds up A's rows for the bias gradient.
+//
+// Expected by wgmma_plan.h's model, not measured. A stage of 128 x 256 x 64 takes the tensor cores 1,024 clocks, 1,229 with
+// the power that they get, and L2 819 in a pair of blocks (1,229 alone). Forward of AlexNet's fc6 at batch 1024 is 128 tiles
+// in pairs, one wave of 144 stages: 177,000 clocks and 1,500 of start and end, 102 us at 1.755 GHz. At batch 128 it is 32
+// tiles of 128 x 128 in 4 splits, each 36 stages of 614 clocks (13 us); reading the weights' 75 MB takes longer, 18 us.
+#include "kernels/gemm/epilogue_of.h"
 #include "kernels/gemm/wgmma_operands.h"
 #include "kernels/tile/cluster_sum.h"
 
 namespace wt::gemm_wgmma {
 namespace {
 
-// Of C, beside its map.
+// What a kernel is told of C beside its map.
 template <class Out>
 struct Target {
     Epilogue<Out> epilogue;
     int rows;
-    int shift;         // of C's map
-    bool staged;       // through shared memory and TMA, else from the threads
+    int shift;         // of C's map (MatrixMap)
+    bool staged;       // C goes through shared memory and TMA, else from the threads
     float* bias_grad;  // tn; null: not asked for
 };
 
@@ -20,70 +40,89 @@ template <class Tile, class Staged>
 struct SharedStorage {
     union {
         typename Tile::Stage stage[Tile::kStages];
-        PartialTile<Tile> partial;  // when a unit's stages are read, in splits of k
+        PartialTile<Tile> partial;  // of a unit whose stages have been read, where k is split
     };
     typename Staged::Storage staged;
-    Ring<Tile::kStages> ring;
-    RowSums sums;
+    Pipeline<Tile::kStages> pipeline;
+    SharedRowSums sums;
 };
 
-// What an element of C goes through (kernels/tile/epilogue.h), rows and columns counted from the unit's first.
-template <Finish F, class Out>
-struct Finisher {
+// What an element of C goes through (kernels/tile/epilogue.h); rows and columns are counted from row0 and col0.
+template <EpilogueOp F, class Out>
+struct ElementEpilogue {
     const Target<Out>& target;
     const int row0, col0;
-    uint32_t keep[4] = {};  // dropout: of the thread's four neighbours with the same rows
+    uint32_t keep[4] = {};  // dropout: bits drawn by the thread and its three neighbours with the same rows
 
-    // Dropout draws 8 columns at a time, and four threads have them: each draws for every fourth row and group, and tells the others.
-    // Byte i of keep[s] is number 4 i + s of 2 rows x kGroups.
+    // Dropout draws 8 columns at a time, and four threads have them: each draws for every fourth (row, group), and tells the
+    // others. Byte i of keep[s] is number 4 i + s of 2 rows x kGroups.
     template <int kGroups>
     __device__ __forceinline__ void begin(int row, int col, int step) {
-        if constexpr (F == Finish::dropout) {
+        if constexpr (F == EpilogueOp::dropout) {
             const int lane = threadIdx.x % 32;
             uint32_t bits = 0;
 #pragma unroll 1
             for (int i = 0; i < kGroups / 2; ++i) {
                 const int number = 4 * i + lane % 4, half = number / kGroups, group = number % kGroups;
-                bits |= (keep_bits<8>(target.epilogue, row0 + row + fragment_place().row + 8 * half, col0 + col + group * step) & 255u) << 8 * i;
+                bits |= (keep_bits<8>(target.epilogue, row0 + row + fragment_coord().row + 8 * half, col0 + col + group * step) & 255u) << 8 * i;
             }
             unroll<4>([&](auto s) { keep[s] = __shfl_sync(0xffffffffu, bits, (lane & ~3) + s); });
         }
     }
-    // Rows and columns beyond C get something.
+    // The value for rows and columns beyond C does not matter: it is not stored.
     template <class S>
     __device__ __forceinline__ Vec<2> operator()(int row, int col, Vec<2> v, S) const {
-        if constexpr (F == Finish::dropout) {
+        if constexpr (F == EpilogueOp::dropout) {
             constexpr int kNumber = S::kHalf * S::kGroups + S::kGroup;
-            v = finished<Finish::plain>(target.epilogue, row0 + row, col0 + col, v);
+            v = apply_epilogue<EpilogueOp::plain>(target.epilogue, row0 + row, col0 + col, v);
             const uint32_t bits = keep[kNumber % 4] >> (8 * (kNumber / 4) + threadIdx.x % 4 * 2);
             unroll<2>([&](auto j) { v.set(j, bits >> j & 1 ? v[j] * target.epilogue.keep_scale : 0.0f); });
             return v;
         } else {
-            return row0 + row < target.rows ? finished<F>(target.epilogue, row0 + row, col0 + col, v) : v;
+            return row0 + row < target.rows ? apply_epilogue<F>(target.epilogue, row0 + row, col0 + col, v) : v;
         }
     }
 };
 
-// The same, and stored at once.
-template <Finish F, class Out>
+// Applies ElementEpilogue, and stores at once.
+template <EpilogueOp F, class Out>
 struct DirectStore {
-    Finisher<F, Out> finish;
+    ElementEpilogue<F, Out> epilogue;
 
     template <int kGroups>
     __device__ __forceinline__ void begin(int row, int col, int step) {
-        finish.template begin<kGroups>(row, col, step);
+        epilogue.template begin<kGroups>(row, col, step);
     }
     template <class S>
     __device__ __forceinline__ void operator()(int row, int col, const Vec<2>& v, S spot) const {
-        const Epilogue<Out>& e = finish.target.epilogue;
-        const int to_row = finish.row0 + row, to_col = finish.col0 + col;
-        if (to_row < finish.target.rows && to_col < e.cols)
-            store_run(e.c + to_row * e.ld + to_col, e.cols - to_col, e.whole, finish(row, col, v, spot));
+        const Epilogue<Out>& e = epilogue.target.epilogue;
+        const int to_row = epilogue.row0 + row, to_col = epilogue.col0 + col;
+        if (to_row < epilogue.target.rows && to_col < e.cols)
+            store_run(e.c + to_row * e.ld + to_col, e.cols - to_col, e.vectorizable, epilogue(row, col, v, spot));
     }
 };
 
-// What a consumer does with its rows of a unit.
-template <class Tile, class Staged, bool kSums, Finish F>
+// The producer's warpgroup: its first warp's elected thread starts all the block's copies.
+template <class Tile, class Staged>
+__device__ __forceinline__ void producer(SharedStorage<Tile, Staged>& shared, const CUtensorMap& map_a, const CUtensorMap& map_b,
+                                         const Inputs& in, bool staged) {
+    const Multicast multicast(in.schedule);
+    const bool copies = threadIdx.x < 32 && ptx::elect_one();
+    PipelineProducer<Tile::kStages> pipeline{shared.pipeline};
+    for_each_unit(in.schedule, [&](const WorkUnit& w) {
+        if (copies) copy_unit<Tile>(shared.stage, pipeline, map_a, map_b, in, w, multicast);
+        if (!staged) {  // the next unit's stages lie where the consumers' sums are (sum_in_cluster)
+            __syncwarp();
+            cluster_sync();
+            cluster_sync();
+        }
+    });
+    ptx::griddep_launch_dependents();  // the next kernel's blocks may take this one's place as it ends
+    __syncwarp();
+}
+
+// A consumer warpgroup: its rows of one unit after the other.
+template <class Tile, class Staged, bool kSums, EpilogueOp F>
 struct Consumer {
     using Out = typename Staged::Out;
     SharedStorage<Tile, Staged>& shared;
@@ -91,122 +130,112 @@ struct Consumer {
     const Target<Out>& target;
     const CUtensorMap& map_c;
     const int consumer;
-    RingConsumer<Tile::kStages> ring;
-    int turn = 0;  // of the pieces
+    PipelineConsumer<Tile::kStages> pipeline;
+    int turn = 0;  // of the store's pieces
+
+    __device__ __forceinline__ void run() {
+        for_each_unit(in.schedule, [&](const WorkUnit& w) { unit(w); });
+        drain_stores();
+    }
 
     __device__ __forceinline__ void unit(const WorkUnit& w) {
+        // Wait for stages, multiply them; meanwhile add up A's rows.
         typename Tile::Accumulators acc;
-        const Finisher<F, Out> finish{target, w.m * Tile::BM, w.n * Tile::BN};
         const bool sums = kSums && target.bias_grad && w.n == 0;
         if constexpr (kSums) {
             RowSummer<Tile> summer;
-            multiply<Tile>(shared.stage, ring, consumer, w.steps, acc, [&](int stage) {
+            const auto add_rows = [&](int stage) {
                 if (sums) summer.add(shared.stage[stage], consumer);
-            });
+            };
+            multiply<Tile>(shared.stage, pipeline, consumer, w.steps, acc, add_rows);
             if (sums) summer.put(shared.sums, consumer);
         } else {
-            multiply<Tile>(shared.stage, ring, consumer, w.steps, acc);
+            multiply<Tile>(shared.stage, pipeline, consumer, w.steps, acc);
         }
-        if (!target.staged) {
-            const int splits = in.schedule.cluster_splits;
-            sum_in_cluster<Tile>(
-                shared.partial, consumer, acc, in.schedule.sharers, splits,
-                [&] {
-                    if (sums && w.split == 0) store_sums(finish.row0, splits);
-                },
-                DirectStore<F, Out>{finish});
-            return;
-        }
+
+        // Epilogue, on the way to C.
+        if (target.staged)
+            store_by_tma(w, acc, sums);
+        else
+            store_directly(w, acc, sums);
+    }
+
+    // Writes the sums to shared memory, from where TMA takes pieces of C while the next unit is multiplied.
+    __device__ __forceinline__ void store_by_tma(const WorkUnit& w, const typename Tile::Accumulators& acc, bool sums) {
+        const int row0 = w.m * Tile::BM, col0 = w.n * Tile::BN;
         if (sums) {
             sync_warpgroup(consumer);
-            store_sums(finish.row0, 1);
+            store_sums(row0, 1);
         }
         unroll<Tile::kHeight>([&](auto h) {
-            const int first = Tile::row_of(consumer, h);
-            if (finish.row0 + first >= target.rows) return;
-            store_staged<Staged>(shared.staged, consumer, turn, map_c, finish.row0 + first, target.shift + finish.col0, acc[h],
-                                 Finisher<F, Out>{target, finish.row0 + first, finish.col0});
+            const int row = row0 + Tile::row_of(consumer, h);
+            if (row >= target.rows) return;
+            store_staged<Staged>(shared.staged, consumer, turn, map_c, row, target.shift + col0, acc[h],
+                                 ElementEpilogue<F, Out>{target, row, col0});
         });
     }
 
-    // bias_grad of 64 rows of m, the splits' sums in order.
+    // Adds up the splits of k, and stores from the threads.
+    __device__ __forceinline__ void store_directly(const WorkUnit& w, const typename Tile::Accumulators& acc, bool sums) {
+        const int row0 = w.m * Tile::BM, col0 = w.n * Tile::BN, splits = in.schedule.cluster_splits;
+        const auto between = [&] {
+            if (sums && w.split == 0) store_sums(row0, splits);
+        };
+        sum_in_cluster<Tile>(shared.partial, consumer, acc, in.schedule.multicast, splits, between,
+                             DirectStore<F, Out>{ElementEpilogue<F, Out>{target, row0, col0}});
+    }
+
+    // Stores bias_grad of 64 rows of m, adding the splits' sums in order.
     __device__ __forceinline__ void store_sums(int row0, int splits) const {
         const int row = Tile::row_of(consumer, 0) + static_cast<int>(threadIdx.x) % 128;
         if (threadIdx.x % 128 >= 64 || row0 + row >= target.rows) return;
-        const int sharer = static_cast<int>(ptx::cluster_rank()) % in.schedule.sharers;
+        const int multicast = in.schedule.multicast, multicast_rank = static_cast<int>(ptx::cluster_rank()) % multicast;
         float sum = 0;
         for (int s = 0; s < splits; ++s)
-            sum += row_sum(splits == 1 ? shared.sums : *ptx::map_shared_pointer(&shared.sums, s * in.schedule.sharers + sharer), row);
+            sum += row_sum(splits == 1 ? shared.sums : *ptx::map_shared_pointer(&shared.sums, s * multicast + multicast_rank), row);
         target.bias_grad[row0 + row] = sum;
     }
 };
 
-template <GemmLayout L, Finish F, class Out, int BN>
+template <GemmLayout L, EpilogueOp F, class Out, int BN>
 __global__ void __launch_bounds__(384, 1)
     gemm_kernel(const __grid_constant__ CUtensorMap map_a, const __grid_constant__ CUtensorMap map_b, const __grid_constant__ CUtensorMap map_c,
                 const __grid_constant__ Inputs in, const __grid_constant__ Target<Out> target) {
     using Tile = TileOf<L, BN>;
     using Staged = StagedStore<Out, BN>;
+    static_assert(sizeof(SharedStorage<Tile, Staged>) <= kSharedPerBlock);
     auto& shared = shared_storage<SharedStorage<Tile, Staged>>();
-    static_assert(sizeof(SharedStorage<Tile, Staged>) <= 232448, "shared memory of a block");
-    const bool clustered = in.schedule.together() > 1;
-    if (threadIdx.x == 0) {
-        ptx::prefetch_tensor_map(map_a), ptx::prefetch_tensor_map(map_b);
+    const int cluster_size = in.schedule.cluster_size();
+    // Prefetch the descriptors, initialise the barriers, wait for the kernel before this one.
+    begin_block(cluster_size, [&] {
+        ptx::prefetch_tensor_map(map_a);
+        ptx::prefetch_tensor_map(map_b);
         if (target.staged) ptx::prefetch_tensor_map(map_c);
-        shared.ring.init(Tile::kConsumerWarps * in.schedule.sharers);
-        ptx::fence_mbarrier_init();
-    }
-    if (clustered)
-        meet_in_cluster();
-    else
-        __syncthreads();
-    ptx::griddep_wait();
+        shared.pipeline.init(Tile::kConsumerWarps * in.schedule.multicast);
+    });
 
+    // Move registers from the producer's warpgroup to the consumers', and take the roles.
     const int warpgroup = warpgroup_index();
     if (warpgroup == 0) {
         ptx::registers_decrease<Tile::kProducerRegisters>();
-        const Sharing share(in.schedule);
-        const bool copies = threadIdx.x < 32 && ptx::elect_one();
-        RingProducer<Tile::kStages> ring{shared.ring};
-        for_each_unit(in.schedule, [&](const WorkUnit& w) {
-            if (copies) copy_unit<Tile>(shared.stage, ring, map_a, map_b, in, w, share);
-            if (!target.staged) {  // the next unit's stages lie where the sums are
-                __syncwarp();
-                meet_in_cluster();
-                meet_in_cluster();
-            }
-        });
-        ptx::griddep_launch_dependents();
-        __syncwarp();
+        producer(shared, map_a, map_b, in, target.staged);
     } else {
         ptx::registers_increase<Tile::kConsumerRegisters>();
-        const Sharing share(in.schedule);
-        Consumer<Tile, Staged, L == GemmLayout::tn, F> consumer{shared, in, target, map_c, warpgroup - 1,
-                                                                {shared.ring, share.sharers, share.first}};
-        for_each_unit(in.schedule, [&](const WorkUnit& w) { consumer.unit(w); });
-        finish_stores();
+        const Multicast multicast(in.schedule);
+        Consumer<Tile, Staged, L == GemmLayout::tn, F> consumer{.shared = shared, .in = in, .target = target, .map_c = map_c,
+                                                                .consumer = warpgroup - 1,
+                                                                .pipeline = {shared.pipeline, multicast.size, multicast.first}};
+        consumer.run();
     }
-    if (clustered) meet_in_cluster();  // no block ends while others may still tell it that a stage is free
+    end_block(cluster_size);
 }
 
-}  // namespace
-
-int device_sms() {
-    if (plan_sms) return plan_sms;
-    int device = 0, n = 0;
-    WT_CUDA(cudaGetDevice(&device));
-    WT_CUDA(cudaDeviceGetAttribute(&n, cudaDevAttrMultiProcessorCount, device));
-    return n;
-}
-
-namespace {
-
-template <GemmLayout L, Finish F, class Out, int BN>
+template <GemmLayout L, EpilogueOp F, class Out, int BN>
 void launch_kernel(const GemmProblem& p, const GemmArgs& g, const Plan& plan) {
     using Tile = TileOf<L, BN>;
     using Staged = StagedStore<Out, BN>;
     const MatrixMap a = operand_map<typename Tile::A>(g.a, p.m, p.k, p.lda, 1);
-    const MatrixMap b = operand_map<typename Tile::B>(g.b, p.n, p.k, p.ldb, plan.schedule.sharers);
+    const MatrixMap b = operand_map<typename Tile::B>(g.b, p.n, p.k, p.ldb, plan.schedule.multicast);
     Target<Out> t{};
     t.rows = p.m;
     t.bias_grad = L == GemmLayout::tn && p.bias ? g.bias_grad : nullptr;
@@ -216,19 +245,20 @@ void launch_kernel(const GemmProblem& p, const GemmArgs& g, const Plan& plan) {
     if (t.staged) c = matrix_map(dtype_of<Out>, g.c, p.n, p.m, p.ldc, Staged::kColumns, Staged::kRows, Staged::kSpan);
     t.shift = c.shift;
     launch("gemm.wgmma_sm90",
-           LaunchShape{dim3(static_cast<unsigned>(plan.blocks)), dim3(Tile::kThreads), g.stream, sizeof(SharedStorage<Tile, Staged>),
-                       static_cast<unsigned>(plan.schedule.together())}.early(),
+           LaunchShape{.grid = dim3(static_cast<unsigned>(plan.blocks)), .block = dim3(Tile::kThreads), .stream = g.stream,
+                       .shared = sizeof(SharedStorage<Tile, Staged>),
+                       .cluster = static_cast<unsigned>(plan.schedule.cluster_size()), .pdl = true},
            gemm_kernel<L, F, Out, BN>, a.map, b.map, c.map, Inputs{plan.schedule, a.shift, b.shift}, t);
 }
 
-template <GemmLayout L, Finish F>
+template <GemmLayout L, EpilogueOp F>
 void launch_width(const GemmProblem& p, const GemmArgs& g, const Plan& plan) {
     if constexpr (L != GemmLayout::tn) {
-        if (p.out == DType::bf16) switch (plan.bn) {
-                case 64: return launch_kernel<L, F, bf16, 64>(p, g, plan);
-                case 192: return launch_kernel<L, F, bf16, 192>(p, g, plan);
-                case 256: return launch_kernel<L, F, bf16, 256>(p, g, plan);
-            }
+        if (p.out == DType::bf16) {
+            if (plan.bn == 64) return launch_kernel<L, F, bf16, 64>(p, g, plan);
+            if (plan.bn == 192) return launch_kernel<L, F, bf16, 192>(p, g, plan);
+            if (plan.bn == 256) return launch_kernel<L, F, bf16, 256>(p, g, plan);
+        }
     } else if (p.out == DType::f32 && plan.bn == 256) {
         return launch_kernel<L, F, float, 256>(p, g, plan);
     }
@@ -237,12 +267,12 @@ void launch_width(const GemmProblem& p, const GemmArgs& g, const Plan& plan) {
 
 template <GemmLayout L>
 void launch_layout(const GemmProblem& p, const GemmArgs& g, const Plan& plan) {
-    by_finish<L, bf16>(p, [&]<Finish F>() { launch_width<L, F>(p, g, plan); });
+    by_epilogue<L, bf16>(p, [&]<EpilogueOp F>() { launch_width<L, F>(p, g, plan); });
 }
 
 void launch_gemm(const GemmProblem& p, const GemmArgs& g) {
     if (p.sgd) return launch_sgd(p, g);
-    const Plan plan = choose_tile(p, device_sms());
+    const Plan plan = choose_tile(p, planned_sms());
     switch (p.layout) {
         case GemmLayout::nt: return launch_layout<GemmLayout::nt>(p, g, plan);
         case GemmLayout::nn: return launch_layout<GemmLayout::nn>(p, g, plan);

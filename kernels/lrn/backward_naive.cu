@@ -44,6 +44,6 @@ void run(const LrnProblem& p, const LrnBackwardArgs& a) {
 }  // namespace
 
 extern const LrnBackward variant;
-const LrnBackward variant{"naive", refuses, nullptr, run};
+const LrnBackward variant{.name = "naive", .refuses = refuses, .workspace = nullptr, .launch = run};
 
 }  // namespace wt::lrn_backward_naive

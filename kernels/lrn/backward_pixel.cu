@@ -1,9 +1,9 @@
 // LRN backward, a thread per pixel: three vectorised passes over its channels through local arrays with borders of
 // zeros (squares; dy x s^(-beta - 1); dx). Suits a virtual GPU; on a real one the arrays lie in local memory and vec8
 // is faster.
+#include "kernels/common/stream.h"
 #include "kernels/lrn/power.h"
 #include "kernels/lrn/problem.h"
-#include "kernels/tile/stream.h"
 
 namespace wt::lrn_backward_pixel {
 namespace {
@@ -71,6 +71,6 @@ void run(const LrnProblem& p, const LrnBackwardArgs& a) {
 }  // namespace
 
 extern const LrnBackward variant;
-const LrnBackward variant{"pixel", refuses, nullptr, run};
+const LrnBackward variant{.name = "pixel", .refuses = refuses, .workspace = nullptr, .launch = run};
 
 }  // namespace wt::lrn_backward_pixel

@@ -1,9 +1,10 @@
 // LRN backward, 8 channels of a pixel at a time, s recomputed. The window's neighbours come from the groups before
 // and after, which other threads of the same warp load as well: L1 answers them.
+#include "kernels/common/pack.h"
+#include "kernels/common/stream.h"
+#include "kernels/lrn/by_window.h"
 #include "kernels/lrn/power.h"
 #include "kernels/lrn/problem.h"
-#include "kernels/tile/group.h"
-#include "kernels/tile/stream.h"
 
 namespace wt::lrn_backward_vec8 {
 namespace {
@@ -17,15 +18,15 @@ __device__ __forceinline__ void load_three(const T* at, bool before, bool after,
     WT_LANES
     for (int i = 0; i < kGroup; ++i) v[i] = v[2 * kGroup + i] = 0;
     if (before) {
-        load_group(at - kGroup, kGroup, aligned, part);
+        load_pack(at - kGroup, kGroup, aligned, part);
         WT_LANES
         for (int i = 0; i < kGroup; ++i) v[i] = part[i];
     }
-    load_group(at, kGroup, aligned, part);
+    load_pack(at, kGroup, aligned, part);
     WT_LANES
     for (int i = 0; i < kGroup; ++i) v[kGroup + i] = part[i];
     if (after) {
-        load_group(at + kGroup, kGroup, aligned, part);
+        load_pack(at + kGroup, kGroup, aligned, part);
         WT_LANES
         for (int i = 0; i < kGroup; ++i) v[2 * kGroup + i] = part[i];
     }
@@ -68,12 +69,12 @@ __global__ void lrn_backward_vec8_kernel(LrnProblem p, bool aligned, const T* x,
             WT_LANES
             for (int i = 0; i < kGroup; ++i)
                 out[i] = direct[kHalf + i] - 2 * p.alpha * p.beta * xs[kGroup + i] * sum[i];
-            store_group(dx + at, kGroup, aligned, out);
+            store_pack(dx + at, kGroup, aligned, out);
         }
 }
 
 std::string refuses(const LrnProblem& p) {
-    if (p.size != 3 && p.size != 5 && p.size != 7 && p.size != 9) return "size must be 3, 5, 7 or 9";
+    if (std::string why = lrn::refuses_window(p); !why.empty()) return why;
     if (p.c % kGroup) return "channels must be a multiple of 8";
     return {};
 }
@@ -83,26 +84,16 @@ void run(const LrnProblem& p, const LrnBackwardArgs& a) {
     const LaunchShape shape{dim3(ceil_div(p.pixels, kPixels)), pixel_block(p.c / kGroup, kPixels), a.stream};
     const size_t size = size_of(p.dtype);
     const bool aligned =
-        groups_aligned(a.x, p.c, size) && groups_aligned(a.dy, p.c, size) && groups_aligned(a.dx, p.c, size);
-    by_dtype(p.dtype, [&]<class T>() {
-        auto start = [&]<int kHalf>() {
-            auto kernel = p.beta == 0.75f ? lrn_backward_vec8_kernel<T, kHalf, true>
-                                          : lrn_backward_vec8_kernel<T, kHalf, false>;
-            launch("lrn_backward_vec8", shape, kernel, p, aligned, static_cast<const T*>(a.x),
-                   static_cast<const T*>(a.dy), static_cast<T*>(a.dx));
-        };
-        switch (p.size) {
-            case 3: return start.template operator()<1>();
-            case 5: return start.template operator()<2>();
-            case 7: return start.template operator()<3>();
-            default: return start.template operator()<4>();
-        }
+        packs_aligned(a.x, p.c, size) && packs_aligned(a.dy, p.c, size) && packs_aligned(a.dx, p.c, size);
+    lrn::by_window(p, [&]<class T, int kHalf, bool kThreeQuarters>() {
+        launch("lrn_backward_vec8", shape, lrn_backward_vec8_kernel<T, kHalf, kThreeQuarters>, p, aligned,
+               static_cast<const T*>(a.x), static_cast<const T*>(a.dy), static_cast<T*>(a.dx));
     });
 }
 
 }  // namespace
 
 extern const LrnBackward variant;
-const LrnBackward variant{"vec8", refuses, nullptr, run};
+const LrnBackward variant{.name = "vec8", .refuses = refuses, .workspace = nullptr, .launch = run};
 
 }  // namespace wt::lrn_backward_vec8

@@ -32,6 +32,6 @@ void run(const LrnProblem& p, const LrnForwardArgs& a) {
 }  // namespace
 
 extern const LrnForward variant;
-const LrnForward variant{"naive", refuses, nullptr, run};
+const LrnForward variant{.name = "naive", .refuses = refuses, .workspace = nullptr, .launch = run};
 
 }  // namespace wt::lrn_forward_naive

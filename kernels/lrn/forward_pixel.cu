@@ -1,9 +1,9 @@
 // LRN forward, a thread per pixel: squares of all channels into a local array with a border of zeros, then every
 // window from there. One long vectorised pass after the other suits a virtual GPU; on a real one the array lies in
 // local memory and vec8 is faster.
+#include "kernels/common/stream.h"
 #include "kernels/lrn/power.h"
 #include "kernels/lrn/problem.h"
-#include "kernels/tile/stream.h"
 
 namespace wt::lrn_forward_pixel {
 namespace {
@@ -57,6 +57,6 @@ void run(const LrnProblem& p, const LrnForwardArgs& a) {
 }  // namespace
 
 extern const LrnForward variant;
-const LrnForward variant{"pixel", refuses, nullptr, run};
+const LrnForward variant{.name = "pixel", .refuses = refuses, .workspace = nullptr, .launch = run};
 
 }  // namespace wt::lrn_forward_pixel

@@ -4,12 +4,13 @@
 // Moves x and y once, the floor: 4 bytes an element at bf16, where 4.3 TB/s on 132 SMs leave 27 instructions for it.
 #include <climits>
 
+#include "kernels/common/pack.h"
+#include "kernels/common/vec.h"
 #include "kernels/launch.h"
+#include "kernels/lrn/by_window.h"
 #include "kernels/lrn/lanes.h"
 #include "kernels/lrn/power.h"
 #include "kernels/lrn/problem.h"
-#include "kernels/tile/group.h"
-#include "kernels/tile/vec.h"
 
 namespace wt {
 
@@ -25,11 +26,11 @@ __global__ void __launch_bounds__(32 * kWarps)
     const int groups = p.c / kGroup, stride = kWarps * lanes;
     const int place = static_cast<int>(lrn::item_of_lane(blockIdx.x * kUnits * stride, lanes));
     int item[kUnits], g = (place + groups) % groups;
-    Held<T, kGroup> raw[kUnits];
+    PackedFragment<T, kGroup> raw[kUnits];
 #pragma unroll
     for (int u = 0; u < kUnits; ++u) {
         item[u] = min(max(place + u * stride, 0), items - 1);  // beyond the ends: lends to nobody
-        raw[u] = Held<T, kGroup>::load(x + int64_t(item[u]) * kGroup);
+        raw[u] = PackedFragment<T, kGroup>::load(x + int64_t(item[u]) * kGroup);
     }
 #pragma unroll
     for (int u = 0; u < kUnits; ++u, g = (g + stride) % groups) {
@@ -41,12 +42,12 @@ __global__ void __launch_bounds__(32 * kWarps)
         lrn::window_sums<kHalf, true>(all, sum);
 #pragma unroll
         for (int e = 0; e < kGroup; ++e) own[e] *= lrn_powers<kThreeQuarters>(p.k + p.alpha * sum[e], p.beta).y;
-        if (item[u] == place + u * stride && lrn::owns(lanes)) store_group(y + int64_t(item[u]) * kGroup, own);
+        if (item[u] == place + u * stride && lrn::owns(lanes)) store_pack(y + int64_t(item[u]) * kGroup, own);
     }
 }
 
 std::string refuses(const LrnProblem& p) {
-    if (p.size != 3 && p.size != 5 && p.size != 7 && p.size != 9) return "size must be 3, 5, 7 or 9";
+    if (std::string why = lrn::refuses_window(p); !why.empty()) return why;
     if (p.c < kGroup || p.c % kGroup) return "channels must be a multiple of 8";
     if (p.count() / kGroup > INT_MAX / 2) return "more than 2^33 elements";
     if (!p.aligned) return "the tensors must start on 16 bytes";
@@ -59,25 +60,16 @@ void run(const LrnProblem& p, const LrnForwardArgs& a) {
     const int items = static_cast<int>(p.count() / kGroup);
     const int lanes = lrn::lanes_used(p.c / kGroup);
     const LaunchShape shape{dim3(static_cast<unsigned>(ceil_div(items, kUnits * kWarps * lanes))), dim3(32 * kWarps), a.stream};
-    by_dtype(p.dtype, [&]<class T>() {
-        auto start = [&]<int kHalf>() {
-            auto kernel = p.beta == 0.75f ? lrn_forward_shuffle_kernel<T, kHalf, true>
-                                          : lrn_forward_shuffle_kernel<T, kHalf, false>;
-            launch("lrn_forward_shuffle", shape, kernel, p, lanes, items, static_cast<const T*>(a.x), static_cast<T*>(a.y));
-        };
-        switch (p.size) {
-            case 3: return start.template operator()<1>();
-            case 5: return start.template operator()<2>();
-            case 7: return start.template operator()<3>();
-            default: return start.template operator()<4>();
-        }
+    lrn::by_window(p, [&]<class T, int kHalf, bool kThreeQuarters>() {
+        launch("lrn_forward_shuffle", shape, lrn_forward_shuffle_kernel<T, kHalf, kThreeQuarters>, p, lanes, items,
+               static_cast<const T*>(a.x), static_cast<T*>(a.y));
     });
 }
 
 }  // namespace
 
 extern const LrnForward variant;
-const LrnForward variant{"shuffle", refuses, nullptr, run};
+const LrnForward variant{.name = "shuffle", .refuses = refuses, .workspace = nullptr, .launch = run};
 
 }  // namespace lrn_forward_shuffle
 }  // namespace wt

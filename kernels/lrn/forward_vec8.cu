@@ -1,9 +1,10 @@
 // LRN forward, 8 channels of a pixel at a time. The window's neighbours come from the groups before and after, which
 // other threads of the same warp load as well: L1 answers them.
+#include "kernels/common/pack.h"
+#include "kernels/common/stream.h"
+#include "kernels/lrn/by_window.h"
 #include "kernels/lrn/power.h"
 #include "kernels/lrn/problem.h"
-#include "kernels/tile/group.h"
-#include "kernels/tile/stream.h"
 
 namespace wt::lrn_forward_vec8 {
 namespace {
@@ -19,9 +20,9 @@ __global__ void lrn_forward_vec8_kernel(LrnProblem p, bool aligned, const T* x, 
         for (int g = threadIdx.x; g < groups; g += blockDim.x) {
             const T* at = x + pixel * p.c + g * kGroup;
             float before[kGroup] = {}, own[kGroup], after[kGroup] = {};
-            if (g > 0) load_group(at - kGroup, kGroup, aligned, before);
-            load_group(at, kGroup, aligned, own);
-            if (g + 1 < groups) load_group(at + kGroup, kGroup, aligned, after);
+            if (g > 0) load_pack(at - kGroup, kGroup, aligned, before);
+            load_pack(at, kGroup, aligned, own);
+            if (g + 1 < groups) load_pack(at + kGroup, kGroup, aligned, after);
 
             float square[3 * kGroup], sum[kGroup] = {};
             WT_LANES
@@ -39,12 +40,12 @@ __global__ void lrn_forward_vec8_kernel(LrnProblem p, bool aligned, const T* x, 
             WT_LANES
             for (int i = 0; i < kGroup; ++i)
                 out[i] = own[i] * lrn_powers<kThreeQuarters>(p.k + p.alpha * sum[i], p.beta).y;
-            store_group(y + pixel * p.c + g * kGroup, kGroup, aligned, out);
+            store_pack(y + pixel * p.c + g * kGroup, kGroup, aligned, out);
         }
 }
 
 std::string refuses(const LrnProblem& p) {
-    if (p.size != 3 && p.size != 5 && p.size != 7 && p.size != 9) return "size must be 3, 5, 7 or 9";
+    if (std::string why = lrn::refuses_window(p); !why.empty()) return why;
     if (p.c % kGroup) return "channels must be a multiple of 8";
     return {};
 }
@@ -52,25 +53,16 @@ std::string refuses(const LrnProblem& p) {
 void run(const LrnProblem& p, const LrnForwardArgs& a) {
     if (!p.count()) return;
     const LaunchShape shape{dim3(ceil_div(p.pixels, kPixels)), pixel_block(p.c / kGroup, kPixels), a.stream};
-    const bool aligned = groups_aligned(a.x, p.c, size_of(p.dtype)) && groups_aligned(a.y, p.c, size_of(p.dtype));
-    by_dtype(p.dtype, [&]<class T>() {
-        auto start = [&]<int kHalf>() {
-            auto kernel = p.beta == 0.75f ? lrn_forward_vec8_kernel<T, kHalf, true>
-                                          : lrn_forward_vec8_kernel<T, kHalf, false>;
-            launch("lrn_forward_vec8", shape, kernel, p, aligned, static_cast<const T*>(a.x), static_cast<T*>(a.y));
-        };
-        switch (p.size) {
-            case 3: return start.template operator()<1>();
-            case 5: return start.template operator()<2>();
-            case 7: return start.template operator()<3>();
-            default: return start.template operator()<4>();
-        }
+    const bool aligned = packs_aligned(a.x, p.c, size_of(p.dtype)) && packs_aligned(a.y, p.c, size_of(p.dtype));
+    lrn::by_window(p, [&]<class T, int kHalf, bool kThreeQuarters>() {
+        launch("lrn_forward_vec8", shape, lrn_forward_vec8_kernel<T, kHalf, kThreeQuarters>, p, aligned,
+               static_cast<const T*>(a.x), static_cast<T*>(a.y));
     });
 }
 
 }  // namespace
 
 extern const LrnForward variant;
-const LrnForward variant{"vec8", refuses, nullptr, run};
+const LrnForward variant{.name = "vec8", .refuses = refuses, .workspace = nullptr, .launch = run};
 
 }  // namespace wt::lrn_forward_vec8

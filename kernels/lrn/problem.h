@@ -12,7 +12,7 @@
 
 #include <compare>
 
-#include "kernels/dtype.h"
+#include "kernels/common/dtype.h"
 #include "kernels/variant.h"
 
 namespace wt {

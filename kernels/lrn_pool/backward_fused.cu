@@ -11,13 +11,14 @@
 #include <climits>
 #include <numeric>
 
+#include "kernels/common/machine.h"
+#include "kernels/common/pack.h"
+#include "kernels/common/vec.h"
 #include "kernels/launch.h"
 #include "kernels/lrn/lanes.h"
 #include "kernels/lrn/power.h"
 #include "kernels/lrn_pool/bias_sum.h"
 #include "kernels/lrn_pool/problem.h"
-#include "kernels/tile/group.h"
-#include "kernels/tile/vec.h"
 
 namespace wt {
 
@@ -28,7 +29,7 @@ using lrn::kGroup;
 constexpr int kHalf = 2;
 constexpr int kWarps = 8, kThreads = 32 * kWarps;
 // Two on each of an H100's 132 SMs. A constant, so that the order of the bias's sums is the problem's alone.
-constexpr int kMaxBlocks = 264;
+constexpr int kMaxBlocks = 2 * kReferenceSms;
 
 enum class Norm { none, three_quarters, any_power };
 
@@ -65,12 +66,12 @@ template <Norm kNorm, class T>
 __device__ __forceinline__ Window load_window(const LrnPoolProblem& s, const T* dy, const uint8_t* argmax, const T* y,
                                               int64_t at, bool there) {
     Window v;
-    Held<T, kGroup> raw = Held<T, kGroup>::zero(), out = Held<T, kGroup>::zero();
+    PackedFragment<T, kGroup> raw = PackedFragment<T, kGroup>::zero(), out = PackedFragment<T, kGroup>::zero();
     v.argmax = make_uint2(~0u, ~0u);
     if (there) {
-        raw = Held<T, kGroup>::load(dy + at);
+        raw = PackedFragment<T, kGroup>::load(dy + at);
         v.argmax = *reinterpret_cast<const uint2*>(argmax + at);
-        if (kNorm == Norm::none && s.relu) out = Held<T, kGroup>::load(y + at);
+        if (kNorm == Norm::none && s.relu) out = PackedFragment<T, kGroup>::load(y + at);
     }
     const Vec<kGroup> d = unpack(raw), open = unpack(out);
 #pragma unroll
@@ -78,9 +79,9 @@ __device__ __forceinline__ Window load_window(const LrnPoolProblem& s, const T* 
     return v;
 }
 
-// From what the pooling sends to a pixel's 8 channels to the gradient of the convolution's output. All lanes call it.
+// Turns what the pooling sends to a pixel's 8 channels into the gradient of the convolution's output. All lanes call it.
 template <Norm kNorm, class T>
-__device__ __forceinline__ void through_lrn(const LrnPoolProblem& s, const Held<T, kGroup>& raw, bool first, bool last,
+__device__ __forceinline__ void through_lrn(const LrnPoolProblem& s, const PackedFragment<T, kGroup>& raw, bool first, bool last,
                                             float (&d)[kGroup]) {
     if constexpr (kNorm == Norm::none) return;
     const Vec<kGroup> v = unpack(raw);
@@ -127,7 +128,7 @@ __global__ void __launch_bounds__(kThreads, 2)
         int at = ((n * s.h + 2 * row) * s.w + 2 * pair) * s.c + g * kGroup;
         int window_at = ((n * height + row) * width + pair) * s.c + g * kGroup;
 
-        // Of the two pixels in row 2 * row: what the windows above sent.
+        // What the windows above sent to the two pixels in row 2 * row.
         float from_above[2][kGroup] = {};
         auto load = [&](int back, bool there) {
             return load_window<kNorm>(s, dy, argmax, y, window_at - back, there);
@@ -142,10 +143,10 @@ __global__ void __launch_bounds__(kThreads, 2)
         for (int i = 0; i < t.band_rows; ++i, ++row) {
             // The four pixels, row by row.
             const bool there[4] = {2 * row < s.h, 2 * row < s.h && right, 2 * row + 1 < s.h, 2 * row + 1 < s.h && right};
-            Held<T, kGroup> raw[4];
+            PackedFragment<T, kGroup> raw[4];
             unroll<4>([&](auto k) {
-                raw[k] = Held<T, kGroup>::zero();
-                if (kNorm != Norm::none && there[k]) raw[k] = Held<T, kGroup>::load(x + (at + k / 2 * pitch + k % 2 * s.c));
+                raw[k] = PackedFragment<T, kGroup>::zero();
+                if (kNorm != Norm::none && there[k]) raw[k] = PackedFragment<T, kGroup>::load(x + (at + k / 2 * pitch + k % 2 * s.c));
             });
             const Window w0 = load(s.c, row < height && left_window), w1 = load(0, row < height && own_window);
             unroll<4>([&](auto k) {
@@ -158,7 +159,7 @@ __global__ void __launch_bounds__(kThreads, 2)
                 w1.send(k / 2 * kWindow + k % 2, d);
                 through_lrn<kNorm>(s, raw[k], first, last, d);
                 if (own && there[k]) {
-                    store_group(dx + (at + k / 2 * pitch + k % 2 * s.c), d);
+                    store_pack(dx + (at + k / 2 * pitch + k % 2 * s.c), d);
 #pragma unroll
                     for (int e = 0; e < kGroup; ++e) bias[e] += d[e];
                 }
@@ -244,7 +245,8 @@ void run(const LrnPoolProblem& s, const LrnPoolBackwardArgs& a) {
     int64_t blocks;
     const Walk t = walk(s, &blocks);
     auto* partial = static_cast<float*>(a.workspace);
-    const LaunchShape shape{dim3(static_cast<unsigned>(blocks)), dim3(kThreads), a.stream, sizeof(SharedStorage)};
+    const LaunchShape shape{.grid = dim3(static_cast<unsigned>(blocks)), .block = dim3(kThreads),
+                            .stream = a.stream, .shared = sizeof(SharedStorage)};
     by_dtype(s.dtype, [&]<class T>() {
         auto start = [&]<int kWindow, Norm kNorm>() {
             launch("lrn_pool_backward_fused", shape, lrn_pool_backward_fused_kernel<T, kWindow, kNorm>, s, t,
@@ -264,7 +266,7 @@ void run(const LrnPoolProblem& s, const LrnPoolBackwardArgs& a) {
 }  // namespace
 
 extern const LrnPoolBackward variant;
-const LrnPoolBackward variant{"fused", refuses, workspace, run};
+const LrnPoolBackward variant{.name = "fused", .refuses = refuses, .workspace = workspace, .launch = run};
 
 }  // namespace lrn_pool_backward_fused
 }  // namespace wt

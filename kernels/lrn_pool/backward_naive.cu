@@ -97,6 +97,6 @@ void run(const LrnPoolProblem& s, const LrnPoolBackwardArgs& a) {
 }  // namespace
 
 extern const LrnPoolBackward variant;
-const LrnPoolBackward variant{"naive", lrn_pool_refuses, workspace, run};
+const LrnPoolBackward variant{.name = "naive", .refuses = lrn_pool_refuses, .workspace = workspace, .launch = run};
 
 }  // namespace wt::lrn_pool_backward_naive

@@ -1,11 +1,11 @@
 // LRN + max pooling backward, a thread per row of dx: pixel by pixel it gathers from the windows that cover it, then
 // three passes over the channels through arrays with borders of zeros, as lrn's `pixel`. SIMD on a virtual GPU; on a
 // real one the arrays lie in local memory and `fused` has the threads it needs.
+#include "kernels/common/pack.h"
 #include "kernels/launch.h"
 #include "kernels/lrn/power.h"
 #include "kernels/lrn_pool/bias_sum.h"
 #include "kernels/lrn_pool/problem.h"
-#include "kernels/tile/group.h"
 
 namespace wt::lrn_pool_backward_row {
 namespace {
@@ -41,13 +41,13 @@ __global__ void lrn_pool_backward_row_kernel(LrnPoolProblem s, bool aligned, con
                 for (int c = 0; c + kGroup <= s.c; c += kGroup) {
                     float v[kGroup], open[kGroup];
                     int chosen[kGroup];
-                    load_group(dy + from + c, kGroup, aligned, v);
-                    if (aligned || kGroupsAnywhere)
-                        load_group(argmax + from + c, chosen);
+                    load_pack(dy + from + c, kGroup, aligned, v);
+                    if (aligned || kPacksAnywhere)
+                        load_pack(argmax + from + c, chosen);
                     else
                         for (int e = 0; e < kGroup; ++e) chosen[e] = argmax[from + c + e];
                     if (gate) {
-                        load_group(y + from + c, kGroup, aligned, open);
+                        load_pack(y + from + c, kGroup, aligned, open);
                         WT_LANES
                         for (int e = 0; e < kGroup; ++e) v[e] = open[e] > 0 ? v[e] : 0.f;
                     }
@@ -108,7 +108,7 @@ auto kernel_for(const LrnPoolProblem& s)
 void run(const LrnPoolProblem& s, const LrnPoolBackwardArgs& a) {
     const int rows = s.x_count() ? s.n * s.h : 0;
     const size_t size = size_of(s.dtype);
-    const bool aligned = groups_aligned(a.dy, s.c, size) && groups_aligned(a.y, s.c, size) && groups_aligned(a.argmax, s.c, 1);
+    const bool aligned = packs_aligned(a.dy, s.c, size) && packs_aligned(a.y, s.c, size) && packs_aligned(a.argmax, s.c, 1);
     auto* partial = static_cast<float*>(a.workspace);
     if (rows)
         by_dtype(s.dtype, [&]<class T>() {
@@ -122,6 +122,6 @@ void run(const LrnPoolProblem& s, const LrnPoolBackwardArgs& a) {
 }  // namespace
 
 extern const LrnPoolBackward variant;
-const LrnPoolBackward variant{"row", refuses, workspace, run};
+const LrnPoolBackward variant{.name = "row", .refuses = refuses, .workspace = workspace, .launch = run};
 
 }  // namespace wt::lrn_pool_backward_row

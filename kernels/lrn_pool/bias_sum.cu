@@ -33,7 +33,9 @@ __global__ void lrn_pool_bias_sum_kernel(int blocks, int c, const float* __restr
 
 void launch_lrn_pool_bias_sum(int blocks, int c, const float* partial, float* db, cudaStream_t stream) {
     if (!c) return;
-    launch("lrn_pool_bias_sum", {dim3(static_cast<unsigned>(ceil_div(c, 32))), dim3(32 * kSlices), stream, sizeof(SharedStorage)},
+    launch("lrn_pool_bias_sum", {.grid = dim3(static_cast<unsigned>(ceil_div(c, 32))),
+                                 .block = dim3(32 * kSlices), .stream = stream,
+                                 .shared = sizeof(SharedStorage)},
            lrn_pool_bias_sum_kernel, blocks, c, partial, db);
 }
 

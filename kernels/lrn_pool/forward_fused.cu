@@ -7,13 +7,13 @@
 // alone has 16 of them to do (two square roots, at a quarter of a lane's rate).
 #include <algorithm>
 
+#include "kernels/common/pack.h"
+#include "kernels/common/vec.h"
 #include "kernels/launch.h"
 #include "kernels/lrn/lanes.h"
 #include "kernels/lrn/power.h"
 #include "kernels/lrn_pool/key.h"
 #include "kernels/lrn_pool/problem.h"
-#include "kernels/tile/group.h"
-#include "kernels/tile/vec.h"
 
 namespace wt {
 
@@ -23,13 +23,13 @@ namespace {
 using lrn::kGroup;
 constexpr int kHalf = 2;
 constexpr int kMaxWarps = 16, kMaxItems = 32 * kMaxWarps;
-constexpr int kTopCode = 15;  // of a window's first place; a place's code is this minus its argmax
+constexpr int kFirstCode = 15;  // the code of a window's first element; an element's code is this minus its argmax
 
 enum class Norm { none, three_quarters, any_power };
 
-// A block's share: tile_q columns of the output, band_p rows of it.
+// How the output is shared out: a block has tile_q columns and band_p rows of it.
 struct Tiling {
-    int lanes;  // of a warp that own an item
+    int lanes;  // of a warp: those that own an item
     int tiles, tile_q;
     int bands, band_p;
 };
@@ -37,12 +37,12 @@ struct Tiling {
 template <class Key>
 struct SharedStorage {
     static constexpr int kPer = 16 / sizeof(Key), kPlanes = kGroup / kPer;
-    Group<Key, kPer> keys[2][kPlanes][kMaxItems];  // two rows in turn, so that one barrier a row is enough
+    Pack<Key, kPer> keys[2][kPlanes][kMaxItems];  // two rows in turn, so that one barrier a row is enough
 };
 
-// Of a row of x: 8 channels, normalized, as keys.
+// Normalizes 8 channels of a row of x, and makes keys of them.
 template <class PoolKey, Norm kNorm, class T>
-__device__ __forceinline__ void make_keys(const LrnPoolProblem& s, const Held<T, kGroup>& raw, bool first, bool last,
+__device__ __forceinline__ void make_keys(const LrnPoolProblem& s, const PackedFragment<T, kGroup>& raw, bool first, bool last,
                                           int code, typename PoolKey::type (&keys)[kGroup]) {
     const Vec<kGroup> v = unpack(raw);
     float out[kGroup];
@@ -74,30 +74,30 @@ __global__ void __launch_bounds__(kMaxItems, sizeof(T) == 2 ? 2 : 1)
     const int p0 = band * t.band_p, p1 = min(p0 + t.band_p, height);
 
     const int items = (2 * tile_q - 2 + kWindow) * groups;
-    const int place = static_cast<int>(lrn::item_of_lane(0, t.lanes));
-    const int item = min(max(place, 0), items - 1);  // beyond the ends: loads along, lends to nobody
-    const bool own = place == item && lrn::owns(t.lanes);
+    const int lane_item = static_cast<int>(lrn::item_of_lane(0, t.lanes));
+    const int item = min(max(lane_item, 0), items - 1);  // beyond the ends a lane loads along and lends to nobody
+    const bool owns_item = lane_item == item && lrn::owns(t.lanes);
     const int g = item % groups;
     const bool first = g == 0, last = g == groups - 1;
     const int64_t pitch = int64_t(s.w) * s.c;
     const T* at = x + ((int64_t(n) * s.h + 2 * p0) * s.w + 2 * q0) * s.c + int64_t(item) * kGroup;
 
     const int out_items = tile_q * groups, out = static_cast<int>(threadIdx.x);
-    const int out_from = out / groups * 2 * groups + out % groups;  // item of its window's first column
+    const int window_item = out / groups * 2 * groups + out % groups;  // the item of its window's first column
     int64_t out_at = ((int64_t(n) * height + p0) * width + q0) * s.c + int64_t(out) * kGroup;
 
     Int carried[kGroup];  // the row that ends one window and begins the next, with the code of the end
-    constexpr int kRow0 = kTopCode - (kWindow - 2) * kWindow, kRow1 = kTopCode - (kWindow - 1) * kWindow;
+    constexpr int kRow0 = kFirstCode - (kWindow - 2) * kWindow, kRow1 = kFirstCode - (kWindow - 1) * kWindow;
     if constexpr (kWindow == 3) {
-        make_keys<Key, kNorm>(s, Held<T, kGroup>::load(at), first, last, kRow1, carried);
+        make_keys<Key, kNorm>(s, PackedFragment<T, kGroup>::load(at), first, last, kRow1, carried);
         at += pitch;
     }
     // The two rows that this row of the output is the first to need; loaded a step ahead.
-    Held<T, kGroup> row0 = Held<T, kGroup>::load(at), row1 = Held<T, kGroup>::load(at + pitch);
+    PackedFragment<T, kGroup> row0 = PackedFragment<T, kGroup>::load(at), row1 = PackedFragment<T, kGroup>::load(at + pitch);
     for (int p = p0; p < p1; ++p) {
-        const Held<T, kGroup> now0 = row0, now1 = row1;
+        const PackedFragment<T, kGroup> now0 = row0, now1 = row1;
         at += 2 * pitch;
-        if (p + 1 < p1) row0 = Held<T, kGroup>::load(at), row1 = Held<T, kGroup>::load(at + pitch);
+        if (p + 1 < p1) row0 = PackedFragment<T, kGroup>::load(at), row1 = PackedFragment<T, kGroup>::load(at + pitch);
 
         Int best[kGroup], next[kGroup];
         make_keys<Key, kNorm>(s, now0, first, last, kRow0, best);
@@ -106,14 +106,14 @@ __global__ void __launch_bounds__(kMaxItems, sizeof(T) == 2 ? 2 : 1)
         for (int e = 0; e < kGroup; ++e) {
             best[e] = max(best[e], next[e]);
             if constexpr (kWindow == 3) {
-                best[e] = max(best[e], carried[e] + (kTopCode - kRow1));
+                best[e] = max(best[e], carried[e] + (kFirstCode - kRow1));
                 carried[e] = next[e];
             }
         }
         auto& keys = shared.keys[p % 2];
-        if (own)
+        if (owns_item)
             unroll<Storage::kPlanes>([&](auto k) {
-                Group<Int, Storage::kPer> part;
+                Pack<Int, Storage::kPer> part;
                 unroll<Storage::kPer>([&](auto e) { part.v[e] = best[k * Storage::kPer + e]; });
                 keys[k][item] = part;
             });
@@ -121,15 +121,15 @@ __global__ void __launch_bounds__(kMaxItems, sizeof(T) == 2 ? 2 : 1)
         if (out < out_items) {
             Int top[kGroup];
             unroll<Storage::kPlanes>([&](auto k) {
-                Group<Int, Storage::kPer> part = keys[k][out_from];
+                Pack<Int, Storage::kPer> part = keys[k][window_item];
                 unroll<kWindow - 1>([&](auto j) {
-                    const Group<Int, Storage::kPer> other = keys[k][out_from + (j + 1) * groups];
+                    const Pack<Int, Storage::kPer> other = keys[k][window_item + (j + 1) * groups];
                     unroll<Storage::kPer>([&](auto e) { part.v[e] = max(part.v[e], other.v[e] - (j + 1)); });
                 });
                 unroll<Storage::kPer>([&](auto e) { top[k * Storage::kPer + e] = part.v[e]; });
             });
             Key::store(y + out_at, top);
-            store_places<kTopCode>(argmax + out_at, top);
+            store_places<kFirstCode>(argmax + out_at, top);
         }
         out_at += int64_t(width) * s.c;
     }
@@ -175,9 +175,10 @@ void run(const LrnPoolProblem& s, const LrnPoolForwardArgs& a) {
     const int items = (2 * t.tile_q - 2 + s.window) * (s.c / kGroup);
     by_dtype(s.dtype, [&]<class T>() {
         auto start = [&]<int kWindow, Norm kNorm, bool kSigned>() {
-            const LaunchShape shape{dim3(static_cast<unsigned>(int64_t(s.n) * t.tiles * t.bands)),
-                                    dim3(static_cast<unsigned>(ceil_div(items, t.lanes) * 32)), a.stream,
-                                    sizeof(SharedStorage<typename PoolKey<T, kSigned>::type>)};
+            const LaunchShape shape{.grid = dim3(static_cast<unsigned>(int64_t(s.n) * t.tiles * t.bands)),
+                                    .block = dim3(static_cast<unsigned>(ceil_div(items, t.lanes) * 32)),
+                                    .stream = a.stream,
+                                    .shared = sizeof(SharedStorage<typename PoolKey<T, kSigned>::type>)};
             launch("lrn_pool_forward_fused", shape, lrn_pool_forward_fused_kernel<T, kWindow, kNorm, kSigned>, s, t,
                    static_cast<const T*>(a.x), static_cast<T*>(a.y), a.argmax);
         };
@@ -194,7 +195,7 @@ void run(const LrnPoolProblem& s, const LrnPoolForwardArgs& a) {
 }  // namespace
 
 extern const LrnPoolForward variant;
-const LrnPoolForward variant{"fused", refuses, nullptr, run};
+const LrnPoolForward variant{.name = "fused", .refuses = refuses, .workspace = nullptr, .launch = run};
 
 }  // namespace lrn_pool_forward_fused
 }  // namespace wt

@@ -51,6 +51,6 @@ void run(const LrnPoolProblem& s, const LrnPoolForwardArgs& a) {
 }  // namespace
 
 extern const LrnPoolForward variant;
-const LrnPoolForward variant{"naive", lrn_pool_refuses, nullptr, run};
+const LrnPoolForward variant{.name = "naive", .refuses = lrn_pool_refuses, .workspace = nullptr, .launch = run};
 
 }  // namespace wt::lrn_pool_forward_naive

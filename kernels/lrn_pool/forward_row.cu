@@ -16,7 +16,7 @@ template <class T, int kHalf, bool kThreeQuarters>
 __global__ void lrn_pool_forward_row_kernel(LrnPoolProblem s, const T* __restrict__ x, T* __restrict__ y,
                                             uint8_t* __restrict__ argmax) {
     const int half = kHalf == kAnyHalf ? s.size / 2 : kHalf == kNoLrn ? 0 : kHalf;
-    // Of column w at w % window: the maximum over the window's rows, and where, as the argmax of its first column.
+    // Element w % window is column w's: the maximum over the window's rows, and where it is, as the argmax of its first column.
     float top[kMaxWindow][kMaxChannels];
     int place[kMaxWindow][kMaxChannels];
     float square[kMaxChannels + 2 * kMaxHalf], value[kMaxChannels];  // square: of channel i at i + half
@@ -104,6 +104,6 @@ void run(const LrnPoolProblem& s, const LrnPoolForwardArgs& a) {
 }  // namespace
 
 extern const LrnPoolForward variant;
-const LrnPoolForward variant{"row", refuses, nullptr, run};
+const LrnPoolForward variant{.name = "row", .refuses = refuses, .workspace = nullptr, .launch = run};
 
 }  // namespace wt::lrn_pool_forward_row

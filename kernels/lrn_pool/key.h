@@ -5,7 +5,7 @@
 
 #include <cuda_runtime.h>
 
-#include "kernels/tile/group.h"
+#include "kernels/common/pack.h"
 
 namespace wt {
 
@@ -68,7 +68,7 @@ struct PoolKey<float, kSigned> {
         float v[8];
 #pragma unroll
         for (int i = 0; i < 8; ++i) v[i] = value(key[i]);
-        store_group(y, v);
+        store_pack(y, v);
     }
 };
 

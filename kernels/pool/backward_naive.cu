@@ -44,6 +44,6 @@ void run(const PoolProblem& s, const PoolBackwardArgs& a) {
 }  // namespace
 
 extern const PoolBackward variant;
-const PoolBackward variant{"naive", refuses, nullptr, run};
+const PoolBackward variant{.name = "naive", .refuses = refuses, .workspace = nullptr, .launch = run};
 
 }  // namespace wt::pool_backward_naive

@@ -1,10 +1,10 @@
 // Max-pool backward, 8 channels at a time; a block computes rows of dx. Every pixel gathers from the windows that
 // cover it (at most four when the stride is 2 and the window 3), in row order.
+#include "kernels/common/pack.h"
+#include "kernels/common/stream.h"
+#include "kernels/common/vec.h"
 #include "kernels/pool/problem.h"
 #include "kernels/ptx/griddep.h"
-#include "kernels/tile/group.h"
-#include "kernels/tile/stream.h"
-#include "kernels/tile/vec.h"
 
 namespace wt::pool_backward_vec8 {
 namespace {
@@ -20,10 +20,10 @@ __device__ __forceinline__ void gather(const T* dy, const uint8_t* argmax, int64
         const int64_t at = k / kQ * row_pitch + k % kQ * pixel_pitch;
         const int here = first - k / kQ * row_step - k % kQ * pixel_step;  // the pixel's place in that window
         float v[kGroup];
-        load_group(dy + at, kGroup, kAligned, v);
+        load_pack(dy + at, kGroup, kAligned, v);
         int chosen[kGroup];
-        if (kAligned || kGroupsAnywhere)
-            load_group(argmax + at, chosen);
+        if (kAligned || kPacksAnywhere)
+            load_pack(argmax + at, chosen);
         else
             for (int e = 0; e < kGroup; ++e) chosen[e] = argmax[at + e];
         WT_LANES
@@ -67,7 +67,7 @@ __global__ void pool_backward_vec8_kernel(PoolProblem s, const T* dy, const uint
                             gather<1, 1, kAligned>(dyg + at, chosen + at, row_pitch, s.c,
                                                    first - p * row_step - q * pixel_step, row_step, pixel_step, sum);
                         }
-                store_group(dx + (int64_t(row) * s.w + w) * s.c + g * kGroup, kGroup, kAligned, sum);
+                store_pack(dx + (int64_t(row) * s.w + w) * s.c + g * kGroup, kGroup, kAligned, sum);
             }
         }
     }
@@ -84,17 +84,17 @@ void run(const PoolProblem& s, const PoolBackwardArgs& a) {
     if (!s.x_count()) return;
     const size_t size = size_of(s.dtype);
     const bool aligned =
-        groups_aligned(a.dy, s.c, size) && groups_aligned(a.dx, s.c, size) && groups_aligned(a.argmax, s.c, 1);
+        packs_aligned(a.dy, s.c, size) && packs_aligned(a.dx, s.c, size) && packs_aligned(a.argmax, s.c, 1);
     const LaunchShape shape{dim3(s.n * s.h), pixel_block(s.c / kGroup, s.w), a.stream};
     by_dtype(s.dtype, [&]<class T>() {
         auto kernel = aligned ? pool_backward_vec8_kernel<T, true> : pool_backward_vec8_kernel<T, false>;
-        launch("pool_backward_vec8", shape.early(), kernel, s, static_cast<const T*>(a.dy), a.argmax, static_cast<T*>(a.dx));
+        launch("pool_backward_vec8", shape.with_pdl(), kernel, s, static_cast<const T*>(a.dy), a.argmax, static_cast<T*>(a.dx));
     });
 }
 
 }  // namespace
 
 extern const PoolBackward variant;
-const PoolBackward variant{"vec8", refuses, nullptr, run};
+const PoolBackward variant{.name = "vec8", .refuses = refuses, .workspace = nullptr, .launch = run};
 
 }  // namespace wt::pool_backward_vec8

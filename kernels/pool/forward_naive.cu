@@ -47,6 +47,6 @@ void run(const PoolProblem& s, const PoolForwardArgs& a) {
 }  // namespace
 
 extern const PoolForward variant;
-const PoolForward variant{"naive", refuses, nullptr, run};
+const PoolForward variant{.name = "naive", .refuses = refuses, .workspace = nullptr, .launch = run};
 
 }  // namespace wt::pool_forward_naive

@@ -1,9 +1,9 @@
 // Max-pool forward, 8 channels at a time; a block computes rows of the output.
+#include "kernels/common/pack.h"
+#include "kernels/common/stream.h"
+#include "kernels/common/vec.h"
 #include "kernels/pool/problem.h"
 #include "kernels/ptx/griddep.h"
-#include "kernels/tile/group.h"
-#include "kernels/tile/stream.h"
-#include "kernels/tile/vec.h"
 
 namespace wt::pool_forward_vec8 {
 namespace {
@@ -31,7 +31,7 @@ __global__ void pool_forward_vec8_kernel(PoolProblem s, const T* x, T* y, uint8_
                 WT_LANES
                 for (int e = 0; e < kGroup; ++e) best[e] = -INFINITY, chosen[e] = i0 * window + j0;
                 auto tap = [&](int i, int j) {
-                    load_group(at + (int64_t(i) * s.w + j) * s.c, kGroup, kAligned, v);
+                    load_pack(at + (int64_t(i) * s.w + j) * s.c, kGroup, kAligned, v);
                     // Greater, or the first NaN: nothing replaces a NaN.
                     WT_LANES
                     for (int e = 0; e < kGroup; ++e) {
@@ -50,9 +50,9 @@ __global__ void pool_forward_vec8_kernel(PoolProblem s, const T* x, T* y, uint8_
                     for (int i = i0; i < i1; ++i)
                         for (int j = j0; j < j1; ++j) tap(i, j);
                 const int64_t out = (int64_t(row) * width + q) * s.c + g * kGroup;
-                store_group(y + out, kGroup, kAligned, best);
-                if (kAligned || kGroupsAnywhere)
-                    store_group(argmax + out, chosen);
+                store_pack(y + out, kGroup, kAligned, best);
+                if (kAligned || kPacksAnywhere)
+                    store_pack(argmax + out, chosen);
                 else
                     for (int e = 0; e < kGroup; ++e) argmax[out + e] = static_cast<uint8_t>(chosen[e]);
             }
@@ -71,14 +71,14 @@ void run(const PoolProblem& s, const PoolForwardArgs& a) {
     if (!s.y_count()) return;
     const size_t size = size_of(s.dtype);
     const bool aligned =
-        groups_aligned(a.x, s.c, size) && groups_aligned(a.y, s.c, size) && groups_aligned(a.argmax, s.c, 1);
+        packs_aligned(a.x, s.c, size) && packs_aligned(a.y, s.c, size) && packs_aligned(a.argmax, s.c, 1);
     const LaunchShape shape{dim3(s.n * s.p()), pixel_block(s.c / kGroup, s.q()), a.stream};
     by_dtype(s.dtype, [&]<class T>() {
         auto kernel = !aligned        ? pool_forward_vec8_kernel<T, 0, false>
                       : s.window == 3 ? pool_forward_vec8_kernel<T, 3, true>
                       : s.window == 2 ? pool_forward_vec8_kernel<T, 2, true>
                                       : pool_forward_vec8_kernel<T, 0, true>;
-        launch("pool_forward_vec8", shape.early(), kernel, s, static_cast<const T*>(a.x), static_cast<T*>(a.y),
+        launch("pool_forward_vec8", shape.with_pdl(), kernel, s, static_cast<const T*>(a.x), static_cast<T*>(a.y),
                a.argmax);
     });
 }
@@ -86,6 +86,6 @@ void run(const PoolProblem& s, const PoolForwardArgs& a) {
 }  // namespace
 
 extern const PoolForward variant;
-const PoolForward variant{"vec8", refuses, nullptr, run};
+const PoolForward variant{.name = "vec8", .refuses = refuses, .workspace = nullptr, .launch = run};
 
 }  // namespace wt::pool_forward_vec8

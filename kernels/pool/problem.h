@@ -9,7 +9,7 @@
 
 #include <compare>
 
-#include "kernels/dtype.h"
+#include "kernels/common/dtype.h"
 #include "kernels/variant.h"
 
 namespace wt {

@@ -1,7 +1,7 @@
 // Random operands, four numbers a draw of Philox.
+#include "kernels/common/philox.h"
 #include "kernels/launch.h"
 #include "kernels/probe/probe.h"
-#include "kernels/tile/philox.h"
 
 namespace wt::probe {
 namespace {
@@ -12,7 +12,7 @@ __global__ void fill_uniform_kernel(T* x, int64_t count, float low, float high, 
     if (first >= count) return;
     const PhiloxCounter draw = philox4x32_10({{uint32_t(first), uint32_t(first >> 32), series, 0}}, {{0x5EED, 0}});
     for (int i = 0; i < 4 && first + i < count; ++i) {
-        // In the middle of one of 2^22 steps. A range that is symmetric about 0 has no step around 0.
+        // u lies in the middle of one of 2^22 steps. A range that is symmetric about 0 has no step around 0.
         const float u = (float(draw.w[i] >> 10) + 0.5f) * 0x1p-22f;
         float v = to_float(from_float<T>(low + (high - low) * u));
         if (tf32) v = __uint_as_float(__float_as_uint(v) & 0xFFFFE000u);

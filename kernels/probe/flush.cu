@@ -1,12 +1,12 @@
 // Caches emptied by reading something else.
+#include "kernels/common/pack.h"
 #include "kernels/launch.h"
 #include "kernels/probe/probe.h"
-#include "kernels/tile/group.h"
 
 namespace wt::probe {
 namespace {
 
-using Words = Group<uint32_t, 4>;  // 16 bytes
+using Words = Pack<uint32_t, 4>;  // 16 bytes
 
 __global__ void flush_kernel(const Words* buffer, int64_t count, uint32_t never, Words* sink) {
     // A block reads a piece of its own, end to end.

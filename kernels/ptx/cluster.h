@@ -34,7 +34,7 @@ __device__ __forceinline__ void cluster_arrive(WT_SITE) {
     asm volatile("barrier.cluster.arrive.release.aligned;" ::: "memory");
 #endif
 }
-// Without the release: nothing written so far is promised to the others.
+// The same without the release: nothing written so far is promised to the others.
 __device__ __forceinline__ void cluster_arrive_relaxed(WT_SITE) {
 #ifdef VGPU
     vgpu::cluster_arrive(site, true);

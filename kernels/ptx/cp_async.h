@@ -43,7 +43,7 @@ __device__ __forceinline__ void cp_async_commit() {
 #endif
 }
 
-// Until at most the N newest groups of this thread are under way.
+// Waits until at most the N newest groups of this thread are under way.
 template <int N>
 __device__ __forceinline__ void cp_async_wait() {
 #ifdef VGPU

@@ -37,7 +37,7 @@ __device__ __forceinline__ void tma_load(void* shared, const CUtensorMap& map, M
                  : "memory");
 #endif
 }
-// To the same place in every block of the cluster whose bit is set; each one's own barrier counts the bytes.
+// The same, to that address in every block of the cluster whose bit is set; each one's own barrier counts the bytes.
 __device__ __forceinline__ void tma_load_multicast(void* shared, const CUtensorMap& map, Mbarrier& bar, uint16_t blocks, int32_t c0, int32_t c1 WT_COMMA_SITE) {
 #ifdef VGPU
     const int32_t at[] = {c0, c1};
@@ -73,7 +73,7 @@ __device__ __forceinline__ void tma_load(void* shared, const CUtensorMap& map, M
                  : "memory");
 #endif
 }
-// To the same place in every block of the cluster whose bit is set; each one's own barrier counts the bytes.
+// The same, to that address in every block of the cluster whose bit is set; each one's own barrier counts the bytes.
 __device__ __forceinline__ void tma_load_multicast(void* shared, const CUtensorMap& map, Mbarrier& bar, uint16_t blocks, int32_t c0, int32_t c1, int32_t c2 WT_COMMA_SITE) {
 #ifdef VGPU
     const int32_t at[] = {c0, c1, c2};
@@ -109,7 +109,7 @@ __device__ __forceinline__ void tma_load(void* shared, const CUtensorMap& map, M
                  : "memory");
 #endif
 }
-// To the same place in every block of the cluster whose bit is set; each one's own barrier counts the bytes.
+// The same, to that address in every block of the cluster whose bit is set; each one's own barrier counts the bytes.
 __device__ __forceinline__ void tma_load_multicast(void* shared, const CUtensorMap& map, Mbarrier& bar, uint16_t blocks, int32_t c0, int32_t c1, int32_t c2, int32_t c3 WT_COMMA_SITE) {
 #ifdef VGPU
     const int32_t at[] = {c0, c1, c2, c3};
@@ -149,7 +149,7 @@ __device__ __forceinline__ void tma_load_im2col(void* shared, const CUtensorMap&
 #endif
 }
 
-// Contiguous bytes, without a tensor map: both ends aligned to 16, bytes a multiple of 16.
+// Copies contiguous bytes, without a tensor map: both ends aligned to 16, bytes a multiple of 16.
 __device__ __forceinline__ void bulk_load(void* shared, const void* global, uint32_t bytes, Mbarrier& bar WT_COMMA_SITE) {
 #ifdef VGPU
     vgpu::bulk_load(shared, global, bytes, &bar.state, site);
@@ -168,7 +168,7 @@ __device__ __forceinline__ void bulk_store(void* global, const void* shared, uin
 #endif
 }
 
-// Groups of this thread's stores.
+// Closes a group of this thread's stores.
 __device__ __forceinline__ void bulk_commit() {
 #ifdef VGPU
     vgpu::bulk_commit();
@@ -176,7 +176,7 @@ __device__ __forceinline__ void bulk_commit() {
     asm volatile("cp.async.bulk.commit_group;" ::: "memory");
 #endif
 }
-// Until at most the N newest groups are under way: the others' writes are done.
+// Waits until at most the N newest groups are under way: the others' writes are done.
 template <int N>
 __device__ __forceinline__ void bulk_wait() {
 #ifdef VGPU
@@ -185,7 +185,7 @@ __device__ __forceinline__ void bulk_wait() {
     asm volatile("cp.async.bulk.wait_group %0;" ::"n"(N) : "memory");
 #endif
 }
-// The others' sources have been read: their shared memory may be written again.
+// Waits until the others' sources have been read: their shared memory may be written again.
 template <int N>
 __device__ __forceinline__ void bulk_wait_read() {
 #ifdef VGPU

@@ -30,7 +30,7 @@ __device__ __forceinline__ void bar_sync(uint32_t id, uint32_t threads WT_COMMA_
     asm volatile("bar.sync %0, %1;" ::"r"(id), "r"(threads) : "memory");
 #endif
 }
-// Counts in, does not wait.
+// Arrives at the barrier, and does not wait.
 __device__ __forceinline__ void bar_arrive(uint32_t id, uint32_t threads WT_COMMA_SITE) {
 #ifdef VGPU
     vgpu::bar_arrive(id, threads, site);

@@ -54,7 +54,7 @@ __device__ __forceinline__ void wgmma_commit(WT_SITE) {
 #endif
 }
 
-// Until at most the n newest groups are under way.
+// Waits until at most the n newest groups are under way.
 template <int n>
 __device__ __forceinline__ void wgmma_wait(WT_SITE) {
 #ifdef VGPU

@@ -3,10 +3,10 @@
 //   multi   a thread takes 8 elements at a time: on a virtual GPU a SIMD register
 //   multi4  4: on a real one every access of a warp to w, v and g is 512 bytes without gaps; with 8 it is half of every
 //           32-byte sector of 1 KB, and the other half again
+#include "kernels/common/pack.h"
+#include "kernels/common/stream.h"
 #include "kernels/ptx/griddep.h"
 #include "kernels/sgd/problem.h"
-#include "kernels/tile/group.h"
-#include "kernels/tile/stream.h"
 
 namespace wt::sgd_multi {
 namespace {
@@ -34,17 +34,17 @@ __global__ void sgd_multi_kernel(Network net, const StepState* state) {
     for (int64_t at = first + int64_t(threadIdx.x) * kGroup; at < end; at += int64_t(blockDim.x) * kGroup) {
         const int64_t left = end - at;
         float w[kGroup], v[kGroup], g[kGroup];
-        load_group(t.w + at, left, aligned, w);
-        load_group(t.v + at, left, aligned, v);
-        load_group(t.g + at, left, aligned, g);
+        load_pack(t.w + at, left, aligned, w);
+        load_pack(t.v + at, left, aligned, v);
+        load_pack(t.g + at, left, aligned, g);
         WT_LANES
         for (int e = 0; e < kGroup; ++e) {
             v[e] = momentum * v[e] - decay * w[e] - lr * g[e];
             w[e] += v[e];
         }
-        store_group(t.v + at, left, aligned, v);
-        store_group(t.w + at, left, aligned, w);
-        if (t.w_low) store_group(t.w_low + at, left, aligned, w);
+        store_pack(t.v + at, left, aligned, v);
+        store_pack(t.w + at, left, aligned, w);
+        if (t.w_bf16) store_pack(t.w_bf16 + at, left, aligned, w);
     }
 }
 
@@ -61,22 +61,22 @@ void run(const SgdProblem& p, const SgdArgs& a) {
         if (!t.count) continue;
         net.tensor[net.tensors] = t;
         net.first_block[net.tensors] = static_cast<int>(blocks);
-        if (groups_aligned(t.w, 0, 4) && groups_aligned(t.v, 0, 4) && groups_aligned(t.g, 0, 4) &&
-            groups_aligned(t.w_low, 0, 2, kGroup))
+        if (packs_aligned(t.w, 0, 4) && packs_aligned(t.v, 0, 4) && packs_aligned(t.g, 0, 4) &&
+            packs_aligned(t.w_bf16, 0, 2, kGroup))
             net.aligned |= 1u << net.tensors;
         blocks += ceil_div(t.count, kPiece);
         ++net.tensors;
     }
     if (!blocks) return;
     net.first_block[net.tensors] = static_cast<int>(blocks);
-    launch("sgd_multi", LaunchShape{dim3(static_cast<unsigned>(blocks)), dim3(stream_threads), a.stream}.early(),
+    launch("sgd_multi", LaunchShape{dim3(static_cast<unsigned>(blocks)), dim3(plan_overrides.stream_threads), a.stream}.with_pdl(),
            sgd_multi_kernel<kGroup>, net, a.state);
 }
 
 }  // namespace
 
 extern const Sgd multi, multi4;
-const Sgd multi{"multi", refuses, nullptr, run<8>};
-const Sgd multi4{"multi4", refuses, nullptr, run<4>};
+const Sgd multi{.name = "multi", .refuses = refuses, .workspace = nullptr, .launch = run<8>};
+const Sgd multi4{.name = "multi4", .refuses = refuses, .workspace = nullptr, .launch = run<4>};
 
 }  // namespace wt::sgd_multi

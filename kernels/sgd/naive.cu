@@ -13,7 +13,7 @@ __global__ void sgd_naive_kernel(SgdTensor t, const StepState* state) {
     const float w = t.w[i] + v;
     t.v[i] = v;
     t.w[i] = w;
-    if (t.w_low) t.w_low[i] = from_float<bf16>(w);
+    if (t.w_bf16) t.w_bf16[i] = from_float<bf16>(w);
 }
 
 void run(const SgdProblem& p, const SgdArgs& a) {
@@ -27,6 +27,6 @@ void run(const SgdProblem& p, const SgdArgs& a) {
 }  // namespace
 
 extern const Sgd variant;
-const Sgd variant{"naive", fits_all<SgdProblem>, nullptr, run};
+const Sgd variant{.name = "naive", .refuses = fits_all<SgdProblem>, .workspace = nullptr, .launch = run};
 
 }  // namespace wt::sgd_naive

@@ -7,8 +7,8 @@
 
 #include <cuda_runtime.h>
 
-#include "kernels/dtype.h"
-#include "kernels/step_state.h"
+#include "kernels/common/dtype.h"
+#include "kernels/common/step_state.h"
 #include "kernels/variant.h"
 
 namespace wt {
@@ -17,7 +17,7 @@ struct SgdTensor {
     float* w;
     float* v;          // momentum
     const float* g;    // gradient
-    bf16* w_low;       // null: no bf16 copy
+    bf16* w_bf16;       // null: no bf16 copy
     int64_t count;
     float weight_decay;
     float lr_scale;

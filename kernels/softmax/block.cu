@@ -82,7 +82,9 @@ void run(const SoftmaxProblem& p, const SoftmaxArgs& a) {
     auto* results = static_cast<SoftmaxRow*>(a.workspace);
     if (p.rows)
         by_dtype(p.dtype, [&]<class T>() {
-            launch("softmax_block", LaunchShape{dim3(p.rows), dim3(kThreads), a.stream, sizeof(SharedStorage)}.early(),
+            launch("softmax_block", LaunchShape{.grid = dim3(p.rows), .block = dim3(kThreads),
+                                                .stream = a.stream,
+                                                .shared = sizeof(SharedStorage)}.with_pdl(),
                    softmax_block_kernel<T>, p, a.logits, a.labels, static_cast<T*>(a.dlogits), results);
         });
     launch_softmax_stats(p, results, a.stats, a.stream);
@@ -91,6 +93,6 @@ void run(const SoftmaxProblem& p, const SoftmaxArgs& a) {
 }  // namespace
 
 extern const Softmax variant;
-const Softmax variant{"block", fits_all<SoftmaxProblem>, softmax_rows_bytes, run};
+const Softmax variant{.name = "block", .refuses = fits_all<SoftmaxProblem>, .workspace = softmax_rows_bytes, .launch = run};
 
 }  // namespace wt::softmax_block

@@ -51,6 +51,6 @@ void run(const SoftmaxProblem& p, const SoftmaxArgs& a) {
 }  // namespace
 
 extern const Softmax variant;
-const Softmax variant{"naive", fits_all<SoftmaxProblem>, softmax_rows_bytes, run};
+const Softmax variant{.name = "naive", .refuses = fits_all<SoftmaxProblem>, .workspace = softmax_rows_bytes, .launch = run};
 
 }  // namespace wt::softmax_naive

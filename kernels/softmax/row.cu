@@ -3,9 +3,9 @@
 #include <climits>
 #include <cmath>
 
+#include "kernels/common/pack.h"
 #include "kernels/launch.h"
 #include "kernels/softmax/row_result.h"
-#include "kernels/tile/group.h"
 
 namespace wt::softmax_row {
 namespace {
@@ -83,6 +83,6 @@ void run(const SoftmaxProblem& p, const SoftmaxArgs& a) {
 }  // namespace
 
 extern const Softmax variant;
-const Softmax variant{"row", fits_all<SoftmaxProblem>, softmax_rows_bytes, run};
+const Softmax variant{.name = "row", .refuses = fits_all<SoftmaxProblem>, .workspace = softmax_rows_bytes, .launch = run};
 
 }  // namespace wt::softmax_row

@@ -40,7 +40,8 @@ __global__ void softmax_stats_kernel(int rows, const SoftmaxRow* results, Softma
 }  // namespace
 
 void launch_softmax_stats(const SoftmaxProblem& p, const SoftmaxRow* rows, SoftmaxStats* stats, cudaStream_t stream) {
-    launch("softmax_stats", LaunchShape{dim3(1), dim3(kPiece), stream, sizeof(SharedStorage)}.early(), softmax_stats_kernel, p.rows, rows,
+    launch("softmax_stats", LaunchShape{.grid = dim3(1), .block = dim3(kPiece), .stream = stream,
+                                        .shared = sizeof(SharedStorage)}.with_pdl(), softmax_stats_kernel, p.rows, rows,
            stats);
 }
 

@@ -6,16 +6,16 @@
 #include <climits>
 #include <cmath>
 
+#include "kernels/common/pack.h"
+#include "kernels/common/vec.h"
 #include "kernels/launch.h"
 #include "kernels/ptx/griddep.h"
 #include "kernels/softmax/row_result.h"
-#include "kernels/tile/group.h"
-#include "kernels/tile/vec.h"
 
 namespace wt::softmax_vec {
 namespace {
 
-constexpr int kGroup = 4, kHeld = 8, kPiece = 32 * kGroup * kHeld;
+constexpr int kGroup = 4, kFragments = 8, kPiece = 32 * kGroup * kFragments;
 constexpr int kWarps = 4;  // rows of a block
 
 // Every lane gets the sum (or maximum) in the same order, so the same bits.
@@ -27,10 +27,10 @@ __device__ __forceinline__ V over_warp(V v, Op op) {
 
 // Group h of this lane's piece; what is behind the row's end is no larger than anything.
 __device__ __forceinline__ void load_piece(const float* z, int first, int classes, bool aligned,
-                                           float (&v)[kHeld][kGroup]) {
-    unroll<kHeld>([&](auto h) {
+                                           float (&v)[kFragments][kGroup]) {
+    unroll<kFragments>([&](auto h) {
         const int at = first + h * 32 * kGroup, left = classes - at;
-        load_group<kGroup>(z + at, left, aligned, v[h]);
+        load_pack<kGroup>(z + at, left, aligned, v[h]);
         WT_LANES
         for (int e = 0; e < kGroup; ++e) v[h][e] = e < left ? v[h][e] : -INFINITY;
     });
@@ -50,19 +50,19 @@ __global__ void __launch_bounds__(32 * kWarps)
     if (label == -1) {
         const float zeros[kGroup] = {};
         if (dz)
-            for (int j = own; j < p.classes; j += 32 * kGroup) store_group<kGroup>(dz + j, p.classes - j, aligned_dz, zeros);
+            for (int j = own; j < p.classes; j += 32 * kGroup) store_pack<kGroup>(dz + j, p.classes - j, aligned_dz, zeros);
         if (lane == 0) results[row] = {0, -1};
         return;
     }
 
     // A label that is no class makes the loss NaN, which stops the training that fed it.
     const float chosen = label >= 0 && label < p.classes ? z[label] : NAN;
-    float top = -INFINITY, sum = 0, v[kHeld][kGroup];
+    float top = -INFINITY, sum = 0, v[kFragments][kGroup];
     int rank = 0;
     for (int first = 0; first < p.classes; first += kPiece) {
         load_piece(z, first + own, p.classes, aligned_z, v);
         float highest = top;
-        unroll<kHeld>([&](auto h) {
+        unroll<kFragments>([&](auto h) {
 #pragma unroll
             for (int e = 0; e < kGroup; ++e) highest = fmaxf(highest, v[h][e]);  // skips NaNs; the sum meets them
         });
@@ -70,7 +70,7 @@ __global__ void __launch_bounds__(32 * kWarps)
         if (highest == -INFINITY) highest = -FLT_MAX;  // -inf - -inf is NaN, and the next piece may have a number
         sum *= __expf(top - highest);
         top = highest;
-        unroll<kHeld>([&](auto h) {
+        unroll<kFragments>([&](auto h) {
 #pragma unroll
             for (int e = 0; e < kGroup; ++e) {
                 const int j = first + own + h * 32 * kGroup + e;
@@ -90,23 +90,23 @@ __global__ void __launch_bounds__(32 * kWarps)
     const float factor = p.scale / sum;
     for (int first = 0; first < p.classes; first += kPiece) {
         if (p.classes > kPiece) load_piece(z, first + own, p.classes, aligned_z, v);
-        unroll<kHeld>([&](auto h) {
+        unroll<kFragments>([&](auto h) {
             const int at = first + own + h * 32 * kGroup;
             float d[kGroup];
             WT_LANES
             for (int e = 0; e < kGroup; ++e) d[e] = factor * __expf(v[h][e] - top) - (at + e == label ? p.scale : 0.f);
-            store_group<kGroup>(dz + at, p.classes - at, aligned_dz, d);
+            store_pack<kGroup>(dz + at, p.classes - at, aligned_dz, d);
         });
     }
 }
 
 void run(const SoftmaxProblem& p, const SoftmaxArgs& a) {
     auto* results = static_cast<SoftmaxRow*>(a.workspace);
-    const bool aligned_z = groups_aligned(a.logits, p.ld_logits, 4, kGroup);
-    const bool aligned_dz = groups_aligned(a.dlogits, p.ld_dlogits, size_of(p.dtype), kGroup);
+    const bool aligned_z = packs_aligned(a.logits, p.ld_logits, 4, kGroup);
+    const bool aligned_dz = packs_aligned(a.dlogits, p.ld_dlogits, size_of(p.dtype), kGroup);
     if (p.rows)
         by_dtype(p.dtype, [&]<class T>() {
-            launch("softmax_vec", LaunchShape{dim3(ceil_div(p.rows, kWarps)), dim3(32 * kWarps), a.stream}.early(),
+            launch("softmax_vec", LaunchShape{dim3(ceil_div(p.rows, kWarps)), dim3(32 * kWarps), a.stream}.with_pdl(),
                    softmax_vec_kernel<T>, p, aligned_z, aligned_dz, a.logits, a.labels, static_cast<T*>(a.dlogits), results);
         });
     launch_softmax_stats(p, results, a.stats, a.stream);
@@ -115,6 +115,6 @@ void run(const SoftmaxProblem& p, const SoftmaxArgs& a) {
 }  // namespace
 
 extern const Softmax variant;
-const Softmax variant{"vec", fits_all<SoftmaxProblem>, softmax_rows_bytes, run};
+const Softmax variant{.name = "vec", .refuses = fits_all<SoftmaxProblem>, .workspace = softmax_rows_bytes, .launch = run};
 
 }  // namespace wt::softmax_vec

@@ -1,37 +1,33 @@
 // Adds up the splits of k that the blocks of a cluster have computed of one tile, through distributed shared memory: no
 // workspace, no second kernel, and always in the order of k. Each block then has a part of the tile's columns in its
-// hands: the epilogue too is shared out.
+// hands, so that the epilogue, too, is shared out.
 //
-// 128 x 128 in 4 splits: each block writes 64 KB and reads 4 x 16 KB, 3 of them from its neighbours. The network between
+// For 128 x 128 in 4 splits each block writes 64 KB and reads 4 x 16 KB, 3 of them from its neighbours. The network between
 // SMs is slower than their own shared memory by an order of magnitude; up to four times the tile is worth it where
 // the alternative is writing it to the L2 cache and reading it back in a kernel of its own.
 #pragma once
 
-#include "kernels/tile/store.h"
+#include "kernels/tile/wgmma_store.h"
 
 namespace wt {
 
-// A block's sums: the four accumulators that a thread has of each 8 columns, side by side. May lie where the stages are.
+// A block's sums: the four accumulators that a thread has of each 8 columns, side by side. It may lie where the stages are.
 template <class Tile>
 struct alignas(16) PartialTile {
     float quad[Tile::kConsumers][Tile::kHeight][Tile::BN / 8][128][4];
 };
 
-// All threads of the cluster's consumers; its other threads call meet_in_cluster twice meanwhile. All stages that this consumer
-// reads must have been read, and may be written again afterwards. Calls f(row, column, pair, spot) for this block's part of the columns, rows from the first of the
-// tile, and stores nothing. rank = split * sharers + which of the sharers. between(): while all blocks' shared memory may be read.
-// Of one split it is the plain way for accumulators to be looped over.
-__device__ __forceinline__ void meet_in_cluster() {
-    ptx::cluster_arrive();
-    ptx::cluster_wait();
-}
-
+// All threads of the cluster's consumers call this; its other threads call cluster_sync twice meanwhile. All stages that this
+// consumer reads must have been read, and may be written again afterwards. It calls f(row, column, pair, spot) for this
+// block's part of the columns, rows counted from the first of the tile, and stores nothing itself. A block's rank is
+// split * multicast + multicast_rank. between() runs while all blocks' shared memory may be read. With one split it is the
+// plain way for accumulators to be looped over.
 template <class Tile, class G, class F>
-__device__ __forceinline__ void sum_in_cluster(PartialTile<Tile>& partial, int consumer, const typename Tile::Accumulators& acc, int sharers,
+__device__ __forceinline__ void sum_in_cluster(PartialTile<Tile>& partial, int consumer, const typename Tile::Accumulators& acc, int multicast,
                                                int splits, G&& between, F&& f) {
-    constexpr int kGroups = Tile::BN / 8, kBatch = 4;  // kBatch x splits loads under way
-    const int thread = threadIdx.x % 128, rank = static_cast<int>(ptx::cluster_rank()), split = rank / sharers, sharer = rank % sharers;
-    sync_consumers<Tile>();  // the other consumer's products may still read the stages that `partial` lies on
+    constexpr int kGroups = Tile::BN / 8, kBatch = 4;  // kBatch x splits loads are under way
+    const int thread = threadIdx.x % 128, rank = static_cast<int>(ptx::cluster_rank()), split = rank / multicast, multicast_rank = rank % multicast;
+    sync_consumers<Tile::kConsumers>();  // the other consumer's products may still read the stages that `partial` lies on
     unroll<Tile::kHeight>([&](auto h) {
         unroll<kGroups>([&](auto j) {
             Vec<4> v;
@@ -39,9 +35,9 @@ __device__ __forceinline__ void sum_in_cluster(PartialTile<Tile>& partial, int c
             store(partial.quad[consumer][h][j][thread], v);
         });
     });
-    meet_in_cluster();
+    cluster_sync();
     between();
-    const FragmentPlace at = fragment_place();
+    const FragmentCoord coord = fragment_coord();
 #pragma unroll 1
     for (int h = 0; h < Tile::kHeight; ++h)
 #pragma unroll 1
@@ -50,7 +46,7 @@ __device__ __forceinline__ void sum_in_cluster(PartialTile<Tile>& partial, int c
             unroll<kBatch>([&](auto b) { sum[b] = splat<4>(0); });
 #pragma unroll 1
             for (int s = 0; s < splits; ++s) {
-                const PartialTile<Tile>* there = ptx::map_shared_pointer(&partial, s * sharers + sharer);
+                const PartialTile<Tile>* there = ptx::map_shared_pointer(&partial, s * multicast + multicast_rank);
                 unroll<kBatch>([&](auto b) {
                     if (j0 + b * splits < kGroups) sum[b] = sum[b] + load<4>(there->quad[consumer][h][j0 + b * splits][thread]);
                 });
@@ -59,13 +55,13 @@ __device__ __forceinline__ void sum_in_cluster(PartialTile<Tile>& partial, int c
             begin<kBatch>(f, row, 8 * j0, 8 * splits);
             unroll<kBatch>([&](auto b) {
                 if (j0 + b * splits >= kGroups) return;
-                const int col = (j0 + b * splits) * 8 + at.col;
-                f(row + at.row, col, pair_of(sum[b][0], sum[b][1]), Spot<kBatch, b, 0>{});
-                f(row + at.row + 8, col, pair_of(sum[b][2], sum[b][3]), Spot<kBatch, b, 1>{});
+                const int col = (j0 + b * splits) * 8 + coord.col;
+                f(row + coord.row, col, pair_of(sum[b][0], sum[b][1]), Spot<kBatch, b, 0>{});
+                f(row + coord.row + 8, col, pair_of(sum[b][2], sum[b][3]), Spot<kBatch, b, 1>{});
             });
         }
     ptx::fence_proxy_async();  // before TMA writes the stages again
-    meet_in_cluster();
+    cluster_sync();
 }
 
 }  // namespace wt

@@ -1,5 +1,5 @@
-// What happens to a matrix product's sums on their way to C, in one place for every kernel that has them in registers:
-// ordinary threads, mma.sync, wgmma, and the kernel that adds up slabs. A caller hands over runs of 2, 4 or 8 adjacent
+// What happens to a matrix product's sums on their way to C, for every kernel that has them in registers: ordinary threads,
+// mma.sync, wgmma, and the kernel that adds up partial sums (split_k.h). A caller hands over runs of 2, 4 or 8 adjacent
 // columns of a row, on a multiple of their number. Which epilogue is a template argument: none pays for another's.
 //
 //   plain    bias of the column, then ReLU (either may be absent)
@@ -8,13 +8,12 @@
 //   sgd      C are the weights, updated with the sums as their gradient (kernels/sgd/problem.h), and so is the momentum
 #pragma once
 
-#include "kernels/dropout/draw.h"
-#include "kernels/step_state.h"
-#include "kernels/tile/vec.h"
+#include "kernels/common/step_state.h"
+#include "kernels/common/vec.h"
 
 namespace wt {
 
-enum class Finish : uint8_t { plain, dropout, drelu, sgd };
+enum class EpilogueOp : uint8_t { plain, dropout, drelu, sgd };
 
 // C and everything its epilogue reads, by value in a kernel's parameters.
 template <class Out>
@@ -22,7 +21,7 @@ struct Epilogue {
     Out* c = nullptr;  // element (row, column) at c[row * ld + column]
     int64_t ld = 0;
     int cols = 0;
-    bool whole = false;  // runs may be accessed as vectors: see sealed()
+    bool vectorizable = false;  // runs may be accessed as vectors: see with_alignment()
 
     const float* bias = nullptr;  // cols; null: none
     bool relu = false;
@@ -37,20 +36,21 @@ struct Epilogue {
     float mask_scale = 1;
 
     float* momentum = nullptr;  // as C
-    bf16* w_low = nullptr;      // as C; null: none
+    bf16* w_bf16 = nullptr;      // as C; null: none
     float weight_decay = 0, lr_scale = 1;
 
-    // To be called once everything is set: finds out whether every row that is accessed starts on 16 bytes. `offset`:
-    // any multiple of it may be added to C and the mask (groups).
-    Epilogue sealed(int64_t offset = 0) const {
+    // The same with `vectorizable` set where every row that is accessed starts on 16 bytes; call it once everything else is
+    // set. Any multiple of `offset` may be added to C and the mask (groups).
+    Epilogue with_alignment(int64_t offset = 0) const {
         auto fits = [&](const auto* p, int64_t step) {
             return reinterpret_cast<uintptr_t>(p) % 16 == 0 && step * sizeof(*p) % 16 == 0 && offset * sizeof(*p) % 16 == 0;
         };
         Epilogue e = *this;
-        e.whole = fits(c, ld) && (!mask || fits(mask, ld_mask)) && (!momentum || fits(momentum, ld)) && (!w_low || fits(w_low, ld));
+        e.vectorizable = fits(c, ld) && (!mask || fits(mask, ld_mask)) && (!momentum || fits(momentum, ld)) && (!w_bf16 || fits(w_bf16, ld));
         return e;
     }
-    // Of a group whose columns start `offset` elements further on; its biases lie behind those of the groups before it.
+    // The epilogue of a group whose columns start `offset` elements further on; its biases lie behind those of the groups
+    // before it.
     __device__ __forceinline__ Epilogue of_group(int group, int64_t offset) const {
         Epilogue e = *this;
         e.c += group * offset;
@@ -60,78 +60,67 @@ struct Epilogue {
     }
 };
 
-// N elements of which `count` exist (more than N counts as N); the rest reads as 0 and is not written.
+// Moves N elements of which `count` exist (more than N counts as N); the rest reads as 0 and is not written.
 template <int N, class T>
-__device__ __forceinline__ Vec<N> load_run(const T* p, int count, bool whole) {
-    if (whole && count >= N) return load<N>(p);
+__device__ __forceinline__ Vec<N> load_run(const T* p, int count, bool vectorizable) {
+    if (vectorizable && count >= N) return load<N>(p);
     Vec<N> v;
     unroll<N>([&](auto j) { v.set(j, j < count ? to_float(p[j]) : 0.0f); });
     return v;
 }
 
 template <int N, class T>
-__device__ __forceinline__ void store_run(T* p, int count, bool whole, const Vec<N>& v) {
-    if (whole && count >= N) return store(p, v);
+__device__ __forceinline__ void store_run(T* p, int count, bool vectorizable, const Vec<N>& v) {
+    if (vectorizable && count >= N) return store(p, v);
     unroll<N>([&](auto j) {
         if (j < count) p[j] = from_float<T>(v[j]);
     });
 }
 
-// Bit j: keep column col + j of `row`.
+// Bit j says whether dropout keeps column col + j of `row`. Only kernels that can drop out include its definition,
+// kernels/gemm/epilogue_of.h.
 template <int N, class Out>
-__device__ __forceinline__ uint32_t keep_bits(const Epilogue<Out>& e, int row, int col) {
-    const int64_t first = e.col0 + col;
-    const int shift = static_cast<int>(first % kDropoutGroup);
-    uint32_t bits = 0;
-    for (int part = 0; part == 0 || (part == 1 && shift + N > kDropoutGroup); ++part) {  // a shard may begin within a group
-        const PhiloxCounter words =
-            philox4x32_10(dropout_counter(first / kDropoutGroup + part, e.row0 + row, e.state->step), dropout_key(e.state->seed, e.layer));
-        unroll<kDropoutGroup>([&](auto i) {
-            bits |= uint32_t(dropout_half_word(words, i) >= e.threshold) << (part * kDropoutGroup + i);
-        });
-    }
-    return bits >> shift;
-}
+__device__ uint32_t keep_bits(const Epilogue<Out>& e, int row, int col);
 
-// The sums v of columns col ... as they are to be stored. Not for Finish::sgd, which stores something else.
-template <Finish F, int N, class Out>
-__device__ __forceinline__ Vec<N> finished(const Epilogue<Out>& e, int row, int col, Vec<N> v) {
-    static_assert(F != Finish::sgd);
-    if constexpr (F == Finish::plain || F == Finish::dropout)
+// Returns the sums v of columns col ... as they are to be stored. EpilogueOp::sgd stores something else.
+template <EpilogueOp F, int N, class Out>
+__device__ __forceinline__ Vec<N> apply_epilogue(const Epilogue<Out>& e, int row, int col, Vec<N> v) {
+    static_assert(F != EpilogueOp::sgd);
+    if constexpr (F == EpilogueOp::plain || F == EpilogueOp::dropout)
         unroll<N>([&](auto j) {
             float f = v[j];
             if (e.bias && col + j < e.cols) f += e.bias[col + j];
             if (e.relu && f < 0) f = 0;
             v.set(j, f);
         });
-    if constexpr (F == Finish::dropout) {
+    if constexpr (F == EpilogueOp::dropout) {
         const uint32_t keep = keep_bits<N>(e, row, col);
         unroll<N>([&](auto j) { v.set(j, keep >> j & 1 ? v[j] * e.keep_scale : 0.0f); });
     }
-    if constexpr (F == Finish::drelu) {
-        const Vec<N> mask = load_run<N>(e.mask + row * e.ld_mask + col, e.cols - col, e.whole);
+    if constexpr (F == EpilogueOp::drelu) {
+        const Vec<N> mask = load_run<N>(e.mask + row * e.ld_mask + col, e.cols - col, e.vectorizable);
         unroll<N>([&](auto j) { v.set(j, mask[j] > 0 ? v[j] * e.mask_scale : 0.0f); });
     }
     return v;
 }
 
-// Finishes and stores the sums v of columns col ... col + N - 1 of a row, those of them that exist.
-template <Finish F, int N, class Out>
-__device__ __forceinline__ void finish_run(const Epilogue<Out>& e, int row, int col, const Vec<N>& v) {
+// Applies the epilogue to the sums v of columns col ... col + N - 1 of a row, and stores those of them that exist.
+template <EpilogueOp F, int N, class Out>
+__device__ __forceinline__ void store_epilogue(const Epilogue<Out>& e, int row, int col, const Vec<N>& v) {
     const int count = e.cols - col;
     const int64_t at = row * e.ld + col;
-    if constexpr (F == Finish::sgd) {
+    if constexpr (F == EpilogueOp::sgd) {
         const float lr = e.state->lr * e.lr_scale, momentum = e.state->momentum, decay = e.weight_decay * lr;
-        Vec<N> w = load_run<N>(e.c + at, count, e.whole), m = load_run<N>(e.momentum + at, count, e.whole);
+        Vec<N> w = load_run<N>(e.c + at, count, e.vectorizable), m = load_run<N>(e.momentum + at, count, e.vectorizable);
         unroll<N>([&](auto j) {
             m.set(j, momentum * m[j] - decay * w[j] - lr * v[j]);
             w.set(j, w[j] + m[j]);
         });
-        store_run(e.momentum + at, count, e.whole, m);
-        store_run(e.c + at, count, e.whole, w);
-        if (e.w_low) store_run(e.w_low + at, count, e.whole, w);
+        store_run(e.momentum + at, count, e.vectorizable, m);
+        store_run(e.c + at, count, e.vectorizable, w);
+        if (e.w_bf16) store_run(e.w_bf16 + at, count, e.vectorizable, w);
     } else {
-        store_run(e.c + at, count, e.whole, finished<F>(e, row, col, v));
+        store_run(e.c + at, count, e.vectorizable, apply_epilogue<F>(e, row, col, v));
     }
 }
 

@@ -1,7 +1,7 @@
 // Matrix products on tensor cores of sm_80 and later, shared by gemm and the convolutions: mma.sync on tiles that cp.async
 // brings to shared memory, several stages ahead. bf16 operands are multiplied as they are; fp32 operands are rounded to
 // tf32 on their way from shared memory to registers. What A(m,k) and B(k,n) are is said by a source
-// (kernels/gemm/sources.h, kernels/conv/sources.h).
+// (kernels/tile/matrix_iterators.h, kernels/conv/operand_iterators.h).
 //
 // A block computes BM x BN of C in steps of 64 bytes of k (32 bf16, 16 tf32). Operands keep the order they have in memory:
 //   along k   a row of m (or n) is 64 bytes; ldmatrix gives fragments of either type: a 16-byte chunk is 8 bf16 or 4 tf32, and
@@ -12,12 +12,12 @@
 // lie in different banks.
 #pragma once
 
-#include "kernels/gemm/sources.h"
 #include "kernels/launch.h"
 #include "kernels/ptx/cp_async.h"
 #include "kernels/ptx/ldmatrix.h"
 #include "kernels/ptx/mma_sync.h"
-#include "kernels/tile/result.h"
+#include "kernels/tile/matrix_iterators.h"
+#include "kernels/tile/split_k.h"
 
 namespace wt::mma {
 
@@ -29,7 +29,7 @@ struct Tile {
     static constexpr int kThreads = 32 * kWarpsM * kWarpsN;
     static constexpr int WM = BM / kWarpsM, WN = BN / kWarpsN;  // of a warp
     static constexpr int kTilesM = WM / 16, kTilesN = WN / 8;
-    // A thread has WM x WN / 32 accumulators and as many again of operands and addresses.
+    // A thread has WM x WN / 32 accumulators, and as many registers again for operands and addresses.
     static constexpr int kBlocksPerSM = WM * WN <= 1024 ? 4 : 2;
     static_assert(WM % 16 == 0 && WN % 32 == 0, "results leave in runs of 4 x 8 columns");
 
@@ -47,10 +47,10 @@ struct Tile {
     using Accumulators = float[kTilesM][kTilesN][4];
 };
 
-// Where 16-byte chunk `chunk` of row `row` lies in an operand's stage.
-__device__ __forceinline__ int place_along_k(int row, int chunk) { return row * 64 + ((chunk ^ (row >> 1 & 3)) << 4); }
+// Where 16-byte chunk `chunk` of row `row` (of k) lies in an operand's stage.
+__device__ __forceinline__ int offset_along_k(int row, int chunk) { return row * 64 + ((chunk ^ (row >> 1 & 3)) << 4); }
 template <class T, int R>
-__device__ __forceinline__ int place_along_mn(int k, int chunk) {
+__device__ __forceinline__ int offset_along_mn(int k, int chunk) {
     // Words of 4 successive k are read at a time, or chunks of 8.
     return k * R * static_cast<int>(sizeof(T)) + ((chunk ^ (sizeof(T) == 4 ? k % 4 * 2 : k % 8)) << 4);
 }
@@ -69,18 +69,18 @@ struct CopyAlongK {
     static_assert(R % kStep == 0 && kStep % 8 == 0 && Source::V * sizeof(typename Source::T) == 16);
     Source source;
     typename Source::Row rows[kCount];
-    int place;
+    int offset;
 
     __device__ __forceinline__ CopyAlongK(const Source& s, int row0, int k0) : source(s) {
         const int chunk = threadIdx.x % kPerRow, r = threadIdx.x / kPerRow;
-        place = place_along_k(r, chunk);
+        offset = offset_along_k(r, chunk);
 #pragma unroll
         for (int i = 0; i < kCount; ++i) rows[i] = source.row(row0 + r + i * kStep);
         source.seek(k0 + chunk * Source::V);
     }
     __device__ __forceinline__ void start(uint8_t* stage) {
 #pragma unroll
-        for (int i = 0; i < kCount; ++i) copy(stage + place + i * kStep * Tile::kRowBytes, source.span(rows[i]));
+        for (int i = 0; i < kCount; ++i) copy(stage + offset + i * kStep * Tile::kRowBytes, source.span(rows[i]));
         source.advance(Tile::BK);
     }
 };
@@ -93,17 +93,17 @@ struct CopyAlongMN {
     static constexpr int kPerRow = R / Source::V, kStep = Tile::kThreads / kPerRow, kCount = Tile::BK / kStep;
     static_assert(Tile::kThreads % kPerRow == 0 && Tile::BK % kStep == 0 && kStep % (sizeof(T) == 4 ? 4 : 8) == 0);
     Source source;
-    int place;
+    int offset;
 
     __device__ __forceinline__ CopyAlongMN(const Source& s, int column0, int k0) : source(s) {
         const int chunk = threadIdx.x % kPerRow, k = threadIdx.x / kPerRow;
-        place = place_along_mn<T, R>(k, chunk);
+        offset = offset_along_mn<T, R>(k, chunk);
         source.seek(column0 + chunk * Source::V, k0 + k);
     }
     __device__ __forceinline__ void start(uint8_t* stage) {
 #pragma unroll
         for (int i = 0; i < kCount; ++i) {
-            copy(stage + place + i * kStep * R * static_cast<int>(sizeof(T)), source.span());
+            copy(stage + offset + i * kStep * R * static_cast<int>(sizeof(T)), source.span());
             source.advance(kStep);
         }
     }
@@ -112,39 +112,39 @@ struct CopyAlongMN {
 enum class Major { k, mn };  // along which an operand lies
 enum class Side { a, b };
 
-// A warp's lines (rows of A, columns of B) from `first` on, 16 of them to a piece: four registers a lane, in the order of
+// Loads a warp's lines (rows of A, columns of B) from `first` on, 16 of them to a piece: four registers a lane, in the order of
 // mma's fragment of A (lines 0-7, lines 8-15, and these of the second half of k) or of two of B (lines 0-7 of both halves
 // of k, then lines 8-15).
 template <class T, Major M, Side S, int R>
 struct Fragments {
-    int place;  // of this lane
+    int offset;  // this lane's, in a stage
 
     __device__ __forceinline__ explicit Fragments(int first) {
         const int lane = threadIdx.x % 32;
         if constexpr (M == Major::mn && sizeof(T) == 4) {
             const int g = lane / 4, t = lane % 4;
-            place = place_along_mn<T, R>(t, (first + g) / 4) + g % 4 * 4;
+            offset = offset_along_mn<T, R>(t, (first + g) / 4) + g % 4 * 4;
         } else {  // the lane brings the address of row lane % 8 of matrix lane / 8
             const int matrix = lane / 8, r = lane % 8;
             const int line_half = S == Side::a ? matrix % 2 : matrix / 2, k_half = S == Side::a ? matrix / 2 : matrix % 2;
-            place = M == Major::k ? place_along_k(first + line_half * 8 + r, k_half)
-                                  : place_along_mn<T, R>(k_half * 8 + r, first / 8 + line_half);
+            offset = M == Major::k ? offset_along_k(first + line_half * 8 + r, k_half)
+                                  : offset_along_mn<T, R>(k_half * 8 + r, first / 8 + line_half);
         }
     }
-    // Piece i of the step's k number kk. What is added to a chunk is exclusive-ored: its bits are zero in all that `place` was
+    // Loads piece i of the step's k number kk. What is added to a chunk is exclusive-ored: its bits are zero in all that `offset` was
     // made of.
     template <int kk>
     __device__ __forceinline__ void load(const uint8_t* stage, int i, uint32_t (&r)[4]) const {
         constexpr int kRow = R * sizeof(T);
         if constexpr (M == Major::k) {
-            ptx::ldmatrix_x4(r, stage + (place ^ (kk << 5)) + i * 16 * 64);
+            ptx::ldmatrix_x4(r, stage + (offset ^ (kk << 5)) + i * 16 * 64);
         } else if constexpr (sizeof(T) == 2) {
-            ptx::ldmatrix_x4_trans(r, stage + (place ^ (i << 5)) + kk * 16 * kRow);
+            ptx::ldmatrix_x4_trans(r, stage + (offset ^ (i << 5)) + kk * 16 * kRow);
         } else {
 #pragma unroll
             for (int e = 0; e < 4; ++e) {
                 const int line_half = S == Side::a ? e % 2 : e / 2, k_half = S == Side::a ? e / 2 : e % 2;
-                const uint8_t* word = stage + (place ^ ((i * 4 + line_half * 2) << 4)) + (kk * 8 + k_half * 4) * kRow;
+                const uint8_t* word = stage + (offset ^ ((i * 4 + line_half * 2) << 4)) + (kk * 8 + k_half * 4) * kRow;
                 r[e] = *reinterpret_cast<const uint32_t*>(word);
             }
         }
@@ -180,7 +180,7 @@ struct Operands {
 
 // This thread's part of the row sums of A, for a bias gradient: a word of a row of k, a share of the k of each step.
 template <class Tile>
-struct RowSums {
+struct ThreadRowSums {
     static constexpr int kShare = Tile::BK / Tile::kSumParts;
     float low = 0, high = 0;
 
@@ -188,7 +188,7 @@ struct RowSums {
         const int word = threadIdx.x % Tile::kSumWords, part = threadIdx.x / Tile::kSumWords;
 #pragma unroll 4
         for (int k = part * kShare; k < (part + 1) * kShare; ++k) {
-            const int at = place_along_mn<typename Tile::T, Tile::BM>(k, word / 4) + word % 4 * 4;
+            const int at = offset_along_mn<typename Tile::T, Tile::BM>(k, word / 4) + word % 4 * 4;
             const uint32_t bits = *reinterpret_cast<const uint32_t*>(stage.a + at);
             if constexpr (sizeof(typename Tile::T) == 2)
                 low += __uint_as_float(bits << 16), high += __uint_as_float(bits & 0xffff0000u);
@@ -214,7 +214,7 @@ __device__ __forceinline__ void product(typename Tile::SharedStorage& shared, Co
     const int warp = threadIdx.x / 32;
     const Fragments<T, A, Side::a, Tile::BM> from_a(warp / Tile::kWarpsN * Tile::WM);
     const Fragments<T, B, Side::b, Tile::BN> from_b(warp % Tile::kWarpsN * Tile::WN);
-    RowSums<Tile> sums;
+    ThreadRowSums<Tile> sums;
 #pragma unroll
     for (int m = 0; m < Tile::kTilesM; ++m)
 #pragma unroll
@@ -273,21 +273,22 @@ __device__ __forceinline__ Vec<8> eight_columns(const Vec<8>& mine) {
     return r;
 }
 
-// Through the epilogue to C, or to a slab; and, from one tile across only, the row sums.
-template <class Tile, Finish F = Finish::plain, class Out>
-__device__ __forceinline__ void store_tile(const Result<Out>& r, const BlockTile& t, const typename Tile::SharedStorage& shared,
+// Stores a block's sums: through the epilogue to C, or to the workspace of partial sums. The tiles of the first columns
+// store the row sums too.
+template <class Tile, EpilogueOp F = EpilogueOp::plain, class Out>
+__device__ __forceinline__ void store_tile(const SplitKOutput<Out>& r, const BlockTile& t, const typename Tile::SharedStorage& shared,
                                            const typename Tile::Accumulators& acc) {
     if (r.row_sums && t.n == 0)
         for (int row = threadIdx.x; row < Tile::BM && t.m + row < r.rows; row += Tile::kThreads) {
             float sum = shared.row_sum[0][row];
             for (int part = 1; part < Tile::kSumParts; ++part) sum += shared.row_sum[part][row];
-            (r.split.slabs() ? r.sum_slab(t.group, t.split) : r.row_sums + int64_t(t.group) * r.rows)[t.m + row] = sum;
+            (r.split.uses_workspace() ? r.partial_row_sums(t.group, t.split) : r.row_sums + int64_t(t.group) * r.rows)[t.m + row] = sum;
         }
     const int warp = threadIdx.x / 32, lane = threadIdx.x % 32;
     const int row0 = t.m + warp / Tile::kWarpsN * Tile::WM + lane / 4;
     const int col0 = t.n + warp % Tile::kWarpsN * Tile::WN + lane % 4 * 8;
     const Epilogue<Out> out = r.out.of_group(t.group, r.group_stride);
-    float* slab = r.split.slabs() ? r.slab(t.group, t.split) : nullptr;
+    float* partial = r.split.uses_workspace() ? r.partial(t.group, t.split) : nullptr;
     unroll<Tile::kTilesM>([&](auto m) {
         unroll<2>([&](auto half) {
             const int row = row0 + m * 16 + half * 8;
@@ -297,10 +298,10 @@ __device__ __forceinline__ void store_tile(const Result<Out>& r, const BlockTile
                 unroll<8>([&](auto i) { v.set(i, acc[m][q * 4 + i / 2][half * 2 + i % 2]); });
                 v = eight_columns(v);
                 if (row >= r.rows || col >= r.out.cols) return;
-                if (slab)
-                    store(slab + int64_t(row) * r.slab_ld() + col, v);
+                if (partial)
+                    store(partial + int64_t(row) * r.partial_ld() + col, v);
                 else
-                    finish_run<F>(out, row, col, v);
+                    store_epilogue<F>(out, row, col, v);
             });
         });
     });

@@ -1,14 +1,14 @@
-// A ring of stages in shared memory between one thread that starts asynchronous copies (the producer) and warpgroups that
+// A circular pipeline of stages in shared memory between one thread that starts asynchronous copies (the producer) and warpgroups that
 // multiply what arrives (the consumers). Each stage has two mbarriers: `full`, on which the copies complete, and `empty`,
 // on which the readers say that they are done. Nobody else waits: copies for the next tiles are under way while the last
 // products, and the epilogue, of this one run.
 //
-// Which stage is next and in which phase its barriers are is one RingPlace, advanced in one place. A producer starts
-// with parity 1: a fresh barrier lets that pass, since all stages of a fresh ring are free.
+// A PipelineState (as in CUTLASS) says which stage is next and in which phase its barriers are. A producer starts with parity
+// 1: a fresh barrier lets that pass, since all stages of a fresh pipeline are free.
 //
 // Where blocks of a cluster copy parts of an operand to each other (multicast), a stage is free when the readers of all these
-// blocks are done with it, because each producer writes into all of them: `empty` counts the warps of every sharer, and
-// a reader tells every sharer. `full` is each block's own: it expects all its bytes, whoever sends them.
+// blocks are done with it, because each producer writes into all of them: `empty` counts the warps of all of them, and a
+// reader arrives at the barrier of each. `full` is each block's own: it expects all its bytes, whoever sends them.
 #pragma once
 
 #include "kernels/ptx/cluster.h"
@@ -18,11 +18,11 @@
 namespace wt {
 
 template <int kStages>
-struct Ring {
+struct Pipeline {
     ptx::Mbarrier full[kStages], empty[kStages];
 
     // One thread; then fence_mbarrier_init and a barrier of the block, or of the cluster where blocks share.
-    // `releases`: arrivals that free a stage, the warps that read it in all the sharers.
+    // `releases`: arrivals that free a stage, one from each warp that reads it in each block of the multicast.
     __device__ __forceinline__ void init(uint32_t releases) {
         for (int s = 0; s < kStages; ++s) {
             ptx::mbarrier_init(full[s], 1);
@@ -32,7 +32,7 @@ struct Ring {
 };
 
 template <int kStages>
-struct RingPlace {
+struct PipelineState {
     int stage = 0;
     uint32_t parity = 0;
     __device__ __forceinline__ void advance() {
@@ -47,41 +47,41 @@ struct RingPlace {
 
 // The one thread that copies.
 template <int kStages>
-struct RingProducer {
-    Ring<kStages>& ring;
-    RingPlace<kStages> place{0, 1};
+struct PipelineProducer {
+    Pipeline<kStages>& pipeline;
+    PipelineState<kStages> state{0, 1};
 
     // The next stage: waits until its readers are done; `bytes` will arrive on the barrier that comes back. Then advance.
-    __device__ __forceinline__ ptx::Mbarrier& acquire(uint32_t bytes) {
-        ptx::mbarrier_wait(ring.empty[place.stage], place.parity);
-        ptx::mbarrier_arrive_expect_tx(ring.full[place.stage], bytes);
-        return ring.full[place.stage];
+    __device__ __forceinline__ ptx::Mbarrier& producer_acquire(uint32_t bytes) {
+        ptx::mbarrier_wait(pipeline.empty[state.stage], state.parity);
+        ptx::mbarrier_arrive_expect_tx(pipeline.full[state.stage], bytes);
+        return pipeline.full[state.stage];
     }
-    __device__ __forceinline__ int stage() const { return place.stage; }
-    __device__ __forceinline__ void advance() { place.advance(); }
+    __device__ __forceinline__ int stage() const { return state.stage; }
+    __device__ __forceinline__ void advance() { state.advance(); }
 };
 
 // Each thread of a warp that reads.
 template <int kStages>
-struct RingConsumer {
-    Ring<kStages>& ring;
-    // The blocks whose producers fill this block's stages: ranks first_sharer, first_sharer + 1, ... of the cluster.
-    int sharers = 1, first_sharer = 0;
-    RingPlace<kStages> place{};
+struct PipelineConsumer {
+    Pipeline<kStages>& pipeline;
+    // Producers of `multicast` blocks fill this block's stages: ranks first_rank, first_rank + 1, ... of the cluster.
+    int multicast = 1, first_rank = 0;
+    PipelineState<kStages> state{};
 
-    __device__ __forceinline__ void wait() const { ptx::mbarrier_wait(ring.full[place.stage], place.parity); }
-    __device__ __forceinline__ int stage() const { return place.stage; }
-    __device__ __forceinline__ void advance() { place.advance(); }
+    __device__ __forceinline__ void consumer_wait() const { ptx::mbarrier_wait(pipeline.full[state.stage], state.parity); }
+    __device__ __forceinline__ int stage() const { return state.stage; }
+    __device__ __forceinline__ void advance() { state.advance(); }
     // Past stages that another consumer reads. Only when that one has waited for them all: a parity tells two phases apart, not three.
-    __device__ __forceinline__ void skip(int stages) { place.skip(stages); }
+    __device__ __forceinline__ void skip(int stages) { state.skip(stages); }
 
-    // This warp is done with a stage; all its lanes call. One lane for each sharer.
-    __device__ __forceinline__ void release(int stage) const {
+    // This warp is done with a stage; all its lanes call. One lane arrives for each block of the multicast.
+    __device__ __forceinline__ void consumer_release(int stage) const {
         const uint32_t lane = threadIdx.x % 32;
-        if (sharers == 1) {
-            if (lane == 0) ptx::mbarrier_arrive(ring.empty[stage]);
-        } else if (lane < static_cast<uint32_t>(sharers)) {
-            ptx::mbarrier_arrive_cluster(ptx::map_shared(&ring.empty[stage], first_sharer + lane));
+        if (multicast == 1) {
+            if (lane == 0) ptx::mbarrier_arrive(pipeline.empty[stage]);
+        } else if (lane < static_cast<uint32_t>(multicast)) {
+            ptx::mbarrier_arrive_cluster(ptx::map_shared(&pipeline.empty[stage], first_rank + lane));
         }
     }
 };

@@ -8,7 +8,7 @@
 #include <utility>
 
 #include "host/cuda/check.h"
-#include "kernels/dtype.h"
+#include "kernels/common/dtype.h"
 #include "kernels/vendor/plans.h"
 
 namespace wt::cudnn {

@@ -16,7 +16,7 @@
 #include <vector>
 
 #include "host/cuda/check.h"
-#include "kernels/dtype.h"
+#include "kernels/common/dtype.h"
 #include "kernels/vendor/plans.h"
 
 namespace wt::onednn {

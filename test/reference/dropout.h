@@ -4,8 +4,8 @@
 #include <cmath>
 #include <cstdint>
 
-#include "kernels/step_state.h"
-#include "kernels/tile/philox.h"
+#include "kernels/common/philox.h"
+#include "kernels/common/step_state.h"
 
 namespace wt::reference {
 

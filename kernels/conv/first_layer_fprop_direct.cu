@@ -2,7 +2,7 @@
 // pieces of the output, for AlexNet 4 rows of 55: it stages the 23 input rows those read (63 KB), then its
 // warps compute 56 outputs x 32 filters each without a barrier. A thread has 8 filters x 7 outputs, 8 outputs
 // apart, so that the 8 threads along a row read different banks at stride 4.
-#include "kernels/conv/conv1.h"
+#include "kernels/conv/first_layer_direct.h"
 
 namespace wt::conv1_direct {
 
@@ -79,10 +79,12 @@ static void launch_fprop(const ConvProblem& p, const ConvFpropArgs& a) {
     best_cut(p, kLot, cut);
     const int slices = static_cast<int>(ceil_div(p.k, kFilters));
     const int warps = static_cast<int>(ceil_div(cut.rows * cut.columns, kLot));
-    // Two blocks on each of 132 SMs; more would load the filters again.
-    const int blocks = std::min(cut.pieces(p.n), std::max(1, 264 / slices));
+    // Two blocks on each SM; more would load the filters again.
+    const int blocks = std::min(cut.pieces(p.n), std::max(1, 2 * planned_sms() / slices));
     by_dtype(p.dtype, [&]<class T>() {
-        launch("conv_fprop.conv1_direct", {dim3(blocks, slices), dim3(32 * warps), a.stream, sizeof(SharedStorage)},
+        launch("conv_fprop.conv1_direct", {.grid = dim3(blocks, slices),
+                                           .block = dim3(32 * warps), .stream = a.stream,
+                                           .shared = sizeof(SharedStorage)},
                fprop_kernel<T>, ConvShape(p), static_cast<const T*>(a.x), static_cast<const T*>(a.w),
                p.bias ? a.bias : nullptr, p.relu, static_cast<T*>(a.y), cut);
     });

@@ -1,8 +1,8 @@
-// What the three convolutions on mma.sync share on the host: what they refuse, tiles, splits.
+// What the three convolutions on mma.sync share on the host: what they refuse, their tiles and splits.
 #pragma once
 
-#include "kernels/conv/fold_weights.h"
-#include "kernels/conv/tiled.h"
+#include "kernels/conv/first_layer_fold.h"
+#include "kernels/conv/tiled_common.h"
 #include "kernels/tile/mma_sm80.h"
 
 namespace wt::conv_mma {
@@ -11,7 +11,7 @@ template <class T> using Big = mma::Tile<T, 128, 128, 2, 2>;
 template <class T> using Wide = mma::Tile<T, 128, 96, 4, 1>;  // for 96 and 192 filters; both operands along k
 template <class T> using Small = mma::Tile<T, 64, 64, 2, 2>;
 
-// `of_filters`: filters, too, are read 16 bytes at a time.
+// Why they cannot do a problem. With of_filters, filters too are read 16 bytes at a time.
 inline std::string refuses(const ConvProblem& p, bool of_filters) {
     if (p.dtype == DType::f32 && !p.tf32) return "fp32 operands must not be rounded to tf32";
     if (p.fold > 1 && p.groups > 1) return "folded input of several groups";

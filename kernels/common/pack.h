@@ -1,7 +1,7 @@
-// Groups of N consecutive elements in the hands of one thread, for memory-bound kernels: moved as 16-byte vectors
+// Packs: N consecutive elements in the hands of one thread, for memory-bound kernels: moved as 16-byte vectors
 // where the pointers allow it, computed on as floats in a plain array. (vec.h is for accumulators of matrix products.)
 //
-// On a real GPU an aligned load is one or two 16-byte instructions. On a virtual GPU every loop over a group, marked
+// On a real GPU an aligned load is one or two 16-byte instructions. On a virtual GPU every loop over a pack, marked
 // WT_LANES, is one SIMD instruction or two.
 #pragma once
 
@@ -10,12 +10,13 @@
 #include <string>
 
 #include "host/cuda/check.h"
-#include "kernels/dtype.h"
+#include "kernels/common/dtype.h"
 #ifndef VGPU
 #include "kernels/ptx/store.h"
 #endif
 
-// Before a loop over the elements of a group. Without it g++ unrolls the loop first and then finds nothing to vectorise:
+// WT_LANES stands before a loop over the elements of a pack. Without it g++ unrolls the loop first and then finds nothing to
+// vectorise:
 // a max-pool or a conversion to bf16 is 3 to 20 times slower.
 #ifdef VGPU
 #define WT_LANES _Pragma("omp simd")
@@ -26,37 +27,38 @@
 namespace wt {
 
 template <class T, int N>
-struct alignas(N * sizeof(T) < 16 ? N * sizeof(T) : 16) Group {
+struct alignas(N * sizeof(T) < 16 ? N * sizeof(T) : 16) Pack {
     T v[N];
 };
 
 #ifdef VGPU
-// As registers: through a loop and a Group, g++ stores halves of what it then loads whole, and waits for them.
+// Packs go through these types as registers: through a loop and a Pack, g++ stores halves of what it then loads whole, and
+// waits for them.
 template <class E, int N>
 using Lanes __attribute__((vector_size(N * sizeof(E)), aligned(alignof(E)), may_alias)) = E;
 
 template <int N>
-inline void load_group(const float* p, float (&out)[N]) {
+inline void load_pack(const float* p, float (&out)[N]) {
     *reinterpret_cast<Lanes<float, N>*>(out) = *reinterpret_cast<const Lanes<float, N>*>(p);
 }
 template <int N>
-inline void load_group(const bf16* p, float (&out)[N]) {  // bf16 is the upper half of a float
+inline void load_pack(const bf16* p, float (&out)[N]) {  // bf16 is the upper half of a float
     const auto bits = __builtin_convertvector(*reinterpret_cast<const Lanes<uint16_t, N>*>(p), Lanes<uint32_t, N>);
     *reinterpret_cast<Lanes<uint32_t, N>*>(out) = bits << 16;
 }
 template <int N>
-inline void store_group(float* p, const float (&in)[N]) {
+inline void store_pack(float* p, const float (&in)[N]) {
     *reinterpret_cast<Lanes<float, N>*>(p) = *reinterpret_cast<const Lanes<float, N>*>(in);
 }
 template <int N>
-inline void store_group(bf16* p, const float (&in)[N]) {  // to nearest even; a NaN becomes 0x7fff, as __float2bfloat16's
+inline void store_pack(bf16* p, const float (&in)[N]) {  // to nearest even; a NaN becomes 0x7fff, as __float2bfloat16's
     const auto u = *reinterpret_cast<const Lanes<uint32_t, N>*>(in);
     const auto nearest = (u + 0x7fffu + (u >> 16 & 1u)) >> 16;
     const auto bits = (u & 0x7fffffffu) > 0x7f800000u ? nearest * 0u + 0x7fffu : nearest;
     *reinterpret_cast<Lanes<uint16_t, N>*>(p) = __builtin_convertvector(bits, Lanes<uint16_t, N>);
 }
-// Bytes by way of 16-byte vectors: g++ takes an 8-byte one apart.
-inline void load_group(const uint8_t* p, int (&out)[8]) {
+// Bytes go by way of 16-byte vectors: g++ takes an 8-byte one apart.
+inline void load_pack(const uint8_t* p, int (&out)[8]) {
     uint64_t eight;
     std::memcpy(&eight, p, 8);
     const Lanes<uint64_t, 2> words = {eight, 0};
@@ -64,7 +66,7 @@ inline void load_group(const uint8_t* p, int (&out)[8]) {
     const auto low = __builtin_shufflevector(wide, wide, 0, 1, 2, 3, 4, 5, 6, 7);
     *reinterpret_cast<Lanes<int, 8>*>(out) = __builtin_convertvector(low, Lanes<int, 8>);
 }
-inline void store_group(uint8_t* p, const int (&in)[8]) {
+inline void store_pack(uint8_t* p, const int (&in)[8]) {
     const auto low = __builtin_convertvector(*reinterpret_cast<const Lanes<int, 8>*>(in), Lanes<uint16_t, 8>);
     const auto wide = __builtin_shufflevector(low, low, 0, 1, 2, 3, 4, 5, 6, 7, 0, 1, 2, 3, 4, 5, 6, 7);
     const auto words = (Lanes<uint64_t, 2>)__builtin_convertvector(wide, Lanes<uint8_t, 16>);
@@ -72,16 +74,16 @@ inline void store_group(uint8_t* p, const int (&in)[8]) {
     std::memcpy(p, &eight, 8);
 }
 #else
-// p must be aligned for Group<T, N>: to its size, at most 16 bytes.
+// p must be aligned as Pack<T, N> is: to its size, at most 16 bytes.
 template <int N, class T>
-__device__ __forceinline__ void load_group(const T* p, float (&out)[N]) {
-    const Group<T, N> in = *reinterpret_cast<const Group<T, N>*>(p);
+__device__ __forceinline__ void load_pack(const T* p, float (&out)[N]) {
+    const Pack<T, N> in = *reinterpret_cast<const Pack<T, N>*>(p);
     WT_LANES
     for (int i = 0; i < N; ++i) out[i] = to_float(in.v[i]);
 }
 // p is in global memory.
 template <int N>
-__device__ __forceinline__ void store_group(float* p, const float (&in)[N]) {
+__device__ __forceinline__ void store_pack(float* p, const float (&in)[N]) {
     static_assert(N % 4 == 0);
     WT_LANES
     for (int i = 0; i < N; i += 4)
@@ -89,7 +91,7 @@ __device__ __forceinline__ void store_group(float* p, const float (&in)[N]) {
                                         __float_as_uint(in[i + 3])));
 }
 template <int N>
-__device__ __forceinline__ void store_group(bf16* p, const float (&in)[N]) {
+__device__ __forceinline__ void store_pack(bf16* p, const float (&in)[N]) {
     static_assert(N == 4 || N == 8);
     uint32_t pair[N / 2];
     WT_LANES
@@ -103,33 +105,33 @@ __device__ __forceinline__ void store_group(bf16* p, const float (&in)[N]) {
         ptx::store_8(p, make_uint2(pair[0], pair[1]));
 }
 template <int N>
-__device__ __forceinline__ void load_group(const uint8_t* p, int (&out)[N]) {
-    const Group<uint8_t, N> in = *reinterpret_cast<const Group<uint8_t, N>*>(p);
+__device__ __forceinline__ void load_pack(const uint8_t* p, int (&out)[N]) {
+    const Pack<uint8_t, N> in = *reinterpret_cast<const Pack<uint8_t, N>*>(p);
     WT_LANES
     for (int i = 0; i < N; ++i) out[i] = in.v[i];
 }
 template <int N>
-__device__ __forceinline__ void store_group(uint8_t* p, const int (&in)[N]) {
-    Group<uint8_t, N> out;
+__device__ __forceinline__ void store_pack(uint8_t* p, const int (&in)[N]) {
+    Pack<uint8_t, N> out;
     WT_LANES
     for (int i = 0; i < N; ++i) out.v[i] = static_cast<uint8_t>(in[i]);
-    *reinterpret_cast<Group<uint8_t, N>*>(p) = out;
+    *reinterpret_cast<Pack<uint8_t, N>*>(p) = out;
 }
 #endif
 
-// Whether load_group and store_group take addresses off the alignment.
+// Whether load_pack and store_pack take addresses off the alignment.
 #ifdef VGPU
-inline constexpr bool kGroupsAnywhere = true;
+inline constexpr bool kPacksAnywhere = true;
 #else
-inline constexpr bool kGroupsAnywhere = false;
+inline constexpr bool kPacksAnywhere = false;
 #endif
 
-// The first `count` of N elements, more than N counting as N; the rest reads as 0 and is not written. `aligned` says
-// that p is aligned for Group<T, N>; it is the same for all threads, so the branch costs nothing.
+// These move the first `count` of N elements, more than N counting as N; the rest reads as 0 and is not written. `aligned`
+// says that p is aligned for Pack<T, N>; it is the same for all threads, so the branch costs nothing.
 template <int N, class T>
-__device__ __forceinline__ void load_group(const T* p, int64_t count, bool aligned, float (&out)[N]) {
-    if (count >= N && (aligned || kGroupsAnywhere)) {
-        load_group<N>(p, out);
+__device__ __forceinline__ void load_pack(const T* p, int64_t count, bool aligned, float (&out)[N]) {
+    if (count >= N && (aligned || kPacksAnywhere)) {
+        load_pack<N>(p, out);
     } else if (count >= N) {
         WT_LANES
         for (int i = 0; i < N; ++i) out[i] = to_float(p[i]);
@@ -139,23 +141,23 @@ __device__ __forceinline__ void load_group(const T* p, int64_t count, bool align
 }
 
 template <int N, class T>
-__device__ __forceinline__ void store_group(T* p, int64_t count, bool aligned, const float (&in)[N]) {
-    if (count >= N && (aligned || kGroupsAnywhere)) {
-        store_group<N>(p, in);
+__device__ __forceinline__ void store_pack(T* p, int64_t count, bool aligned, const float (&in)[N]) {
+    if (count >= N && (aligned || kPacksAnywhere)) {
+        store_pack<N>(p, in);
     } else if (count >= N) {
         WT_LANES
         for (int i = 0; i < N; ++i) p[i] = from_float<T>(in[i]);
     } else {
-        // Not i < count alone: what is indexed by a variable leaves the registers.
+        // The loop goes to N and not to count: an array that a variable indexes leaves the registers.
         WT_LANES
         for (int i = 0; i < N; ++i)
             if (i < count) p[i] = from_float<T>(in[i]);
     }
 }
 
-// Whether every row's groups of n elements are aligned: rows start at p and lie `ld` elements apart.
-inline bool groups_aligned(const void* p, int64_t ld, size_t element, int n = 8) {
-    const size_t group = n * element, unit = group < 16 ? group : 16;
+// Whether every row's packs of n elements are aligned: rows start at p and lie `ld` elements apart.
+inline bool packs_aligned(const void* p, int64_t ld, size_t element, int n = 8) {
+    const size_t bytes = n * element, unit = bytes < 16 ? bytes : 16;
     return reinterpret_cast<uintptr_t>(p) % unit == 0 && ld * element % unit == 0;
 }
 

@@ -1,4 +1,4 @@
-// What the two Hopper kernels of the folded first layer share. Folded by 4 (kernels/conv/problem.h), AlexNet's 11x11/4
+// What the two Hopper kernels of the first layer share, which read folded input. Folded by 4 (kernels/conv/problem.h), AlexNet's 11x11/4
 // convolution of 3 channels is one of 3 x 3 taps, stride 1, over 57 x 57 positions of 48 channels: k = 432 for 363.
 //
 // im2col would copy every position nine times, once a tap: 27 rows of 32 bytes for each output pixel, 43 bytes a clock of
@@ -11,7 +11,7 @@
 // K-major operand (rows positions, k channels: fprop) and an MN-major one (rows channels, k positions: wgrad).
 #pragma once
 
-#include "kernels/conv/wgmma.h"
+#include "kernels/conv/wgmma_common.h"
 
 namespace wt::conv1_wgmma {
 
@@ -19,16 +19,17 @@ using namespace conv_wgmma;
 
 constexpr int kFold = 4, kChannels = 48, kPlanes = kChannels / 8;
 constexpr int kMostTaps = 9;
-constexpr int kRun = 128;                   // outputs of a tile
+constexpr int kRun = 128;                   // positions of a tile's outputs
 constexpr int kSpan = 256;                  // positions kept: a run and what its taps reach
 constexpr int kPlaneBytes = kSpan * 16;
 
+// The convolution over blocks of 4 x 4 pixels.
 struct Folded {
-    int n, h, w;      // positions
-    int p, q;         // of which are outputs
-    int r, s;         // taps of blocks
-    int k;            // filters
-    int filter_r, filter_s;  // taps of pixels
+    int n, h, w;             // images; positions of each, down and across
+    int p, q;                // those that are outputs
+    int r, s;                // taps, in blocks
+    int k;                   // filters
+    int filter_r, filter_s;  // taps, in pixels
 
     explicit Folded(const ConvProblem& a)
         : n(a.n), h(a.fold_h()), w(a.fold_w()), p(a.p()), q(a.q()), r((a.r + kFold - 1) / kFold), s((a.s + kFold - 1) / kFold),
@@ -36,7 +37,7 @@ struct Folded {
     __host__ __device__ int positions() const { return n * h * w; }
     __host__ __device__ int runs() const { return (positions() + kRun - 1) / kRun; }
     __host__ __device__ int taps() const { return r * s; }
-    // The output at a position: its pixel, -1 if there is none.
+    // The pixel of the output at a position; -1 if there is none.
     __device__ __forceinline__ int pixel_of(int position) const {
         const int line = position / w, col = position - line * w, image = line / h, row = line - image * h;
         return image < n && row < p && col < q ? (image * p + row) * q + col : -1;
@@ -55,7 +56,7 @@ inline std::string refuses_folded(const ConvProblem& p) {
     return "";
 }
 
-// x as planes: a copy is 8 channels of kSpan positions.
+// The tensor map of x as planes: a copy is 8 channels of kSpan positions.
 inline CUtensorMap planes_map(const void* x, const Folded& f) {
     return tiled_map(DType::bf16, x, {kChannels, uint64_t(f.positions())}, {kChannels * 2}, {8, kSpan}, 0);
 }

@@ -1,15 +1,16 @@
-// What the first layer's two specials share. The first layer has 3 input channels and large filters:
-// channels are no whole 16 bytes, but a row of a patch (s, c) is one run of memory, and so is a row of
-// the image. The specials keep whole image rows in shared memory and index them by (column, channel)
-// together; no patch is ever gathered. The input of the first layer needs no gradient.
+// What the first layer's two direct kernels share. The first layer has 3 input channels and large filters: channels are no
+// whole 16 bytes, but a row of a patch (s, c) is one run of memory, and so is a row of the image. These kernels keep whole
+// image rows in shared memory and index them by (column, channel) together; no patch is ever gathered. The input of the first
+// layer needs no gradient.
 #pragma once
 
 #include <algorithm>
 #include <string>
 
+#include "kernels/common/machine.h"
+#include "kernels/common/vec.h"
 #include "kernels/conv/gemm_map.h"
 #include "kernels/launch.h"
-#include "kernels/tile/vec.h"
 
 namespace wt::conv1_direct {
 

@@ -1,9 +1,9 @@
 // What the Hopper convolutions (*_wgmma_sm90.cu) share: how patches of images become operands, and the store. The loop over
-// k and the ring of stages are kernels/tile/wgmma_tile.h's; what fits and which tiles are taken: wgmma_plan.h.
+// k and the pipeline of stages are in kernels/tile/wgmma_tile.h; what fits and which tiles are taken is in wgmma_tiles.h.
 //
-// Operands are gathered by TMA's im2col mode: one copy brings a column of consecutive positions (output pixels for fprop, input
-// pixels for dgrad) times a box of channels at one tap; padding is zeros that the copy itself supplies. So a
-// stage of 64 k is 64 / box copies of the activations and nobody computes an address per pixel.
+// Operands are gathered by TMA's im2col mode: one copy brings a column of consecutive positions (output pixels for fprop,
+// input pixels for dgrad) times a box of channels at one tap; padding is zeros that the copy itself supplies. So a stage of
+// 64 k is 64 / box copies of the activations and nobody computes an address per pixel.
 //
 // Boxes: k runs over (tap, channel) with boxes of 64 channels where 64 divides the channels of a group, else 32 (96 = 3 boxes
 // of 32, 64-byte swizzle), else 16 (48 = 3 boxes of 16, 32-byte swizzle). A stage is always 64 k, so 2 or 4 of the small
@@ -13,63 +13,75 @@
 
 #include <algorithm>
 
+#include "kernels/common/machine.h"
 #include "kernels/conv/gemm_map.h"
-#include "kernels/conv/wgmma_plan.h"
-#include "kernels/ptx/griddep.h"
+#include "kernels/conv/wgmma_tiles.h"
+#include "kernels/ptx/ldmatrix.h"
+#include "kernels/ptx/tma.h"
 #include "kernels/tile/scheduler.h"
-#include "kernels/tile/store.h"
 #include "kernels/tile/tensor_map.h"
 #include "kernels/tile/wgmma_tile.h"
 
 namespace wt::conv_wgmma {
 
-constexpr int kSharedMax = 227 * 1024;
-
 // ---- tiles --------------------------------------------------------------------------------------------------------------
 
-// The order of a product's tiles, pairs of blocks sharing B where there are two tiles along m.
+// The order of a product's tiles. A cluster is a pair of blocks that share B where there are two tiles along m, else a block.
 inline TileSchedule schedule_of(TileSize t, int64_t rows, int64_t cols, int groups, int64_t steps) {
     TileSchedule s;
     s.tiles_m = static_cast<int>(ceil_div(rows, t.bm));
     s.tiles_n = static_cast<int>(ceil_div(cols, t.bn));
     s.groups = groups;
-    s.split = {1, static_cast<int>(steps), static_cast<int>(steps)};
-    s.sharers = s.tiles_m > 1 ? 2 : 1;
+    s.split_steps = s.total_steps = static_cast<int>(steps);
+    s.multicast = s.tiles_m > 1 ? kMaxMulticast : 1;
     return s;
 }
 
-inline unsigned blocks_of(const TileSchedule& s) { return static_cast<unsigned>(std::min(s.units(), plan_sms / s.together()) * s.together()); }
+// Blocks of the grid: one on every SM, unless there are fewer units of work.
+inline unsigned blocks_of(const TileSchedule& s) {
+    const int clusters = std::max(1, planned_sms() / s.cluster_size());
+    return static_cast<unsigned>(std::min(s.units(), clusters) * s.cluster_size());
+}
 
 // ---- patches ------------------------------------------------------------------------------------------------------------
 
 // The positions that im2col gathers from images, and the taps at each.
 struct Window {
     int rows, cols;          // positions down and across
-    int stride_h, stride_w;  // from one to the next
+    int stride_h, stride_w;  // from one position to the next
     int lower_h, lower_w;    // pixel of position (0, 0), tap (0, 0)
-    int r, s;                // taps
+    int r, s;                // taps down and across
     int channels;            // of a group
     int all_channels;        // of an image
 
-    // Pixel under tap (0, 0) of a position: where a copy starts.
-    __device__ __forceinline__ Pixel at(const Pixel& p) const { return {p.n, p.row * stride_h + lower_h, p.col * stride_w + lower_w}; }
-    __device__ __forceinline__ Pixel corner(int m) const { return at(pixel_at(m, rows, cols)); }
+    // The pixel under tap (0, 0) of a position, where a copy starts.
+    __device__ __forceinline__ Pixel corner_at(const Pixel& p) const {
+        return {p.n, p.row * stride_h + lower_h, p.col * stride_w + lower_w};
+    }
+    __device__ __forceinline__ Pixel corner(int m) const { return corner_at(pixel_at(m, rows, cols)); }
 };
 
+// The window of x over the outputs' positions: fprop's A and wgrad's.
+inline Window input_window(const ConvProblem& p) {
+    return {.rows = p.p(), .cols = p.q(), .stride_h = p.stride_h, .stride_w = p.stride_w, .lower_h = -p.pad_h,
+            .lower_w = -p.pad_w, .r = p.r, .s = p.s, .channels = p.cg(), .all_channels = p.c};
+}
+
+// The tensor map of n images of h x w pixels, for copies of `pixels` positions by `box` channels.
 inline CUtensorMap patches_map(const void* images, int n, int h, int w, const Window& v, int box, int pixels) {
-    Im2col m{};
-    m.n = n, m.h = h, m.w = w, m.c = v.all_channels, m.pitch = v.all_channels;
-    m.lower_h = v.lower_h, m.lower_w = v.lower_w;
-    m.upper_h = v.lower_h + (v.rows - 1) * v.stride_h - (h - 1), m.upper_w = v.lower_w + (v.cols - 1) * v.stride_w - (w - 1);
-    m.stride_h = v.stride_h, m.stride_w = v.stride_w;
-    m.channels = box, m.pixels = pixels, m.swizzle = 2 * box;
-    return im2col_map(DType::bf16, images, m);
+    return im2col_map(DType::bf16, images,
+                      {.n = n, .h = h, .w = w, .c = v.all_channels, .pitch = v.all_channels,
+                       .lower_h = v.lower_h, .lower_w = v.lower_w,
+                       .upper_h = v.lower_h + (v.rows - 1) * v.stride_h - (h - 1),
+                       .upper_w = v.lower_w + (v.cols - 1) * v.stride_w - (w - 1),
+                       .stride_h = v.stride_h, .stride_w = v.stride_w, .channels = box, .pixels = pixels, .swizzle = 2 * box});
 }
 
 // Steps through the boxes of a group's k: channels fastest, then taps across, then down.
 struct BoxCursor {
     int c = 0, s = 0, r = 0;
 
+    // At box number `box` of `across` channels each.
     __device__ __forceinline__ static BoxCursor at(const Window& v, int box, int across) {
         const Tap t = tap_at(box * across, v.s, v.channels);
         return {t.c, t.s, t.r};
@@ -77,11 +89,14 @@ struct BoxCursor {
     __device__ __forceinline__ void advance(const Window& v, int across) {
         if ((c += across) < v.channels) return;
         c = 0;
-        if (++s == v.s) s = 0, ++r;
+        if (++s == v.s) {
+            s = 0;
+            ++r;
+        }
     }
 };
 
-// The next box of patches at `corner` into shared memory; zeros behind the last tap.
+// Copies the next box of patches at `corner` into shared memory; zeros behind the last tap.
 __device__ __forceinline__ void load_patches(uint8_t* to, const CUtensorMap& images, ptx::Mbarrier& bar, const Window& v, int group,
                                              const Pixel& corner, const BoxCursor& box) {
     const bool exists = box.r < v.r;
@@ -91,14 +106,18 @@ __device__ __forceinline__ void load_patches(uint8_t* to, const CUtensorMap& ima
 
 // ---- kernels ------------------------------------------------------------------------------------------------------------
 
+constexpr int kStoreRows = 16;  // rows of a box of the store: a warp's
 // Columns of a box of the store: what its swizzle spans.
-constexpr int kStoreRows = 16;  // of a warp
 constexpr int store_columns(int bn) { return bn % 64 == 0 ? 64 : 32; }
 
-// A tile's type with as many stages as fit beside the store's boxes, two for each consumer warp.
-constexpr int stages_beside(int stage_bytes, int other_bytes) { return std::min(8, (kSharedMax - 1024 - other_bytes) / stage_bytes); }
+// How many stages fit beside `other_bytes`, 1 KB being left for barriers and alignment.
+constexpr int stages_beside(int stage_bytes, int other_bytes) {
+    return std::min(8, (kSharedPerBlock - 1024 - other_bytes) / stage_bytes);
+}
+// The store's boxes: two for each of 8 consumer warps.
 constexpr int store_bytes(int bn) { return 8 * 2 * kStoreRows * store_columns(bn) * 2; }
 
+// A tile's type with as many stages as fit beside the store's boxes.
 template <class A, class B>
 using StoredTile = WgmmaTile<A, B, stages_beside(A::kBytes + B::kBytes, store_bytes(B::kRows))>;
 
@@ -106,36 +125,8 @@ template <class Tile>
 struct SharedStorage {
     typename Tile::Stage stages[Tile::kStages];
     alignas(1024) uint8_t boxes[8][2][kStoreRows * store_columns(Tile::BN) * 2];
-    Ring<Tile::kStages> ring;
+    Pipeline<Tile::kStages> pipeline;
 };
-
-// Of all consumers. (kernels/tile/wgmma_tile.h has 1 to 4.)
-__device__ __forceinline__ void sync_consumers() { ptx::bar_sync(5, 256); }
-
-// What every block begins with: barriers ready in all blocks of the cluster, the kernels before this one complete.
-template <int kStages>
-__device__ __forceinline__ void begin_block(Ring<kStages>& ring, int readers, int together) {
-    if (threadIdx.x == 0) {
-        ring.init(readers * together);
-        ptx::fence_mbarrier_init();
-    }
-    if (together > 1) {
-        ptx::cluster_arrive();
-        ptx::cluster_wait();
-    } else {
-        __syncthreads();
-    }
-    ptx::griddep_wait();
-}
-
-// And ends with: no block leaves while another may still write into its shared memory.
-__device__ __forceinline__ void end_block(int together) {
-    if (together > 1) {
-        __syncwarp();
-        ptx::cluster_arrive();
-        ptx::cluster_wait();
-    }
-}
 
 // rows x columns of bf16 in memory, columns in groups, as boxes of the store: what lies outside a group or below the last
 // row is not written.
@@ -146,37 +137,37 @@ inline CUtensorMap store_map(const void* y, int64_t rows, int group_columns, int
                      {uint32_t(across), 1, kStoreRows}, 2 * across);
 }
 
-// Carries a consumer warp's sums to memory as kernels/tile/store.h does a warpgroup's: 16 rows by one box of columns at a time,
-// two boxes in turn, so that no other warp is waited for and a map of (column of a group, group, row) keeps a group's
-// tile from reaching into the next. finish(half, column, pair) is what becomes of two neighbouring sums: of
-// row lane / 4 + 8 half of the warp's 16; columns of the tile, this thread's being lane % 4 * 2 further on.
+// Carries a consumer warp's sums to memory as kernels/tile/wgmma_store.h does a warpgroup's: 16 rows by one box of columns at
+// a time, two boxes in turn, so that no other warp is waited for and a map of (column of a group, group, row) keeps a
+// group's tile from reaching into the next. epilogue(half, column, pair) returns what becomes of two neighbouring sums: those
+// of row lane / 4 + 8 half of the warp's 16, and of the tile's columns lane % 4 * 2 after `column`.
 template <class Tile>
 struct TileStore {
     static constexpr int kAcross = store_columns(Tile::BN), kSpan = 2 * kAcross, kChunks = Tile::BN / kAcross;
     uint8_t (&boxes)[2][kStoreRows * kSpan];  // of this warp
     int turn = 0;
 
-    // Sums of 16 rows; chunk: which columns.
+    // Stores the sums of 16 rows in the columns of box number `chunk`.
     template <class F>
     __device__ __forceinline__ void put(const CUtensorMap& map, const float (&acc)[Tile::BN / 2], int chunk, int row, int column, int group,
-                                        F&& finish) {
+                                        F&& epilogue) {
         const int lane = threadIdx.x % 32;
         uint8_t* box = boxes[turn];
         turn ^= 1;
-        if (lane == 0) ptx::bulk_wait_read<1>();  // this box's store before last
+        if (lane == 0) ptx::bulk_wait_read<1>();  // the store before last has read this box
         __syncwarp();
-        uint32_t r[kAcross / 16][4];
+        uint32_t packed[kAcross / 16][4];
         void* to[kAcross / 16];
         unroll<kAcross / 16>([&](auto j) {
             unroll<4>([&](auto i) {  // rows 0-7 and 8-15 of the left 8 columns, then of the right
-                const int at = chunk * kAcross + j * 16 + i / 2 * 8;
-                const int k = at / 2 + i % 2 * 2;
-                r[j][i] = pack_bf16(finish(i % 2, at, pair_of(acc[k], acc[k + 1])));
+                const int first = chunk * kAcross + j * 16 + i / 2 * 8;
+                const int k = first / 2 + i % 2 * 2;
+                packed[j][i] = pack_bf16(epilogue(i % 2, first, pair_of(acc[k], acc[k + 1])));
             });
             // Lane l addresses row l % 16 of the left (l < 16) or right 8 columns.
             to[j] = box + swizzled<kSpan>(lane % 16, 2 * j + lane / 16);
         });
-        ptx::stmatrix_x4_tile(to, r);
+        ptx::stmatrix_x4_tile(to, packed);
         ptx::fence_proxy_async();
         __syncwarp();
         if (lane == 0) {
@@ -184,7 +175,13 @@ struct TileStore {
             ptx::bulk_commit();
         }
     }
-    // Before the block ends.
+    // Stores the sums of 16 rows, all columns of the tile.
+    template <class F>
+    __device__ __forceinline__ void put_rows(const CUtensorMap& map, const float (&acc)[Tile::BN / 2], int row, int column, int group,
+                                             F&& epilogue) {
+        unroll<kChunks>([&](auto chunk) { put(map, acc, chunk, row, column, group, epilogue); });
+    }
+    // Before the block ends, and its shared memory with it.
     __device__ __forceinline__ static void drain() {
         if (threadIdx.x % 32 == 0) ptx::bulk_wait<0>();
     }

@@ -1,4 +1,4 @@
-#include "kernels/conv/fold_weights.h"
+#include "kernels/conv/first_layer_fold.h"
 
 #include "kernels/launch.h"
 
@@ -13,7 +13,7 @@ struct Filters {
     __host__ __device__ int taps() const { return (r + f - 1) / f * columns() * f * f * c; }  // of a folded filter
 };
 
-Filters filters(const ConvProblem& p) { return {p.k, p.r, p.s, p.c, p.fold}; }
+Filters filters(const ConvProblem& p) { return {.k = p.k, .r = p.r, .s = p.s, .c = p.c, .f = p.fold}; }
 
 // The tap of a folded filter that holds tap (r, s, channel) of the filter.
 __device__ __forceinline__ int folded_tap(const Filters& v, int r, int s, int channel) {

@@ -1,7 +1,7 @@
 // Plain matrices as operands of a tiled product (kernels/tile/simt.h, kernels/tile/mma_sm80.h).
 #pragma once
 
-#include "kernels/tile/vec.h"
+#include "kernels/common/vec.h"
 
 namespace wt {
 
@@ -14,8 +14,8 @@ struct Span {
 
 // Whole vectors only: what the products on ordinary threads read.
 template <class T, int V>
-__device__ __forceinline__ Held<T, V> held(const Span<T>& s) {
-    return s.count > 0 ? Held<T, V>::load(s.p) : Held<T, V>::zero();
+__device__ __forceinline__ PackedFragment<T, V> load_fragment(const Span<T>& s) {
+    return s.count > 0 ? PackedFragment<T, V>::load(s.p) : PackedFragment<T, V>::zero();
 }
 
 // Element (row, k) at base[row * ld + k].
@@ -35,7 +35,7 @@ struct ContiguousK {
         const bool inside = r < rows && k < k_end;
         return {inside ? base + r * ld + k : base, inside ? k_end - k : 0};
     }
-    __device__ __forceinline__ Held<T, V> read(Row r) const { return held<T, V>(span(r)); }
+    __device__ __forceinline__ PackedFragment<T, V> read(Row r) const { return load_fragment<T, V>(span(r)); }
     __device__ __forceinline__ void advance(int step) { k += step; }
 };
 
@@ -56,7 +56,7 @@ struct ContiguousMN {
     __device__ __forceinline__ Span<T> span() const {
         return {k < k_end ? base + k * ld + column : base, k < k_end ? columns - column : 0};
     }
-    __device__ __forceinline__ Held<T, V> read() const { return held<T, V>(span()); }
+    __device__ __forceinline__ PackedFragment<T, V> read() const { return load_fragment<T, V>(span()); }
     __device__ __forceinline__ void advance(int step) { k += step; }
 };
 

@@ -9,7 +9,7 @@
 #include <type_traits>
 #include <utility>
 
-#include "kernels/dtype.h"
+#include "kernels/common/dtype.h"
 
 namespace wt {
 
@@ -45,8 +45,8 @@ struct Vec<1> {
     __device__ __forceinline__ void set(int, float v) { lanes[0] = v; }
 };
 
-// Before a loop over k. Unrolled further, ptxas fetches more operands ahead than the accumulators leave
-// registers for, and g++ hoists loads and spills.
+// WT_UNROLL_K stands before a loop over k. Were it unrolled further, ptxas would fetch more operands ahead
+// than the accumulators leave registers for, and g++ would hoist loads and spill.
 #ifdef VGPU
 #define WT_UNROLL_K _Pragma("GCC unroll 4")
 #else
@@ -150,28 +150,28 @@ __device__ __forceinline__ Vec<N> load(const bf16* p) {
     return r;
 }
 
-// N elements between their load and their use: 8 of bf16 stay packed, in half the registers.
+// N elements between their load and their use: 8 bf16 stay packed, in half the registers.
 template <class T, int N>
-struct Held {
+struct PackedFragment {
     Vec<N> v;
-    __device__ __forceinline__ static Held load(const T* p) { return {wt::load<N>(p)}; }
-    __device__ __forceinline__ static Held zero() { return {splat<N>(0)}; }
+    __device__ __forceinline__ static PackedFragment load(const T* p) { return {wt::load<N>(p)}; }
+    __device__ __forceinline__ static PackedFragment zero() { return {splat<N>(0)}; }
 };
 
 template <class T, int N>
-__device__ __forceinline__ Vec<N> unpack(const Held<T, N>& h) {
+__device__ __forceinline__ Vec<N> unpack(const PackedFragment<T, N>& h) {
     return h.v;
 }
 
 #ifndef VGPU
 template <>
-struct Held<bf16, 8> {
+struct PackedFragment<bf16, 8> {
     uint4 v;
-    __device__ __forceinline__ static Held load(const bf16* p) { return {*reinterpret_cast<const uint4*>(p)}; }
-    __device__ __forceinline__ static Held zero() { return {make_uint4(0, 0, 0, 0)}; }
+    __device__ __forceinline__ static PackedFragment load(const bf16* p) { return {*reinterpret_cast<const uint4*>(p)}; }
+    __device__ __forceinline__ static PackedFragment zero() { return {make_uint4(0, 0, 0, 0)}; }
 };
 
-__device__ __forceinline__ Vec<8> unpack(const Held<bf16, 8>& h) {
+__device__ __forceinline__ Vec<8> unpack(const PackedFragment<bf16, 8>& h) {
     const uint32_t words[4] = {h.v.x, h.v.y, h.v.z, h.v.w};
     Vec<8> r;
 #pragma unroll
@@ -225,7 +225,7 @@ __device__ __forceinline__ void store(bf16* p, const Vec<N>& v) {
 #endif
 }
 
-// Two halves side by side.
+// Two vectors side by side.
 template <int N>
 __device__ __forceinline__ Vec<2 * N> join(const Vec<N>& lo, const Vec<N>& hi) {
     Vec<2 * N> r;
@@ -240,7 +240,7 @@ __device__ __forceinline__ Vec<2 * N> join(const Vec<N>& lo, const Vec<N>& hi) {
     return r;
 }
 
-// And apart again.
+// The first half, and the second.
 template <int N>
 __device__ __forceinline__ Vec<N / 2> low(const Vec<N>& v) {
     Vec<N / 2> r;

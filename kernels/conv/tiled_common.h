@@ -1,12 +1,12 @@
-// What the three tiled convolutions share on the host: limits, tile and vector choice.
+// What the three tiled convolutions share on the host: limits, tile and vector choice, and where their products go.
 #pragma once
 
 #include <algorithm>
 #include <string>
 
 #include "kernels/conv/gemm_map.h"
-#include "kernels/tile/result.h"
 #include "kernels/tile/simt.h"
+#include "kernels/tile/split_k.h"
 
 namespace wt::conv_tiled {
 
@@ -41,6 +41,41 @@ struct Extents {
         return split_k(ceil_div(rows, edge()) * ceil_div(cols, edge()) * groups, k, Big::BK);
     }
 };
+
+// Where the products of the three passes go, with their epilogues; on ordinary threads and on mma.sync alike. `workspace` is
+// the part of it that partial sums may have.
+template <class T>
+SplitKOutput<T> fprop_output(const ConvProblem& p, const ConvFpropArgs& a, const SplitK& split, void* workspace) {
+    const Epilogue<T> out{.c = static_cast<T*>(a.y), .ld = p.k, .cols = p.kg(), .bias = p.bias ? a.bias : nullptr, .relu = p.relu};
+    return {.out = out.with_alignment(p.kg()), .rows = p.n * p.p() * p.q(), .groups = p.groups, .group_stride = p.kg(),
+            .split = split, .partials = static_cast<float*>(workspace)};
+}
+
+template <class T>
+SplitKOutput<T> dgrad_output(const ConvProblem& p, const ConvDgradArgs& a, const SplitK& split) {
+    Epilogue<T> out{.c = static_cast<T*>(a.dx), .ld = p.c, .cols = p.cg()};
+    if (p.drelu) {
+        out.mask = static_cast<const T*>(a.x);
+        out.ld_mask = p.c;
+    }
+    return {.out = out.with_alignment(p.cg()), .rows = p.n * p.h * p.w, .groups = p.groups, .group_stride = p.cg(),
+            .split = split, .partials = static_cast<float*>(a.workspace)};
+}
+
+inline SplitKOutput<float> wgrad_output(const ConvProblem& p, float* dw, float* db, const SplitK& split, void* workspace) {
+    const int taps = p.r * p.s * p.cg();
+    const int64_t stride = int64_t(p.kg()) * taps;
+    const Epilogue<float> out{.c = dw, .ld = taps, .cols = taps};
+    return {.out = out.with_alignment(stride), .rows = p.kg(), .groups = p.groups, .group_stride = stride,
+            .row_sums = p.bias ? db : nullptr, .split = split, .partials = static_cast<float*>(workspace)};
+}
+
+// Calls f.operator()<F>() with the epilogue of a data gradient.
+template <class Fn>
+void by_drelu(const ConvProblem& p, Fn&& f) {
+    if (p.drelu) return f.template operator()<EpilogueOp::drelu>();
+    f.template operator()<EpilogueOp::plain>();
+}
 
 inline bool whole_vectors(const ConvProblem& p, int a, int b) {
     const int v = 16 / static_cast<int>(size_of(p.dtype));

@@ -1,9 +1,9 @@
 // Gradient of the first layer's filters. A block holds 32 filters' gradients in registers, all taps of
 // them: a thread 8 filters x 2 runs of 4 taps. It works through pieces of the output, for AlexNet 4 rows of 55,
 // staging the 23 input rows and the gradients of those outputs in shared memory, and adds every output
-// pixel's product. Blocks share the pixels; their partial sums are added in order (kernels/tile/result.h).
-#include "kernels/conv/conv1.h"
-#include "kernels/tile/result.h"
+// pixel's product. Blocks share the pixels; their partial sums are added in order (kernels/tile/split_k.h).
+#include "kernels/conv/first_layer_direct.h"
+#include "kernels/tile/split_k.h"
 
 namespace wt::conv1_direct {
 
@@ -23,7 +23,7 @@ __host__ __device__ int runs_of_row(int s, int c) { return (s * c + 3) / 4; }
 
 template <class T>
 __global__ void __launch_bounds__(kMaxThreads, 2)
-    wgrad_kernel(ConvShape v, const T* x, const T* dy, Result<float> result, Cut cut) {
+    wgrad_kernel(ConvShape v, const T* x, const T* dy, SplitKOutput<float> result, Cut cut) {
     WgradStorage& shared = shared_storage<WgradStorage>();
     const int filter0 = blockIdx.y * kFilters, filter = threadIdx.x % 4 * 8;
     const int run = v.s * v.c, taps = v.r * run, step = v.stride_w * v.c;
@@ -67,8 +67,8 @@ __global__ void __launch_bounds__(kMaxThreads, 2)
     }
 
     const bool whole = gridDim.x == 1;
-    float* out = whole ? result.out.c : result.slab(0, blockIdx.x);
-    const int64_t ld = whole ? result.out.ld : result.slab_ld();
+    float* out = whole ? result.out.c : result.partial(0, blockIdx.x);
+    const int64_t ld = whole ? result.out.ld : result.partial_ld();
     if (has_lo)
         unroll<8>([&](auto k) {
             if (filter0 + filter + k >= v.k) return;
@@ -77,12 +77,12 @@ __global__ void __launch_bounds__(kMaxThreads, 2)
                 if (lo_e + j < run) row[lo_r * run + lo_e + j] = acc[k][j];
                 if (has_hi && hi_e + j < run) row[hi_r * run + hi_e + j] = acc[k][4 + j];
             });
-            if (!whole && pair == 0)  // a slab's rows are added up in whole vectors
+            if (!whole && pair == 0)  // rows of partial sums are added up in whole vectors
                 for (int j = taps; j < ld; ++j) row[j] = 0;
         });
     const int thread = threadIdx.x;
     if (result.row_sums && thread < kFilters && filter0 + thread < v.k)
-        (whole ? result.row_sums : result.sum_slab(0, blockIdx.x))[filter0 + thread] = bias_sum;
+        (whole ? result.row_sums : result.partial_row_sums(0, blockIdx.x))[filter0 + thread] = bias_sum;
 }
 
 static int threads_of(const ConvProblem& p) {
@@ -96,10 +96,10 @@ static std::string refuses_wgrad(const ConvProblem& p) {
     return refuses_shape(p);
 }
 
-// Two blocks on each of 132 SMs, if each has 4 pieces of work: it also writes a slab.
+// Two blocks on each SM, if each has 4 pieces of work: it also writes partial sums.
 static SplitK split(const ConvProblem& p, const Cut& cut) {
     SplitK s;
-    s.splits = std::clamp(cut.pieces(p.n) / 4, 1, static_cast<int>(std::max<int64_t>(1, 264 / ceil_div(p.k, kFilters))));
+    s.splits = std::clamp(cut.pieces(p.n) / 4, 1, static_cast<int>(std::max<int64_t>(1, 2 * planned_sms() / ceil_div(p.k, kFilters))));
     return s;
 }
 
@@ -112,19 +112,21 @@ static size_t workspace_wgrad(const ConvProblem& p) {
 static void launch_wgrad(const ConvProblem& p, const ConvWgradArgs& a) {
     Cut cut{};
     best_cut(p, 1, cut);
-    Result<float> r;
+    SplitKOutput<float> r;
     r.rows = p.k;
     const int taps = p.r * p.s * p.c;
-    r.out = Epilogue<float>{.c = a.dw, .ld = taps, .cols = taps}.sealed();
+    r.out = Epilogue<float>{.c = a.dw, .ld = taps, .cols = taps}.with_alignment();
     r.row_sums = p.bias ? a.db : nullptr;
     r.split = split(p, cut);
-    r.slabs = static_cast<float*>(a.workspace);
+    r.partials = static_cast<float*>(a.workspace);
     const unsigned slices = static_cast<unsigned>(ceil_div(p.k, kFilters));
     by_dtype(p.dtype, [&]<class T>() {
-        launch("conv_wgrad.conv1_direct", {dim3(r.split.splits, slices), dim3(threads_of(p)), a.stream, sizeof(WgradStorage)},
+        launch("conv_wgrad.conv1_direct", {.grid = dim3(r.split.splits, slices),
+                                           .block = dim3(threads_of(p)), .stream = a.stream,
+                                           .shared = sizeof(WgradStorage)},
                wgrad_kernel<T>, ConvShape(p), static_cast<const T*>(a.x), static_cast<const T*>(a.dy), r, cut);
     });
-    add_slabs("conv_wgrad.conv1_direct sum", r, a.stream);
+    reduce_partials("conv_wgrad.conv1_direct sum", r, a.stream);
 }
 
 extern const ConvWgrad wgrad = {

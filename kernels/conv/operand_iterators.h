@@ -1,11 +1,11 @@
-// Tensors as operands of the tiled products of kernels/tile/simt.h and mma_sm80.h: each class is one of the matrices of
-// kernels/conv/gemm_map.h, read V channels (or filters) at a time: all exist or, in the padding, none does. The division of a matrix coordinate into
-// tensor indices is done once a thread; then cursors step by additions.
+// Iterators over tensors as operands of the tiled products of kernels/tile/simt.h and mma_sm80.h. Each class is one of the
+// matrices of kernels/conv/gemm_map.h, read V channels (or filters) at a time: all exist or, in the padding, none does. A
+// thread divides a matrix coordinate into tensor indices once; then cursors step by additions.
 #pragma once
 
+#include "kernels/common/vec.h"
 #include "kernels/conv/gemm_map.h"
-#include "kernels/gemm/sources.h"
-#include "kernels/tile/vec.h"
+#include "kernels/tile/matrix_iterators.h"
 
 namespace wt {
 
@@ -41,7 +41,7 @@ struct InputPatches {
         if (!inside) return {x, 0};
         return {x + (static_cast<int64_t>(row.corner + tap.at.r * v.w + tap.at.s) * v.c + tap.at.c), V};
     }
-    __device__ __forceinline__ Held<T, V> read(const Row& row) const { return held<T, V>(span(row)); }
+    __device__ __forceinline__ PackedFragment<T, V> read(const Row& row) const { return load_fragment<T, V>(span(row)); }
     __device__ __forceinline__ void advance(int step) { tap.advance(step); }
 };
 
@@ -82,7 +82,7 @@ struct OutputPatches {
         const int pixel = Strided ? (row.base + p) * v.q + q : row.base - (tap.at.r * v.q + tap.at.s);
         return {dy + (static_cast<int64_t>(pixel) * v.k + tap.at.c), V};
     }
-    __device__ __forceinline__ Held<T, V> read(const Row& row) const { return held<T, V>(span(row)); }
+    __device__ __forceinline__ PackedFragment<T, V> read(const Row& row) const { return load_fragment<T, V>(span(row)); }
     __device__ __forceinline__ void advance(int step) { tap.advance(step); }
 };
 
@@ -103,7 +103,7 @@ struct FiltersByTap {
         if (channel >= v.cg || place >= v.r * v.s) return {w, 0};
         return {w + ((filter * v.r * v.s + place) * v.cg + channel), V};
     }
-    __device__ __forceinline__ Held<T, V> read() const { return held<T, V>(span()); }
+    __device__ __forceinline__ PackedFragment<T, V> read() const { return load_fragment<T, V>(span()); }
     __device__ __forceinline__ void advance(int step) {
         for (filter += step; filter >= v.kg; filter -= v.kg) ++place;
     }
@@ -134,7 +134,7 @@ struct InputByPixel {
             return {x, 0};
         return {x + (static_cast<int64_t>((pixel.at.n * v.h + row) * v.w + col) * v.c + c), V};
     }
-    __device__ __forceinline__ Held<T, V> read() const { return held<T, V>(span()); }
+    __device__ __forceinline__ PackedFragment<T, V> read() const { return load_fragment<T, V>(span()); }
     __device__ __forceinline__ void advance(int step) { pixel.advance(step); }
 };
 

@@ -94,9 +94,10 @@ static void each_weight(const ConvProblem& p, const Folded& f, F&& each) {
 }
 
 static ConvLayouts folded_layouts(const ConvProblem& p, const Folded& f) {
-    return {Desc({f.images, f.c, f.h, f.w}, dnnl::memory::data_type::f32, dnnl::memory::format_tag::nChw16c),
-            krsc(p.k, f.taps_h, f.taps_w, f.c, DType::f32), nhwc(f.images, p.p(), p.q(), p.k, DType::f32),
-            p.bias ? bias_of(p.k) : Desc()};
+    return {.x = Desc({f.images, f.c, f.h, f.w}, dnnl::memory::data_type::f32, dnnl::memory::format_tag::nChw16c),
+            .w = krsc(p.k, f.taps_h, f.taps_w, f.c, DType::f32),
+            .y = nhwc(f.images, p.p(), p.q(), p.k, DType::f32),
+            .bias = p.bias ? bias_of(p.k) : Desc()};
 }
 
 static dnnl::convolution_forward::primitive_desc forward(const ConvProblem& p, const ConvLayouts& o) {
@@ -109,13 +110,7 @@ static dnnl::convolution_forward::primitive_desc forward(const ConvProblem& p, c
 static Plan make_fprop(const ConvProblem& p) {
     const ConvLayouts o = folded_layouts(p, Folded(p));
     auto pd = forward(p, o);
-    Plan plan;
-    plan.input(DNNL_ARG_SRC, o.x, pd.src_desc());
-    plan.input(DNNL_ARG_WEIGHTS, o.w, pd.weights_desc());
-    plan.output(DNNL_ARG_DST, o.y, pd.dst_desc());
-    if (p.bias) plan.input(DNNL_ARG_BIAS, o.bias, pd.bias_desc());
-    plan.primitive(dnnl::convolution_forward(pd), pd.scratchpad_desc());
-    return plan;
+    return fprop_plan_of(pd, o, p.bias);
 }
 
 static Plan make_wgrad(const ConvProblem& p) {
@@ -123,13 +118,7 @@ static Plan make_wgrad(const ConvProblem& p) {
     dnnl::convolution_backward_weights::primitive_desc pd(
         {algorithm::convolution_winograd, o.x, any_like(o.w), o.bias, any_like(o.y), Dims{1, 1}, Dims{0, 0}, Dims{0, 0}},
         user_scratchpad(), engine(), forward(p, o));
-    Plan plan;
-    plan.input(DNNL_ARG_SRC, o.x, pd.src_desc());
-    plan.input(DNNL_ARG_DIFF_DST, o.y, pd.diff_dst_desc());
-    plan.output(DNNL_ARG_DIFF_WEIGHTS, o.w, pd.diff_weights_desc());
-    if (p.bias) plan.output(DNNL_ARG_DIFF_BIAS, o.bias, pd.diff_bias_desc());
-    plan.primitive(dnnl::convolution_backward_weights(pd), pd.scratchpad_desc());
-    return plan;
+    return wgrad_plan_of(pd, o, p.bias);
 }
 
 static auto fprop_plan(const ConvProblem& p) {
