@@ -32,9 +32,20 @@ struct Field {
     double get(const void* problem) const;
     void set(void* problem, double value) const;
 
-    Field if_not_given(double marker = 0) && { return derived = true, unset = marker, std::move(*this); }
-    Field always_shown() && { return shown = true, std::move(*this); }
-    Field by_precision() && { return precision = true, std::move(*this); }
+    Field if_not_given(double marker = 0) && {
+        derived = true;
+        unset = marker;
+        return std::move(*this);
+    }
+    Field always_shown() && {
+        shown = true;
+        return std::move(*this);
+    }
+    Field by_precision() && {
+        precision = true;
+        shown = type == Type::word;
+        return std::move(*this);
+    }
 };
 
 // All fields of one type of problem, in the order in which they are printed.
@@ -101,7 +112,9 @@ Field field(const char* key, Enum Problem::*member, std::vector<const char*> wor
 
 template <class Problem>
 Field dtype_field(const char* key, DType Problem::*member, const char* meaning) {
-    return field(key, member, {name_of(DType::f32), name_of(DType::bf16)}, meaning);
+    Field f = field(key, member, {name_of(DType::f32), name_of(DType::bf16)}, meaning);
+    f.shown = false;  // fp32 is usual
+    return f;
 }
 
 template <class Problem>

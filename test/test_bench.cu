@@ -122,7 +122,7 @@ TEST_CASE("bench: every operation's problems are the same after going through te
         for (const Precision precision : {Precision::fp32, Precision::bf16})
             for (const Job& j : network_jobs(net, 3, precision, 0)) CHECK_MESSAGE(problem_job(j.op, j.problem, precision, 0).problem == j.problem, j.name);
     const GemmProblem gap{.layout = GemmLayout::tn, .m = 8, .n = 16, .k = 3, .lda = 24, .ldb = 16, .ldc = 16, .dtype = DType::bf16};
-    CHECK(text_of(gap) == "layout=tn m=8 n=16 k=3 lda=24 out=fp32 dtype=bf16");
+    CHECK(text_of(gap) == "layout=tn m=8 n=16 k=3 lda=24 dtype=bf16");
     CHECK(problem_of<GemmProblem>(text_of(gap)) == gap);
     const ConvProblem wide{.n = 2, .h = 9, .w = 12, .c = 4, .k = 8, .r = 3, .s = 5, .stride_h = 2, .stride_w = 1, .pad_h = 1, .pad_w = 0, .bias = false};
     CHECK(problem_of<ConvProblem>(text_of(wide)) == wide);

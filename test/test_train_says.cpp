@@ -191,7 +191,7 @@ TEST_CASE("train: --timeline is looked at before the work, and ends no training"
     write_classes(s / "set", 4);
     const std::string begin = program("train") + kCifar + "--data folder:set --overwrite --out r ";
     check_one_line(run(s, begin + "--steps 2 --timeline nowhere/x.svg"), 1,
-                   "--timeline nowhere/x.svg: cannot write nowhere/x.svg: no such folder");
+                   "cannot write nowhere/x.svg: No such file or directory");
     CHECK_FALSE(fs::exists(s / "r"));
     fs::create_directory(s / "x.json");
     check_one_line(run(s, begin + "--steps 2 --timeline x.svg"), 1,

@@ -25,14 +25,14 @@ struct Flags {
 };
 
 struct Way {
-    Scheme scheme;
+    FcScheme scheme;
     bool per_pass;
     const char* name;
     bool alternate = false;
 };
-constexpr Way kWays[] = {{Scheme::a, false, "a"},          {Scheme::b, false, "b"},          {Scheme::b, true, "b per-pass"},
-                         {Scheme::c, false, "c"},          {Scheme::c, true, "c per-pass"},  {Scheme::dp, false, "dp"},
-                         {Scheme::a, false, "a alternate", true}};
+constexpr Way kWays[] = {{FcScheme::a, false, "a"},          {FcScheme::b, false, "b"},          {FcScheme::b, true, "b per-pass"},
+                         {FcScheme::c, false, "c"},          {FcScheme::c, true, "c per-pass"},  {FcScheme::dp, false, "dp"},
+                         {FcScheme::a, false, "a alternate", true}};
 
 struct Point {
     int workers = 1;
@@ -59,10 +59,10 @@ Point at(const NetSpec& net, const Machine& m, const MeasuredTimes& times, int w
     p.workers = workers;
     for (size_t i = 0; i < std::size(kWays); ++i) {
         bool fits = true;
-        if (kWays[i].scheme != Scheme::dp)
+        if (kWays[i].scheme != FcScheme::dp)
             for (const Layer& l : net.layers) fits = fits && (l.kind != LayerKind::fc || l.out >= workers);
         // A pass of scheme c has batch / K images of each worker.
-        if (kWays[i].scheme == Scheme::c) fits = fits && batch >= workers;
+        if (kWays[i].scheme == FcScheme::c) fits = fits && batch >= workers;
         if (!fits) continue;
         p.fits[i] = true;
         p.by_way[i] = simulate(net, m, times, {workers, batch, kWays[i].scheme, kWays[i].per_pass, kWays[i].alternate});
@@ -115,11 +115,11 @@ int compare_with_paper() {
     const NetSpec net = make_net("owt", {});
     const Machine m = machine_of("k20");
     const double images = 1281167.0 * 90;
-    const double one = simulate(net, m, {}, {1, 128, Scheme::b, false}).seconds;
+    const double one = simulate(net, m, {}, {1, 128, FcScheme::b, false}).seconds;
     std::printf("Table 1 of arXiv 1404.5997 (%s; scheme b; the K20's matrix rate is fitted to the first line)\n", m.about.c_str());
     std::printf("%5s %8s %9s %9s %9s %9s %7s\n", "GPUs", "fc batch", "hours", "model", "speedup", "model", "off");
     for (const Line& l : table) {
-        const double t = simulate(net, m, {}, {l.workers, 128, Scheme::b, l.per_pass}).seconds;
+        const double t = simulate(net, m, {}, {l.workers, 128, FcScheme::b, l.per_pass}).seconds;
         const double hours = images / (128.0 * l.workers) * t / 3600, speedup = one * l.workers / t, wanted = 98.05 / l.hours;
         std::printf("%5d %8s %9.2f %9.2f %8.2fx %8.2fx %+6.1f%%\n", l.workers, l.fc_batch, l.hours, hours, wanted, speedup, 100 * (speedup / wanted - 1));
     }
@@ -225,7 +225,7 @@ int run(int argc, char** argv) {
         return compare_with_measured(net, m, times, f, workers[0]);
     }
 
-    const Outcome alone = simulate(net, m, times, {1, f.batch, Scheme::a, false});
+    const Outcome alone = simulate(net, m, times, {1, f.batch, FcScheme::a, false});
     const double one = alone.seconds;
     warn_of_floors(alone, times.source);
     std::printf("%s, %d images a worker, %s\nlink %.0f GB/s, network %.0f GB/s, latency %.1f us; per-layer times: %s\none worker: %.3f ms, %.0f images/s\n\n",

@@ -1,10 +1,12 @@
 // bin/summary NET: a network's layers, with output shapes, parameters and multiply-adds.
 // bin/summary FILE: what a file of weights says of itself, and the layers of its network.
+// bin/summary NET --steps: what one worker of a training step puts on its streams, in order.
 #include <cstdio>
 
 #include "host/cuda/check.h"
 #include "host/cuda/nearest.h"
 #include "host/net/spec.h"
+#include "host/parallel/step_text.h"
 #include "host/train/classes.h"
 #include "host/train/options.h"
 #include "host/train/origin.h"
@@ -87,6 +89,28 @@ std::string print_file(const std::string& path, NetOptions& options) {
     return p.net;
 }
 
+struct StepFlags {
+    bool steps = false;
+    int batch = 128, workers = 1, sm = -1;
+    FcScheme scheme = FcScheme::a;
+    Precision precision = Precision::fp32;
+    std::string kernels = "auto";
+};
+
+void print_steps(const NetSpec& net, const StepFlags& f) {
+    WorkerConfig c;
+    c.net = net;
+    c.workers = f.workers;
+    c.batch = f.batch;
+    c.scheme = f.scheme;
+    c.sm = f.sm;
+    c.dtype = f.precision == Precision::bf16 ? DType::bf16 : DType::f32;
+    c.tf32 = f.precision == Precision::tf32;
+    c.kernels = KernelSettings::parse(f.kernels);
+    const Layout layout(c);
+    std::printf("%s", step_text(layout, layout.training_steps).c_str());
+}
+
 int run(int argc, char** argv) {
     CommandLine app(
         "A table of a network's layers: output shape, parameters, multiply-adds of one image's "
@@ -100,6 +124,14 @@ int run(int argc, char** argv) {
     app.add_option("--classes", options.classes, "units of the last layer")
         ->check(between(2, 1e6))
         ->by_default("as many as the data set of the network's recipe has, or the file's");
+    StepFlags f;
+    app.add_flag("--steps", f.steps, "prints a training step instead: what worker 0 puts on its streams, in order; the flags below are of that");
+    app.add_option("--batch", f.batch, "images a worker")->check(between(1, 1 << 20));
+    app.add_option("--workers", f.workers, "how many share a step")->check(between(1, kMaxRanks));
+    app.add_choice("--fc-scheme", f.scheme, kFcSchemes, "fc scheme", "as in bin/train");
+    app.add_choice("--precision", f.precision, kPrecisions, "precision", "of activations and products");
+    app.add_option("--kernels", f.kernels, "as in bin/train");
+    app.add_option("--sm", f.sm, "compute capability to plan for, 90 for 9.0; 0: a virtual GPU")->check(between(0, 999))->by_default("this machine's");
     app.parse(argc, argv);
 
     if (name.ends_with(".safetensors")) {
@@ -111,7 +143,10 @@ int run(int argc, char** argv) {
     } else if (options.classes == 0) {
         options.classes = classes_of(name);
     }
-    print_layers(make_net(name, options));
+    if (f.steps)
+        print_steps(make_net(name, options), f);
+    else
+        print_layers(make_net(name, options));
     return 0;
 }
 

@@ -7,6 +7,7 @@
 #include "host/cuda/nearest.h"
 #include "host/cuda/regular_file.h"
 #include "host/json.h"
+#include "host/parallel/layout.h"
 
 namespace wt::model {
 
@@ -27,15 +28,6 @@ Machine machine_of(const std::string& name) {
         names.push_back(m.name);
     }
     throw UsageError(unknown_name("machine", name, names));
-}
-
-const char* name_of(Scheme s) {
-    switch (s) {
-        case Scheme::a: return "a";
-        case Scheme::b: return "b";
-        case Scheme::c: return "c";
-        default: return "dp";
-    }
 }
 
 namespace {
@@ -79,16 +71,12 @@ MeasuredTimes read_times(const std::string& path) {
             if (ms > 0) t.apart[problem.at("name")] = ms / 1e3;
         }
         t.seconds = t.apart;
-        // Dropout's gradient is dropout again.
-        for (const auto& [name, s] : t.apart)
-            if (name.starts_with("drop") && name.ends_with(".forward")) t.seconds[name.substr(0, name.find('.')) + ".backward"] = s;
         for (const auto& problem : j.at("problems")) {
             const std::string name = problem.at("name");
             if (!problem.value("automatic_fuses", false) || !t.apart.contains(name)) continue;
             bool first = true;
-            for (std::string part : problem.at("parts")) {
-                if (name.find(".dgrad") != std::string::npos && part.starts_with("drop")) part = part.substr(0, part.find('.')) + ".backward";
-                t.seconds[part] = first ? t.apart[name] : 0;
+            for (const auto& part : problem.at("parts")) {
+                t.seconds[part.get<std::string>()] = first ? t.apart[name] : 0;
                 first = false;
             }
         }
@@ -117,16 +105,33 @@ struct Work {
     double flops = 0, bytes = 0;
 };
 
+// The plan of one worker's step with `batch` images: with everything fused that can be, or nothing.
+WorkerConfig planned(const NetSpec& net, const Machine& m, int batch, bool fused) {
+    WorkerConfig c;
+    c.net = net;
+    c.batch = batch;
+    c.dtype = m.bytes == 2 ? DType::bf16 : DType::f32;
+    c.sm = 0;  // the same on whatever machine this runs
+    c.kernels.fuse = fused ? Fuse::on : Fuse::off;
+    return c;
+}
+
+std::string layer_of(const std::string& name) { return name.substr(0, name.find('.')); }
+
 // A step of one worker, added to a simulation task by task.
-class Step {
+class StepModel {
 public:
-    Step(const NetSpec& net, const Machine& m, const MeasuredTimes& times, const Case& c)
-        : net_(net), m_(m), times_(times), c_(c), K_(c.workers), compute_(sim_.resource("compute")), link_(sim_.resource("link")),
-          network_(sim_.resource("network")) {}
+    StepModel(const NetSpec& net, const Machine& m, const MeasuredTimes& times, const Case& c)
+        : net_(net), m_(m), times_(times), c_(c), K_(c.workers), plan_(planned(net, m, c.batch, times.seconds.empty())),
+          measured_plan_(planned(net, m, std::max(1, times.batch), times.seconds.empty())), compute_(sim_.resource("compute")),
+          link_(sim_.resource("link")), network_(sim_.resource("network")) {
+        for (const Step& s : measured_plan_.training_steps)
+            if (const auto* l = std::get_if<Launch>(&s.action)) measured_at_[l->name] = {l->flops, l->bytes};
+    }
 
     Outcome run() {
         trunk_forward();
-        if (c_.scheme == Scheme::dp) head_alone();
+        if (c_.scheme == FcScheme::dp) head_alone();
         else head_sharded();
         trunk_backward();
         update();
@@ -155,13 +160,19 @@ private:
     Simulation::Id kernel(const std::string& pass, Work w, Work measured_at, Simulation::Id extra = -1) {
         return last_ = sim_.add(pass, {compute_}, seconds(pass, w, measured_at), {last_, extra});
     }
-    // One that only exists where it was measured: in floors it is part of another. `scale`: so much more of it than there was.
-    void measured_kernel(const std::string& pass, double scale, Simulation::Id need = -1) {
-        const auto it = times_.seconds.find(pass);
-        if (it != times_.seconds.end() && it->second > 0) last_ = sim_.add(pass, {compute_}, it->second * scale, {last_, need});
+    // One of the plan, or `share` of it.
+    void planned_kernel(const std::string& name, Work w, double share = 1, Simulation::Id need = -1) {
+        const auto at = measured_at_.find(name);
+        w.flops *= share;
+        w.bytes *= share;
+        const double s = seconds(name, w, at == measured_at_.end() ? w : at->second);
+        if (s > 0) last_ = sim_.add(name, {compute_}, s, {last_, need});
+    }
+    template <class Problem, class Args>
+    void elementwise(const std::string& name, const Bound<Problem, Args>& bound, double share, Simulation::Id need = -1) {
+        if (bound) planned_kernel(name, {0, bytes_of<Args>(bound.problem)}, share, need);
     }
     bool measured() const { return !times_.seconds.empty(); }
-    double images() const { return double(c_.batch) / std::max(1, times_.batch); }
 
     // `bytes` to each of the other workers: those of the box and the rest at the same time.
     Simulation::Id send(const std::string& name, double bytes, std::vector<Simulation::Id> needs, double& counted) {
@@ -208,14 +219,6 @@ private:
     }
     double sgd_seconds(double count) { return seconds("update.sgd", {0, 22 * count}, {0, 22.0 * net_.parameters()}); }
 
-    Work conv(const Layer& l, int batch) const {
-        const double es = m_.bytes;
-        return {2.0 * l.macs() * batch, (l.x.count() + l.y.count()) * es * batch + l.weights() * es};
-    }
-    void trunk_pass(const Layer& l, const char* pass, double tensors) {
-        const Work w{0, tensors * m_.bytes * c_.batch}, at{0, tensors * m_.bytes * std::max(1, times_.batch)};
-        kernel(l.name + pass, w, at);
-    }
     // A worker's part of an fc layer's product: so many of its units and inputs.
     struct Part {
         double units, inputs;
@@ -229,36 +232,24 @@ private:
         return kernel(l.name + pass, product(rows, p, m_.bytes, weight_bytes), product(std::max(1, times_.batch), whole(l), m_.bytes, weight_bytes), need);
     }
 
-    void trunk_forward() {
-        measured_kernel("input.augment", images());
-        for (int i = 0; i < net_.first_fc(); ++i) {
-            const Layer& l = net_.layers[i];
-            switch (l.kind) {
-                case LayerKind::conv: kernel(l.name + ".fprop", conv(l, c_.batch), conv(l, std::max(1, times_.batch))); break;
-                case LayerKind::lrn: trunk_pass(l, ".forward", 2.0 * l.x.count()); break;
-                case LayerKind::pool: trunk_pass(l, ".forward", l.x.count() + 1.5 * l.y.count()); break;
-                case LayerKind::dropout: measured_kernel(l.name + ".forward", images()); break;
-                default: break;  // in other kernels
-            }
-        }
+    template <class F>
+    void for_launches(std::initializer_list<Stage> stages, F visit) {
+        for (const Step& s : plan_.training_steps)
+            if (const auto* l = std::get_if<Launch>(&s.action); l && !l->operation.empty() && std::find(stages.begin(), stages.end(), s.stage) != stages.end())
+                visit(*l);
     }
+    void trunk_forward() {
+        for_launches({Stage::input, Stage::trunk_forward}, [&](const Launch& l) { planned_kernel(l.name, {l.flops, l.bytes}); });
+    }
+    // A layer's gradients are there with its wgrad, or, where a fused pooling sums its biases', before.
     void trunk_backward() {
-        for (int i = net_.first_fc() - 1; i >= 0; --i) {
-            const Layer& l = net_.layers[i];
-            switch (l.kind) {
-                case LayerKind::conv: {
-                    kernel(l.name + ".wgrad", conv(l, c_.batch), conv(l, std::max(1, times_.batch)));
-                    reduced_.push_back(replicated(l, last_));
-                    bool first = true;
-                    for (int j = 0; j < i; ++j) first = first && net_.layers[j].kind != LayerKind::conv;
-                    if (!first) kernel(l.name + ".dgrad", conv(l, c_.batch), conv(l, std::max(1, times_.batch)));
-                    break;
-                }
-                case LayerKind::lrn: trunk_pass(l, ".backward", 3.0 * l.x.count()); break;
-                case LayerKind::pool: trunk_pass(l, ".backward", l.x.count() + 1.5 * l.y.count()); break;
-                default: measured_kernel(l.name + ".backward", images()); break;
-            }
-        }
+        for_launches({Stage::trunk_backward}, [&](const Launch& l) {
+            planned_kernel(l.name, {l.flops, l.bytes});
+            if (l.operation == ConvWgradArgs::operation) reduced_.push_back(replicated(layer(layer_of(l.name)), last_));
+        });
+    }
+    const Layer& layer(const std::string& name) const {
+        return *std::find_if(net_.layers.begin(), net_.layers.end(), [&](const Layer& l) { return l.name == name; });
     }
     std::vector<const Layer*> fcs() const {
         std::vector<const Layer*> all;
@@ -267,24 +258,25 @@ private:
         return all;
     }
 
-    // What floors leave out of an fc layer: its dropout, and the gradients of that and of the ReLU.
-    const Layer* dropout_of(const Layer& l) const {
-        for (const Layer* next = &l + 1; next <= &net_.layers.back() && next->kind != LayerKind::fc; ++next)
-            if (next->kind == LayerKind::dropout) return next;
-        return nullptr;
+    // Of a layer's activation and dropout, and their gradients, the part that is of so many rows and units.
+    double share(const Layer& l, double rows, double units) const { return rows / c_.batch * units / l.out; }
+    const HeadOp& planned_layer(const Layer& l) const {
+        return *std::find_if(plan_.head.begin(), plan_.head.end(), [&](const HeadOp& op) { return op.layer->name == l.name; });
     }
-    double share(const Layer& l, double rows, double units) const { return rows / std::max(1, times_.batch) * units / l.out; }
-    void fc_dropout(const Layer& l, double rows, double units) {
-        if (const Layer* drop = dropout_of(l)) measured_kernel(drop->name + ".forward", share(l, rows, units));
+    void fc_activate(const Layer& l, double rows, double units) {
+        const HeadOp& op = planned_layer(l);
+        elementwise(op.name_act, op.act, share(l, rows, units));
+        elementwise(op.name_drop, op.drop, share(l, rows, units));
     }
     void fc_backward(const Layer& l, double rows, double units, Simulation::Id need) {
-        if (const Layer* drop = dropout_of(l)) measured_kernel(drop->name + ".backward", share(l, rows, units), need);
-        measured_kernel(l.name + ".act_backward", share(l, rows, units), need);
+        const HeadOp& op = planned_layer(l);
+        elementwise(l.name + ".drop_backward", op.drop_back, share(l, rows, units), need);
+        elementwise(l.name + ".act_backward", op.act_back, share(l, rows, units), need);
     }
     // The weights' gradient, which updates them in the same kernel if it may and training does so.
     void fc_wgrad(const Layer& l, double rows, Part p, bool may_update) {
         const auto alone = times_.seconds.find(l.name + ".update");
-        const bool fused = !measured() || (alone != times_.seconds.end() && alone->second == 0);
+        const bool fused = measured() ? alone != times_.seconds.end() && alone->second == 0 : planned_layer(l).wgrad.problem.sgd;
         const double bytes = may_update && fused ? 22 : 4;
         const Work w = product(rows, p, m_.bytes, bytes), at = product(std::max(1, times_.batch), whole(l), m_.bytes, bytes);
         last_ = sim_.add(l.name + ".wgrad", {compute_}, seconds(l.name + ".wgrad", w, at, !may_update), {last_});
@@ -296,9 +288,9 @@ private:
         const auto layers = fcs();
         for (const Layer* l : layers) {
             fc(*l, ".fprop", c_.batch, whole(*l), m_.bytes, -1);
-            fc_dropout(*l, c_.batch, l->out);
+            fc_activate(*l, c_.batch, l->out);
         }
-        measured_kernel("loss.softmax", images());
+        elementwise("loss.softmax", plan_.softmax, 1);
         for (auto it = layers.rbegin(); it != layers.rend(); ++it) {
             fc_backward(**it, c_.batch, (*it)->out, -1);
             fc_wgrad(**it, c_.batch, whole(**it), K_ == 1);
@@ -319,12 +311,12 @@ private:
     // Weights sharded; passes over the whole batch (a) or over K parts of it (b: one worker's images; c: 1/K of everybody's).
     void head_sharded() {
         const auto layers = fcs();
-        const int passes = c_.scheme == Scheme::a ? 1 : K_;
+        const int passes = c_.scheme == FcScheme::a ? 1 : K_;
         const double rows = double(K_) * c_.batch / passes, flat = double(layers.front()->x.count()) * m_.bytes;
         const Simulation::Id trunk = last_;
         // Bytes to each other worker: a and c, everybody's rows of the pass; b, the whole pass from the worker whose turn it
         // is, which in K passes is this one once.
-        const double rows_sent = c_.scheme == Scheme::b ? rows : rows / K_;
+        const double rows_sent = c_.scheme == FcScheme::b ? rows : rows / K_;
         std::vector<Simulation::Id> arrived(passes);
         std::vector<Simulation::Id> returned;
         double turns = 0;
@@ -332,7 +324,7 @@ private:
             // One pass ahead: the next send goes out when this one has arrived, behind the work of this pass.
             arrived[j] = send("exchange trunk.gather", rows_sent * flat, {trunk, j ? arrived[j - 1] : -1}, turns);
         }
-        activations_ += c_.scheme == Scheme::b ? turns / passes : turns;
+        activations_ += c_.scheme == FcScheme::b ? turns / passes : turns;
         for (int j = 0; j < passes; ++j) {
             Simulation::Id need = arrived[j];
             for (size_t i = 0; i < layers.size(); ++i) {
@@ -341,13 +333,13 @@ private:
                 fc(l, ".fprop", rows, part(l, i), m_.bytes, need);
                 if (by_inputs(i)) {  // shares of own units, of the logits of all
                     last_ = need = sum("exchange fc.reduce", rows * (i + 1 == layers.size() ? l.out : units) * m_.bytes, {last_}, activations_);
-                    fc_dropout(l, rows, units);
+                    fc_activate(l, rows, units);
                     continue;
                 }
-                fc_dropout(l, rows, units);
+                fc_activate(l, rows, units);
                 need = by_inputs(i + 1) && i + 1 < layers.size() ? -1 : send("exchange fc.gather", rows * units * m_.bytes, {last_}, activations_);
             }
-            measured_kernel("loss.softmax", rows / std::max(1, times_.batch), need);
+            elementwise("loss.softmax", plan_.softmax, rows / c_.batch, need);
             for (size_t i = layers.size(); i-- > 0;) {
                 const Layer& l = *layers[i];
                 const double units = double(l.out) / K_, in = static_cast<double>(l.x.count());
@@ -359,7 +351,7 @@ private:
                 } else if (i == 0) {  // shares of the gradient to the replicas' rows
                     double back = 0;
                     returned.push_back(sum("exchange trunk.reduce", rows_sent * flat, {last_}, back));
-                    activations_ += c_.scheme == Scheme::b ? back / passes : back;
+                    activations_ += c_.scheme == FcScheme::b ? back / passes : back;
                 } else {  // and to the owners of the columns
                     need = sum("exchange fc.reduce", rows * in / K_ * m_.bytes, {last_}, activations_);
                 }
@@ -383,6 +375,8 @@ private:
     const MeasuredTimes& times_;
     const Case c_;
     const int K_;
+    const Layout plan_, measured_plan_;
+    std::map<std::string, Work> measured_at_;
     Simulation sim_;
     Simulation::Resource compute_, link_, network_;
     Simulation::Id last_ = -1;
@@ -397,9 +391,9 @@ private:
 
 Outcome simulate(const NetSpec& net, const Machine& machine, const MeasuredTimes& times, const Case& c) {
     for (const Layer& l : net.layers)
-        if (l.kind == LayerKind::fc && c.scheme != Scheme::dp && l.out < c.workers)
+        if (l.kind == LayerKind::fc && c.scheme != FcScheme::dp && l.out < c.workers)
             throw UsageError("layer " + l.name + " has " + std::to_string(l.out) + " units, fewer than " + std::to_string(c.workers) + " workers");
-    return Step(net, machine, times, c).run();
+    return StepModel(net, machine, times, c).run();
 }
 
 }  // namespace wt::model

@@ -5,9 +5,10 @@
 // the one between boxes. In scheme b the turn passes from worker to worker: there the links are those of the worker
 // whose turn it is, which sends to all others and receives from all others.
 //
-// Per-layer times are max(FLOP / rate, bytes / rate) with the rates that a machine reaches, or measured ones
-// (bin/compare --json), carried to other extents by the ratio of those floors. Measured times are of the passes that training
-// runs, with what it fuses fused; floors are of a step in which all is fused that can be.
+// Which kernels there are, the plan of one worker's step says (host/parallel/step.h). Each takes max(FLOP / rate, bytes / rate) with
+// the rates that a machine reaches, or what was measured (bin/compare --json), carried to other extents by the ratio of those
+// floors. Measured times are of what training runs, with what it fuses fused; floors are of a step in which all is fused that
+// can be.
 #pragma once
 
 #include <cstdint>
@@ -17,6 +18,7 @@
 
 #include "host/model/simulation.h"
 #include "host/net/spec.h"
+#include "host/parallel/layout.h"
 
 namespace wt::model {
 
@@ -36,9 +38,6 @@ struct Machine {
 const std::vector<Machine>& machines();
 Machine machine_of(const std::string& name);  // throws UsageError naming the nearest
 
-enum class Scheme { a, b, c, dp };
-const char* name_of(Scheme);
-
 // Seconds of "conv2.fprop" and the like on one worker at `batch`; empty: floors.
 struct MeasuredTimes {
     int batch = 0;
@@ -56,7 +55,7 @@ Machine virtual_machine(const MeasuredTimes& times);
 struct Case {
     int workers = 1;
     int batch = 128;        // images per worker
-    Scheme scheme = Scheme::a;
+    FcScheme scheme = FcScheme::a;
     bool per_pass = false;  // b, c: fc weights are updated after every pass
     bool alternate = false; // a, b, c: fc layers above the first are split by inputs (FcSplit, host/parallel/layout.h)
 };

@@ -63,6 +63,7 @@ enum class FcSplit { columns, alternate };
 struct WorkerConfig {
     NetSpec net;
     int rank = 0, workers = 1, device = 0;
+    int sm = -1;      // architecture to plan for (device_sm); -1: the device's
     int batch = 128;  // of this worker
     DType dtype = DType::f32;
     bool tf32 = false;  // fp32 operands of products may be rounded to it
@@ -84,6 +85,7 @@ struct WorkerConfig {
     // them; and the backward pass ends at the lowest layer that is not among them.
     std::vector<std::string> frozen;
 
+    int architecture() const { return sm >= 0 ? sm : device_sm(device); }
     bool trains(const Layer& layer) const;  // it has weights, which are updated
     int64_t rows() const { return int64_t(batch) * workers; }  // the whole batch
     int head_workers() const { return scheme == FcScheme::dp ? 1 : workers; }  // that share a fully connected layer
@@ -294,7 +296,7 @@ private:
     template <class Problem, class Args, class... Parts>
     bool fuses(const std::string& name, const std::string& layer_pass, Table<Problem, Args> table, const Problem& fused, const Parts&... parts) {
         Fusion f{.fused = {name, Args::operation, text_of(fused)}, .parts = {part_of(parts)...}};
-        f.taken = config.kernels.fuses(layer_pass, table, fused, device_sm(config.device), parts...);
+        f.taken = config.kernels.fuses(layer_pass, table, fused, config.architecture(), parts...);
         fusions.push_back(f);
         return f.taken;
     }
@@ -304,7 +306,7 @@ private:
     }
     template <class Problem, class Args>
     Bound<Problem, Args> bind(const std::string& layer_pass, Table<Problem, Args> table, const Problem& problem) {
-        const auto bound = config.kernels.bind(layer_pass, table, problem, device_sm(config.device));
+        const auto bound = config.kernels.bind(layer_pass, table, problem, config.architecture());
         need_workspace_ = std::max(need_workspace_, bound.workspace());
         const std::pair<std::string, std::string> choice(layer_pass, bound.variant->name);
         if (std::find(choices.begin(), choices.end(), choice) == choices.end()) choices.push_back(choice);

@@ -73,7 +73,7 @@ int Layout::input_fold() {
     const NetSpec& net = config.net;
     const Layer& l = net.layers[0];
     const KernelSettings& k = config.kernels;
-    const int sm = device_sm(config.device);
+    const int sm = config.architecture();
     if (l.kind != LayerKind::conv || l.stride == 1) return 1;
     ConvProblem plain = conv_problem(l), folded = plain;
     folded.fold = l.stride;

@@ -1,9 +1,5 @@
 #include "host/train/step_timeline.h"
 
-#include <unistd.h>
-
-#include <filesystem>
-
 #include "host/cuda/check.h"
 #include "host/train/atomic_file.h"
 
@@ -44,16 +40,7 @@ std::string trace_path(const std::string& svg) { return svg.substr(0, svg.size()
 }  // namespace
 
 void check_timeline_paths(const std::string& svg) {
-    for (const std::string& path : {svg, trace_path(svg)}) {
-        const std::filesystem::path folder = std::filesystem::path(path).parent_path();
-        const std::string dir = folder.empty() ? "." : folder.string();
-        std::error_code none;
-        const char* why = !std::filesystem::is_directory(dir, none) ? "no such folder"
-                          : access(dir.c_str(), W_OK) != 0          ? "the folder cannot be written to"
-                          : std::filesystem::is_directory(path, none) ? "it is a folder"
-                                                                     : nullptr;
-        if (why) throw Error("--timeline " + svg + ": cannot write " + path + ": " + why + "; give another path");
-    }
+    for (const std::string& path : {svg, trace_path(svg)}) check_output(path);
 }
 
 std::string write_timeline(const StepPicture& picture, const std::string& svg, const std::string& title) {
