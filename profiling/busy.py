@@ -6,9 +6,12 @@
 
 One run trains throughout. In every other window it is alone, in those between as many threads as asked for count as fast as they
 can. Printed are images/s, their share of the quiet windows before and after, and that over the fair share: with C cores, C threads
-of ours and N others, C / (C + N).
+of ours and N others, C / (C + N). Why a share is missed, the last two columns say: the CPU time that an image takes, over that of the
+quiet windows (above 1: work is done in vain), and what part of the time the C busiest threads sleep, waiting for each other, while
+they could have had a core.
 """
 import argparse
+import collections
 import json
 import os
 import shutil
@@ -20,6 +23,10 @@ import tempfile
 import time
 
 COUNT = "while :; do :; done"
+
+
+# Images/s; seconds of CPU time an image; what part of the time the busiest threads sleep.
+Window = collections.namedtuple("Window", "rate cpu asleep")
 
 
 class Run:
@@ -46,15 +53,31 @@ class Run:
                     rows.append((row["seconds"], row["images_per_s"]))
         return rows
 
+    def threads(self):
+        """Seconds that each thread has run, and has been ready to run without a core."""
+        times = {}
+        for task in os.listdir(f"/proc/{self.process.pid}/task"):
+            try:
+                run, ready, _ = open(f"/proc/{self.process.pid}/task/{task}/schedstat").read().split()
+                times[task] = (int(run) / 1e9, int(ready) / 1e9)
+            except FileNotFoundError:
+                pass
+        return times
+
     def window(self, seconds):
-        """images/s of the steps that end in the next `seconds`, and in as many more as give three."""
-        before, until = len(self.steps()), time.time() + seconds
+        """Of the steps that end in the next `seconds`, and in as many more as give three."""
+        before, start, until = len(self.steps()), time.time(), time.time() + seconds
+        threads = self.threads()
         while time.time() < until or len(self.steps()) < before + 4:
             time.sleep(0.2)
             if self.process.poll() is not None:
                 sys.exit("busy.py: bin/train has ended: " + self.process.stderr.read().strip())
         rates = [rate for _, rate in self.steps()[before + 1:]]  # the first began before the window
-        return len(rates) / sum(1 / r for r in rates)
+        rate, took = len(rates) / sum(1 / r for r in rates), time.time() - start
+        spent = sorted(((run - threads.get(t, (0, 0))[0], ready - threads.get(t, (0, 0))[1]) for t, (run, ready) in self.threads().items()), reverse=True)
+        busiest = spent[:len(os.sched_getaffinity(0))]
+        asleep = 1 - sum(run + ready for run, ready in busiest) / took / len(busiest)
+        return Window(rate, sum(run for run, _ in spent) / took / rate, asleep)
 
     def stop(self):
         self.process.send_signal(signal.SIGKILL)
@@ -87,8 +110,8 @@ def main():
     if not os.path.exists(a.program):
         sys.exit(f"busy.py: {a.program} is not there: run make, or give --program")
     cores = len(os.sched_getaffinity(0))
-    print("| workers | kernels | busy threads | images/s | quiet | share | fair | of fair (each round) |")
-    print("|---|---|---|---|---|---|---|---|")
+    print("| workers | kernels | busy threads | images/s | quiet | share | fair | of fair (each round) | CPU an image | asleep |")
+    print("|---|---|---|---|---|---|---|---|---|---|")
     for workers in map(int, a.workers.split(",")):
         for kernels in a.kernels.split(","):
             run = Run(a.program, workers, kernels, a.net, dict(e.split("=", 1) for e in a.env))
@@ -96,15 +119,17 @@ def main():
                 run.window(5)  # plans, and the first steps
                 quiet = [run.window(a.seconds)]
                 for threads in map(int, a.busy.split(",")):
-                    fair, rates, shares = cores / (cores + threads), [], []
+                    fair, windows, shares = cores / (cores + threads), [], []
                     for _ in range(a.rounds):
-                        rates.append(beside(run, threads, a.seconds))
+                        windows.append(beside(run, threads, a.seconds))
                         quiet.append(run.window(a.seconds))
-                        shares.append(rates[-1] / ((quiet[-2] + quiet[-1]) / 2))
-                    share = statistics.median(shares)
-                    print(f"| {workers} | {kernels} | {threads} | {statistics.median(rates):.0f} | "
-                          f"{statistics.median(quiet[-a.rounds - 1:]):.0f} | {share:.0%} | {fair:.0%} | {share / fair:.0%} ("
-                          + ", ".join(f"{s / fair:.0%}" for s in shares) + ") |", flush=True)
+                        shares.append(windows[-1].rate / ((quiet[-2].rate + quiet[-1].rate) / 2))
+                    share, calm = statistics.median(shares), quiet[-a.rounds - 1:]
+                    middle = lambda of, member: statistics.median(getattr(w, member) for w in of)
+                    print(f"| {workers} | {kernels} | {threads} | {middle(windows, 'rate'):.0f} | "
+                          f"{middle(calm, 'rate'):.0f} | {share:.0%} | {fair:.0%} | {share / fair:.0%} ("
+                          + ", ".join(f"{s / fair:.0%}" for s in shares)
+                          + f") | {middle(windows, 'cpu') / middle(calm, 'cpu'):.2f} | {middle(windows, 'asleep'):.0%} |", flush=True)
             finally:
                 run.stop()
 

@@ -1,11 +1,14 @@
 // The command line's one pattern: exit status, one line on a bad argument, the nearest name.
 #include "host/cuda/check.h"
 #include "host/cuda/nearest.h"
+#include "host/printable.h"
+#include "test/program.h"
 #include "tools/common_cli.h"
 
 #include <doctest/doctest.h>
 
 #include <cstdio>
+#include <fstream>
 #include <string>
 #include <unistd.h>
 #include <vector>
@@ -105,4 +108,15 @@ TEST_CASE("how a program ends") {
     CHECK(ends([]() -> int { throw wt::Error("a\nb\n"); }) == Result{1, "program: a b\n"});
     CHECK(ends([]() -> int { throw std::runtime_error("x"); }) == Result{1, "program: x\n"});
     CHECK(ends([]() -> int { throw std::bad_alloc(); }).first == 1);
+}
+
+TEST_CASE("names from files cannot command the terminal") {
+    CHECK(wt::printable("a\x1b[2Jb\nc\td ") == "a?[2Jb c d");
+    CHECK(wt::printable("\xc2\x9b" "2J \x7f") == "?2J ?");
+    CHECK(wt::printable("B\xc3\xa4r \xc2\xa9") == "B\xc3\xa4r \xc2\xa9");  // other characters stay
+    const wt::test::TempDir s;
+    std::ofstream(s / "x.safetensors", std::ios::binary) << std::string("\x20\0\0\0\0\0\0\0", 8) << "{\"a\x1b[31m\": {\"dtype\": \"F32\"}}     ";
+    const wt::test::Result r = wt::test::run(s, wt::test::program("train") + " --net mini --data synthetic --init x.safetensors");
+    CHECK(r.status == 1);
+    CHECK(r.err.find('\x1b') == std::string::npos);
 }

@@ -195,12 +195,12 @@ TEST_CASE("train: --timeline is looked at before the work, and ends no training"
     CHECK_FALSE(fs::exists(s / "r"));
     fs::create_directory(s / "x.json");
     check_one_line(run(s, begin + "--steps 2 --timeline x.svg"), 1,
-                   "cannot write x.json: it is a folder");
+                   "cannot write x.json: not a regular file (a folder)");
     const Result none = run(s, begin + "--steps 0 --timeline y.svg");
     CHECK(has(none.out, "notice  --timeline: no step is run, so none is drawn"));
     CHECK_FALSE(fs::exists(s / "y.svg"));
-    // Gone while it trains: what is written aside first lies in the way.
-    fs::create_directory(s / "y.svg.tmp");
+    // It can be opened, and no byte can be written.
+    fs::create_symlink("/dev/full", s / "y.svg");
     const Result r = run(s, begin + "--steps 4 --timeline y.svg");
     INFO(r.out << r.err);
     CHECK(r.status == 0);

@@ -5,6 +5,7 @@
 #include "host/build_kind.h"
 #include "host/cuda/check.h"
 #include "host/cuda/nearest.h"
+#include "host/printable.h"
 #ifdef VGPU
 #include "host/vgpu/exec/share.h"
 #endif
@@ -21,17 +22,10 @@
 namespace wt {
 namespace {
 
-std::string one_line(std::string s) {
-    for (char& c : s)
-        if (c == '\n' || c == '\r' || c == '\t') c = ' ';
-    while (!s.empty() && s.back() == ' ') s.pop_back();
-    return s;
-}
-
 void complain(const char* name, const std::string& what) {
     std::cout.flush();
     std::fflush(stdout);
-    std::fprintf(stderr, "%s: %s\n", name, one_line(what).c_str());
+    std::fprintf(stderr, "%s: %s\n", name, printable(what).c_str());
 }
 
 std::vector<std::string> flags_of(const CLI::App& app) {

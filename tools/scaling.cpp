@@ -151,7 +151,7 @@ int compare_with_measured(const NetSpec& net, const Machine& m, const MeasuredTi
 Flags parse(int argc, char** argv) {
     CommandLine app("Predicts a training step's time on K GPUs from per-layer times, links and the fc scheme (a discrete-event model).");
     Flags f;
-    app.add_option("--net", f.net, "alexnet, alexnet2012, owt, cifar, mini")->check(one_of("net", net_names()));
+    app.add_option("--net", f.net, "whose layers")->check(one_of("net", net_names()));
     std::vector<std::string> names;
     for (const Machine& m : machines()) names.push_back(m.name);
     names.push_back("virtual");

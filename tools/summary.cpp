@@ -7,6 +7,7 @@
 #include "host/cuda/nearest.h"
 #include "host/net/spec.h"
 #include "host/parallel/step_text.h"
+#include "host/printable.h"
 #include "host/train/classes.h"
 #include "host/train/options.h"
 #include "host/train/origin.h"
@@ -54,11 +55,11 @@ std::string print_file(const std::string& path, NetOptions& options) {
         throw Error(path + " does not say which network it is of: give the network's name");
     const Position& p = *from.position;
     const RunRecord& r = p.record;
-    std::printf("%s: of %s, at step %lld, %lld images a step\n", path.c_str(), p.net.c_str(),
+    std::printf("%s: of %s, at step %lld, %lld images a step\n", path.c_str(), printable(p.net).c_str(),
                 static_cast<long long>(p.step), static_cast<long long>(p.global_batch));
-    if (!r.command.empty()) std::printf("command  %s\n", r.command.c_str());
+    if (!r.command.empty()) std::printf("command  %s\n", printable(r.command).c_str());
     for (const auto& [flag, value] : r.settings)
-        std::printf("setting  %s %s\n", flag.c_str(), value.c_str());
+        std::printf("setting  %s %s\n", printable(flag).c_str(), printable(value).c_str());
     if (!r.whole()) {
         std::printf(
             "notice   it says nothing of classes, normalisation and options: those of an older "
@@ -68,7 +69,7 @@ std::string print_file(const std::string& path, NetOptions& options) {
         options.classes = static_cast<int>(from.file->shape(last).at(0));
         return p.net;
     }
-    std::printf("classes  %s\n", classes_text(r.classes).c_str());
+    std::printf("classes  %s\n", printable(classes_text(r.classes)).c_str());
     std::printf("images   less the mean %s, by %s; stored at %d, %s\n", rgb_text(r.mean).c_str(),
                 rgb_text(r.std_dev).c_str(), r.stored, r.channels == 1 ? "grey" : "in colour");
     std::printf("data     %lld training and %lld held-out images\n",

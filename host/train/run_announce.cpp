@@ -3,6 +3,7 @@
 #include <cstdio>
 
 #include "host/cuda/device.h"
+#include "host/printable.h"
 #include "host/train/run.h"
 
 namespace wt {
@@ -45,9 +46,9 @@ static std::string short_rgb(const std::vector<float>& v) {
 void Run::announce_weights() const {
     const Origin& from = *o_.origin;
     if (from.position)
-        std::printf("weights %s: of %s, at step %lld\n", from.path.c_str(), from.position->net.c_str(),
+        std::printf("weights %s: of %s, at step %lld\n", from.path.c_str(), printable(from.position->net).c_str(),
                     static_cast<long long>(from.position->step));
-    if (!weights_text_.empty()) std::printf("weights %s\n", weights_text_.c_str());
+    if (!weights_text_.empty()) std::printf("weights %s\n", printable(weights_text_).c_str());
 }
 
 void Run::announce_frozen() const {
@@ -81,7 +82,7 @@ bool Run::normalisation_carried() const {
 }
 
 void Run::announce_notices() const {
-    for (const std::string& n : o_.notices) std::printf("notice  %s\n", n.c_str());
+    for (const std::string& n : o_.notices) std::printf("notice  %s\n", printable(n).c_str());
 }
 
 void Run::announce() {
@@ -132,7 +133,7 @@ void Run::list_bad_images() const {
                     static_cast<long long>(d->bad_count()), d->bad_count() == 1 ? "image" : "images",
                     d == data_.train.get() ? "training" : "held-out");
         for (const BadImage& b : d->bad_images())
-            std::printf("  %s: %s\n", b.path.c_str(), b.reason.c_str());
+            std::printf("  %s: %s\n", printable(b.path).c_str(), printable(b.reason).c_str());
     }
 }
 
