@@ -52,7 +52,7 @@ struct GemmPlan {
 static bool choose_algorithm(GemmPlan& plan, const GemmProblem& p, uint32_t alignment) {
     cublasLtMatmulPreference_t raw = nullptr;
     WT_CUBLAS_CALL(cublasLtMatmulPreferenceCreate(&raw));
-    const Preference preference(raw);
+    const AlgoPreference preference(raw);
     auto prefer = [&](cublasLtMatmulPreferenceAttributes_t attribute, auto value) {
         WT_CUBLAS_CALL(cublasLtMatmulPreferenceSetAttribute(preference, attribute, &value, sizeof value));
     };

@@ -33,7 +33,7 @@ private:
 };
 using Matmul = Descriptor<cublasLtMatmulDesc_t, cublasLtMatmulDescDestroy>;
 using Matrix = Descriptor<cublasLtMatrixLayout_t, cublasLtMatrixLayoutDestroy>;
-using Preference = Descriptor<cublasLtMatmulPreference_t, cublasLtMatmulPreferenceDestroy>;
+using AlgoPreference = Descriptor<cublasLtMatmulPreference_t, cublasLtMatmulPreferenceDestroy>;
 
 }  // namespace wt::cublas
 

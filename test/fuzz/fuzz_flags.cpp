@@ -17,7 +17,7 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
             arguments.push_back(line);
     Flags f;
     try {
-        fuzz::answers([&] { parse(arguments, f); });
+        fuzz::answers([&] { f = parse(arguments); });
     } catch (const Exit&) {  // --help
     }
     fuzz::answers([&] { parse_gpus(f.gpus); });
@@ -29,6 +29,6 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
         s.rate(50);
         for (const std::string& a : arguments) s.restore(a);
     });
-    without_place(arguments);
+    without(arguments, kPlace);
     return 0;
 }
