@@ -205,7 +205,7 @@ endif
 
 # ---- sources --------------------------------------------------------------------------------
 LIB_SRC := $(wildcard kernels/*.cu kernels/*/*.cu kernels/*.cpp kernels/*/*.cpp host/*.cpp host/cuda/*.cpp host/net/*.cpp \
-             host/parallel/*.cpp host/train/*.cpp host/model/*.cpp host/bench/*.cpp data/*.cpp)
+             host/parallel/*.cpp host/train/*.cpp host/model/*.cpp host/bench/*.cpp host/bench/ops/*.cpp data/*.cpp)
 ifeq ($(TARGET),vgpu)
   LIB_SRC += $(wildcard host/vgpu/*/*.cpp)
   LIB_SRC := $(filter-out %_cudnn.cpp %_cublas.cpp $(if $(ONEDNN),,%_onednn.cpp),$(LIB_SRC))
@@ -234,7 +234,7 @@ TRAIN_OBJ  := $(filter-out $(addprefix $(HOST_OUT)/host/,model/% bench/report.o 
 ALL_SRC      := $(LIB_SRC) $(TEST_SRC) $(COMMON_SRC) $(TOOLS:%=tools/%.cpp)
 SRC_test     := $(filter test/%,$(ALL_SRC))
 SRC_emulated := $(filter kernels/%_sm90.cu kernels/%mma_sm80.cu kernels/lrn_pool/%_fused.cu kernels/lrn/%_shuffle.cu,$(ALL_SRC))
-SRC_host     := $(filter-out host/bench/fill.cpp host/bench/verify.cpp host/net/params.cpp,$(filter host/json.cpp host/build_kind.cpp tools/% \
+SRC_host     := $(filter-out host/bench/ops/% host/bench/verify.cpp host/net/params.cpp,$(filter host/json.cpp host/build_kind.cpp tools/% \
                   $(addprefix host/,$(addsuffix /%,bench cuda model net parallel train)) \
                   $(filter-out %/arena.cpp,$(wildcard host/vgpu/runtime/*.cpp)) $(addprefix host/vgpu/,$(addsuffix .cpp,exec/share ptx/tensor_map \
                   diagnosis/profile diagnosis/report diagnosis/symbols)) \

@@ -36,6 +36,9 @@ make help | grep -q '^  make gpu-report' || bad "make help does not say what the
 # ---- names and tools --------------------------------------------------------------------------------------
 says 1 "which kernel?" profiling/ncu.sh
 says 1 "must be LAYER.PASS" profiling/ncu.sh conv2
+says 1 "which operation?" profiling/places.sh
+says 1 "no kernels/lrm/problem.h" profiling/places.sh lrm
+profiling/places.sh lrn | grep -q "^ 2  kernels/operations.h: " || bad "places.sh lrn does not find the list of operations"
 says 1 "nearest is conv2.wgrad" profiling/ncu.sh conv2.wgradd
 says 1 "nearest is tiled" profiling/ncu.sh conv2.wgrad=tild
 says 1 "nearest is alexnet" profiling/ncu.sh conv2.wgrad --net alexnett

@@ -62,15 +62,19 @@ NetBuilder& NetBuilder::conv(const char* name, int filters, int size, Conv c) {
     return *this;
 }
 
+NetBuilder& NetBuilder::layer(LayerKind kind, const char* name) {
+    add(kind, name + std::to_string(index_));
+    return *this;
+}
+
 NetBuilder& NetBuilder::act() {
-    Layer& l = add(LayerKind::activation, (options_.tanh ? "tanh" : "relu") + std::to_string(index_));
-    l.act = options_.tanh ? Activation::tanh : Activation::relu;
+    layer(LayerKind::activation, options_.tanh ? "tanh" : "relu");
+    spec_.layers.back().act = options_.tanh ? Activation::tanh : Activation::relu;
     return *this;
 }
 
 NetBuilder& NetBuilder::lrn() {
-    if (options_.lrn) add(LayerKind::lrn, "norm" + std::to_string(index_));
-    return *this;
+    return options_.lrn ? layer(LayerKind::lrn, "norm") : *this;
 }
 
 NetBuilder& NetBuilder::pool() {

@@ -81,6 +81,8 @@ public:
         float bias = 0;
     };
     NetBuilder& conv(const char* name, int filters, int size, Conv c);
+    // A layer that keeps the shape of its input: "relu" becomes relu1.
+    NetBuilder& layer(LayerKind kind, const char* name);
     NetBuilder& act();   // relu, or tanh when asked
     NetBuilder& lrn();   // nothing with --lrn off
     NetBuilder& pool();  // 3x3, stride 2 (2x2 when plain)

@@ -14,6 +14,7 @@
 #pragma once
 
 #include <algorithm>
+#include <functional>
 #include <optional>
 #include <string>
 #include <vector>
@@ -25,19 +26,11 @@
 #include "host/parallel/exchange.h"
 #include "host/parallel/memory_plan.h"
 #include "host/parallel/step.h"
-#include "kernels/activation/problem.h"
-#include "kernels/augment/problem.h"
-#include "kernels/conv/problem.h"
-#include "kernels/dropout/problem.h"
-#include "kernels/exchange/problem.h"
-#include "kernels/gemm/problem.h"
-#include "kernels/lrn/problem.h"
-#include "kernels/lrn_pool/problem.h"
-#include "kernels/pool/problem.h"
-#include "kernels/sgd/problem.h"
-#include "kernels/softmax/problem.h"
+#include "kernels/operations.h"
 
 namespace wt {
+
+class StepPlanner;
 
 // On virtual GPUs there is no launch latency to save.
 inline constexpr bool kGraphByDefault = !kAutomaticUsesBaselines;
@@ -111,6 +104,9 @@ std::vector<int> batch_rows(const WorkerConfig& config, int rank);
 // A layer of the trunk. Activation and dropout work in place where they can (y is x). What another layer's operation does
 // along with its own work is not bound; its problem is there all the same.
 struct TrunkOp {
+    // Puts the layer's operation on the list of a step.
+    using Emit = std::function<void(StepPlanner&, const std::string& name, const TrunkOp&)>;
+
     const Layer* layer = nullptr;
     std::string name_forward, name_dgrad, name_wgrad;  // ranges: "conv2.fprop", "norm1.forward"
     Place x, y, dx, dy, argmax;
@@ -123,15 +119,13 @@ struct TrunkOp {
     Bound<ConvProblem, ConvFpropArgs> fprop;
     Bound<ConvProblem, ConvDgradArgs> dgrad;
     Bound<ConvProblem, ConvWgradArgs> wgrad;
-    Bound<LrnProblem, LrnForwardArgs> lrn;
-    Bound<LrnProblem, LrnBackwardArgs> lrn_back;
     Bound<PoolProblem, PoolForwardArgs> pool;
     Bound<PoolProblem, PoolBackwardArgs> pool_back;
     Bound<LrnPoolProblem, LrnPoolForwardArgs> lrn_pool;           // instead of pool, and of the lrn before it
     Bound<LrnPoolProblem, LrnPoolBackwardArgs> lrn_pool_back;     // instead of pool_back and of what is below it
-    Bound<ActivationProblem, ActivationForwardArgs> act;
-    Bound<ActivationProblem, ActivationBackwardArgs> act_back;
+    ActivationProblem act;
     Bound<DropoutProblem, DropoutArgs> drop;
+    Emit forward, backward;   // of layers with one operation each way, from x to y and back (plan_layer)
 };
 
 // A fully connected layer with the activation and dropout that follow it, on a shard of its units; its product on that shard too,
@@ -273,6 +267,9 @@ private:
     void plan_trunk();
     void plan_conv(TrunkOp& op, int i, int& param);
     void plan_pool(TrunkOp& op, int i);
+    template <class Problem, class Forward, class Backward>
+    void plan_layer(TrunkOp& op, int i, Table<Problem, Forward> forward,
+                    Table<Problem, Backward> backward, const Problem& problem);
     void plan_trunk_gradients();
     void plan_head();
     void plan_head_gradients();

@@ -3,6 +3,7 @@
 
 #include "host/cuda/device.h"
 #include "host/parallel/layout.h"
+#include "host/parallel/step_planner.h"
 
 namespace wt {
 
@@ -10,6 +11,13 @@ namespace {
 
 bool in_place(const Layer& l) { return l.kind == LayerKind::activation || l.kind == LayerKind::dropout; }
 bool is_relu(const Layer& l) { return l.kind == LayerKind::activation && l.act == Activation::relu; }
+
+template <class Problem, class Args>
+TrunkOp::Emit emits(const Bound<Problem, Args>& bound) {
+    return [bound](StepPlanner& to, const std::string& name, const TrunkOp& op) {
+        to.layer(name, bound, op);
+    };
+}
 
 }  // namespace
 
@@ -131,18 +139,16 @@ void Layout::plan_trunk() {
             case LayerKind::conv: plan_conv(op, i, param); break;
             case LayerKind::activation: {
                 op.forward_elsewhere = i > 0 && net.layers[i - 1].kind == LayerKind::conv && is_relu(l);  // in the convolution's epilogue
-                op.act.problem = {b, l.y.count(), l.y.count(), l.y.count(), l.act, config.dtype};
-                op.act_back.problem = op.act.problem;
-                if (!op.forward_elsewhere) op.act = bind(op.name_forward, activation_forward_variants(), op.act.problem);
+                op.act = {b, l.y.count(), l.y.count(), l.y.count(), l.act, config.dtype};
+                if (!op.forward_elsewhere)
+                    op.forward = emits(bind(op.name_forward, activation_forward_variants(), op.act));
                 break;
             }
             case LayerKind::lrn: {
-                op.lrn.problem = {int64_t(b) * l.x.h * l.x.w, l.x.c, l.lrn_size, l.lrn_alpha, l.lrn_beta, l.lrn_k, config.dtype};
-                op.lrn_back.problem = op.lrn.problem;
                 op.forward_elsewhere = op.backward_elsewhere = taken_along;
                 if (taken_along) break;
-                op.lrn = bind(op.name_forward, lrn_forward_variants(), op.lrn.problem);
-                if (goes_back(i)) op.lrn_back = bind(op.name_dgrad, lrn_backward_variants(), op.lrn.problem);
+                const LrnProblem p{int64_t(b) * l.x.h * l.x.w, l.x.c, l.lrn_size, l.lrn_alpha, l.lrn_beta, l.lrn_k, config.dtype};
+                plan_layer(op, i, lrn_forward_variants(), lrn_backward_variants(), p);
                 break;
             }
             case LayerKind::pool: plan_pool(op, i); break;
@@ -162,9 +168,17 @@ void Layout::plan_trunk() {
     for (int i = bottom + 1; i < end; ++i) {  // now that all above are known
         TrunkOp& op = trunk[i];
         if (op.layer->kind == LayerKind::activation && !op.backward_elsewhere)
-            op.act_back = bind(op.name_dgrad, activation_backward_variants(), op.act_back.problem);
+            op.backward = emits(bind(op.name_dgrad, activation_backward_variants(), op.act));
     }
     plan_trunk_gradients();
+}
+
+// A layer that is one operation each way and has no weights.
+template <class Problem, class Forward, class Backward>
+void Layout::plan_layer(TrunkOp& op, int i, Table<Problem, Forward> forward,
+                        Table<Problem, Backward> backward, const Problem& problem) {
+    op.forward = emits(bind(op.name_forward, forward, problem));
+    if (goes_back(i)) op.backward = emits(bind(op.name_dgrad, backward, problem));
 }
 
 void Layout::plan_conv(TrunkOp& op, int i, int& param) {
@@ -187,7 +201,7 @@ void Layout::plan_conv(TrunkOp& op, int i, int& param) {
         ConvProblem d = p;
         d.drelu = i > 0 && is_relu(net.layers[i - 1]) && !config.kernels.names(net.layers[i - 1].name + ".backward");
         d.drelu = d.drelu && fuses(op.name_dgrad + "+drelu", op.name_dgrad, conv_dgrad_variants(), d, Part{op.name_dgrad, conv_dgrad_variants(), p},
-                                   Part{net.layers[i - 1].name + ".backward", activation_backward_variants(), trunk.back().act_back.problem});
+                                   Part{net.layers[i - 1].name + ".backward", activation_backward_variants(), trunk.back().act});
         op.dgrad = bind(op.name_dgrad, conv_dgrad_variants(), d);
         if (d.drelu) trunk.back().backward_elsewhere = true;
     }

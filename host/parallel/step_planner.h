@@ -56,6 +56,24 @@ public:
     StepPlanner(const Layout& layout, bool training);
     StepList plan();
 
+    // A layer's operation, one way: forward from x to y, backward from dy, and x or y, to dx.
+    template <class Problem, class Args>
+    void layer(const std::string& name, const Bound<Problem, Args>& bound, const TrunkOp& op) {
+        launch(name, bound, [&op](Operands& o) {
+            Args a{};
+            if constexpr (requires { a.dy; }) {
+                if constexpr (requires { a.x; }) a.x = o.in(op.x);
+                if constexpr (requires { a.y; }) a.y = o.in(op.y);
+                a.dy = o.in(op.dy);
+                a.dx = o.out(op.dx);
+            } else {
+                a.x = o.in(op.x);
+                a.y = o.out(op.y);
+            }
+            return a;
+        });
+    }
+
 private:
     // ---- steps.cpp
     void take_input();

@@ -16,14 +16,6 @@ void StepPlanner::trunk_layer_forward(const TrunkOp& op) {
                 return ConvFpropArgs{.x = o.in(op.x), .w = o.in(w), .bias = o.in<float>(bias), .y = o.out(op.y), .workspace = nullptr, .stream = nullptr};
             });
             break;
-        case LayerKind::activation:
-            launch(name, op.act, [&op](Operands& o) { return ActivationForwardArgs{.x = o.in(op.x), .y = o.out(op.y), .stream = nullptr}; });
-            break;
-        case LayerKind::lrn:
-            launch(name, op.lrn, [&op](Operands& o) {
-                return LrnForwardArgs{.x = o.in(op.x), .y = o.out(op.y), .workspace = nullptr, .stream = nullptr};
-            });
-            break;
         case LayerKind::pool:
             if (op.lrn_pool)
                 launch(name, op.lrn_pool, [&op](Operands& o) {
@@ -39,7 +31,7 @@ void StepPlanner::trunk_layer_forward(const TrunkOp& op) {
         case LayerKind::dropout:
             if (training_) trunk_dropout(op, op.x, op.y);
             break;
-        case LayerKind::fc: break;
+        default: op.forward(*this, name, op);
     }
 }
 
@@ -103,16 +95,6 @@ void StepPlanner::trunk_layer_backward(const TrunkOp& op) {
     if (op.backward_elsewhere) return;
     const std::string& name = op.name_dgrad;
     switch (op.layer->kind) {
-        case LayerKind::activation:
-            launch(name, op.act_back, [&op](Operands& o) {
-                return ActivationBackwardArgs{.y = o.in(op.y), .dy = o.in(op.dy), .dx = o.out(op.dx), .stream = nullptr};
-            });
-            break;
-        case LayerKind::lrn:
-            launch(name, op.lrn_back, [&op](Operands& o) {
-                return LrnBackwardArgs{.x = o.in(op.x), .dy = o.in(op.dy), .dx = o.out(op.dx), .workspace = nullptr, .stream = nullptr};
-            });
-            break;
         case LayerKind::pool:
             if (op.lrn_pool_back)
                 launch(name, op.lrn_pool_back, [&op, &p = op.lrn_pool_back.problem](Operands& o) {
@@ -132,8 +114,8 @@ void StepPlanner::trunk_layer_backward(const TrunkOp& op) {
                 });
             break;
         case LayerKind::dropout: trunk_dropout(op, op.dy, op.dx); break;
-        case LayerKind::conv:
-        case LayerKind::fc: break;
+        case LayerKind::conv: break;
+        default: op.backward(*this, name, op);
     }
 }
 
