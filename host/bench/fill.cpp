@@ -5,7 +5,7 @@
 namespace wt::bench {
 namespace {
 
-// Of everything that reads it. Momentum and rate as in training, so that repeated updates stay finite.
+// The state that every operation gets that reads one. Momentum and rate as in training, so that repeated updates stay finite.
 const StepState kState{1, 2, 0.01f, 0.9f};
 
 // Where a tensor of the problem starts, in elements behind an aligned place.
@@ -30,7 +30,9 @@ Input conv_x(const ConvProblem& p, Operands& o) {
 
 void fill(const ConvProblem& p, ConvFpropArgs& a, Operands& o) {
     const Input x = conv_x(p, o), w = o.matrix(p.w_count(), p.dtype), bias = o.random(p.k, DType::f32);
-    a.x = x, a.w = w, a.bias = bias.as<float>();
+    a.x = x;
+    a.w = w;
+    a.bias = bias.as<float>();
     a.y = o.output(p.y_count(), p.dtype, double(p.r) * p.s * p.cg(),
                    [=](int64_t i, double) { return exact::conv_fprop(p, x, w, bias, i); });
 }
@@ -38,7 +40,9 @@ void fill(const ConvProblem& p, ConvFpropArgs& a, Operands& o) {
 void fill(const ConvProblem& p, ConvDgradArgs& a, Operands& o) {
     const Input dy = o.matrix(p.y_count(), p.dtype), w = o.matrix(p.w_count(), p.dtype);
     const Input x = p.drelu ? o.random(p.x_count(), p.dtype) : Input();
-    a.dy = dy, a.w = w, a.x = x;
+    a.dy = dy;
+    a.w = w;
+    a.x = x;
     a.dx = o.output(p.x_count(), p.dtype, double(p.r) * p.s * p.kg() / p.stride_h / p.stride_w,
                     [=](int64_t i, double) { return exact::conv_dgrad(p, dy, w, x, i); });
 }
@@ -61,8 +65,12 @@ void fill(const GemmProblem& p, GemmArgs& a, Operands& o) {
     const bool add_bias = p.bias && p.layout == GemmLayout::nt;
     const Input bias = add_bias ? o.random(p.n, DType::f32) : Input();
     const Input mask = p.drelu ? o.random(int64_t(p.m) * p.ldc, p.out) : Input();
-    a.a = A, a.b = B, a.bias = bias.as<float>();
-    a.mask = mask, a.ld_mask = p.ldc, a.mask_scale = p.drelu ? 2.f : 1.f;
+    a.a = A;
+    a.b = B;
+    a.bias = bias.as<float>();
+    a.mask = mask;
+    a.ld_mask = p.ldc;
+    a.mask_scale = p.drelu ? 2.f : 1.f;
     a.layer = 3;
     if (p.dropout > 0 || p.sgd) a.state = o.values(std::vector<StepState>{kState});
     const Operands::Extent c{p.m, p.n, p.ldc};
@@ -166,7 +174,10 @@ void fill(const LrnPoolProblem& p, LrnPoolBackwardArgs& a, Operands& o) {
     const Input x = p.lrn ? o.random(p.x_count(), p.dtype, -kLrnHigh / 4, kLrnHigh, off(p)) : Input();
     const Input y = !p.lrn && p.relu ? o.random(p.y_count(), p.dtype, -1, 1, off(p)) : Input();
     std::vector<uint8_t> argmax = some_argmax(p.pool());
-    a.dy = dy, a.x = x, a.y = y, a.argmax = o.values(argmax, off(p));
+    a.dy = dy;
+    a.x = x;
+    a.y = y;
+    a.argmax = o.values(argmax, off(p));
     const exact::LrnPoolBackward dx{p, x, y, dy, o.host(std::move(argmax))};
     const double cost = p.lrn ? 4.0 * p.size * p.size : 4;
     a.dx = o.output({1, p.x_count(), p.x_count(), off(p)}, p.dtype, cost, [=](int64_t i, double) { return dx[i]; });
@@ -198,7 +209,10 @@ void fill(const ActivationProblem& p, ActivationBackwardArgs& a, Operands& o) {
 
 void fill(const DropoutProblem& p, DropoutArgs& a, Operands& o) {
     const Input x = o.random(p.rows * p.ld_x, p.dtype);
-    a.x = x, a.state = o.values(std::vector<StepState>{kState}), a.layer = 3, a.row0 = a.col0 = 0;
+    a.x = x;
+    a.state = o.values(std::vector<StepState>{kState});
+    a.layer = 3;
+    a.row0 = a.col0 = 0;
     a.y = o.output({p.rows, p.cols, p.ld_y}, p.dtype, 1, [=](int64_t i, double) {
         const int64_t r = i / p.cols, c = i % p.cols;
         return exact::kept(kState, 3, r, c, p.p) ? x[r * p.ld_x + c] / (1 - double(p.p)) : 0;

@@ -1,5 +1,5 @@
 // Arguments for every operation at a problem: random inputs, outputs with what fp64 makes of them. An operation is
-// known to bin/compare, the tuner and their checks once it has a function here and a line in jobs.cpp.
+// known to bin/compare, the tuner and their checks once it has a function here and a line in kernels/operations.h.
 #pragma once
 
 #include "host/bench/operands.h"
