@@ -8,12 +8,12 @@
 namespace wt {
 
 // Where something lies in the planned buffers.
-struct Place {
+struct BufferRef {
     int buffer = -1;    // -1: nowhere
     size_t offset = 0;  // bytes
     explicit operator bool() const { return buffer >= 0; }
-    bool operator==(const Place&) const = default;
-    Place plus(size_t bytes) const { return {buffer, offset + bytes}; }
+    bool operator==(const BufferRef&) const = default;
+    BufferRef plus(size_t bytes) const { return {buffer, offset + bytes}; }
 };
 
 enum class Use { weights, activations, gradients, workspace, input };
@@ -25,7 +25,7 @@ public:
         Use use;
         size_t bytes;
     };
-    Place add(std::string what, Use use, size_t bytes) {
+    BufferRef add(std::string what, Use use, size_t bytes) {
         entries_.push_back({std::move(what), use, bytes});
         return {static_cast<int>(entries_.size()) - 1, 0};
     }
