@@ -6,7 +6,7 @@ namespace wt::bench {
 namespace {
 
 // The state that every operation gets that reads one. Momentum and rate as in training, so that repeated updates stay finite.
-const StepState kState{1, 2, 0.01f, 0.9f};
+const StepState kState{.seed = 1, .step = 2, .lr = 0.01f, .momentum = 0.9f};
 
 // Where a tensor of the problem starts, in elements behind an aligned place.
 template <class P>
@@ -289,7 +289,13 @@ void fill(const SgdProblem& p, SgdArgs& a, Operands& o) {
         const auto momentum = [=](int64_t j) { return kState.momentum * v[j] - double(5e-4f) * kState.lr * w[j] - kState.lr * g[j]; };
         float* wp = static_cast<float*>(o.changed(w, {1, count, count}, 1, [=](int64_t j, double) { return w[j] + momentum(j); }));
         float* vp = static_cast<float*>(o.changed(v, {1, count, count}, 1, [=](int64_t j, double) { return momentum(j); }));
-        tensors.push_back({wp, vp, g.as<float>(), nullptr, count, 5e-4f, 1});
+        tensors.push_back({.w = wp,
+                           .v = vp,
+                           .g = g.as<float>(),
+                           .w_bf16 = nullptr,
+                           .count = count,
+                           .weight_decay = 5e-4f,
+                           .lr_scale = 1});
     }
     a.tensors = o.host(std::move(tensors));
     a.state = o.values(std::vector<StepState>{kState});

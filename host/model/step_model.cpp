@@ -15,8 +15,26 @@ const std::vector<Machine>& machines() {
     // The H200 rates are 70% of a measured 790 TFLOP/s (bf16) and 4.3 TB/s. The K20's matrix rate is the one fitted number:
     // it makes one GPU take the 98.05 hours of Table 1; its memory is 75% of 208 GB/s, its link what PCIe 2.0 x16 reaches.
     static const std::vector<Machine> list = {
-        {"h200", "H200s, 8 to a box over NVLink, boxes over one 400 Gb/s InfiniBand port a GPU", 553e12, 3.0e12, 370e9, 45e9, 8, 6e-6, 2e-6, 2},
-        {"k20", "K20s of Table 1, 8 to a box over PCIe 2.0", 1.362e12, 156e9, 6e9, 1e9, 8, 20e-6, 8e-6, 4},
+        {.name = "h200",
+         .about = "H200s, 8 to a box over NVLink, boxes over one 400 Gb/s InfiniBand port a GPU",
+         .flops = 553e12,
+         .memory = 3.0e12,
+         .link = 370e9,
+         .network = 45e9,
+         .box = 8,
+         .latency = 6e-6,
+         .gap = 2e-6,
+         .bytes = 2},
+        {.name = "k20",
+         .about = "K20s of Table 1, 8 to a box over PCIe 2.0",
+         .flops = 1.362e12,
+         .memory = 156e9,
+         .link = 6e9,
+         .network = 1e9,
+         .box = 8,
+         .latency = 20e-6,
+         .gap = 8e-6,
+         .bytes = 4},
     };
     return list;
 }

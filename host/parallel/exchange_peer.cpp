@@ -70,7 +70,7 @@ std::vector<PeerView> PeerExchange::collect(int t, cudaStream_t stream) {
             block = e.block;
         }
         const bool known = from == rank_ ? posted_on_[t] == stream : transfer.group >= 0 && waited_[transfer.group][from] == want;
-        if (!known) wait_for(stream, e.done, {rank_, transfer.name.c_str(), t, from});
+        if (!known) wait_for(stream, e.done, {.rank = rank_, .what = transfer.name.c_str(), .number = t, .from = from});
         if (transfer.group >= 0) waited_[transfer.group][from] = want;
         if (!read) continue;
         const BlockSlice& p = transfer.part(from, rank_);

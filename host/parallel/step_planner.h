@@ -93,7 +93,9 @@ private:
     void finish_buckets();
 
     // ---- putting an action on the list
-    void put(std::variant<Launch, Post, Collect, Record, Await> action) { steps_.push_back({stage_, microbatch_, stream_, std::move(action)}); }
+    void put(std::variant<Launch, Post, Collect, Record, Await> action) {
+        steps_.push_back({.stage = stage_, .microbatch = microbatch_, .stream = stream_, .action = std::move(action)});
+    }
     void emit(Launch l);  // in the range at hand
     // `arguments`: (Operands&) -> Args, all but workspace and stream.
     template <class Problem, class Args, class F>
