@@ -10,7 +10,8 @@
 // and they are updated, in equal segments, one a worker.
 //
 // layer_ops.h has what a layer runs. layout.cpp plans parameters, input and update,
-// layout_trunk.cpp and layout_head.cpp the two parts, transfers.cpp what is exchanged.
+// layout_trunk.cpp, layout_head.cpp and layout_head_gradients.cpp the two parts, transfers.cpp what
+// is exchanged.
 #pragma once
 
 #include <algorithm>
@@ -148,6 +149,8 @@ private:
     void plan_fprop(HeadOp& op, const Layer* act, const Layer* drop);
     void plan_head_exchange();
     void bind_gather(HeadOp& op, DType dtype);
+
+    // ---- layout_head_gradients.cpp
     void plan_head_gradients();
     void plan_input_gradient(HeadOp& op, HeadOp* below);
     void plan_output_gradient(HeadOp& op, const HeadOp& above);

@@ -14,6 +14,9 @@ struct BufferRef {
     explicit operator bool() const { return buffer >= 0; }
     bool operator==(const BufferRef&) const = default;
     BufferRef plus(size_t bytes) const { return {buffer, offset + bytes}; }
+    // Buffers start there, so that rows that are a multiple of 16 bytes long do so in every
+    // microbatch. Kernels that need it look at the leading dimensions themselves.
+    bool on_16_bytes() const { return offset % 16 == 0; }
 };
 
 enum class Use { weights, activations, gradients, workspace, input };
