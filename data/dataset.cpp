@@ -7,7 +7,7 @@
 #include <filesystem>
 #include <numeric>
 
-#include "data/parallel_for.h"
+#include "host/parallel_for.h"
 #include "data/readers.h"
 
 namespace wt {
@@ -88,11 +88,19 @@ void measure_colours(DataSplits& s, int64_t samples) {
         } else {
             for (int64_t i = 0; i < pixels; ++i) {
                 const uint32_t r = image[i * 3], g = image[i * 3 + 1], b = image[i * 3 + 2];
-                sum.x[0] += r, sum.x[1] += g, sum.x[2] += b;
-                sum.xx[0][0] += r * r, sum.xx[1][1] += g * g, sum.xx[2][2] += b * b;
-                sum.xx[0][1] += r * g, sum.xx[0][2] += r * b, sum.xx[1][2] += g * b;
+                sum.x[0] += r;
+                sum.x[1] += g;
+                sum.x[2] += b;
+                sum.xx[0][0] += r * r;
+                sum.xx[1][1] += g * g;
+                sum.xx[2][2] += b * b;
+                sum.xx[0][1] += r * g;
+                sum.xx[0][2] += r * b;
+                sum.xx[1][2] += g * b;
             }
-            sum.xx[1][0] = sum.xx[0][1], sum.xx[2][0] = sum.xx[0][2], sum.xx[2][1] = sum.xx[1][2];
+            sum.xx[1][0] = sum.xx[0][1];
+            sum.xx[2][0] = sum.xx[0][2];
+            sum.xx[2][1] = sum.xx[1][2];
         }
         std::lock_guard lock(mutex);
         total.pixels += sum.pixels;

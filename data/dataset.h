@@ -65,7 +65,7 @@ struct DataSplits {
     std::unique_ptr<Dataset> held_out;  // null for a folder without val/ and test/; then say so
     const Dataset& any() const { return train ? *train : *held_out; }  // both have the same sizes and classes
     std::string held_out_name;          // "test" or "val"; "" without one
-    // Of the training split's pixels, in 0..255; one-channel sets have the same value three times.
+    // Statistics of the training split's pixels, in 0..255; one-channel sets have the same value three times.
     float mean[3] = {0, 0, 0};
     float std_dev[3] = {1, 1, 1};  // never 0
     // Column k is eigenvector k of the covariance of RGB, times the square root of its eigenvalue (the

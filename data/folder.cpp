@@ -4,7 +4,7 @@
 #include <filesystem>
 
 #include "data/image.h"
-#include "data/parallel_for.h"
+#include "host/parallel_for.h"
 #include "data/readers.h"
 
 namespace wt {
@@ -85,7 +85,7 @@ public:
         return std::to_string(passed_over_) + (passed_over_ == 1 ? " entry" : " entries") + " of " + dir_ +
                " not named .jpg, .jpeg or .png, passed over (" + example_ + ")";
     }
-    // That the split has not all of the known classes; "" where it has.
+    // A line that says that the split lacks some of the known classes; "" where it has all.
     const std::string& lacks() const { return lacks_; }
     int64_t size() const override { return int64_t(items_.size()); }
     int label(int64_t i) const override { return items_[i].label; }

@@ -106,7 +106,7 @@ public:
         in.skip(e.bits);
         return e.symbol;
     }
-    // With the value behind the code, whose size is in the symbol's lower half.
+    // Skips the value behind the code too: its size is in the symbol's lower half.
     int decode_with_value(Bits& in) const {
         const Entry e = next(in);
         in.skip(e.bits + (e.symbol & 15));

@@ -236,7 +236,11 @@ void Walk::scan() {
     int first = body_[1 + 2 * n], last = body_[2 + 2 * n], high = body_[3 + 2 * n] >> 4,
         low = body_[3 + 2 * n] & 15;
     // Some encoders leave these 0, and nobody looks at them.
-    if (!progressive_) first = 0, last = 63, high = low = 0;
+    if (!progressive_) {
+        first = 0;
+        last = 63;
+        high = low = 0;
+    }
     const bool dc = first == 0 && high == 0, ac = last > 0;  // which Huffman tables it uses
     keep({0xFF, kSos, 0, uint8_t(6 + 2 * n), uint8_t(n)});
     std::vector<Component*> in;

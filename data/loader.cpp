@@ -47,7 +47,9 @@ Loader::Loader(const Dataset& data, const LoaderOptions& options) : data_(data),
         s.images = PinnedBuffer<uint8_t>(image_bytes * o.batch);
         s.labels = PinnedBuffer<int>(o.batch);
         s.params = PinnedBuffer<AugmentParams>(o.batch);
-        s.batch.images = s.images.data(), s.batch.labels = s.labels.data(), s.batch.params = s.params.data();
+        s.batch.images = s.images.data();
+        s.batch.labels = s.labels.data();
+        s.batch.params = s.params.data();
         s.batch.count = o.batch;
     }
     for (int t = 0; t < o.threads; ++t) threads_.emplace_back([this](std::stop_token stop) { work(stop); });

@@ -56,7 +56,7 @@ public:
     Loader(const Loader&) = delete;
     Loader& operator=(const Loader&) = delete;
 
-    // Whether next() would not wait.
+    // Returns whether next() would not wait.
     bool ready();
     // The next batch in order; waits for it. Rethrows what failed in a loading thread. Throws when all
     // `depth` batches are given out. next() and release() belong to one thread.

@@ -36,8 +36,8 @@ struct Job {
     int evaluations = 1;
     FcScheme scheme = FcScheme::a;
     FcSplit split = FcSplit::columns;
-    bool per_pass = false;
-    int passes = 0;  // of one worker's head, as the several workers' scheme has them
+    bool per_microbatch = false;
+    int microbatches = 0;  // of one worker's head, as the several workers' scheme has them
     bool packed = false;
     float lr = 0.01f;
     size_t bucket_bytes = 2 << 20;
@@ -79,7 +79,7 @@ inline Outcome run(const Job& job, int steps) {
         c.kernels.fuse = job.fuse;
         c.keep_gradients = job.keep_gradients;
         c.tf32 = job.tf32;
-        c.scheme = job.scheme, c.split = job.split, c.per_pass = job.per_pass, c.passes = job.passes, c.packed = job.packed;
+        c.scheme = job.scheme, c.split = job.split, c.per_microbatch = job.per_microbatch, c.microbatches = job.microbatches, c.packed = job.packed;
         c.bucket_bytes = job.bucket_bytes;
         c.frozen = job.frozen;
         configs.push_back(c);

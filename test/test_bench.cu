@@ -77,7 +77,7 @@ void pairs(const PairProblem& p, const PairArgs& a) {
 
 std::string refuses_all(const PairProblem&) { return "never fits"; }
 
-Job pairs_job() {
+BenchCase pairs_case() {
     using V = Variant<PairProblem, PairArgs>;
     static const V table[] = {
         V{"plain", fits_all<PairProblem>, nullptr, pairs<Fault::none>},
@@ -88,14 +88,14 @@ Job pairs_job() {
         V{"nan", fits_all<PairProblem>, nullptr, pairs<Fault::nan>},
         V{"refuses", refuses_all, nullptr, pairs<Fault::none>},
     };
-    return make_job<PairProblem, PairArgs>("pairs.forward", {}, table, device_sm(0));
+    return make_case<PairProblem, PairArgs>("pairs.forward", {}, table, device_sm(0));
 }
 
-Job wrong_plain_job() {
+BenchCase wrong_plain_case() {
     using V = Variant<PairProblem, PairArgs>;
     static const V table[] = {V{"plain", fits_all<PairProblem>, nullptr, pairs<Fault::slightly_off>},
                               V{"right", fits_all<PairProblem>, nullptr, pairs<Fault::none>}};
-    return make_job<PairProblem, PairArgs>("pairs.forward", {}, table, device_sm(0));
+    return make_case<PairProblem, PairArgs>("pairs.forward", {}, table, device_sm(0));
 }
 
 }  // namespace
@@ -120,7 +120,7 @@ TEST_CASE("bench: every operation's problems are the same after going through te
     });
     for (const char* net : {"alexnet", "alexnet2012", "owt", "cifar", "mini"})
         for (const Precision precision : {Precision::fp32, Precision::bf16})
-            for (const Job& j : network_jobs(net, 3, precision, 0)) CHECK_MESSAGE(problem_job(j.op, j.problem, precision, 0).problem == j.problem, j.name);
+            for (const BenchCase& j : network_cases(net, 3, precision, 0)) CHECK_MESSAGE(problem_case(j.op, j.problem, precision, 0).problem == j.problem, j.name);
     const GemmProblem gap{.layout = GemmLayout::tn, .m = 8, .n = 16, .k = 3, .lda = 24, .ldb = 16, .ldc = 16, .dtype = DType::bf16};
     CHECK(text_of(gap) == "layout=tn m=8 n=16 k=3 lda=24 dtype=bf16");
     CHECK(problem_of<GemmProblem>(text_of(gap)) == gap);
@@ -236,7 +236,7 @@ TEST_CASE("bench: right variants pass, wrong ones do not") {
     Stopwatch watch(0);
     Settings settings;
     settings.check_only = true;
-    const Compared c = compare(pairs_job(), watch, settings);
+    const Compared c = compare(pairs_case(), watch, settings);
     REQUIRE(c.rows.size() == 7);
     const auto state = [&](int i) { return c.rows[i].state; };
     CHECK((state(0) == Row::State::right && c.rows[0].error_ratio <= 1));
@@ -247,12 +247,12 @@ TEST_CASE("bench: right variants pass, wrong ones do not") {
     CHECK((state(5) == Row::State::wrong && !(c.rows[5].error_ratio <= 1e300)));
     CHECK((state(6) == Row::State::skipped && c.rows[6].why == "never fits"));
     // With a wrong plain variant there is nothing to judge by: all are refused.
-    const Compared w = compare(wrong_plain_job(), watch, settings);
+    const Compared w = compare(wrong_plain_case(), watch, settings);
     CHECK((w.rows[0].state == Row::State::wrong && w.rows[1].state == Row::State::wrong));
     // The report counts them, and says so.
     Comparison all;
     all.device = "a device", all.precision = "fp32", all.checked_only = true;
-    all.jobs = {c, w};
+    all.cases = {c, w};
     CHECK(all.wrong() == 6);
     CHECK(table(all, c, Sort::table).find("WRONG, not timed") != std::string::npos);
     const auto j = to_json(all);
@@ -265,7 +265,7 @@ TEST_CASE("bench: what is wrong is not timed, what is right is") {
     Stopwatch watch(0);
     Settings settings;
     settings.patience = {.seconds = 0.02, .noise = 0.5, .least = 3, .most = 5};
-    const Compared c = compare(pairs_job(), watch, settings);
+    const Compared c = compare(pairs_case(), watch, settings);
     for (const Row& r : c.rows) {
         CHECK((r.state == Row::State::timed) == (r.variant == "plain" || r.variant == "right"));
         CHECK((r.timing.samples >= 3) == (r.state == Row::State::timed));
@@ -288,8 +288,8 @@ TEST_CASE("bench: one variant that throws is one failure, and its row comes in i
         V{"vendor", fits_all<PairProblem>, nullptr, pairs<Fault::none>, true},
         V{"right", fits_all<PairProblem>, nullptr, pairs<Fault::none>},
     };
-    const Job job =
-        make_job<PairProblem, PairArgs>("pairs.forward", {}, table, device_sm(0));
+    const BenchCase bench_case =
+        make_case<PairProblem, PairArgs>("pairs.forward", {}, table, device_sm(0));
     Stopwatch watch(0);
     Settings settings;
     settings.patience = {.seconds = 0.02, .noise = 0.5, .least = 3, .most = 5};
@@ -306,7 +306,7 @@ TEST_CASE("bench: one variant that throws is one failure, and its row comes in i
     for (const bool check_only : {false, true}) {
         settings.check_only = check_only;
         begun.clear(), told.clear();
-        const Compared c = compare(job, watch, settings, progress);
+        const Compared c = compare(bench_case, watch, settings, progress);
         REQUIRE(c.rows.size() == 4);
         CHECK((c.rows[1].state == Row::State::wrong && c.rows[1].why == "not today"));
         for (const int i : {0, 2, 3})
@@ -319,9 +319,9 @@ TEST_CASE("bench: one variant that throws is one failure, and its row comes in i
         CHECK(begun == want);
     }
     Comparison all;
-    all.jobs.push_back(compare(job, watch, settings));
+    all.cases.push_back(compare(bench_case, watch, settings));
     CHECK(all.skipped({"plain", "throws"}).empty());
-    all.jobs.push_back(compare(pairs_job(), watch, settings));
+    all.cases.push_back(compare(pairs_case(), watch, settings));
     CHECK(all.skipped({"right", "refuses"}) == "refuses was skipped (pairs.forward: never fits)");
 }
 
@@ -340,11 +340,11 @@ TEST_CASE(
     for (const int64_t i : choose_sample(kFarElement, 1)) CHECK(i < kFarElement);
     // Such a problem is checked as it is on virtual GPUs too, unless its plain variant would take
     // for ever; then that is said.
-    const Job small =
-        problem_job("conv_wgrad", "n=64,h=13,c=256,k=384,r=3,pad=1", Precision::bf16, 0);
-    const Job far = problem_job("conv_wgrad", "n=1100,h=200,c=56,k=1,r=1", Precision::bf16, 0);
-    const Job work =
-        problem_job("conv_wgrad", "n=1100,h=200,c=56,k=512,r=3,pad=1", Precision::bf16, 0);
+    const BenchCase small =
+        problem_case("conv_wgrad", "n=64,h=13,c=256,k=384,r=3,pad=1", Precision::bf16, 0);
+    const BenchCase far = problem_case("conv_wgrad", "n=1100,h=200,c=56,k=1,r=1", Precision::bf16, 0);
+    const BenchCase work =
+        problem_case("conv_wgrad", "n=1100,h=200,c=56,k=512,r=3,pad=1", Precision::bf16, 0);
     CHECK(far.check_flops == far.flops);
     CHECK(far.largest == 1100.0 * 200 * 200 * 56);
     CHECK((far.note.empty() && small.note.empty()));
@@ -369,8 +369,8 @@ TEST_CASE("bench: operands that do not start on 16 bytes are problems of their o
           {"pool_backward", "n=1,h=7,c=16,aligned=0", "once"},
           {"lrn_pool_forward", "n=1,h=7,c=16,aligned=0", "fused"},
           {"lrn_pool_backward", "n=1,h=7,c=16,aligned=0", "fused"}}) {
-        const Compared c = compare(problem_job(op, problem, Precision::bf16, 0), watch, settings);
-        CHECK(c.job.problem.find("aligned=0") != std::string::npos);
+        const Compared c = compare(problem_case(op, problem, Precision::bf16, 0), watch, settings);
+        CHECK(c.bench_case.problem.find("aligned=0") != std::string::npos);
         for (const Row& r : c.rows) {
             INFO(std::string(op) << " " << r.variant << ": " << r.why);
             CHECK(r.state != Row::State::wrong);
@@ -393,7 +393,7 @@ TEST_CASE("bench: every operation is verified as bin/compare does it") {
     for (const std::string& op : operation_names()) {
         REQUIRE_MESSAGE(problems.contains(op), "give the new operation " << op << " a problem here");
         for (const Precision precision : {Precision::fp32, Precision::tf32, Precision::bf16}) {
-            const Compared c = compare(problem_job(op, problems.at(op), precision, 0), watch, settings);
+            const Compared c = compare(problem_case(op, problems.at(op), precision, 0), watch, settings);
             int right = 0;
             for (const Row& r : c.rows) {
                 INFO(op << " " << r.variant << " " << precision_names()[static_cast<int>(precision)] << ": " << r.why);
@@ -406,16 +406,16 @@ TEST_CASE("bench: every operation is verified as bin/compare does it") {
 }
 
 TEST_CASE("bench: a network's jobs have names, and fused ones name their parts") {
-    const std::vector<Job> jobs = network_jobs("alexnet", 1, Precision::tf32, 0);
+    const std::vector<BenchCase> cases = network_cases("alexnet", 1, Precision::tf32, 0);
     std::set<std::string> names;
-    for (const Job& j : jobs) CHECK_MESSAGE(names.insert(j.name).second, j.name << " is there twice");
+    for (const BenchCase& j : cases) CHECK_MESSAGE(names.insert(j.name).second, j.name << " is there twice");
     for (const char* n : {"conv1.fprop", "conv2.wgrad", "norm1.forward", "pool5.backward", "fc6.wgrad", "fc6.wgrad+sgd", "fc6.fprop+dropout", "fc7.dgrad+drelu",
                           "conv4.dgrad+drelu", "conv1.fprop+folded", "norm1.forward+pool1", "pool1.backward+norm1+relu1", "pool5.backward+relu5", "update.sgd"})
         CHECK_MESSAGE(names.contains(n), n);
     CHECK(!names.contains("conv1.dgrad"));
-    for (const Job& j : jobs) {
+    for (const BenchCase& j : cases) {
         for (const std::string& part : j.parts) CHECK_MESSAGE(names.contains(part), j.name << " is said to do " << part);
-        const Job again = problem_job(j.op, j.problem, Precision::tf32, 0);  // --problem takes what the table shows
+        const BenchCase again = problem_case(j.op, j.problem, Precision::tf32, 0);  // --problem takes what the table shows
         CHECK(again.problem == j.problem);
         CHECK((again.flops == j.flops && again.bytes == j.bytes));
         CHECK(again.dtype == j.dtype);
@@ -424,7 +424,7 @@ TEST_CASE("bench: a network's jobs have names, and fused ones name their parts")
 }
 
 TEST_CASE("bench: what training would take can be checked and timed, Winograd's convolutions too") {
-    for (const Job& j : network_jobs("alexnet", 8, Precision::fp32, 0)) CHECK_MESSAGE(j.variants[j.automatic].refuses.empty(), j.name);
+    for (const BenchCase& j : network_cases("alexnet", 8, Precision::fp32, 0)) CHECK_MESSAGE(j.variants[j.automatic].refuses.empty(), j.name);
 }
 
 TEST_SUITE_END();

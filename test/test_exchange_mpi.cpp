@@ -21,7 +21,7 @@ unsigned char value(int rank, int t, int step, size_t at) {
     return static_cast<unsigned char>((rank + 1) * 37 + t * 11 + step * 5 + at * 3 + at / 251);
 }
 
-Region region(size_t offset, int64_t rows, size_t row_bytes, size_t pitch) { return {offset, rows, row_bytes, pitch}; }
+BlockSlice region(size_t offset, int64_t rows, size_t row_bytes, size_t pitch) { return {offset, rows, row_bytes, pitch}; }
 
 // Uneven, unaligned, empty, shared and long parts; the last is the step's barrier.
 std::vector<Transfer> awkward(int ranks) {
@@ -98,7 +98,7 @@ void run_steps(MpiTeam& team, size_t chunk, std::vector<Transfer> transfers) {
             collected.record(comm.get());
             late.wait(collected);
             for (int from = 0; from < ranks; ++from) {
-                const Region& p = transfers[t].part(from, rank);
+                const BlockSlice& p = transfers[t].part(from, rank);
                 CHECK((views[from].data != nullptr) == transfers[t].moves(from, rank));
                 if (!views[from].data) continue;
                 CHECK(views[from].pitch == p.row_bytes);
@@ -114,7 +114,7 @@ void run_steps(MpiTeam& team, size_t chunk, std::vector<Transfer> transfers) {
     compute.synchronize();
     CHECK(x.bytes_sent() == static_cast<int64_t>(expected_bytes));
     for (const Look& l : looks) {
-        const Region& p = transfers[l.t].part(l.from, rank);
+        const BlockSlice& p = transfers[l.t].part(l.from, rank);
         size_t wrong = 0;
         for (int64_t r = 0; r < p.rows; ++r)
             for (size_t c = 0; c < p.row_bytes; ++c)

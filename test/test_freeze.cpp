@@ -14,10 +14,10 @@ using Names = std::vector<std::string>;
 
 struct Way {
     FcScheme scheme;
-    bool per_pass = false;
+    bool per_microbatch = false;
     FcSplit split = FcSplit::columns;
     std::string text() const {
-        return std::string(name_of(scheme)) + (per_pass ? " per pass" : "") +
+        return std::string(name_of(scheme)) + (per_microbatch ? " per pass" : "") +
                (split == FcSplit::alternate ? " alternate" : "");
     }
 };
@@ -49,7 +49,7 @@ Job job_of(const Way& way, int workers) {
     Job job{.net = "tiny", .workers = workers, .global_batch = workers * 3};
     job.bucket_bytes = 8 << 10;
     job.scheme = way.scheme;
-    job.per_pass = way.per_pass;
+    job.per_microbatch = way.per_microbatch;
     job.split = way.split;
     job.keep_gradients = false;
     return job;
@@ -95,7 +95,7 @@ TEST_CASE("freeze: the trained layers become what they do where the frozen ones 
             INFO(way.text());
             for (const Names& names : kFrozen)
                 // What is put back after a step has changed between its passes.
-                if (!way.per_pass || names.back().starts_with("conv"))
+                if (!way.per_microbatch || names.back().starts_with("conv"))
                     check_frozen(job_of(way, workers), names, 3, 0);
         }
 }
@@ -104,8 +104,8 @@ TEST_CASE("freeze: updates in every pass, as one worker makes them") {
     for (const Names& names : {kFrozen[3], kFrozen[4], kFrozen[7]}) {
         Job job = job_of(kWays[0], 1);
         job.global_batch = 6;
-        job.passes = 2;
-        job.per_pass = true;
+        job.microbatches = 2;
+        job.per_microbatch = true;
         job.frozen = names;
         job.lr = 1e-3f;
         const Outcome want = run(job, 3);

@@ -202,7 +202,7 @@ TEST_CASE("net: a product whose operands do not start on 16 bytes is planned as 
                 c.net = make_net("mini", {.classes = 1001});
                 c.batch = 2, c.workers = 3, c.rank = r, c.dtype = dtype, c.split = split;
                 const Layout l(c);
-                const auto on_16 = [](Place place) { return place.offset % 16 == 0; };
+                const auto on_16 = [](BufferRef place) { return place.offset % 16 == 0; };
                 for (const HeadOp& op : l.head) {
                     INFO("rank " << r << ", x at " << op.x.offset << ", dy at " << op.dy.offset);
                     const bool weights = on_16(l.storage[op.weight].value);
@@ -237,7 +237,7 @@ TEST_CASE("net: a product whose operands do not start on 16 bytes is planned as 
 TEST_CASE("net: kernel settings are parsed, and refused in words") {
     const KernelSettings s = KernelSettings::parse("own,conv2.wgrad=tiled");
     CHECK(s.choice == KernelChoice::own);
-    CHECK(s.by_pass.at("conv2.wgrad") == "tiled");
+    CHECK(s.by_layer_op.at("conv2.wgrad") == "tiled");
     CHECK_THROWS_AS(KernelSettings::parse("fast"), UsageError);
     CHECK_THROWS_AS(KernelSettings::parse("conv2=tiled"), UsageError);
     for (const char* text : {"", ",", "own,", "own,,conv2.wgrad=tiled"})

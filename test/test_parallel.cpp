@@ -141,7 +141,7 @@ TEST_CASE("parallel: which operations are fused") {
         CHECK(variant_of(l, "norm1.forward") == "");
         CHECK(variant_of(l, "pool5.forward") != "");
         for (const TrunkOp& op : l.trunk) {
-            if (op.layer->kind == LayerKind::activation) CHECK((op.forward_elsewhere && op.backward_elsewhere));
+            if (op.layer->kind == LayerKind::activation) CHECK((op.fused_away_forward && op.fused_away_backward));
             const std::string& n = op.layer->name;
             if (op.layer->kind == LayerKind::conv) {
                 CHECK(op.dgrad.problem.drelu == (n == "conv4" || n == "conv5"));
@@ -154,7 +154,7 @@ TEST_CASE("parallel: which operations are fused") {
         CHECK((l.head[2].wgrad.problem.sgd && l.updates.size() == 5 * 2 + 3));
     }
     // Who names a part's variant has the part.
-    c.kernels.by_pass = {{"conv1.wgrad", "tiled"}, {"norm1.forward", "naive"}, {"relu4.backward", "naive"}, {"update.sgd", "naive"}};
+    c.kernels.by_layer_op = {{"conv1.wgrad", "tiled"}, {"norm1.forward", "naive"}, {"relu4.backward", "naive"}, {"update.sgd", "naive"}};
     {
         const Layout l(c);
         CHECK(variant_of(l, "norm1.forward") == "naive");

@@ -14,9 +14,9 @@ namespace {
 
 struct Way {
     FcScheme scheme;
-    bool per_pass;
+    bool per_microbatch;
     FcSplit split = FcSplit::columns;
-    std::string text() const { return std::string(name_of(scheme)) + (per_pass ? " per pass" : "") + (split == FcSplit::alternate ? " alternate" : ""); }
+    std::string text() const { return std::string(name_of(scheme)) + (per_microbatch ? " per pass" : "") + (split == FcSplit::alternate ? " alternate" : ""); }
 };
 #ifdef __SANITIZE_ADDRESS__  // several times slower: a choice that has every line of code
 const Way kWays[] = {{FcScheme::a, false}, {FcScheme::c, true}, {FcScheme::dp, false}, {FcScheme::b, false, FcSplit::alternate}};
@@ -35,7 +35,7 @@ const Way kWays[] = {{FcScheme::a, false},
 Job job_of(const Way& way, int workers, int batch) {
     Job job{.net = "tiny", .workers = workers, .global_batch = workers * batch};
     job.bucket_bytes = 8 << 10;
-    job.scheme = way.scheme, job.per_pass = way.per_pass, job.split = way.split;
+    job.scheme = way.scheme, job.per_microbatch = way.per_microbatch, job.split = way.split;
     job.lr = 1e-3f;
     return job;
 }
@@ -79,17 +79,17 @@ TEST_CASE("schemes: after many steps the weights are those of one worker, 1 to 4
 #endif
         Job job = job_of(kWays[0], 1, 4 * workers);  // a batch that three workers share unevenly in scheme c
         const Outcome once = run(job, kSteps);
-        job.passes = workers, job.per_pass = true;
-        const Outcome per_pass = run(job, kSteps);
-        if (workers > 1) CHECK(worst_off(per_pass, once) > 5 * kTolerance);
-        job.per_pass = false;
+        job.microbatches = workers, job.per_microbatch = true;
+        const Outcome per_microbatch = run(job, kSteps);
+        if (workers > 1) CHECK(worst_off(per_microbatch, once) > 5 * kTolerance);
+        job.per_microbatch = false;
         CHECK(worst_off(run(job, kSteps), once) <= kTolerance);
         for (const Way& way : kWays) {
             if (workers == 1) continue;
             INFO(way.text() << ", " << workers << " workers");
             job = job_of(way, workers, 4);
             const Outcome got = run(job, kSteps);
-            const Outcome& want = way.per_pass ? per_pass : once;
+            const Outcome& want = way.per_microbatch ? per_microbatch : once;
             const double o = worst_off(got, want);
             MESSAGE(way.text() << ", " << workers << " workers: " << o << " off after " << kSteps << " steps");
             CHECK(o <= kTolerance);
@@ -137,7 +137,7 @@ TEST_CASE("schemes: graphs, bf16, one device for all, and the host's memory betw
         // Gradients of what passes between workers are rounded to bf16 (2^-9) before they are summed.
         Job low = job_of(kWays[0], 1, 4);
         low.dtype = DType::bf16;
-        if (way.per_pass) low.passes = 2, low.per_pass = true;
+        if (way.per_microbatch) low.microbatches = 2, low.per_microbatch = true;
         const Outcome one = run(low, 1);
         low = job_of(way, 2, 2);
         low.dtype = DType::bf16;
@@ -149,7 +149,7 @@ TEST_CASE("schemes: eight workers, shards and segments of different size" * doct
     for (const Way& way : kWays) {
         INFO(way.text());
         Job job = job_of(kWays[0], 1, 8 * 8);
-        if (way.per_pass) job.passes = 8, job.per_pass = true;
+        if (way.per_microbatch) job.microbatches = 8, job.per_microbatch = true;
         const Outcome one = run(job, 2);
         CHECK(worst_off(run(job_of(way, 8, 8), 2), one) <= 1e-2);
     }
@@ -169,7 +169,7 @@ TEST_CASE("schemes: bytes sent are those of the formula") {
                 for (const Way& way : kWays) {
                     const int b = 3;
                     // Once each: products of that size take long, in bf16 above all.
-                    if (std::string(name) == "alexnet" && (K == 3 || dtype == DType::bf16 || way.per_pass || way.scheme == FcScheme::b)) continue;
+                    if (std::string(name) == "alexnet" && (K == 3 || dtype == DType::bf16 || way.per_microbatch || way.scheme == FcScheme::b)) continue;
                     Job job = job_of(way, K, b);
                     job.net = name, job.dtype = dtype, job.keep_gradients = false;
                     const int steps = 2;
@@ -226,7 +226,7 @@ TEST_CASE("schemes: every sample of the batch goes through the head once") {
                 WorkerConfig c;
                 c.workers = workers, c.batch = batch, c.scheme = scheme;
                 std::vector<int> seen(c.rows());
-                std::vector<int64_t> of_pass(c.pass_count());
+                std::vector<int64_t> of_microbatch(c.microbatch_count());
                 for (int r = 0; r < workers; ++r) {
                     const auto rows = batch_rows(c, r);
                     CHECK(static_cast<int>(rows.size()) == batch);
@@ -234,14 +234,14 @@ TEST_CASE("schemes: every sample of the batch goes through the head once") {
                     int64_t local = 0;
                     for (const RowBlock& b : row_blocks(c, r)) {
                         CHECK(b.local == local);
-                        CHECK((b.count > 0 && b.row / c.pass_rows() == b.pass && (b.row + b.count - 1) / c.pass_rows() == b.pass));
+                        CHECK((b.count > 0 && b.row / c.microbatch_rows() == b.microbatch && (b.row + b.count - 1) / c.microbatch_rows() == b.microbatch));
                         local += b.count;
-                        of_pass[b.pass] += b.count;
+                        of_microbatch[b.microbatch] += b.count;
                     }
                 }
                 CHECK(std::ranges::count(seen, 1) == c.rows());
                 if (scheme != FcScheme::dp)
-                    for (const int64_t n : of_pass) CHECK(n == c.pass_rows());
+                    for (const int64_t n : of_microbatch) CHECK(n == c.microbatch_rows());
             }
 }
 
@@ -262,7 +262,7 @@ struct Trial {
 // here the second bucket has two.)
 TEST_CASE("schemes: a missing wait is noticed") {
     for (const Way& way : kWays) {
-        if (way.per_pass) continue;  // the same waits
+        if (way.per_microbatch) continue;  // the same waits
         Job job = job_of(way, 2, 2);
         job.evaluations = 5;  // in flight two at a time, with nothing else between them
         job.check = false;

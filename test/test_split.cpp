@@ -149,14 +149,14 @@ TEST_CASE("split: what is put in is what comes out, every element is one worker'
 TEST_CASE("split: nothing is exchanged between the first two layers, and less is sent") {
     const auto configs = configs_of(2, FcSplit::alternate), whole = configs_of(2, FcSplit::columns);
     const Layout alternate(configs[0]), columns(whole[0]);
-    CHECK((alternate.ids.units[0][0] < 0 && alternate.ids.units[1][0] >= 0 && alternate.ids.units[2][0] >= 0));
-    CHECK((alternate.ids.partials[2][0] >= 0 && alternate.ids.partials[1][0] < 0 && alternate.ids.partials[0][0] >= 0));
+    CHECK((alternate.ids.up[0][0] < 0 && alternate.ids.up[1][0] >= 0 && alternate.ids.up[2][0] >= 0));
+    CHECK((alternate.ids.down[2][0] >= 0 && alternate.ids.down[1][0] < 0 && alternate.ids.down[0][0] >= 0));
     CHECK(alternate.head[0].gather.empty());
-    for (const auto& ids : {columns.ids.units, columns.ids.partials})
+    for (const auto& ids : {columns.ids.up, columns.ids.down})
         for (const auto& of_layer : ids) CHECK(of_layer[0] >= 0);
     // By one worker alone nothing is split.
     const auto one = configs_of(1, FcSplit::alternate);
-    for (const HeadOp& op : Layout(one[0]).head) CHECK_FALSE(op.by_inputs);
+    for (const HeadOp& op : Layout(one[0]).head) CHECK_FALSE(op.row_parallel);
     WorkerConfig dp = configs[0];
     dp.scheme = FcScheme::dp;
     CHECK_THROWS_WITH_AS(Layout{dp}, doctest::Contains("--fc-split alternate: --fc-scheme dp splits no layer"), UsageError);

@@ -21,12 +21,12 @@ std::string fault(const Layout& l, const StepList& steps) {
         if (buffers[b].use == Use::weights || buffers[b].use == Use::input) written.insert(static_cast<int>(b));
     for (const Step& s : steps) {
         if (const auto* launch = std::get_if<Launch>(&s.action)) {
-            for (const Place& p : launch->reads)
+            for (const BufferRef& p : launch->reads)
                 if (!written.contains(p.buffer)) return launch->name + " reads " + buffers[p.buffer].what + ", which nothing has written";
             for (const Launch::View& v : launch->views)
                 if (!collected.contains(v.transfer)) return launch->name + " reads " + l.transfers[v.transfer].name + ", which was not collected";
             if (launch->writes.empty() && launch->name != "loss and counts") return launch->name + " writes nothing";
-            for (const Place& p : launch->writes) written.insert(p.buffer);
+            for (const BufferRef& p : launch->writes) written.insert(p.buffer);
         }
         if (const auto* p = std::get_if<Post>(&s.action)) {
             if (!posted.insert(p->transfer).second) return l.transfers[p->transfer].name + " is posted twice";

@@ -49,9 +49,9 @@ TEST_CASE("tuning: a known choice is taken, after a named one, where it fits and
     CHECK(chosen() == otherwise);
     k.tuning->set("pool_forward", text_of(kPool), {"naive", 1});
     CHECK(chosen() == "naive");
-    k.by_pass["pool1.forward"] = otherwise;
+    k.by_layer_op["pool1.forward"] = otherwise;
     CHECK(chosen() == otherwise);
-    k.by_pass.clear();
+    k.by_layer_op.clear();
     k.tuning->set("pool_forward", text_of(kPool), {"no such variant", 1});
     CHECK(chosen() == otherwise);
     k.tuning->set("pool_forward", text_of(kPool), {"onednn", 1});  // not own

@@ -31,7 +31,7 @@ struct Check {
     std::function<std::string(const std::string& given)> problem;
 };
 
-// One of these names.
+// Accepts one of these names.
 Check one_of(const std::string& what, const std::vector<std::string>& names);
 // A number, ends included.
 Check between(double least, double most);
@@ -71,7 +71,7 @@ public:
     Option* add_option(const std::string& names, std::pair<std::string, std::string>& value, const std::string& about = "");
     Option* add_flag(const std::string& names, bool& value, const std::string& about = "");
 
-    // One of the table's names, whose value `value` takes; the table has rows {name, value}.
+    // Accepts one of the table's names, whose value `value` takes; the table has rows {name, value}.
     template <class Value, class Rows>
     Option* add_choice(const std::string& names, Value& value, const Rows& rows, const std::string& what, const std::string& about) {
         std::vector<std::string> allowed;

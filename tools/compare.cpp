@@ -96,10 +96,10 @@ Flags parse(int argc, char** argv) {
     return f;
 }
 
-std::vector<Job> jobs_of(const Flags& f) {
+std::vector<BenchCase> cases_of(const Flags& f) {
     const Precision precision = precision_of(f.precision);
-    if (!f.problem.empty()) return {problem_job(f.op, f.problem, precision, f.device)};
-    return select(network_jobs(f.net, f.batch, precision, f.device), f.op, f.layer);
+    if (!f.problem.empty()) return {problem_case(f.op, f.problem, precision, f.device)};
+    return select(network_cases(f.net, f.batch, precision, f.device), f.op, f.layer);
 }
 
 int cores() {
@@ -110,32 +110,32 @@ int cores() {
 #endif
 }
 
-// Every name must be a variant of one of the jobs.
-void check_variants(const std::vector<std::string>& wanted, const std::vector<Job>& jobs) {
+// Every name must be a variant of one of the cases.
+void check_variants(const std::vector<std::string>& wanted, const std::vector<BenchCase>& cases) {
     std::vector<std::string> names;
-    for (const Job& j : jobs)
-        for (const auto& v : j.variants)
+    for (const BenchCase& c : cases)
+        for (const auto& v : c.variants)
             if (std::find(names.begin(), names.end(), v.name) == names.end()) names.push_back(v.name);
     for (const std::string& w : wanted)
         if (std::find(names.begin(), names.end(), w) == names.end()) throw UsageError("--variants: " + unknown_name("variant", w, names));
 }
 
-void list(const std::vector<Job>& jobs) {
-    for (const Job& j : jobs) {
-        std::printf("%s %s:", j.name.c_str(), j.op.c_str());
-        for (size_t i = 0; i < j.variants.size(); ++i)
-            std::printf(" %s%s%s", j.variants[i].name.c_str(), j.variants[i].refuses.empty() ? "" : "(refuses)", i == j.automatic ? "(auto)" : "");
+void list(const std::vector<BenchCase>& cases) {
+    for (const BenchCase& c : cases) {
+        std::printf("%s %s:", c.name.c_str(), c.op.c_str());
+        for (size_t i = 0; i < c.variants.size(); ++i)
+            std::printf(" %s%s%s", c.variants[i].name.c_str(), c.variants[i].refuses.empty() ? "" : "(refuses)", i == c.automatic ? "(auto)" : "");
         std::printf("\n");
     }
 }
 
 // The chosen variant, or the one that training would take, once between the profiler's start and stop, after it has run.
-void profile(const Job& job, const std::vector<std::string>& wanted, int device) {
-    for (size_t i = 0; i < job.variants.size(); ++i) {
-        const Job::Entry& v = job.variants[i];
-        if (wanted.empty() || wanted == std::vector<std::string>{"auto"} ? i != job.automatic : std::find(wanted.begin(), wanted.end(), v.name) == wanted.end()) continue;
-        if (!v.refuses.empty()) throw Error(job.name + "=" + v.name + ": " + v.refuses);
-        const std::unique_ptr<Prepared> ready = job.prepare(device);
+void profile(const BenchCase& bench_case, const std::vector<std::string>& wanted, int device) {
+    for (size_t i = 0; i < bench_case.variants.size(); ++i) {
+        const BenchCase::Entry& v = bench_case.variants[i];
+        if (wanted.empty() || wanted == std::vector<std::string>{"auto"} ? i != bench_case.automatic : std::find(wanted.begin(), wanted.end(), v.name) == wanted.end()) continue;
+        if (!v.refuses.empty()) throw Error(bench_case.name + "=" + v.name + ": " + v.refuses);
+        const std::unique_ptr<Prepared> ready = bench_case.prepare(device);
         const cudaStream_t s = ready->operands.stream().get();
         for (int warm_up = 0; warm_up < 2; ++warm_up) ready->launch(i, s);
         ready->operands.stream().synchronize();
@@ -143,7 +143,7 @@ void profile(const Job& job, const std::vector<std::string>& wanted, int device)
         WT_CUDA(cudaProfilerStart());
 #endif
         {
-            const std::string name = job.name + "=" + v.name;
+            const std::string name = bench_case.name + "=" + v.name;
             const Range range(name.c_str());
             ready->launch(i, s);
         }
@@ -151,7 +151,7 @@ void profile(const Job& job, const std::vector<std::string>& wanted, int device)
 #ifndef VGPU
         WT_CUDA(cudaProfilerStop());
 #endif
-        std::printf("%s=%s\n", job.name.c_str(), v.name.c_str());
+        std::printf("%s=%s\n", bench_case.name.c_str(), v.name.c_str());
     }
 }
 
@@ -159,12 +159,12 @@ void profile(const Job& job, const std::vector<std::string>& wanted, int device)
 // a terminal the next line takes the place of the last.
 class NowRunning {
 public:
-    explicit NowRunning(const Job& job) : job_(job) {}
+    explicit NowRunning(const BenchCase& bench_case) : case_(bench_case) {}
     ~NowRunning() { clear(); }
     void begins(const std::string& doing, const std::string& variant) {
         const char* const form = terminal_ ? "\r\033[K%s %s=%s ..." : "compare: %s %s=%s\n";
         std::fprintf(stderr, form, doing.c_str(),
-                     (job_.name == job_.problem ? job_.op : job_.name).c_str(), variant.c_str());
+                     (case_.name == case_.problem ? case_.op : case_.name).c_str(), variant.c_str());
         said_ = true;
     }
     void clear() {
@@ -173,22 +173,22 @@ public:
     }
 
 private:
-    const Job& job_;
+    const BenchCase& case_;
     const bool terminal_ = isatty(STDERR_FILENO);
     bool said_ = false;
 };
 
-// To standard output, at once, whatever reads it.
+// Prints to standard output, at once, whatever reads it.
 void show(const std::string& text) {
     std::fputs(text.c_str(), stdout);
     std::fflush(stdout);
 }
 
-// Compares one job, and prints its rows: as they come where they stay in the table's order.
-Compared compare_and_show(const Comparison& c, const Job& job, Stopwatch& watch,
+// Compares one case, and prints its rows: as they come where they stay in the table's order.
+Compared compare_and_show(const Comparison& c, const BenchCase& bench_case, Stopwatch& watch,
                           const Settings& settings, Sort sort) {
-    show(table_head(c, job) + patience_line(job, cores()));
-    NowRunning now(job);
+    show(table_head(c, bench_case) + patience_line(bench_case, cores()));
+    NowRunning now(bench_case);
     Progress progress;
     progress.begins = [&](const std::string& doing, const std::string& variant) {
         now.begins(doing, variant);
@@ -198,7 +198,7 @@ Compared compare_and_show(const Comparison& c, const Job& job, Stopwatch& watch,
             now.clear();
             show(table_row(c, compared, row));
         };
-    Compared compared = compare(job, watch, settings, progress);
+    Compared compared = compare(bench_case, watch, settings, progress);
     now.clear();
     if (sort != Sort::table)
         for (const Row& r : sorted(compared.rows, sort)) show(table_row(c, compared, r));
@@ -208,18 +208,18 @@ Compared compare_and_show(const Comparison& c, const Job& job, Stopwatch& watch,
 int run(int argc, char** argv) {
     const Flags f = parse(argc, argv);
     WT_CUDA(cudaSetDevice(f.device));
-    const std::vector<Job> jobs = jobs_of(f);
+    const std::vector<BenchCase> cases = cases_of(f);
     const bool automatic = f.variants == "auto";
     Settings settings;
     settings.device = f.device;
     settings.check_only = f.check_only;
     settings.patience.seconds = f.seconds;
     if (!f.variants.empty()) settings.variants = split(f.variants);
-    if (!automatic) check_variants(settings.variants, jobs);
-    if (f.list) return list(jobs), 0;
+    if (!automatic) check_variants(settings.variants, cases);
+    if (f.list) return list(cases), 0;
     check_architecture({f.device});
     if (f.profile) {
-        for (const Job& j : jobs) profile(j, settings.variants, f.device);
+        for (const BenchCase& bench_case : cases) profile(bench_case, settings.variants, f.device);
         return 0;
     }
     if (kernels_look_for_races() && !f.check_only)
@@ -245,11 +245,11 @@ int run(int argc, char** argv) {
     show(heading(c));
     const auto write_json = [&] { atomic_write_file(f.json, json_text(to_json(c), 1) + "\n"); };
     std::string lost;
-    for (const Job& j : jobs) {
-        if (automatic && !j.parts.empty() && !c.automatic_fuses(j)) continue;  // its parts were there before it
-        if (automatic) settings.variants = {j.variants[j.automatic].name};
-        c.jobs.push_back(compare_and_show(c, j, watch, settings, sort));
-        lost = c.jobs.back().lost;
+    for (const BenchCase& bench_case : cases) {
+        if (automatic && !bench_case.parts.empty() && !c.automatic_fuses(bench_case)) continue;  // its parts were there before it
+        if (automatic) settings.variants = {bench_case.variants[bench_case.automatic].name};
+        c.cases.push_back(compare_and_show(c, bench_case, watch, settings, sort));
+        lost = c.cases.back().lost;
         if (!lost.empty()) break;
         // As it goes: whoever stops it keeps what there is. What is no file is written once.
         if (!f.json.empty() && replaces_file(f.json)) write_json();

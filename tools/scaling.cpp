@@ -26,7 +26,7 @@ struct Flags {
 
 struct Way {
     FcScheme scheme;
-    bool per_pass;
+    bool per_microbatch;
     const char* name;
     bool alternate = false;
 };
@@ -61,11 +61,15 @@ Point at(const NetSpec& net, const Machine& m, const MeasuredTimes& times, int w
         bool fits = true;
         if (kWays[i].scheme != FcScheme::dp)
             for (const Layer& l : net.layers) fits = fits && (l.kind != LayerKind::fc || l.out >= workers);
-        // A pass of scheme c has batch / K images of each worker.
+        // A microbatch of scheme c has batch / K images of each worker.
         if (kWays[i].scheme == FcScheme::c) fits = fits && batch >= workers;
         if (!fits) continue;
         p.fits[i] = true;
-        p.by_way[i] = simulate(net, m, times, {workers, batch, kWays[i].scheme, kWays[i].per_pass, kWays[i].alternate});
+        p.by_way[i] = simulate(net, m, times, {.workers = workers,
+                                                     .batch = batch,
+                                                     .scheme = kWays[i].scheme,
+                                                     .per_microbatch = kWays[i].per_microbatch,
+                                                     .alternate = kWays[i].alternate});
         if (p.best < 0 || p.by_way[i].seconds < p.by_way[p.best].seconds) p.best = static_cast<int>(i);
     }
     return p;
@@ -107,7 +111,7 @@ int compare_with_paper() {
     struct Line {
         int workers;
         const char* fc_batch;
-        bool per_pass;
+        bool per_microbatch;
         double hours;
     };
     const Line table[] = {{1, "128", false, 98.05},   {2, "256", false, 50.24}, {2, "128", true, 50.90}, {4, "512", false, 26.20},
@@ -115,18 +119,21 @@ int compare_with_paper() {
     const NetSpec net = make_net("owt", {});
     const Machine m = machine_of("k20");
     const double images = 1281167.0 * 90;
-    const double one = simulate(net, m, {}, {1, 128, FcScheme::b, false}).seconds;
+    const double one = simulate(net, m, {}, {.workers = 1, .batch = 128, .scheme = FcScheme::b}).seconds;
     std::printf("Table 1 of arXiv 1404.5997 (%s; scheme b; the K20's matrix rate is fitted to the first line)\n", m.about.c_str());
     std::printf("%5s %8s %9s %9s %9s %9s %7s\n", "GPUs", "fc batch", "hours", "model", "speedup", "model", "off");
     for (const Line& l : table) {
-        const double t = simulate(net, m, {}, {l.workers, 128, FcScheme::b, l.per_pass}).seconds;
+        const double t = simulate(net, m, {}, {.workers = l.workers,
+                                                .batch = 128,
+                                                .scheme = FcScheme::b,
+                                                .per_microbatch = l.per_microbatch}).seconds;
         const double hours = images / (128.0 * l.workers) * t / 3600, speedup = one * l.workers / t, wanted = 98.05 / l.hours;
         std::printf("%5d %8s %9.2f %9.2f %8.2fx %8.2fx %+6.1f%%\n", l.workers, l.fc_batch, l.hours, hours, wanted, speedup, 100 * (speedup / wanted - 1));
     }
     return 0;
 }
 
-// To standard error, so that a script's lines stay what they are.
+// Prints to standard error, so that a script's lines stay what they are.
 void warn_of_floors(const Outcome& o, const std::string& source) {
     if (o.unmeasured.empty()) return;
     std::string names;
@@ -138,7 +145,11 @@ void warn_of_floors(const Outcome& o, const std::string& source) {
 int compare_with_measured(const NetSpec& net, const Machine& m, const MeasuredTimes& times, const Flags& f, int workers) {
     for (const Way& way : kWays) {
         if (f.scheme != way.name) continue;
-        const Outcome o = simulate(net, m, times, {workers, f.batch, way.scheme, way.per_pass, way.alternate});
+        const Outcome o = simulate(net, m, times, {.workers = workers,
+                                                       .batch = f.batch,
+                                                       .scheme = way.scheme,
+                                                       .per_microbatch = way.per_microbatch,
+                                                       .alternate = way.alternate});
         warn_of_floors(o, times.source);
         std::printf("%s, %d images a worker, %d workers, scheme %s: predicted %.3f ms (%.3f not hidden), measured %.3f ms, off by %+.1f%%\n", f.net.c_str(), f.batch,
                     workers, way.name, o.seconds * 1e3, workers > 1 ? o.exposed() * 1e3 : 0, f.measured * 1e3, 100 * (o.seconds / f.measured - 1));
@@ -225,7 +236,7 @@ int run(int argc, char** argv) {
         return compare_with_measured(net, m, times, f, workers[0]);
     }
 
-    const Outcome alone = simulate(net, m, times, {1, f.batch, FcScheme::a, false});
+    const Outcome alone = simulate(net, m, times, {.workers = 1, .batch = f.batch, .scheme = FcScheme::a});
     const double one = alone.seconds;
     warn_of_floors(alone, times.source);
     std::printf("%s, %d images a worker, %s\nlink %.0f GB/s, network %.0f GB/s, latency %.1f us; per-layer times: %s\none worker: %.3f ms, %.0f images/s\n\n",

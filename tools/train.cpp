@@ -248,7 +248,7 @@ void check_flags(const Flags& f, bool elsewhere) {
         throw UsageError("--init " + f.init + " says what weights begin with, and --resume " + f.resume + " has them: leave one away");
     if (std::error_code none; std::filesystem::is_regular_file(f.resume, none))
         throw UsageError("--resume " + f.resume + ": that is a file; give the run's folder, or begin a new run with --init " + f.resume);
-    // Before the data are opened, which may take minutes.
+    // This is checked before the data are opened, which may take minutes.
     KernelSettings::parse(o.kernels);
     Schedule(o.lr_policy, o.lr, 1, 1);
     if (!o.timeline.empty() && (o.timeline.size() < 5 || !o.timeline.ends_with(".svg")))

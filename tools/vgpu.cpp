@@ -1,5 +1,5 @@
 // bin/vgpu: the virtual GPUs of this machine, their settings, and what their threads, barriers and launches cost.
-// Of the vgpu target only. VGPU_THREADS=1 bin/vgpu gives the figures of one core.
+// This program is of the vgpu target only. VGPU_THREADS=1 bin/vgpu gives the figures of one core.
 #include <cuda_runtime.h>
 
 #include <algorithm>

@@ -14,7 +14,7 @@ bool wanted(const Settings& s, const std::string& name) {
 }
 
 // A plain product of this size takes a second, for nothing that anybody asks.
-bool too_slow(const Job& job, size_t variant) { return variant == 0 && job.flops > (kAutomaticUsesBaselines ? 4e9 : 1e11); }
+bool too_slow(const BenchCase& bench_case, size_t variant) { return variant == 0 && bench_case.flops > (kAutomaticUsesBaselines ? 4e9 : 1e11); }
 
 }  // namespace
 
@@ -29,13 +29,13 @@ std::string why_lost(int device) {
     return e == cudaSuccess ? "" : cudaGetErrorString(e);
 }
 
-// One job's comparison.
+// The comparison of one case.
 class Comparer {
 public:
-    Comparer(const Job& job, Stopwatch& watch, const Settings& settings, const Progress& progress)
-        : watch_(watch), settings_(settings), progress_(progress), c_{job, {}, {}} {
-        for (size_t i = 0; i < job.variants.size(); ++i) {
-            const Job::Entry& v = job.variants[i];
+    Comparer(const BenchCase& bench_case, Stopwatch& watch, const Settings& settings, const Progress& progress)
+        : watch_(watch), settings_(settings), progress_(progress), c_{bench_case, {}, {}} {
+        for (size_t i = 0; i < bench_case.variants.size(); ++i) {
+            const BenchCase::Entry& v = bench_case.variants[i];
             if (!wanted(settings, v.name)) continue;
             Row row{.state = Row::State::skipped,
                     .variant = v.name,
@@ -76,7 +76,7 @@ private:
     void check(Row& row, size_t variant) {
         begins("checking", row);
         try {
-            if (!verifier_) verifier_ = std::make_unique<Verifier>(c_.job, settings_.device);
+            if (!verifier_) verifier_ = std::make_unique<Verifier>(c_.bench_case, settings_.device);
             const Verdict verdict = verifier_->check(variant);
             row.error = verdict.error;
             row.error_ratio = verdict.ratio;
@@ -92,13 +92,13 @@ private:
         const size_t variant = number_[r];
         if (row.state == Row::State::right && !c_.lost.empty())
             row.why = "the device was lost before it was timed";
-        else if (row.state == Row::State::right && too_slow(c_.job, variant) &&
+        else if (row.state == Row::State::right && too_slow(c_.bench_case, variant) &&
                  settings_.variants.empty())
             row.why = "too slow to time unless it is named";
         else if (row.state == Row::State::right) {
             begins("timing", row);
             try {
-                if (!ready_) ready_ = c_.job.prepare(settings_.device);
+                if (!ready_) ready_ = c_.bench_case.prepare(settings_.device);
                 ready_->operands.reset();
                 row.timing = watch_.measure([&](cudaStream_t s) { ready_->launch(variant, s); },
                                             settings_.patience);
@@ -119,7 +119,7 @@ private:
     void begins(const char* doing, const Row& row) const {
         if (progress_.begins) progress_.begins(doing, row.variant);
     }
-    // Of the rows before `end`.
+    // Looks only at the rows before `end`.
     void tell(size_t end) {
         for (; told_ < end; ++told_)
             if (progress_.row) progress_.row(c_, c_.rows[told_]);
@@ -138,9 +138,9 @@ private:
 
 }  // namespace
 
-Compared compare(const Job& job, Stopwatch& watch, const Settings& settings,
+Compared compare(const BenchCase& bench_case, Stopwatch& watch, const Settings& settings,
                  const Progress& progress) {
-    return Comparer(job, watch, settings, progress).run();
+    return Comparer(bench_case, watch, settings, progress).run();
 }
 
 double Compared::best(bool baselines) const {
@@ -152,7 +152,7 @@ double Compared::best(bool baselines) const {
 
 int Comparison::wrong() const {
     int n = 0;
-    for (const Compared& c : jobs)
+    for (const Compared& c : cases)
         for (const Row& r : c.rows) n += r.state == Row::State::wrong;
     return n;
 }
@@ -162,11 +162,11 @@ std::string Comparison::skipped(const std::vector<std::string>& names) const {
     for (const std::string& name : names) {
         std::string why;
         bool ran = false;
-        for (const Compared& c : jobs)
+        for (const Compared& c : cases)
             for (const Row& r : c.rows) {
                 if (r.variant != name) continue;
                 ran = ran || r.state != Row::State::skipped;
-                if (why.empty()) why = c.job.name + ": " + r.why;
+                if (why.empty()) why = c.bench_case.name + ": " + r.why;
             }
         if (!ran)
             all += (all.empty() ? "" : "; ") + name + " was skipped" +
@@ -175,12 +175,12 @@ std::string Comparison::skipped(const std::vector<std::string>& names) const {
     return all;
 }
 
-double Comparison::parts_ms(const Job& job) const {
+double Comparison::parts_ms(const BenchCase& bench_case) const {
     double sum = 0;
-    for (const std::string& part : job.parts) {
+    for (const std::string& part : bench_case.parts) {
         double ms = 0;
-        for (const Compared& c : jobs)
-            if (c.job.name == part)
+        for (const Compared& c : cases)
+            if (c.bench_case.name == part)
                 for (const bool baselines : {false, true})
                     if (const double b = c.best(baselines); b > 0 && (ms == 0 || b < ms)) ms = b;
         if (ms == 0) return 0;
@@ -189,34 +189,34 @@ double Comparison::parts_ms(const Job& job) const {
     return sum;
 }
 
-bool Comparison::automatic_fuses(const Job& job) const {
-    const Job::Entry& fused = job.variants[job.automatic];
-    if (job.parts.empty() || !fused.refuses.empty()) return false;
-    for (const std::string& part : job.parts)
-        for (const Compared& c : jobs) {
-            if (c.job.name != part) continue;
-            const Job::Entry& apart = c.job.variants[c.job.automatic];
+bool Comparison::automatic_fuses(const BenchCase& bench_case) const {
+    const BenchCase::Entry& fused = bench_case.variants[bench_case.automatic];
+    if (bench_case.parts.empty() || !fused.refuses.empty()) return false;
+    for (const std::string& part : bench_case.parts)
+        for (const Compared& c : cases) {
+            if (c.bench_case.name != part) continue;
+            const BenchCase::Entry& apart = c.bench_case.variants[c.bench_case.automatic];
             if (apart.baseline && !fused.baseline) return false;
-            if (c.job.op == job.op && fused.preference < apart.preference) return false;
+            if (c.bench_case.op == bench_case.op && fused.preference < apart.preference) return false;
         }
     return true;
 }
 
 // ---- ceilings --------------------------------------------------------------------------------------
 
-double Ceilings::least_ms(const Job& job) const {
-    const double flops = job.flops > 0 && matrix.rate > 0 ? job.flops / matrix.rate : 0;
-    const double bytes = copy.rate > 0 ? job.bytes / copy.rate : 0;
+double Ceilings::least_ms(const BenchCase& bench_case) const {
+    const double flops = bench_case.flops > 0 && matrix.rate > 0 ? bench_case.flops / matrix.rate : 0;
+    const double bytes = copy.rate > 0 ? bench_case.bytes / copy.rate : 0;
     return 1e3 * std::max(flops, bytes);
 }
-bool Ceilings::by_matrix(const Job& job) const {
-    return job.flops > 0 && matrix.rate > 0 && (copy.rate == 0 || job.flops / matrix.rate >= job.bytes / copy.rate);
+bool Ceilings::by_matrix(const BenchCase& bench_case) const {
+    return bench_case.flops > 0 && matrix.rate > 0 && (copy.rate == 0 || bench_case.flops / matrix.rate >= bench_case.bytes / copy.rate);
 }
 
 namespace {
 
 // The fastest variant at `large`, of those that are right at `sample`. The plain one is no candidate.
-Ceiling ceiling(Stopwatch& watch, int device, const Job& sample, const Job& large, double work, const std::string& what) {
+Ceiling ceiling(Stopwatch& watch, int device, const BenchCase& sample, const BenchCase& large, double work, const std::string& what) {
     Settings s;
     s.device = device;
     s.check_only = true;
@@ -245,12 +245,12 @@ Ceilings measure_ceilings(Stopwatch& watch, int device, Precision precision) {
 #endif
     const std::string e = std::to_string(edge);
     Ceilings c;
-    const Job product = problem_job("gemm", "m=" + e + ",n=" + e + ",k=" + e, precision, device);
-    c.matrix = ceiling(watch, device, problem_job("gemm", "m=256,n=256,k=256", precision, device), product, product.flops,
+    const BenchCase product = problem_case("gemm", "m=" + e + ",n=" + e + ",k=" + e, precision, device);
+    c.matrix = ceiling(watch, device, problem_case("gemm", "m=256,n=256,k=256", precision, device), product, product.flops,
                        e + " cubed");
     const std::string cols = ",cols=" + std::to_string(1 << 20);  // 4 MiB a row
-    const Job copy = problem_job("exchange_copy", "rows=" + std::to_string(rows) + cols, Precision::fp32, device);
-    c.copy = ceiling(watch, device, problem_job("exchange_copy", "rows=1" + cols, Precision::fp32, device), copy, copy.bytes,
+    const BenchCase copy = problem_case("exchange_copy", "rows=" + std::to_string(rows) + cols, Precision::fp32, device);
+    c.copy = ceiling(watch, device, problem_case("exchange_copy", "rows=1" + cols, Precision::fp32, device), copy, copy.bytes,
                      std::to_string(4 * rows) + " MiB read and written");
     return c;
 }

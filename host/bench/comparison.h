@@ -1,4 +1,4 @@
-// All variants of all jobs, verified and timed: what bin/compare prints, as data. report.h writes it.
+// All variants of all cases, verified and timed: what bin/compare prints, as data. report.h writes it.
 #pragma once
 
 #include <functional>
@@ -6,8 +6,8 @@
 #include <string>
 #include <vector>
 
-#include "host/bench/job.h"
-#include "host/bench/jobs.h"
+#include "host/bench/bench_case.h"
+#include "host/bench/network_cases.h"
 #include "host/bench/measure.h"
 
 namespace wt::bench {
@@ -19,9 +19,9 @@ struct Ceiling {
 };
 struct Ceilings {
     Ceiling matrix, copy;
-    // Milliseconds that the job takes at the very least, by the one that binds it; 0: not known.
-    double least_ms(const Job& job) const;
-    bool by_matrix(const Job& job) const;
+    // Milliseconds that the case takes at the very least, by the one that binds it; 0: not known.
+    double least_ms(const BenchCase& bench_case) const;
+    bool by_matrix(const BenchCase& bench_case) const;
 };
 Ceilings measure_ceilings(Stopwatch&, int device, Precision);
 
@@ -35,7 +35,7 @@ struct Row {
 };
 
 struct Compared {
-    Job job;
+    BenchCase bench_case;
     std::vector<Row> rows;
     std::string lost;         // "", or what made the device useless: nothing more can be run on it
     double best(bool baselines) const;  // milliseconds of the fastest, 0: none was timed
@@ -45,19 +45,19 @@ struct Comparison {
     std::string device, precision, net;
     int batch = 0;
     bool checked_only = false;
-    bool complete = false;  // no job is left to be compared
+    bool complete = false;  // no case is left to be compared
     std::string driver;  // "" when not known
     std::optional<Clocks::Mhz> most;
     Ceilings ceilings;
-    std::vector<Compared> jobs;
+    std::vector<Compared> cases;
 
     int wrong() const;
-    // Of the variants that were asked for by name: those that nothing was done with, and why ("" where all were run).
+    // The variants that were asked for by name and that nothing was done with, and why ("" where all were run).
     std::string skipped(const std::vector<std::string>& names) const;
-    // Of a fused job: milliseconds of the fastest variants of its parts; 0: some part was not timed.
-    double parts_ms(const Job& job) const;
-    // Whether training does the parts of a fused job in one, where nothing was measured: KernelSettings::fuses.
-    bool automatic_fuses(const Job& job) const;
+    // Milliseconds of the fastest variants of a fused case's parts; 0: some part was not timed.
+    double parts_ms(const BenchCase& bench_case) const;
+    // Whether training does the parts of a fused case in one, where nothing was measured: KernelSettings::fuses.
+    bool automatic_fuses(const BenchCase& bench_case) const;
 };
 
 struct Settings {
@@ -73,8 +73,8 @@ struct Progress {
     std::function<void(const Compared&, const Row&)> row;  // each row in the table's order, as soon as it is known
 };
 
-// Verifies every variant of the job, and times the right ones. An exception from one of them is its own failure: it
+// Verifies every variant of the case, and times the right ones. An exception from one of them is its own failure: it
 // counts as wrong, and the others go on, unless the device was lost with it.
-Compared compare(const Job& job, Stopwatch& watch, const Settings& settings, const Progress& progress = {});
+Compared compare(const BenchCase& bench_case, Stopwatch& watch, const Settings& settings, const Progress& progress = {});
 
 }  // namespace wt::bench

@@ -124,7 +124,8 @@ Timing Stopwatch::measure(const std::function<void(cudaStream_t)>& work, const P
         t.fastest_ms = sorted.front();
         t.samples = static_cast<int>(ms.size());
         t.spread = (quantile(sorted, 0.75) - quantile(sorted, 0.25)) / std::max(t.median_ms, 1e-9);
-        // Of a normal distribution: the quartiles are 1.35 standard deviations apart, the median's error is 1.25 of the mean's.
+        // The times are taken to be normally distributed: then the quartiles are 1.35 standard deviations apart, and the
+        // median's error is 1.25 of the mean's.
         t.steady = t.spread / 1.35 * 1.25 / std::sqrt(static_cast<double>(t.samples)) <= patience.noise;
         if (t.samples >= patience.most || (t.samples >= patience.least && (t.steady || seconds_since(start) >= patience.seconds))) break;
         // Far over its time: what is slower than that is known well enough from three.

@@ -55,7 +55,7 @@ private:
     std::unique_ptr<Gate> gate_;
 };
 
-// Of sorted numbers.
+// `sorted` is in ascending order.
 double quantile(const std::vector<double>& sorted, double q);
 
 }  // namespace wt::bench

@@ -35,7 +35,7 @@ void* Operands::output(Extent e, probe::Kind kind, double cost, Exact exact) {
                  before = e.before * probe::size_of(kind);
     void* const p = static_cast<std::byte*>(allocate(before + bytes)) + before;
     poisoned_.push_back({p, bytes});
-    outputs_.push_back({{p, e.rows, e.cols, e.ld, kind}, std::move(exact), cost});
+    outputs_.push_back({.m = {.data = p, .rows = e.rows, .cols = e.cols, .ld = e.ld, .kind = kind}, .exact = std::move(exact), .cost = cost});
     if (kind == probe::Kind::bf16) last().rounding = DType::bf16;
     return p;
 }
@@ -43,7 +43,12 @@ void* Operands::output(Extent e, probe::Kind kind, double cost, Exact exact) {
 void* Operands::changed(const Input& in, Extent e, double cost, Exact exact) {
     for (size_t i = 0; i < random_.size(); ++i)
         if (random_[i].in.data_ == in.data_) {
-            outputs_.push_back({{in.data_, e.rows, e.cols, e.ld, probe::kind_of(random_[i].type)}, std::move(exact), cost});
+            const probe::Matrix m{.data = in.data_,
+                                  .rows = e.rows,
+                                  .cols = e.cols,
+                                  .ld = e.ld,
+                                  .kind = probe::kind_of(random_[i].type)};
+            outputs_.push_back({.m = m, .exact = std::move(exact), .cost = cost});
             last().input = static_cast<int>(i);
         }
     return in.data_;
@@ -51,7 +56,7 @@ void* Operands::changed(const Input& in, Extent e, double cost, Exact exact) {
 
 void Operands::field(void* p, probe::Kind kind, double cost, Exact exact) {
     poisoned_.push_back({p, probe::size_of(kind)});
-    outputs_.push_back({{p, 1, 1, 1, kind}, std::move(exact), cost});
+    outputs_.push_back({.m = {.data = p, .kind = kind}, .exact = std::move(exact), .cost = cost});
 }
 
 void Operands::fetch() {

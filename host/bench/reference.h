@@ -183,7 +183,7 @@ struct LrnPoolBackward {
     }
 };
 
-// Of one row of logits.
+// The results of one row of logits.
 struct Softmax {
     double top = -INFINITY, sum = 0;
 };

@@ -56,25 +56,25 @@ std::string heading(const Comparison& c) {
     return s;
 }
 
-std::string table_head(const Comparison& c, const Job& job) {
-    std::string s = format("\n%s %s, %s", job.op.c_str(), job.name.c_str(), c.precision.c_str());
+std::string table_head(const Comparison& c, const BenchCase& bench_case) {
+    std::string s = format("\n%s %s, %s", bench_case.op.c_str(), bench_case.name.c_str(), c.precision.c_str());
     if (c.batch) s += format(", batch %d", c.batch);
-    if (job.flops > 0) s += format(", %.4g GFLOP", job.flops / 1e9);
-    s += format(", %.4g MB", job.bytes / 1e6);
-    const double least = c.ceilings.least_ms(job);
-    if (least > 0) s += format(", at least %.4g ms by %s", least, c.ceilings.by_matrix(job) ? "the matrix rate" : "the copy rate");
+    if (bench_case.flops > 0) s += format(", %.4g GFLOP", bench_case.flops / 1e9);
+    s += format(", %.4g MB", bench_case.bytes / 1e6);
+    const double least = c.ceilings.least_ms(bench_case);
+    if (least > 0) s += format(", at least %.4g ms by %s", least, c.ceilings.by_matrix(bench_case) ? "the matrix rate" : "the copy rate");
     s += "\n";
-    if (job.problem != job.name) s += "  " + job.problem + "\n";
-    if (!job.note.empty()) s += "  " + job.note + "\n";
+    if (bench_case.problem != bench_case.name) s += "  " + bench_case.problem + "\n";
+    if (!bench_case.note.empty()) s += "  " + bench_case.note + "\n";
     if (!c.checked_only)
         s += format("  %-18s %10s %7s %10s %8s %9s %9s %9s%s\n", "variant", "ms", "spread",
-                    job.flops > 0 ? kFlopUnit : "GB/s", "ceiling", "baseline", "error", "of plain",
+                    bench_case.flops > 0 ? kFlopUnit : "GB/s", "ceiling", "baseline", "error", "of plain",
                     c.most ? "   MHz" : "");
     return s;
 }
 
 std::string table_row(const Comparison& c, const Compared& compared, const Row& r) {
-    const Job& job = compared.job;
+    const BenchCase& bench_case = compared.bench_case;
     std::string s = format("  %-18s ", r.variant.c_str());
     switch (r.state) {
         case Row::State::skipped:
@@ -87,11 +87,11 @@ std::string table_row(const Comparison& c, const Compared& compared, const Row& 
         case Row::State::timed:
             break;
     }
-    const double ms = r.timing.median_ms, least = c.ceilings.least_ms(job),
+    const double ms = r.timing.median_ms, least = c.ceilings.least_ms(bench_case),
                  baseline = compared.best(true);
     s += format("%10.4f %6.1f%% ", ms, 100 * r.timing.spread);
-    s += job.flops > 0 ? format("%10.1f ", 1e3 * job.flops / ms / kFlops)
-                       : format("%10.1f ", job.bytes / ms / 1e6);
+    s += bench_case.flops > 0 ? format("%10.1f ", 1e3 * bench_case.flops / ms / kFlops)
+                       : format("%10.1f ", bench_case.bytes / ms / 1e6);
     s += least > 0 ? format("%7.1f%% ", 100 * least / ms) : format("%8s ", "-");
     s += baseline > 0 ? format("%8.2fx ", baseline / ms) : format("%9s ", "-");
     s += format("%9.2g %9.2g", r.error, r.error_ratio);
@@ -100,34 +100,34 @@ std::string table_row(const Comparison& c, const Compared& compared, const Row& 
 }
 
 std::string table(const Comparison& c, const Compared& compared, Sort sort) {
-    std::string s = table_head(c, compared.job);
+    std::string s = table_head(c, compared.bench_case);
     for (const Row& r : sorted(compared.rows, sort)) s += table_row(c, compared, r);
     return s;
 }
 
-std::string patience_line(const Job& job, int cores) {
+std::string patience_line(const BenchCase& bench_case, int cores) {
     // One core of a virtual GPU, about: what the plain variants compute, and what operands are made
     // and looked at with.
     constexpr double kPlainFlops = 1.5e9, kBytes = 1.2e8;
     if (!kAutomaticUsesBaselines) return "";
     const double seconds =
-        (job.check_flops / kPlainFlops + job.check_bytes / kBytes) / std::max(cores, 1);
+        (bench_case.check_flops / kPlainFlops + bench_case.check_bytes / kBytes) / std::max(cores, 1);
     if (seconds < 10) return "";
     return format(
         "  large: %.3g GB of operands and results; the plain variant's run and the check of it "
         "take about %.0f s where nothing else runs, and each further variant its own time\n",
-        job.check_bytes / 1e9, seconds);
+        bench_case.check_bytes / 1e9, seconds);
 }
 
 std::string fusions(const Comparison& c) {
     std::string s;
-    for (const Compared& fused : c.jobs) {
-        if (fused.job.parts.empty()) continue;
-        const double parts = c.parts_ms(fused.job), own = fused.best(false), vendor = fused.best(true);
+    for (const Compared& fused : c.cases) {
+        if (fused.bench_case.parts.empty()) continue;
+        const double parts = c.parts_ms(fused.bench_case), own = fused.best(false), vendor = fused.best(true);
         const double ms = own > 0 && (vendor == 0 || own < vendor) ? own : vendor;
         std::string names;
-        for (const std::string& p : fused.job.parts) names += (names.empty() ? "" : " + ") + p;
-        s += format("  %-24s ", fused.job.name.c_str());
+        for (const std::string& p : fused.bench_case.parts) names += (names.empty() ? "" : " + ") + p;
+        s += format("  %-24s ", fused.bench_case.name.c_str());
         if (ms > 0 && parts > 0)
             s += format("%10.4f ms against %10.4f, %5.2fx: ", ms, parts, parts / ms);
         else
@@ -155,15 +155,15 @@ Json to_json(const Comparison& c) {
            {"copy_ceiling", ceiling(c.ceilings.copy, "gb_per_s", 1e9)},
            {"complete", c.complete}};
     json problems = json::array();
-    for (const Compared& p : c.jobs) {
-        const double least = c.ceilings.least_ms(p.job), baseline = p.best(true);
-        json problem{{"name", p.job.name}, {"op", p.job.op}, {"problem", p.job.problem}, {"flops", p.job.flops}, {"bytes", p.job.bytes}};
-        if (least > 0) problem["least_ms"] = least, problem["bound"] = c.ceilings.by_matrix(p.job) ? "matrix" : "copy";
-        problem["automatic"] = p.job.variants[p.job.automatic].name;
-        if (!p.job.parts.empty()) {
-            problem["parts"] = p.job.parts;
-            problem["automatic_fuses"] = c.automatic_fuses(p.job);
-            if (const double parts = c.parts_ms(p.job); parts > 0) problem["parts_ms"] = parts;
+    for (const Compared& p : c.cases) {
+        const double least = c.ceilings.least_ms(p.bench_case), baseline = p.best(true);
+        json problem{{"name", p.bench_case.name}, {"op", p.bench_case.op}, {"problem", p.bench_case.problem}, {"flops", p.bench_case.flops}, {"bytes", p.bench_case.bytes}};
+        if (least > 0) problem["least_ms"] = least, problem["bound"] = c.ceilings.by_matrix(p.bench_case) ? "matrix" : "copy";
+        problem["automatic"] = p.bench_case.variants[p.bench_case.automatic].name;
+        if (!p.bench_case.parts.empty()) {
+            problem["parts"] = p.bench_case.parts;
+            problem["automatic_fuses"] = c.automatic_fuses(p.bench_case);
+            if (const double parts = c.parts_ms(p.bench_case); parts > 0) problem["parts_ms"] = parts;
         }
         json rows = json::array();
         for (const Row& r : p.rows) {
@@ -174,8 +174,8 @@ Json to_json(const Comparison& c) {
                 const double ms = r.timing.median_ms;
                 row["ms"] = ms, row["spread"] = r.timing.spread, row["fastest_ms"] = r.timing.fastest_ms, row["samples"] = r.timing.samples;
                 row["steady"] = r.timing.steady;
-                if (p.job.flops > 0) row["tflop_per_s"] = p.job.flops / ms / 1e9;
-                row["gb_per_s"] = p.job.bytes / ms / 1e6;
+                if (p.bench_case.flops > 0) row["tflop_per_s"] = p.bench_case.flops / ms / 1e9;
+                row["gb_per_s"] = p.bench_case.bytes / ms / 1e6;
                 if (least > 0) row["of_ceiling"] = least / ms;
                 if (baseline > 0) row["of_baseline"] = baseline / ms;
                 if (r.timing.sm_mhz) row["sm_mhz"] = r.timing.sm_mhz;

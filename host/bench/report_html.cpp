@@ -1,4 +1,4 @@
-// The page with bars: one chart a job, drawn as inline SVG; light or dark as the reader's system is.
+// The page with bars: one chart a case, drawn as inline SVG; light or dark as the reader's system is.
 #include <algorithm>
 #include <cstdio>
 
@@ -49,7 +49,7 @@ struct Scale {
 };
 
 Scale scale_of(const Comparison& c, const Compared& p) {
-    Scale s{c.ceilings.least_ms(p.job), true, 1};
+    Scale s{c.ceilings.least_ms(p.bench_case), true, 1};
     double fastest = 0;
     for (const Row& r : p.rows)
         if (r.state == Row::State::timed && (fastest == 0 || r.timing.median_ms < fastest)) fastest = r.timing.median_ms;
@@ -68,10 +68,10 @@ std::string bar(const Compared& p, const Row& r, const Scale& scale, double y) {
          "' height='" + fixed(kBar, 0) + "' rx='2'><title>" + escaped(r.variant) + ": " + number(ms, 4) + " ms, spread " + fixed(100 * r.timing.spread, 1) +
          "%, " + std::to_string(r.timing.samples) + " samples</title></rect>";
     std::string text = number(ms, 4) + " ms";
-    if (p.job.flops > 0)
-        text += ", " + number(p.job.flops / ms / (kAutomaticUsesBaselines ? 1e6 : 1e9), 4) + (kAutomaticUsesBaselines ? " GFLOP/s" : " TFLOP/s");
+    if (p.bench_case.flops > 0)
+        text += ", " + number(p.bench_case.flops / ms / (kAutomaticUsesBaselines ? 1e6 : 1e9), 4) + (kAutomaticUsesBaselines ? " GFLOP/s" : " TFLOP/s");
     else
-        text += ", " + number(p.job.bytes / ms / 1e6, 4) + " GB/s";
+        text += ", " + number(p.bench_case.bytes / ms / 1e6, 4) + " GB/s";
     if (scale.ceiling) text += ", " + fixed(100 * share, 0) + "%";
     if (baseline > 0 && !r.baseline) text += ", " + fixed(baseline / ms, 2) + "x";
     text += "; error " + number(r.error_ratio, 2);
@@ -85,12 +85,12 @@ std::string chart(const Comparison& c, const Compared& p, const std::vector<Row>
     for (const Row& r : rows)
         if (r.state == Row::State::timed) bars += bar(p, r, scale, y), y += kPitch;
     if (bars.empty()) return "";
-    std::string s = "<svg viewBox='0 0 " + fixed(kWidth, 0) + " " + fixed(y, 0) + "' role='img' aria-label='" + escaped(p.job.name) + "'>\n";
+    std::string s = "<svg viewBox='0 0 " + fixed(kWidth, 0) + " " + fixed(y, 0) + "' role='img' aria-label='" + escaped(p.bench_case.name) + "'>\n";
     s += "<line class='axis' x1='" + fixed(kLabel, 0) + "' x2='" + fixed(kLabel, 0) + "' y1='" + fixed(kTop - 4, 0) + "' y2='" + fixed(y - 6, 0) + "'/>\n" + bars;
     if (scale.ceiling) {
         const std::string x = fixed(kLabel + kBars / scale.top, 1);
         s += "<line class='ceiling' x1='" + x + "' x2='" + x + "' y1='" + fixed(kTop - 4, 0) + "' y2='" + fixed(y - 6, 0) + "'/>\n";
-        s += "<text class='ceiling-text' text-anchor='end' x='" + x + "' y='12'>" + (c.ceilings.by_matrix(p.job) ? "matrix rate: " : "copy rate: ") +
+        s += "<text class='ceiling-text' text-anchor='end' x='" + x + "' y='12'>" + (c.ceilings.by_matrix(p.bench_case) ? "matrix rate: " : "copy rate: ") +
              number(scale.least_ms, 4) + " ms</text>\n";
     }
     return s + "</svg>\n";
@@ -98,7 +98,7 @@ std::string chart(const Comparison& c, const Compared& p, const std::vector<Row>
 
 std::string section(const Comparison& c, const Compared& p, Sort sort) {
     const std::vector<Row> rows = sorted(p.rows, sort);
-    std::string s = "<section>\n<h2>" + escaped(p.job.name) + "</h2>\n<p class='muted'>" + escaped(p.job.op + ": " + p.job.problem) + "</p>\n" + chart(c, p, rows);
+    std::string s = "<section>\n<h2>" + escaped(p.bench_case.name) + "</h2>\n<p class='muted'>" + escaped(p.bench_case.op + ": " + p.bench_case.problem) + "</p>\n" + chart(c, p, rows);
     for (const Row& r : rows) {
         if (r.state == Row::State::wrong) s += "<p class='bad'>" + escaped(r.variant) + " is wrong, not timed: " + escaped(r.why) + "</p>\n";
         if (r.state == Row::State::right) s += "<p class='muted'>" + escaped(r.variant) + ": right" + (r.why.empty() ? "" : ", " + escaped(r.why)) + "; error " + number(r.error_ratio, 2) + "</p>\n";
@@ -109,13 +109,13 @@ std::string section(const Comparison& c, const Compared& p, Sort sort) {
 
 std::string fused_table(const Comparison& c) {
     std::string rows;
-    for (const Compared& p : c.jobs) {
-        const double parts = c.parts_ms(p.job), own = p.best(false), vendor = p.best(true);
+    for (const Compared& p : c.cases) {
+        const double parts = c.parts_ms(p.bench_case), own = p.best(false), vendor = p.best(true);
         const double ms = own > 0 && (vendor == 0 || own < vendor) ? own : vendor;
         if (!(parts > 0) || !(ms > 0)) continue;
         std::string names;
-        for (const std::string& part : p.job.parts) names += (names.empty() ? "" : " + ") + part;
-        rows += "<tr><td>" + escaped(p.job.name) + "</td><td class='n'>" + number(ms, 4) + "</td><td class='n'>" + number(parts, 4) + "</td><td class='n'>" +
+        for (const std::string& part : p.bench_case.parts) names += (names.empty() ? "" : " + ") + part;
+        rows += "<tr><td>" + escaped(p.bench_case.name) + "</td><td class='n'>" + number(ms, 4) + "</td><td class='n'>" + number(parts, 4) + "</td><td class='n'>" +
                 fixed(parts / ms, 2) + "x</td><td class='muted'>" + escaped(names) + "</td></tr>\n";
     }
     if (rows.empty()) return "";
@@ -139,7 +139,7 @@ std::string to_html(const Comparison& c, Sort sort) {
          "<i style='background:var(--ceiling);height:2px;vertical-align:3px'></i>what the device can do at most. A bar is the share of that; \"x\" is the speed against "
          "the fastest vendor's; \"error\" is the error against fp64 over the plain variant's.</p>\n";
     s += fused_table(c);
-    for (const Compared& p : c.jobs) s += section(c, p, sort);
+    for (const Compared& p : c.cases) s += section(c, p, sort);
     return s + "</main></body></html>\n";
 }
 

@@ -3,7 +3,7 @@
 #include <cmath>
 #include <cstdio>
 
-#include "data/parallel_for.h"
+#include "host/parallel_for.h"
 #include "host/cuda/device.h"
 #include "kernels/probe/probe.h"
 
@@ -15,7 +15,7 @@ constexpr double kProducts = 1 << 24;  // added up in fp64 for one result's samp
 constexpr int64_t kMost = 2048, kLeast = 32;
 constexpr double kFurthest = 8;
 
-// In n stripes of equal size of [first, count), somewhere in each.
+// Adds an element of each of n stripes of equal size of [first, count).
 void stripes(int64_t first, int64_t count, int64_t n, std::vector<int64_t>& index) {
     uint64_t state = 88172645463325252ull;
     const double all = static_cast<double>(count - first);
@@ -79,13 +79,13 @@ std::vector<int64_t> choose_sample(int64_t count, double cost) {
     return index;
 }
 
-Verifier::Verifier(const Job& job, int device) : ready_(job.prepare_check(device)) {
+Verifier::Verifier(const BenchCase& bench_case, int device) : ready_(bench_case.prepare_check(device)) {
     const DeviceGuard guard(device);
     Operands& o = ready_->operands;
     o.fetch();
     sample();
-    if (!job.variants[0].refuses.empty()) {
-        plain_is_wrong_ = job.variants[0].name + " refuses this problem (" + job.variants[0].refuses + "): there is nothing to judge by";
+    if (!bench_case.variants[0].refuses.empty()) {
+        plain_is_wrong_ = bench_case.variants[0].name + " refuses this problem (" + bench_case.variants[0].refuses + "): there is nothing to judge by";
         return;
     }
     launch(0);
@@ -93,14 +93,14 @@ Verifier::Verifier(const Job& job, int device) : ready_(job.prepare_check(device
     for (size_t r = 0; r < results_.size(); ++r) {
         const Output& out = o.outputs()[r];
         if (!(plain[r] <= expected(out)))
-            plain_is_wrong_ = job.variants[0].name + " is off by " + number(plain[r]) + " in norm (at most " + number(expected(out)) + " is rounding): there is nothing to judge by";
+            plain_is_wrong_ = bench_case.variants[0].name + " is off by " + number(plain[r]) + " in norm (at most " + number(expected(out)) + " is rounding): there is nothing to judge by";
         const size_t bytes = out.m.rows * out.m.ld * probe::size_of(out.m.kind);
         if (!fits(device, bytes)) continue;
         results_[r].want = DeviceBuffer<std::byte>(device, bytes, "results to compare with");
         WT_CUDA(cudaMemcpyAsync(results_[r].want.data(), out.m.data, bytes, cudaMemcpyDeviceToDevice, o.stream().get()));
     }
     o.stream().synchronize();
-    if (job.tf32) {
+    if (bench_case.tf32) {
         o.reset(true);
         ready_->launch(0, o.stream().get());
         o.stream().synchronize();
@@ -111,7 +111,7 @@ Verifier::Verifier(const Job& job, int device) : ready_(job.prepare_check(device
         const Output& out = o.outputs()[r];
         const double place = std::max(last_place(out.m.kind), out.rounding == DType::bf16 ? last_place(probe::Kind::bf16) : 0);
         results_[r].plain = std::max(plain[r], place);
-        results_[r].allowed = out.rounding == DType::bf16 || job.tf32 ? kRoundingRatio : kSumRatio;
+        results_[r].allowed = out.rounding == DType::bf16 || bench_case.tf32 ? kRoundingRatio : kSumRatio;
     }
 }
 

@@ -20,7 +20,7 @@
 #include <string>
 #include <vector>
 
-#include "host/bench/job.h"
+#include "host/bench/bench_case.h"
 
 namespace wt::bench {
 
@@ -29,10 +29,10 @@ struct Verdict {
     std::string wrong;            // "", or what is wrong
 };
 
-// Of variant i of the job's table. Variant 0's own error must be what is to be expected of its sums.
+// Judges the variants of a case's table. Variant 0's own error must be what is to be expected of its sums.
 class Verifier {
 public:
-    Verifier(const Job& job, int device);  // runs variant 0
+    Verifier(const BenchCase& bench_case, int device);  // runs variant 0
     Verdict check(size_t variant);
 
 private:
@@ -54,11 +54,11 @@ private:
 
 inline constexpr double kRoundingRatio = 2, kSumRatio = 32;
 
-// From here on a 32-bit offset is wrong.
+// The first element whose 32-bit offset is wrong.
 inline constexpr int64_t kFarElement = int64_t(1) << 31;
 
-// Which of `count` elements a sample has, each the sum of about `cost` products: the first and the last, and others all
-// over; of more than kFarElement a quarter from there on.
+// Chooses which of `count` elements a sample has, each the sum of about `cost` products: the first and the last, and others
+// all over; where there are more than kFarElement, a quarter of the sample lies behind that one.
 std::vector<int64_t> choose_sample(int64_t count, double cost);
 
 }  // namespace wt::bench

@@ -1,4 +1,4 @@
-// Named ranges for Nsight Systems: step, phase, layer.pass, exchange, loader. Free when no profiler
+// Named ranges for Nsight Systems: step, phase, layer.op, exchange, loader. Free when no profiler
 // is attached. On virtual GPUs they name the lines of VGPU_PROFILE=1's table. With a stream they are spans of the step's
 // timeline as well, while one is recorded.
 #pragma once
@@ -22,7 +22,7 @@ public:
         nvtxRangePushA(name);
 #endif
     }
-    // Of the work that is put on `stream` meanwhile.
+    // Names the work that is put on `stream` meanwhile.
     Range(const char* name, cudaStream_t stream, SpanKind kind = SpanKind::compute) : Range(name) {
         if ((timeline_ = Timeline::current())) span_ = timeline_->begin(name, kind, stream);
     }

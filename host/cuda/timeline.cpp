@@ -204,7 +204,7 @@ std::string to_svg(const StepPicture& p, const std::string& title) {
         const double top = lane_y[span.lane];
         s += rect(std::string("bar ") + name_of(span.kind), span.start, span.end, top, kBar,
                   span.name + " (" + name_of(span.kind) + "): " + ms_text(took) + ", from " + ms_text(span.start));
-        // As much of the name as there is room for.
+        // The name is cut to the room that there is.
         const size_t room = static_cast<size_t>(std::max(0.0, (took * scale - 6) / kLetter));
         if (room >= std::min<size_t>(span.name.size(), 5) && room > 0 && span.kind != SpanKind::wait)
             s += text(x_of(span.start) + 3, top + 14, span.name.substr(0, room), " class='in'");
@@ -248,7 +248,11 @@ std::string to_chrome_trace(const StepPicture& p, const std::string& title) {
 void Timeline::lane(const std::string& name, const Stream& stream) {
     for (const Source& l : lanes_)
         if (l.stream == stream.get()) return;
-    if (lanes_.empty()) ready_ = Event(stream.device()), origin_ = Event(stream.device(), true), finish_ = Event(stream.device(), true);
+    if (lanes_.empty()) {
+        ready_ = Event(stream.device());
+        origin_ = Event(stream.device(), true);
+        finish_ = Event(stream.device(), true);
+    }
     lanes_.push_back({name, stream.get(), stream.device()});
 }
 
@@ -280,7 +284,9 @@ int Timeline::begin(const char* name, SpanKind kind, cudaStream_t stream) {
         if (lanes_[i].stream != stream) continue;
         if (used_ == spans_.size()) spans_.push_back({0, {}, kind, Event(lanes_[i].device, true), Event(lanes_[i].device, true)});
         Recorded& r = spans_[used_];
-        r.lane = static_cast<int>(i), r.name = name, r.kind = kind;
+        r.lane = static_cast<int>(i);
+        r.name = name;
+        r.kind = kind;
         r.start.record(stream);
         return static_cast<int>(used_++);
     }

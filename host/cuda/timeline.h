@@ -53,14 +53,14 @@ struct StepPicture {
 };
 
 // A worker communicates while an exchange is under way on any of its streams, and where its first stream waits for others.
-// That is hidden while one of its streams computes.
+// Communication is hidden while one of the worker's streams computes.
 struct Exposure {
     double communication = 0, exposed = 0;  // ms
     double hidden_share() const { return communication > 0 ? 1 - exposed / communication : 1; }
 };
 Exposure exposure(const StepPicture&, int worker);
 Exposure most_exposed(const StepPicture&);  // the worker that lost most time
-// Where nothing hides it, as (start, end).
+// The times of communication that nothing hides, as (start, end).
 std::vector<std::pair<double, double>> exposed_parts(const StepPicture&, int worker);
 
 // "12.3 ms, communication 4.5 ms, of which 0.8 ms not hidden (virtual time)".

@@ -18,7 +18,11 @@ Simulation::Id Simulation::add(std::string name, std::vector<Resource> resources
     std::erase_if(needs, [](Id n) { return n < 0; });  // "nothing before it"
     for (Id n : needs)
         if (n >= id) throw std::logic_error("a task needs one that is added after it");
-    tasks_.push_back({std::move(name), std::move(resources), seconds, latency, std::move(needs)});
+    tasks_.push_back({.name = std::move(name),
+                      .resources = std::move(resources),
+                      .seconds = seconds,
+                      .latency = latency,
+                      .needs = std::move(needs)});
     return id;
 }
 

@@ -15,8 +15,26 @@ const std::vector<Machine>& machines() {
     // The H200 rates are 70% of a measured 790 TFLOP/s (bf16) and 4.3 TB/s. The K20's matrix rate is the one fitted number:
     // it makes one GPU take the 98.05 hours of Table 1; its memory is 75% of 208 GB/s, its link what PCIe 2.0 x16 reaches.
     static const std::vector<Machine> list = {
-        {"h200", "H200s, 8 to a box over NVLink, boxes over one 400 Gb/s InfiniBand port a GPU", 553e12, 3.0e12, 370e9, 45e9, 8, 6e-6, 2e-6, 2},
-        {"k20", "K20s of Table 1, 8 to a box over PCIe 2.0", 1.362e12, 156e9, 6e9, 1e9, 8, 20e-6, 8e-6, 4},
+        {.name = "h200",
+         .about = "H200s, 8 to a box over NVLink, boxes over one 400 Gb/s InfiniBand port a GPU",
+         .flops = 553e12,
+         .memory = 3.0e12,
+         .link = 370e9,
+         .network = 45e9,
+         .box = 8,
+         .latency = 6e-6,
+         .gap = 2e-6,
+         .bytes = 2},
+        {.name = "k20",
+         .about = "K20s of Table 1, 8 to a box over PCIe 2.0",
+         .flops = 1.362e12,
+         .memory = 156e9,
+         .link = 6e9,
+         .network = 1e9,
+         .box = 8,
+         .latency = 20e-6,
+         .gap = 8e-6,
+         .bytes = 4},
     };
     return list;
 }
@@ -91,7 +109,9 @@ Machine virtual_machine(const MeasuredTimes& t) {
     if (t.flops <= 0 || t.memory <= 0) throw Error(t.source + " has no ceilings: run bin/compare --json for a whole network");
     Machine m;
     m.name = "virtual", m.about = t.device + " and its like: virtual time, measured rates";
-    m.flops = t.flops, m.memory = t.memory, m.link = m.network = t.memory / 2;
+    m.flops = t.flops;
+    m.memory = t.memory;
+    m.link = m.network = t.memory / 2;
     m.box = 1 << 20;
     m.latency = m.gap = 0;
     m.bytes = t.precision == "bf16" ? 2 : 4;
@@ -147,20 +167,20 @@ public:
 
 private:
     double floor(Work w) const { return std::max(w.flops / m_.flops, w.bytes / m_.memory); }
-    // `pass` on other extents than it was measured on: by the ratio of the floors.
-    double seconds(const std::string& pass, Work w, Work measured_at, bool apart = false) {
+    // The time of `op` (LAYER.OP) on other extents than it was measured on: scaled by the ratio of the floors.
+    double seconds(const std::string& op, Work w, Work measured_at, bool apart = false) {
         const auto& known = apart ? times_.apart : times_.seconds;
-        const auto it = known.find(pass);
+        const auto it = known.find(op);
         if (it == known.end()) {
-            if (measured()) unmeasured_.insert(pass);
+            if (measured()) unmeasured_.insert(op);
             return floor(w) + m_.gap;
         }
         return it->second * floor(w) / floor(measured_at);
     }
-    Simulation::Id kernel(const std::string& pass, Work w, Work measured_at, Simulation::Id extra = -1) {
-        return last_ = sim_.add(pass, {compute_}, seconds(pass, w, measured_at), {last_, extra});
+    Simulation::Id kernel(const std::string& op, Work w, Work measured_at, Simulation::Id extra = -1) {
+        return last_ = sim_.add(op, {compute_}, seconds(op, w, measured_at), {last_, extra});
     }
-    // One of the plan, or `share` of it.
+    // A kernel of the plan, or `share` of it.
     void planned_kernel(const std::string& name, Work w, double share = 1, Simulation::Id need = -1) {
         const auto at = measured_at_.find(name);
         w.flops *= share;
@@ -195,8 +215,8 @@ private:
         sums_ += seconds;
         return sim_.add(name, {compute_}, seconds, std::move(needs));
     }
-    // What every worker holds whole: each sums 1/K of its gradients, updates that, and gives it to the others: 2 (K-1)/K of the
-    // bytes out of each. `need`: the gradients are there.
+    // A layer that every worker holds whole: each sums 1/K of its gradients, updates that, and gives it to the others: 2 (K-1)/K
+    // of the bytes leave each. `need`: when the gradients are computed.
     Simulation::Id replicated(const Layer& l, Simulation::Id need) {
         if (K_ == 1) {
             updates_ += l.parameters();
@@ -208,7 +228,8 @@ private:
         id = sim_.add("update.sgd", {compute_}, sgd_seconds(double(l.parameters()) / K_), {id});
         return half_all_reduce("exchange " + l.name + " share", bytes, id);
     }
-    // To everybody's segments or from them, in the box and then between boxes.
+    // One half of an all-reduce: the gradients go to their segments' workers, or the new values come from them, in the box and
+    // then between boxes.
     Simulation::Id half_all_reduce(const std::string& name, double bytes, Simulation::Id need) {
         const int in_box = std::min(K_, m_.box), boxes = (K_ + m_.box - 1) / m_.box;
         Simulation::Id id = need;
@@ -224,12 +245,12 @@ private:
         double units, inputs;
     };
     static Part whole(const Layer& l) { return {double(l.out), double(l.x.count())}; }
-    // With the bytes of its weights counted `weight_bytes` each.
+    // A product whose weights are counted with `weight_bytes` bytes each.
     static Work product(double rows, Part p, double es, double weight_bytes) {
         return {2 * rows * p.units * p.inputs, (rows * p.inputs + rows * p.units) * es + p.inputs * p.units * weight_bytes};
     }
-    Simulation::Id fc(const Layer& l, const char* pass, double rows, Part p, double weight_bytes, Simulation::Id need) {
-        return kernel(l.name + pass, product(rows, p, m_.bytes, weight_bytes), product(std::max(1, times_.batch), whole(l), m_.bytes, weight_bytes), need);
+    Simulation::Id fc(const Layer& l, const char* op, double rows, Part p, double weight_bytes, Simulation::Id need) {
+        return kernel(l.name + op, product(rows, p, m_.bytes, weight_bytes), product(std::max(1, times_.batch), whole(l), m_.bytes, weight_bytes), need);
     }
 
     template <class F>
@@ -258,7 +279,7 @@ private:
         return all;
     }
 
-    // Of a layer's activation and dropout, and their gradients, the part that is of so many rows and units.
+    // The fraction of a layer's activation and dropout, and of their gradients, that so many rows and units are.
     double share(const Layer& l, double rows, double units) const { return rows / c_.batch * units / l.out; }
     const HeadOp& planned_layer(const Layer& l) const {
         return *std::find_if(plan_.head.begin(), plan_.head.end(), [&](const HeadOp& op) { return op.layer->name == l.name; });
@@ -300,70 +321,72 @@ private:
         }
     }
 
-    // What a worker has of layer i: of the units, or where they alternate of the inputs of all but the first.
-    bool by_inputs(size_t i) const { return c_.alternate && K_ > 1 && i > 0; }
+    // A worker's part of layer i: of its units (column-parallel) or, where the split alternates, of the inputs of all but the
+    // first (row-parallel).
+    bool row_parallel(size_t i) const { return c_.alternate && K_ > 1 && i > 0; }
     Part part(const Layer& l, size_t i) const {
         Part p = whole(l);
-        (by_inputs(i) ? p.inputs : p.units) /= K_;
+        (row_parallel(i) ? p.inputs : p.units) /= K_;
         return p;
     }
 
-    // Weights sharded; passes over the whole batch (a) or over K parts of it (b: one worker's images; c: 1/K of everybody's).
+    // The weights are sharded. One microbatch is the whole batch (a), or K of them are parts of it (b: one worker's images;
+    // c: 1/K of everybody's).
     void head_sharded() {
         const auto layers = fcs();
-        const int passes = c_.scheme == FcScheme::a ? 1 : K_;
-        const double rows = double(K_) * c_.batch / passes, flat = double(layers.front()->x.count()) * m_.bytes;
+        const int microbatches = c_.scheme == FcScheme::a ? 1 : K_;
+        const double rows = double(K_) * c_.batch / microbatches, flat = double(layers.front()->x.count()) * m_.bytes;
         const Simulation::Id trunk = last_;
-        // Bytes to each other worker: a and c, everybody's rows of the pass; b, the whole pass from the worker whose turn it
-        // is, which in K passes is this one once.
+        // Rows to each other worker: a and c, everybody's part of the microbatch; b, the whole microbatch from the worker whose
+        // samples it has, which this worker is once in K microbatches.
         const double rows_sent = c_.scheme == FcScheme::b ? rows : rows / K_;
-        std::vector<Simulation::Id> arrived(passes);
+        std::vector<Simulation::Id> arrived(microbatches);
         std::vector<Simulation::Id> returned;
-        double turns = 0;
-        for (int j = 0; j < passes; ++j) {
-            // One pass ahead: the next send goes out when this one has arrived, behind the work of this pass.
-            arrived[j] = send("exchange trunk.gather", rows_sent * flat, {trunk, j ? arrived[j - 1] : -1}, turns);
+        double sent = 0;
+        for (int j = 0; j < microbatches; ++j) {
+            // The next microbatch is sent while this one is computed: it goes out when this one has arrived.
+            arrived[j] = send("exchange trunk.gather", rows_sent * flat, {trunk, j ? arrived[j - 1] : -1}, sent);
         }
-        activations_ += c_.scheme == FcScheme::b ? turns / passes : turns;
-        for (int j = 0; j < passes; ++j) {
+        activations_ += c_.scheme == FcScheme::b ? sent / microbatches : sent;
+        for (int j = 0; j < microbatches; ++j) {
             Simulation::Id need = arrived[j];
             for (size_t i = 0; i < layers.size(); ++i) {
                 const Layer& l = *layers[i];
                 const double units = double(l.out) / K_;
                 fc(l, ".fprop", rows, part(l, i), m_.bytes, need);
-                if (by_inputs(i)) {  // shares of own units, of the logits of all
+                if (row_parallel(i)) {  // partial sums of own units; of the logits, of all
                     last_ = need = sum("exchange fc.reduce", rows * (i + 1 == layers.size() ? l.out : units) * m_.bytes, {last_}, activations_);
                     fc_activate(l, rows, units);
                     continue;
                 }
                 fc_activate(l, rows, units);
-                need = by_inputs(i + 1) && i + 1 < layers.size() ? -1 : send("exchange fc.gather", rows * units * m_.bytes, {last_}, activations_);
+                need = row_parallel(i + 1) && i + 1 < layers.size() ? -1 : send("exchange fc.gather", rows * units * m_.bytes, {last_}, activations_);
             }
             elementwise("loss.softmax", plan_.softmax, rows / c_.batch, need);
             for (size_t i = layers.size(); i-- > 0;) {
                 const Layer& l = *layers[i];
                 const double units = double(l.out) / K_, in = static_cast<double>(l.x.count());
-                if (i + 1 == layers.size() || !by_inputs(i + 1)) fc_backward(l, rows, units, need);
+                if (i + 1 == layers.size() || !row_parallel(i + 1)) fc_backward(l, rows, units, need);
                 fc(l, ".dgrad", rows, part(l, i), m_.bytes, need);
-                if (by_inputs(i)) {  // own columns of the gradient, whole: the layer below's turn, and to all if it is by inputs too
+                if (row_parallel(i)) {  // own columns of the gradient need no sum; they go to all if the layer below is row-parallel too
                     fc_backward(*layers[i - 1], rows, in / K_, -1);
-                    need = by_inputs(i - 1) ? send("exchange fc.gather", rows * in / K_ * m_.bytes, {last_}, activations_) : -1;
-                } else if (i == 0) {  // shares of the gradient to the replicas' rows
+                    need = row_parallel(i - 1) ? send("exchange fc.gather", rows * in / K_ * m_.bytes, {last_}, activations_) : -1;
+                } else if (i == 0) {  // partial sums of the gradient go to the replicas' rows
                     double back = 0;
                     returned.push_back(sum("exchange trunk.reduce", rows_sent * flat, {last_}, back));
-                    activations_ += c_.scheme == FcScheme::b ? back / passes : back;
-                } else {  // and to the owners of the columns
+                    activations_ += c_.scheme == FcScheme::b ? back / microbatches : back;
+                } else {  // or to the owners of the columns
                     need = sum("exchange fc.reduce", rows * in / K_ * m_.bytes, {last_}, activations_);
                 }
-                // In every pass, with its update, or once for all of them.
-                if (c_.per_pass || j + 1 == passes) fc_wgrad(l, c_.per_pass ? rows : rows * passes, part(l, i), true);
+                // The gradient is computed in every microbatch, with its update, or once for all of them.
+                if (c_.per_microbatch || j + 1 == microbatches) fc_wgrad(l, c_.per_microbatch ? rows : rows * microbatches, part(l, i), true);
             }
         }
         returned.push_back(last_);
         last_ = sim_.add("fc passes over", {}, 0, returned);
     }
 
-    // Of what nothing has updated yet.
+    // The update of the parameters that nothing has updated yet.
     void update() {
         reduced_.push_back(last_);
         last_ = sim_.add("gradients summed", {}, 0, reduced_);

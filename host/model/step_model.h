@@ -2,10 +2,10 @@
 // section 4) and plain data parallelism, links with a rate and a latency, run through a discrete-event simulation.
 //
 // All workers do the same work at the same time, so one of them stands for all, with the outgoing link of its box and
-// the one between boxes. In scheme b the turn passes from worker to worker: there the links are those of the worker
-// whose turn it is, which sends to all others and receives from all others.
+// the one between boxes. In scheme b a microbatch has the samples of one worker: there the links are those of this worker,
+// which sends to all others and receives from all others.
 //
-// Which kernels there are, the plan of one worker's step says (host/parallel/step.h). Each takes max(FLOP / rate, bytes / rate) with
+// The kernels are those of the plan of one worker's step (host/parallel/step.h). Each takes max(FLOP / rate, bytes / rate) with
 // the rates that a machine reaches, or what was measured (bin/compare --json), carried to other extents by the ratio of those
 // floors. Measured times are of what training runs, with what it fuses fused; floors are of a step in which all is fused that
 // can be.
@@ -41,12 +41,12 @@ Machine machine_of(const std::string& name);  // throws UsageError naming the ne
 // Seconds of "conv2.fprop" and the like on one worker at `batch`; empty: floors.
 struct MeasuredTimes {
     int batch = 0;
-    std::map<std::string, double> seconds;  // 0: done in another pass
+    std::map<std::string, double> seconds;  // 0: done by another operation
     std::map<std::string, double> apart;    // as if nothing were fused
     std::string source, device, precision, net;
     double flops = 0, memory = 0;           // FLOP/s and bytes/s that the device reached; 0: not measured
 };
-// From bin/compare's JSON: of each pass the variant that training takes, or else the fastest. Throws Error naming the file.
+// Reads bin/compare's JSON: of each operation the variant that training takes, or else the fastest. Throws Error naming the file.
 MeasuredTimes read_times(const std::string& path);
 // Virtual GPUs, from what was measured of them: a kernel at a time, and copies by an engine of their own at half the copy
 // rate, which counts reading and writing. Throws Error where that is missing.
@@ -56,8 +56,8 @@ struct Case {
     int workers = 1;
     int batch = 128;        // images per worker
     FcScheme scheme = FcScheme::a;
-    bool per_pass = false;  // b, c: fc weights are updated after every pass
-    bool alternate = false; // a, b, c: fc layers above the first are split by inputs (FcSplit, host/parallel/layout.h)
+    bool per_microbatch = false;  // b, c: fc weights are updated after every microbatch
+    bool alternate = false; // a, b, c: fc layers above the first are row-parallel (FcSplit, host/parallel/config.h)
 };
 
 struct Outcome {
@@ -65,7 +65,7 @@ struct Outcome {
     double compute = 0;                          // seconds of it in kernels
     double exposed() const { return seconds - compute; }
     double activations = 0, gradients = 0;       // bytes out of a worker: fc exchanges; weight gradients
-    std::vector<std::string> unmeasured;         // with measured times: the passes that floors stand for
+    std::vector<std::string> unmeasured;         // with measured times: the operations that floors stand for
     std::vector<Simulation::Task> tasks;
     std::vector<std::string> resources;
 };

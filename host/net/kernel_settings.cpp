@@ -6,10 +6,10 @@ namespace wt {
 
 namespace {
 
-void name_variant(KernelSettings& s, const std::string& pass, const std::string& variant) {
-    const auto [at, first] = s.by_pass.emplace(pass, variant);
+void name_variant(KernelSettings& s, const std::string& layer_op, const std::string& variant) {
+    const auto [at, first] = s.by_layer_op.emplace(layer_op, variant);
     if (!first)
-        throw UsageError("--kernels " + pass + " is given twice: " + at->second + " and " +
+        throw UsageError("--kernels " + layer_op + " is given twice: " + at->second + " and " +
                          variant);
 }
 

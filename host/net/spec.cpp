@@ -57,7 +57,12 @@ static void slide(Layer& l, int channels) {
 NetBuilder& NetBuilder::conv(const char* name, int filters, int size, Conv c) {
     Layer& l = add(LayerKind::conv, name);
     ++index_;
-    l.out = filters, l.size = size, l.stride = c.stride, l.pad = c.pad, l.groups = c.groups, l.bias_init = c.bias;
+    l.out = filters;
+    l.size = size;
+    l.stride = c.stride;
+    l.pad = c.pad;
+    l.groups = c.groups;
+    l.bias_init = c.bias;
     slide(l, filters);
     return *this;
 }

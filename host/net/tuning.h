@@ -22,7 +22,7 @@ struct TunedRow {
 };
 std::span<const TunedRow> tuned_table();
 
-// Of one kind of device.
+// What is known of one kind of device.
 class Tuning {
 public:
     struct Entry {
@@ -30,7 +30,7 @@ public:
         double ms = 0;  // 0: not known
     };
 
-    // With what the program's own table has for the device.
+    // Starts with what the program's own table has for the device.
     explicit Tuning(std::string device);
 
     // Null when nothing is known.
@@ -40,9 +40,9 @@ public:
     const std::map<std::pair<std::string, std::string>, Entry>& entries() const { return entries_; }  // by operation and problem
     const std::string& device() const { return device_; }
 
-    // While it is set, what is asked for and not known is measured by it: LAYER.PASS (for what it prints), the operation, the
+    // While it is set, what is asked for and not known is measured by it: LAYER.OP (for what it prints), the operation, the
     // problem as text_of has it, and which variants may be taken.
-    std::function<Entry(const std::string& layer_pass, const std::string& operation, const std::string& problem, KernelChoice choice)> measure;
+    std::function<Entry(const std::string& layer_op, const std::string& operation, const std::string& problem, KernelChoice choice)> measure;
     int measured = 0;  // problems, so far
 
 private:

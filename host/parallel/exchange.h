@@ -1,4 +1,5 @@
-// What workers exchange in a step. A step has a fixed list of transfers, the same on every rank. In each, a rank posts a
+// What workers exchange in a step. A step has a fixed list of transfers, the same on every rank (all-gathers and
+// reduce-scatters, by reading). In each, a rank posts a
 // block ("mine lies here, and is complete once the work put on this stream so far is done") and collects from every rank's
 // block the part that it needs. Between GPUs that reach each other's memory nothing is moved by that: a part is read where it
 // lies, by the kernel that needs it. Over messages, or through the host's memory, parts are packed, sent and left in staging
@@ -28,8 +29,8 @@ struct Aborted : Error {
     Aborted() : Error("stopped: another worker failed") {}
 };
 
-// Of the block that one rank posts, what another reads: `rows` of `row_bytes` each, `pitch` bytes from one to the next.
-struct Region {
+// The part of the block that one rank posts which another reads: `rows` of `row_bytes` each, `pitch` bytes from one to the next.
+struct BlockSlice {
     size_t offset = 0;  // bytes from the start of the block
     int64_t rows = 0;   // 0: nothing
     size_t row_bytes = 0, pitch = 0;
@@ -38,7 +39,7 @@ struct Region {
 };
 
 // A part as its reader finds it. All views that one collect returns have one pitch.
-struct View {
+struct PeerView {
     const void* data = nullptr;  // null: nothing from that rank
     size_t pitch = 0;
 };
@@ -46,7 +47,7 @@ struct View {
 struct Transfer {
     std::string name;
     int ranks = 1;
-    std::vector<Region> parts;  // [from * ranks + to]
+    std::vector<BlockSlice> parts;  // [from * ranks + to]
     bool own = false;         // collect returns the rank's own part too, where it is read like the others
     bool barrier = false;     // nothing moves; whoever collects goes on when everybody's post is complete
     // Transfers of one group, other than -1, are posted in a row on one stream: who has waited for one post of a rank on a stream
@@ -55,8 +56,8 @@ struct Transfer {
 
     Transfer() = default;
     Transfer(std::string n, int r) : name(std::move(n)), ranks(r), parts(static_cast<size_t>(r) * r) {}
-    Region& part(int from, int to) { return parts[static_cast<size_t>(from) * ranks + to]; }
-    const Region& part(int from, int to) const { return parts[static_cast<size_t>(from) * ranks + to]; }
+    BlockSlice& part(int from, int to) { return parts[static_cast<size_t>(from) * ranks + to]; }
+    const BlockSlice& part(int from, int to) const { return parts[static_cast<size_t>(from) * ranks + to]; }
     // Whether `to` gets a view of `from`'s part.
     bool moves(int from, int to) const { return part(from, to) && (from != to || own); }
     size_t bytes_from(int rank) const;  // that leave it for other ranks
@@ -86,7 +87,7 @@ public:
 
     // A view of every rank's part for this one, by rank; work put on `stream` from here on finds them complete. They last until this
     // rank's next post of the transfer, on whatever stream: what reads them must come before that.
-    virtual std::vector<View> collect(int t, cudaStream_t stream) = 0;
+    virtual std::vector<PeerView> collect(int t, cudaStream_t stream) = 0;
 
     // Frees everybody who waits in collect; from any thread.
     virtual void abort() = 0;

@@ -48,9 +48,11 @@ void MpiExchange::open(int device, std::vector<Transfer> transfers, void* stagin
     size_t outgoing = 0;
     for (const Transfer& t : transfers_) {
         Slot s;
-        s.ready = Event(device), s.packed = Event(device), s.unpacked = Event(device);
+        s.ready = Event(device);
+        s.packed = Event(device);
+        s.unpacked = Event(device);
         s.missing.resize(ranks_);
-        s.parcels = parcels(t, rank_, true, outgoing);
+        s.packed_blocks = packed_blocks(t, rank_, true, outgoing);
         slots_.push_back(std::move(s));
     }
     outgoing_ = PinnedBuffer<std::byte>(outgoing);
@@ -80,10 +82,10 @@ void MpiExchange::post(int t, const void* block, cudaStream_t stream) {
     s.block = block;
     s.ready.record(stream);
     if (transfers_[t].barrier) last_barrier_ = t;
-    if (s.parcels.empty()) return;
+    if (s.packed_blocks.empty()) return;
     side_.wait(s.ready);
     int messages = 0;
-    for (const Parcel& o : s.parcels) {
+    for (const PackedBlock& o : s.packed_blocks) {
         pack(outgoing_.data() + o.at, block, o.part, cudaMemcpyDeviceToHost, side_.get());
         each_chunk(o.part.bytes(), [&](size_t, int n) {
             messages += static_cast<int>(o.to.size());
@@ -97,10 +99,10 @@ void MpiExchange::post(int t, const void* block, cudaStream_t stream) {
     changed_.notify_all();
 }
 
-std::vector<View> MpiExchange::collect(int t, cudaStream_t stream) {
+std::vector<PeerView> MpiExchange::collect(int t, cudaStream_t stream) {
     Slot& s = slots_[t];
     const Transfer& transfer = transfers_[t];
-    std::vector<View> views(ranks_);
+    std::vector<PeerView> views(ranks_);
     const auto wait_for = [&](const Event& e) { WT_CUDA(cudaStreamWaitEvent(stream, e.get(), 0)); };
     if (transfer.barrier) {
         // Peers read copies. What must not be written yet is what has not been packed here.
@@ -115,7 +117,7 @@ std::vector<View> MpiExchange::collect(int t, cudaStream_t stream) {
     bool any = false;
     for (int from = 0; from < ranks_; ++from) {
         if (!transfer.moves(from, rank_)) continue;
-        const Region& p = transfer.part(from, rank_);
+        const BlockSlice& p = transfer.part(from, rank_);
         views[from] = {staged(t, from), p.row_bytes};
         if (from == rank_) {
             wait_for(s.ready);
@@ -201,7 +203,7 @@ bool MpiExchange::is_done(const Event& e) const {
     return true;
 }
 
-// Whether anything has moved.
+// Returns whether anything has moved.
 bool MpiExchange::advance() {
     bool moved = false;
     std::vector<int> packing, unpacking;
@@ -228,7 +230,7 @@ bool MpiExchange::advance() {
 
 void MpiExchange::send(int t) {
     std::lock_guard lock(team_.mpi());
-    for (const Parcel& o : slots_[t].parcels)
+    for (const PackedBlock& o : slots_[t].packed_blocks)
         each_chunk(o.part.bytes(), [&](size_t at, int n) {
             for (const int to : o.to) {
                 requests_.emplace_back();

@@ -40,7 +40,7 @@ void NcclExchange::open(int device, std::vector<Transfer> transfers, void* stagi
     for (const Transfer& t : transfers_) {
         Slot s;
         s.ready = Event(device), s.done = Event(device);
-        s.parcels = parcels(t, rank_, false, outgoing);
+        s.packed_blocks = packed_blocks(t, rank_, false, outgoing);
         slots_.push_back(std::move(s));
     }
     outgoing_ = DeviceBuffer<std::byte>(device, outgoing, "parts to send");
@@ -101,13 +101,13 @@ void NcclExchange::post(int t, const void* block, cudaStream_t stream) {
     side_.wait(s.ready);
     // The staging memory has readers until the end of the step before.
     if (last_barrier_ >= 0) side_.wait(slots_[last_barrier_].ready);
-    for (const Parcel& o : s.parcels)
+    for (const PackedBlock& o : s.packed_blocks)
         if (!lies_packed(o.part)) pack(outgoing_.data() + o.at, block, o.part, cudaMemcpyDeviceToDevice, side_.get());
     {
         std::lock_guard lock(mutex_);
         if (aborted_) throw Aborted();
         check_nccl(ncclGroupStart(), "ncclGroupStart");
-        for (const Parcel& o : s.parcels) {
+        for (const PackedBlock& o : s.packed_blocks) {
             const void* from = lies_packed(o.part) ? static_cast<const std::byte*>(block) + o.part.offset : outgoing_.data() + o.at;
             for (const int to : o.to) {
                 check_nccl(ncclSend(from, o.part.bytes(), ncclInt8, to, comm_, side_.get()), "ncclSend");
@@ -123,10 +123,10 @@ void NcclExchange::post(int t, const void* block, cudaStream_t stream) {
     s.done.record(side_.get());
 }
 
-std::vector<View> NcclExchange::collect(int t, cudaStream_t stream) {
+std::vector<PeerView> NcclExchange::collect(int t, cudaStream_t stream) {
     Slot& s = slots_[t];
     const Transfer& transfer = transfers_[t];
-    std::vector<View> views(ranks_);
+    std::vector<PeerView> views(ranks_);
     {
         std::lock_guard lock(mutex_);
         if (aborted_) throw Aborted();
@@ -141,7 +141,7 @@ std::vector<View> NcclExchange::collect(int t, cudaStream_t stream) {
     wait_for(s.done);
     for (int from = 0; from < ranks_; ++from) {
         if (!transfer.moves(from, rank_)) continue;
-        const Region& p = transfer.part(from, rank_);
+        const BlockSlice& p = transfer.part(from, rank_);
         std::byte* const to = staged(t, from);
         views[from] = {to, p.row_bytes};
         if (from != rank_) continue;

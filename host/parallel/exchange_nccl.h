@@ -28,12 +28,12 @@ public:
     bool packed() const override { return true; }
     void open(int device, std::vector<Transfer> transfers, void* staging) override;
     void post(int t, const void* block, cudaStream_t stream) override;
-    std::vector<View> collect(int t, cudaStream_t stream) override;
+    std::vector<PeerView> collect(int t, cudaStream_t stream) override;
     void abort() override;
 
 private:
     struct Slot {
-        std::vector<Parcel> parcels;
+        std::vector<PackedBlock> packed_blocks;
         const void* block = nullptr;
         Event ready;  // the block is complete
         Event done;   // sent and received

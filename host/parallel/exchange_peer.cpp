@@ -6,15 +6,15 @@
 
 namespace wt {
 
-void Board::abort() {
+void Mailbox::abort() {
     std::lock_guard lock(mutex_);
     aborted_ = true;
     changed_.notify_all();
 }
 
 void PeerExchange::wait_until(std::unique_lock<std::mutex>& lock, const auto& condition) {
-    board_.changed_.wait(lock, [&] { return board_.aborted_ || condition(); });
-    if (board_.aborted_) throw Aborted();
+    mailbox_.changed_.wait(lock, [&] { return mailbox_.aborted_ || condition(); });
+    if (mailbox_.aborted_) throw Aborted();
 }
 
 void PeerExchange::open(int device, std::vector<Transfer> transfers, void* staging) {
@@ -22,58 +22,58 @@ void PeerExchange::open(int device, std::vector<Transfer> transfers, void* stagi
     for (const Transfer& t : transfers_)
         if (t.group >= static_cast<int>(waited_.size())) waited_.resize(t.group + 1, std::vector<long>(ranks_));
     posted_on_.resize(transfers_.size());
-    std::unique_lock lock(board_.mutex_);
-    if (board_.entries_.empty()) {
-        board_.entries_.resize(transfers_.size());
-        for (auto& e : board_.entries_) e = std::vector<Board::Entry>(ranks_);
+    std::unique_lock lock(mailbox_.mutex_);
+    if (mailbox_.entries_.empty()) {
+        mailbox_.entries_.resize(transfers_.size());
+        for (auto& e : mailbox_.entries_) e = std::vector<Mailbox::Entry>(ranks_);
     }
-    board_.devices_[rank_] = device;
-    for (size_t t = 0; t < transfers_.size(); ++t) board_.entries_[t][rank_].done = Event(device);
-    ++board_.open_;
-    board_.changed_.notify_all();
-    wait_until(lock, [&] { return board_.open_ == ranks_; });
+    mailbox_.devices_[rank_] = device;
+    for (size_t t = 0; t < transfers_.size(); ++t) mailbox_.entries_[t][rank_].done = Event(device);
+    ++mailbox_.open_;
+    mailbox_.changed_.notify_all();
+    wait_until(lock, [&] { return mailbox_.open_ == ranks_; });
     if (!packed()) return;
     for (size_t t = 0; t < transfers_.size(); ++t) {
-        Board::Entry& e = board_.entries_[t][rank_];
+        Mailbox::Entry& e = mailbox_.entries_[t][rank_];
         size_t size = 0;
-        e.parcels = parcels(transfers_[t], rank_, true, size);
-        std::erase_if(e.parcels, [&](const Parcel& p) { return std::ranges::all_of(p.to, [&](int to) { return same_device(to); }); });
-        if (!e.parcels.empty()) e.host = PinnedBuffer<std::byte>(size);
+        e.packed_blocks = packed_blocks(transfers_[t], rank_, true, size);
+        std::erase_if(e.packed_blocks, [&](const PackedBlock& p) { return std::ranges::all_of(p.to, [&](int to) { return same_device(to); }); });
+        if (!e.packed_blocks.empty()) e.host = PinnedBuffer<std::byte>(size);
     }
 }
 
 void PeerExchange::post(int t, const void* block, cudaStream_t stream) {
     const Transfer& transfer = transfers_[t];
-    Board::Entry& e = board_.entries_[t][rank_];
-    for (const Parcel& p : e.parcels) pack(e.host.data() + p.at, block, p.part, cudaMemcpyDeviceToHost, stream);
+    Mailbox::Entry& e = mailbox_.entries_[t][rank_];
+    for (const PackedBlock& p : e.packed_blocks) pack(e.host.data() + p.at, block, p.part, cudaMemcpyDeviceToHost, stream);
     posted_on_[t] = stream;
     e.done.record(stream);  // before the count: a collector must find the new record
     bytes_sent_ += static_cast<int64_t>(transfer.bytes_from(rank_));
-    std::lock_guard lock(board_.mutex_);
+    std::lock_guard lock(mailbox_.mutex_);
     e.block = static_cast<const std::byte*>(block);
     ++e.posted;
-    board_.changed_.notify_all();
+    mailbox_.changed_.notify_all();
 }
 
-std::vector<View> PeerExchange::collect(int t, cudaStream_t stream) {
+std::vector<PeerView> PeerExchange::collect(int t, cudaStream_t stream) {
     const Transfer& transfer = transfers_[t];
-    std::vector<View> views(ranks_);
-    const long want = ++board_.entries_[t][rank_].collected;
+    std::vector<PeerView> views(ranks_);
+    const long want = ++mailbox_.entries_[t][rank_].collected;
     for (int from = 0; from < ranks_; ++from) {
         const bool read = transfer.moves(from, rank_);
         if (!read && !(transfer.barrier && from != rank_)) continue;
-        Board::Entry& e = board_.entries_[t][from];
+        Mailbox::Entry& e = mailbox_.entries_[t][from];
         const std::byte* block = nullptr;
         {
-            std::unique_lock lock(board_.mutex_);
+            std::unique_lock lock(mailbox_.mutex_);
             wait_until(lock, [&] { return e.posted >= want; });
             block = e.block;
         }
         const bool known = from == rank_ ? posted_on_[t] == stream : transfer.group >= 0 && waited_[transfer.group][from] == want;
-        if (!known) wait_for(stream, e.done, {rank_, transfer.name.c_str(), t, from});
+        if (!known) wait_for(stream, e.done, {.rank = rank_, .what = transfer.name.c_str(), .number = t, .from = from});
         if (transfer.group >= 0) waited_[transfer.group][from] = want;
         if (!read) continue;
-        const Region& p = transfer.part(from, rank_);
+        const BlockSlice& p = transfer.part(from, rank_);
         if (!packed()) {
             views[from] = {block + p.offset, p.pitch};
             continue;
@@ -82,8 +82,8 @@ std::vector<View> PeerExchange::collect(int t, cudaStream_t stream) {
         if (same_device(from)) {
             pack(to, block, p, cudaMemcpyDeviceToDevice, stream);
         } else {
-            const auto parcel = std::ranges::find_if(e.parcels, [&](const Parcel& o) { return std::ranges::count(o.to, rank_) > 0; });
-            WT_CUDA(cudaMemcpyAsync(to, e.host.data() + parcel->at, p.bytes(), cudaMemcpyHostToDevice, stream));
+            const auto packed = std::ranges::find_if(e.packed_blocks, [&](const PackedBlock& o) { return std::ranges::count(o.to, rank_) > 0; });
+            WT_CUDA(cudaMemcpyAsync(to, e.host.data() + packed->at, p.bytes(), cudaMemcpyHostToDevice, stream));
         }
         views[from] = {to, p.row_bytes};
     }

@@ -17,10 +17,10 @@
 namespace wt {
 
 // What the workers of a job share.
-class Board {
+class Mailbox {
 public:
     // `through_host`: between different GPUs everything goes through the host's memory.
-    Board(int workers, bool through_host) : workers_(workers), through_host_(through_host), devices_(workers, -1) {}
+    Mailbox(int workers, bool through_host) : workers_(workers), through_host_(through_host), devices_(workers, -1) {}
     void abort();
 
 private:
@@ -30,7 +30,7 @@ private:
         long collected = 0;  // times this rank collected
         const std::byte* block = nullptr;
         Event done;
-        std::vector<Parcel> parcels;   // through the host: this rank's parts for other devices
+        std::vector<PackedBlock> packed_blocks;   // through the host: this rank's parts for other devices
         PinnedBuffer<std::byte> host;  // where they are packed
     };
     const int workers_;
@@ -45,18 +45,18 @@ private:
 
 class PeerExchange : public Exchange {
 public:
-    PeerExchange(Board& board, int rank) : Exchange(rank, board.workers_), board_(board) {}
-    bool packed() const override { return board_.through_host_; }
+    PeerExchange(Mailbox& mailbox, int rank) : Exchange(rank, mailbox.workers_), mailbox_(mailbox) {}
+    bool packed() const override { return mailbox_.through_host_; }
     void open(int device, std::vector<Transfer> transfers, void* staging) override;  // waits for all ranks
     void post(int t, const void* block, cudaStream_t stream) override;
-    std::vector<View> collect(int t, cudaStream_t stream) override;
-    void abort() override { board_.abort(); }
+    std::vector<PeerView> collect(int t, cudaStream_t stream) override;
+    void abort() override { mailbox_.abort(); }
 
 private:
-    bool same_device(int other) const { return board_.devices_[other] == board_.devices_[rank_]; }
+    bool same_device(int other) const { return mailbox_.devices_[other] == mailbox_.devices_[rank_]; }
     void wait_until(std::unique_lock<std::mutex>& lock, const auto& condition);
 
-    Board& board_;
+    Mailbox& mailbox_;
     std::vector<cudaStream_t> posted_on_;    // by transfer: where this rank's last post was
     std::vector<std::vector<long>> waited_;  // [group][rank]: which post of the group this one has waited for last
 };

@@ -70,13 +70,13 @@ Group::Group(std::vector<WorkerConfig> configs, Team* team, const LinkProbe& lin
     if (team) team->use_links(links);
     for (WorkerConfig& c : configs) c.packed = c.packed || !links_.direct;
     if (!links_.direct) check_memory(configs);  // with what that takes
-    if (workers > 1) board_ = std::make_unique<Board>(workers, configs[0].packed);
+    if (workers > 1) mailbox_ = std::make_unique<Mailbox>(workers, configs[0].packed);
     workers_.resize(configs.size());
     for (size_t r = 0; r < configs.size(); ++r) threads_.emplace_back([this, r] { serve(static_cast<int>(r)); });
     try {
         run_on_threads([&](int r) {
             std::unique_ptr<Exchange> exchange;
-            if (board_) exchange = std::make_unique<PeerExchange>(*board_, r);
+            if (mailbox_) exchange = std::make_unique<PeerExchange>(*mailbox_, r);
             if (team_ && configs[r].workers > 1) exchange = team_->exchange();
             workers_[r] = std::make_unique<Worker>(configs[r], std::move(exchange));
         });
@@ -117,7 +117,7 @@ void Group::serve(int rank) {
         } catch (const Aborted&) {
         } catch (...) {
             failure = std::current_exception();
-            if (board_) board_->abort();
+            if (mailbox_) mailbox_->abort();
         }
         lock.lock();
         if (failure && !failure_) failure_ = failure;

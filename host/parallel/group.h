@@ -43,7 +43,7 @@ public:
     std::vector<float> get_param(int i, bool momentum = false);
     std::vector<float> get_gradient(int i);
     void set_param(int i, const std::vector<float>& values, bool momentum = false);
-    // The logits of the last pass, a row for each sample of the whole batch; on rank 0, like get_param.
+    // The logits of the last step, a row for each sample of the whole batch; on rank 0, like get_param.
     std::vector<float> get_logits();
 
 private:
@@ -54,14 +54,14 @@ private:
 
     Team* team_;
     Links links_;
-    std::unique_ptr<Board> board_;
+    std::unique_ptr<Mailbox> mailbox_;
     std::vector<std::unique_ptr<Worker>> workers_;
     std::vector<std::thread> threads_;
     std::mutex mutex_;
     std::condition_variable changed_;
     std::function<void(int)> task_;
-    long round_ = 0;     // of tasks given out
-    int running_ = 0;    // threads that have not finished this round's
+    long round_ = 0;     // counts the tasks given out
+    int running_ = 0;    // threads that have not finished this round's task
     bool stop_ = false;
     std::exception_ptr failure_;
 };

@@ -7,69 +7,11 @@
 
 namespace wt {
 
-size_t MemoryPlan::total() const {
-    size_t n = 0;
-    for (const Entry& e : entries_) n += e.bytes;
-    return n;
-}
-
-std::string MemoryPlan::text() const {
-    static const char* names[] = {"weights", "activations", "gradients", "workspace", "input"};
-    std::string s;
-    for (int u = 0; u < 5; ++u) {
-        size_t n = 0;
-        for (const Entry& e : entries_)
-            if (static_cast<int>(e.use) == u) n += e.bytes;
-        if (n) s += (s.empty() ? "" : ", ") + std::string(names[u]) + " " + human_bytes(n);
-    }
-    return s;
-}
-
-const char* name_of(FcScheme s) {
-    static const char* names[] = {"a", "b", "c", "dp"};
-    return names[static_cast<int>(s)];
-}
-
-bool WorkerConfig::trains(const Layer& layer) const {
-    return layer.weights() > 0 && std::find(frozen.begin(), frozen.end(), layer.name) == frozen.end();
-}
-
-std::vector<RowBlock> row_blocks(const WorkerConfig& c, int rank) {
-    const int64_t b = c.batch;
-    std::vector<RowBlock> blocks;
-    if (c.workers == 1 || c.scheme == FcScheme::a || c.scheme == FcScheme::dp) {
-        const int64_t row = c.head_workers() == 1 ? 0 : rank * b, n = b / (c.workers == 1 ? c.pass_count() : 1);
-        for (int64_t at = 0; at < b; at += n) blocks.push_back({static_cast<int>(at / n), at, row + at, n});
-    } else if (c.scheme == FcScheme::b) {
-        blocks.push_back({rank, 0, rank * b, b});
-    } else {
-        if (b < c.workers)
-            throw UsageError("--fc-scheme c: every pass takes 1/" + std::to_string(c.workers) + " of a worker's batch of " + std::to_string(b) +
-                             ": give --batch " + std::to_string(c.workers) + " or more");
-        // Shares that are uneven go round, so that over the passes each worker gives all its samples.
-        int64_t local = 0;
-        for (int j = 0; j < c.workers; ++j) {
-            const Shard s = shard_of(b, (rank + j) % c.workers, c.workers);
-            blocks.push_back({j, local, j * b + s.first, s.count});
-            local += s.count;
-        }
-    }
-    return blocks;
-}
-
-std::vector<int> batch_rows(const WorkerConfig& c, int rank) {
-    std::vector<int> rows;
-    const int64_t first = c.scheme == FcScheme::dp ? int64_t(c.batch) * rank : 0;
-    for (const RowBlock& b : row_blocks(c, rank))
-        for (int64_t i = 0; i < b.count; ++i) rows.push_back(static_cast<int>(first + b.row + i));
-    return rows;
-}
-
 Layout::Layout(const WorkerConfig& c) : config(c) {
     if (config.split == FcSplit::alternate && config.scheme == FcScheme::dp)
         throw UsageError("--fc-split alternate: --fc-scheme dp splits no layer: give a, b or c, or leave --fc-split out");
     if (config.workers == 1 && config.scheme == FcScheme::dp) config.scheme = FcScheme::a;
-    if (config.batch % (config.workers == 1 ? config.pass_count() : 1)) throw Error("a batch must divide into its passes");
+    if (config.batch % (config.workers == 1 ? config.microbatch_count() : 1)) throw Error("a batch must divide into its passes");
     for (int r = 0; r < config.workers; ++r) blocks_of.push_back(row_blocks(config, r));
     params = params_of(config.net);
     find_bottom();
@@ -96,22 +38,23 @@ void Layout::find_bottom() {
     if (config.training && bottom == static_cast<int>(config.net.layers.size())) throw UsageError("all layers are frozen: nothing is left to train");
 }
 
-// Who names a pass that is not run has mistyped it, or has frozen its layer.
+// An operation that is named and not run was mistyped, or its layer is frozen.
 void Layout::check_names() const {
-    for (const auto& [pass, variant] : config.kernels.by_pass) {
-        const std::string layer = pass.substr(0, pass.find('.'));
-        std::vector<std::string> layers, passes;
+    for (const auto& [layer_op, variant] : config.kernels.by_layer_op) {
+        const std::string layer = layer_op.substr(0, layer_op.find('.'));
+        std::vector<std::string> layers, ops;
         for (const auto& [name, v] : choices) {
             const std::string l = name.substr(0, name.find('.'));
             if (std::find(layers.begin(), layers.end(), l) == layers.end()) layers.push_back(l);
-            if (l == layer && std::find(passes.begin(), passes.end(), name) == passes.end()) passes.push_back(name);
+            if (l == layer && std::find(ops.begin(), ops.end(), name) == ops.end()) ops.push_back(name);
         }
-        const bool without = std::find(passes.begin(), passes.end(), pass) == passes.end();
-        if (without && !config.frozen.empty() && (pass.ends_with(".wgrad") || pass.ends_with(".dgrad") || pass.ends_with(".backward")))
-            throw UsageError("--kernels " + pass + "=" + variant + ": this pass is not run, because of what is frozen");
-        if (passes.empty()) throw UsageError("--kernels " + pass + "=" + variant + ": " + unknown_name("layer", layer, layers));
-        if (without)
-            throw UsageError("--kernels " + pass + "=" + variant + ": " + unknown_name("pass", pass, passes));
+        const bool unknown = std::find(ops.begin(), ops.end(), layer_op) == ops.end();
+        const bool of_backward = layer_op.ends_with(".wgrad") || layer_op.ends_with(".dgrad") || layer_op.ends_with(".backward");
+        if (unknown && !config.frozen.empty() && of_backward)
+            throw UsageError("--kernels " + layer_op + "=" + variant + ": this pass is not run, because of what is frozen");
+        if (ops.empty()) throw UsageError("--kernels " + layer_op + "=" + variant + ": " + unknown_name("layer", layer, layers));
+        if (unknown)
+            throw UsageError("--kernels " + layer_op + "=" + variant + ": " + unknown_name("pass", layer_op, ops));
     }
 }
 
@@ -154,24 +97,27 @@ void Layout::plan_sharded(int i) {
     if (units.count == 0)
         throw Error("layer " + l.name + " has " + std::to_string(p.rows) + " units, fewer than " + std::to_string(config.workers) +
                     " workers: use fewer --gpus, or --fc-scheme dp");
-    const bool by_inputs = config.by_inputs(p.layer);
+    const bool row_parallel = config.row_parallel(p.layer);
     rows[i] = units;
     columns[i] = {0, p.row};
-    if (by_inputs && !p.bias) rows[i] = {0, p.rows}, columns[i] = shard_of(p.row, config.rank, config.workers);
+    if (row_parallel && !p.bias) {
+        rows[i] = {0, p.rows};
+        columns[i] = shard_of(p.row, config.rank, config.workers);
+    }
     const size_t n = rows[i].count * columns[i].count;
     own[i] = {0, static_cast<int64_t>(n)};
     Storage& st = storage[i];
-    if (by_inputs && p.bias)
+    if (row_parallel && p.bias)
         st.value = st.w = plan.add(p.name, Use::weights, p.rows * 4).plus(units.first * 4);  // HeadOp::bias
     else
         st.value = st.w = plan.add(p.name, Use::weights, n * 4);
     if (config.training && !frozen(i)) st.v = plan.add(p.name + " momentum", Use::weights, n * 4);
-    if (config.dtype != DType::f32 && !p.bias) st.value = st.low = plan.add(p.name + " bf16", Use::weights, n * 2);
+    if (config.dtype != DType::f32 && !p.bias) st.value = st.w_bf16 = plan.add(p.name + " bf16", Use::weights, n * 2);
 }
 
-RowBlock Layout::block_in(int rank, int pass) const {
+RowBlock Layout::block_in(int rank, int microbatch) const {
     for (const RowBlock& b : blocks_of[rank])
-        if (b.pass == pass) return b;
+        if (b.microbatch == microbatch) return b;
     return {};
 }
 
@@ -181,9 +127,9 @@ Shard Layout::segment(const Bucket& b, int rank) const { return shard_of(b.count
 // along; the networks' own layers leave nothing.
 void Layout::plan_bucket(Bucket& b) {
     const int K = config.workers;
-    const bool low = config.dtype != DType::f32, trained = config.training && b.trained;
+    const bool copies = config.dtype != DType::f32, trained = config.training && b.trained;
     const auto padded = [](int64_t n) { return (n + 7) / 8 * 8; };
-    b.value_size = low ? 2 : 4;
+    b.value_size = copies ? 2 : 4;
     for (const int i : b.weights) b.weight_count += padded(params[i].count());
     b.count = b.weight_count;
     for (const int i : b.weights) b.count += padded(params[i + 1].count());
@@ -204,8 +150,8 @@ void Layout::plan_bucket(Bucket& b) {
             st.value = b.values.plus(b.value_offset(at));
             st.w = st.value.plus(first * 4);
             if (trained) st.v = plan.add(p.name + " momentum", Use::weights, own[i].count * 4);
-            if (low && !bias) {
-                st.low = st.value.plus(first * 2);
+            if (copies && !bias) {
+                st.w_bf16 = st.value.plus(first * 2);
                 st.w = plan.add(p.name + " fp32", Use::weights, own[i].count * 4);
             }
             b.at.push_back(at);
@@ -214,16 +160,23 @@ void Layout::plan_bucket(Bucket& b) {
         }
     if (K == 1) return;
     if (trained) {
-        b.reduce = bind(b.name + ".reduce", exchange_reduce_variants(), ReduceProblem{K, 1, segment.count, segment.count, segment.count, DType::f32});
+        b.reduce = bind(b.name + ".reduce", exchange_reduce_variants(), 
+                        ReduceProblem{.sources = K,
+                                      .rows = 1,
+                                      .cols = segment.count,
+                                      .ld_src = segment.count,
+                                      .ld_dst = segment.count,
+                                      .dtype = DType::f32});
         for (int r = 0; r < K; ++r) {
             const Shard s = this->segment(b, r);
             const int64_t halves = static_cast<int64_t>(b.value_offset(s.first + s.count) - b.value_offset(s.first)) / 2;
-            b.share.push_back(bind(b.name + ".share", exchange_copy_variants(), CopyProblem{1, halves, halves, halves, DType::bf16}));
+            b.share.push_back(bind(b.name + ".share", exchange_copy_variants(), 
+                                   CopyProblem{.rows = 1, .cols = halves, .ld_src = halves, .ld_dst = halves, .dtype = DType::bf16}));
         }
     }
 }
 
-Place Layout::gradient_of(int param) const {
+BufferRef Layout::gradient_of(int param) const {
     for (const Bucket& b : buckets)
         for (size_t w = 0; w < b.weights.size(); ++w)
             for (const int bias : {0, 1})
@@ -253,12 +206,17 @@ void Layout::plan_input() {
     }
     all_labels = plan.add("labels of the whole batch", Use::input, config.head_rows() * sizeof(int));
     state = plan.add("step state", Use::input, sizeof(StepState));
-    stats_count = config.scheme == FcScheme::dp ? config.workers : config.pass_count();
+    stats_count = config.scheme == FcScheme::dp ? config.workers : config.microbatch_count();
     stats = plan.add("loss and counts", Use::input, stats_count * sizeof(SoftmaxStats));
-    // The mean gradient over what one update of the fully connected layers is for.
-    const float scale = 1.f / static_cast<float>(config.per_pass ? config.pass_rows() : config.rows());
+    // Gradients are means over the samples that one update of the fully connected layers is for.
+    const float scale = 1.f / static_cast<float>(config.per_microbatch ? config.microbatch_rows() : config.rows());
     softmax = bind("loss.softmax", softmax_variants(),
-                   SoftmaxProblem{static_cast<int>(config.pass_rows()), net.classes(), net.classes(), net.classes(), config.dtype, scale});
+                   SoftmaxProblem{.rows = static_cast<int>(config.microbatch_rows()),
+                                  .classes = net.classes(),
+                                  .ld_logits = net.classes(),
+                                  .ld_dlogits = net.classes(),
+                                  .dtype = config.dtype,
+                                  .scale = scale});
 }
 
 void Layout::bind_update(Bound<SgdProblem, SgdArgs>& bound, const std::vector<Update>& list) {
@@ -267,22 +225,22 @@ void Layout::bind_update(Bound<SgdProblem, SgdArgs>& bound, const std::vector<Up
     if (p.total) bound = bind("update.sgd", sgd_variants(), p);
 }
 
-// What is replicated is updated by one worker in one go, by several a bucket as soon as its gradients are summed; what is
-// sharded at the end of the step or of each pass.
+// One worker updates everything in one go. Several update each bucket as soon as its gradients are summed, and their shards at
+// the end of the step or of each microbatch.
 void Layout::plan_update() {
     for (Bucket& b : buckets)
         if (config.workers > 1)
             bind_update(b.update, b.updates);
         else
             updates.insert(updates.end(), b.updates.begin(), b.updates.end());
-    std::vector<Update>& sharded = config.per_pass ? pass_updates : updates;
+    std::vector<Update>& sharded = config.per_microbatch ? microbatch_updates : updates;
     for (const HeadOp& op : head) {
         if (!op.sharded || !op.trained) continue;
         if (op.grad) sharded.push_back({op.weight, op.grad});
         sharded.push_back({op.weight + 1, op.grad_bias.plus(op.own_column() * 4)});
     }
     bind_update(update, updates);
-    bind_update(pass_update, pass_updates);
+    bind_update(microbatch_update, microbatch_updates);
 }
 
 size_t memory_needed(const WorkerConfig& config) { return Layout(config).plan.total(); }

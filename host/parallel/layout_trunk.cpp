@@ -31,13 +31,25 @@ std::optional<LrnPoolProblem> Layout::find_fused_pool(int i) {
     const Layer &l = net.layers[i], *norm = net.layers[i - 1].kind == LayerKind::lrn ? &net.layers[i - 1] : nullptr;
     const int below = norm ? i - 2 : i - 1;
     const Layer* relu = below >= 0 && is_relu(net.layers[below]) ? &net.layers[below] : nullptr;
-    LrnPoolProblem p{config.batch, l.x.h, l.x.w, l.x.c, l.size, l.stride, l.pad};
-    p.dtype = config.dtype;
-    p.lrn = norm, p.relu = relu;
+    LrnPoolProblem p{.n = config.batch,
+                     .h = l.x.h,
+                     .w = l.x.w,
+                     .c = l.x.c,
+                     .window = l.size,
+                     .stride = l.stride,
+                     .pad = l.pad,
+                     .dtype = config.dtype,
+                     .lrn = norm != nullptr,
+                     .relu = relu != nullptr};
     p.bias = relu && below >= 1 && net.layers[below - 1].kind == LayerKind::conv && config.trains(net.layers[below - 1]);
-    if (norm) p.size = norm->lrn_size, p.alpha = norm->lrn_alpha, p.beta = norm->lrn_beta, p.k = norm->lrn_k;
+    if (norm) {
+        p.size = norm->lrn_size;
+        p.alpha = norm->lrn_alpha;
+        p.beta = norm->lrn_beta;
+        p.k = norm->lrn_k;
+    }
     if (!norm && !relu) return {};
-    // Who asks for a variant of a part wants that part.
+    // A variant that is named for a part asks for that part.
     for (const Layer* part : {&l, norm, relu})
         if (part && (k.names(part->name + ".forward") || k.names(part->name + ".backward"))) return {};
     const Part pool_forward{l.name + ".forward", pool_forward_variants(), p.pool()};
@@ -46,7 +58,13 @@ std::optional<LrnPoolProblem> Layout::find_fused_pool(int i) {
     const Part lrn_backward{norm ? norm->name + ".backward" : "", lrn_backward_variants(), p.norm()};
     const int64_t count = l.x.count();
     const Part relu_backward{relu ? relu->name + ".backward" : "", activation_backward_variants(),
-                             ActivationProblem{config.batch, count, count, count, Activation::relu, config.dtype}};
+                             
+                             ActivationProblem{.rows = config.batch,
+                                               .cols = count,
+                                               .ld_y = count,
+                                               .ld_dy = count,
+                                               .kind = Activation::relu,
+                                               .dtype = config.dtype}};
     bool both = true;
     if (norm) both = fuses(fused_forward_name(i), fused_forward_name(i), lrn_pool_forward_variants(), p, lrn_forward, pool_forward);
     if (!goes_back(i)) return both ? std::optional(p) : std::nullopt;
@@ -69,11 +87,22 @@ std::string Layout::fused_backward_name(int pool) const {
     return name;
 }
 
-// Forward, without fusions.
+// The layer's forward problem, without fusions.
 ConvProblem Layout::conv_problem(const Layer& l) const {
-    ConvProblem p{config.batch, l.x.h, l.x.w, l.x.c, l.out, l.size, l.size, l.stride, l.stride, l.pad, l.pad, l.groups, config.dtype};
-    p.tf32 = config.tf32;
-    return p;
+    return {.n = config.batch,
+            .h = l.x.h,
+            .w = l.x.w,
+            .c = l.x.c,
+            .k = l.out,
+            .r = l.size,
+            .s = l.size,
+            .stride_h = l.stride,
+            .stride_w = l.stride,
+            .pad_h = l.pad,
+            .pad_w = l.pad,
+            .groups = l.groups,
+            .dtype = config.dtype,
+            .tf32 = config.tf32};
 }
 
 // How the augmentation stores what the first convolution reads: folded where that one and its gradient are no slower so.
@@ -96,8 +125,19 @@ int Layout::input_fold() {
 }
 
 AugmentProblem Layout::augment_problem(const ConvProblem& first) const {
-    AugmentProblem p{config.batch, config.image_h, config.image_w, config.image_c, config.net.input.h, config.net.input.w, config.dtype};
-    if (first.fold > 1) p.fold = first.fold, p.pad = first.pad_h, p.fold_h = first.fold_h(), p.fold_w = first.fold_w();
+    AugmentProblem p{.n = config.batch,
+                     .src_h = config.image_h,
+                     .src_w = config.image_w,
+                     .src_c = config.image_c,
+                     .out_h = config.net.input.h,
+                     .out_w = config.net.input.w,
+                     .dtype = config.dtype};
+    if (first.fold > 1) {
+        p.fold = first.fold;
+        p.pad = first.pad_h;
+        p.fold_h = first.fold_h();
+        p.fold_w = first.fold_w();
+    }
     return p;
 }
 
@@ -108,7 +148,7 @@ void Layout::plan_trunk() {
     const int end = net.first_fc();
     flat_cols = net.layers[end].x.count();
     flat = plan.add("trunk outputs of the whole batch", Use::activations, config.head_rows() * flat_cols * es);
-    // With one pass, or several of one worker, its rows are together in `flat`.
+    // With one microbatch, or several of one worker, this worker's rows are together in `flat`.
     bool together = true;
     for (const RowBlock& block : blocks()) together = together && block.row - block.local == blocks()[0].row;
     trunk_y = together ? flat.plus(blocks()[0].row * flat_cols * es) : plan.add("trunk output", Use::activations, b * flat_cols * es);
@@ -124,10 +164,11 @@ void Layout::plan_trunk() {
     for (int i = 0; i < end; ++i)
         if (!in_place(net.layers[i])) last_writer = i;
 
-    Place x = input;
+    BufferRef x = input;
     int param = 0;
     for (int i = 0; i < end; ++i) {
         const Layer& l = net.layers[i];
+        const int64_t cols = l.y.count();
         TrunkOp op;
         op.layer = &l;
         op.x = x;
@@ -138,16 +179,21 @@ void Layout::plan_trunk() {
         switch (l.kind) {
             case LayerKind::conv: plan_conv(op, i, param); break;
             case LayerKind::activation: {
-                op.forward_elsewhere = i > 0 && net.layers[i - 1].kind == LayerKind::conv && is_relu(l);  // in the convolution's epilogue
-                op.act = {b, l.y.count(), l.y.count(), l.y.count(), l.act, config.dtype};
-                if (!op.forward_elsewhere)
-                    op.forward = emits(bind(op.name_forward, activation_forward_variants(), op.act));
+                op.fused_away_forward = i > 0 && net.layers[i - 1].kind == LayerKind::conv && is_relu(l);  // in the convolution's epilogue
+                op.act = {.rows = b, .cols = cols, .ld_y = cols, .ld_dy = cols, .kind = l.act, .dtype = config.dtype};
+                if (!op.fused_away_forward) op.forward = emits(bind(op.name_forward, activation_forward_variants(), op.act));
                 break;
             }
             case LayerKind::lrn: {
-                op.forward_elsewhere = op.backward_elsewhere = taken_along;
+                op.fused_away_forward = op.fused_away_backward = taken_along;
                 if (taken_along) break;
-                const LrnProblem p{int64_t(b) * l.x.h * l.x.w, l.x.c, l.lrn_size, l.lrn_alpha, l.lrn_beta, l.lrn_k, config.dtype};
+                const LrnProblem p{.pixels = int64_t(b) * l.x.h * l.x.w,
+                                   .c = l.x.c,
+                                   .size = l.lrn_size,
+                                   .alpha = l.lrn_alpha,
+                                   .beta = l.lrn_beta,
+                                   .k = l.lrn_k,
+                                   .dtype = config.dtype};
                 plan_layer(op, i, lrn_forward_variants(), lrn_backward_variants(), p);
                 break;
             }
@@ -155,7 +201,7 @@ void Layout::plan_trunk() {
             case LayerKind::dropout: {
                 if (i > 0 && net.layers[i - 1].kind == LayerKind::activation && net.layers[i - 1].act == Activation::tanh)
                     throw Error("layer " + l.name + ": dropout right after tanh is supported between fully connected layers only");
-                op.drop = bind(op.name_forward, dropout_variants(), DropoutProblem{b, l.y.count(), l.y.count(), l.y.count(), l.p, config.dtype});
+                op.drop = bind(op.name_forward, dropout_variants(), DropoutProblem{.rows = b, .cols = cols, .ld_x = cols, .ld_y = cols, .p = l.p, .dtype = config.dtype});
                 op.dropout_layer = static_cast<uint32_t>(i);
                 break;
             }
@@ -167,7 +213,7 @@ void Layout::plan_trunk() {
     if (!config.training) return;
     for (int i = bottom + 1; i < end; ++i) {  // now that all above are known
         TrunkOp& op = trunk[i];
-        if (op.layer->kind == LayerKind::activation && !op.backward_elsewhere)
+        if (op.layer->kind == LayerKind::activation && !op.fused_away_backward)
             op.backward = emits(bind(op.name_dgrad, activation_backward_variants(), op.act));
     }
     plan_trunk_gradients();
@@ -186,7 +232,9 @@ void Layout::plan_conv(TrunkOp& op, int i, int& param) {
     const Layer& l = *op.layer;
     const int end = net.first_fc();
     const bool first = param == 0;
-    op.name_forward = l.name + ".fprop", op.name_dgrad = l.name + ".dgrad", op.name_wgrad = l.name + ".wgrad";
+    op.name_forward = l.name + ".fprop";
+    op.name_dgrad = l.name + ".dgrad";
+    op.name_wgrad = l.name + ".wgrad";
     op.weight = param;
     param += 2;
     op.needs_dx = i > bottom;
@@ -203,19 +251,27 @@ void Layout::plan_conv(TrunkOp& op, int i, int& param) {
         d.drelu = d.drelu && fuses(op.name_dgrad + "+drelu", op.name_dgrad, conv_dgrad_variants(), d, Part{op.name_dgrad, conv_dgrad_variants(), p},
                                    Part{net.layers[i - 1].name + ".backward", activation_backward_variants(), trunk.back().act});
         op.dgrad = bind(op.name_dgrad, conv_dgrad_variants(), d);
-        if (d.drelu) trunk.back().backward_elsewhere = true;
+        if (d.drelu) trunk.back().fused_away_backward = true;
     }
     ConvProblem w = p;
     if (!op.trained) return;
     for (int above = i + 1; above < end && net.layers[above].kind != LayerKind::conv; ++above)
         if (const auto pool = fused_pool(above); pool && pool->bias && above - 2 - pool->lrn == i) w.bias = false;  // it sums db
     op.wgrad = bind(op.name_wgrad, conv_wgrad_variants(), w);
-    op.grad = gradient_of(op.weight), op.grad_bias = gradient_of(op.weight + 1);
+    op.grad = gradient_of(op.weight);
+    op.grad_bias = gradient_of(op.weight + 1);
 }
 
 void Layout::plan_pool(TrunkOp& op, int i) {
     const Layer& l = *op.layer;
-    const PoolProblem p{config.batch, l.x.h, l.x.w, l.x.c, l.size, l.stride, l.pad, config.dtype};
+    const PoolProblem p{.n = config.batch,
+                        .h = l.x.h,
+                        .w = l.x.w,
+                        .c = l.x.c,
+                        .window = l.size,
+                        .stride = l.stride,
+                        .pad = l.pad,
+                        .dtype = config.dtype};
     op.argmax = plan.add(l.name + " argmax", Use::activations, p.y_count());
     op.pool.problem = op.pool_back.problem = p;
     const auto fused = fused_pool(i);
@@ -230,34 +286,34 @@ void Layout::plan_pool(TrunkOp& op, int i) {
     }
     op.lrn_pool_back = bind(op.name_dgrad = fused_backward_name(i), lrn_pool_backward_variants(), *fused);
     const int relu = i - 1 - fused->lrn;
-    if (fused->relu) trunk[relu].backward_elsewhere = true;
+    if (fused->relu) trunk[relu].fused_away_backward = true;
     if (fused->bias) op.grad_bias = trunk[relu - 1].grad_bias;
 }
 
-// Gradients flow through two buffers in turn, down to the lowest layer that is trained; in-place
-// layers keep theirs.
+// Gradients alternate between two buffers, down to the lowest layer that is trained; in-place layers
+// write theirs to the buffer that they read.
 void Layout::plan_trunk_gradients() {
     const NetSpec& net = config.net;
     const size_t es = size_of(config.dtype);
     const int end = net.first_fc();
     if (bottom >= end) return;
-    const auto turns_at = [&](const TrunkOp& op) { return !(op.y.buffer == op.x.buffer && op.y.offset == op.x.offset); };
+    const auto switches = [](const TrunkOp& op) { return op.y != op.x; };
     int64_t largest = flat_cols;
     bool both = false;
     for (int i = bottom + 1; i < end; ++i) {
         largest = std::max(largest, net.layers[i].x.count());
-        both = both || turns_at(trunk[i]);
+        both = both || switches(trunk[i]);
     }
-    Place turns[2] = {plan.add("trunk gradient A", Use::gradients, config.batch * largest * es), {}};
-    if (both) turns[1] = plan.add("trunk gradient B", Use::gradients, config.batch * largest * es);
-    int turn = 0;
-    trunk_dy = turns[0];
+    BufferRef buffers[2] = {plan.add("trunk gradient A", Use::gradients, config.batch * largest * es), {}};
+    if (both) buffers[1] = plan.add("trunk gradient B", Use::gradients, config.batch * largest * es);
+    int buffer = 0;
+    trunk_dy = buffers[0];
     for (int i = end - 1; i >= bottom; --i) {
         TrunkOp& op = trunk[i];
-        op.dy = turns[turn];
+        op.dy = buffers[buffer];
         if (i == bottom) return;
-        if (turns_at(op)) turn ^= 1;
-        op.dx = turns[turn];
+        if (switches(op)) buffer ^= 1;
+        op.dx = buffers[buffer];
     }
 }
 

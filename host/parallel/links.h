@@ -45,7 +45,7 @@ struct LinkProbe {
     std::function<void(const Link& link, const std::string& way, void* data, size_t bytes)> tamper;
 };
 
-// Of the distinct ones among `devices`. Enables the peer access that works.
+// Probes every pair of distinct ones among `devices`, and enables the peer access that works.
 Links probe_links(const std::vector<int>& devices, const LinkProbe& probe = {});
 
 }  // namespace wt

@@ -8,24 +8,24 @@
 
 namespace wt {
 
-// A part that leaves, and everybody who gets that same one.
-struct Parcel {
-    Region part;
+// A slice that leaves this rank, and everybody who gets that same one.
+struct PackedBlock {
+    BlockSlice part;
     size_t at = 0;  // where it is packed
     std::vector<int> to;
 };
 
-inline bool lies_packed(const Region& p) { return p.rows == 1 || p.pitch == p.row_bytes; }
+inline bool lies_packed(const BlockSlice& p) { return p.rows == 1 || p.pitch == p.row_bytes; }
 
 // What `rank` sends in this transfer, packed from `end` on at multiples of 256 bytes; `end` moves behind it. Without
 // `always`, parts that lie packed in their block take no place.
-inline std::vector<Parcel> parcels(const Transfer& t, int rank, bool always, size_t& end) {
-    std::vector<Parcel> all;
+inline std::vector<PackedBlock> packed_blocks(const Transfer& t, int rank, bool always, size_t& end) {
+    std::vector<PackedBlock> all;
     if (t.barrier) return all;
     for (int to = 0; to < t.ranks; ++to) {
-        const Region& p = t.part(rank, to);
+        const BlockSlice& p = t.part(rank, to);
         if (to == rank || !p) continue;
-        const auto same = std::find_if(all.begin(), all.end(), [&](const Parcel& o) {
+        const auto same = std::find_if(all.begin(), all.end(), [&](const PackedBlock& o) {
             return o.part.offset == p.offset && o.part.rows == p.rows && o.part.row_bytes == p.row_bytes && o.part.pitch == p.pitch;
         });
         if (same != all.end()) {
@@ -38,7 +38,7 @@ inline std::vector<Parcel> parcels(const Transfer& t, int rank, bool always, siz
     return all;
 }
 
-inline void pack(void* to, const void* block, const Region& p, cudaMemcpyKind kind, cudaStream_t stream) {
+inline void pack(void* to, const void* block, const BlockSlice& p, cudaMemcpyKind kind, cudaStream_t stream) {
     const void* from = static_cast<const std::byte*>(block) + p.offset;
     if (lies_packed(p))
         WT_CUDA(cudaMemcpyAsync(to, from, p.bytes(), kind, stream));

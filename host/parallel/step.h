@@ -40,9 +40,9 @@ struct StepInputs {
 class Operands {
 public:
     virtual ~Operands() = default;
-    template <class T = void> const T* in(Place p) { return static_cast<const T*>(resolve(p, true, false)); }
-    template <class T = void> T* out(Place p) { return static_cast<T*>(resolve(p, false, true)); }
-    template <class T = void> T* in_out(Place p) { return static_cast<T*>(resolve(p, true, true)); }
+    template <class T = void> const T* in(BufferRef p) { return static_cast<const T*>(resolve(p, true, false)); }
+    template <class T = void> T* out(BufferRef p) { return static_cast<T*>(resolve(p, false, true)); }
+    template <class T = void> T* in_out(BufferRef p) { return static_cast<T*>(resolve(p, true, true)); }
     // The part of a collected transfer that `rank` has posted for this one.
     virtual const void* view(int transfer, int rank) = 0;
     virtual void* workspace() = 0;
@@ -50,7 +50,7 @@ public:
     virtual const StepInputs& inputs() = 0;
 
 private:
-    virtual void* resolve(Place p, bool read, bool written) = 0;  // null for a null place
+    virtual void* resolve(BufferRef p, bool read, bool written) = 0;  // null for a null place
 };
 
 enum class Stage : uint8_t { input, trunk_forward, head_forward, loss, head_backward, trunk_backward, update };
@@ -67,7 +67,7 @@ struct Launch {
     std::string problem = {}; // as text_of has it
     std::string variant = {};
     double flops = 0, bytes = 0;  // of the operation; 0, 0: a copy
-    std::vector<Place> reads = {}, writes = {};
+    std::vector<BufferRef> reads = {}, writes = {};
     struct View {
         int transfer, rank;
     };
@@ -76,7 +76,7 @@ struct Launch {
 };
 struct Post {
     int transfer;
-    Place block;
+    BufferRef block;
 };
 struct Collect {
     int transfer;

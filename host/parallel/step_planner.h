@@ -5,7 +5,7 @@
 //   for each microbatch of the head: gather its rows (those of the next one behind this one's work) -> forward, gathering each
 //     layer's columns -> softmax -> backward: partial gradients of each layer's input summed into their owner's columns, at
 //     the bottom into each replica's rows. The layers' own gradients, with the update, in every microbatch or once in the last.
-//     (Layers that are split by inputs: the sums in the forward pass, the gathering in the backward pass. FcSplit.)
+//     (Row-parallel layers: the sums in the forward pass, the gathering in the backward pass. FcSplit.)
 //   trunk backward; behind it, on the exchange stream and bucket by bucket, each worker sums its segment of the gradients,
 //     updates what lies in it, and copies what the others have updated
 //   update of the fully connected shard
@@ -42,7 +42,7 @@ public:
     const StepInputs& inputs() override { return nothing_; }
 
 private:
-    void* resolve(Place p, bool read, bool written) override {
+    void* resolve(BufferRef p, bool read, bool written) override {
         if (p && read) launch_.reads.push_back(p);
         if (p && written) launch_.writes.push_back(p);
         return nullptr;
@@ -83,7 +83,7 @@ private:
     // ---- steps_trunk.cpp
     void trunk_forward();
     void trunk_layer_forward(const TrunkOp& op);
-    void trunk_dropout(const TrunkOp& op, Place from, Place to);
+    void trunk_dropout(const TrunkOp& op, BufferRef from, BufferRef to);
     void trunk_backward();
     void conv_dgrad(const TrunkOp& op);
     void conv_wgrad(const TrunkOp& op);
@@ -93,7 +93,7 @@ private:
     void post_rows();
     void gather_rows(int microbatch);
     void head_forward();
-    void gather_columns(const HeadOp& op, int transfer, Place to, size_t size);
+    void gather_columns(const HeadOp& op, int transfer, BufferRef to, size_t size);
     void finish_units(const HeadOp& op, int transfer);
     void fc_forward(const HeadOp& op);
     void activate(const HeadOp& op);
@@ -111,7 +111,9 @@ private:
     void finish_buckets();
 
     // ---- putting an action on the list
-    void put(std::variant<Launch, Post, Collect, Record, Await> action) { steps_.push_back({stage_, microbatch_, stream_, std::move(action)}); }
+    void put(std::variant<Launch, Post, Collect, Record, Await> action) {
+        steps_.push_back({.stage = stage_, .microbatch = microbatch_, .stream = stream_, .action = std::move(action)});
+    }
     void emit(Launch l);  // in the range at hand
     // `arguments`: (Operands&) -> Args, all but workspace and stream.
     template <class Problem, class Args, class F>
@@ -140,14 +142,14 @@ private:
         emit(std::move(l));
     }
 
-    Place weight(int param) const { return layout_.storage[param].value; }  // what the matrix units read
-    // Of a matrix with `ld` elements of `size` bytes a row, the rows of this microbatch, or of another.
-    Place rows(Place p, int64_t ld, size_t size) const { return rows(p, ld, size, microbatch_); }
-    Place rows(Place p, int64_t ld, size_t size, int microbatch) const { return p.plus(layout_.pass_row(microbatch) * ld * size); }
+    BufferRef weight(int param) const { return layout_.storage[param].value; }  // what the matrix units read
+    // Where the rows of this microbatch, or of another, begin in a matrix with `ld` elements of `size` bytes a row.
+    BufferRef rows(BufferRef p, int64_t ld, size_t size) const { return rows(p, ld, size, microbatch_); }
+    BufferRef rows(BufferRef p, int64_t ld, size_t size, int microbatch) const { return p.plus(layout_.first_row(microbatch) * ld * size); }
 
     const Layout& layout_;
     const WorkerConfig& config_;
-    const bool training_, shared_;  // several workers; several of the head
+    const bool training_, shared_;  // shared: several workers share the head
     const int rank_, workers_;
     StepList steps_;
     Stage stage_ = Stage::input;
@@ -160,7 +162,7 @@ private:
         int bucket;
         bool at_once;
     };
-    std::vector<Free> free_;   // that may be updated too; at once, or when Events::released is done
+    std::vector<Free> free_;   // buckets that may be updated too; at once, or when Events::released is done
 };
 
 }  // namespace wt

@@ -8,10 +8,10 @@ namespace wt {
 
 namespace {
 
-std::string names(const Layout& l, const std::vector<Place>& places) {
+std::string names(const Layout& l, const std::vector<BufferRef>& places) {
     std::string all;
     std::vector<int> named;
-    for (const Place& p : places) {
+    for (const BufferRef& p : places) {
         if (std::find(named.begin(), named.end(), p.buffer) != named.end()) continue;
         named.push_back(p.buffer);
         all += (all.empty() ? "" : ", ") + l.plan.entries()[p.buffer].what;
@@ -56,7 +56,7 @@ std::string step_text(const Layout& layout, const StepList& steps) {
     for (const Step& s : steps) {
         if (!before || s.stage != before->stage || s.microbatch != before->microbatch) {
             text += name_of(s.stage);
-            if (layout.config.pass_count() > 1 && (s.microbatch || s.stage == Stage::head_forward))
+            if (layout.config.microbatch_count() > 1 && (s.microbatch || s.stage == Stage::head_forward))
                 text += ", microbatch " + std::to_string(s.microbatch);
             text += "\n";
         }

@@ -41,7 +41,7 @@ StepList StepPlanner::plan() {
         post_rows();
         gather_rows(0);
     }
-    for (microbatch_ = 0; microbatch_ < config_.pass_count(); ++microbatch_) {
+    for (microbatch_ = 0; microbatch_ < config_.microbatch_count(); ++microbatch_) {
         head_forward();
         if (training_) head_backward();
     }
@@ -104,14 +104,14 @@ void StepPlanner::update(const Bound<SgdProblem, SgdArgs>& sgd, const std::vecto
             const Layout::Storage& st = l.storage[u.param];
             const Param& p = l.params[u.param];
             const bool fc = c.net.layers[p.layer].kind == LayerKind::fc;
-            SgdTensor t{.w = o.in_out<float>(st.w), .v = o.in_out<float>(st.v), .g = o.in<float>(u.grad), .w_bf16 = o.out<bf16>(st.low),
+            SgdTensor t{.w = o.in_out<float>(st.w), .v = o.in_out<float>(st.v), .g = o.in<float>(u.grad), .w_bf16 = o.out<bf16>(st.w_bf16),
                         .count = l.own[u.param].count, .weight_decay = p.bias ? 0.f : o.inputs().weight_decay,
                         .lr_scale = fc ? c.fc_lr_scale : c.conv_lr_scale};
-            if (c.per_pass && !fc) {
+            if (c.per_microbatch && !fc) {
                 // Its gradient is a sum over the microbatches of means over one: a mean over the batch is 1 / their number of
                 // it. The factor goes to the rate, and out of the weight decay.
-                t.lr_scale /= static_cast<float>(c.pass_count());
-                t.weight_decay *= static_cast<float>(c.pass_count());
+                t.lr_scale /= static_cast<float>(c.microbatch_count());
+                t.weight_decay *= static_cast<float>(c.microbatch_count());
             }
             tensors.push_back(t);
         }

@@ -1,10 +1,10 @@
-// What every worker holds whole: the sum of its gradients, its update and its sharing, each worker for a segment of every
-// bucket. All of it on the exchange stream.
+// The parameters that every worker holds whole: each worker sums the gradients of its segment of every bucket, updates it and
+// shares it, all on the exchange stream.
 #include "host/parallel/step_planner.h"
 
 namespace wt {
 
-// Parameter `weight` and its bias have their gradients. Where they are the last of a bucket, it is posted.
+// The gradients of parameter `weight` and its bias are computed. If they are the last of a bucket, it is posted.
 void StepPlanner::bucket_ready(int weight) {
     if (workers_ == 1) return;
     finish_buckets();
@@ -15,8 +15,8 @@ void StepPlanner::bucket_ready(int weight) {
         }
 }
 
-// The layers of the buckets posted so far have done their work: their weights may be written. `at_once`: they had when it was
-// posted; the post already orders it, and no other event is needed.
+// The layers of the buckets posted so far read their weights no more, so these may be written. `at_once`: that was so when the
+// bucket was posted; the post already orders it, and no other event is needed.
 void StepPlanner::bucket_free(bool at_once) {
     if (posted_.empty()) return;
     if (!at_once) put(Record{Events::released});
@@ -24,7 +24,7 @@ void StepPlanner::bucket_free(bool at_once) {
     posted_.clear();
 }
 
-// Sums, updates and shares the buckets that may be. Called one graph segment late, so that the host does not wait for the peers'
+// Sums, updates and shares the buckets whose weights may be written. It is called one graph segment late, so that the host does not wait for the peers'
 // gradients before it has given its own device the next segment to do.
 void StepPlanner::finish_buckets() {
     if (free_.empty()) return;

@@ -39,34 +39,34 @@ void StepPlanner::head_forward() {
     const Layout& l = layout_;
     stage_ = Stage::head_forward;
     if (shared_ && (config_.scheme != FcScheme::b || microbatch_ != rank_)) put(Await{Events::gathered(microbatch_), "gathered", microbatch_});
-    int left = -1;  // the transfer by which every worker has left something for the next layer
+    int posted = -1;  // the transfer by which every worker has posted something for the next layer
     for (size_t i = 0; i < l.head.size(); ++i) {
         const HeadOp& op = l.head[i];
         if (i == 0)
             for (const RowBlock& b : l.blocks())  // own rows, where the trunk has not put them in their place
-                if (b.pass == microbatch_ && l.trunk_y.buffer != l.flat.buffer) {
+                if (b.microbatch == microbatch_ && l.trunk_y.buffer != l.flat.buffer) {
                     const size_t row = l.flat_cols * l.element_size();
                     copy("trunk rows", [to = l.flat.plus(b.row * row), from = l.trunk_y.plus(b.local * row), bytes = b.count * row](Operands& o) {
                         return MemoryCopy{.to = o.out(to), .from = o.in(from), .row_bytes = bytes};
                     });
                 }
-        if (i > 0) finish_units(l.head[i - 1], left);
+        if (i > 0) finish_units(l.head[i - 1], posted);
         fc_forward(op);
         if (!shared_) continue;
-        const int t = l.ids.units[i][microbatch_];
+        const int t = l.ids.up[i][microbatch_];
         const size_t size = size_of(op.fprop.problem.out);
-        if (t >= 0) put(Post{t, rows(op.by_inputs ? op.shares : op.y, op.layer->out, size)});
-        if (i == 0 && microbatch_ + 1 < config_.pass_count()) gather_rows(microbatch_ + 1);  // the host has given the device something to do
+        if (t >= 0) put(Post{t, rows(op.row_parallel ? op.partial_sums : op.y, op.layer->out, size)});
+        if (i == 0 && microbatch_ + 1 < config_.microbatch_count()) gather_rows(microbatch_ + 1);  // the host has given the device something to do
         if (t >= 0) put(Collect{t});
-        left = t;
+        posted = t;
     }
-    finish_units(l.head.back(), left);
+    finish_units(l.head.back(), posted);
     stage_ = Stage::loss;
     loss();
 }
 
-// Everybody's columns, to their place in `to`.
-void StepPlanner::gather_columns(const HeadOp& op, int transfer, Place to, size_t size) {
+// Copies everybody's columns to where they belong in `to`.
+void StepPlanner::gather_columns(const HeadOp& op, int transfer, BufferRef to, size_t size) {
     range_ = "exchange fc.gather";
     span_ = SpanKind::exchange;
     for (int r = 0; r < workers_; ++r) {
@@ -80,16 +80,16 @@ void StepPlanner::gather_columns(const HeadOp& op, int transfer, Place to, size_
     span_ = SpanKind::compute;
 }
 
-// The layer's output as the next one reads it, from what everybody has left (-1: nobody anything).
+// Makes the layer's output as the next one reads it from what everybody has posted (`transfer` -1: nobody anything).
 void StepPlanner::finish_units(const HeadOp& op, int transfer) {
     const size_t size = size_of(op.fprop.problem.out);
-    if (!op.by_inputs) {
+    if (!op.row_parallel) {
         if (transfer >= 0) gather_columns(op, transfer, op.y, size);
         return;
     }
     range_ = "exchange fc.reduce";
     span_ = SpanKind::exchange;
-    const Place to = op.last ? rows(op.y, op.layer->out, size) : rows(op.kept, op.ld_kept, size);
+    const BufferRef to = op.last ? rows(op.y, op.layer->out, size) : rows(op.act_y, op.ld_act_y, size);
     launch(op.layer->name + ".reduce", op.reduce, [transfer, to, workers = workers_](Operands& o) {
         ReduceArgs a{.src = {}, .dst = o.out(to), .stream = nullptr};
         for (int r = 0; r < workers; ++r) a.src[r] = o.view(transfer, r);
@@ -104,37 +104,37 @@ void StepPlanner::finish_units(const HeadOp& op, int transfer) {
 void StepPlanner::fc_forward(const HeadOp& op) {
     const Layout& l = layout_;
     const size_t size = size_of(op.fprop.problem.out);
-    const Place x = rows(op.x, op.layer->x.count(), l.element_size());
-    const Place y = op.by_inputs ? rows(op.shares, op.layer->out, size) : rows(op.kept, op.ld_kept, size);
+    const BufferRef x = rows(op.x, op.layer->x.count(), l.element_size());
+    const BufferRef y = op.row_parallel ? rows(op.partial_sums, op.layer->out, size) : rows(op.act_y, op.ld_act_y, size);
     range_ = op.name_fprop;
     const auto& product = training_ ? op.fprop : op.fprop_eval;
-    const Place state = product.problem.dropout > 0 ? l.state : Place{};
-    launch(op.name_fprop, product, [&op, x, y, state, w = weight(op.weight), row0 = config_.head_row0() + l.pass_row(microbatch_)](Operands& o) {
+    const BufferRef state = product.problem.dropout > 0 ? l.state : BufferRef{};
+    launch(op.name_fprop, product, [&op, x, y, state, w = weight(op.weight), row0 = config_.head_row0() + l.first_row(microbatch_)](Operands& o) {
         return GemmArgs{.a = o.in(x), .b = o.in(w), .bias = o.in<float>(op.bias), .c = o.out(y), .bias_grad = nullptr, .workspace = nullptr,
                         .stream = nullptr, .state = o.in<StepState>(state), .layer = op.dropout_layer, .row0 = row0, .col0 = op.own.first};
     });
-    if (!op.by_inputs) activate(op);
+    if (!op.row_parallel) activate(op);
     range_.clear();
 }
 
-// Activation and dropout of own units, where the product has not done them.
+// Activation and dropout of own units, unless the product has done them.
 void StepPlanner::activate(const HeadOp& op) {
     const Layout& l = layout_;
     const size_t size = size_of(op.fprop.problem.out);
-    const Place own = rows(op.y.plus(op.own.first * size), op.layer->out, size), kept = rows(op.kept, op.ld_kept, size);
+    const BufferRef own = rows(op.y.plus(op.own.first * size), op.layer->out, size), act_y = rows(op.act_y, op.ld_act_y, size);
     if (op.act)
-        launch(op.name_act, op.act, [kept](Operands& o) { return ActivationForwardArgs{.x = o.in(kept), .y = o.out(kept), .stream = nullptr}; });
+        launch(op.name_act, op.act, [act_y](Operands& o) { return ActivationForwardArgs{.x = o.in(act_y), .y = o.out(act_y), .stream = nullptr}; });
     if (!op.has_dropout) return;
     if (training_) {
         if (op.drop)
-            launch(op.name_drop, op.drop, [&op, &l, own, kept, row0 = config_.head_row0() + l.pass_row(microbatch_)](Operands& o) {
-                return DropoutArgs{.x = o.in(kept), .y = o.out(own), .state = o.in<StepState>(l.state), .layer = op.dropout_layer, .row0 = row0,
+            launch(op.name_drop, op.drop, [&op, &l, own, act_y, row0 = config_.head_row0() + l.first_row(microbatch_)](Operands& o) {
+                return DropoutArgs{.x = o.in(act_y), .y = o.out(own), .state = o.in<StepState>(l.state), .layer = op.dropout_layer, .row0 = row0,
                                    .col0 = op.own.first, .stream = nullptr};
             });
-    } else if (op.kept.buffer != op.y.buffer) {  // nothing is dropped: to where the next layer reads
-        copy("undropped", [&op, own, kept, size, rows = l.config.pass_rows()](Operands& o) {
-            return MemoryCopy{.to = o.out(own), .from = o.in(kept), .row_bytes = op.own.count * size, .rows = static_cast<size_t>(rows),
-                              .to_pitch = op.layer->out * size, .from_pitch = op.ld_kept * size};
+    } else if (op.act_y.buffer != op.y.buffer) {  // nothing is dropped: to where the next layer reads
+        copy("undropped", [&op, own, act_y, size, rows = l.config.microbatch_rows()](Operands& o) {
+            return MemoryCopy{.to = o.out(own), .from = o.in(act_y), .row_bytes = op.own.count * size, .rows = static_cast<size_t>(rows),
+                              .to_pitch = op.layer->out * size, .from_pitch = op.ld_act_y * size};
         });
     }
 }
@@ -144,18 +144,18 @@ void StepPlanner::loss() {
     const int classes = config_.net.classes();
     // Every microbatch has its own counts; with a replicated head this worker's have their place among everybody's.
     const int entry = config_.scheme == FcScheme::dp ? rank_ : microbatch_;
-    const Place logits = rows(l.head.back().y, classes, 4), dlogits = rows(l.dlogits, classes, l.element_size());
-    const Place labels = l.all_labels.plus(l.pass_row(microbatch_) * sizeof(int)), stats = l.stats.plus(entry * sizeof(SoftmaxStats));
+    const BufferRef logits = rows(l.head.back().y, classes, 4), dlogits = rows(l.dlogits, classes, l.element_size());
+    const BufferRef labels = l.all_labels.plus(l.first_row(microbatch_) * sizeof(int)), stats = l.stats.plus(entry * sizeof(SoftmaxStats));
     launch("loss.softmax", l.softmax, [=, training = training_](Operands& o) {
         return SoftmaxArgs{.logits = o.in<float>(logits), .labels = o.in<int>(labels), .dlogits = training ? o.out(dlogits) : nullptr,
                            .stats = o.out<SoftmaxStats>(stats), .workspace = nullptr, .stream = nullptr};
     });
 }
 
-// With a replicated head every worker counts its own samples.
+// A replicated head counts its own samples only: here everybody gets all counts.
 void StepPlanner::gather_stats() {
     const int t = layout_.ids.stats;
-    const Place stats = layout_.stats;
+    const BufferRef stats = layout_.stats;
     put(Post{t, stats.plus(rank_ * sizeof(SoftmaxStats))});
     put(Collect{t});
     for (int r = 0; r < workers_; ++r)
@@ -168,12 +168,12 @@ void StepPlanner::gather_stats() {
 void StepPlanner::head_backward() {
     const Layout& l = layout_;
     stage_ = Stage::head_backward;
-    const bool last = microbatch_ + 1 == config_.pass_count(), updates = config_.per_pass || last;
+    const bool last = microbatch_ + 1 == config_.microbatch_count(), updates = config_.per_microbatch || last;
     for (int i = static_cast<int>(l.head.size()) - 1; i >= 0; --i) {
         const HeadOp& op = l.head[i];
-        const int partials = shared_ ? l.ids.partials[i][microbatch_] : -1;
+        const int partials = shared_ ? l.ids.down[i][microbatch_] : -1;
         fc_dgrad(i);
-        if (partials >= 0) put(Post{partials, rows(op.by_inputs ? l.head[i - 1].dy : op.dx, op.layer->x.count(), l.element_size())});
+        if (partials >= 0) put(Post{partials, rows(op.row_parallel ? l.head[i - 1].dy : op.dx, op.layer->x.count(), l.element_size())});
         if (updates && op.trained) fc_wgrad(op);
         if (partials >= 0) pass_down(i);  // behind the weight gradient
         if (!op.sharded && op.trained) {
@@ -182,17 +182,17 @@ void StepPlanner::head_backward() {
         }
         if (!op.needs_dx) break;  // nothing below is trained
     }
-    update(l.pass_update, l.pass_updates);
+    update(l.microbatch_update, l.microbatch_updates);
 }
 
-// The gradient of the layer's product is turned into that of its input: this shard's share of it, or by inputs own columns,
-// which need no sum, so that activation and dropout below have their turn at once.
+// Makes the gradient of the layer's input from that of its product. Column-parallel, it is this shard's partial sum;
+// row-parallel, it is own columns, which need no sum, so that the gradients of activation and dropout below follow at once.
 void StepPlanner::fc_dgrad(int i) {
     const Layout& l = layout_;
     const HeadOp& op = l.head[i];
     const size_t es = l.element_size();
     range_ = op.name_dgrad;
-    if (op.last || !l.head[i + 1].by_inputs) activate_backward(op);
+    if (op.last || !l.head[i + 1].row_parallel) activate_backward(op);
     if (op.needs_dx) {
         const int64_t in = op.layer->x.count();
         launch(op.name_dgrad, op.dgrad,
@@ -205,32 +205,33 @@ void StepPlanner::fc_dgrad(int i) {
                    }
                    return a;
                });
-        if (op.by_inputs) activate_backward(l.head[i - 1]);
+        if (op.row_parallel) activate_backward(l.head[i - 1]);
     }
     range_.clear();
 }
 
-// From the gradient of the layer's output to that of its product, in own columns, unless the layer above's dgrad has done that.
+// Makes the gradient of the layer's product from that of its output, in own columns, unless the layer above's dgrad has done
+// that.
 void StepPlanner::activate_backward(const HeadOp& op) {
     const Layout& l = layout_;
     const size_t es = l.element_size();
-    const Place dy = rows(op.dy.plus(op.own_column() * es), op.ld_dy, es), kept = rows(op.kept, op.ld_kept, es);
+    const BufferRef dy = rows(op.dy.plus(op.own_column() * es), op.ld_dy, es), act_y = rows(op.act_y, op.ld_act_y, es);
     if (op.drop_back)
-        launch(op.layer->name + ".drop_backward", op.drop_back, [&op, &l, dy, row0 = config_.head_row0() + l.pass_row(microbatch_)](Operands& o) {
+        launch(op.layer->name + ".drop_backward", op.drop_back, [&op, &l, dy, row0 = config_.head_row0() + l.first_row(microbatch_)](Operands& o) {
             return DropoutArgs{.x = o.in(dy), .y = o.out(dy), .state = o.in<StepState>(l.state), .layer = op.dropout_layer, .row0 = row0,
                                .col0 = op.own.first, .stream = nullptr};
         });
     if (op.act_back)
-        launch(op.layer->name + ".act_backward", op.act_back, [dy, kept](Operands& o) {
-            return ActivationBackwardArgs{.y = o.in(kept), .dy = o.in(dy), .dx = o.out(dy), .stream = nullptr};
+        launch(op.layer->name + ".act_backward", op.act_back, [dy, act_y](Operands& o) {
+            return ActivationBackwardArgs{.y = o.in(act_y), .dy = o.in(dy), .dx = o.out(dy), .stream = nullptr};
         });
 }
 
-// Of this microbatch, or of all.
+// The gradient of the weights, or their update, over this microbatch or, once, over all.
 void StepPlanner::fc_wgrad(const HeadOp& op) {
     const Layout& l = layout_;
     const size_t es = l.element_size();
-    const int first = config_.per_pass ? microbatch_ : 0;
+    const int first = config_.per_microbatch ? microbatch_ : 0;
     launch(op.name_wgrad, op.wgrad, [&op, &l, dy = rows(op.dy, op.ld_dy, es, first), x = rows(op.x, op.layer->x.count(), es, first)](Operands& o) {
         GemmArgs a{.a = o.in(dy), .b = o.in(x), .bias = nullptr, .c = nullptr, .bias_grad = o.out<float>(op.grad_bias), .workspace = nullptr, .stream = nullptr};
         if (!op.wgrad.problem.sgd) {
@@ -240,7 +241,7 @@ void StepPlanner::fc_wgrad(const HeadOp& op) {
         const Layout::Storage& st = l.storage[op.weight];
         a.c = o.in_out(st.w);
         a.momentum = o.in_out<float>(st.v);
-        a.w_bf16 = o.out<bf16>(st.low);
+        a.w_bf16 = o.out<bf16>(st.w_bf16);
         a.state = o.in<StepState>(l.state);
         a.weight_decay = o.inputs().weight_decay;
         a.lr_scale = l.config.fc_lr_scale;
@@ -248,28 +249,28 @@ void StepPlanner::fc_wgrad(const HeadOp& op) {
     });
 }
 
-// Everybody's shares, added up where they are needed: own columns of the layer below, or own rows of the trunk's output. By inputs,
-// everybody's columns.
+// Adds up everybody's partial sums of what is read here: own columns of the layer below, or own rows of the trunk's output.
+// Row-parallel, everybody's columns are gathered instead.
 void StepPlanner::pass_down(int i) {
     const Layout& l = layout_;
     const HeadOp& op = l.head[i];
     const size_t es = l.element_size();
-    const int partials = l.ids.partials[i][microbatch_];
+    const int partials = l.ids.down[i][microbatch_];
     const HeadOp* const below = i > 0 ? &l.head[i - 1] : nullptr;
-    size_t block = 0;  // of own rows, in this microbatch
-    while (!below && block < l.blocks().size() && l.blocks()[block].pass != microbatch_) ++block;
+    size_t block = 0;  // the one of own rows that is in this microbatch
+    while (!below && block < l.blocks().size() && l.blocks()[block].microbatch != microbatch_) ++block;
     stream_ = StreamName::exchange;
     put(Collect{partials});
     if (!below && block == l.blocks().size()) {
         stream_ = StreamName::compute;
         return;
     }
-    if (op.by_inputs) {
+    if (op.row_parallel) {
         gather_columns(*below, partials, below->dy, es);
     } else {
         range_ = below ? "exchange fc.reduce" : "exchange trunk.reduce";
         span_ = SpanKind::exchange;
-        const Place to = below ? rows(below->dy, below->ld_dy, es) : l.trunk_dy.plus(l.blocks()[block].local * l.flat_cols * es);
+        const BufferRef to = below ? rows(below->dy, below->ld_dy, es) : l.trunk_dy.plus(l.blocks()[block].local * l.flat_cols * es);
         launch(below ? below->layer->name + ".reduce" : "trunk.reduce", below ? below->reduce : l.flat_reduce[block],
                [partials, to, workers = workers_](Operands& o) {
                    ReduceArgs a{.src = {}, .dst = o.out(to), .stream = nullptr};

@@ -5,7 +5,7 @@ namespace wt {
 
 void StepPlanner::trunk_forward() {
     for (const TrunkOp& op : layout_.trunk)
-        if (!op.forward_elsewhere) trunk_layer_forward(op);
+        if (!op.fused_away_forward) trunk_layer_forward(op);
 }
 
 void StepPlanner::trunk_layer_forward(const TrunkOp& op) {
@@ -35,8 +35,8 @@ void StepPlanner::trunk_layer_forward(const TrunkOp& op) {
     }
 }
 
-// Masks are of a sample's place in the whole batch, so each block of samples has its launch.
-void StepPlanner::trunk_dropout(const TrunkOp& op, Place from, Place to) {
+// A mask depends on the sample's index in the whole batch, so each block of samples has its launch.
+void StepPlanner::trunk_dropout(const TrunkOp& op, BufferRef from, BufferRef to) {
     range_ = stage_ == Stage::trunk_forward ? op.name_forward : op.name_dgrad;
     for (const RowBlock& b : layout_.blocks()) {
         auto drop = op.drop;
@@ -50,15 +50,15 @@ void StepPlanner::trunk_dropout(const TrunkOp& op, Place from, Place to) {
     range_.clear();
 }
 
-// From the top down to where the next gradient of weights is there, and so on to the lowest layer that is trained: the
-// buckets of gradients are summed, updated and shared on a second stream while the layers below go on.
+// Goes from the top down to the lowest layer that is trained, convolution by convolution: the buckets of gradients are summed,
+// updated and shared on a second stream while the layers below go on.
 void StepPlanner::trunk_backward() {
     const Layout& l = layout_;
     // Sums are made in the order of microbatches: whoever has waited for one of a later one need not wait for this.
     const bool goes_back = l.bottom < static_cast<int>(l.trunk.size());
     bool waited = false;
-    for (size_t i = 1; shared_ && i < l.head.size(); ++i) waited = waited || l.ids.partials[i].back() >= 0;
-    waited = !goes_back || (waited && l.blocks().back().pass + 1 < config_.pass_count());
+    for (size_t i = 1; shared_ && i < l.head.size(); ++i) waited = waited || l.ids.down[i].back() >= 0;
+    waited = !goes_back || (waited && l.blocks().back().microbatch + 1 < config_.microbatch_count());
     if (shared_ && !waited) put(Await{Events::returned, "returned"});
     int next = static_cast<int>(l.trunk.size()) - 1;
     while (next >= l.bottom) {
@@ -92,7 +92,7 @@ void StepPlanner::conv_wgrad(const TrunkOp& op) {
 }
 
 void StepPlanner::trunk_layer_backward(const TrunkOp& op) {
-    if (op.backward_elsewhere) return;
+    if (op.fused_away_backward) return;
     const std::string& name = op.name_dgrad;
     switch (op.layer->kind) {
         case LayerKind::pool:

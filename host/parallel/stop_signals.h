@@ -18,7 +18,7 @@ namespace wt {
 
 enum class OnStop { end, note };
 
-// From here on they are caught, and end the process. Further calls change nothing.
+// After this call these signals are caught, and end the process. Further calls change nothing.
 void catch_stop_signals();
 void on_stop_signal(OnStop what);
 // What the process's parent sends is the launcher's, and the output goes through it.

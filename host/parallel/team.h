@@ -86,7 +86,7 @@ private:
 std::unique_ptr<Team> join_team(const TeamOptions& options);
 
 // How many processes the launcher started, and which of them this is, as far as its environment tells; else -1.
-// Before join_team, whose MPI_Init cannot be undone.
+// To be asked before join_team, whose MPI_Init cannot be undone.
 int launched_ranks();
 int launched_rank();
 

@@ -337,7 +337,7 @@ void MpiTeam::end_all(const std::string& message, int status) {
     std::_Exit(status);
 }
 
-// Whether the process is known to have ended.
+// Returns whether the process is known to have ended.
 bool MpiTeam::has_ended(const Peer& p) { return p.here && kill(p.pid, 0) != 0 && errno == ESRCH; }
 
 MpiTeam::Clock::duration MpiTeam::period() const {

@@ -13,7 +13,7 @@ namespace wt {
 struct WaitId {
     int rank = 0;        // who waits
     const char* what = "";
-    int number = 0;      // of the transfer, bucket, pass or layer
+    int number = 0;      // of the transfer, bucket, microbatch or layer
     int from = -1;       // for whose work; -1: its own
     std::string text() const {
         return std::string(what) + " " + std::to_string(number) + " by " + std::to_string(rank) + (from < 0 ? "" : " for " + std::to_string(from));

@@ -9,7 +9,7 @@
 namespace wt {
 
 Worker::Worker(const WorkerConfig& config, std::unique_ptr<Exchange> exchange)
-    : layout_(config), exchange_(std::move(exchange)), rank_(config.rank), replay_(config.graph) {
+    : layout_(config), exchange_(std::move(exchange)), rank_(config.rank), graph_segments_(config.graph) {
     const int device = config.device;
     WT_CUDA(cudaSetDevice(device));
     for (const MemoryPlan::Entry& e : layout_.plan.entries()) buffers_.emplace_back(device, e.bytes, e.what.c_str());
@@ -20,24 +20,24 @@ Worker::Worker(const WorkerConfig& config, std::unique_ptr<Exchange> exchange)
         staged_[i] = Event(device);
         finished_[i] = Event(device);
     }
-    for (int e = 0; e < Events::count(config.pass_count()); ++e) events_.emplace_back(device);
+    for (int e = 0; e < Events::count(config.microbatch_count()); ++e) events_.emplace_back(device);
     views_.resize(layout_.transfers.size());
     stats_ = PinnedBuffer<SoftmaxStats>(2 * layout_.stats_count);
     states_ = PinnedBuffer<StepState>(2);
     for (const HeadOp& op : layout_.head)
-        if (op.by_inputs) WT_CUDA(cudaMemset(at(op.bias), 0, op.layer->out * 4));
+        if (op.row_parallel) WT_CUDA(cudaMemset(at(op.bias), 0, op.layer->out * 4));
     WT_CUDA(cudaStreamSynchronize(nullptr));  // for which our streams do not wait
     if (exchange_) exchange_->open(device, layout_.transfers, at(layout_.staging));
 }
 
 void Worker::set_normalisation(const Normalisation& n) {
     normalisation_ = n;
-    replay_.forget();
+    graph_segments_.forget();
 }
 
 void Worker::set_weight_decay(float d) {
     weight_decay_ = d;
-    replay_.forget();
+    graph_segments_.forget();
 }
 
 void Worker::set_timeline(Timeline* t) {
@@ -61,7 +61,7 @@ public:
     void on(cudaStream_t stream) { stream_ = stream; }
 
 private:
-    void* resolve(Place p, bool, bool) override { return worker_.at(p); }
+    void* resolve(BufferRef p, bool, bool) override { return worker_.at(p); }
     Worker& worker_;
     const StepInputs inputs_;
     cudaStream_t stream_ = nullptr;
@@ -80,7 +80,7 @@ long Worker::submit(const HostBatch& batch, bool training) {
     copy_batch(batch, slot);
     const int finished = layout_.ids.finished;
     if (finished >= 0 && submitted_ > 0) exchange_->collect(finished, compute_.get());
-    replay_.begin(training, slot, timeline_ != nullptr);
+    graph_segments_.begin(training, slot, timeline_ != nullptr);
     StepOperands operands(*this, {.slot = slot,
                                   .state = &states_[slot],
                                   .stats = &stats_[slot * layout_.stats_count],
@@ -100,7 +100,7 @@ void Worker::run(const StepList& steps, StepOperands& operands) {
         if (launches(*step)) {
             const auto end = std::find_if(step, steps.end(), [&](const Step& o) { return !launches(o) || o.stream != step->stream; });
             operands.on(s.get());
-            replay_.segment(s, [&] { launch({step, end}, operands); });
+            graph_segments_.run(s, [&] { launch({step, end}, operands); });
             step = end;
             continue;
         }
@@ -151,7 +151,7 @@ void Worker::copy_batch(const HostBatch& batch, int slot) {
     const Layout& l = layout_;
     const WorkerConfig& c = l.config;
     if (submitted_ >= 2) copy_.wait(finished_[slot]);
-    const auto copy = [&](Place to, const void* from, size_t bytes) {
+    const auto copy = [&](BufferRef to, const void* from, size_t bytes) {
         WT_CUDA(cudaMemcpyAsync(at(to), from, bytes, cudaMemcpyHostToDevice, copy_.get()));
     };
     copy(l.images[slot], batch.images, size_t(c.batch) * c.image_h * c.image_w * c.image_c);

@@ -2,7 +2,7 @@
 // the steps that Layout has planned (step.h; step_planner.h tells their order).
 //
 // Everything is submitted without waiting for the device; only posts of peers are waited for. Nearly all of it goes out as
-// graphs (replay.h).
+// graphs (graph_segments.h).
 //
 // worker.cpp runs steps, worker_params.cpp has what the host asks for.
 #pragma once
@@ -17,7 +17,7 @@
 #include "host/cuda/timeline.h"
 #include "host/parallel/exchange.h"
 #include "host/parallel/layout.h"
-#include "host/parallel/replay.h"
+#include "host/parallel/graph_segments.h"
 
 namespace wt {
 
@@ -40,14 +40,15 @@ public:
     // Frozen parameters have neither momentum nor gradient: to ask for them throws Error.
     void set_param(int i, const std::vector<float>& rows);
     void set_momentum(int i, const std::vector<float>& rows);
-    // The elements that it updates (Layout::own); the gradient is the whole batch's in the last step, or pass.
+    // The elements that it updates (Layout::own); the gradient is the whole batch's in the last step, or that of the
+    // last microbatch.
     std::vector<float> get_param(int i) const;
     std::vector<float> get_momentum(int i) const;
     std::vector<float> get_gradient(int i) const;
-    // What it reads as parameter i: the block that it holds, as the layers see it.
+    // The block of parameter i that it holds, as the layers read it.
     std::vector<float> get_values(int i) const;
-    // Of the last pass's samples that its head saw (WorkerConfig::head_rows, in the order of the whole batch), a row of
-    // logits each. Once that pass is over, and before the next is submitted.
+    // A row of logits for each sample that its head saw in the last step (WorkerConfig::head_rows, in the order of the whole
+    // batch). To be called once that step is over, and before the next is submitted.
     std::vector<float> get_logits() const;
 
     void set_normalisation(const Normalisation& n);
@@ -68,8 +69,8 @@ public:
 
 private:
     template <class T>
-    T* at(Place p) const { return p ? reinterpret_cast<T*>(buffers_[p.buffer].data() + p.offset) : nullptr; }
-    void* at(Place p) const { return at<void>(p); }
+    T* at(BufferRef p) const { return p ? reinterpret_cast<T*>(buffers_[p.buffer].data() + p.offset) : nullptr; }
+    void* at(BufferRef p) const { return at<void>(p); }
     void* workspace() const { return at(layout_.workspace); }
 
     class StepOperands;
@@ -86,14 +87,14 @@ private:
     Stream compute_, comm_, copy_;
     Event staged_[2], finished_[2];         // by slot of the input
     std::vector<Event> events_;             // by number (Events)
-    std::vector<std::vector<View>> views_;  // of each transfer, as collected last
+    std::vector<std::vector<PeerView>> views_;  // of each transfer, as collected last
     PinnedBuffer<SoftmaxStats> stats_;  // stats_count of each slot
     PinnedBuffer<StepState> states_;
     Normalisation normalisation_;
     float weight_decay_ = 0;
     long submitted_ = 0;
     Timeline* timeline_ = nullptr;
-    Replay replay_;  // dies before what its graphs use
+    GraphSegments graph_segments_;  // dies before what its graphs use
 };
 
 }  // namespace wt

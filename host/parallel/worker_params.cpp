@@ -56,7 +56,7 @@ std::vector<float> Worker::get_momentum(int i) const {
 
 std::vector<float> Worker::get_gradient(int i) const {
     if (!layout_.own[i].count) return {};
-    std::vector<const std::vector<Update>*> lists{&layout_.updates, &layout_.pass_updates};
+    std::vector<const std::vector<Update>*> lists{&layout_.updates, &layout_.microbatch_updates};
     for (const Bucket& b : layout_.buckets) lists.push_back(&b.updates);
     for (const auto* list : lists)
         for (const Update& u : *list)

@@ -104,10 +104,10 @@ void Run::announce() {
                 name_in(kPrecisions, o_.precision), o_.kernels.c_str(), static_cast<unsigned long long>(o_.seed));
     const WorkerConfig& c = configs_[0];
     if (c.workers > 1) {
-        const int64_t fc = c.per_pass ? c.pass_rows() : c.rows();
+        const int64_t fc = c.per_microbatch ? c.microbatch_rows() : c.rows();
         std::printf("layers  conv: batch %lld, rate %g; fc: batch %lld, rate %g (scheme %s%s, %s, --lr-scale %s)\n", static_cast<long long>(c.rows()),
                     o_.lr * c.conv_lr_scale, static_cast<long long>(fc), o_.lr * c.fc_lr_scale, name_of(c.scheme), c.split == FcSplit::alternate ? " alternate" : "",
-                    c.pass_count() == 1 ? "one pass" : c.per_pass ? "updated in every pass" : "updated once", name_in(kLrScales, o_.lr_scale));
+                    c.microbatch_count() == 1 ? "one pass" : c.per_microbatch ? "updated in every pass" : "updated once", name_in(kLrScales, o_.lr_scale));
     }
     if (const int64_t left = train_loaders_[0]->dropped_per_epoch(); left > 0)
         std::printf("epoch   %lld steps; the last %lld images of each shuffle do not fill a batch and are left out\n",

@@ -150,7 +150,7 @@ void Run::configure() {
         if (c.training) c.frozen = o_.freeze;
         c.scheme = o_.fc_scheme;
         c.split = o_.fc_split;
-        c.per_pass = o_.fc_per_pass && c.pass_count() > 1;
+        c.per_microbatch = o_.fc_per_pass && c.microbatch_count() > 1;
         const auto scale = [&](int64_t images) {
             const double k = double(images) / o_.batch;
             switch (o_.lr_scale) {
@@ -161,7 +161,7 @@ void Run::configure() {
             return 1.f;
         };
         c.conv_lr_scale = scale(c.rows());
-        c.fc_lr_scale = scale(c.per_pass ? c.pass_rows() : c.rows());
+        c.fc_lr_scale = scale(c.per_microbatch ? c.microbatch_rows() : c.rows());
         configs_.push_back(c);
     }
 }

@@ -105,8 +105,8 @@ void choose_kernels(std::vector<WorkerConfig>& configs, double seconds, Team* te
         if (const std::string why = path.empty() ? "" : load_tuning(path, *tuning); !why.empty()) std::fprintf(stderr, "warning: %s\n", why.c_str());
         for (const WorkerConfig& c : configs) {  // planning asks for every choice
             if (c.kernels.tuning != tuning) continue;
-            tuning->measure = [device = c.device, seconds](const std::string& layer_pass, const std::string& operation, const std::string& problem, KernelChoice choice) {
-                return bench::fastest_variant(layer_pass, operation, problem, choice, {.device = device, .seconds = seconds});
+            tuning->measure = [device = c.device, seconds](const std::string& layer_op, const std::string& operation, const std::string& problem, KernelChoice choice) {
+                return bench::fastest_variant(layer_op, operation, problem, choice, {.device = device, .seconds = seconds});
             };
             WorkerConfig other = c;
             for (int r = team ? 0 : c.rank; r < (team ? c.workers : c.rank + 1); ++r) {  // of those elsewhere too: shards may differ

@@ -15,7 +15,7 @@ FUZZ_OUT := $(BUILD)/fuzz
 FUZZ_RUNTIME := $(wildcard $(shell $(FUZZ_CXX) -print-resource-dir 2>/dev/null)/lib/linux/libclang_rt.fuzzer-x86_64.a)
 
 FUZZ_SRC := $(filter data/%,$(LIB_SRC)) host/json.cpp host/cuda/regular_file.cpp host/train/checkpoint.cpp \
-            host/train/safetensors.cpp host/train/schedule.cpp host/net/kernel_settings.cpp host/bench/jobs.cpp \
+            host/train/safetensors.cpp host/train/schedule.cpp host/net/kernel_settings.cpp host/bench/registry.cpp \
             tools/common_cli.cpp test/fuzz/filled_memory.cpp
 FUZZ_OBJ := $(FUZZ_SRC:%.cpp=$(FUZZ_OUT)/%.o)
 # Not what is compiled anew.

@@ -1,5 +1,5 @@
 // bin/compare's --problem: text to an operation's problem, and which variants would compute it.
-#include "host/bench/jobs.h"
+#include "host/bench/registry.h"
 #include "test/fuzz/input.h"
 
 using namespace wt;
@@ -12,6 +12,6 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
     const std::string& op = names[in.byte() % names.size()];
     const std::string& precision = precisions[in.byte() % precisions.size()];
     const std::string text = in.text();
-    fuzz::answers([&] { bench::problem_job(op, text, bench::precision_of(precision), 0); });
+    fuzz::answers([&] { bench::problem_case(op, text, bench::precision_of(precision), 0); });
     return 0;
 }

@@ -1,4 +1,4 @@
-// Work over every core while a data set is opened.
+// A loop over every core.
 #pragma once
 
 #include <algorithm>

@@ -1,8 +1,8 @@
 // An operation at a problem with its table of variants, whatever their types: what bin/compare lists, verifies and
 // times, and the tuner chooses from.
 //
-//   const Job job = make_job("conv2.wgrad", problem, conv_wgrad_variants(), sm);
-//   const std::unique_ptr<Prepared> ready = job.prepare(device);
+//   const BenchCase one = make_case("conv2.wgrad", problem, conv_wgrad_variants(), sm);
+//   const std::unique_ptr<Prepared> ready = one.prepare(device);
 //   ready->launch(1, stream);      // variant 1 of the table
 #pragma once
 
@@ -25,8 +25,8 @@ struct Prepared {
     std::function<void(size_t variant, cudaStream_t)> launch;
 };
 
-struct Job {
-    std::string name;     // LAYER.PASS as in bin/train --kernels: "conv2.wgrad"; of --problem: the problem
+struct BenchCase {
+    std::string name;     // LAYER.OP as in bin/train --kernels: "conv2.wgrad"; of --problem: the problem
     std::string op;       // "conv_wgrad"
     std::string problem;  // "n=128 h=27 ...": what --problem takes
     double flops = 0, bytes = 0;
@@ -35,7 +35,7 @@ struct Job {
     double largest = 0;   // elements of its largest tensor, of products and updates; 0: not asked for
     double check_flops = 0, check_bytes = 0;  // of the problem that is checked
     std::string note;     // what its check leaves out; "" : nothing
-    std::vector<std::string> parts;  // a fused operation: the names of the jobs it does the work of
+    std::vector<std::string> parts;  // a fused operation: the names of the cases whose work it does
     struct Entry {
         std::string name;
         bool baseline;
@@ -108,32 +108,32 @@ std::unique_ptr<Prepared> prepare(const P& problem, Table<P, A> table, int devic
 
 // `sm` is the device's, 0: a virtual GPU's. `table` stays where it is.
 template <class P, class A>
-Job make_job(std::string name, const P& problem, Table<P, A> table, int sm) {
+BenchCase make_case(std::string name, const P& problem, Table<P, A> table, int sm) {
 #ifdef VGPU
     const P check = check_problem(problem, table);
 #else
     const P check = problem;
 #endif
-    Job j;
-    j.name = std::move(name);
-    j.op = A::operation;
-    j.problem = text_of(problem, FieldSet::without_precision);
-    if constexpr (requires { problem.flops(); }) j.flops = problem.flops();
-    j.bytes = bytes_of<A>(problem);
-    j.largest = largest_tensor(problem);
-    if constexpr (requires { problem.flops(); }) j.check_flops = check.flops();
-    j.check_bytes = bytes_of<A>(check);
-    if (j.largest > kFarElements && largest_tensor(check) <= kFarElements) j.note = "too much for a CPU to check whole: offsets beyond 2^31 are not exercised";
-    if constexpr (requires { problem.dtype; }) j.dtype = problem.dtype;
-    if constexpr (requires { problem.tf32; }) j.tf32 = problem.tf32 && problem.dtype == DType::f32;
+    BenchCase c;
+    c.name = std::move(name);
+    c.op = A::operation;
+    c.problem = text_of(problem, FieldSet::without_precision);
+    if constexpr (requires { problem.flops(); }) c.flops = problem.flops();
+    c.bytes = bytes_of<A>(problem);
+    c.largest = largest_tensor(problem);
+    if constexpr (requires { problem.flops(); }) c.check_flops = check.flops();
+    c.check_bytes = bytes_of<A>(check);
+    if (c.largest > kFarElements && largest_tensor(check) <= kFarElements) c.note = "too much for a CPU to check whole: offsets beyond 2^31 are not exercised";
+    if constexpr (requires { problem.dtype; }) c.dtype = problem.dtype;
+    if constexpr (requires { problem.tf32; }) c.tf32 = problem.tf32 && problem.dtype == DType::f32;
     for (const auto& v : table) {
         std::string why = v.refuses(problem);
         if (why.empty()) why = v.refuses(check);
         if (why.empty() && v.sm && sm && v.sm != sm) why = "needs compute capability " + std::to_string(v.sm / 10) + "." + std::to_string(v.sm % 10);
-        j.variants.push_back({.name = v.name, .baseline = v.baseline, .refuses = why, .preference = v.preference.on(sm)});
+        c.variants.push_back({.name = v.name, .baseline = v.baseline, .refuses = why, .preference = v.preference.on(sm)});
     }
-    j.chosen = [problem, table, sm](KernelChoice choice) { return static_cast<size_t>(&choose(table, problem, choice, sm) - table.data()); };
-    j.candidates = [table, sm, entries = j.variants](KernelChoice choice) {
+    c.chosen = [problem, table, sm](KernelChoice choice) { return static_cast<size_t>(&choose(table, problem, choice, sm) - table.data()); };
+    c.candidates = [table, sm, entries = c.variants](KernelChoice choice) {
         std::vector<std::string> names;
         for (size_t i = 0; i < table.size(); ++i) {
             const auto& v = table[i];
@@ -144,10 +144,10 @@ Job make_job(std::string name, const P& problem, Table<P, A> table, int sm) {
         }
         return names;
     };
-    j.automatic = j.chosen(KernelChoice::automatic);
-    j.prepare = [problem, table](int device) { return bench::prepare(problem, table, device); };
-    j.prepare_check = [check, table](int device) { return bench::prepare(check, table, device); };
-    return j;
+    c.automatic = c.chosen(KernelChoice::automatic);
+    c.prepare = [problem, table](int device) { return bench::prepare(problem, table, device); };
+    c.prepare_check = [check, table](int device) { return bench::prepare(check, table, device); };
+    return c;
 }
 
 }  // namespace wt::bench
