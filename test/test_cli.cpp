@@ -1,4 +1,5 @@
 // The command line's one pattern: exit status, one line on a bad argument, the nearest name.
+#include "host/build_kind.h"
 #include "host/cuda/check.h"
 #include "host/cuda/nearest.h"
 #include "host/printable.h"
@@ -101,12 +102,14 @@ TEST_CASE("bad arguments are answered in one line") {
 
 TEST_CASE("how a program ends") {
     using Result = std::pair<int, std::string>;
-    CHECK(ends([] { return 0; }) == Result{0, ""});
-    CHECK(ends([] { return 3; }) == Result{3, ""});
-    CHECK(ends([]() -> int { throw wt::Exit{130}; }) == Result{130, ""});
-    CHECK(ends([]() -> int { throw wt::UsageError("no such flag"); }) == Result{2, "program: no such flag\n"});
-    CHECK(ends([]() -> int { throw wt::Error("a\nb\n"); }) == Result{1, "program: a b\n"});
-    CHECK(ends([]() -> int { throw std::runtime_error("x"); }) == Result{1, "program: x\n"});
+    // A build that finds faults says first what it is.
+    const std::string kind = wt::build_kind().empty() ? "" : "program: " + wt::build_kind() + "\n";
+    CHECK(ends([] { return 0; }) == Result{0, kind});
+    CHECK(ends([] { return 3; }) == Result{3, kind});
+    CHECK(ends([]() -> int { throw wt::Exit{130}; }) == Result{130, kind});
+    CHECK(ends([]() -> int { throw wt::UsageError("no such flag"); }) == Result{2, kind + "program: no such flag\n"});
+    CHECK(ends([]() -> int { throw wt::Error("a\nb\n"); }) == Result{1, kind + "program: a b\n"});
+    CHECK(ends([]() -> int { throw std::runtime_error("x"); }) == Result{1, kind + "program: x\n"});
     CHECK(ends([]() -> int { throw std::bad_alloc(); }).first == 1);
 }
 

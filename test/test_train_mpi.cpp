@@ -221,7 +221,7 @@ TEST_CASE(
             "notice: --peer off: --comm mpi exchanges through page-locked host memory anyway\n") ==
         1);
 
-    const Result unbuilt = run(s, "VGPU_CAPABILITY=9.0,7.5 timeout 60 " + mpirun(2) +
+    const Result unbuilt = run(s, "VGPU_CAPABILITY=9.0,7.5 timeout 60 env " + mpirun(2) +
                                       train("--comm mpi --steps 1 --out unbuilt"));
     INFO(unbuilt.out << unbuilt.err);
     CHECK(unbuilt.status == 1);
