@@ -18,6 +18,17 @@ struct RefusedImage {
     std::string reason;
 };
 
+// "" when `walk` comes to its end, or the reason that it throws.
+template <class Walk>
+std::string refusal_of(Walk&& walk) {
+    try {
+        walk();
+    } catch (const RefusedImage& r) {
+        return r.reason;
+    }
+    return "";
+}
+
 struct JpegStructure {
     int width = 0, height = 0;
     int components = 0;  // 1 grey, 3 YCbCr or RGB, 4 CMYK or YCCK

@@ -322,12 +322,7 @@ void Walk::scan_data(const std::vector<Component*>& in, bool every_block_has_bit
 }  // namespace
 
 std::string read_jpeg_structure(const std::vector<uint8_t>& file, JpegStructure& to) {
-    try {
-        Walk(file, to).run();
-    } catch (const RefusedImage& r) {
-        return r.reason;
-    }
-    return "";
+    return refusal_of([&] { Walk(file, to).run(); });
 }
 
 }  // namespace wt

@@ -202,12 +202,7 @@ void Walk::run() {
 }  // namespace
 
 std::string read_png_structure(const std::vector<uint8_t>& file, PngStructure& to) {
-    try {
-        Walk(file, to).run();
-    } catch (const RefusedImage& r) {
-        return r.reason;
-    }
-    return "";
+    return refusal_of([&] { Walk(file, to).run(); });
 }
 
 }  // namespace wt

@@ -100,4 +100,5 @@ TEST_CASE("steps: bin/summary prints them") {
     const Result sm90 = run(s, program("summary") + " alexnet --steps --precision bf16 --sm 90");
     CHECK(sm90.out.find("gemm=wgmma_sm90") != std::string::npos);
     check_one_line(run(s, program("summary") + " mini --steps --fc-scheme e"), 2, "e");
+    check_one_line(run(s, program("summary") + " mini --batch 4"), 2, "--batch is of a training step: give --steps too");
 }

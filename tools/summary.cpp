@@ -134,6 +134,10 @@ int run(int argc, char** argv) {
     app.add_option("--kernels", f.kernels, "as in bin/train");
     app.add_option("--sm", f.sm, "compute capability to plan for, 90 for 9.0; 0: a virtual GPU")->check(between(0, 999))->by_default("this machine's");
     app.parse(argc, argv);
+    if (!f.steps)
+        for (const std::string& flag : app.given())
+            if (flag != "NET" && flag != "classes")
+                throw UsageError("--" + flag + " is of a training step: give --steps too");
 
     if (name.ends_with(".safetensors")) {
         if (options.classes != 0)

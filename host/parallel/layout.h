@@ -181,10 +181,9 @@ private:
     template <class Problem, class Args, class... Parts>
     bool fuses(const std::string& name, const std::string& layer_op, Table<Problem, Args> table,
                const Problem& fused, const Parts&... parts) {
-        Fusion f{.fused = {name, Args::operation, text_of(fused)}, .parts = {part_of(parts)...}};
-        f.taken = config.kernels.fuses(layer_op, table, fused, config.architecture(), parts...);
-        fusions.push_back(f);
-        return f.taken;
+        fusions.push_back(
+            {.fused = {name, Args::operation, text_of(fused)}, .parts = {part_of(parts)...}});
+        return config.kernels.fuses(layer_op, table, fused, config.architecture(), parts...);
     }
     template <class Problem, class Args>
     static Fusion::Part part_of(const Part<Problem, Args>& p) {

@@ -105,14 +105,13 @@ struct Step {
 
 using StepList = std::vector<Step>;
 
-// An operation that takes another's place together with others, where Layout has looked at that: whether it did, and what for.
+// An operation that could do the work of several, where the planner has looked at that. bin/compare times both.
 struct Fusion {
     struct Part {
         std::string name, operation, problem;
     };
     Part fused;
     std::vector<Part> parts;
-    bool taken = false;
 };
 
 }  // namespace wt

@@ -2,6 +2,7 @@
 // and hold the results against each other.
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 #include <string>
 #include <vector>
@@ -48,5 +49,23 @@ inline void decode_twice(std::string (*decode)(const std::vector<uint8_t>&, Imag
 
 // Larger ones take their time, and take no other way.
 constexpr int64_t kPixels = 1 << 17;
+
+// The input as a JPEG, through `decode`: what the checks refuse it must refuse, and what it decodes
+// must not depend on memory.
+inline int jpeg_target(std::string (*decode)(const std::vector<uint8_t>&, Image&),
+                       const uint8_t* data, size_t size) {
+    std::vector<uint8_t> file(data, data + size);
+    file.resize(std::max<size_t>(size, 3));
+    file[0] = file[2] = 0xFF;
+    file[1] = 0xD8;
+    JpegStructure jpeg;
+    if (!read_jpeg_structure(file, jpeg).empty()) {
+        Image image;
+        if (decode(file, image).empty()) fault("decoded what the checks refuse");
+        return 0;
+    }
+    if (int64_t(jpeg.width) * jpeg.height <= kPixels) decode_twice(decode, file);
+    return 0;
+}
 
 }  // namespace wt::fuzz
