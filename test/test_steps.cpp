@@ -1,5 +1,5 @@
-// The list of a step: nothing is read or posted before it is written, what is collected was posted, and the list is what
-// bin/summary --steps prints.
+// The list of a step: nothing is read or posted before it is written, what is collected was posted,
+// and the list is what bin/summary --steps prints.
 #include <doctest/doctest.h>
 
 #include <set>
@@ -18,27 +18,38 @@ std::string fault(const Layout& l, const StepList& steps) {
     const auto& buffers = l.plan.entries();
     std::set<int> written, collected, recorded, posted;
     for (size_t b = 0; b < buffers.size(); ++b)
-        if (buffers[b].use == Use::weights || buffers[b].use == Use::input) written.insert(static_cast<int>(b));
+        if (buffers[b].use == Use::weights || buffers[b].use == Use::input)
+            written.insert(static_cast<int>(b));
     for (const Step& s : steps) {
         if (const auto* launch = std::get_if<Launch>(&s.action)) {
             for (const BufferRef& p : launch->reads)
-                if (!written.contains(p.buffer)) return launch->name + " reads " + buffers[p.buffer].what + ", which nothing has written";
+                if (!written.contains(p.buffer))
+                    return launch->name + " reads " + buffers[p.buffer].what +
+                           ", which nothing has written";
             for (const Launch::View& v : launch->views)
-                if (!collected.contains(v.transfer)) return launch->name + " reads " + l.transfers[v.transfer].name + ", which was not collected";
-            if (launch->writes.empty() && launch->name != "loss and counts") return launch->name + " writes nothing";
+                if (!collected.contains(v.transfer))
+                    return launch->name + " reads " + l.transfers[v.transfer].name +
+                           ", which was not collected";
+            if (launch->writes.empty() && launch->name != "loss and counts")
+                return launch->name + " writes nothing";
             for (const BufferRef& p : launch->writes) written.insert(p.buffer);
         }
         if (const auto* p = std::get_if<Post>(&s.action)) {
-            if (!posted.insert(p->transfer).second) return l.transfers[p->transfer].name + " is posted twice";
-            if (!written.contains(p->block.buffer)) return l.transfers[p->transfer].name + " is posted before it is written";
+            if (!posted.insert(p->transfer).second)
+                return l.transfers[p->transfer].name + " is posted twice";
+            if (!written.contains(p->block.buffer))
+                return l.transfers[p->transfer].name + " is posted before it is written";
         }
         if (const auto* c = std::get_if<Collect>(&s.action)) {
-            if (!posted.contains(c->transfer)) return l.transfers[c->transfer].name + " is collected before this rank has posted it";
+            if (!posted.contains(c->transfer))
+                return l.transfers[c->transfer].name +
+                       " is collected before this rank has posted it";
             collected.insert(c->transfer);
         }
         if (const auto* r = std::get_if<Record>(&s.action)) recorded.insert(r->event);
         if (const auto* a = std::get_if<Await>(&s.action))
-            if (!recorded.contains(a->event)) return std::string("waits for ") + a->what + ", which was not recorded";
+            if (!recorded.contains(a->event))
+                return std::string("waits for ") + a->what + ", which was not recorded";
     }
     return {};
 }
@@ -61,16 +72,22 @@ TEST_CASE("steps: nothing is read before it is written, for every network and sc
                         c.split = split;
                         c.kernels.fuse = fuse;
                         const Layout l(c);
-                        INFO(net << ", scheme " << name_of(scheme) << ", " << workers << " workers");
+                        INFO(net << ", scheme " << name_of(scheme) << ", " << workers
+                                 << " workers");
                         CHECK(fault(l, l.training_steps) == "");
                         CHECK(fault(l, l.evaluation_steps) == "");
-                        for (const Step& s : l.evaluation_steps) CHECK((s.stage != Stage::head_backward && s.stage != Stage::trunk_backward));
+                        for (const Step& s : l.evaluation_steps)
+                            CHECK((s.stage != Stage::head_backward &&
+                                   s.stage != Stage::trunk_backward));
                         // What --kernels can name is what is run.
                         std::set<std::string> run;
                         for (const StepList* steps : {&l.training_steps, &l.evaluation_steps})
                             for (const Step& s : *steps)
-                                if (const auto* launch = std::get_if<Launch>(&s.action)) run.insert(launch->name + "=" + launch->variant);
-                        for (const auto& [name, variant] : l.choices) CHECK_MESSAGE(run.contains(name + "=" + variant), name << " is planned and not run");
+                                if (const auto* launch = std::get_if<Launch>(&s.action))
+                                    run.insert(launch->name + "=" + launch->variant);
+                        for (const auto& [name, variant] : l.choices)
+                            CHECK_MESSAGE(run.contains(name + "=" + variant),
+                                          name << " is planned and not run");
                     }
 }
 
@@ -92,13 +109,16 @@ TEST_CASE("steps: a launch that comes too early is found") {
 
 TEST_CASE("steps: bin/summary prints them") {
     const TempDir s;
-    const Result r = run(s, program("summary") + " mini --steps --batch 4 --workers 2 --fc-scheme b");
+    const Result r =
+        run(s, program("summary") + " mini --steps --batch 4 --workers 2 --fc-scheme b");
     INFO(r.err);
     REQUIRE(r.status == 0);
-    for (const char* part : {"trunk forward\n", "head backward, microbatch 1\n", "conv_wgrad=", "post flat.0", "collect flat.1", "wait for joined", "-> input "})
+    for (const char* part : {"trunk forward\n", "head backward, microbatch 1\n", "conv_wgrad=",
+                             "post flat.0", "collect flat.1", "wait for joined", "-> input "})
         CHECK_MESSAGE(r.out.find(part) != std::string::npos, part);
     const Result sm90 = run(s, program("summary") + " alexnet --steps --precision bf16 --sm 90");
     CHECK(sm90.out.find("gemm=wgmma_sm90") != std::string::npos);
     check_one_line(run(s, program("summary") + " mini --steps --fc-scheme e"), 2, "e");
-    check_one_line(run(s, program("summary") + " mini --batch 4"), 2, "--batch is of a training step: give --steps too");
+    check_one_line(run(s, program("summary") + " mini --batch 4"), 2,
+                   "--batch is of a training step: give --steps too");
 }

@@ -44,11 +44,16 @@ std::string in_words(std::string type) {
         checks = ", " + type.substr(colon + 1);
         type.resize(colon);
     }
-    if (type == "INT") type = "a whole number";
-    else if (type == "UINT") type = "a whole number that is not negative";
-    else if (type == "FLOAT") type = "a number";
-    else if (type == "BOOLEAN") type = "true or false";
-    else if (type == "TEXT" || type.empty()) type = "a text";
+    if (type == "INT")
+        type = "a whole number";
+    else if (type == "UINT")
+        type = "a whole number that is not negative";
+    else if (type == "FLOAT")
+        type = "a number";
+    else if (type == "BOOLEAN")
+        type = "true or false";
+    else if (type == "TEXT" || type.empty())
+        type = "a text";
     return type + checks;
 }
 
@@ -66,16 +71,19 @@ std::string unknown_argument(const CLI::App& app) {
         if (arg.size() < 2 || arg[0] != '-') continue;
         const std::string flag = arg.substr(0, arg.find('='));
         const std::string n = nearest(flag, flags_of(app));
-        return "unknown flag " + flag + (n.empty() ? "" : "; did you mean " + n + "?") + " (--help lists all)";
+        return "unknown flag " + flag + (n.empty() ? "" : "; did you mean " + n + "?") +
+               " (--help lists all)";
     }
     const std::string given = rest.empty() ? "" : rest.front();
-    const std::string n = nearest("--" + given, flags_of(app)), hint = n.empty() ? "" : "; did you mean " + n + "?";
+    const std::string n = nearest("--" + given, flags_of(app)),
+                      hint = n.empty() ? "" : "; did you mean " + n + "?";
     return "unexpected argument '" + given + "'" + hint + " (--help lists all)";
 }
 
 }  // namespace
 
-int run_program(int argc, char** argv, const char* name, const std::function<int(int, char**)>& body) {
+int run_program(int argc, char** argv, const char* name,
+                const std::function<int(int, char**)>& body) {
 #ifdef VGPU
     vgpu::share_cores(argv);
 #endif
@@ -101,13 +109,16 @@ struct CommandLine::Impl {
     std::deque<Option> options;
 };
 
-CommandLine::CommandLine(const std::string& about, bool last_wins) : impl_(new Impl{CLI::App(about), {}}) {
-    if (last_wins) impl_->app.option_defaults()->multi_option_policy(CLI::MultiOptionPolicy::TakeLast);
+CommandLine::CommandLine(const std::string& about, bool last_wins)
+    : impl_(new Impl{CLI::App(about), {}}) {
+    if (last_wins)
+        impl_->app.option_defaults()->multi_option_policy(CLI::MultiOptionPolicy::TakeLast);
 }
 CommandLine::~CommandLine() = default;
 
 CommandLine::Option* CommandLine::Option::check(const Check& check) {
-    static_cast<CLI::Option*>(option_)->check(CLI::Validator([check](std::string& given) { return check.problem(given); }, check.allowed));
+    static_cast<CLI::Option*>(option_)->check(CLI::Validator(
+        [check](std::string& given) { return check.problem(given); }, check.allowed));
     return this;
 }
 CommandLine::Option* CommandLine::Option::required() {
@@ -120,32 +131,62 @@ CommandLine::Option* CommandLine::Option::by_default(const std::string& text) {
 }
 
 template <class T>
-CommandLine::Option* CommandLine::add(const std::string& names, T& value, const std::string& about) {
+CommandLine::Option* CommandLine::add(const std::string& names, T& value,
+                                      const std::string& about) {
     CLI::Option* option = impl_->app.add_option(names, value, about);
     impl_->options.emplace_back().option_ = option;
     if (value > T{}) option->capture_default_str();
-    // An empty text is most often a shell's variable that is not set: it is not taken for a flag left away.
+    // An empty text is most often a shell's variable that is not set: it is not taken for a flag
+    // left away.
     if constexpr (std::is_same_v<T, std::string>)
         option->check(CLI::Validator(
-            [](std::string& given) { return std::string(given.empty() ? "must not be empty: leave the flag out, or give it a value" : ""); }, ""));
+            [](std::string& given) {
+                return std::string(given.empty()
+                                       ? "must not be empty: leave the flag out, or give it a value"
+                                       : "");
+            },
+            ""));
     return &impl_->options.back();
 }
-CommandLine::Option* CommandLine::add_text(const std::string& names, std::function<void(const std::string&)> set,
+CommandLine::Option* CommandLine::add_text(const std::string& names,
+                                           std::function<void(const std::string&)> set,
                                            const std::string& about) {
-    impl_->options.emplace_back().option_ = impl_->app.add_option_function<std::string>(names, std::move(set), about);
+    impl_->options.emplace_back().option_ =
+        impl_->app.add_option_function<std::string>(names, std::move(set), about);
     return &impl_->options.back();
 }
-CommandLine::Option* CommandLine::add_option(const std::string& names, std::string& value, const std::string& about) { return add(names, value, about); }
-CommandLine::Option* CommandLine::add_option(const std::string& names, double& value, const std::string& about) { return add(names, value, about); }
-CommandLine::Option* CommandLine::add_option(const std::string& names, float& value, const std::string& about) { return add(names, value, about); }
-CommandLine::Option* CommandLine::add_option(const std::string& names, int& value, const std::string& about) { return add(names, value, about); }
-CommandLine::Option* CommandLine::add_option(const std::string& names, int64_t& value, const std::string& about) { return add(names, value, about); }
-CommandLine::Option* CommandLine::add_option(const std::string& names, uint64_t& value, const std::string& about) { return add(names, value, about); }
-CommandLine::Option* CommandLine::add_option(const std::string& names, std::pair<std::string, std::string>& value, const std::string& about) {
+CommandLine::Option* CommandLine::add_option(const std::string& names, std::string& value,
+                                             const std::string& about) {
+    return add(names, value, about);
+}
+CommandLine::Option* CommandLine::add_option(const std::string& names, double& value,
+                                             const std::string& about) {
+    return add(names, value, about);
+}
+CommandLine::Option* CommandLine::add_option(const std::string& names, float& value,
+                                             const std::string& about) {
+    return add(names, value, about);
+}
+CommandLine::Option* CommandLine::add_option(const std::string& names, int& value,
+                                             const std::string& about) {
+    return add(names, value, about);
+}
+CommandLine::Option* CommandLine::add_option(const std::string& names, int64_t& value,
+                                             const std::string& about) {
+    return add(names, value, about);
+}
+CommandLine::Option* CommandLine::add_option(const std::string& names, uint64_t& value,
+                                             const std::string& about) {
+    return add(names, value, about);
+}
+CommandLine::Option* CommandLine::add_option(const std::string& names,
+                                             std::pair<std::string, std::string>& value,
+                                             const std::string& about) {
     impl_->options.emplace_back().option_ = impl_->app.add_option(names, value, about);
     return &impl_->options.back();
 }
-CommandLine::Option* CommandLine::add_flag(const std::string& names, bool& value, const std::string& about) {
+CommandLine::Option* CommandLine::add_flag(const std::string& names, bool& value,
+                                           const std::string& about) {
     impl_->options.emplace_back().option_ = impl_->app.add_flag(names, value, about);
     return &impl_->options.back();
 }
@@ -196,7 +237,9 @@ Check one_of(const std::string& what, const std::vector<std::string>& names) {
     std::string list;
     for (const auto& n : names) list += (list.empty() ? "{" : ",") + n;
     return {list + "}", [what, names](const std::string& given) {
-                return std::find(names.begin(), names.end(), given) == names.end() ? unknown_name(what, given, names) : std::string();
+                return std::find(names.begin(), names.end(), given) == names.end()
+                           ? unknown_name(what, given, names)
+                           : std::string();
             }};
 }
 
@@ -212,16 +255,20 @@ Check between(double least, double most) {
                 double v = 0;
                 const bool number = CLI::detail::lexical_cast(given, v);
                 if (number && v >= least && v <= most) return std::string();  // false for a NaN
-                return "bad value '" + given + "': must be " + (number ? "" : "a number ") + allowed;
+                return "bad value '" + given + "': must be " + (number ? "" : "a number ") +
+                       allowed;
             }};
 }
 
 Check at_least(double least) { return between(least, HUGE_VAL); }
 
 Check not_empty() {
-    return {"", [](const std::string& given) {
-                return given.empty() ? std::string("must not be empty: leave the flag out, or give it a value") : "";
-            }};
+    return {
+        "", [](const std::string& given) {
+            return given.empty()
+                       ? std::string("must not be empty: leave the flag out, or give it a value")
+                       : "";
+        }};
 }
 
 }  // namespace wt

@@ -39,8 +39,8 @@ Check at_least(double least);
 // Something: an empty text is a variable of a script that is not set, most of the time.
 Check not_empty();
 
-// A program's options and what they say about themselves, over CLI11, whose headers only common_cli.cpp reads: they cost each
-// file 2 s of compiling.
+// A program's options and what they say about themselves, over CLI11, whose headers only
+// common_cli.cpp reads: they cost each file 2 s of compiling.
 class CommandLine {
 public:
     class Option {
@@ -59,8 +59,10 @@ public:
     explicit CommandLine(const std::string& about, bool last_wins = false);
     ~CommandLine();
 
-    // Names as CLI11 takes them: "--batch", "--device,--gpu", "NET". `value` keeps what it holds where the option is not given;
-    // --help shows that as the default, unless it is an empty text or a number that is not positive, which stand for something else.
+    // Names as CLI11 takes them: "--batch", "--device,--gpu", "NET". `value` keeps what it holds
+    // where the option is not given;
+    // --help shows that as the default, unless it is an empty text or a number that is not
+    // positive, which stand for something else.
     Option* add_option(const std::string& names, std::string& value, const std::string& about = "");
     Option* add_option(const std::string& names, double& value, const std::string& about = "");
     Option* add_option(const std::string& names, float& value, const std::string& about = "");
@@ -68,12 +70,15 @@ public:
     Option* add_option(const std::string& names, int64_t& value, const std::string& about = "");
     Option* add_option(const std::string& names, uint64_t& value, const std::string& about = "");
     // Two words after the flag: "--export torchvision OUT".
-    Option* add_option(const std::string& names, std::pair<std::string, std::string>& value, const std::string& about = "");
+    Option* add_option(const std::string& names, std::pair<std::string, std::string>& value,
+                       const std::string& about = "");
     Option* add_flag(const std::string& names, bool& value, const std::string& about = "");
 
-    // Accepts one of the table's names, whose value `value` takes; the table has rows {name, value}.
+    // Accepts one of the table's names, whose value `value` takes; the table has rows {name,
+    // value}.
     template <class Value, class Rows>
-    Option* add_choice(const std::string& names, Value& value, const Rows& rows, const std::string& what, const std::string& about) {
+    Option* add_choice(const std::string& names, Value& value, const Rows& rows,
+                       const std::string& what, const std::string& about) {
         std::vector<std::string> allowed;
         std::string now;
         for (const auto& row : rows) {
@@ -87,23 +92,26 @@ public:
         return add_text(names, set, about)->check(one_of(what, allowed))->by_default(now);
     }
 
-    // Throws UsageError with one line that says what was given, what is allowed and, for a name, the nearest one. --help prints
-    // the options on standard output and throws Exit{0}.
+    // Throws UsageError with one line that says what was given, what is allowed and, for a name,
+    // the nearest one. --help prints the options on standard output and throws Exit{0}.
     void parse(int argc, const char* const* argv);
 
     // The long names, without dashes, of the options that the parsed arguments had.
     std::vector<std::string> given() const;
 
 private:
-    Option* add_text(const std::string& names, std::function<void(const std::string&)> set, const std::string& about);
+    Option* add_text(const std::string& names, std::function<void(const std::string&)> set,
+                     const std::string& about);
     template <class T>
     Option* add(const std::string& names, T& value, const std::string& about);
     struct Impl;
     std::unique_ptr<Impl> impl_;
 };
 
-// First gets along with other programs (host/vgpu/exec/share.h). Runs `body` and returns the program's exit status. UsageError: one line "NAME: ..." on standard error and 2.
-// Any other exception: one such line and 1. Exit: its status. Otherwise what `body` returns.
-int run_program(int argc, char** argv, const char* name, const std::function<int(int, char**)>& body);
+// First gets along with other programs (host/vgpu/exec/share.h). Runs `body` and returns the
+// program's exit status. UsageError: one line "NAME: ..." on standard error and 2. Any other
+// exception: one such line and 1. Exit: its status. Otherwise what `body` returns.
+int run_program(int argc, char** argv, const char* name,
+                const std::function<int(int, char**)>& body);
 
 }  // namespace wt

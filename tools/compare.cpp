@@ -1,5 +1,6 @@
-// bin/compare: runs every variant of an operation at the layer shapes of a network, checks each against fp64, and times
-// those that are right. Adding a variant to its operation's table is enough to have it here. How: host/bench/.
+// bin/compare: runs every variant of an operation at the layer shapes of a network, checks each
+// against fp64, and times those that are right. Adding a variant to its operation's table is enough
+// to have it here. How: host/bench/.
 #include <unistd.h>
 
 #include <algorithm>
@@ -27,7 +28,8 @@ using namespace wt;
 using namespace wt::bench;
 
 struct Flags {
-    std::string op, net = "alexnet", layer, problem, precision = "fp32", variants, sort = "table", json, html;
+    std::string op, net = "alexnet", layer, problem, precision = "fp32", variants, sort = "table",
+                    json, html;
     int batch = 0, device = 0;
     double seconds = default_patience().seconds;
     bool check_only = false, profile = false, list = false;
@@ -56,8 +58,10 @@ void try_output(const char* flag, const std::string& path) {
 
 Flags parse(int argc, char** argv) {
     Flags f;
-    CommandLine app("Checks every variant of every operation, or of OP, against fp64 at a network's layer shapes, and times the right ones.");
-    app.add_option("OP", f.op, "one operation: conv_fprop, gemm, lrn_forward, ...")->check(one_of("operation", operation_names()));
+    CommandLine app(
+        "Checks every variant of every operation, or of OP, against fp64 at a network's layer shapes, and times the right ones.");
+    app.add_option("OP", f.op, "one operation: conv_fprop, gemm, lrn_forward, ...")
+        ->check(one_of("operation", operation_names()));
     app.add_option("--net", f.net, "whose shapes")->check(one_of("net", net_names()));
     app.add_option("--layer", f.layer, "one layer or one pass of it: conv2, conv2.wgrad")
         ->check(not_empty());
@@ -65,28 +69,36 @@ Flags parse(int argc, char** argv) {
                    "of OP instead of a network's: n=4,h=27,c=96,k=256,r=5 (--problem help lists "
                    "the fields)")
         ->check(not_empty());
-    app.add_option("--batch", f.batch, "images; default 128 on a GPU, 8 on virtual ones")->check(between(1, 1 << 16));
-    app.add_option("--precision", f.precision, "fp32, tf32, bf16")->check(one_of("precision", precision_names()));
+    app.add_option("--batch", f.batch, "images; default 128 on a GPU, 8 on virtual ones")
+        ->check(between(1, 1 << 16));
+    app.add_option("--precision", f.precision, "fp32, tf32, bf16")
+        ->check(one_of("precision", precision_names()));
     app.add_option("--variants", f.variants,
                    "only these, with commas between; auto: only what training would run")
         ->check(not_empty());
     app.add_option("--device,--gpu", f.device, "which GPU")->check(between(0, 63));
     app.add_option("--seconds", f.seconds, "of timing each variant")->check(between(0, 600));
-    app.add_option("--sort", f.sort, "rows by: table, time, error, name")->check(one_of("order", {"table", "time", "error", "name"}));
+    app.add_option("--sort", f.sort, "rows by: table, time, error, name")
+        ->check(one_of("order", {"table", "time", "error", "name"}));
     app.add_option("--json", f.json, "writes everything to this file, anew after each problem")
         ->check(not_empty());
     app.add_option("--html", f.html, "writes a page with bars to this file")->check(not_empty());
     app.add_flag("--check-only", f.check_only, "checks, does not time");
     app.add_flag("--list", f.list, "prints the problems' names and their variants, runs nothing");
-    app.add_flag("--profile", f.profile, "runs one variant of each problem, marked for a profiler, and nothing else (profiling/ncu.sh)");
+    app.add_flag(
+        "--profile", f.profile,
+        "runs one variant of each problem, marked for a profiler, and nothing else (profiling/ncu.sh)");
     app.parse(argc, argv);
     if (f.batch == 0) f.batch = kAutomaticUsesBaselines ? 8 : 128;
-    if (f.device >= device_count()) throw UsageError("--device " + std::to_string(f.device) + ": there are " + std::to_string(device_count()));
-    if (!f.problem.empty() && f.op.empty()) throw UsageError("--problem needs OP, the operation: must be one of " + [] {
-        std::string all;
-        for (const auto& n : operation_names()) all += (all.empty() ? "" : ", ") + n;
-        return all;
-    }());
+    if (f.device >= device_count())
+        throw UsageError("--device " + std::to_string(f.device) + ": there are " +
+                         std::to_string(device_count()));
+    if (!f.problem.empty() && f.op.empty())
+        throw UsageError("--problem needs OP, the operation: must be one of " + [] {
+            std::string all;
+            for (const auto& n : operation_names()) all += (all.empty() ? "" : ", ") + n;
+            return all;
+        }());
     if (!f.problem.empty() && !f.layer.empty())
         throw UsageError("--layer is of a network, --problem instead of one: give one of them");
     if (f.problem == "help") {
@@ -115,25 +127,33 @@ void check_variants(const std::vector<std::string>& wanted, const std::vector<Be
     std::vector<std::string> names;
     for (const BenchCase& c : cases)
         for (const auto& v : c.variants)
-            if (std::find(names.begin(), names.end(), v.name) == names.end()) names.push_back(v.name);
+            if (std::find(names.begin(), names.end(), v.name) == names.end())
+                names.push_back(v.name);
     for (const std::string& w : wanted)
-        if (std::find(names.begin(), names.end(), w) == names.end()) throw UsageError("--variants: " + unknown_name("variant", w, names));
+        if (std::find(names.begin(), names.end(), w) == names.end())
+            throw UsageError("--variants: " + unknown_name("variant", w, names));
 }
 
 void list(const std::vector<BenchCase>& cases) {
     for (const BenchCase& c : cases) {
         std::printf("%s %s:", c.name.c_str(), c.op.c_str());
         for (size_t i = 0; i < c.variants.size(); ++i)
-            std::printf(" %s%s%s", c.variants[i].name.c_str(), c.variants[i].refuses.empty() ? "" : "(refuses)", i == c.automatic ? "(auto)" : "");
+            std::printf(" %s%s%s", c.variants[i].name.c_str(),
+                        c.variants[i].refuses.empty() ? "" : "(refuses)",
+                        i == c.automatic ? "(auto)" : "");
         std::printf("\n");
     }
 }
 
-// The chosen variant, or the one that training would take, once between the profiler's start and stop, after it has run.
+// The chosen variant, or the one that training would take, once between the profiler's start and
+// stop, after it has run.
 void profile(const BenchCase& bench_case, const std::vector<std::string>& wanted, int device) {
     for (size_t i = 0; i < bench_case.variants.size(); ++i) {
         const BenchCase::Entry& v = bench_case.variants[i];
-        if (wanted.empty() || wanted == std::vector<std::string>{"auto"} ? i != bench_case.automatic : std::find(wanted.begin(), wanted.end(), v.name) == wanted.end()) continue;
+        if (wanted.empty() || wanted == std::vector<std::string>{"auto"}
+                ? i != bench_case.automatic
+                : std::find(wanted.begin(), wanted.end(), v.name) == wanted.end())
+            continue;
         if (!v.refuses.empty()) throw Error(bench_case.name + "=" + v.name + ": " + v.refuses);
         const std::unique_ptr<Prepared> ready = bench_case.prepare(device);
         const cudaStream_t s = ready->operands.stream().get();
@@ -164,7 +184,8 @@ public:
     void begins(const std::string& doing, const std::string& variant) {
         const char* const form = terminal_ ? "\r\033[K%s %s=%s ..." : "compare: %s %s=%s\n";
         std::fprintf(stderr, form, doing.c_str(),
-                     (case_.name == case_.problem ? case_.op : case_.name).c_str(), variant.c_str());
+                     (case_.name == case_.problem ? case_.op : case_.name).c_str(),
+                     variant.c_str());
         said_ = true;
     }
     void clear() {
@@ -228,7 +249,10 @@ int run(int argc, char** argv) {
             "--check-only, or run `make` for the ordinary build");
     try_output("--json", f.json);
     try_output("--html", f.html);
-    const Sort sort = f.sort == "time" ? Sort::time : f.sort == "error" ? Sort::error : f.sort == "name" ? Sort::name : Sort::table;
+    const Sort sort = f.sort == "time"    ? Sort::time
+                      : f.sort == "error" ? Sort::error
+                      : f.sort == "name"  ? Sort::name
+                                          : Sort::table;
 
     Stopwatch watch(f.device);
     Comparison c;
@@ -246,7 +270,8 @@ int run(int argc, char** argv) {
     const auto write_json = [&] { atomic_write_file(f.json, json_text(to_json(c), 1) + "\n"); };
     std::string lost;
     for (const BenchCase& bench_case : cases) {
-        if (automatic && !bench_case.parts.empty() && !c.automatic_fuses(bench_case)) continue;  // its parts were there before it
+        if (automatic && !bench_case.parts.empty() && !c.automatic_fuses(bench_case))
+            continue;  // its parts were there before it
         if (automatic) settings.variants = {bench_case.variants[bench_case.automatic].name};
         c.cases.push_back(compare_and_show(c, bench_case, watch, settings, sort));
         lost = c.cases.back().lost;
@@ -260,7 +285,9 @@ int run(int argc, char** argv) {
     if (!f.html.empty()) atomic_write_file(f.html, to_html(c, sort));
     if (!lost.empty())
         throw Error("the device was lost (" + lost + "): the problems that were left were not run");
-    if (const int wrong = c.wrong()) throw Error(std::to_string(wrong) + (wrong == 1 ? " variant is wrong" : " variants are wrong"));
+    if (const int wrong = c.wrong())
+        throw Error(std::to_string(wrong) +
+                    (wrong == 1 ? " variant is wrong" : " variants are wrong"));
     if (automatic) return 0;
     if (const std::string skipped = c.skipped(settings.variants); !skipped.empty())
         throw Error("--variants: nothing was checked: " + skipped);

@@ -55,8 +55,9 @@ std::string print_file(const std::string& path, NetOptions& options) {
         throw Error(path + " does not say which network it is of: give the network's name");
     const Position& p = *from.position;
     const RunRecord& r = p.record;
-    std::printf("%s: of %s, at step %lld, %lld images a step\n", path.c_str(), printable(p.net).c_str(),
-                static_cast<long long>(p.step), static_cast<long long>(p.global_batch));
+    std::printf("%s: of %s, at step %lld, %lld images a step\n", path.c_str(),
+                printable(p.net).c_str(), static_cast<long long>(p.step),
+                static_cast<long long>(p.global_batch));
     if (!r.command.empty()) std::printf("command  %s\n", printable(r.command).c_str());
     for (const auto& [flag, value] : r.settings)
         std::printf("setting  %s %s\n", printable(flag).c_str(), printable(value).c_str());
@@ -126,13 +127,18 @@ int run(int argc, char** argv) {
         ->check(between(2, 1e6))
         ->by_default("as many as the data set of the network's recipe has, or the file's");
     StepFlags f;
-    app.add_flag("--steps", f.steps, "prints a training step instead: what worker 0 puts on its streams, in order; the flags below are of that");
+    app.add_flag(
+        "--steps", f.steps,
+        "prints a training step instead: what worker 0 puts on its streams, in order; the flags below are of that");
     app.add_option("--batch", f.batch, "images a worker")->check(between(1, 1 << 20));
     app.add_option("--workers", f.workers, "how many share a step")->check(between(1, kMaxRanks));
     app.add_choice("--fc-scheme", f.scheme, kFcSchemes, "fc scheme", "as in bin/train");
-    app.add_choice("--precision", f.precision, kPrecisions, "precision", "of activations and products");
+    app.add_choice("--precision", f.precision, kPrecisions, "precision",
+                   "of activations and products");
     app.add_option("--kernels", f.kernels, "as in bin/train");
-    app.add_option("--sm", f.sm, "compute capability to plan for, 90 for 9.0; 0: a virtual GPU")->check(between(0, 999))->by_default("this machine's");
+    app.add_option("--sm", f.sm, "compute capability to plan for, 90 for 9.0; 0: a virtual GPU")
+        ->check(between(0, 999))
+        ->by_default("this machine's");
     app.parse(argc, argv);
     if (!f.steps)
         for (const std::string& flag : app.given())

@@ -1,5 +1,5 @@
-// An operation at a problem with its table of variants, whatever their types: what bin/compare lists, verifies and
-// times, and the tuner chooses from.
+// An operation at a problem with its table of variants, whatever their types: what bin/compare
+// lists, verifies and times, and the tuner chooses from.
 //
 //   const BenchCase one = make_case("conv2.wgrad", problem, conv_wgrad_variants(), sm);
 //   const std::unique_ptr<Prepared> ready = one.prepare(device);
@@ -26,15 +26,17 @@ struct Prepared {
 };
 
 struct BenchCase {
-    std::string name;     // LAYER.OP as in bin/train --kernels: "conv2.wgrad"; of --problem: the problem
-    std::string op;       // "conv_wgrad"
+    std::string
+        name;        // LAYER.OP as in bin/train --kernels: "conv2.wgrad"; of --problem: the problem
+    std::string op;  // "conv_wgrad"
     std::string problem;  // "n=128 h=27 ...": what --problem takes
     double flops = 0, bytes = 0;
     DType dtype = DType::f32;
     bool tf32 = false;
-    double largest = 0;   // elements of its largest tensor, of products and updates; 0: not asked for
+    double largest =
+        0;  // elements of its largest tensor, of products and updates; 0: not asked for
     double check_flops = 0, check_bytes = 0;  // of the problem that is checked
-    std::string note;     // what its check leaves out; "" : nothing
+    std::string note;                         // what its check leaves out; "" : nothing
     std::vector<std::string> parts;  // a fused operation: the names of the cases whose work it does
     struct Entry {
         std::string name;
@@ -44,38 +46,50 @@ struct BenchCase {
     };
     std::vector<Entry> variants;
     size_t automatic = 0;  // which one `--kernels auto` takes
-    // For `--kernels tune`: which one is taken where nothing is measured, and which are worth measuring.
+    // For `--kernels tune`: which one is taken where nothing is measured, and which are worth
+    // measuring.
     std::function<size_t(KernelChoice)> chosen;
     std::function<std::vector<std::string>(KernelChoice)> candidates;
 
     std::function<std::unique_ptr<Prepared>(int device)> prepare;
-    // The same for as few samples as a plain variant can be waited for on a CPU; on a GPU the problem itself.
+    // The same for as few samples as a plain variant can be waited for on a CPU; on a GPU the
+    // problem itself.
     std::function<std::unique_ptr<Prepared>(int device)> prepare_check;
 
     std::string layer() const { return name.substr(0, name.find('.')); }
 };
 
 // Elements of the largest tensor of a problem that `small` makes smaller.
-inline double largest_tensor(const ConvProblem& p) { return double(std::max({p.x_count(), p.y_count(), p.w_count()})); }
+inline double largest_tensor(const ConvProblem& p) {
+    return double(std::max({p.x_count(), p.y_count(), p.w_count()}));
+}
 inline double largest_tensor(const GemmProblem& p) {
-    const double a = double(p.layout == GemmLayout::tn ? p.k : p.m) * p.lda, b = double(p.layout == GemmLayout::nt ? p.n : p.k) * p.ldb;
+    const double a = double(p.layout == GemmLayout::tn ? p.k : p.m) * p.lda,
+                 b = double(p.layout == GemmLayout::nt ? p.n : p.k) * p.ldb;
     return std::max({a, b, double(p.m) * p.ldc});
 }
 inline double largest_tensor(const SgdProblem& p) { return double(p.total); }
 template <class P>
-double largest_tensor(const P&) { return 0; }
+double largest_tensor(const P&) {
+    return 0;
+}
 
-// On virtual GPUs the plain variants take seconds a sample: the check makes do with two. But not of tensors that 32-bit
-// offsets do not reach the end of, or such a fault would never show, as long as a plain variant can be waited for.
+// On virtual GPUs the plain variants take seconds a sample: the check makes do with two. But not of
+// tensors that 32-bit offsets do not reach the end of, or such a fault would never show, as long as
+// a plain variant can be waited for.
 inline constexpr double kFarElements = 2147483648.0, kPatientFlops = 4e11;
 inline ConvProblem small(ConvProblem p, int samples) { return p.n = std::min(p.n, samples), p; }
 inline GemmProblem small(GemmProblem p, int samples) {
     int& batch = p.layout == GemmLayout::tn ? p.k : p.m;
     return batch = std::min(batch, samples), p;
 }
-inline SgdProblem small(SgdProblem p, int) { return p.total = std::min(p.total, int64_t(1) << 20), p; }
+inline SgdProblem small(SgdProblem p, int) {
+    return p.total = std::min(p.total, int64_t(1) << 20), p;
+}
 template <class P>
-P small(const P& p, int) { return p; }
+P small(const P& p, int) {
+    return p;
+}
 
 // Or with as many as it takes for whatever can do the problem to do the check: Winograd needs some.
 template <class P, class A>
@@ -85,7 +99,9 @@ P check_problem(const P& problem, Table<P, A> table) {
     if (largest_tensor(problem) > kFarElements && flops <= kPatientFlops) return problem;
     for (int samples = 2; samples < 128; samples *= 2) {
         const P check = small(problem, samples);
-        const auto does = [&](const auto& v) { return v.refuses(check).empty() || !v.refuses(problem).empty(); };
+        const auto does = [&](const auto& v) {
+            return v.refuses(check).empty() || !v.refuses(problem).empty();
+        };
         if (std::all_of(table.begin(), table.end(), does)) return check;
     }
     return small(problem, 2);
@@ -97,9 +113,11 @@ std::unique_ptr<Prepared> prepare(const P& problem, Table<P, A> table, int devic
     auto ready = std::make_unique<Prepared>(device);
     A args{};
     fill(problem, args, ready->operands);
-    ready->launch = [problem, table, args, operands = &ready->operands](size_t i, cudaStream_t stream) {
+    ready->launch = [problem, table, args, operands = &ready->operands](size_t i,
+                                                                        cudaStream_t stream) {
         A a = args;
-        if constexpr (requires { a.workspace; }) a.workspace = operands->workspace(table[i].workspace_bytes(problem));
+        if constexpr (requires { a.workspace; })
+            a.workspace = operands->workspace(table[i].workspace_bytes(problem));
         a.stream = stream;
         table[i].launch(problem, a);
     };
@@ -123,16 +141,24 @@ BenchCase make_case(std::string name, const P& problem, Table<P, A> table, int s
     c.largest = largest_tensor(problem);
     if constexpr (requires { problem.flops(); }) c.check_flops = check.flops();
     c.check_bytes = bytes_of<A>(check);
-    if (c.largest > kFarElements && largest_tensor(check) <= kFarElements) c.note = "too much for a CPU to check whole: offsets beyond 2^31 are not exercised";
+    if (c.largest > kFarElements && largest_tensor(check) <= kFarElements)
+        c.note = "too much for a CPU to check whole: offsets beyond 2^31 are not exercised";
     if constexpr (requires { problem.dtype; }) c.dtype = problem.dtype;
     if constexpr (requires { problem.tf32; }) c.tf32 = problem.tf32 && problem.dtype == DType::f32;
     for (const auto& v : table) {
         std::string why = v.refuses(problem);
         if (why.empty()) why = v.refuses(check);
-        if (why.empty() && v.sm && sm && v.sm != sm) why = "needs compute capability " + std::to_string(v.sm / 10) + "." + std::to_string(v.sm % 10);
-        c.variants.push_back({.name = v.name, .baseline = v.baseline, .refuses = why, .preference = v.preference.on(sm)});
+        if (why.empty() && v.sm && sm && v.sm != sm)
+            why = "needs compute capability " + std::to_string(v.sm / 10) + "." +
+                  std::to_string(v.sm % 10);
+        c.variants.push_back({.name = v.name,
+                              .baseline = v.baseline,
+                              .refuses = why,
+                              .preference = v.preference.on(sm)});
     }
-    c.chosen = [problem, table, sm](KernelChoice choice) { return static_cast<size_t>(&choose(table, problem, choice, sm) - table.data()); };
+    c.chosen = [problem, table, sm](KernelChoice choice) {
+        return static_cast<size_t>(&choose(table, problem, choice, sm) - table.data());
+    };
     c.candidates = [table, sm, entries = c.variants](KernelChoice choice) {
         std::vector<std::string> names;
         for (size_t i = 0; i < table.size(); ++i) {

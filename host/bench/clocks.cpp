@@ -5,7 +5,8 @@
 
 namespace wt::bench {
 
-// The few functions that are called, by their names in nvml.h. 0 is success; clock 1 is the SMs', 2 the memory's.
+// The few functions that are called, by their names in nvml.h. 0 is success; clock 1 is the SMs', 2
+// the memory's.
 struct Clocks::Library {
     using Device = void*;
     void* handle = nullptr;
@@ -16,7 +17,9 @@ struct Clocks::Library {
     int (*driver)(char*, unsigned) = nullptr;
 
     template <class F>
-    bool find(F& f, const char* name) { return (f = reinterpret_cast<F>(dlsym(handle, name))) != nullptr; }
+    bool find(F& f, const char* name) {
+        return (f = reinterpret_cast<F>(dlsym(handle, name))) != nullptr;
+    }
     ~Library() {
         if (device) shutdown();
         if (handle) dlclose(handle);
@@ -30,8 +33,9 @@ Clocks::Clocks([[maybe_unused]] int device) {
     if (!l->handle) return;
     int (*init)() = nullptr;
     int (*by_bus)(const char*, Library::Device*) = nullptr;
-    if (!l->find(init, "nvmlInit_v2") || !l->find(by_bus, "nvmlDeviceGetHandleByPciBusId_v2") || !l->find(l->shutdown, "nvmlShutdown") ||
-        !l->find(l->clock, "nvmlDeviceGetClockInfo") || !l->find(l->max_clock, "nvmlDeviceGetMaxClockInfo") ||
+    if (!l->find(init, "nvmlInit_v2") || !l->find(by_bus, "nvmlDeviceGetHandleByPciBusId_v2") ||
+        !l->find(l->shutdown, "nvmlShutdown") || !l->find(l->clock, "nvmlDeviceGetClockInfo") ||
+        !l->find(l->max_clock, "nvmlDeviceGetMaxClockInfo") ||
         !l->find(l->driver, "nvmlSystemGetDriverVersion"))
         return;
     char bus[64] = "";
@@ -62,12 +66,15 @@ std::optional<Clocks::Mhz> ask(F&& clock) {
 
 std::optional<Clocks::Mhz> Clocks::now() const {
     if (!library_) return {};
-    return ask([&](int which, unsigned* mhz) { return library_->clock(library_->device, which, mhz); });
+    return ask(
+        [&](int which, unsigned* mhz) { return library_->clock(library_->device, which, mhz); });
 }
 
 std::optional<Clocks::Mhz> Clocks::most() const {
     if (!library_) return {};
-    return ask([&](int which, unsigned* mhz) { return library_->max_clock(library_->device, which, mhz); });
+    return ask([&](int which, unsigned* mhz) {
+        return library_->max_clock(library_->device, which, mhz);
+    });
 }
 
 std::string Clocks::driver() const {

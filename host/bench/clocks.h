@@ -1,4 +1,5 @@
-// The clocks a GPU runs at, from its management library where there is one (libnvidia-ml comes with the driver).
+// The clocks a GPU runs at, from its management library where there is one (libnvidia-ml comes with
+// the driver).
 #pragma once
 
 #include <memory>

@@ -10,11 +10,14 @@ namespace wt::bench {
 namespace {
 
 bool wanted(const Settings& s, const std::string& name) {
-    return s.variants.empty() || std::find(s.variants.begin(), s.variants.end(), name) != s.variants.end();
+    return s.variants.empty() ||
+           std::find(s.variants.begin(), s.variants.end(), name) != s.variants.end();
 }
 
 // A plain product of this size takes a second, for nothing that anybody asks.
-bool too_slow(const BenchCase& bench_case, size_t variant) { return variant == 0 && bench_case.flops > (kAutomaticUsesBaselines ? 4e9 : 1e11); }
+bool too_slow(const BenchCase& bench_case, size_t variant) {
+    return variant == 0 && bench_case.flops > (kAutomaticUsesBaselines ? 4e9 : 1e11);
+}
 
 }  // namespace
 
@@ -32,7 +35,8 @@ std::string why_lost(int device) {
 // The comparison of one case.
 class Comparer {
 public:
-    Comparer(const BenchCase& bench_case, Stopwatch& watch, const Settings& settings, const Progress& progress)
+    Comparer(const BenchCase& bench_case, Stopwatch& watch, const Settings& settings,
+             const Progress& progress)
         : watch_(watch), settings_(settings), progress_(progress), c_{bench_case, {}, {}} {
         for (size_t i = 0; i < bench_case.variants.size(); ++i) {
             const BenchCase::Entry& v = bench_case.variants[i];
@@ -146,7 +150,9 @@ Compared compare(const BenchCase& bench_case, Stopwatch& watch, const Settings& 
 double Compared::best(bool baselines) const {
     double ms = 0;
     for (const Row& r : rows)
-        if (r.state == Row::State::timed && r.baseline == baselines && (ms == 0 || r.timing.median_ms < ms)) ms = r.timing.median_ms;
+        if (r.state == Row::State::timed && r.baseline == baselines &&
+            (ms == 0 || r.timing.median_ms < ms))
+            ms = r.timing.median_ms;
     return ms;
 }
 
@@ -197,26 +203,31 @@ bool Comparison::automatic_fuses(const BenchCase& bench_case) const {
             if (c.bench_case.name != part) continue;
             const BenchCase::Entry& apart = c.bench_case.variants[c.bench_case.automatic];
             if (apart.baseline && !fused.baseline) return false;
-            if (c.bench_case.op == bench_case.op && fused.preference < apart.preference) return false;
+            if (c.bench_case.op == bench_case.op && fused.preference < apart.preference)
+                return false;
         }
     return true;
 }
 
-// ---- ceilings --------------------------------------------------------------------------------------
+// ---- ceilings -----------------------------------------------------------------------------------
 
 double Ceilings::least_ms(const BenchCase& bench_case) const {
-    const double flops = bench_case.flops > 0 && matrix.rate > 0 ? bench_case.flops / matrix.rate : 0;
+    const double flops =
+        bench_case.flops > 0 && matrix.rate > 0 ? bench_case.flops / matrix.rate : 0;
     const double bytes = copy.rate > 0 ? bench_case.bytes / copy.rate : 0;
     return 1e3 * std::max(flops, bytes);
 }
 bool Ceilings::by_matrix(const BenchCase& bench_case) const {
-    return bench_case.flops > 0 && matrix.rate > 0 && (copy.rate == 0 || bench_case.flops / matrix.rate >= bench_case.bytes / copy.rate);
+    return bench_case.flops > 0 && matrix.rate > 0 &&
+           (copy.rate == 0 || bench_case.flops / matrix.rate >= bench_case.bytes / copy.rate);
 }
 
 namespace {
 
-// The fastest variant at `large`, of those that are right at `sample`. The plain one is no candidate.
-Ceiling ceiling(Stopwatch& watch, int device, const BenchCase& sample, const BenchCase& large, double work, const std::string& what) {
+// The fastest variant at `large`, of those that are right at `sample`. The plain one is no
+// candidate.
+Ceiling ceiling(Stopwatch& watch, int device, const BenchCase& sample, const BenchCase& large,
+                double work, const std::string& what) {
     Settings s;
     s.device = device;
     s.check_only = true;
@@ -225,9 +236,11 @@ Ceiling ceiling(Stopwatch& watch, int device, const BenchCase& sample, const Ben
     for (const Row& row : compare(sample, watch, s).rows) {
         if (row.state != Row::State::right || row.variant == large.variants[0].name) continue;
         for (size_t i = 0; i < large.variants.size(); ++i) {
-            if (large.variants[i].name != row.variant || !large.variants[i].refuses.empty()) continue;
+            if (large.variants[i].name != row.variant || !large.variants[i].refuses.empty())
+                continue;
             const Timing t = watch.measure([&](cudaStream_t stream) { ready->launch(i, stream); });
-            if (const double rate = work / t.median_ms * 1e3; rate > best.rate) best = {rate, large.op + " " + row.variant + ", " + what};
+            if (const double rate = work / t.median_ms * 1e3; rate > best.rate)
+                best = {rate, large.op + " " + row.variant + ", " + what};
         }
     }
     return best;
@@ -245,13 +258,16 @@ Ceilings measure_ceilings(Stopwatch& watch, int device, Precision precision) {
 #endif
     const std::string e = std::to_string(edge);
     Ceilings c;
-    const BenchCase product = problem_case("gemm", "m=" + e + ",n=" + e + ",k=" + e, precision, device);
-    c.matrix = ceiling(watch, device, problem_case("gemm", "m=256,n=256,k=256", precision, device), product, product.flops,
-                       e + " cubed");
+    const BenchCase product =
+        problem_case("gemm", "m=" + e + ",n=" + e + ",k=" + e, precision, device);
+    c.matrix = ceiling(watch, device, problem_case("gemm", "m=256,n=256,k=256", precision, device),
+                       product, product.flops, e + " cubed");
     const std::string cols = ",cols=" + std::to_string(1 << 20);  // 4 MiB a row
-    const BenchCase copy = problem_case("exchange_copy", "rows=" + std::to_string(rows) + cols, Precision::fp32, device);
-    c.copy = ceiling(watch, device, problem_case("exchange_copy", "rows=1" + cols, Precision::fp32, device), copy, copy.bytes,
-                     std::to_string(4 * rows) + " MiB read and written");
+    const BenchCase copy = problem_case("exchange_copy", "rows=" + std::to_string(rows) + cols,
+                                        Precision::fp32, device);
+    c.copy = ceiling(watch, device,
+                     problem_case("exchange_copy", "rows=1" + cols, Precision::fp32, device), copy,
+                     copy.bytes, std::to_string(4 * rows) + " MiB read and written");
     return c;
 }
 

@@ -1,4 +1,5 @@
-// All variants of all cases, verified and timed: what bin/compare prints, as data. report.h writes it.
+// All variants of all cases, verified and timed: what bin/compare prints, as data. report.h writes
+// it.
 #pragma once
 
 #include <functional>
@@ -12,7 +13,8 @@
 
 namespace wt::bench {
 
-// What the device can do at most, measured on it: the fastest right variant of the tables, on problems large enough.
+// What the device can do at most, measured on it: the fastest right variant of the tables, on
+// problems large enough.
 struct Ceiling {
     double rate = 0;  // FLOP/s or bytes/s; 0: not measured
     std::string how;  // "gemm cublas, 8192 x 8192 x 8192"
@@ -37,7 +39,7 @@ struct Row {
 struct Compared {
     BenchCase bench_case;
     std::vector<Row> rows;
-    std::string lost;         // "", or what made the device useless: nothing more can be run on it
+    std::string lost;  // "", or what made the device useless: nothing more can be run on it
     double best(bool baselines) const;  // milliseconds of the fastest, 0: none was timed
 };
 
@@ -46,17 +48,19 @@ struct Comparison {
     int batch = 0;
     bool checked_only = false;
     bool complete = false;  // no case is left to be compared
-    std::string driver;  // "" when not known
+    std::string driver;     // "" when not known
     std::optional<Clocks::Mhz> most;
     Ceilings ceilings;
     std::vector<Compared> cases;
 
     int wrong() const;
-    // The variants that were asked for by name and that nothing was done with, and why ("" where all were run).
+    // The variants that were asked for by name and that nothing was done with, and why ("" where
+    // all were run).
     std::string skipped(const std::vector<std::string>& names) const;
     // Milliseconds of the fastest variants of a fused case's parts; 0: some part was not timed.
     double parts_ms(const BenchCase& bench_case) const;
-    // Whether training does the parts of a fused case in one, where nothing was measured: KernelSettings::fuses.
+    // Whether training does the parts of a fused case in one, where nothing was measured:
+    // KernelSettings::fuses.
     bool automatic_fuses(const BenchCase& bench_case) const;
 };
 
@@ -69,12 +73,15 @@ struct Settings {
 
 // What is heard from a comparison while it is under way. Either may be empty.
 struct Progress {
-    std::function<void(const std::string& doing, const std::string& variant)> begins;  // "checking", "timing"; before it runs
-    std::function<void(const Compared&, const Row&)> row;  // each row in the table's order, as soon as it is known
+    std::function<void(const std::string& doing, const std::string& variant)>
+        begins;  // "checking", "timing"; before it runs
+    std::function<void(const Compared&, const Row&)>
+        row;  // each row in the table's order, as soon as it is known
 };
 
-// Verifies every variant of the case, and times the right ones. An exception from one of them is its own failure: it
-// counts as wrong, and the others go on, unless the device was lost with it.
-Compared compare(const BenchCase& bench_case, Stopwatch& watch, const Settings& settings, const Progress& progress = {});
+// Verifies every variant of the case, and times the right ones. An exception from one of them is
+// its own failure: it counts as wrong, and the others go on, unless the device was lost with it.
+Compared compare(const BenchCase& bench_case, Stopwatch& watch, const Settings& settings,
+                 const Progress& progress = {});
 
 }  // namespace wt::bench

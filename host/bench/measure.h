@@ -1,11 +1,15 @@
 // How long work on a device takes: alone, with cold caches, and without the host in the picture.
 //
 //   Stopwatch watch(device);
-//   const Timing t = watch.measure([&](cudaStream_t s) { args.stream = s, variant.launch(problem, args); });
+//   const Timing t = watch.measure([&](cudaStream_t s) {
+//       args.stream = s;
+//       variant.launch(problem, args);
+//   });
 //
-// A sample is: caches flushed by reading something else, an event, the work, an event. Samples are queued behind a gate
-// that is opened when all are there, so no launch is late. Sampling goes on until the median is known well enough.
-// On virtual GPUs the times are a CPU's, and there is no gate: nothing runs before the host waits anyway.
+// A sample is: caches flushed by reading something else, an event, the work, an event. Samples are
+// queued behind a gate that is opened when all are there, so no launch is late. Sampling goes on
+// until the median is known well enough. On virtual GPUs the times are a CPU's, and there is no
+// gate: nothing runs before the host waits anyway.
 #pragma once
 
 #include <functional>
@@ -20,15 +24,16 @@ namespace wt::bench {
 
 struct Timing {
     double median_ms = 0;
-    double spread = 0;    // distance between the quartiles, over the median
+    double spread = 0;  // distance between the quartiles, over the median
     double fastest_ms = 0;
     int samples = 0;
-    int sm_mhz = 0;       // median while it ran; 0: not known
-    bool steady = true;   // the median was known well enough when sampling stopped
+    int sm_mhz = 0;      // median while it ran; 0: not known
+    bool steady = true;  // the median was known well enough when sampling stopped
 };
 
 struct Patience {
-    double seconds = 0.3;  // of sampling, waits and flushes included; the least number of samples is taken anyway
+    double seconds = 0.3;  // of sampling, waits and flushes included; the least number of samples
+                           // is taken anyway
     double noise = 0.005;  // enough: standard error of the median, over the median
     int least = 10, most = 1000;
 };
@@ -40,8 +45,10 @@ public:
     explicit Stopwatch(int device);
     ~Stopwatch();
 
-    // `work` puts the same work on the stream each time it is called; it is called once before, to warm up.
-    Timing measure(const std::function<void(cudaStream_t)>& work, const Patience& = default_patience());
+    // `work` puts the same work on the stream each time it is called; it is called once before, to
+    // warm up.
+    Timing measure(const std::function<void(cudaStream_t)>& work,
+                   const Patience& = default_patience());
     const Stream& stream() const { return stream_; }
     const Clocks& clocks() const { return clocks_; }
 

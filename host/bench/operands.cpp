@@ -26,7 +26,8 @@ void Operands::then(std::function<void(void*, cudaStream_t)> change) {
 
 void Operands::fill_input(size_t i, bool tf32) {
     const Random& r = random_[i];
-    probe::fill_uniform(r.in.data_, r.count, r.type, r.low, r.high, static_cast<uint32_t>(i), tf32 && r.matrix, stream_.get());
+    probe::fill_uniform(r.in.data_, r.count, r.type, r.low, r.high, static_cast<uint32_t>(i),
+                        tf32 && r.matrix, stream_.get());
     if (r.then) r.then(r.in.data_, stream_.get());
 }
 
@@ -35,7 +36,9 @@ void* Operands::output(Extent e, probe::Kind kind, double cost, Exact exact) {
                  before = e.before * probe::size_of(kind);
     void* const p = static_cast<std::byte*>(allocate(before + bytes)) + before;
     poisoned_.push_back({p, bytes});
-    outputs_.push_back({.m = {.data = p, .rows = e.rows, .cols = e.cols, .ld = e.ld, .kind = kind}, .exact = std::move(exact), .cost = cost});
+    outputs_.push_back({.m = {.data = p, .rows = e.rows, .cols = e.cols, .ld = e.ld, .kind = kind},
+                        .exact = std::move(exact),
+                        .cost = cost});
     if (kind == probe::Kind::bf16) last().rounding = DType::bf16;
     return p;
 }
@@ -84,12 +87,14 @@ void Operands::reset(bool tf32) {
             if (o.input >= 0) fill_input(o.input, tf32);
     tf32_ = tf32;
     for (const Span& s : poisoned_) WT_CUDA(cudaMemsetAsync(s.data, 0xFF, s.bytes, stream_.get()));
-    if (workspace_.bytes()) WT_CUDA(cudaMemsetAsync(workspace_.data(), 0xFF, workspace_.bytes(), stream_.get()));
+    if (workspace_.bytes())
+        WT_CUDA(cudaMemsetAsync(workspace_.data(), 0xFF, workspace_.bytes(), stream_.get()));
     stream_.synchronize();
 }
 
 void* Operands::workspace(size_t bytes) {
-    if (bytes > workspace_.bytes()) workspace_ = DeviceBuffer<std::byte>(device_, bytes, "workspace");
+    if (bytes > workspace_.bytes())
+        workspace_ = DeviceBuffer<std::byte>(device_, bytes, "workspace");
     return workspace_.data();
 }
 

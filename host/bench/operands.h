@@ -1,6 +1,6 @@
-// The memory of one problem: inputs of random numbers, outputs that must be overwritten, and for every output what
-// fp64 makes of the same inputs, element by element. The fill functions (fill.h) put one together for an operation's
-// arguments; verify.h and measure.h use it.
+// The memory of one problem: inputs of random numbers, outputs that must be overwritten, and for
+// every output what fp64 makes of the same inputs, element by element. The fill functions (fill.h)
+// put one together for an operation's arguments; verify.h and measure.h use it.
 #pragma once
 
 #include <functional>
@@ -13,15 +13,19 @@
 
 namespace wt::bench {
 
-// An input: device memory, and its values on the host once Operands::fetch has been called. Copies share both.
+// An input: device memory, and its values on the host once Operands::fetch has been called. Copies
+// share both.
 class Input {
 public:
     template <class T>
-    T* as() const { return static_cast<T*>(data_); }
+    T* as() const {
+        return static_cast<T*>(data_);
+    }
     operator const void*() const { return data_; }
     double operator[](int64_t i) const {
         const void* at = host_->at;
-        return host_->type == DType::f32 ? static_cast<const float*>(at)[i] : to_float(static_cast<const bf16*>(at)[i]);
+        return host_->type == DType::f32 ? static_cast<const float*>(at)[i]
+                                         : to_float(static_cast<const bf16*>(at)[i]);
     }
 
 private:
@@ -35,17 +39,21 @@ private:
     std::shared_ptr<Host> host_ = std::make_shared<Host>();
 };
 
-// The exact value of element i (of rows x cols, gaps not counted). `got` is what a variant has there: where several
-// answers are right (the argmax of a tie), the function returns it if it is one of them.
+// The exact value of element i (of rows x cols, gaps not counted). `got` is what a variant has
+// there: where several answers are right (the argmax of a tie), the function returns it if it is
+// one of them.
 using Exact = std::function<double(int64_t i, double got)>;
 
 struct Output {
     probe::Matrix m;
     Exact exact;
-    double cost = 1;      // about the products that `exact` adds up: fewer elements are looked at where there are many
-    bool several = false; // more than one answer is right: variants are not compared with each other
-    int input = -1;       // changed in place: the input it starts as
-    DType rounding = DType::f32;  // the coarsest type that a variant may round to on the way to this result
+    double cost = 1;  // about the products that `exact` adds up: fewer elements are looked at where
+                      // there are many
+    bool several =
+        false;       // more than one answer is right: variants are not compared with each other
+    int input = -1;  // changed in place: the input it starts as
+    DType rounding =
+        DType::f32;  // the coarsest type that a variant may round to on the way to this result
 };
 
 class Operands {
@@ -66,7 +74,8 @@ public:
     template <class T>
     T* values(const std::vector<T>& v, int64_t before = 0) {
         T* p = static_cast<T*>(allocate((v.size() + before) * sizeof(T))) + before;
-        WT_CUDA(cudaMemcpyAsync(p, v.data(), v.size() * sizeof(T), cudaMemcpyHostToDevice, stream_.get()));
+        WT_CUDA(cudaMemcpyAsync(p, v.data(), v.size() * sizeof(T), cudaMemcpyHostToDevice,
+                                stream_.get()));
         stream_.synchronize();
         return p;
     }
@@ -78,13 +87,18 @@ public:
         return kept->data();
     }
     void* scratch(size_t bytes) { return allocate(bytes); }
-    // An output of `rows` rows of `cols` elements, `ld` apart, that begins `before` elements behind such a place.
+    // An output of `rows` rows of `cols` elements, `ld` apart, that begins `before` elements behind
+    // such a place.
     struct Extent {
         int64_t rows, cols, ld, before = 0;
     };
-    void* output(Extent e, DType type, double cost, Exact exact) { return output(e, probe::kind_of(type), cost, std::move(exact)); }
+    void* output(Extent e, DType type, double cost, Exact exact) {
+        return output(e, probe::kind_of(type), cost, std::move(exact));
+    }
     void* output(Extent e, probe::Kind kind, double cost, Exact exact);
-    void* output(int64_t count, DType type, double cost, Exact exact) { return output({1, count, count}, type, cost, std::move(exact)); }
+    void* output(int64_t count, DType type, double cost, Exact exact) {
+        return output({1, count, count}, type, cost, std::move(exact));
+    }
     // An input that the operation changes in place.
     void* changed(const Input& in, Extent e, double cost, Exact exact);
     // A field of a struct in device memory, at `p`.
@@ -97,8 +111,9 @@ public:
     const std::vector<Output>& outputs() const { return outputs_; }
     // Makes every random input readable on the host, for `exact`. Before the operation changes any.
     void fetch();
-    // Inputs that are changed in place are as they were; outputs, scratch and the `workspace` are NaN. With tf32, fp32
-    // operands of matrix products are cut to what the matrix units read of them.
+    // Inputs that are changed in place are as they were; outputs, scratch and the `workspace` are
+    // NaN. With tf32, fp32 operands of matrix products are cut to what the matrix units read of
+    // them.
     void reset(bool tf32 = false);
     void* workspace(size_t bytes);  // one for all variants: grows to the largest
 

@@ -1,4 +1,5 @@
-// The page with bars: one chart a case, drawn as inline SVG; light or dark as the reader's system is.
+// The page with bars: one chart a case, drawn as inline SVG; light or dark as the reader's system
+// is.
 #include <algorithm>
 #include <cstdio>
 
@@ -11,7 +12,12 @@ namespace {
 
 std::string escaped(const std::string& text) {
     std::string s;
-    for (char c : text) s += c == '<' ? "&lt;" : c == '>' ? "&gt;" : c == '&' ? "&amp;" : c == '"' ? "&quot;" : std::string(1, c);
+    for (char c : text)
+        s += c == '<'   ? "&lt;"
+             : c == '>' ? "&gt;"
+             : c == '&' ? "&amp;"
+             : c == '"' ? "&quot;"
+                        : std::string(1, c);
     return s;
 }
 
@@ -41,41 +47,49 @@ table { border-collapse: collapse; margin-top: 8px; font-size: 14px; } td, th { 
 td.n, th.n { text-align: right; font-variant-numeric: tabular-nums; }
 )";
 
-// What a bar stands for: the share of the ceiling, or, where that is not known, of the fastest variant's speed.
+// What a bar stands for: the share of the ceiling, or, where that is not known, of the fastest
+// variant's speed.
 struct Scale {
     double least_ms;  // of a bar of 1
     bool ceiling;
-    double top;       // the longest bar drawn
+    double top;  // the longest bar drawn
 };
 
 Scale scale_of(const Comparison& c, const Compared& p) {
     Scale s{c.ceilings.least_ms(p.bench_case), true, 1};
     double fastest = 0;
     for (const Row& r : p.rows)
-        if (r.state == Row::State::timed && (fastest == 0 || r.timing.median_ms < fastest)) fastest = r.timing.median_ms;
+        if (r.state == Row::State::timed && (fastest == 0 || r.timing.median_ms < fastest))
+            fastest = r.timing.median_ms;
     if (!(s.least_ms > 0)) s = {fastest, false, 1};
-    if (fastest > 0) s.top = std::clamp(s.least_ms / fastest, 1.0, 3.0);  // caches can beat the copy rate
+    if (fastest > 0)
+        s.top = std::clamp(s.least_ms / fastest, 1.0, 3.0);  // caches can beat the copy rate
     return s;
 }
 
 constexpr double kWidth = 1000, kLabel = 150, kBars = 430, kPitch = 26, kBar = 16, kTop = 20;
 
 std::string bar(const Compared& p, const Row& r, const Scale& scale, double y) {
-    const double ms = r.timing.median_ms, share = scale.least_ms / ms, width = std::max(1.0, kBars * std::min(share, scale.top) / scale.top);
+    const double ms = r.timing.median_ms, share = scale.least_ms / ms,
+                 width = std::max(1.0, kBars * std::min(share, scale.top) / scale.top);
     const double baseline = p.best(true);
     std::string s = "<text x='0' y='" + fixed(y + 13, 1) + "'>" + escaped(r.variant) + "</text>";
-    s += "<rect class='" + std::string(r.baseline ? "vendor" : "own") + "' x='" + fixed(kLabel, 0) + "' y='" + fixed(y, 1) + "' width='" + fixed(width, 1) +
-         "' height='" + fixed(kBar, 0) + "' rx='2'><title>" + escaped(r.variant) + ": " + number(ms, 4) + " ms, spread " + fixed(100 * r.timing.spread, 1) +
-         "%, " + std::to_string(r.timing.samples) + " samples</title></rect>";
+    s += "<rect class='" + std::string(r.baseline ? "vendor" : "own") + "' x='" + fixed(kLabel, 0) +
+         "' y='" + fixed(y, 1) + "' width='" + fixed(width, 1) + "' height='" + fixed(kBar, 0) +
+         "' rx='2'><title>" + escaped(r.variant) + ": " + number(ms, 4) + " ms, spread " +
+         fixed(100 * r.timing.spread, 1) + "%, " + std::to_string(r.timing.samples) +
+         " samples</title></rect>";
     std::string text = number(ms, 4) + " ms";
     if (p.bench_case.flops > 0)
-        text += ", " + number(p.bench_case.flops / ms / (kAutomaticUsesBaselines ? 1e6 : 1e9), 4) + (kAutomaticUsesBaselines ? " GFLOP/s" : " TFLOP/s");
+        text += ", " + number(p.bench_case.flops / ms / (kAutomaticUsesBaselines ? 1e6 : 1e9), 4) +
+                (kAutomaticUsesBaselines ? " GFLOP/s" : " TFLOP/s");
     else
         text += ", " + number(p.bench_case.bytes / ms / 1e6, 4) + " GB/s";
     if (scale.ceiling) text += ", " + fixed(100 * share, 0) + "%";
     if (baseline > 0 && !r.baseline) text += ", " + fixed(baseline / ms, 2) + "x";
     text += "; error " + number(r.error_ratio, 2);
-    return s + "<text class='muted' x='" + fixed(kLabel + kBars + 14, 0) + "' y='" + fixed(y + 13, 1) + "'>" + escaped(text) + "</text>\n";
+    return s + "<text class='muted' x='" + fixed(kLabel + kBars + 14, 0) + "' y='" +
+           fixed(y + 13, 1) + "'>" + escaped(text) + "</text>\n";
 }
 
 std::string chart(const Comparison& c, const Compared& p, const std::vector<Row>& rows) {
@@ -85,12 +99,16 @@ std::string chart(const Comparison& c, const Compared& p, const std::vector<Row>
     for (const Row& r : rows)
         if (r.state == Row::State::timed) bars += bar(p, r, scale, y), y += kPitch;
     if (bars.empty()) return "";
-    std::string s = "<svg viewBox='0 0 " + fixed(kWidth, 0) + " " + fixed(y, 0) + "' role='img' aria-label='" + escaped(p.bench_case.name) + "'>\n";
-    s += "<line class='axis' x1='" + fixed(kLabel, 0) + "' x2='" + fixed(kLabel, 0) + "' y1='" + fixed(kTop - 4, 0) + "' y2='" + fixed(y - 6, 0) + "'/>\n" + bars;
+    std::string s = "<svg viewBox='0 0 " + fixed(kWidth, 0) + " " + fixed(y, 0) +
+                    "' role='img' aria-label='" + escaped(p.bench_case.name) + "'>\n";
+    s += "<line class='axis' x1='" + fixed(kLabel, 0) + "' x2='" + fixed(kLabel, 0) + "' y1='" +
+         fixed(kTop - 4, 0) + "' y2='" + fixed(y - 6, 0) + "'/>\n" + bars;
     if (scale.ceiling) {
         const std::string x = fixed(kLabel + kBars / scale.top, 1);
-        s += "<line class='ceiling' x1='" + x + "' x2='" + x + "' y1='" + fixed(kTop - 4, 0) + "' y2='" + fixed(y - 6, 0) + "'/>\n";
-        s += "<text class='ceiling-text' text-anchor='end' x='" + x + "' y='12'>" + (c.ceilings.by_matrix(p.bench_case) ? "matrix rate: " : "copy rate: ") +
+        s += "<line class='ceiling' x1='" + x + "' x2='" + x + "' y1='" + fixed(kTop - 4, 0) +
+             "' y2='" + fixed(y - 6, 0) + "'/>\n";
+        s += "<text class='ceiling-text' text-anchor='end' x='" + x + "' y='12'>" +
+             (c.ceilings.by_matrix(p.bench_case) ? "matrix rate: " : "copy rate: ") +
              number(scale.least_ms, 4) + " ms</text>\n";
     }
     return s + "</svg>\n";
@@ -98,11 +116,20 @@ std::string chart(const Comparison& c, const Compared& p, const std::vector<Row>
 
 std::string section(const Comparison& c, const Compared& p, Sort sort) {
     const std::vector<Row> rows = sorted(p.rows, sort);
-    std::string s = "<section>\n<h2>" + escaped(p.bench_case.name) + "</h2>\n<p class='muted'>" + escaped(p.bench_case.op + ": " + p.bench_case.problem) + "</p>\n" + chart(c, p, rows);
+    std::string s = "<section>\n<h2>" + escaped(p.bench_case.name) + "</h2>\n<p class='muted'>" +
+                    escaped(p.bench_case.op + ": " + p.bench_case.problem) + "</p>\n" +
+                    chart(c, p, rows);
     for (const Row& r : rows) {
-        if (r.state == Row::State::wrong) s += "<p class='bad'>" + escaped(r.variant) + " is wrong, not timed: " + escaped(r.why) + "</p>\n";
-        if (r.state == Row::State::right) s += "<p class='muted'>" + escaped(r.variant) + ": right" + (r.why.empty() ? "" : ", " + escaped(r.why)) + "; error " + number(r.error_ratio, 2) + "</p>\n";
-        if (r.state == Row::State::skipped) s += "<p class='muted'>" + escaped(r.variant) + ": skipped, " + escaped(r.why) + "</p>\n";
+        if (r.state == Row::State::wrong)
+            s += "<p class='bad'>" + escaped(r.variant) +
+                 " is wrong, not timed: " + escaped(r.why) + "</p>\n";
+        if (r.state == Row::State::right)
+            s += "<p class='muted'>" + escaped(r.variant) + ": right" +
+                 (r.why.empty() ? "" : ", " + escaped(r.why)) + "; error " +
+                 number(r.error_ratio, 2) + "</p>\n";
+        if (r.state == Row::State::skipped)
+            s += "<p class='muted'>" + escaped(r.variant) + ": skipped, " + escaped(r.why) +
+                 "</p>\n";
     }
     return s + "</section>\n";
 }
@@ -114,30 +141,37 @@ std::string fused_table(const Comparison& c) {
         const double ms = own > 0 && (vendor == 0 || own < vendor) ? own : vendor;
         if (!(parts > 0) || !(ms > 0)) continue;
         std::string names;
-        for (const std::string& part : p.bench_case.parts) names += (names.empty() ? "" : " + ") + part;
-        rows += "<tr><td>" + escaped(p.bench_case.name) + "</td><td class='n'>" + number(ms, 4) + "</td><td class='n'>" + number(parts, 4) + "</td><td class='n'>" +
+        for (const std::string& part : p.bench_case.parts)
+            names += (names.empty() ? "" : " + ") + part;
+        rows += "<tr><td>" + escaped(p.bench_case.name) + "</td><td class='n'>" + number(ms, 4) +
+                "</td><td class='n'>" + number(parts, 4) + "</td><td class='n'>" +
                 fixed(parts / ms, 2) + "x</td><td class='muted'>" + escaped(names) + "</td></tr>\n";
     }
     if (rows.empty()) return "";
     return "<h2>Fused, against the fastest variants of what they do</h2>\n<table><tr><th></th><th class='n'>ms</th><th class='n'>parts, ms</th>"
-           "<th class='n'>gain</th><th>parts</th></tr>\n" + rows + "</table>\n";
+           "<th class='n'>gain</th><th>parts</th></tr>\n" +
+           rows + "</table>\n";
 }
 
 }  // namespace
 
 std::string to_html(const Comparison& c, Sort sort) {
-    std::string s = "<!doctype html>\n<html lang='en'><head><meta charset='utf-8'><meta name='viewport' content='width=device-width'>\n<title>Kernel variants, " +
-                    escaped(c.device) + "</title>\n<style>" + kStyle + "</style></head><body><main>\n<h1>Kernel variants" +
-                    (c.net.empty() ? "" : ": " + escaped(c.net) + ", batch " + std::to_string(c.batch)) + ", " + escaped(c.precision) + "</h1>\n";
+    std::string s =
+        "<!doctype html>\n<html lang='en'><head><meta charset='utf-8'><meta name='viewport' content='width=device-width'>\n<title>Kernel variants, " +
+        escaped(c.device) + "</title>\n<style>" + kStyle +
+        "</style></head><body><main>\n<h1>Kernel variants" +
+        (c.net.empty() ? "" : ": " + escaped(c.net) + ", batch " + std::to_string(c.batch)) + ", " +
+        escaped(c.precision) + "</h1>\n";
     std::string head = heading(c);
     for (size_t at = 0; at < head.size();) {
         const size_t end = std::min(head.find('\n', at), head.size());
         s += "<p class='muted'>" + escaped(head.substr(at, end - at)) + "</p>\n";
         at = end + 1;
     }
-    s += "<p class='key muted'><i style='background:var(--own);margin-left:0'></i>ours<i style='background:var(--vendor)'></i>vendor's library"
-         "<i style='background:var(--ceiling);height:2px;vertical-align:3px'></i>what the device can do at most. A bar is the share of that; \"x\" is the speed against "
-         "the fastest vendor's; \"error\" is the error against fp64 over the plain variant's.</p>\n";
+    s +=
+        "<p class='key muted'><i style='background:var(--own);margin-left:0'></i>ours<i style='background:var(--vendor)'></i>vendor's library"
+        "<i style='background:var(--ceiling);height:2px;vertical-align:3px'></i>what the device can do at most. A bar is the share of that; \"x\" is the speed against "
+        "the fastest vendor's; \"error\" is the error against fp64 over the plain variant's.</p>\n";
     s += fused_table(c);
     for (const Compared& p : c.cases) s += section(c, p, sort);
     return s + "</main></body></html>\n";

@@ -29,7 +29,8 @@ void stripes(int64_t first, int64_t count, int64_t n, std::vector<int64_t>& inde
     }
 }
 
-// Half of the last place, relative, as it is on average over a binade (uniform errors: the root of their mean square).
+// Half of the last place, relative, as it is on average over a binade (uniform errors: the root of
+// their mean square).
 double last_place(probe::Kind kind) {
     switch (kind) {
         case probe::Kind::bf16: return 0x1p-10;
@@ -39,7 +40,8 @@ double last_place(probe::Kind kind) {
     }
 }
 
-// What variant 0's error may be: rounding the sums of `cost` products, an epilogue or a function's value.
+// What variant 0's error may be: rounding the sums of `cost` products, an epilogue or a function's
+// value.
 double expected(const Output& o) {
     if (o.m.kind == probe::Kind::i32 || o.m.kind == probe::Kind::u8) return 1e-12;
     return 2 * (std::sqrt(o.cost) + 8) * 0x1p-24 + (o.rounding == DType::bf16 ? 0x1p-8 : 0);
@@ -48,7 +50,8 @@ double expected(const Output& o) {
 // Infinite when one is not finite.
 double error_of(const std::vector<double>& got, const std::vector<double>& exact) {
     double d = 0, n = 0;
-    for (size_t i = 0; i < exact.size(); ++i) d += (got[i] - exact[i]) * (got[i] - exact[i]), n += exact[i] * exact[i];
+    for (size_t i = 0; i < exact.size(); ++i)
+        d += (got[i] - exact[i]) * (got[i] - exact[i]), n += exact[i] * exact[i];
     if (d == 0) return 0;
     const double e = std::sqrt(d) / std::max(std::sqrt(n), 1e-300);
     return e <= 1e300 ? e : INFINITY;
@@ -79,13 +82,15 @@ std::vector<int64_t> choose_sample(int64_t count, double cost) {
     return index;
 }
 
-Verifier::Verifier(const BenchCase& bench_case, int device) : ready_(bench_case.prepare_check(device)) {
+Verifier::Verifier(const BenchCase& bench_case, int device)
+    : ready_(bench_case.prepare_check(device)) {
     const DeviceGuard guard(device);
     Operands& o = ready_->operands;
     o.fetch();
     sample();
     if (!bench_case.variants[0].refuses.empty()) {
-        plain_is_wrong_ = bench_case.variants[0].name + " refuses this problem (" + bench_case.variants[0].refuses + "): there is nothing to judge by";
+        plain_is_wrong_ = bench_case.variants[0].name + " refuses this problem (" +
+                          bench_case.variants[0].refuses + "): there is nothing to judge by";
         return;
     }
     launch(0);
@@ -93,11 +98,14 @@ Verifier::Verifier(const BenchCase& bench_case, int device) : ready_(bench_case.
     for (size_t r = 0; r < results_.size(); ++r) {
         const Output& out = o.outputs()[r];
         if (!(plain[r] <= expected(out)))
-            plain_is_wrong_ = bench_case.variants[0].name + " is off by " + number(plain[r]) + " in norm (at most " + number(expected(out)) + " is rounding): there is nothing to judge by";
+            plain_is_wrong_ = bench_case.variants[0].name + " is off by " + number(plain[r]) +
+                              " in norm (at most " + number(expected(out)) +
+                              " is rounding): there is nothing to judge by";
         const size_t bytes = out.m.rows * out.m.ld * probe::size_of(out.m.kind);
         if (!fits(device, bytes)) continue;
         results_[r].want = DeviceBuffer<std::byte>(device, bytes, "results to compare with");
-        WT_CUDA(cudaMemcpyAsync(results_[r].want.data(), out.m.data, bytes, cudaMemcpyDeviceToDevice, o.stream().get()));
+        WT_CUDA(cudaMemcpyAsync(results_[r].want.data(), out.m.data, bytes,
+                                cudaMemcpyDeviceToDevice, o.stream().get()));
     }
     o.stream().synchronize();
     if (bench_case.tf32) {
@@ -109,9 +117,12 @@ Verifier::Verifier(const BenchCase& bench_case, int device) : ready_(bench_case.
     }
     for (size_t r = 0; r < results_.size(); ++r) {
         const Output& out = o.outputs()[r];
-        const double place = std::max(last_place(out.m.kind), out.rounding == DType::bf16 ? last_place(probe::Kind::bf16) : 0);
+        const double place =
+            std::max(last_place(out.m.kind),
+                     out.rounding == DType::bf16 ? last_place(probe::Kind::bf16) : 0);
         results_[r].plain = std::max(plain[r], place);
-        results_[r].allowed = out.rounding == DType::bf16 || bench_case.tf32 ? kRoundingRatio : kSumRatio;
+        results_[r].allowed =
+            out.rounding == DType::bf16 || bench_case.tf32 ? kRoundingRatio : kSumRatio;
     }
 }
 
@@ -128,7 +139,8 @@ void Verifier::sample() {
         r.index = choose_sample(out.m.count(), out.cost);
         r.exact.resize(r.index.size());
         if (!out.several)
-            parallel_for(static_cast<int64_t>(r.index.size()), [&](int64_t i) { r.exact[i] = out.exact(r.index[i], 0); });
+            parallel_for(static_cast<int64_t>(r.index.size()),
+                         [&](int64_t i) { r.exact[i] = out.exact(r.index[i], 0); });
         results_.push_back(std::move(r));
     }
 }
@@ -167,7 +179,8 @@ Verdict Verifier::check(size_t variant) {
         if (!(error[r] <= v.error)) v.error = error[r];
         if (!(ratio <= v.ratio)) v.ratio = ratio;
         if (!(ratio <= result.allowed) && v.wrong.empty())
-            v.wrong = std::isfinite(ratio) ? "its error is " + number(error[r]) + " in norm, " + number(ratio) + " times the plain variant's (" +
+            v.wrong = std::isfinite(ratio) ? "its error is " + number(error[r]) + " in norm, " +
+                                                 number(ratio) + " times the plain variant's (" +
                                                  number(result.allowed) + " allowed)"
                                            : "not finite, or not written everywhere";
         if (out.several || !result.want.bytes()) continue;
@@ -176,8 +189,10 @@ Verdict Verifier::check(size_t variant) {
         const double worst = probe::worst_difference(out.m, want, o.stream().get());
         const double most = kFurthest * result.allowed * result.plain;
         if (!(worst <= most) && v.wrong.empty())
-            v.wrong = std::isfinite(worst) ? "an element is off by " + number(worst) + " of the result's size (" + number(most) + " allowed)"
-                                           : "not finite, or not written everywhere";
+            v.wrong = std::isfinite(worst)
+                          ? "an element is off by " + number(worst) + " of the result's size (" +
+                                number(most) + " allowed)"
+                          : "not finite, or not written everywhere";
     }
     return v;
 }

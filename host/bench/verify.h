@@ -29,7 +29,8 @@ struct Verdict {
     std::string wrong;            // "", or what is wrong
 };
 
-// Judges the variants of a case's table. Variant 0's own error must be what is to be expected of its sums.
+// Judges the variants of a case's table. Variant 0's own error must be what is to be expected of
+// its sums.
 class Verifier {
 public:
     Verifier(const BenchCase& bench_case, int device);  // runs variant 0
@@ -37,11 +38,12 @@ public:
 
 private:
     struct Result {
-        std::vector<int64_t> index;    // of the sample
+        std::vector<int64_t> index;  // of the sample
         std::vector<double> exact;
-        double plain = 0;              // variant 0's error, at least the last place
-        double allowed = 0;            // k
-        DeviceBuffer<std::byte> want;  // what variant 0 left, all of it; empty where there is no memory for it
+        double plain = 0;    // variant 0's error, at least the last place
+        double allowed = 0;  // k
+        DeviceBuffer<std::byte>
+            want;  // what variant 0 left, all of it; empty where there is no memory for it
     };
     void sample();
     std::vector<double> errors();  // of what is in the outputs now
@@ -57,8 +59,9 @@ inline constexpr double kRoundingRatio = 2, kSumRatio = 32;
 // The first element whose 32-bit offset is wrong.
 inline constexpr int64_t kFarElement = int64_t(1) << 31;
 
-// Chooses which of `count` elements a sample has, each the sum of about `cost` products: the first and the last, and others
-// all over; where there are more than kFarElement, a quarter of the sample lies behind that one.
+// Chooses which of `count` elements a sample has, each the sum of about `cost` products: the first
+// and the last, and others all over; where there are more than kFarElement, a quarter of the sample
+// lies behind that one.
 std::vector<int64_t> choose_sample(int64_t count, double cost);
 
 }  // namespace wt::bench

@@ -13,7 +13,8 @@ Simulation::Resource Simulation::resource(std::string name) {
     return static_cast<Resource>(resources_.size()) - 1;
 }
 
-Simulation::Id Simulation::add(std::string name, std::vector<Resource> resources, double seconds, std::vector<Id> needs, double latency) {
+Simulation::Id Simulation::add(std::string name, std::vector<Resource> resources, double seconds,
+                               std::vector<Id> needs, double latency) {
     const Id id = static_cast<Id>(tasks_.size());
     std::erase_if(needs, [](Id n) { return n < 0; });  // "nothing before it"
     for (Id n : needs)
@@ -30,7 +31,8 @@ double Simulation::run() {
     const int n = static_cast<int>(tasks_.size());
     std::vector<int> missing(n);
     std::vector<std::vector<Id>> then(n);
-    std::set<Id> ready;  // could start but for their resources; in the order in which they were added
+    std::set<Id>
+        ready;  // could start but for their resources; in the order in which they were added
     for (Id i = 0; i < n; ++i) {
         missing[i] = static_cast<int>(tasks_[i].needs.size());
         for (Id need : tasks_[i].needs) then[need].push_back(i);
@@ -45,7 +47,8 @@ double Simulation::run() {
     while (over < n) {
         for (auto it = ready.begin(); it != ready.end();) {
             Task& t = tasks_[*it];
-            if (std::any_of(t.resources.begin(), t.resources.end(), [&](Resource r) { return taken[r]; })) {
+            if (std::any_of(t.resources.begin(), t.resources.end(),
+                            [&](Resource r) { return taken[r]; })) {
                 ++it;
                 continue;
             }
@@ -76,7 +79,8 @@ double Simulation::run() {
 double Simulation::busy(Resource r) const {
     double sum = 0;
     for (const Task& t : tasks_)
-        if (std::find(t.resources.begin(), t.resources.end(), r) != t.resources.end()) sum += t.seconds;
+        if (std::find(t.resources.begin(), t.resources.end(), r) != t.resources.end())
+            sum += t.seconds;
     return sum;
 }
 

@@ -1,5 +1,6 @@
-// A discrete-event simulation: tasks that need other tasks to be over and resources (a GPU's compute stream, a link) to
-// themselves. Among tasks that can start, the one that was added first does.
+// A discrete-event simulation: tasks that need other tasks to be over and resources (a GPU's
+// compute stream, a link) to themselves. Among tasks that can start, the one that was added first
+// does.
 #pragma once
 
 #include <string>
@@ -14,8 +15,10 @@ public:
 
     Resource resource(std::string name);
 
-    // Takes `seconds` of each of the resources, together; is over `latency` after that. Without resources it only delays.
-    Id add(std::string name, std::vector<Resource> resources, double seconds, std::vector<Id> needs, double latency = 0);
+    // Takes `seconds` of each of the resources, together; is over `latency` after that. Without
+    // resources it only delays.
+    Id add(std::string name, std::vector<Resource> resources, double seconds, std::vector<Id> needs,
+           double latency = 0);
 
     // Runs all tasks. Returns when the last one is over.
     double run();

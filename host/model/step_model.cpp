@@ -12,8 +12,9 @@
 namespace wt::model {
 
 const std::vector<Machine>& machines() {
-    // The H200 rates are 70% of a measured 790 TFLOP/s (bf16) and 4.3 TB/s. The K20's matrix rate is the one fitted number:
-    // it makes one GPU take the 98.05 hours of Table 1; its memory is 75% of 208 GB/s, its link what PCIe 2.0 x16 reaches.
+    // The H200 rates are 70% of a measured 790 TFLOP/s (bf16) and 4.3 TB/s. The K20's matrix rate
+    // is the one fitted number: it makes one GPU take the 98.05 hours of Table 1; its memory is 75%
+    // of 208 GB/s, its link what PCIe 2.0 x16 reaches.
     static const std::vector<Machine> list = {
         {.name = "h200",
          .about = "H200s, 8 to a box over NVLink, boxes over one 400 Gb/s InfiniBand port a GPU",
@@ -75,14 +76,17 @@ MeasuredTimes read_times(const std::string& path) {
         t.batch = j.at("batch");
         t.device = j.value("device", ""), t.precision = j.value("precision", "");
         t.net = j.at("net");
-        if (j.contains("matrix_ceiling") && !j.at("matrix_ceiling").is_null()) t.flops = j.at("matrix_ceiling").at("tflop_per_s").get<double>() * 1e12;
-        if (j.contains("copy_ceiling") && !j.at("copy_ceiling").is_null()) t.memory = j.at("copy_ceiling").at("gb_per_s").get<double>() * 1e9;
+        if (j.contains("matrix_ceiling") && !j.at("matrix_ceiling").is_null())
+            t.flops = j.at("matrix_ceiling").at("tflop_per_s").get<double>() * 1e12;
+        if (j.contains("copy_ceiling") && !j.at("copy_ceiling").is_null())
+            t.memory = j.at("copy_ceiling").at("gb_per_s").get<double>() * 1e9;
         for (const auto& problem : j.at("problems")) {
             double ms = 0;
             for (const auto& row : problem.at("variants")) {
                 if (!row.contains("ms")) continue;
                 const double its = row.at("ms");
-                const bool taken = problem.contains("automatic") && row.at("variant") == problem.at("automatic");
+                const bool taken =
+                    problem.contains("automatic") && row.at("variant") == problem.at("automatic");
                 if (taken || ms == 0 || its < ms) ms = its;
                 if (taken) break;
             }
@@ -101,12 +105,14 @@ MeasuredTimes read_times(const std::string& path) {
     } catch (const Json::exception& e) {
         throw Error(path + " is no result of bin/compare --json: " + in_words(e));
     }
-    if (t.seconds.empty() || t.batch <= 0) throw Error(path + " has no timed variants: run bin/compare --json without --check-only");
+    if (t.seconds.empty() || t.batch <= 0)
+        throw Error(path + " has no timed variants: run bin/compare --json without --check-only");
     return t;
 }
 
 Machine virtual_machine(const MeasuredTimes& t) {
-    if (t.flops <= 0 || t.memory <= 0) throw Error(t.source + " has no ceilings: run bin/compare --json for a whole network");
+    if (t.flops <= 0 || t.memory <= 0)
+        throw Error(t.source + " has no ceilings: run bin/compare --json for a whole network");
     Machine m;
     m.name = "virtual", m.about = t.device + " and its like: virtual time, measured rates";
     m.flops = t.flops;
@@ -142,17 +148,27 @@ std::string layer_of(const std::string& name) { return name.substr(0, name.find(
 class StepModel {
 public:
     StepModel(const NetSpec& net, const Machine& m, const MeasuredTimes& times, const Case& c)
-        : net_(net), m_(m), times_(times), c_(c), K_(c.workers), plan_(planned(net, m, c.batch, times.seconds.empty())),
-          measured_plan_(planned(net, m, std::max(1, times.batch), times.seconds.empty())), compute_(sim_.resource("compute")),
-          link_(sim_.resource("link")), network_(sim_.resource("network")) {
+        : net_(net),
+          m_(m),
+          times_(times),
+          c_(c),
+          K_(c.workers),
+          plan_(planned(net, m, c.batch, times.seconds.empty())),
+          measured_plan_(planned(net, m, std::max(1, times.batch), times.seconds.empty())),
+          compute_(sim_.resource("compute")),
+          link_(sim_.resource("link")),
+          network_(sim_.resource("network")) {
         for (const Step& s : measured_plan_.training_steps)
-            if (const auto* l = std::get_if<Launch>(&s.action)) measured_at_[l->name] = {l->flops, l->bytes};
+            if (const auto* l = std::get_if<Launch>(&s.action))
+                measured_at_[l->name] = {l->flops, l->bytes};
     }
 
     Outcome run() {
         trunk_forward();
-        if (c_.scheme == FcScheme::dp) head_alone();
-        else head_sharded();
+        if (c_.scheme == FcScheme::dp)
+            head_alone();
+        else
+            head_sharded();
         trunk_backward();
         update();
         Outcome o;
@@ -167,7 +183,8 @@ public:
 
 private:
     double floor(Work w) const { return std::max(w.flops / m_.flops, w.bytes / m_.memory); }
-    // The time of `op` (LAYER.OP) on other extents than it was measured on: scaled by the ratio of the floors.
+    // The time of `op` (LAYER.OP) on other extents than it was measured on: scaled by the ratio of
+    // the floors.
     double seconds(const std::string& op, Work w, Work measured_at, bool apart = false) {
         const auto& known = apart ? times_.apart : times_.seconds;
         const auto it = known.find(op);
@@ -177,11 +194,13 @@ private:
         }
         return it->second * floor(w) / floor(measured_at);
     }
-    Simulation::Id kernel(const std::string& op, Work w, Work measured_at, Simulation::Id extra = -1) {
+    Simulation::Id kernel(const std::string& op, Work w, Work measured_at,
+                          Simulation::Id extra = -1) {
         return last_ = sim_.add(op, {compute_}, seconds(op, w, measured_at), {last_, extra});
     }
     // A kernel of the plan, or `share` of it.
-    void planned_kernel(const std::string& name, Work w, double share = 1, Simulation::Id need = -1) {
+    void planned_kernel(const std::string& name, Work w, double share = 1,
+                        Simulation::Id need = -1) {
         const auto at = measured_at_.find(name);
         w.flops *= share;
         w.bytes *= share;
@@ -189,34 +208,41 @@ private:
         if (s > 0) last_ = sim_.add(name, {compute_}, s, {last_, need});
     }
     template <class Problem, class Args>
-    void elementwise(const std::string& name, const Bound<Problem, Args>& bound, double share, Simulation::Id need = -1) {
+    void elementwise(const std::string& name, const Bound<Problem, Args>& bound, double share,
+                     Simulation::Id need = -1) {
         if (bound) planned_kernel(name, {0, bytes_of<Args>(bound.problem)}, share, need);
     }
     bool measured() const { return !times_.seconds.empty(); }
 
     // `bytes` to each of the other workers: those of the box and the rest at the same time.
-    Simulation::Id send(const std::string& name, double bytes, std::vector<Simulation::Id> needs, double& counted) {
+    Simulation::Id send(const std::string& name, double bytes, std::vector<Simulation::Id> needs,
+                        double& counted) {
         if (K_ == 1) return needs.empty() ? -1 : needs.front();
         const int near = std::min(K_, m_.box) - 1, far = K_ - 1 - near;
         counted += bytes * (K_ - 1);
         const auto a = sim_.add(name, {link_}, bytes * near / m_.link, needs, m_.latency);
         if (!far) return a;
-        const auto b = sim_.add(name + " (network)", {network_}, bytes * far / m_.network, needs, m_.latency);
+        const auto b =
+            sim_.add(name + " (network)", {network_}, bytes * far / m_.network, needs, m_.latency);
         return sim_.add(name + " done", {}, 0, {a, b});
     }
-    // The workers' numbers of `count` elements are added up where they are needed: `bytes` from each of the others.
-    Simulation::Id sum(const std::string& name, double bytes, std::vector<Simulation::Id> needs, double& counted) {
+    // The workers' numbers of `count` elements are added up where they are needed: `bytes` from
+    // each of the others.
+    Simulation::Id sum(const std::string& name, double bytes, std::vector<Simulation::Id> needs,
+                       double& counted) {
         if (K_ == 1 || !m_.sums_on_cores) return send(name, bytes, std::move(needs), counted);
         counted += bytes * (K_ - 1);
         return sum_here(name, bytes, std::move(needs));
     }
-    Simulation::Id sum_here(const std::string& name, double bytes, std::vector<Simulation::Id> needs) {
+    Simulation::Id sum_here(const std::string& name, double bytes,
+                            std::vector<Simulation::Id> needs) {
         const double seconds = bytes * (K_ + 1) / m_.memory;  // K read, one written
         sums_ += seconds;
         return sim_.add(name, {compute_}, seconds, std::move(needs));
     }
-    // A layer that every worker holds whole: each sums 1/K of its gradients, updates that, and gives it to the others: 2 (K-1)/K
-    // of the bytes leave each. `need`: when the gradients are computed.
+    // A layer that every worker holds whole: each sums 1/K of its gradients, updates that, and
+    // gives it to the others: 2 (K-1)/K of the bytes leave each. `need`: when the gradients are
+    // computed.
     Simulation::Id replicated(const Layer& l, Simulation::Id need) {
         if (K_ == 1) {
             updates_ += l.parameters();
@@ -224,21 +250,29 @@ private:
         }
         const double bytes = l.parameters() * 4.0;
         gradients_ += 2.0 * (K_ - 1) / K_ * bytes;
-        Simulation::Id id = m_.sums_on_cores ? sum_here("exchange " + l.name, bytes / K_, {need}) : half_all_reduce("exchange " + l.name, bytes, need);
+        Simulation::Id id = m_.sums_on_cores ? sum_here("exchange " + l.name, bytes / K_, {need})
+                                             : half_all_reduce("exchange " + l.name, bytes, need);
         id = sim_.add("update.sgd", {compute_}, sgd_seconds(double(l.parameters()) / K_), {id});
         return half_all_reduce("exchange " + l.name + " share", bytes, id);
     }
-    // One half of an all-reduce: the gradients go to their segments' workers, or the new values come from them, in the box and
-    // then between boxes.
+    // One half of an all-reduce: the gradients go to their segments' workers, or the new values
+    // come from them, in the box and then between boxes.
     Simulation::Id half_all_reduce(const std::string& name, double bytes, Simulation::Id need) {
         const int in_box = std::min(K_, m_.box), boxes = (K_ + m_.box - 1) / m_.box;
         Simulation::Id id = need;
-        if (in_box > 1) id = sim_.add(name, {link_}, double(in_box - 1) / in_box * bytes / m_.link, {id}, m_.latency);
+        if (in_box > 1)
+            id = sim_.add(name, {link_}, double(in_box - 1) / in_box * bytes / m_.link, {id},
+                          m_.latency);
         // Each GPU of a box carries its share of the box's sum to the other boxes.
-        if (boxes > 1) id = sim_.add(name + " (network)", {network_}, double(boxes - 1) / boxes * bytes / in_box / m_.network, {id}, m_.latency);
+        if (boxes > 1)
+            id =
+                sim_.add(name + " (network)", {network_},
+                         double(boxes - 1) / boxes * bytes / in_box / m_.network, {id}, m_.latency);
         return id;
     }
-    double sgd_seconds(double count) { return seconds("update.sgd", {0, 22 * count}, {0, 22.0 * net_.parameters()}); }
+    double sgd_seconds(double count) {
+        return seconds("update.sgd", {0, 22 * count}, {0, 22.0 * net_.parameters()});
+    }
 
     // A worker's part of an fc layer's product: so many of its units and inputs.
     struct Part {
@@ -247,30 +281,40 @@ private:
     static Part whole(const Layer& l) { return {double(l.out), double(l.x.count())}; }
     // A product whose weights are counted with `weight_bytes` bytes each.
     static Work product(double rows, Part p, double es, double weight_bytes) {
-        return {2 * rows * p.units * p.inputs, (rows * p.inputs + rows * p.units) * es + p.inputs * p.units * weight_bytes};
+        return {2 * rows * p.units * p.inputs,
+                (rows * p.inputs + rows * p.units) * es + p.inputs * p.units * weight_bytes};
     }
-    Simulation::Id fc(const Layer& l, const char* op, double rows, Part p, double weight_bytes, Simulation::Id need) {
-        return kernel(l.name + op, product(rows, p, m_.bytes, weight_bytes), product(std::max(1, times_.batch), whole(l), m_.bytes, weight_bytes), need);
+    Simulation::Id fc(const Layer& l, const char* op, double rows, Part p, double weight_bytes,
+                      Simulation::Id need) {
+        return kernel(l.name + op, product(rows, p, m_.bytes, weight_bytes),
+                      product(std::max(1, times_.batch), whole(l), m_.bytes, weight_bytes), need);
     }
 
     template <class F>
     void for_launches(std::initializer_list<Stage> stages, F visit) {
         for (const Step& s : plan_.training_steps)
-            if (const auto* l = std::get_if<Launch>(&s.action); l && !l->operation.empty() && std::find(stages.begin(), stages.end(), s.stage) != stages.end())
+            if (const auto* l = std::get_if<Launch>(&s.action);
+                l && !l->operation.empty() &&
+                std::find(stages.begin(), stages.end(), s.stage) != stages.end())
                 visit(*l);
     }
     void trunk_forward() {
-        for_launches({Stage::input, Stage::trunk_forward}, [&](const Launch& l) { planned_kernel(l.name, {l.flops, l.bytes}); });
+        for_launches({Stage::input, Stage::trunk_forward}, [&](const Launch& l) {
+            planned_kernel(l.name, {l.flops, l.bytes});
+        });
     }
-    // A layer's gradients are there with its wgrad, or, where a fused pooling sums its biases', before.
+    // A layer's gradients are there with its wgrad, or, where a fused pooling sums its biases',
+    // before.
     void trunk_backward() {
         for_launches({Stage::trunk_backward}, [&](const Launch& l) {
             planned_kernel(l.name, {l.flops, l.bytes});
-            if (l.operation == ConvWgradArgs::operation) reduced_.push_back(replicated(layer(layer_of(l.name)), last_));
+            if (l.operation == ConvWgradArgs::operation)
+                reduced_.push_back(replicated(layer(layer_of(l.name)), last_));
         });
     }
     const Layer& layer(const std::string& name) const {
-        return *std::find_if(net_.layers.begin(), net_.layers.end(), [&](const Layer& l) { return l.name == name; });
+        return *std::find_if(net_.layers.begin(), net_.layers.end(),
+                             [&](const Layer& l) { return l.name == name; });
     }
     std::vector<const Layer*> fcs() const {
         std::vector<const Layer*> all;
@@ -279,10 +323,14 @@ private:
         return all;
     }
 
-    // The fraction of a layer's activation and dropout, and of their gradients, that so many rows and units are.
-    double share(const Layer& l, double rows, double units) const { return rows / c_.batch * units / l.out; }
+    // The fraction of a layer's activation and dropout, and of their gradients, that so many rows
+    // and units are.
+    double share(const Layer& l, double rows, double units) const {
+        return rows / c_.batch * units / l.out;
+    }
     const HeadOp& planned_layer(const Layer& l) const {
-        return *std::find_if(plan_.head.begin(), plan_.head.end(), [&](const HeadOp& op) { return op.layer->name == l.name; });
+        return *std::find_if(plan_.head.begin(), plan_.head.end(),
+                             [&](const HeadOp& op) { return op.layer->name == l.name; });
     }
     void fc_activate(const Layer& l, double rows, double units) {
         const HeadOp& op = planned_layer(l);
@@ -297,14 +345,19 @@ private:
     // The weights' gradient, which updates them in the same kernel if it may and training does so.
     void fc_wgrad(const Layer& l, double rows, Part p, bool may_update) {
         const auto alone = times_.seconds.find(l.name + ".update");
-        const bool fused = measured() ? alone != times_.seconds.end() && alone->second == 0 : planned_layer(l).wgrad.problem.sgd;
+        const bool fused = measured() ? alone != times_.seconds.end() && alone->second == 0
+                                      : planned_layer(l).wgrad.problem.sgd;
         const double bytes = may_update && fused ? 22 : 4;
-        const Work w = product(rows, p, m_.bytes, bytes), at = product(std::max(1, times_.batch), whole(l), m_.bytes, bytes);
-        last_ = sim_.add(l.name + ".wgrad", {compute_}, seconds(l.name + ".wgrad", w, at, !may_update), {last_});
-        if (may_update && !fused) updates_ += double(l.parameters()) * p.units * p.inputs / l.weights();
+        const Work w = product(rows, p, m_.bytes, bytes),
+                   at = product(std::max(1, times_.batch), whole(l), m_.bytes, bytes);
+        last_ = sim_.add(l.name + ".wgrad", {compute_},
+                         seconds(l.name + ".wgrad", w, at, !may_update), {last_});
+        if (may_update && !fused)
+            updates_ += double(l.parameters()) * p.units * p.inputs / l.weights();
     }
 
-    // Data parallel: whole fc layers on the worker's own images; their gradients are summed like the rest.
+    // Data parallel: whole fc layers on the worker's own images; their gradients are summed like
+    // the rest.
     void head_alone() {
         const auto layers = fcs();
         for (const Layer* l : layers) {
@@ -321,8 +374,8 @@ private:
         }
     }
 
-    // A worker's part of layer i: of its units (column-parallel) or, where the split alternates, of the inputs of all but the
-    // first (row-parallel).
+    // A worker's part of layer i: of its units (column-parallel) or, where the split alternates, of
+    // the inputs of all but the first (row-parallel).
     bool row_parallel(size_t i) const { return c_.alternate && K_ > 1 && i > 0; }
     Part part(const Layer& l, size_t i) const {
         Part p = whole(l);
@@ -330,22 +383,26 @@ private:
         return p;
     }
 
-    // The weights are sharded. One microbatch is the whole batch (a), or K of them are parts of it (b: one worker's images;
-    // c: 1/K of everybody's).
+    // The weights are sharded. One microbatch is the whole batch (a), or K of them are parts of it
+    // (b: one worker's images; c: 1/K of everybody's).
     void head_sharded() {
         const auto layers = fcs();
         const int microbatches = c_.scheme == FcScheme::a ? 1 : K_;
-        const double rows = double(K_) * c_.batch / microbatches, flat = double(layers.front()->x.count()) * m_.bytes;
+        const double rows = double(K_) * c_.batch / microbatches,
+                     flat = double(layers.front()->x.count()) * m_.bytes;
         const Simulation::Id trunk = last_;
-        // Rows to each other worker: a and c, everybody's part of the microbatch; b, the whole microbatch from the worker whose
-        // samples it has, which this worker is once in K microbatches.
+        // Rows to each other worker: a and c, everybody's part of the microbatch; b, the whole
+        // microbatch from the worker whose samples it has, which this worker is once in K
+        // microbatches.
         const double rows_sent = c_.scheme == FcScheme::b ? rows : rows / K_;
         std::vector<Simulation::Id> arrived(microbatches);
         std::vector<Simulation::Id> returned;
         double sent = 0;
         for (int j = 0; j < microbatches; ++j) {
-            // The next microbatch is sent while this one is computed: it goes out when this one has arrived.
-            arrived[j] = send("exchange trunk.gather", rows_sent * flat, {trunk, j ? arrived[j - 1] : -1}, sent);
+            // The next microbatch is sent while this one is computed: it goes out when this one has
+            // arrived.
+            arrived[j] = send("exchange trunk.gather", rows_sent * flat,
+                              {trunk, j ? arrived[j - 1] : -1}, sent);
         }
         activations_ += c_.scheme == FcScheme::b ? sent / microbatches : sent;
         for (int j = 0; j < microbatches; ++j) {
@@ -355,31 +412,45 @@ private:
                 const double units = double(l.out) / K_;
                 fc(l, ".fprop", rows, part(l, i), m_.bytes, need);
                 if (row_parallel(i)) {  // partial sums of own units; of the logits, of all
-                    last_ = need = sum("exchange fc.reduce", rows * (i + 1 == layers.size() ? l.out : units) * m_.bytes, {last_}, activations_);
+                    last_ = need = sum("exchange fc.reduce",
+                                       rows * (i + 1 == layers.size() ? l.out : units) * m_.bytes,
+                                       {last_}, activations_);
                     fc_activate(l, rows, units);
                     continue;
                 }
                 fc_activate(l, rows, units);
-                need = row_parallel(i + 1) && i + 1 < layers.size() ? -1 : send("exchange fc.gather", rows * units * m_.bytes, {last_}, activations_);
+                need = row_parallel(i + 1) && i + 1 < layers.size()
+                           ? -1
+                           : send("exchange fc.gather", rows * units * m_.bytes, {last_},
+                                  activations_);
             }
             elementwise("loss.softmax", plan_.softmax, rows / c_.batch, need);
             for (size_t i = layers.size(); i-- > 0;) {
                 const Layer& l = *layers[i];
                 const double units = double(l.out) / K_, in = static_cast<double>(l.x.count());
-                if (i + 1 == layers.size() || !row_parallel(i + 1)) fc_backward(l, rows, units, need);
+                if (i + 1 == layers.size() || !row_parallel(i + 1))
+                    fc_backward(l, rows, units, need);
                 fc(l, ".dgrad", rows, part(l, i), m_.bytes, need);
-                if (row_parallel(i)) {  // own columns of the gradient need no sum; they go to all if the layer below is row-parallel too
+                if (row_parallel(i)) {  // own columns of the gradient need no sum; they go to all
+                                        // if the layer below is row-parallel too
                     fc_backward(*layers[i - 1], rows, in / K_, -1);
-                    need = row_parallel(i - 1) ? send("exchange fc.gather", rows * in / K_ * m_.bytes, {last_}, activations_) : -1;
+                    need = row_parallel(i - 1)
+                               ? send("exchange fc.gather", rows * in / K_ * m_.bytes, {last_},
+                                      activations_)
+                               : -1;
                 } else if (i == 0) {  // partial sums of the gradient go to the replicas' rows
                     double back = 0;
-                    returned.push_back(sum("exchange trunk.reduce", rows_sent * flat, {last_}, back));
+                    returned.push_back(
+                        sum("exchange trunk.reduce", rows_sent * flat, {last_}, back));
                     activations_ += c_.scheme == FcScheme::b ? back / microbatches : back;
                 } else {  // or to the owners of the columns
-                    need = sum("exchange fc.reduce", rows * in / K_ * m_.bytes, {last_}, activations_);
+                    need =
+                        sum("exchange fc.reduce", rows * in / K_ * m_.bytes, {last_}, activations_);
                 }
-                // The gradient is computed in every microbatch, with its update, or once for all of them.
-                if (c_.per_microbatch || j + 1 == microbatches) fc_wgrad(l, c_.per_microbatch ? rows : rows * microbatches, part(l, i), true);
+                // The gradient is computed in every microbatch, with its update, or once for all of
+                // them.
+                if (c_.per_microbatch || j + 1 == microbatches)
+                    fc_wgrad(l, c_.per_microbatch ? rows : rows * microbatches, part(l, i), true);
             }
         }
         returned.push_back(last_);
@@ -390,7 +461,8 @@ private:
     void update() {
         reduced_.push_back(last_);
         last_ = sim_.add("gradients summed", {}, 0, reduced_);
-        if (updates_ > 0) last_ = sim_.add("update.sgd", {compute_}, sgd_seconds(updates_), {last_});
+        if (updates_ > 0)
+            last_ = sim_.add("update.sgd", {compute_}, sgd_seconds(updates_), {last_});
     }
 
     const NetSpec& net_;
@@ -412,10 +484,12 @@ private:
 
 }  // namespace
 
-Outcome simulate(const NetSpec& net, const Machine& machine, const MeasuredTimes& times, const Case& c) {
+Outcome simulate(const NetSpec& net, const Machine& machine, const MeasuredTimes& times,
+                 const Case& c) {
     for (const Layer& l : net.layers)
         if (l.kind == LayerKind::fc && c.scheme != FcScheme::dp && l.out < c.workers)
-            throw UsageError("layer " + l.name + " has " + std::to_string(l.out) + " units, fewer than " + std::to_string(c.workers) + " workers");
+            throw UsageError("layer " + l.name + " has " + std::to_string(l.out) +
+                             " units, fewer than " + std::to_string(c.workers) + " workers");
     return StepModel(net, machine, times, c).run();
 }
 

@@ -37,7 +37,9 @@ KernelSettings KernelSettings::parse(const std::string& text) {
                              "': an entry is missing: must be auto, own, baseline, tune or "
                              "LAYER.PASS=VARIANT, with commas between");
         else
-            throw UsageError("--kernels " + part + ": must be auto, own, baseline, tune or LAYER.PASS=VARIANT (conv2.wgrad=tiled)");
+            throw UsageError(
+                "--kernels " + part +
+                ": must be auto, own, baseline, tune or LAYER.PASS=VARIANT (conv2.wgrad=tiled)");
     }
     return s;
 }

@@ -7,16 +7,21 @@ namespace wt {
 
 namespace {
 
-// Krizhevsky, Sutskever, Hinton 2012, in one tower, or (groups = 2) with the two towers of the paper:
-// conv2, conv4 and conv5 see the half of the channels that lived on their GPU. Layer order of the
-// paper: conv, ReLU, LRN, pool. Biases of 1 where the paper has them (section 5).
+// Krizhevsky, Sutskever, Hinton 2012, in one tower, or (groups = 2) with the two towers of the
+// paper: conv2, conv4 and conv5 see the half of the channels that lived on their GPU. Layer order
+// of the paper: conv, ReLU, LRN, pool. Biases of 1 where the paper has them (section 5).
 NetSpec alexnet_of(const char* name, int groups, const NetOptions& o) {
     NetBuilder n(name, 227, o);
-    n.conv("conv1", 96, 11, {.stride = 4}).act().lrn().pool();                            // 55x55x96, 27x27x96
-    n.conv("conv2", 256, 5, {.pad = 2, .groups = groups, .bias = 1}).act().lrn().pool();  // 27x27x256, 13x13x256
-    n.conv("conv3", 384, 3, {.pad = 1}).act();                                            // 13x13x384
-    n.conv("conv4", 384, 3, {.pad = 1, .groups = groups, .bias = 1}).act();               // 13x13x384
-    n.conv("conv5", 256, 3, {.pad = 1, .groups = groups, .bias = 1}).act().pool();        // 13x13x256, 6x6x256
+    n.conv("conv1", 96, 11, {.stride = 4}).act().lrn().pool();  // 55x55x96, 27x27x96
+    n.conv("conv2", 256, 5, {.pad = 2, .groups = groups, .bias = 1})
+        .act()
+        .lrn()
+        .pool();                                                             // 27x27x256, 13x13x256
+    n.conv("conv3", 384, 3, {.pad = 1}).act();                               // 13x13x384
+    n.conv("conv4", 384, 3, {.pad = 1, .groups = groups, .bias = 1}).act();  // 13x13x384
+    n.conv("conv5", 256, 3, {.pad = 1, .groups = groups, .bias = 1})
+        .act()
+        .pool();  // 13x13x256, 6x6x256
     n.fc("fc6", 4096, 1).act().dropout();
     n.fc("fc7", 4096, 1).act().dropout();
     n.fc("fc8", o.classes);
@@ -26,8 +31,8 @@ NetSpec alexnet_of(const char* name, int groups, const NetOptions& o) {
 NetSpec alexnet(const NetOptions& o) { return alexnet_of("alexnet", 1, o); }
 NetSpec alexnet2012(const NetOptions& o) { return alexnet_of("alexnet2012", 2, o); }
 
-// The network of "One weird trick for parallelizing convolutional neural networks" (arXiv 1404.5997)
-// as torchvision ships it: no LRN, dropout before fc6 and fc7.
+// The network of "One weird trick for parallelizing convolutional neural networks" (arXiv
+// 1404.5997) as torchvision ships it: no LRN, dropout before fc6 and fc7.
 NetSpec owt(const NetOptions& o) {
     NetBuilder n("owt", 224, o);
     n.conv("conv1", 64, 11, {.stride = 4, .pad = 2}).act().pool();  // 55x55x64, 27x27x64
@@ -41,7 +46,8 @@ NetSpec owt(const NetOptions& o) {
     return n.done();
 }
 
-// Four weighted layers for CIFAR-10, after cuda-convnet's, for the ReLU-against-tanh and LRN claims.
+// Four weighted layers for CIFAR-10, after cuda-convnet's, for the ReLU-against-tanh and LRN
+// claims.
 NetSpec cifar(const NetOptions& o) {
     NetBuilder n("cifar", 24, o);
     n.conv("conv1", 64, 5, {.pad = 2}).act().pool().lrn();  // 24x24x64, 11x11x64
@@ -65,8 +71,8 @@ NetSpec mini(const NetOptions& o) {
     return n.done();
 }
 
-// A network, how it is trained, and how many classes its recipe's data set has. The constructor wants
-// all of it, so no network can be added without a recipe of its own.
+// A network, how it is trained, and how many classes its recipe's data set has. The constructor
+// wants all of it, so no network can be added without a recipe of its own.
 struct Network {
     using Build = NetSpec (*)(const NetOptions&);
     Network(const char* name, Build build, const Recipe& recipe, int classes)
@@ -108,10 +114,8 @@ const Recipe kMini = {.batch = 64,
                       .data = "fashion-mnist"};
 
 const Network kNetworks[] = {
-    {"alexnet", alexnet, kPaper, 1000},
-    {"alexnet2012", alexnet2012, kPaper, 1000},
-    {"owt", owt, kOwt, 1000},
-    {"cifar", cifar, kCifar, 10},
+    {"alexnet", alexnet, kPaper, 1000}, {"alexnet2012", alexnet2012, kPaper, 1000},
+    {"owt", owt, kOwt, 1000},           {"cifar", cifar, kCifar, 10},
     {"mini", mini, kMini, 10},
 };
 

@@ -19,7 +19,9 @@ std::string number(double v) {
     return text;
 }
 
-std::string value_text(const Field& f, double v) { return f.words.empty() ? number(v) : f.words[static_cast<size_t>(v)]; }
+std::string value_text(const Field& f, double v) {
+    return f.words.empty() ? number(v) : f.words[static_cast<size_t>(v)];
+}
 
 // What `complete` makes of a derived field that is not given.
 double derived_value(const ProblemFields& fields, const Field& f, const void* problem) {
@@ -47,15 +49,19 @@ std::string range_of(const Field& f) {
 double value_of(const Field& f, const std::string& given) {
     if (!f.words.empty()) {
         const auto at = std::find(f.words.begin(), f.words.end(), given);
-        if (at == f.words.end()) throw UsageError("--problem: " + unknown_name(f.key, given, {f.words.begin(), f.words.end()}));
+        if (at == f.words.end())
+            throw UsageError("--problem: " +
+                             unknown_name(f.key, given, {f.words.begin(), f.words.end()}));
         return static_cast<double>(at - f.words.begin());
     }
     char* end = nullptr;
     const double v = std::strtod(given.c_str(), &end);
     const bool whole = f.type != Field::Type::f32;
-    const std::string must = "--problem " + std::string(f.key) + "=" + given + ": must be a " + (whole ? "whole " : "") + "number from " + number(f.least) +
-                             " to " + number(f.most);
-    if (given.empty() || *end || !(v >= f.least && v <= f.most) || (whole && v != std::floor(v))) throw UsageError(must);
+    const std::string must = "--problem " + std::string(f.key) + "=" + given + ": must be a " +
+                             (whole ? "whole " : "") + "number from " + number(f.least) + " to " +
+                             number(f.most);
+    if (given.empty() || *end || !(v >= f.least && v <= f.most) || (whole && v != std::floor(v)))
+        throw UsageError(must);
     return v;
 }
 
@@ -66,12 +72,14 @@ std::string problem_text(const ProblemFields& fields, const void* problem, Field
     for (const Field& f : fields.fields) {
         if (f.precision && which == FieldSet::without_precision) continue;
         if (left_out(fields, f, problem)) continue;
-        text += (text.empty() ? "" : " ") + std::string(f.key) + "=" + value_text(f, f.get(problem));
+        text +=
+            (text.empty() ? "" : " ") + std::string(f.key) + "=" + value_text(f, f.get(problem));
     }
     return text;
 }
 
-std::set<std::string> parse_problem(const ProblemFields& fields, const std::string& text, void* problem) {
+std::set<std::string> parse_problem(const ProblemFields& fields, const std::string& text,
+                                    void* problem) {
     std::vector<std::string> keys;
     for (const Field& f : fields.fields) keys.push_back(f.key);
     std::memcpy(problem, fields.defaults.data(), fields.defaults.size());
@@ -82,23 +90,30 @@ std::set<std::string> parse_problem(const ProblemFields& fields, const std::stri
         at = end + 1;
         if (part.empty()) continue;
         const size_t eq = part.find('=');
-        if (eq == std::string::npos) throw UsageError("--problem " + part + ": must be FIELD=VALUE");
+        if (eq == std::string::npos)
+            throw UsageError("--problem " + part + ": must be FIELD=VALUE");
         const std::string key = part.substr(0, eq);
-        const auto f = std::find_if(fields.fields.begin(), fields.fields.end(), [&](const Field& x) { return key == x.key; });
-        if (f == fields.fields.end()) throw UsageError("--problem: " + unknown_name("field", key, keys));
-        if (!given.insert(key).second) throw UsageError("--problem: " + key + " is given twice, " + part + " the second time");
+        const auto f = std::find_if(fields.fields.begin(), fields.fields.end(),
+                                    [&](const Field& x) { return key == x.key; });
+        if (f == fields.fields.end())
+            throw UsageError("--problem: " + unknown_name("field", key, keys));
+        if (!given.insert(key).second)
+            throw UsageError("--problem: " + key + " is given twice, " + part + " the second time");
         f->set(problem, value_of(*f, part.substr(eq + 1)));
     }
-    if (const std::string why = fields.complete(problem); !why.empty()) throw UsageError("--problem " + text + ": " + why);
+    if (const std::string why = fields.complete(problem); !why.empty())
+        throw UsageError("--problem " + text + ": " + why);
     return given;
 }
 
 std::string problem_help(const ProblemFields& fields) {
     std::string help;
     for (const Field& f : fields.fields) {
-        const std::string shown = std::string(f.key) + "=" + value_text(f, f.get(fields.defaults.data()));
+        const std::string shown =
+            std::string(f.key) + "=" + value_text(f, f.get(fields.defaults.data()));
         char line[256];
-        std::snprintf(line, sizeof line, "  %-16s %-16s %s\n", shown.c_str(), range_of(f).c_str(), f.meaning);
+        std::snprintf(line, sizeof line, "  %-16s %-16s %s\n", shown.c_str(), range_of(f).c_str(),
+                      f.meaning);
         help += line;
     }
     return help;

@@ -12,7 +12,9 @@ int64_t Layer::weights() const {
 
 int64_t Layer::parameters() const { return weights() ? weights() + out : 0; }
 
-int64_t Layer::macs() const { return kind == LayerKind::conv ? int64_t(y.h) * y.w * weights() : weights(); }
+int64_t Layer::macs() const {
+    return kind == LayerKind::conv ? int64_t(y.h) * y.w * weights() : weights();
+}
 
 int NetSpec::first_fc() const {
     int i = 0;
@@ -49,9 +51,11 @@ Layer& NetBuilder::add(LayerKind kind, std::string name) {
 // Output of a convolution's or pooling's sliding window.
 static void slide(Layer& l, int channels) {
     if (l.x.h + 2 * l.pad < l.size || l.x.w + 2 * l.pad < l.size)
-        throw Error("layer " + l.name + ": a window of " + std::to_string(l.size) + " does not fit an input of " +
-                    std::to_string(l.x.h) + "x" + std::to_string(l.x.w));
-    l.y = {(l.x.h + 2 * l.pad - l.size) / l.stride + 1, (l.x.w + 2 * l.pad - l.size) / l.stride + 1, channels};
+        throw Error("layer " + l.name + ": a window of " + std::to_string(l.size) +
+                    " does not fit an input of " + std::to_string(l.x.h) + "x" +
+                    std::to_string(l.x.w));
+    l.y = {(l.x.h + 2 * l.pad - l.size) / l.stride + 1, (l.x.w + 2 * l.pad - l.size) / l.stride + 1,
+           channels};
 }
 
 NetBuilder& NetBuilder::conv(const char* name, int filters, int size, Conv c) {
@@ -78,9 +82,7 @@ NetBuilder& NetBuilder::act() {
     return *this;
 }
 
-NetBuilder& NetBuilder::lrn() {
-    return options_.lrn ? layer(LayerKind::lrn, "norm") : *this;
-}
+NetBuilder& NetBuilder::lrn() { return options_.lrn ? layer(LayerKind::lrn, "norm") : *this; }
 
 NetBuilder& NetBuilder::pool() {
     Layer& l = add(LayerKind::pool, "pool" + std::to_string(index_));

@@ -11,7 +11,8 @@
 
 namespace wt {
 
-// Extents of one sample's activations, NHWC without the N. A fully connected layer's are 1 x 1 x units.
+// Extents of one sample's activations, NHWC without the N. A fully connected layer's are 1 x 1 x
+// units.
 struct Shape {
     int h = 1, w = 1, c = 1;
     int64_t count() const { return int64_t(h) * w * c; }
@@ -41,7 +42,8 @@ struct NetSpec {
     Shape input;
     std::vector<Layer> layers;
 
-    int first_fc() const;  // index of the first fully connected layer: what is before it is replicated
+    int first_fc()
+        const;  // index of the first fully connected layer: what is before it is replicated
     int classes() const { return layers.back().out; }
     int64_t parameters() const;
     int64_t macs() const;
@@ -72,7 +74,8 @@ const Recipe& recipe_of(const std::string& name);
 // Classes of the data set in its recipe: 1000 of ImageNet, 10.
 int classes_of(const std::string& name);
 
-// Builds a NetSpec layer by layer, inferring shapes. Throws Error when a layer does not fit its input.
+// Builds a NetSpec layer by layer, inferring shapes. Throws Error when a layer does not fit its
+// input.
 class NetBuilder {
 public:
     NetBuilder(std::string name, int input, const NetOptions& options);

@@ -1,5 +1,5 @@
-// The fastest variants as measured, where they are not the most preferred ones that fit. Rows are those of the files that
-// `bin/train --kernels tune` writes, for instance
+// The fastest variants as measured, where they are not the most preferred ones that fit. Rows are
+// those of the files that `bin/train --kernels tune` writes, for instance
 //
 //   {"NVIDIA H200", "conv_wgrad", "n=128 h=27 w=27 c=96 k=256 ...", "mma"},
 //

@@ -16,7 +16,8 @@ std::vector<size_t> staging_offsets(const std::vector<Transfer>& transfers, int 
     for (const Transfer& t : transfers)
         for (int from = 0; from < t.ranks; ++from) {
             offsets.push_back(at);
-            if (t.moves(from, rank)) at += (t.part(from, rank).bytes() + kAlignment - 1) / kAlignment * kAlignment;
+            if (t.moves(from, rank))
+                at += (t.part(from, rank).bytes() + kAlignment - 1) / kAlignment * kAlignment;
         }
     offsets.push_back(at);
     return offsets;

@@ -1,16 +1,17 @@
-// What workers exchange in a step. A step has a fixed list of transfers, the same on every rank (all-gathers and
-// reduce-scatters, by reading). In each, a rank posts a
-// block ("mine lies here, and is complete once the work put on this stream so far is done") and collects from every rank's
-// block the part that it needs. Between GPUs that reach each other's memory nothing is moved by that: a part is read where it
-// lies, by the kernel that needs it. Over messages, or through the host's memory, parts are packed, sent and left in staging
-// memory, and the same kernels read them there.
+// What workers exchange in a step. A step has a fixed list of transfers, the same on every rank
+// (all-gathers and reduce-scatters, by reading). In each, a rank posts a block ("mine lies here,
+// and is complete once the work put on this stream so far is done") and collects from every rank's
+// block the part that it needs. Between GPUs that reach each other's memory nothing is moved by
+// that: a part is read where it lies, by the kernel that needs it. Over messages, or through the
+// host's memory, parts are packed, sent and left in staging memory, and the same kernels read them
+// there.
 //
 //   exchange_peer.h   workers are threads of one process: peer memory, or page-locked host memory
 //   exchange_mpi.h    one process a worker, over MPI
 //   exchange_nccl.h   one process a worker, over NCCL, with MPI as launcher
 //
-// Every rank must post and collect its transfers in the same order: collect may block the host until the peers have got
-// as far as their post. After abort() it throws Aborted.
+// Every rank must post and collect its transfers in the same order: collect may block the host
+// until the peers have got as far as their post. After abort() it throws Aborted.
 #pragma once
 
 #include <cstddef>
@@ -29,7 +30,8 @@ struct Aborted : Error {
     Aborted() : Error("stopped: another worker failed") {}
 };
 
-// The part of the block that one rank posts which another reads: `rows` of `row_bytes` each, `pitch` bytes from one to the next.
+// The part of the block that one rank posts which another reads: `rows` of `row_bytes` each,
+// `pitch` bytes from one to the next.
 struct BlockSlice {
     size_t offset = 0;  // bytes from the start of the block
     int64_t rows = 0;   // 0: nothing
@@ -48,23 +50,28 @@ struct Transfer {
     std::string name;
     int ranks = 1;
     std::vector<BlockSlice> parts;  // [from * ranks + to]
-    bool own = false;         // collect returns the rank's own part too, where it is read like the others
-    bool barrier = false;     // nothing moves; whoever collects goes on when everybody's post is complete
-    // Transfers of one group, other than -1, are posted in a row on one stream: who has waited for one post of a rank on a stream
-    // need not wait for another there.
+    bool own = false;  // collect returns the rank's own part too, where it is read like the others
+    bool barrier =
+        false;  // nothing moves; whoever collects goes on when everybody's post is complete
+    // Transfers of one group, other than -1, are posted in a row on one stream: who has waited for
+    // one post of a rank on a stream need not wait for another there.
     int group = -1;
 
     Transfer() = default;
-    Transfer(std::string n, int r) : name(std::move(n)), ranks(r), parts(static_cast<size_t>(r) * r) {}
+    Transfer(std::string n, int r)
+        : name(std::move(n)), ranks(r), parts(static_cast<size_t>(r) * r) {}
     BlockSlice& part(int from, int to) { return parts[static_cast<size_t>(from) * ranks + to]; }
-    const BlockSlice& part(int from, int to) const { return parts[static_cast<size_t>(from) * ranks + to]; }
+    const BlockSlice& part(int from, int to) const {
+        return parts[static_cast<size_t>(from) * ranks + to];
+    }
     // Whether `to` gets a view of `from`'s part.
     bool moves(int from, int to) const { return part(from, to) && (from != to || own); }
     size_t bytes_from(int rank) const;  // that leave it for other ranks
 };
 
-// Where the packed parts of a transfer lie in a rank's staging memory: each at a multiple of 256 bytes, transfer by transfer,
-// rank by rank. offsets[t * ranks + from]; the last entry is the size of it all.
+// Where the packed parts of a transfer lie in a rank's staging memory: each at a multiple of 256
+// bytes, transfer by transfer, rank by rank. offsets[t * ranks + from]; the last entry is the size
+// of it all.
 std::vector<size_t> staging_offsets(const std::vector<Transfer>& transfers, int rank);
 
 // One rank's end of it. Belongs to the worker's thread, but for abort().
@@ -75,18 +82,22 @@ public:
     int rank() const { return rank_; }
     int ranks() const { return ranks_; }
 
-    // Whether parts come packed, into staging memory (pitch == row_bytes), or are read in place (pitch as posted).
+    // Whether parts come packed, into staging memory (pitch == row_bytes), or are read in place
+    // (pitch as posted).
     virtual bool packed() const = 0;
 
-    // Once, before the first post. `staging`: device memory of staging_offsets().back() bytes; null unless packed().
+    // Once, before the first post. `staging`: device memory of staging_offsets().back() bytes; null
+    // unless packed().
     virtual void open(int device, std::vector<Transfer> transfers, void* staging) = 0;
 
-    // The block of this rank for transfer t is at `block` once all work put on `stream` so far is done. It must not be
-    // written again before all who read it have posted something later that this rank has collected.
+    // The block of this rank for transfer t is at `block` once all work put on `stream` so far is
+    // done. It must not be written again before all who read it have posted something later that
+    // this rank has collected.
     virtual void post(int t, const void* block, cudaStream_t stream) = 0;
 
-    // A view of every rank's part for this one, by rank; work put on `stream` from here on finds them complete. They last until this
-    // rank's next post of the transfer, on whatever stream: what reads them must come before that.
+    // A view of every rank's part for this one, by rank; work put on `stream` from here on finds
+    // them complete. They last until this rank's next post of the transfer, on whatever stream:
+    // what reads them must come before that.
     virtual std::vector<PeerView> collect(int t, cudaStream_t stream) = 0;
 
     // Frees everybody who waits in collect; from any thread.
@@ -100,7 +111,9 @@ protected:
         staging_ = static_cast<std::byte*>(staging);
         offsets_ = staging_offsets(transfers_, rank_);
     }
-    size_t offset(int t, int from) const { return offsets_[static_cast<size_t>(t) * ranks_ + from]; }
+    size_t offset(int t, int from) const {
+        return offsets_[static_cast<size_t>(t) * ranks_ + from];
+    }
     std::byte* staged(int t, int from) const { return staging_ + offset(t, from); }
 
     const int rank_, ranks_;

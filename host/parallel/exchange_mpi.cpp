@@ -7,7 +7,8 @@ namespace wt {
 using namespace std::chrono_literals;
 using Clock = std::chrono::steady_clock;
 
-MpiExchange::MpiExchange(MpiTeam& team, size_t chunk) : Exchange(team.rank(), team.ranks()), team_(team), chunk_(chunk) {}
+MpiExchange::MpiExchange(MpiTeam& team, size_t chunk)
+    : Exchange(team.rank(), team.ranks()), team_(team), chunk_(chunk) {}
 
 MpiExchange::~MpiExchange() {
     if (!thread_.joinable()) return;
@@ -18,7 +19,9 @@ MpiExchange::~MpiExchange() {
         waiting_ = true;
         changed_.notify_all();
         changed_.wait_for(lock, 10s, [&] {
-            return aborted_ || failure_ || std::all_of(slots_.begin(), slots_.end(), [](const Slot& s) { return s.leaving == 0; });
+            return aborted_ || failure_ ||
+                   std::all_of(slots_.begin(), slots_.end(),
+                               [](const Slot& s) { return s.leaving == 0; });
         });
         stop_ = true;
         changed_.notify_all();
@@ -29,15 +32,19 @@ MpiExchange::~MpiExchange() {
         std::lock_guard lock(team_.mpi());
         for (size_t i = 0; i < requests_.size(); ++i) {
             left_over = left_over || messages_[i].from < 0;
-            if (messages_[i].from >= 0) MPI_Cancel(&requests_[i]), MPI_Wait(&requests_[i], MPI_STATUS_IGNORE);
+            if (messages_[i].from >= 0)
+                MPI_Cancel(&requests_[i]), MPI_Wait(&requests_[i], MPI_STATUS_IGNORE);
         }
     }
-    if (left_over) new PinnedBuffer<std::byte>(std::move(outgoing_));  // MPI may read it until the process ends
+    if (left_over)
+        new PinnedBuffer<std::byte>(
+            std::move(outgoing_));  // MPI may read it until the process ends
 }
 
 template <class F>
 void MpiExchange::each_chunk(size_t bytes, F&& f) const {
-    for (size_t at = 0; at < bytes; at += chunk_) f(at, static_cast<int>(std::min(chunk_, bytes - at)));
+    for (size_t at = 0; at < bytes; at += chunk_)
+        f(at, static_cast<int>(std::min(chunk_, bytes - at)));
 }
 
 void MpiExchange::open(int device, std::vector<Transfer> transfers, void* staging) {
@@ -68,7 +75,7 @@ void MpiExchange::throw_if_stopped() const {
     if (aborted_) throw Aborted();
 }
 
-// ---- the worker's thread -------------------------------------------------------------------------
+// ---- the worker's thread ------------------------------------------------------------------------
 
 void MpiExchange::post(int t, const void* block, cudaStream_t stream) {
     Slot& s = slots_[t];
@@ -122,7 +129,8 @@ std::vector<PeerView> MpiExchange::collect(int t, cudaStream_t stream) {
         if (from == rank_) {
             wait_for(s.ready);
             if (lies_packed(p))
-                views[from].data = static_cast<const std::byte*>(s.block) + p.offset;  // as good as packed
+                views[from].data =
+                    static_cast<const std::byte*>(s.block) + p.offset;  // as good as packed
             else
                 pack(staged(t, from), s.block, p, cudaMemcpyDeviceToDevice, stream);
             continue;
@@ -132,18 +140,24 @@ std::vector<PeerView> MpiExchange::collect(int t, cudaStream_t stream) {
             throw_if_stopped();
             if (s.missing[from] == 0) break;
             if (!waiting_) waiting_ = true, changed_.notify_all();
-            const bool here = changed_.wait_for(lock, 100us, [&] { return s.missing[from] == 0 || aborted_ || failure_; });
+            const bool here = changed_.wait_for(
+                lock, 100us, [&] { return s.missing[from] == 0 || aborted_ || failure_; });
             if (here) continue;
             lock.unlock();
-            // Finds failed kernels; and virtual GPUs, whose work runs when somebody asks for it, go on meanwhile.
+            // Finds failed kernels; and virtual GPUs, whose work runs when somebody asks for it, go
+            // on meanwhile.
             const cudaError_t e = cudaStreamQuery(stream);
-            if (e != cudaErrorNotReady) WT_CUDA(e);
-            else cudaGetLastError();
+            if (e != cudaErrorNotReady)
+                WT_CUDA(e);
+            else
+                cudaGetLastError();
             const double limit = team_.options().stuck_after;
-            if (limit > 0 && std::chrono::duration<double>(Clock::now() - start).count() > limit) team_.stuck(from, "'" + transfer.name + "'");
+            if (limit > 0 && std::chrono::duration<double>(Clock::now() - start).count() > limit)
+                team_.stuck(from, "'" + transfer.name + "'");
             lock.lock();
         }
-        WT_CUDA(cudaMemcpyAsync(staged(t, from), incoming_.data() + offset(t, from), p.bytes(), cudaMemcpyHostToDevice, stream));
+        WT_CUDA(cudaMemcpyAsync(staged(t, from), incoming_.data() + offset(t, from), p.bytes(),
+                                cudaMemcpyHostToDevice, stream));
         any = true;
     }
     if (any) s.unpacked.record(stream);
@@ -165,7 +179,7 @@ void MpiExchange::abort() {
     changed_.notify_all();
 }
 
-// ---- the thread of messages ------------------------------------------------------------------------
+// ---- the thread of messages ---------------------------------------------------------------------
 
 void MpiExchange::serve() {
     try {
@@ -179,12 +193,15 @@ void MpiExchange::serve() {
             const bool moved = advance();
             std::unique_lock lock(mutex_);
             if (moved) changed_.notify_all();
-            const bool leaving = std::any_of(slots_.begin(), slots_.end(), [](const Slot& s) { return s.leaving > 0; });
+            const bool leaving = std::any_of(slots_.begin(), slots_.end(),
+                                             [](const Slot& s) { return s.leaving > 0; });
             // MPI moves data only while it is called. Where nobody waits that may be seldom.
             const auto longest = waiting_ || leaving ? 50us : 500us;
             pause = moved ? 20us : std::min<std::chrono::microseconds>(2 * pause, longest);
             const size_t known = packing_.size() + unpacking_.size() + waiting_;
-            changed_.wait_for(lock, pause, [&] { return stop_ || aborted_ || packing_.size() + unpacking_.size() + waiting_ != known; });
+            changed_.wait_for(lock, pause, [&] {
+                return stop_ || aborted_ || packing_.size() + unpacking_.size() + waiting_ != known;
+            });
         }
     } catch (...) {
         std::lock_guard lock(mutex_);
@@ -235,7 +252,8 @@ void MpiExchange::send(int t) {
             for (const int to : o.to) {
                 requests_.emplace_back();
                 messages_.push_back({t, -1});
-                team_.check(MPI_Isend(outgoing_.data() + o.at + at, n, MPI_BYTE, to, t, team_.data(), &requests_.back()));
+                team_.check(MPI_Isend(outgoing_.data() + o.at + at, n, MPI_BYTE, to, t,
+                                      team_.data(), &requests_.back()));
             }
         });
 }
@@ -262,7 +280,8 @@ bool MpiExchange::test_messages() {
     int count = 0;
     {
         std::lock_guard lock(team_.mpi());
-        team_.check(MPI_Testsome(static_cast<int>(requests_.size()), requests_.data(), &count, done.data(), MPI_STATUSES_IGNORE));
+        team_.check(MPI_Testsome(static_cast<int>(requests_.size()), requests_.data(), &count,
+                                 done.data(), MPI_STATUSES_IGNORE));
     }
     if (count <= 0) return false;
     done.resize(count);
@@ -274,7 +293,8 @@ bool MpiExchange::test_messages() {
     }
     size_t kept = 0;
     for (size_t i = 0; i < requests_.size(); ++i)
-        if (messages_[i].slot >= 0) requests_[kept] = requests_[i], messages_[kept++] = messages_[i];
+        if (messages_[i].slot >= 0)
+            requests_[kept] = requests_[i], messages_[kept++] = messages_[i];
     requests_.resize(kept), messages_.resize(kept);
     return true;
 }

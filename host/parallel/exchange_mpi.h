@@ -1,11 +1,13 @@
-// The exchange over MPI: parts are packed into page-locked memory, sent, and copied into the reader's staging memory.
+// The exchange over MPI: parts are packed into page-locked memory, sent, and copied into the
+// reader's staging memory.
 //
-// A thread of its own starts a part's messages once it is packed, and takes what comes in, while the worker's thread submits
-// further work. A receive is posted again as soon as its buffer has been read, so a peer that is ahead need not wait for us to
-// get as far as collect.
+// A thread of its own starts a part's messages once it is packed, and takes what comes in, while
+// the worker's thread submits further work. A receive is posted again as soon as its buffer has
+// been read, so a peer that is ahead need not wait for us to get as far as collect.
 //
-// Nothing can deadlock: collect blocks the host until the parts are there, so all that a post depends on has been submitted
-// before it and needs no further message, and the messages of a post that is complete go out whatever the worker's thread does.
+// Nothing can deadlock: collect blocks the host until the parts are there, so all that a post
+// depends on has been submitted before it and needs no further message, and the messages of a post
+// that is complete go out whatever the worker's thread does.
 #pragma once
 
 #include <condition_variable>
@@ -39,9 +41,9 @@ private:
     struct Slot {
         std::vector<PackedBlock> packed_blocks;
         const void* block = nullptr;
-        Event ready;     // the block is complete
-        Event packed;    // outgoing_ holds its parts
-        Event unpacked;  // incoming_ has been read
+        Event ready;               // the block is complete
+        Event packed;              // outgoing_ holds its parts
+        Event unpacked;            // incoming_ has been read
         int leaving = 0;           // messages of the last post that have not gone out
         std::vector<int> missing;  // messages of the next part, by rank that it comes from
     };
@@ -64,8 +66,8 @@ private:
     int device_ = 0;
     PinnedBuffer<std::byte> outgoing_, incoming_;
     std::vector<Slot> slots_;
-    Stream side_;       // packs, so that the posting stream goes on
-    Event drained_;     // all posts so far are packed
+    Stream side_;    // packs, so that the posting stream goes on
+    Event drained_;  // all posts so far are packed
     int last_barrier_ = -1;
 
     std::mutex mutex_;  // of what follows, and of Slot::leaving and missing

@@ -12,7 +12,9 @@ namespace wt {
 namespace {
 
 void check_nccl(ncclResult_t r, const char* what) {
-    if (r != ncclSuccess) throw Error(std::string("NCCL: ") + ncclGetErrorString(r) + " in " + what + " (NCCL_DEBUG=INFO tells more)");
+    if (r != ncclSuccess)
+        throw Error(std::string("NCCL: ") + ncclGetErrorString(r) + " in " + what +
+                    " (NCCL_DEBUG=INFO tells more)");
 }
 
 }  // namespace
@@ -80,11 +82,15 @@ void NcclExchange::try_ring(int device) {
     side_.synchronize();
 }
 
-// What NCCL's own threads have met, such as a connection that broke. Called from the job's pulse thread.
+// What NCCL's own threads have met, such as a connection that broke. Called from the job's pulse
+// thread.
 std::string NcclExchange::trouble() {
-    std::unique_lock lock(mutex_, std::try_to_lock);  // a post may be waiting for a peer: the job must go on being watched
+    std::unique_lock lock(
+        mutex_,
+        std::try_to_lock);  // a post may be waiting for a peer: the job must go on being watched
     ncclResult_t state = ncclSuccess;
-    if (!lock || !comm_ || aborted_ || ncclCommGetAsyncError(comm_, &state) != ncclSuccess) return {};
+    if (!lock || !comm_ || aborted_ || ncclCommGetAsyncError(comm_, &state) != ncclSuccess)
+        return {};
     if (state == ncclSuccess || state == ncclInProgress) return {};
     return std::string("NCCL lost a rank or its connection: ") + ncclGetErrorString(state);
 }
@@ -102,21 +108,27 @@ void NcclExchange::post(int t, const void* block, cudaStream_t stream) {
     // The staging memory has readers until the end of the step before.
     if (last_barrier_ >= 0) side_.wait(slots_[last_barrier_].ready);
     for (const PackedBlock& o : s.packed_blocks)
-        if (!lies_packed(o.part)) pack(outgoing_.data() + o.at, block, o.part, cudaMemcpyDeviceToDevice, side_.get());
+        if (!lies_packed(o.part))
+            pack(outgoing_.data() + o.at, block, o.part, cudaMemcpyDeviceToDevice, side_.get());
     {
         std::lock_guard lock(mutex_);
         if (aborted_) throw Aborted();
         check_nccl(ncclGroupStart(), "ncclGroupStart");
         for (const PackedBlock& o : s.packed_blocks) {
-            const void* from = lies_packed(o.part) ? static_cast<const std::byte*>(block) + o.part.offset : outgoing_.data() + o.at;
+            const void* from = lies_packed(o.part)
+                                   ? static_cast<const std::byte*>(block) + o.part.offset
+                                   : outgoing_.data() + o.at;
             for (const int to : o.to) {
-                check_nccl(ncclSend(from, o.part.bytes(), ncclInt8, to, comm_, side_.get()), "ncclSend");
+                check_nccl(ncclSend(from, o.part.bytes(), ncclInt8, to, comm_, side_.get()),
+                           "ncclSend");
                 bytes_sent_ += static_cast<int64_t>(o.part.bytes());
             }
         }
         for (int from = 0; from < ranks_; ++from) {
             if (from == rank_ || !transfer.moves(from, rank_)) continue;
-            check_nccl(ncclRecv(staged(t, from), transfer.part(from, rank_).bytes(), ncclInt8, from, comm_, side_.get()), "ncclRecv");
+            check_nccl(ncclRecv(staged(t, from), transfer.part(from, rank_).bytes(), ncclInt8, from,
+                                comm_, side_.get()),
+                       "ncclRecv");
         }
         check_nccl(ncclGroupEnd(), "ncclGroupEnd");
     }
@@ -145,8 +157,10 @@ std::vector<PeerView> NcclExchange::collect(int t, cudaStream_t stream) {
         std::byte* const to = staged(t, from);
         views[from] = {to, p.row_bytes};
         if (from != rank_) continue;
-        if (lies_packed(p)) views[from].data = static_cast<const std::byte*>(s.block) + p.offset;
-        else pack(to, s.block, p, cudaMemcpyDeviceToDevice, stream);
+        if (lies_packed(p))
+            views[from].data = static_cast<const std::byte*>(s.block) + p.offset;
+        else
+            pack(to, s.block, p, cudaMemcpyDeviceToDevice, stream);
     }
     return views;
 }

@@ -1,9 +1,11 @@
-// The exchange over NCCL, which MPI has introduced to each other: everything is ordered by streams, the host waits for nothing.
+// The exchange over NCCL, which MPI has introduced to each other: everything is ordered by streams,
+// the host waits for nothing.
 //
-// A post is one group of sends and receives, on a stream of its own: what this rank sends, and what it gets of everybody's block
-// in the same transfer, straight into its staging memory. NCCL runs the groups of a communicator one after another; as every
-// rank posts all transfers in the same order, nobody waits for a group that comes later elsewhere. So every rank must post
-// every transfer, with a null block where it gives nothing.
+// A post is one group of sends and receives, on a stream of its own: what this rank sends, and what
+// it gets of everybody's block in the same transfer, straight into its staging memory. NCCL runs
+// the groups of a communicator one after another; as every rank posts all transfers in the same
+// order, nobody waits for a group that comes later elsewhere. So every rank must post every
+// transfer, with a null block where it gives nothing.
 #pragma once
 
 #include <nccl.h>

@@ -20,7 +20,8 @@ void PeerExchange::wait_until(std::unique_lock<std::mutex>& lock, const auto& co
 void PeerExchange::open(int device, std::vector<Transfer> transfers, void* staging) {
     keep(std::move(transfers), staging);
     for (const Transfer& t : transfers_)
-        if (t.group >= static_cast<int>(waited_.size())) waited_.resize(t.group + 1, std::vector<long>(ranks_));
+        if (t.group >= static_cast<int>(waited_.size()))
+            waited_.resize(t.group + 1, std::vector<long>(ranks_));
     posted_on_.resize(transfers_.size());
     std::unique_lock lock(mailbox_.mutex_);
     if (mailbox_.entries_.empty()) {
@@ -37,7 +38,9 @@ void PeerExchange::open(int device, std::vector<Transfer> transfers, void* stagi
         Mailbox::Entry& e = mailbox_.entries_[t][rank_];
         size_t size = 0;
         e.packed_blocks = packed_blocks(transfers_[t], rank_, true, size);
-        std::erase_if(e.packed_blocks, [&](const PackedBlock& p) { return std::ranges::all_of(p.to, [&](int to) { return same_device(to); }); });
+        std::erase_if(e.packed_blocks, [&](const PackedBlock& p) {
+            return std::ranges::all_of(p.to, [&](int to) { return same_device(to); });
+        });
         if (!e.packed_blocks.empty()) e.host = PinnedBuffer<std::byte>(size);
     }
 }
@@ -45,7 +48,8 @@ void PeerExchange::open(int device, std::vector<Transfer> transfers, void* stagi
 void PeerExchange::post(int t, const void* block, cudaStream_t stream) {
     const Transfer& transfer = transfers_[t];
     Mailbox::Entry& e = mailbox_.entries_[t][rank_];
-    for (const PackedBlock& p : e.packed_blocks) pack(e.host.data() + p.at, block, p.part, cudaMemcpyDeviceToHost, stream);
+    for (const PackedBlock& p : e.packed_blocks)
+        pack(e.host.data() + p.at, block, p.part, cudaMemcpyDeviceToHost, stream);
     posted_on_[t] = stream;
     e.done.record(stream);  // before the count: a collector must find the new record
     bytes_sent_ += static_cast<int64_t>(transfer.bytes_from(rank_));
@@ -69,8 +73,12 @@ std::vector<PeerView> PeerExchange::collect(int t, cudaStream_t stream) {
             wait_until(lock, [&] { return e.posted >= want; });
             block = e.block;
         }
-        const bool known = from == rank_ ? posted_on_[t] == stream : transfer.group >= 0 && waited_[transfer.group][from] == want;
-        if (!known) wait_for(stream, e.done, {.rank = rank_, .what = transfer.name.c_str(), .number = t, .from = from});
+        const bool known = from == rank_
+                               ? posted_on_[t] == stream
+                               : transfer.group >= 0 && waited_[transfer.group][from] == want;
+        if (!known)
+            wait_for(stream, e.done,
+                     {.rank = rank_, .what = transfer.name.c_str(), .number = t, .from = from});
         if (transfer.group >= 0) waited_[transfer.group][from] = want;
         if (!read) continue;
         const BlockSlice& p = transfer.part(from, rank_);
@@ -82,8 +90,11 @@ std::vector<PeerView> PeerExchange::collect(int t, cudaStream_t stream) {
         if (same_device(from)) {
             pack(to, block, p, cudaMemcpyDeviceToDevice, stream);
         } else {
-            const auto packed = std::ranges::find_if(e.packed_blocks, [&](const PackedBlock& o) { return std::ranges::count(o.to, rank_) > 0; });
-            WT_CUDA(cudaMemcpyAsync(to, e.host.data() + packed->at, p.bytes(), cudaMemcpyHostToDevice, stream));
+            const auto packed = std::ranges::find_if(e.packed_blocks, [&](const PackedBlock& o) {
+                return std::ranges::count(o.to, rank_) > 0;
+            });
+            WT_CUDA(cudaMemcpyAsync(to, e.host.data() + packed->at, p.bytes(),
+                                    cudaMemcpyHostToDevice, stream));
         }
         views[from] = {to, p.row_bytes};
     }

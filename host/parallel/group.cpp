@@ -53,10 +53,11 @@ void check_memory(const std::vector<WorkerConfig>& configs) {
         int on_device = 0;
         for (const WorkerConfig& c : configs)
             if (c.device == device) first = first ? first : &c, ++on_device;
-        std::string s = "out of memory on GPU " + std::to_string(device) + ": " + first->net.name + " at batch " + std::to_string(batch) +
-                        " needs " + human_bytes(bytes);
+        std::string s = "out of memory on GPU " + std::to_string(device) + ": " + first->net.name +
+                        " at batch " + std::to_string(batch) + " needs " + human_bytes(bytes);
         if (on_device > 1) s += " for " + std::to_string(on_device) + " workers";
-        s += " (" + Layout(*first).plan.text() + (on_device > 1 ? " each" : "") + "), " + human_bytes(free) + " is free; ";
+        s += " (" + Layout(*first).plan.text() + (on_device > 1 ? " each" : "") + "), " +
+             human_bytes(free) + " is free; ";
         s += good > 0 ? "--batch " + std::to_string(good) + " fits" : "not even --batch 1 fits";
         throw Error(s);
     }
@@ -72,7 +73,8 @@ Group::Group(std::vector<WorkerConfig> configs, Team* team, const LinkProbe& lin
     if (!links_.direct) check_memory(configs);  // with what that takes
     if (workers > 1) mailbox_ = std::make_unique<Mailbox>(workers, configs[0].packed);
     workers_.resize(configs.size());
-    for (size_t r = 0; r < configs.size(); ++r) threads_.emplace_back([this, r] { serve(static_cast<int>(r)); });
+    for (size_t r = 0; r < configs.size(); ++r)
+        threads_.emplace_back([this, r] { serve(static_cast<int>(r)); });
     try {
         run_on_threads([&](int r) {
             std::unique_ptr<Exchange> exchange;
@@ -161,7 +163,8 @@ std::vector<float> Group::get_gradient(int i) {
 
 // A head that is shared has everybody's samples, else each has its own.
 std::vector<float> Group::get_logits() {
-    if (workers_[0]->layout().config.scheme != FcScheme::dp) return first() ? workers_[0]->get_logits() : std::vector<float>{};
+    if (workers_[0]->layout().config.scheme != FcScheme::dp)
+        return first() ? workers_[0]->get_logits() : std::vector<float>{};
     std::vector<float> all;
     for (auto& w : workers_) {
         const auto part = w->get_logits();
@@ -175,7 +178,8 @@ void Group::set_param(int i, const std::vector<float>& given, bool momentum) {
     for (auto& w : workers_) {
         const Shard s = w->layout().rows[i];
         const int64_t row = w->layout().params[i].row;
-        const std::vector<float> part(values.begin() + s.first * row, values.begin() + (s.first + s.count) * row);
+        const std::vector<float> part(values.begin() + s.first * row,
+                                      values.begin() + (s.first + s.count) * row);
         momentum ? w->set_momentum(i, part) : w->set_param(i, part);
     }
 }

@@ -1,4 +1,5 @@
-// The workers of a run that live in this process, one thread each, driven together: all of them, or one of a job's.
+// The workers of a run that live in this process, one thread each, driven together: all of them, or
+// one of a job's.
 #pragma once
 
 #include <condition_variable>
@@ -31,19 +32,20 @@ public:
     int workers() const { return static_cast<int>(threads_.size()); }  // here
     Worker& worker(int i) { return *workers_[i]; }
     const Links& links() const { return links_; }  // between the devices here
-    Team* team() const { return team_; }              // null: all workers are here
+    Team* team() const { return team_; }           // null: all workers are here
     bool first() const { return !team_ || team_->rank() == 0; }
 
-    // Runs task(worker) on every worker's thread at once; returns when all are done. Rethrows the first
-    // failure; after one the group only serves to be destroyed.
+    // Runs task(worker) on every worker's thread at once; returns when all are done. Rethrows the
+    // first failure; after one the group only serves to be destroyed.
     void run(const std::function<void(Worker&)>& task);
 
-    // A whole parameter or momentum in memory order, put together from or dealt out to the workers. In a job all processes
-    // call them together; rank 0 gets and gives the values.
+    // A whole parameter or momentum in memory order, put together from or dealt out to the workers.
+    // In a job all processes call them together; rank 0 gets and gives the values.
     std::vector<float> get_param(int i, bool momentum = false);
     std::vector<float> get_gradient(int i);
     void set_param(int i, const std::vector<float>& values, bool momentum = false);
-    // The logits of the last step, a row for each sample of the whole batch; on rank 0, like get_param.
+    // The logits of the last step, a row for each sample of the whole batch; on rank 0, like
+    // get_param.
     std::vector<float> get_logits();
 
 private:
@@ -60,13 +62,14 @@ private:
     std::mutex mutex_;
     std::condition_variable changed_;
     std::function<void(int)> task_;
-    long round_ = 0;     // counts the tasks given out
-    int running_ = 0;    // threads that have not finished this round's task
+    long round_ = 0;   // counts the tasks given out
+    int running_ = 0;  // threads that have not finished this round's task
     bool stop_ = false;
     std::exception_ptr failure_;
 };
 
-// Throws Error when the workers do not fit their devices: how much is needed, for what, and which batch fits.
+// Throws Error when the workers do not fit their devices: how much is needed, for what, and which
+// batch fits.
 void check_memory(const std::vector<WorkerConfig>& configs);
 
 }  // namespace wt

@@ -9,9 +9,11 @@ namespace wt {
 
 Layout::Layout(const WorkerConfig& c) : config(c) {
     if (config.split == FcSplit::alternate && config.scheme == FcScheme::dp)
-        throw UsageError("--fc-split alternate: --fc-scheme dp splits no layer: give a, b or c, or leave --fc-split out");
+        throw UsageError(
+            "--fc-split alternate: --fc-scheme dp splits no layer: give a, b or c, or leave --fc-split out");
     if (config.workers == 1 && config.scheme == FcScheme::dp) config.scheme = FcScheme::a;
-    if (config.batch % (config.workers == 1 ? config.microbatch_count() : 1)) throw Error("a batch must divide into its passes");
+    if (config.batch % (config.workers == 1 ? config.microbatch_count() : 1))
+        throw Error("a batch must divide into its passes");
     for (int r = 0; r < config.workers; ++r) blocks_of.push_back(row_blocks(config, r));
     params = params_of(config.net);
     find_bottom();
@@ -29,13 +31,16 @@ Layout::Layout(const WorkerConfig& c) : config(c) {
 
 void Layout::find_bottom() {
     std::vector<std::string> names;
-    for (size_t i = 0; i < params.size(); i += 2) names.push_back(config.net.layers[params[i].layer].name);
+    for (size_t i = 0; i < params.size(); i += 2)
+        names.push_back(config.net.layers[params[i].layer].name);
     for (const std::string& name : config.frozen)
-        if (std::find(names.begin(), names.end(), name) == names.end()) throw UsageError("frozen: " + unknown_name("layer", name, names));
+        if (std::find(names.begin(), names.end(), name) == names.end())
+            throw UsageError("frozen: " + unknown_name("layer", name, names));
     bottom = static_cast<int>(config.net.layers.size());
     for (int i = static_cast<int>(params.size()) - 2; i >= 0; i -= 2)
         if (!frozen(i)) bottom = params[i].layer;
-    if (config.training && bottom == static_cast<int>(config.net.layers.size())) throw UsageError("all layers are frozen: nothing is left to train");
+    if (config.training && bottom == static_cast<int>(config.net.layers.size()))
+        throw UsageError("all layers are frozen: nothing is left to train");
 }
 
 // An operation that is named and not run was mistyped, or its layer is frozen.
@@ -46,15 +51,21 @@ void Layout::check_names() const {
         for (const auto& [name, v] : choices) {
             const std::string l = name.substr(0, name.find('.'));
             if (std::find(layers.begin(), layers.end(), l) == layers.end()) layers.push_back(l);
-            if (l == layer && std::find(ops.begin(), ops.end(), name) == ops.end()) ops.push_back(name);
+            if (l == layer && std::find(ops.begin(), ops.end(), name) == ops.end())
+                ops.push_back(name);
         }
         const bool unknown = std::find(ops.begin(), ops.end(), layer_op) == ops.end();
-        const bool of_backward = layer_op.ends_with(".wgrad") || layer_op.ends_with(".dgrad") || layer_op.ends_with(".backward");
+        const bool of_backward = layer_op.ends_with(".wgrad") || layer_op.ends_with(".dgrad") ||
+                                 layer_op.ends_with(".backward");
         if (unknown && !config.frozen.empty() && of_backward)
-            throw UsageError("--kernels " + layer_op + "=" + variant + ": this pass is not run, because of what is frozen");
-        if (ops.empty()) throw UsageError("--kernels " + layer_op + "=" + variant + ": " + unknown_name("layer", layer, layers));
+            throw UsageError("--kernels " + layer_op + "=" + variant +
+                             ": this pass is not run, because of what is frozen");
+        if (ops.empty())
+            throw UsageError("--kernels " + layer_op + "=" + variant + ": " +
+                             unknown_name("layer", layer, layers));
         if (unknown)
-            throw UsageError("--kernels " + layer_op + "=" + variant + ": " + unknown_name("pass", layer_op, ops));
+            throw UsageError("--kernels " + layer_op + "=" + variant + ": " +
+                             unknown_name("pass", layer_op, ops));
     }
 }
 
@@ -76,7 +87,8 @@ void Layout::plan_params() {
         const Layer& l = config.net.layers[params[i].layer];
         const bool head = l.kind == LayerKind::fc;
         const bool trained = !frozen(i);
-        if (buckets.empty() || buckets.back().head != head || buckets.back().trained != trained || (bytes >= config.bucket_bytes && config.workers > 1)) {
+        if (buckets.empty() || buckets.back().head != head || buckets.back().trained != trained ||
+            (bytes >= config.bucket_bytes && config.workers > 1)) {
             buckets.emplace_back();
             buckets.back().head = head;
             buckets.back().trained = trained;
@@ -95,7 +107,8 @@ void Layout::plan_sharded(int i) {
     const Layer& l = config.net.layers[p.layer];
     const Shard units = shard_of(p.rows, config.rank, config.workers);
     if (units.count == 0)
-        throw Error("layer " + l.name + " has " + std::to_string(p.rows) + " units, fewer than " + std::to_string(config.workers) +
+        throw Error("layer " + l.name + " has " + std::to_string(p.rows) + " units, fewer than " +
+                    std::to_string(config.workers) +
                     " workers: use fewer --gpus, or --fc-scheme dp");
     const bool row_parallel = config.row_parallel(p.layer);
     rows[i] = units;
@@ -108,11 +121,13 @@ void Layout::plan_sharded(int i) {
     own[i] = {0, static_cast<int64_t>(n)};
     Storage& st = storage[i];
     if (row_parallel && p.bias)
-        st.value = st.w = plan.add(p.name, Use::weights, p.rows * 4).plus(units.first * 4);  // HeadOp::bias
+        st.value = st.w =
+            plan.add(p.name, Use::weights, p.rows * 4).plus(units.first * 4);  // HeadOp::bias
     else
         st.value = st.w = plan.add(p.name, Use::weights, n * 4);
     if (config.training && !frozen(i)) st.v = plan.add(p.name + " momentum", Use::weights, n * 4);
-    if (config.dtype != DType::f32 && !p.bias) st.value = st.w_bf16 = plan.add(p.name + " bf16", Use::weights, n * 2);
+    if (config.dtype != DType::f32 && !p.bias)
+        st.value = st.w_bf16 = plan.add(p.name + " bf16", Use::weights, n * 2);
 }
 
 RowBlock Layout::block_in(int rank, int microbatch) const {
@@ -121,10 +136,12 @@ RowBlock Layout::block_in(int rank, int microbatch) const {
     return {};
 }
 
-Shard Layout::segment(const Bucket& b, int rank) const { return shard_of(b.count, rank, config.workers); }
+Shard Layout::segment(const Bucket& b, int rank) const {
+    return shard_of(b.count, rank, config.workers);
+}
 
-// Every parameter starts at a multiple of 8 elements, 16 bytes in bf16. What that leaves free between two is summed and sent
-// along; the networks' own layers leave nothing.
+// Every parameter starts at a multiple of 8 elements, 16 bytes in bf16. What that leaves free
+// between two is summed and sent along; the networks' own layers leave nothing.
 void Layout::plan_bucket(Bucket& b) {
     const int K = config.workers;
     const bool copies = config.dtype != DType::f32, trained = config.training && b.trained;
@@ -142,7 +159,8 @@ void Layout::plan_bucket(Bucket& b) {
             const int i = weight + bias;
             const Param& p = params[i];
             const int64_t first = std::clamp(segment.first - at, int64_t(0), p.count());
-            const int64_t end = std::clamp(segment.first + segment.count - at, int64_t(0), p.count());
+            const int64_t end =
+                std::clamp(segment.first + segment.count - at, int64_t(0), p.count());
             rows[i] = {0, p.rows};
             columns[i] = {0, p.row};
             own[i] = {first, end - first};
@@ -160,7 +178,7 @@ void Layout::plan_bucket(Bucket& b) {
         }
     if (K == 1) return;
     if (trained) {
-        b.reduce = bind(b.name + ".reduce", exchange_reduce_variants(), 
+        b.reduce = bind(b.name + ".reduce", exchange_reduce_variants(),
                         ReduceProblem{.sources = K,
                                       .rows = 1,
                                       .cols = segment.count,
@@ -169,9 +187,15 @@ void Layout::plan_bucket(Bucket& b) {
                                       .dtype = DType::f32});
         for (int r = 0; r < K; ++r) {
             const Shard s = this->segment(b, r);
-            const int64_t halves = static_cast<int64_t>(b.value_offset(s.first + s.count) - b.value_offset(s.first)) / 2;
-            b.share.push_back(bind(b.name + ".share", exchange_copy_variants(), 
-                                   CopyProblem{.rows = 1, .cols = halves, .ld_src = halves, .ld_dst = halves, .dtype = DType::bf16}));
+            const int64_t halves =
+                static_cast<int64_t>(b.value_offset(s.first + s.count) - b.value_offset(s.first)) /
+                2;
+            b.share.push_back(bind(b.name + ".share", exchange_copy_variants(),
+                                   CopyProblem{.rows = 1,
+                                               .cols = halves,
+                                               .ld_src = halves,
+                                               .ld_dst = halves,
+                                               .dtype = DType::bf16}));
         }
     }
 }
@@ -180,7 +204,8 @@ BufferRef Layout::gradient_of(int param) const {
     for (const Bucket& b : buckets)
         for (size_t w = 0; w < b.weights.size(); ++w)
             for (const int bias : {0, 1})
-                if (b.weights[w] + bias == param) return b.grads.plus(b.at[bias * b.weights.size() + w] * 4);
+                if (b.weights[w] + bias == param)
+                    return b.grads.plus(b.at[bias * b.weights.size() + w] * 4);
     throw Error("parameter " + std::to_string(param) + " is in no bucket");
 }
 
@@ -191,7 +216,8 @@ std::vector<float> Layout::whole(int i, std::vector<float> by_worker) const {
     auto from = by_worker.begin();
     for (int r = 0; r < config.workers; ++r) {
         const Shard s = shard_of(row, r, config.workers);
-        for (int64_t k = 0; k < params[i].rows; ++k, from += s.count) std::copy_n(from, s.count, values.begin() + k * row + s.first);
+        for (int64_t k = 0; k < params[i].rows; ++k, from += s.count)
+            std::copy_n(from, s.count, values.begin() + k * row + s.first);
     }
     return values;
 }
@@ -200,16 +226,19 @@ void Layout::plan_input() {
     const int b = config.batch;
     const NetSpec& net = config.net;
     for (int i = 0; i < 2; ++i) {
-        images[i] = plan.add("images", Use::input, size_t(b) * config.image_h * config.image_w * config.image_c);
+        images[i] = plan.add("images", Use::input,
+                             size_t(b) * config.image_h * config.image_w * config.image_c);
         draws[i] = plan.add("augmentation draws", Use::input, b * sizeof(AugmentParams));
         labels[i] = plan.add("labels", Use::input, b * sizeof(int));
     }
-    all_labels = plan.add("labels of the whole batch", Use::input, config.head_rows() * sizeof(int));
+    all_labels =
+        plan.add("labels of the whole batch", Use::input, config.head_rows() * sizeof(int));
     state = plan.add("step state", Use::input, sizeof(StepState));
     stats_count = config.scheme == FcScheme::dp ? config.workers : config.microbatch_count();
     stats = plan.add("loss and counts", Use::input, stats_count * sizeof(SoftmaxStats));
     // Gradients are means over the samples that one update of the fully connected layers is for.
-    const float scale = 1.f / static_cast<float>(config.per_microbatch ? config.microbatch_rows() : config.rows());
+    const float scale =
+        1.f / static_cast<float>(config.per_microbatch ? config.microbatch_rows() : config.rows());
     softmax = bind("loss.softmax", softmax_variants(),
                    SoftmaxProblem{.rows = static_cast<int>(config.microbatch_rows()),
                                   .classes = net.classes(),
@@ -225,8 +254,8 @@ void Layout::bind_update(Bound<SgdProblem, SgdArgs>& bound, const std::vector<Up
     if (p.total) bound = bind("update.sgd", sgd_variants(), p);
 }
 
-// One worker updates everything in one go. Several update each bucket as soon as its gradients are summed, and their shards at
-// the end of the step or of each microbatch.
+// One worker updates everything in one go. Several update each bucket as soon as its gradients are
+// summed, and their shards at the end of the step or of each microbatch.
 void Layout::plan_update() {
     for (Bucket& b : buckets)
         if (config.workers > 1)

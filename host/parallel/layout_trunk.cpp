@@ -9,8 +9,12 @@ namespace wt {
 
 namespace {
 
-bool in_place(const Layer& l) { return l.kind == LayerKind::activation || l.kind == LayerKind::dropout; }
-bool is_relu(const Layer& l) { return l.kind == LayerKind::activation && l.act == Activation::relu; }
+bool in_place(const Layer& l) {
+    return l.kind == LayerKind::activation || l.kind == LayerKind::dropout;
+}
+bool is_relu(const Layer& l) {
+    return l.kind == LayerKind::activation && l.act == Activation::relu;
+}
 
 template <class Problem, class Args>
 TrunkOp::Emit emits(const Bound<Problem, Args>& bound) {
@@ -21,14 +25,15 @@ TrunkOp::Emit emits(const Bound<Problem, Args>& bound) {
 
 }  // namespace
 
-// The pooling layer that takes the layers before it along, at its index in the network; null elsewhere. Forward it does
-// the normalization before it, if there is one; backward also the ReLU below that, and the sum that is the gradient of
-// the bias of the convolution below that.
+// The pooling layer that takes the layers before it along, at its index in the network; null
+// elsewhere. Forward it does the normalization before it, if there is one; backward also the ReLU
+// below that, and the sum that is the gradient of the bias of the convolution below that.
 std::optional<LrnPoolProblem> Layout::find_fused_pool(int i) {
     const NetSpec& net = config.net;
     const KernelSettings& k = config.kernels;
     if (i < 1 || i >= net.first_fc() || net.layers[i].kind != LayerKind::pool) return {};
-    const Layer &l = net.layers[i], *norm = net.layers[i - 1].kind == LayerKind::lrn ? &net.layers[i - 1] : nullptr;
+    const Layer &l = net.layers[i],
+                *norm = net.layers[i - 1].kind == LayerKind::lrn ? &net.layers[i - 1] : nullptr;
     const int below = norm ? i - 2 : i - 1;
     const Layer* relu = below >= 0 && is_relu(net.layers[below]) ? &net.layers[below] : nullptr;
     LrnPoolProblem p{.n = config.batch,
@@ -41,7 +46,8 @@ std::optional<LrnPoolProblem> Layout::find_fused_pool(int i) {
                      .dtype = config.dtype,
                      .lrn = norm != nullptr,
                      .relu = relu != nullptr};
-    p.bias = relu && below >= 1 && net.layers[below - 1].kind == LayerKind::conv && config.trains(net.layers[below - 1]);
+    p.bias = relu && below >= 1 && net.layers[below - 1].kind == LayerKind::conv &&
+             config.trains(net.layers[below - 1]);
     if (norm) {
         p.size = norm->lrn_size;
         p.alpha = norm->lrn_alpha;
@@ -51,14 +57,16 @@ std::optional<LrnPoolProblem> Layout::find_fused_pool(int i) {
     if (!norm && !relu) return {};
     // A variant that is named for a part asks for that part.
     for (const Layer* part : {&l, norm, relu})
-        if (part && (k.names(part->name + ".forward") || k.names(part->name + ".backward"))) return {};
+        if (part && (k.names(part->name + ".forward") || k.names(part->name + ".backward")))
+            return {};
     const Part pool_forward{l.name + ".forward", pool_forward_variants(), p.pool()};
     const Part pool_backward{l.name + ".backward", pool_backward_variants(), p.pool()};
     const Part lrn_forward{norm ? norm->name + ".forward" : "", lrn_forward_variants(), p.norm()};
-    const Part lrn_backward{norm ? norm->name + ".backward" : "", lrn_backward_variants(), p.norm()};
+    const Part lrn_backward{norm ? norm->name + ".backward" : "", lrn_backward_variants(),
+                            p.norm()};
     const int64_t count = l.x.count();
     const Part relu_backward{relu ? relu->name + ".backward" : "", activation_backward_variants(),
-                             
+
                              ActivationProblem{.rows = config.batch,
                                                .cols = count,
                                                .ld_y = count,
@@ -66,11 +74,17 @@ std::optional<LrnPoolProblem> Layout::find_fused_pool(int i) {
                                                .kind = Activation::relu,
                                                .dtype = config.dtype}};
     bool both = true;
-    if (norm) both = fuses(fused_forward_name(i), fused_forward_name(i), lrn_pool_forward_variants(), p, lrn_forward, pool_forward);
+    if (norm)
+        both = fuses(fused_forward_name(i), fused_forward_name(i), lrn_pool_forward_variants(), p,
+                     lrn_forward, pool_forward);
     if (!goes_back(i)) return both ? std::optional(p) : std::nullopt;
     const std::string name = fused_backward_name(i);
-    const auto back = [&](const auto&... parts) { return fuses(name, name, lrn_pool_backward_variants(), p, parts...); };
-    both &= !norm ? back(pool_backward, relu_backward) : relu ? back(pool_backward, lrn_backward, relu_backward) : back(pool_backward, lrn_backward);
+    const auto back = [&](const auto&... parts) {
+        return fuses(name, name, lrn_pool_backward_variants(), p, parts...);
+    };
+    both &= !norm  ? back(pool_backward, relu_backward)
+            : relu ? back(pool_backward, lrn_backward, relu_backward)
+                   : back(pool_backward, lrn_backward);
     return both ? std::optional(p) : std::nullopt;
 }
 
@@ -105,7 +119,8 @@ ConvProblem Layout::conv_problem(const Layer& l) const {
             .tf32 = config.tf32};
 }
 
-// How the augmentation stores what the first convolution reads: folded where that one and its gradient are no slower so.
+// How the augmentation stores what the first convolution reads: folded where that one and its
+// gradient are no slower so.
 int Layout::input_fold() {
     const NetSpec& net = config.net;
     const Layer& l = net.layers[0];
@@ -114,12 +129,17 @@ int Layout::input_fold() {
     if (l.kind != LayerKind::conv || l.stride == 1) return 1;
     ConvProblem plain = conv_problem(l), folded = plain;
     folded.fold = l.stride;
-    if (const AugmentProblem p = augment_problem(folded); !choose(augment_variants(), p, k.choice, sm).refuses(p).empty()) return 1;
+    if (const AugmentProblem p = augment_problem(folded);
+        !choose(augment_variants(), p, k.choice, sm).refuses(p).empty())
+        return 1;
     const std::string fprop = l.name + ".fprop", wgrad = l.name + ".wgrad";
     bool both = true;
-    if (config.training && config.trains(l)) both = fuses(wgrad + "+folded", wgrad, conv_wgrad_variants(), folded, Part{wgrad, conv_wgrad_variants(), plain});
+    if (config.training && config.trains(l))
+        both = fuses(wgrad + "+folded", wgrad, conv_wgrad_variants(), folded,
+                     Part{wgrad, conv_wgrad_variants(), plain});
     plain.relu = folded.relu = is_relu(net.layers[1]);
-    both &= fuses(fprop + "+folded", fprop, conv_fprop_variants(), folded, Part{fprop, conv_fprop_variants(), plain});
+    both &= fuses(fprop + "+folded", fprop, conv_fprop_variants(), folded,
+                  Part{fprop, conv_fprop_variants(), plain});
     if (!both) return 1;
     return l.stride;
 }
@@ -147,12 +167,16 @@ void Layout::plan_trunk() {
     const size_t es = size_of(config.dtype);
     const int end = net.first_fc();
     flat_cols = net.layers[end].x.count();
-    flat = plan.add("trunk outputs of the whole batch", Use::activations, config.head_rows() * flat_cols * es);
+    flat = plan.add("trunk outputs of the whole batch", Use::activations,
+                    config.head_rows() * flat_cols * es);
     // With one microbatch, or several of one worker, this worker's rows are together in `flat`.
     bool together = true;
-    for (const RowBlock& block : blocks()) together = together && block.row - block.local == blocks()[0].row;
-    trunk_y = together ? flat.plus(blocks()[0].row * flat_cols * es) : plan.add("trunk output", Use::activations, b * flat_cols * es);
-    ConvProblem first = conv_problem(net.layers[0]);  // of a network without convolutions: the same without fold
+    for (const RowBlock& block : blocks())
+        together = together && block.row - block.local == blocks()[0].row;
+    trunk_y = together ? flat.plus(blocks()[0].row * flat_cols * es)
+                       : plan.add("trunk output", Use::activations, b * flat_cols * es);
+    ConvProblem first =
+        conv_problem(net.layers[0]);  // of a network without convolutions: the same without fold
     first.fold = input_fold();
     const AugmentProblem made = augment_problem(first);
     augment = bind("input.augment", augment_variants(), made);
@@ -160,7 +184,8 @@ void Layout::plan_trunk() {
 
     for (int i = 0; i < end; ++i) fused_pools_.push_back(find_fused_pool(i));
 
-    int last_writer = -1;  // the last layer that is not in place: writes this worker's rows of `flat`
+    int last_writer =
+        -1;  // the last layer that is not in place: writes this worker's rows of `flat`
     for (int i = 0; i < end; ++i)
         if (!in_place(net.layers[i])) last_writer = i;
 
@@ -174,14 +199,25 @@ void Layout::plan_trunk() {
         op.x = x;
         op.name_forward = l.name + ".forward";
         op.name_dgrad = l.name + ".backward";
-        const bool taken_along = l.kind == LayerKind::lrn && fused_pool(i + 1);  // by the pooling after it: has no output
-        op.y = in_place(l) || taken_along ? x : i == last_writer ? trunk_y : plan.add(l.name, Use::activations, b * l.y.count() * es);
+        const bool taken_along = l.kind == LayerKind::lrn &&
+                                 fused_pool(i + 1);  // by the pooling after it: has no output
+        op.y = in_place(l) || taken_along ? x
+               : i == last_writer         ? trunk_y
+                                  : plan.add(l.name, Use::activations, b * l.y.count() * es);
         switch (l.kind) {
             case LayerKind::conv: plan_conv(op, i, param); break;
             case LayerKind::activation: {
-                op.fused_away_forward = i > 0 && net.layers[i - 1].kind == LayerKind::conv && is_relu(l);  // in the convolution's epilogue
-                op.act = {.rows = b, .cols = cols, .ld_y = cols, .ld_dy = cols, .kind = l.act, .dtype = config.dtype};
-                if (!op.fused_away_forward) op.forward = emits(bind(op.name_forward, activation_forward_variants(), op.act));
+                op.fused_away_forward = i > 0 && net.layers[i - 1].kind == LayerKind::conv &&
+                                        is_relu(l);  // in the convolution's epilogue
+                op.act = {.rows = b,
+                          .cols = cols,
+                          .ld_y = cols,
+                          .ld_dy = cols,
+                          .kind = l.act,
+                          .dtype = config.dtype};
+                if (!op.fused_away_forward)
+                    op.forward =
+                        emits(bind(op.name_forward, activation_forward_variants(), op.act));
                 break;
             }
             case LayerKind::lrn: {
@@ -199,9 +235,18 @@ void Layout::plan_trunk() {
             }
             case LayerKind::pool: plan_pool(op, i); break;
             case LayerKind::dropout: {
-                if (i > 0 && net.layers[i - 1].kind == LayerKind::activation && net.layers[i - 1].act == Activation::tanh)
-                    throw Error("layer " + l.name + ": dropout right after tanh is supported between fully connected layers only");
-                op.drop = bind(op.name_forward, dropout_variants(), DropoutProblem{.rows = b, .cols = cols, .ld_x = cols, .ld_y = cols, .p = l.p, .dtype = config.dtype});
+                if (i > 0 && net.layers[i - 1].kind == LayerKind::activation &&
+                    net.layers[i - 1].act == Activation::tanh)
+                    throw Error(
+                        "layer " + l.name +
+                        ": dropout right after tanh is supported between fully connected layers only");
+                op.drop = bind(op.name_forward, dropout_variants(),
+                               DropoutProblem{.rows = b,
+                                              .cols = cols,
+                                              .ld_x = cols,
+                                              .ld_y = cols,
+                                              .p = l.p,
+                                              .dtype = config.dtype});
                 op.dropout_layer = static_cast<uint32_t>(i);
                 break;
             }
@@ -247,16 +292,20 @@ void Layout::plan_conv(TrunkOp& op, int i, int& param) {
     if (!config.training) return;
     if (op.needs_dx) {
         ConvProblem d = p;
-        d.drelu = i > 0 && is_relu(net.layers[i - 1]) && !config.kernels.names(net.layers[i - 1].name + ".backward");
-        d.drelu = d.drelu && fuses(op.name_dgrad + "+drelu", op.name_dgrad, conv_dgrad_variants(), d, Part{op.name_dgrad, conv_dgrad_variants(), p},
-                                   Part{net.layers[i - 1].name + ".backward", activation_backward_variants(), trunk.back().act});
+        d.drelu = i > 0 && is_relu(net.layers[i - 1]) &&
+                  !config.kernels.names(net.layers[i - 1].name + ".backward");
+        d.drelu = d.drelu && fuses(op.name_dgrad + "+drelu", op.name_dgrad, conv_dgrad_variants(),
+                                   d, Part{op.name_dgrad, conv_dgrad_variants(), p},
+                                   Part{net.layers[i - 1].name + ".backward",
+                                        activation_backward_variants(), trunk.back().act});
         op.dgrad = bind(op.name_dgrad, conv_dgrad_variants(), d);
         if (d.drelu) trunk.back().fused_away_backward = true;
     }
     ConvProblem w = p;
     if (!op.trained) return;
     for (int above = i + 1; above < end && net.layers[above].kind != LayerKind::conv; ++above)
-        if (const auto pool = fused_pool(above); pool && pool->bias && above - 2 - pool->lrn == i) w.bias = false;  // it sums db
+        if (const auto pool = fused_pool(above); pool && pool->bias && above - 2 - pool->lrn == i)
+            w.bias = false;  // it sums db
     op.wgrad = bind(op.name_wgrad, conv_wgrad_variants(), w);
     op.grad = gradient_of(op.weight);
     op.grad_bias = gradient_of(op.weight + 1);
@@ -276,7 +325,8 @@ void Layout::plan_pool(TrunkOp& op, int i) {
     op.pool.problem = op.pool_back.problem = p;
     const auto fused = fused_pool(i);
     if (fused && fused->lrn)
-        op.lrn_pool = bind(op.name_forward = fused_forward_name(i), lrn_pool_forward_variants(), *fused);
+        op.lrn_pool =
+            bind(op.name_forward = fused_forward_name(i), lrn_pool_forward_variants(), *fused);
     else
         op.pool = bind(op.name_forward, pool_forward_variants(), p);
     if (!goes_back(i)) return;
@@ -284,14 +334,15 @@ void Layout::plan_pool(TrunkOp& op, int i) {
         op.pool_back = bind(op.name_dgrad, pool_backward_variants(), p);
         return;
     }
-    op.lrn_pool_back = bind(op.name_dgrad = fused_backward_name(i), lrn_pool_backward_variants(), *fused);
+    op.lrn_pool_back =
+        bind(op.name_dgrad = fused_backward_name(i), lrn_pool_backward_variants(), *fused);
     const int relu = i - 1 - fused->lrn;
     if (fused->relu) trunk[relu].fused_away_backward = true;
     if (fused->bias) op.grad_bias = trunk[relu - 1].grad_bias;
 }
 
-// Gradients alternate between two buffers, down to the lowest layer that is trained; in-place layers
-// write theirs to the buffer that they read.
+// Gradients alternate between two buffers, down to the lowest layer that is trained; in-place
+// layers write theirs to the buffer that they read.
 void Layout::plan_trunk_gradients() {
     const NetSpec& net = config.net;
     const size_t es = size_of(config.dtype);
@@ -304,8 +355,10 @@ void Layout::plan_trunk_gradients() {
         largest = std::max(largest, net.layers[i].x.count());
         both = both || switches(trunk[i]);
     }
-    BufferRef buffers[2] = {plan.add("trunk gradient A", Use::gradients, config.batch * largest * es), {}};
-    if (both) buffers[1] = plan.add("trunk gradient B", Use::gradients, config.batch * largest * es);
+    BufferRef buffers[2] = {
+        plan.add("trunk gradient A", Use::gradients, config.batch * largest * es), {}};
+    if (both)
+        buffers[1] = plan.add("trunk gradient B", Use::gradients, config.batch * largest * es);
     int buffer = 0;
     trunk_dy = buffers[0];
     for (int i = end - 1; i >= bottom; --i) {

@@ -26,8 +26,14 @@ struct End {
     DeviceBuffer<int64_t> wrong;
 
     End(int d, size_t bytes)
-        : device(d), words(static_cast<int64_t>(bytes / 4)), stream(d), start(d, true), stop(d, true), source(d, words, "trial of links"),
-          target(d, words, "trial of links"), wrong(d, probe::kPatternThreads, "trial of links") {}
+        : device(d),
+          words(static_cast<int64_t>(bytes / 4)),
+          stream(d),
+          start(d, true),
+          stop(d, true),
+          source(d, words, "trial of links"),
+          target(d, words, "trial of links"),
+          wrong(d, probe::kPatternThreads, "trial of links") {}
 
     void write(uint32_t* at, uint32_t key) const {
         DeviceGuard guard(device);
@@ -52,27 +58,33 @@ struct End {
         for (int i = 0; i < kTimes; ++i) work();
         stop.record(stream.get());
         stop.synchronize();
-        return kTimes * 4.0 * static_cast<double>(words) / std::max(1e-6, stop.since(start) * 1e-3) * 1e-9;
+        return kTimes * 4.0 * static_cast<double>(words) /
+               std::max(1e-6, stop.since(start) * 1e-3) * 1e-9;
     }
 };
 
 // Throws what the device says; returns what is wrong with the data, or nothing.
-std::string try_peer_access(const Link& link, const End& from, const End& to, const LinkProbe& probe) {
+std::string try_peer_access(const Link& link, const End& from, const End& to,
+                            const LinkProbe& probe) {
     const uint32_t key = 0x5EED0000u + static_cast<uint32_t>(link.from * 256 + link.to) * 4;
     const auto judge = [&](const char* way, uint32_t* data, uint32_t k) -> std::string {
         if (probe.tamper) probe.tamper(link, way, data, static_cast<size_t>(to.words) * 4);
         const int64_t n = to.count_wrong(data, k);
-        return n ? std::string("after a ") + way + " " + std::to_string(n) + " of " + std::to_string(to.words) + " words are wrong" : "";
+        return n ? std::string("after a ") + way + " " + std::to_string(n) + " of " +
+                       std::to_string(to.words) + " words are wrong"
+                 : "";
     };
     // Whatever lay there before must not pass for what should have come.
     to.write(to.target.data(), ~key);
     from.write(from.source.data(), key);
-    if (const std::string why = judge("kernel's read", from.source.data(), key); !why.empty()) return why;
+    if (const std::string why = judge("kernel's read", from.source.data(), key); !why.empty())
+        return why;
 
     from.write(from.source.data(), key + 1);
     {
         DeviceGuard guard(to.device);
-        WT_CUDA(cudaMemcpyPeerAsync(to.target.data(), to.device, from.source.data(), from.device, to.target.bytes(), to.stream.get()));
+        WT_CUDA(cudaMemcpyPeerAsync(to.target.data(), to.device, from.source.data(), from.device,
+                                    to.target.bytes(), to.stream.get()));
         to.stream.synchronize();
     }
     if (const std::string why = judge("copy", to.target.data(), key + 1); !why.empty()) return why;
@@ -131,20 +143,25 @@ std::string Links::text() const {
     std::string s;
     std::set<int> devices;
     for (const Link& l : links) devices.insert(l.from);
-    for (const int d : devices) s += "GPU " + std::to_string(d) + ": " + device_name(d) + " at " + pci_address(d) + "\n";
+    for (const int d : devices)
+        s += "GPU " + std::to_string(d) + ": " + device_name(d) + " at " + pci_address(d) + "\n";
     for (const Link& l : links) s += l.text() + "\n";
     return s;
 }
 
 std::string Links::notice() const {
     if (direct) return {};
-    const auto first = std::find_if(links.begin(), links.end(), [](const Link& l) { return l.state != Link::State::peer; });
+    const auto first = std::find_if(links.begin(), links.end(),
+                                    [](const Link& l) { return l.state != Link::State::peer; });
     if (first->state == Link::State::not_asked)
         return "notice: --peer off: peer access is not asked for, workers exchange through "
                "page-locked host memory";
-    return std::string("notice: ") + (first->state == Link::State::broken ? "peer access from GPU " : "no peer access from GPU ") +
+    return std::string("notice: ") +
+           (first->state == Link::State::broken ? "peer access from GPU "
+                                                : "no peer access from GPU ") +
            std::to_string(first->from) + " to GPU " + std::to_string(first->to) +
-           (first->state == Link::State::broken ? " does not work" : "") + ": workers exchange through page-locked host memory, which is slower";
+           (first->state == Link::State::broken ? " does not work" : "") +
+           ": workers exchange through page-locked host memory, which is slower";
 }
 
 Links probe_links(const std::vector<int>& devices, const LinkProbe& probe) {
@@ -184,15 +201,18 @@ Links probe_links(const std::vector<int>& devices, const LinkProbe& probe) {
                                 "driver with dmesg");
             if (l.state == Link::State::peer)
                 l.gb_per_s = to.rate([&] {
-                    WT_CUDA(cudaMemcpyPeerAsync(to.target.data(), to.device, from.source.data(), from.device, to.target.bytes(), to.stream.get()));
+                    WT_CUDA(cudaMemcpyPeerAsync(to.target.data(), to.device, from.source.data(),
+                                                from.device, to.target.bytes(), to.stream.get()));
                 });
             else
                 l.gb_per_s = to.rate([&] {  // the host is in the way: one half after the other
                     DeviceGuard guard(from.device);
-                    WT_CUDA(cudaMemcpyAsync(between.data(), from.source.data(), between.bytes(), cudaMemcpyDeviceToHost, from.stream.get()));
+                    WT_CUDA(cudaMemcpyAsync(between.data(), from.source.data(), between.bytes(),
+                                            cudaMemcpyDeviceToHost, from.stream.get()));
                     from.stream.synchronize();
                     WT_CUDA(cudaSetDevice(to.device));
-                    WT_CUDA(cudaMemcpyAsync(to.target.data(), between.data(), between.bytes(), cudaMemcpyHostToDevice, to.stream.get()));
+                    WT_CUDA(cudaMemcpyAsync(to.target.data(), between.data(), between.bytes(),
+                                            cudaMemcpyHostToDevice, to.stream.get()));
                     to.stream.synchronize();
                 });
             all.direct = all.direct && l.state == Link::State::peer;

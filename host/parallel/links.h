@@ -20,14 +20,15 @@ struct Link {
     };
     int from = 0, to = 0;  // data flows from one to the other
     State state = State::none;
-    std::string fault;        // of a broken one: what went wrong
-    double gb_per_s = 0;      // a copy's; where there is no peer access that works, through page-locked host memory
+    std::string fault;  // of a broken one: what went wrong
+    double gb_per_s =
+        0;  // a copy's; where there is no peer access that works, through page-locked host memory
     std::string text() const;  // "link 0 -> 1: peer access, 370 GB/s"
 };
 
 struct Links {
-    bool direct = true;       // every device reaches all others' memory
-    std::vector<Link> links;  // of every ordered pair of distinct devices
+    bool direct = true;          // every device reaches all others' memory
+    std::vector<Link> links;     // of every ordered pair of distinct devices
     std::string text() const;    // the devices and the links, one a line; empty for one device
     std::string notice() const;  // what it means that not all is direct, in one line; else empty
 };
@@ -40,8 +41,8 @@ struct LinkProbe {
     // the process ends with status 1, without destructors.
     std::function<void(const std::string& line)> hung;
     size_t bytes = 0;  // of a copy that is timed; 0: 32 MiB, on virtual GPUs 1 MiB
-    // For tests: called with what has arrived, before it is looked at. `way`: "kernel's read" (the pattern where it lies),
-    // "copy", "kernel's write".
+    // For tests: called with what has arrived, before it is looked at. `way`: "kernel's read" (the
+    // pattern where it lies), "copy", "kernel's write".
     std::function<void(const Link& link, const std::string& way, void* data, size_t bytes)> tamper;
 };
 

@@ -1,9 +1,10 @@
-// A training step as data: the list of what one worker puts on its streams, in order. Layout plans it; Worker runs it
-// (worker.cpp), bin/compare times what it launches, bin/scaling prices it, bin/summary --steps prints it. So there is one
-// description of a step.
+// A training step as data: the list of what one worker puts on its streams, in order. Layout plans
+// it; Worker runs it (worker.cpp), bin/compare times what it launches, bin/scaling prices it,
+// bin/summary --steps prints it. So there is one description of a step.
 //
-// A launch is an operation of kernels/operations.h with its variant, or a copy. What it reads and writes is found out by
-// making its arguments once with operands that only take notes (Operands): the list cannot say something else than what is run.
+// A launch is an operation of kernels/operations.h with its variant, or a copy. What it reads and
+// writes is found out by making its arguments once with operands that only take notes (Operands):
+// the list cannot say something else than what is run.
 #pragma once
 
 #include <cstdint>
@@ -29,9 +30,9 @@ struct Normalisation {
 
 // What changes from step to step, or is set between steps.
 struct StepInputs {
-    int slot = 0;                        // which of the two buffers of the input (Layout::images)
-    const StepState* state = nullptr;    // host, page-locked
-    SoftmaxStats* stats = nullptr;       // host, page-locked: Layout::stats_count results go there
+    int slot = 0;                      // which of the two buffers of the input (Layout::images)
+    const StepState* state = nullptr;  // host, page-locked
+    SoftmaxStats* stats = nullptr;     // host, page-locked: Layout::stats_count results go there
     Normalisation normalisation;
     float weight_decay = 0;
 };
@@ -40,9 +41,18 @@ struct StepInputs {
 class Operands {
 public:
     virtual ~Operands() = default;
-    template <class T = void> const T* in(BufferRef p) { return static_cast<const T*>(resolve(p, true, false)); }
-    template <class T = void> T* out(BufferRef p) { return static_cast<T*>(resolve(p, false, true)); }
-    template <class T = void> T* in_out(BufferRef p) { return static_cast<T*>(resolve(p, true, true)); }
+    template <class T = void>
+    const T* in(BufferRef p) {
+        return static_cast<const T*>(resolve(p, true, false));
+    }
+    template <class T = void>
+    T* out(BufferRef p) {
+        return static_cast<T*>(resolve(p, false, true));
+    }
+    template <class T = void>
+    T* in_out(BufferRef p) {
+        return static_cast<T*>(resolve(p, true, true));
+    }
     // The part of a collected transfer that `rank` has posted for this one.
     virtual const void* view(int transfer, int rank) = 0;
     virtual void* workspace() = 0;
@@ -53,18 +63,28 @@ private:
     virtual void* resolve(BufferRef p, bool read, bool written) = 0;  // null for a null place
 };
 
-enum class Stage : uint8_t { input, trunk_forward, head_forward, loss, head_backward, trunk_backward, update };
+enum class Stage : uint8_t {
+    input,
+    trunk_forward,
+    head_forward,
+    loss,
+    head_backward,
+    trunk_backward,
+    update
+};
 const char* name_of(Stage);
 
 enum class StreamName : uint8_t { compute, exchange };
 const char* name_of(StreamName);
 
 struct Launch {
-    std::string name = {};   // LAYER.OP as --kernels names it ("conv2.wgrad"); of a copy, what is copied
-    std::string range = {};  // of the profile and the timeline; launches in a row with the same one share it
+    std::string name =
+        {};  // LAYER.OP as --kernels names it ("conv2.wgrad"); of a copy, what is copied
+    std::string range =
+        {};  // of the profile and the timeline; launches in a row with the same one share it
     SpanKind span = SpanKind::compute;
-    std::string operation = {}; // "conv_wgrad"; empty: a copy
-    std::string problem = {}; // as text_of has it
+    std::string operation = {};  // "conv_wgrad"; empty: a copy
+    std::string problem = {};    // as text_of has it
     std::string variant = {};
     double flops = 0, bytes = 0;  // of the operation; 0, 0: a copy
     std::vector<BufferRef> reads = {}, writes = {};
@@ -105,7 +125,8 @@ struct Step {
 
 using StepList = std::vector<Step>;
 
-// An operation that could do the work of several, where the planner has looked at that. bin/compare times both.
+// An operation that could do the work of several, where the planner has looked at that. bin/compare
+// times both.
 struct Fusion {
     struct Part {
         std::string name, operation, problem;

@@ -112,13 +112,19 @@ private:
 
     // ---- putting an action on the list
     void put(std::variant<Launch, Post, Collect, Record, Await> action) {
-        steps_.push_back({.stage = stage_, .microbatch = microbatch_, .stream = stream_, .action = std::move(action)});
+        steps_.push_back({.stage = stage_,
+                          .microbatch = microbatch_,
+                          .stream = stream_,
+                          .action = std::move(action)});
     }
     void emit(Launch l);  // in the range at hand
     // `arguments`: (Operands&) -> Args, all but workspace and stream.
     template <class Problem, class Args, class F>
     void launch(const std::string& name, const Bound<Problem, Args>& bound, F arguments) {
-        Launch l{.name = name, .operation = Args::operation, .problem = text_of(bound.problem), .variant = bound.variant->name};
+        Launch l{.name = name,
+                 .operation = Args::operation,
+                 .problem = text_of(bound.problem),
+                 .variant = bound.variant->name};
         if constexpr (requires { bound.problem.flops(); }) l.flops = bound.problem.flops();
         l.bytes = bytes_of<Args>(bound.problem);
         OperandNotes notes(l);
@@ -142,10 +148,17 @@ private:
         emit(std::move(l));
     }
 
-    BufferRef weight(int param) const { return layout_.storage[param].value; }  // what the matrix units read
-    // Where the rows of this microbatch, or of another, begin in a matrix with `ld` elements of `size` bytes a row.
-    BufferRef rows(BufferRef p, int64_t ld, size_t size) const { return rows(p, ld, size, microbatch_); }
-    BufferRef rows(BufferRef p, int64_t ld, size_t size, int microbatch) const { return p.plus(layout_.first_row(microbatch) * ld * size); }
+    BufferRef weight(int param) const {
+        return layout_.storage[param].value;
+    }  // what the matrix units read
+    // Where the rows of this microbatch, or of another, begin in a matrix with `ld` elements of
+    // `size` bytes a row.
+    BufferRef rows(BufferRef p, int64_t ld, size_t size) const {
+        return rows(p, ld, size, microbatch_);
+    }
+    BufferRef rows(BufferRef p, int64_t ld, size_t size, int microbatch) const {
+        return p.plus(layout_.first_row(microbatch) * ld * size);
+    }
 
     const Layout& layout_;
     const WorkerConfig& config_;
@@ -162,7 +175,8 @@ private:
         int bucket;
         bool at_once;
     };
-    std::vector<Free> free_;   // buckets that may be updated too; at once, or when Events::released is done
+    std::vector<Free>
+        free_;  // buckets that may be updated too; at once, or when Events::released is done
 };
 
 }  // namespace wt

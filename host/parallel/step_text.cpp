@@ -27,7 +27,8 @@ std::string launch_text(const Layout& l, const Launch& launch) {
         transfers.push_back(v.transfer);
         read += (read.empty() ? "" : ", ") + std::string("others' ") + l.transfers[v.transfer].name;
     }
-    const std::string what = launch.operation.empty() ? "copy" : launch.operation + "=" + launch.variant;
+    const std::string what =
+        launch.operation.empty() ? "copy" : launch.operation + "=" + launch.variant;
     char line[128];
     std::snprintf(line, sizeof line, "%-26s %-30s ", launch.name.c_str(), what.c_str());
     const std::string written = names(l, launch.writes);
@@ -56,7 +57,8 @@ std::string step_text(const Layout& layout, const StepList& steps) {
     for (const Step& s : steps) {
         if (!before || s.stage != before->stage || s.microbatch != before->microbatch) {
             text += name_of(s.stage);
-            if (layout.config.microbatch_count() > 1 && (s.microbatch || s.stage == Stage::head_forward))
+            if (layout.config.microbatch_count() > 1 &&
+                (s.microbatch || s.stage == Stage::head_forward))
                 text += ", microbatch " + std::to_string(s.microbatch);
             text += "\n";
         }
@@ -65,10 +67,14 @@ std::string step_text(const Layout& layout, const StepList& steps) {
         if (streams) std::snprintf(start, sizeof start, "  %-9s ", name_of(s.stream));
         text += start;
         if (const auto* l = std::get_if<Launch>(&s.action)) text += launch_text(layout, *l);
-        if (const auto* p = std::get_if<Post>(&s.action)) text += "post " + layout.transfers[p->transfer].name + ": " + names(layout, {p->block});
-        if (const auto* c = std::get_if<Collect>(&s.action)) text += "collect " + layout.transfers[c->transfer].name;
-        if (const auto* r = std::get_if<Record>(&s.action)) text += "record " + event_name(r->event);
-        if (const auto* a = std::get_if<Await>(&s.action)) text += "wait for " + event_name(a->event);
+        if (const auto* p = std::get_if<Post>(&s.action))
+            text += "post " + layout.transfers[p->transfer].name + ": " + names(layout, {p->block});
+        if (const auto* c = std::get_if<Collect>(&s.action))
+            text += "collect " + layout.transfers[c->transfer].name;
+        if (const auto* r = std::get_if<Record>(&s.action))
+            text += "record " + event_name(r->event);
+        if (const auto* a = std::get_if<Await>(&s.action))
+            text += "wait for " + event_name(a->event);
         text += "\n";
     }
     return text;

@@ -5,7 +5,8 @@
 namespace wt {
 
 const char* name_of(Stage s) {
-    static const char* names[] = {"input", "trunk forward", "head forward", "loss", "head backward", "trunk backward", "update"};
+    static const char* names[] = {"input",         "trunk forward",  "head forward", "loss",
+                                  "head backward", "trunk backward", "update"};
     return names[static_cast<int>(s)];
 }
 
@@ -15,11 +16,16 @@ void MemoryCopy::run(cudaStream_t stream) const {
     if (rows == 1)
         WT_CUDA(cudaMemcpyAsync(to, from, row_bytes, cudaMemcpyDefault, stream));
     else
-        WT_CUDA(cudaMemcpy2DAsync(to, to_pitch, from, from_pitch, row_bytes, rows, cudaMemcpyDefault, stream));
+        WT_CUDA(cudaMemcpy2DAsync(to, to_pitch, from, from_pitch, row_bytes, rows,
+                                  cudaMemcpyDefault, stream));
 }
 
 StepPlanner::StepPlanner(const Layout& layout, bool training)
-    : layout_(layout), config_(layout.config), training_(training), shared_(layout.config.head_workers() > 1), rank_(layout.config.rank),
+    : layout_(layout),
+      config_(layout.config),
+      training_(training),
+      shared_(layout.config.head_workers() > 1),
+      rank_(layout.config.rank),
       workers_(layout.config.workers) {}
 
 void StepPlanner::emit(Launch l) {
@@ -36,7 +42,9 @@ StepList StepPlanner::plan() {
     if (shared_) {
         stage_ = Stage::head_forward;
         stream_ = StreamName::exchange;
-        put(Await{Events::started, "start"});  // the step before may still read the rows and labels that are gathered anew
+        put(Await{
+            Events::started,
+            "start"});  // the step before may still read the rows and labels that are gathered anew
         stream_ = StreamName::compute;
         post_rows();
         gather_rows(0);
@@ -66,7 +74,10 @@ void StepPlanner::take_input() {
     const Layout& l = layout_;
     range_ = "input.augment";
     if (training_)
-        copy("step state", [&l](Operands& o) { return MemoryCopy{.to = o.out(l.state), .from = o.inputs().state, .row_bytes = sizeof(StepState)}; });
+        copy("step state", [&l](Operands& o) {
+            return MemoryCopy{
+                .to = o.out(l.state), .from = o.inputs().state, .row_bytes = sizeof(StepState)};
+        });
     for (const RowBlock& b : l.blocks())
         copy("labels", [&l, b](Operands& o) {
             return MemoryCopy{.to = o.out(l.all_labels.plus(b.row * sizeof(int))),
@@ -75,8 +86,12 @@ void StepPlanner::take_input() {
         });
     launch("input.augment", l.augment, [&l](Operands& o) {
         const StepInputs& in = o.inputs();
-        AugmentArgs a{.images = o.in<uint8_t>(l.images[in.slot]), .params = o.in<AugmentParams>(l.draws[in.slot]), .mean = {}, .inv_std = {},
-                      .y = o.out(l.input), .stream = nullptr};
+        AugmentArgs a{.images = o.in<uint8_t>(l.images[in.slot]),
+                      .params = o.in<AugmentParams>(l.draws[in.slot]),
+                      .mean = {},
+                      .inv_std = {},
+                      .y = o.out(l.input),
+                      .stream = nullptr};
         for (int i = 0; i < 3; ++i) {
             a.mean[i] = in.normalisation.mean[i];
             a.inv_std[i] = in.normalisation.inv_std[i];
@@ -88,7 +103,9 @@ void StepPlanner::take_input() {
 
 void StepPlanner::read_stats() {
     copy("loss and counts", [&l = layout_](Operands& o) {
-        return MemoryCopy{.to = o.inputs().stats, .from = o.in(l.stats), .row_bytes = l.stats_count * sizeof(SoftmaxStats)};
+        return MemoryCopy{.to = o.inputs().stats,
+                          .from = o.in(l.stats),
+                          .row_bytes = l.stats_count * sizeof(SoftmaxStats)};
     });
 }
 
@@ -104,18 +121,24 @@ void StepPlanner::update(const Bound<SgdProblem, SgdArgs>& sgd, const std::vecto
             const Layout::Storage& st = l.storage[u.param];
             const Param& p = l.params[u.param];
             const bool fc = c.net.layers[p.layer].kind == LayerKind::fc;
-            SgdTensor t{.w = o.in_out<float>(st.w), .v = o.in_out<float>(st.v), .g = o.in<float>(u.grad), .w_bf16 = o.out<bf16>(st.w_bf16),
-                        .count = l.own[u.param].count, .weight_decay = p.bias ? 0.f : o.inputs().weight_decay,
+            SgdTensor t{.w = o.in_out<float>(st.w),
+                        .v = o.in_out<float>(st.v),
+                        .g = o.in<float>(u.grad),
+                        .w_bf16 = o.out<bf16>(st.w_bf16),
+                        .count = l.own[u.param].count,
+                        .weight_decay = p.bias ? 0.f : o.inputs().weight_decay,
                         .lr_scale = fc ? c.fc_lr_scale : c.conv_lr_scale};
             if (c.per_microbatch && !fc) {
-                // Its gradient is a sum over the microbatches of means over one: a mean over the batch is 1 / their number of
-                // it. The factor goes to the rate, and out of the weight decay.
+                // Its gradient is a sum over the microbatches of means over one: a mean over the
+                // batch is 1 / their number of it. The factor goes to the rate, and out of the
+                // weight decay.
                 t.lr_scale /= static_cast<float>(c.microbatch_count());
                 t.weight_decay *= static_cast<float>(c.microbatch_count());
             }
             tensors.push_back(t);
         }
-        return SgdArgs{.tensors = tensors.data(), .state = o.in<StepState>(l.state), .stream = nullptr};
+        return SgdArgs{
+            .tensors = tensors.data(), .state = o.in<StepState>(l.state), .stream = nullptr};
     });
     range_.clear();
 }

@@ -1,10 +1,11 @@
-// The parameters that every worker holds whole: each worker sums the gradients of its segment of every bucket, updates it and
-// shares it, all on the exchange stream.
+// The parameters that every worker holds whole: each worker sums the gradients of its segment of
+// every bucket, updates it and shares it, all on the exchange stream.
 #include "host/parallel/step_planner.h"
 
 namespace wt {
 
-// The gradients of parameter `weight` and its bias are computed. If they are the last of a bucket, it is posted.
+// The gradients of parameter `weight` and its bias are computed. If they are the last of a bucket,
+// it is posted.
 void StepPlanner::bucket_ready(int weight) {
     if (workers_ == 1) return;
     finish_buckets();
@@ -15,8 +16,9 @@ void StepPlanner::bucket_ready(int weight) {
         }
 }
 
-// The layers of the buckets posted so far read their weights no more, so these may be written. `at_once`: that was so when the
-// bucket was posted; the post already orders it, and no other event is needed.
+// The layers of the buckets posted so far read their weights no more, so these may be written.
+// `at_once`: that was so when the bucket was posted; the post already orders it, and no other event
+// is needed.
 void StepPlanner::bucket_free(bool at_once) {
     if (posted_.empty()) return;
     if (!at_once) put(Record{Events::released});
@@ -24,8 +26,9 @@ void StepPlanner::bucket_free(bool at_once) {
     posted_.clear();
 }
 
-// Sums, updates and shares the buckets whose weights may be written. It is called one graph segment late, so that the host does not wait for the peers'
-// gradients before it has given its own device the next segment to do.
+// Sums, updates and shares the buckets whose weights may be written. It is called one graph segment
+// late, so that the host does not wait for the peers' gradients before it has given its own device
+// the next segment to do.
 void StepPlanner::finish_buckets() {
     if (free_.empty()) return;
     const Layout& l = layout_;
@@ -38,11 +41,12 @@ void StepPlanner::finish_buckets() {
         put(Collect{grads});
         range_ = "exchange weights.reduce";
         if (own.count)
-            launch(bucket.name + ".reduce", bucket.reduce, [grads, to = bucket.grads.plus(own.first * 4), workers = workers_](Operands& o) {
-                ReduceArgs a{.src = {}, .dst = o.out(to), .stream = nullptr};
-                for (int r = 0; r < workers; ++r) a.src[r] = o.view(grads, r);
-                return a;
-            });
+            launch(bucket.name + ".reduce", bucket.reduce,
+                   [grads, to = bucket.grads.plus(own.first * 4), workers = workers_](Operands& o) {
+                       ReduceArgs a{.src = {}, .dst = o.out(to), .stream = nullptr};
+                       for (int r = 0; r < workers; ++r) a.src[r] = o.view(grads, r);
+                       return a;
+                   });
         if (!at_once) put(Await{Events::released, "released", b});
         span_ = SpanKind::compute;
         update(bucket.update, bucket.updates);
@@ -53,8 +57,11 @@ void StepPlanner::finish_buckets() {
         for (int r = 0; r < workers_; ++r)
             if (l.transfers[values].moves(r, rank_))
                 launch(bucket.name + ".share", bucket.share[r],
-                       [values, r, to = bucket.values.plus(bucket.value_offset(l.segment(bucket, r).first))](Operands& o) {
-                           return CopyArgs{.src = o.view(values, r), .dst = o.out(to), .stream = nullptr};
+                       [values, r,
+                        to = bucket.values.plus(bucket.value_offset(l.segment(bucket, r).first))](
+                           Operands& o) {
+                           return CopyArgs{
+                               .src = o.view(values, r), .dst = o.out(to), .stream = nullptr};
                        });
     }
     range_.clear();

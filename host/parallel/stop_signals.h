@@ -24,9 +24,9 @@ void on_stop_signal(OnStop what);
 // What the process's parent sends is the launcher's, and the output goes through it.
 void expect_launcher();
 
-int stop_signal();            // the one that was noted; 0: none
-int stop_status();            // its exit status; 0: none
-bool stopped_by_launcher();   // the launcher has sent SIGTERM: SIGKILL may follow
+int stop_signal();                  // the one that was noted; 0: none
+int stop_status();                  // its exit status; 0: none
+bool stopped_by_launcher();         // the launcher has sent SIGTERM: SIGKILL may follow
 const char* stop_name(int status);  // "SIGTERM"
 
 }  // namespace wt

@@ -57,7 +57,8 @@ Card own_card() {
     return c;
 }
 
-// Seconds from mpirun's SIGTERM to its SIGKILL. The parameter comes from mpirun's command line or from the environment.
+// Seconds from mpirun's SIGTERM to its SIGKILL. The parameter comes from mpirun's command line or
+// from the environment.
 double grace() {
     const char* s = std::getenv("OMPI_MCA_odls_base_sigkill_timeout");
     return s && std::atof(s) > 0 ? std::atof(s) : 1;
@@ -66,13 +67,17 @@ double grace() {
 }  // namespace
 
 MpiTeam::MpiTeam(const TeamOptions& options) : options_(options) {
-    // Messages within a machine go through shared memory. The other way, reading the peer's memory, is what containers forbid.
+    // Messages within a machine go through shared memory. The other way, reading the peer's memory,
+    // is what containers forbid.
     setenv("OMPI_MCA_btl_vader_single_copy_mechanism", "none", 0);
     // Nobody here waits in MPI: what it would yield to is what we do ourselves, with mpi() held.
     setenv("OMPI_MCA_mpi_yield_when_idle", "0", 1);
     int threads = 0;
-    if (MPI_Init_thread(nullptr, nullptr, MPI_THREAD_SERIALIZED, &threads) != MPI_SUCCESS || threads < MPI_THREAD_SERIALIZED)
-        throw Error("--comm " + options_.comm + ": this MPI does not let several threads use it in turn (MPI_THREAD_SERIALIZED)");
+    if (MPI_Init_thread(nullptr, nullptr, MPI_THREAD_SERIALIZED, &threads) != MPI_SUCCESS ||
+        threads < MPI_THREAD_SERIALIZED)
+        throw Error(
+            "--comm " + options_.comm +
+            ": this MPI does not let several threads use it in turn (MPI_THREAD_SERIALIZED)");
     MPI_Comm_set_errhandler(MPI_COMM_WORLD, MPI_ERRORS_RETURN);  // which the copies inherit
     for (MPI_Comm* c : {&data_, &control_, &pulse_}) check(MPI_Comm_dup(MPI_COMM_WORLD, c));
     check(MPI_Comm_rank(MPI_COMM_WORLD, &rank_));
@@ -89,7 +94,8 @@ MpiTeam::MpiTeam(const TeamOptions& options) : options_(options) {
 
 MpiTeam::~MpiTeam() {
     leaving_ = true;
-    const bool failed = std::uncaught_exceptions() > 0;  // the others are not coming: nothing to wait for
+    const bool failed =
+        std::uncaught_exceptions() > 0;  // the others are not coming: nothing to wait for
     try {
         if (!failed) barrier();
     } catch (...) {
@@ -99,7 +105,8 @@ MpiTeam::~MpiTeam() {
     if (failed) return;
     std::lock_guard lock(mpi_);
     for (Peer& p : peers_) {
-        if (p.receiving != MPI_REQUEST_NULL) MPI_Cancel(&p.receiving), MPI_Wait(&p.receiving, MPI_STATUS_IGNORE);
+        if (p.receiving != MPI_REQUEST_NULL)
+            MPI_Cancel(&p.receiving), MPI_Wait(&p.receiving, MPI_STATUS_IGNORE);
         if (p.sending != MPI_REQUEST_NULL) MPI_Request_free(&p.sending);
     }
     for (MPI_Comm* c : {&data_, &control_, &pulse_}) MPI_Comm_free(c);
@@ -112,7 +119,8 @@ void MpiTeam::get_acquainted() {
     check(MPI_Allgather(&mine, sizeof mine, MPI_BYTE, all.data(), sizeof mine, MPI_BYTE, control_));
     peers_.resize(ranks_);
     for (int r = 0; r < ranks_; ++r) {
-        const bool same_machine = !std::strcmp(all[r].machine, mine.machine) && !std::strcmp(all[r].boot, mine.boot);
+        const bool same_machine =
+            !std::strcmp(all[r].machine, mine.machine) && !std::strcmp(all[r].boot, mine.boot);
         peers_[r].machine = all[r].machine;
         peers_[r].pid = all[r].pid;
         peers_[r].here = same_machine && !std::strcmp(all[r].processes, mine.processes);
@@ -125,17 +133,22 @@ void MpiTeam::get_acquainted() {
 std::string MpiTeam::machines() const {
     std::vector<std::pair<std::string, int>> count;
     for (const Peer& p : peers_) {
-        const auto at = std::find_if(count.begin(), count.end(), [&](const auto& c) { return c.first == p.machine; });
-        if (at == count.end()) count.emplace_back(p.machine, 1);
-        else ++at->second;
+        const auto at = std::find_if(count.begin(), count.end(),
+                                     [&](const auto& c) { return c.first == p.machine; });
+        if (at == count.end())
+            count.emplace_back(p.machine, 1);
+        else
+            ++at->second;
     }
     std::string s;
-    for (const auto& [machine, n] : count) s += (s.empty() ? "" : ", ") + std::to_string(n) + " on machine " + machine;
+    for (const auto& [machine, n] : count)
+        s += (s.empty() ? "" : ", ") + std::to_string(n) + " on machine " + machine;
     return s;
 }
 
 std::string MpiTeam::name(int rank) const {
-    return "rank " + std::to_string(rank) + " (process " + std::to_string(peers_[rank].pid) + " on " + peers_[rank].machine + ")";
+    return "rank " + std::to_string(rank) + " (process " + std::to_string(peers_[rank].pid) +
+           " on " + peers_[rank].machine + ")";
 }
 
 std::unique_ptr<Exchange> MpiTeam::exchange() {
@@ -152,7 +165,8 @@ void MpiTeam::check(int result) {
     char text[MPI_MAX_ERROR_STRING] = "";
     int length = 0;
     MPI_Error_string(result, text, &length);
-    throw Error(with_advice(std::string("MPI reports ") + text + ": the connection to another rank was lost"));
+    throw Error(with_advice(std::string("MPI reports ") + text +
+                            ": the connection to another rank was lost"));
 }
 
 // Waits without blocking in MPI: who fails meanwhile ends the process from the pulse thread.
@@ -188,8 +202,10 @@ double MpiTeam::message_rate() {
         MPI_Request receive, send;
         {
             std::lock_guard lock(mpi_);
-            check(MPI_Irecv(in.data(), kBytes, MPI_BYTE, (rank_ + ranks_ - 1) % ranks_, 1, control_, &receive));
-            check(MPI_Isend(out.data(), kBytes, MPI_BYTE, (rank_ + 1) % ranks_, 1, control_, &send));
+            check(MPI_Irecv(in.data(), kBytes, MPI_BYTE, (rank_ + ranks_ - 1) % ranks_, 1, control_,
+                            &receive));
+            check(
+                MPI_Isend(out.data(), kBytes, MPI_BYTE, (rank_ + 1) % ranks_, 1, control_, &send));
         }
         finish(receive);
         finish(send);
@@ -204,7 +220,8 @@ std::vector<float> MpiTeam::gather(const std::vector<float>& mine) {
     MPI_Request request;
     {
         std::lock_guard lock(mpi_);
-        check(MPI_Igather(&own, 1, MPI_INT64_T, counts.data(), 1, MPI_INT64_T, 0, control_, &request));
+        check(MPI_Igather(&own, 1, MPI_INT64_T, counts.data(), 1, MPI_INT64_T, 0, control_,
+                          &request));
     }
     finish(request);
     std::vector<MPI_Request> requests;
@@ -218,7 +235,9 @@ std::vector<float> MpiTeam::gather(const std::vector<float>& mine) {
             }
         };
         if (rank_ != 0) {
-            each_chunk(mine.size(), [&](size_t at, int n, MPI_Request* r) { return MPI_Isend(mine.data() + at, n, MPI_FLOAT, 0, 0, control_, r); });
+            each_chunk(mine.size(), [&](size_t at, int n, MPI_Request* r) {
+                return MPI_Isend(mine.data() + at, n, MPI_FLOAT, 0, 0, control_, r);
+            });
         } else {
             size_t total = 0;
             for (const int64_t n : counts) total += n;
@@ -226,7 +245,9 @@ std::vector<float> MpiTeam::gather(const std::vector<float>& mine) {
             std::copy(mine.begin(), mine.end(), all.begin());
             float* to = all.data() + own;
             for (int from = 1; from < ranks_; to += counts[from++])
-                each_chunk(counts[from], [&](size_t at, int n, MPI_Request* r) { return MPI_Irecv(to + at, n, MPI_FLOAT, from, 0, control_, r); });
+                each_chunk(counts[from], [&](size_t at, int n, MPI_Request* r) {
+                    return MPI_Irecv(to + at, n, MPI_FLOAT, from, 0, control_, r);
+                });
         }
     }
     for (MPI_Request& r : requests) finish(r);
@@ -239,7 +260,9 @@ void MpiTeam::broadcast_bytes(void* data, size_t bytes, int root) {
         MPI_Request request;
         {
             std::lock_guard lock(mpi_);
-            check(MPI_Ibcast(static_cast<std::byte*>(data) + at, static_cast<int>(std::min(kChunk, bytes - at)), MPI_BYTE, root, control_, &request));
+            check(MPI_Ibcast(static_cast<std::byte*>(data) + at,
+                             static_cast<int>(std::min(kChunk, bytes - at)), MPI_BYTE, root,
+                             control_, &request));
         }
         finish(request);
     }
@@ -254,7 +277,9 @@ std::string MpiTeam::broadcast_from(int root, const std::string& text) {
     return all;
 }
 
-std::string MpiTeam::broadcast(const std::string& of_rank_0) { return broadcast_from(0, of_rank_0); }
+std::string MpiTeam::broadcast(const std::string& of_rank_0) {
+    return broadcast_from(0, of_rank_0);
+}
 
 std::vector<float> MpiTeam::broadcast(const std::vector<float>& of_rank_0) {
     uint64_t size = of_rank_0.size();
@@ -275,7 +300,8 @@ void MpiTeam::same(const std::string& what, const std::string& text) {
     }
     finish(request);
     if (first == ranks_) return;
-    throw Error("the " + what + " of " + name(first) + " is '" + broadcast_from(first, text) + "', that of rank 0 '" + expected + "'");
+    throw Error("the " + what + " of " + name(first) + " is '" + broadcast_from(first, text) +
+                "', that of rank 0 '" + expected + "'");
 }
 
 void MpiTeam::vote(int number) {
@@ -289,7 +315,7 @@ int MpiTeam::verdict() {
     return result_;
 }
 
-// ---- how it ends ----------------------------------------------------------------------------------
+// ---- how it ends --------------------------------------------------------------------------------
 
 void MpiTeam::begin_steps() { in_steps_ = true; }
 
@@ -323,7 +349,8 @@ std::string MpiTeam::with_advice(const std::string& text) {
 void MpiTeam::stuck(int rank, const std::string& what) {
     char seconds[32];
     std::snprintf(seconds, sizeof seconds, "%g", options_.stuck_after);
-    throw Error(with_advice(name(rank) + " is alive but has not sent " + what + " for " + seconds + " s"));
+    throw Error(
+        with_advice(name(rank) + " is alive but has not sent " + what + " for " + seconds + " s"));
 }
 
 // The pulse thread ends the process, as it alone speaks with the others about it.
@@ -341,11 +368,13 @@ void MpiTeam::end_all(const std::string& message, int status) {
 bool MpiTeam::has_ended(const Peer& p) { return p.here && kill(p.pid, 0) != 0 && errno == ESRCH; }
 
 MpiTeam::Clock::duration MpiTeam::period() const {
-    return std::chrono::duration_cast<Clock::duration>(Seconds(std::min(1.0, options_.lost_after / 5)));
+    return std::chrono::duration_cast<Clock::duration>(
+        Seconds(std::min(1.0, options_.lost_after / 5)));
 }
 
-// The time. A gap since the last call is this process's own: it was stopped, and heard nobody. Others count from the last sign of
-// life that they have heard, which was sent up to a period before the stop, or two on a busy machine.
+// The time. A gap since the last call is this process's own: it was stopped, and heard nobody.
+// Others count from the last sign of life that they have heard, which was sent up to a period
+// before the stop, or two on a busy machine.
 MpiTeam::Clock::time_point MpiTeam::notice_own_stop() {
     const auto now = Clock::now(), before = std::exchange(awake_, now);
     if (now - before > 2s)
@@ -405,8 +434,10 @@ void MpiTeam::exchange_pulses(bool send) {
                 check(MPI_Irecv(&p.in, sizeof(Pulse), MPI_BYTE, r, 0, pulse_, &p.receiving));
             }
             int sent = 1;
-            if (p.sending != MPI_REQUEST_NULL) check(MPI_Test(&p.sending, &sent, MPI_STATUS_IGNORE));
-            if (send && sent) check(MPI_Isend(&p.out, sizeof(Pulse), MPI_BYTE, r, 0, pulse_, &p.sending));
+            if (p.sending != MPI_REQUEST_NULL)
+                check(MPI_Test(&p.sending, &sent, MPI_STATUS_IGNORE));
+            if (send && sent)
+                check(MPI_Isend(&p.out, sizeof(Pulse), MPI_BYTE, r, 0, pulse_, &p.sending));
         }
     }
     if (!status) return;
@@ -418,13 +449,17 @@ void MpiTeam::look_for_the_lost() {
     const auto now = notice_own_stop();  // it may have been in the midst of the messages before
     for (int r = 0; r < ranks_; ++r) {
         if (r == rank_) continue;
-        // Thrice: what it may have said at its end must be heard first. Just after a long stop of our own it is they who have lost
-        // this rank, and have said so.
-        if (has_ended(peers_[r]) && resumed_ != Clock::time_point{} && Seconds(now - resumed_).count() < options_.lost_after) std::_Exit(1);
-        if (has_ended(peers_[r]) && ++peers_[r].gone >= 3) end({with_advice(name(r) + " was lost: its process is gone"), 1});
+        // Thrice: what it may have said at its end must be heard first. Just after a long stop of
+        // our own it is they who have lost this rank, and have said so.
+        if (has_ended(peers_[r]) && resumed_ != Clock::time_point{} &&
+            Seconds(now - resumed_).count() < options_.lost_after)
+            std::_Exit(1);
+        if (has_ended(peers_[r]) && ++peers_[r].gone >= 3)
+            end({with_advice(name(r) + " was lost: its process is gone"), 1});
         if (Seconds(now - peers_[r].heard).count() > options_.lost_after) {
             char text[64];
-            std::snprintf(text, sizeof text, " was lost: no sign of life for %g s", options_.lost_after);
+            std::snprintf(text, sizeof text, " was lost: no sign of life for %g s",
+                          options_.lost_after);
             end({with_advice(name(r) + text), 1});
         }
     }
@@ -437,17 +472,20 @@ void MpiTeam::heed_early_stop() {
     end({std::string("stopped by ") + stop_name(status) + ": no step was under way", status});
 }
 
-// mpirun ends a job with SIGTERM: because it has lost a rank, or because somebody pressed Ctrl-C. Shortly before it kills, the
-// step under way, and the checkpoint that stop_asked() leads to, have had their time. Whoever was lost is missed long before.
+// mpirun ends a job with SIGTERM: because it has lost a rank, or because somebody pressed Ctrl-C.
+// Shortly before it kills, the step under way, and the checkpoint that stop_asked() leads to, have
+// had their time. Whoever was lost is missed long before.
 void MpiTeam::heed_termination() {
     const auto now = Clock::now();
     if (terminated_ == Clock::time_point{}) terminated_ = now;
-    const double time = std::max(grace() - 0.5, 0.3) + (rank_ == 0 ? 0 : 0.25);  // rank 0 speaks for all if it can
+    const double time =
+        std::max(grace() - 0.5, 0.3) + (rank_ == 0 ? 0 : 0.25);  // rank 0 speaks for all if it can
     if (leaving_ || Seconds(now - terminated_).count() < time) return;
     end({with_advice("mpirun ended the job: it was interrupted, or a rank was lost"), 1});
 }
 
-// Says it to the others and, unless a rank before this one has the same to say, to the user; ends the process.
+// Says it to the others and, unless a rank before this one has the same to say, to the user; ends
+// the process.
 void MpiTeam::end(const Ending& e) {
     {
         std::lock_guard lock(state_);
@@ -460,12 +498,14 @@ void MpiTeam::end(const Ending& e) {
         for (int r = 0; r < rank_; ++r) {
             const Peer& p = peers_[r];
             said = said || (!p.failure.empty() && e.message.starts_with(p.failure.substr(0, 900)));
-            others = others || !(has_ended(p) || Seconds(Clock::now() - p.heard).count() > options_.lost_after);
+            others = others || !(has_ended(p) ||
+                                 Seconds(Clock::now() - p.heard).count() > options_.lost_after);
         }
     };
     const auto print = [&] {
         std::fflush(stdout);
-        std::fprintf(stderr, "%s: %s%s\n", options_.program.c_str(), e.who.c_str(), e.message.c_str());
+        std::fprintf(stderr, "%s: %s%s\n", options_.program.c_str(), e.who.c_str(),
+                     e.message.c_str());
     };
     try {
         exchange_pulses(false);
@@ -474,7 +514,8 @@ void MpiTeam::end(const Ending& e) {
     look();
     if (!said && !others) print(), said = true;
     std::vector<bool> told(ranks_);
-    for (const auto until = Clock::now() + 400ms; Clock::now() < until; std::this_thread::sleep_for(10ms)) {
+    for (const auto until = Clock::now() + 400ms; Clock::now() < until;
+         std::this_thread::sleep_for(10ms)) {
         try {
             exchange_pulses(false);
             std::lock_guard lock(mpi_);
@@ -483,7 +524,8 @@ void MpiTeam::end(const Ending& e) {
                 Peer& p = peers_[r];
                 if (r == rank_ || has_ended(p)) continue;
                 int sent = 1;
-                if (p.sending != MPI_REQUEST_NULL) check(MPI_Test(&p.sending, &sent, MPI_STATUS_IGNORE));
+                if (p.sending != MPI_REQUEST_NULL)
+                    check(MPI_Test(&p.sending, &sent, MPI_STATUS_IGNORE));
                 if (sent && !told[r]) {
                     p.out = {1, e.status, {}};
                     copy_text(p.out.text, sizeof p.out.text, e.message);

@@ -1,5 +1,5 @@
-// The job over MPI. MPI is asked for MPI_THREAD_SERIALIZED only: whoever calls it holds mpi(), and nobody calls anything that
-// blocks, so that a peer that is gone cannot hold a thread.
+// The job over MPI. MPI is asked for MPI_THREAD_SERIALIZED only: whoever calls it holds mpi(), and
+// nobody calls anything that blocks, so that a peer that is gone cannot hold a thread.
 #pragma once
 
 #ifndef OMPI_SKIP_MPICXX
@@ -108,8 +108,9 @@ private:
     Ending failure_;  // of this process's own
     std::atomic<bool> leaving_{false}, stop_{false}, in_steps_{false};
     Clock::time_point terminated_;  // when SIGTERM was seen
-    Clock::time_point awake_{};    // when notice_own_stop was called last
-    Clock::time_point resumed_{};  // when this process last went on after a stop so long that others may have given it up
+    Clock::time_point awake_{};     // when notice_own_stop was called last
+    Clock::time_point resumed_{};   // when this process last went on after a stop so long that
+                                    // others may have given it up
     std::thread thread_;
 };
 

@@ -1,5 +1,5 @@
-// Every wait of one stream for the work of another in a step goes through here, so that a test can take each of them away
-// and see whether that is noticed.
+// Every wait of one stream for the work of another in a step goes through here, so that a test can
+// take each of them away and see whether that is noticed.
 #pragma once
 
 #include <functional>
@@ -11,12 +11,13 @@
 namespace wt {
 
 struct WaitId {
-    int rank = 0;        // who waits
+    int rank = 0;  // who waits
     const char* what = "";
-    int number = 0;      // of the transfer, bucket, microbatch or layer
-    int from = -1;       // for whose work; -1: its own
+    int number = 0;  // of the transfer, bucket, microbatch or layer
+    int from = -1;   // for whose work; -1: its own
     std::string text() const {
-        return std::string(what) + " " + std::to_string(number) + " by " + std::to_string(rank) + (from < 0 ? "" : " for " + std::to_string(from));
+        return std::string(what) + " " + std::to_string(number) + " by " + std::to_string(rank) +
+               (from < 0 ? "" : " for " + std::to_string(from));
     }
 };
 

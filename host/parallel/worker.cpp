@@ -9,10 +9,14 @@
 namespace wt {
 
 Worker::Worker(const WorkerConfig& config, std::unique_ptr<Exchange> exchange)
-    : layout_(config), exchange_(std::move(exchange)), rank_(config.rank), graph_segments_(config.graph) {
+    : layout_(config),
+      exchange_(std::move(exchange)),
+      rank_(config.rank),
+      graph_segments_(config.graph) {
     const int device = config.device;
     WT_CUDA(cudaSetDevice(device));
-    for (const MemoryPlan::Entry& e : layout_.plan.entries()) buffers_.emplace_back(device, e.bytes, e.what.c_str());
+    for (const MemoryPlan::Entry& e : layout_.plan.entries())
+        buffers_.emplace_back(device, e.bytes, e.what.c_str());
     compute_ = Stream(device);
     comm_ = Stream(device);
     copy_ = Stream(device);
@@ -54,7 +58,9 @@ void Worker::set_timeline(Timeline* t) {
 class Worker::StepOperands : public Operands {
 public:
     StepOperands(Worker& worker, const StepInputs& inputs) : worker_(worker), inputs_(inputs) {}
-    const void* view(int transfer, int rank) override { return worker_.views_[transfer][rank].data; }
+    const void* view(int transfer, int rank) override {
+        return worker_.views_[transfer][rank].data;
+    }
     void* workspace() override { return worker_.at(worker_.layout_.workspace); }
     cudaStream_t stream() override { return stream_; }
     const StepInputs& inputs() override { return inputs_; }
@@ -92,22 +98,29 @@ long Worker::submit(const HostBatch& batch, bool training) {
     return submitted_++;
 }
 
-// Launches in a row on one stream are a graph segment: it ends at what the peers or the other stream must see.
+// Launches in a row on one stream are a graph segment: it ends at what the peers or the other
+// stream must see.
 void Worker::run(const StepList& steps, StepOperands& operands) {
     const auto launches = [](const Step& s) { return std::holds_alternative<Launch>(s.action); };
     for (auto step = steps.begin(); step != steps.end();) {
         Stream& s = stream(step->stream);
         if (launches(*step)) {
-            const auto end = std::find_if(step, steps.end(), [&](const Step& o) { return !launches(o) || o.stream != step->stream; });
+            const auto end = std::find_if(step, steps.end(), [&](const Step& o) {
+                return !launches(o) || o.stream != step->stream;
+            });
             operands.on(s.get());
             graph_segments_.run(s, [&] { launch({step, end}, operands); });
             step = end;
             continue;
         }
-        if (const auto* post = std::get_if<Post>(&step->action)) exchange_->post(post->transfer, at(post->block), s.get());
-        if (const auto* collect = std::get_if<Collect>(&step->action)) views_[collect->transfer] = exchange_->collect(collect->transfer, s.get());
-        if (const auto* record = std::get_if<Record>(&step->action)) events_[record->event].record(s.get());
-        if (const auto* await = std::get_if<Await>(&step->action)) wait_for(s.get(), events_[await->event], {rank_, await->what, await->number});
+        if (const auto* post = std::get_if<Post>(&step->action))
+            exchange_->post(post->transfer, at(post->block), s.get());
+        if (const auto* collect = std::get_if<Collect>(&step->action))
+            views_[collect->transfer] = exchange_->collect(collect->transfer, s.get());
+        if (const auto* record = std::get_if<Record>(&step->action))
+            events_[record->event].record(s.get());
+        if (const auto* await = std::get_if<Await>(&step->action))
+            wait_for(s.get(), events_[await->event], {rank_, await->what, await->number});
         ++step;
     }
 }

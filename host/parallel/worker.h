@@ -1,8 +1,9 @@
-// One worker: a device, its streams, its replica of the convolutional layers and its shard of the fully connected ones. It runs
-// the steps that Layout has planned (step.h; step_planner.h tells their order).
+// One worker: a device, its streams, its replica of the convolutional layers and its shard of the
+// fully connected ones. It runs the steps that Layout has planned (step.h; step_planner.h tells
+// their order).
 //
-// Everything is submitted without waiting for the device; only posts of peers are waited for. Nearly all of it goes out as
-// graphs (graph_segments.h).
+// Everything is submitted without waiting for the device; only posts of peers are waited for.
+// Nearly all of it goes out as graphs (graph_segments.h).
 //
 // worker.cpp runs steps, worker_params.cpp has what the host asks for.
 #pragma once
@@ -25,7 +26,7 @@ namespace wt {
 struct HostBatch {
     const uint8_t* images;  // batch x image_h x image_w x image_c
     const AugmentParams* draws;
-    const int* labels;      // -1: not counted
+    const int* labels;  // -1: not counted
 };
 
 class Worker {
@@ -36,19 +37,21 @@ public:
 
     const Layout& layout() const { return layout_; }
 
-    // Parameter i (Layout::params): the rows that this worker holds (Layout::rows), whole, in memory order. Between steps only.
-    // Frozen parameters have neither momentum nor gradient: to ask for them throws Error.
+    // Parameter i (Layout::params): the rows that this worker holds (Layout::rows), whole, in
+    // memory order. Between steps only. Frozen parameters have neither momentum nor gradient: to
+    // ask for them throws Error.
     void set_param(int i, const std::vector<float>& rows);
     void set_momentum(int i, const std::vector<float>& rows);
-    // The elements that it updates (Layout::own); the gradient is the whole batch's in the last step, or that of the
-    // last microbatch.
+    // The elements that it updates (Layout::own); the gradient is the whole batch's in the last
+    // step, or that of the last microbatch.
     std::vector<float> get_param(int i) const;
     std::vector<float> get_momentum(int i) const;
     std::vector<float> get_gradient(int i) const;
     // The block of parameter i that it holds, as the layers read it.
     std::vector<float> get_values(int i) const;
-    // A row of logits for each sample that its head saw in the last step (WorkerConfig::head_rows, in the order of the whole
-    // batch). To be called once that step is over, and before the next is submitted.
+    // A row of logits for each sample that its head saw in the last step (WorkerConfig::head_rows,
+    // in the order of the whole batch). To be called once that step is over, and before the next is
+    // submitted.
     std::vector<float> get_logits() const;
 
     void set_normalisation(const Normalisation& n);
@@ -57,10 +60,12 @@ public:
     // Steps are recorded there, without graphs, until it is null again.
     void set_timeline(Timeline* t);
 
-    int64_t bytes_sent() const { return exchange_ ? exchange_->bytes_sent() : 0; }  // to other workers
+    int64_t bytes_sent() const {
+        return exchange_ ? exchange_->bytes_sent() : 0;
+    }  // to other workers
 
-    // Submits a training step, or an evaluation of the batch. `ticket` numbers the submissions; at most two
-    // may be under way. The batch must stay as it is until wait(ticket).
+    // Submits a training step, or an evaluation of the batch. `ticket` numbers the submissions; at
+    // most two may be under way. The batch must stay as it is until wait(ticket).
     long train(const HostBatch& batch, const StepState& state);
     long evaluate(const HostBatch& batch);
     // Waits for it; loss and counts over the whole batch (the same on every rank).
@@ -69,7 +74,9 @@ public:
 
 private:
     template <class T>
-    T* at(BufferRef p) const { return p ? reinterpret_cast<T*>(buffers_[p.buffer].data() + p.offset) : nullptr; }
+    T* at(BufferRef p) const {
+        return p ? reinterpret_cast<T*>(buffers_[p.buffer].data() + p.offset) : nullptr;
+    }
     void* at(BufferRef p) const { return at<void>(p); }
     void* workspace() const { return at(layout_.workspace); }
 
@@ -85,10 +92,10 @@ private:
     int rank_;
     std::vector<DeviceBuffer<std::byte>> buffers_;
     Stream compute_, comm_, copy_;
-    Event staged_[2], finished_[2];         // by slot of the input
-    std::vector<Event> events_;             // by number (Events)
+    Event staged_[2], finished_[2];             // by slot of the input
+    std::vector<Event> events_;                 // by number (Events)
     std::vector<std::vector<PeerView>> views_;  // of each transfer, as collected last
-    PinnedBuffer<SoftmaxStats> stats_;  // stats_count of each slot
+    PinnedBuffer<SoftmaxStats> stats_;          // stats_count of each slot
     PinnedBuffer<StepState> states_;
     Normalisation normalisation_;
     float weight_decay_ = 0;

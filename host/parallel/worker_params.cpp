@@ -3,8 +3,8 @@
 
 namespace wt {
 
-// cudaMemcpy from pageable memory may return before the last bytes have arrived, and our streams do not wait for
-// the default stream: hence the wait.
+// cudaMemcpy from pageable memory may return before the last bytes have arrived, and our streams do
+// not wait for the default stream: hence the wait.
 static void write_blocking(int device, void* to, const void* from, size_t bytes) {
     if (!bytes) return;
     const DeviceGuard guard(device);
@@ -16,7 +16,8 @@ static void write_blocking(int device, void* to, const void* from, size_t bytes)
 static std::vector<float> cut(const std::vector<float>& rows, int64_t row, Shard columns) {
     if (columns.count == row) return rows;
     std::vector<float> block;
-    for (auto r = rows.begin(); r != rows.end(); r += row) block.insert(block.end(), r + columns.first, r + columns.first + columns.count);
+    for (auto r = rows.begin(); r != rows.end(); r += row)
+        block.insert(block.end(), r + columns.first, r + columns.first + columns.count);
     return block;
 }
 
@@ -29,7 +30,8 @@ void Worker::set_param(int i, const std::vector<float>& rows) {
         std::vector<bf16> low(block.size());
         for (size_t j = 0; j < block.size(); ++j) low[j] = __float2bfloat16(block[j]);
         write_blocking(device, at(s.value), low.data(), low.size() * 2);
-        write_blocking(device, at(s.w), block.data() + layout_.own[i].first, layout_.own[i].count * 4);
+        write_blocking(device, at(s.w), block.data() + layout_.own[i].first,
+                       layout_.own[i].count * 4);
     } else {
         write_blocking(device, at(s.value), block.data(), block.size() * 4);
     }
@@ -38,7 +40,8 @@ void Worker::set_param(int i, const std::vector<float>& rows) {
 void Worker::set_momentum(int i, const std::vector<float>& rows) {
     if (layout_.frozen(i)) throw Error(layout_.params[i].name + " is frozen: it has no momentum");
     const auto block = cut(rows, layout_.params[i].row, layout_.columns[i]);
-    write_blocking(layout_.config.device, at(layout_.storage[i].v), block.data() + layout_.own[i].first, layout_.own[i].count * 4);
+    write_blocking(layout_.config.device, at(layout_.storage[i].v),
+                   block.data() + layout_.own[i].first, layout_.own[i].count * 4);
 }
 
 static std::vector<float> read_floats(const void* device, int64_t count) {
@@ -47,7 +50,9 @@ static std::vector<float> read_floats(const void* device, int64_t count) {
     return v;
 }
 
-std::vector<float> Worker::get_param(int i) const { return read_floats(at(layout_.storage[i].w), layout_.own[i].count); }
+std::vector<float> Worker::get_param(int i) const {
+    return read_floats(at(layout_.storage[i].w), layout_.own[i].count);
+}
 
 std::vector<float> Worker::get_momentum(int i) const {
     if (layout_.frozen(i)) throw Error(layout_.params[i].name + " is frozen: it has no momentum");
@@ -65,13 +70,15 @@ std::vector<float> Worker::get_gradient(int i) const {
 }
 
 std::vector<float> Worker::get_logits() const {
-    return read_floats(at(layout_.head.back().y), layout_.config.head_rows() * layout_.config.net.classes());
+    return read_floats(at(layout_.head.back().y),
+                       layout_.config.head_rows() * layout_.config.net.classes());
 }
 
 std::vector<float> Worker::get_values(int i) const {
     const Param& p = layout_.params[i];
     const int64_t n = layout_.rows[i].count * layout_.columns[i].count;
-    if (layout_.config.dtype == DType::f32 || p.bias) return read_floats(at(layout_.storage[i].value), n);
+    if (layout_.config.dtype == DType::f32 || p.bias)
+        return read_floats(at(layout_.storage[i].value), n);
     std::vector<bf16> low(n);
     WT_CUDA(cudaMemcpy(low.data(), at(layout_.storage[i].value), n * 2, cudaMemcpyDeviceToHost));
     std::vector<float> v(n);

@@ -11,33 +11,33 @@ const std::vector<SettingRule>& setting_rules() {
     using enum Rule;
     static const std::vector<SettingRule> rules = {
         // setting          resume  fine_tune  evaluate
-        {"--net",           same,   same,      same},
-        {"--activation",    same,   notice,    same},
-        {"--pool",          same,   same,      same},  // shapes depend on it
-        {"--lrn",           same,   notice,    same},
-        {"--dropout",       notice, notice,    free},  // evaluation drops nothing
-        {"--mean",          same,   notice,    same},
-        {"--std",           same,   notice,    same},
-        {"--data",          notice, free,      free},  // named at the start; classes.h compares the classes
-        {"--seed",          same,   own,       same},  // synthetic images depend on it
-        {"--augment",       notice, own,       own},
-        {"--batch",         same,   own,       own},   // times workers
-        {"workers",         notice, own,       own},
-        {"--precision",     notice, own,       notice},
-        {"--kernels",       notice, own,       own},
-        {"--fuse",          notice, own,       own},
-        {"--fc-scheme",     notice, own,       own},
-        {"--fc-split",      notice, own,       own},
-        {"--fc-update",     notice, own,       own},
-        {"--lr-scale",      notice, own,       own},
-        {"--lr",            notice, own,       own},
-        {"--lr-policy",     notice, own,       own},
-        {"--momentum",      notice, own,       own},
-        {"--weight-decay",  notice, own,       own},
-        {"--epochs",        free,   own,       own},
-        {"--steps",         free,   own,       own},
-        {"--freeze",        notice, own,       own},
-        {"--init",          own,    own,       own},   // refused beside --resume: the weights are there
+        {"--net", same, same, same},
+        {"--activation", same, notice, same},
+        {"--pool", same, same, same},  // shapes depend on it
+        {"--lrn", same, notice, same},
+        {"--dropout", notice, notice, free},  // evaluation drops nothing
+        {"--mean", same, notice, same},
+        {"--std", same, notice, same},
+        {"--data", notice, free, free},  // named at the start; classes.h compares the classes
+        {"--seed", same, own, same},     // synthetic images depend on it
+        {"--augment", notice, own, own},
+        {"--batch", same, own, own},  // times workers
+        {"workers", notice, own, own},
+        {"--precision", notice, own, notice},
+        {"--kernels", notice, own, own},
+        {"--fuse", notice, own, own},
+        {"--fc-scheme", notice, own, own},
+        {"--fc-split", notice, own, own},
+        {"--fc-update", notice, own, own},
+        {"--lr-scale", notice, own, own},
+        {"--lr", notice, own, own},
+        {"--lr-policy", notice, own, own},
+        {"--momentum", notice, own, own},
+        {"--weight-decay", notice, own, own},
+        {"--epochs", free, own, own},
+        {"--steps", free, own, own},
+        {"--freeze", notice, own, own},
+        {"--init", own, own, own},  // refused beside --resume: the weights are there
     };
     return rules;
 }
@@ -54,8 +54,11 @@ std::map<std::string, std::string> all_settings(const RunRecord& r) {
 
 }  // namespace
 
-std::vector<std::string> carried_flags(const RunRecord& record, WeightsUse use, const std::vector<std::string>& given) {
-    const auto has = [&](const char* name) { return std::find(given.begin(), given.end(), name) != given.end(); };
+std::vector<std::string> carried_flags(const RunRecord& record, WeightsUse use,
+                                       const std::vector<std::string>& given) {
+    const auto has = [&](const char* name) {
+        return std::find(given.begin(), given.end(), name) != given.end();
+    };
     const auto all = all_settings(record);
     std::vector<std::string> flags;
     for (const SettingRule& rule : setting_rules()) {
@@ -70,7 +73,8 @@ std::vector<std::string> carried_flags(const RunRecord& record, WeightsUse use, 
 }
 
 std::vector<std::string> compare_settings(const std::string& path, const RunRecord& record,
-                                          const std::map<std::string, std::string>& now, WeightsUse use) {
+                                          const std::map<std::string, std::string>& now,
+                                          WeightsUse use) {
     const auto before = all_settings(record);
     std::vector<std::string> notices;
     for (const SettingRule& rule : setting_rules()) {
@@ -79,12 +83,15 @@ std::vector<std::string> compare_settings(const std::string& path, const RunReco
         if (what == Rule::own || what == Rule::free || flag == "--batch") continue;
         const auto was = before.find(flag), is = now.find(flag);
         const std::string own = "the network's own";  // a dropout that no flag gave
-        const std::string a = was == before.end() ? own : was->second, b = is == now.end() ? own : is->second;
+        const std::string a = was == before.end() ? own : was->second,
+                          b = is == now.end() ? own : is->second;
         if (a == b || (was == before.end() && flag != "--dropout")) continue;
         if (what == Rule::same)
-            throw Error(path + " was made with " + flag + " " + a + ", and " + flag + " " + b + " contradicts it: leave " +
-                        flag + " away" +
-                        (use == WeightsUse::resume && rule.fine_tune != Rule::same ? ", or begin a new run with --init " + path : std::string()));
+            throw Error(path + " was made with " + flag + " " + a + ", and " + flag + " " + b +
+                        " contradicts it: leave " + flag + " away" +
+                        (use == WeightsUse::resume && rule.fine_tune != Rule::same
+                             ? ", or begin a new run with --init " + path
+                             : std::string()));
         notices.push_back(path + " was made with " + flag + " " + a + "; from here on it is " + b);
     }
     return notices;

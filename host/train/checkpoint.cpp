@@ -20,7 +20,8 @@ std::string exact_text(double v) {
 bool was_frozen(const SafetensorsFile& file, const std::string& layer, const std::string& path) {
     const RunRecord record = read_record(file.metadata(), path);
     const auto at = record.settings.find("--freeze");
-    return at != record.settings.end() && ("," + at->second + ",").find("," + layer + ",") != std::string::npos;
+    return at != record.settings.end() &&
+           ("," + at->second + ",").find("," + layer + ",") != std::string::npos;
 }
 
 }  // namespace
@@ -29,7 +30,8 @@ std::string checkpoint_path(const std::string& run_directory) {
     return RunFolder(run_directory).newest();
 }
 
-void save_checkpoint(const std::string& path, Group& group, const NetSpec& net, const Position& position) {
+void save_checkpoint(const std::string& path, Group& group, const NetSpec& net,
+                     const Position& position) {
     const std::vector<Param>& params = group.worker(0).layout().params;
     std::vector<std::vector<float>> values;
     std::vector<NamedTensor> tensors;
@@ -39,7 +41,8 @@ void save_checkpoint(const std::string& path, Group& group, const NetSpec& net, 
             const auto whole = group.get_param(static_cast<int>(i), momentum);
             if (!group.first()) continue;
             values.push_back(to_file_order(net, params[i], whole));
-            tensors.push_back({params[i].name + (momentum ? ".momentum" : ""), params[i].shape, values.back().data()});
+            tensors.push_back({params[i].name + (momentum ? ".momentum" : ""), params[i].shape,
+                               values.back().data()});
         }
     if (!group.first()) return group.team()->barrier();
     std::map<std::string, std::string> meta = {
@@ -61,12 +64,16 @@ void save_checkpoint(const std::string& path, Group& group, const NetSpec& net, 
     if (group.team()) group.team()->barrier();
 }
 
-Position read_position(const std::string& path) { return position_of(SafetensorsFile::open(path).metadata(), path); }
+Position read_position(const std::string& path) {
+    return position_of(SafetensorsFile::open(path).metadata(), path);
+}
 
 Position position_of(const Metadata& meta, const std::string& path) {
     const auto get = [&](const char* key) {
         const auto it = meta.find(key);
-        if (it == meta.end()) throw Error(path + " has no '" + key + "': not a training checkpoint (weights alone are for --init)");
+        if (it == meta.end())
+            throw Error(path + " has no '" + key +
+                        "': not a training checkpoint (weights alone are for --init)");
         return it->second;
     };
     try {
@@ -90,10 +97,13 @@ Position position_of(const Metadata& meta, const std::string& path) {
     }
 }
 
-void load_weights(const SafetensorsFile* opened, Group& group, const NetSpec& net, bool with_momentum) {
+void load_weights(const SafetensorsFile* opened, Group& group, const NetSpec& net,
+                  bool with_momentum) {
     const Layout& layout = group.worker(0).layout();
     const std::vector<Param>& params = layout.params;
-    const auto taken = [&](size_t i, int momentum) { return !momentum || !layout.frozen(static_cast<int>(i)); };
+    const auto taken = [&](size_t i, int momentum) {
+        return !momentum || !layout.frozen(static_cast<int>(i));
+    };
     if (!group.first()) {
         for (int momentum = 0; momentum < (with_momentum ? 2 : 1); ++momentum)
             for (size_t i = 0; i < params.size(); ++i)
@@ -121,9 +131,11 @@ void load_weights(const SafetensorsFile* opened, Group& group, const NetSpec& ne
             if (!there)
                 throw Error(path + " has no tensor " + name + ": not a file of net " + net.name);
             if (file.shape(name) != p.shape)
-                throw Error(path + ": tensor " + name + " is " + shape_text(file.shape(name)) + ", net " + net.name + " has " +
-                            shape_text(p.shape) + ": a file of another network or number of classes");
-            group.set_param(static_cast<int>(i), from_file_order(net, p, file.read(name)), momentum);
+                throw Error(path + ": tensor " + name + " is " + shape_text(file.shape(name)) +
+                            ", net " + net.name + " has " + shape_text(p.shape) +
+                            ": a file of another network or number of classes");
+            group.set_param(static_cast<int>(i), from_file_order(net, p, file.read(name)),
+                            momentum);
         }
 }
 

@@ -27,9 +27,9 @@ struct KernelMetrics {
 struct StepMetrics {
     int64_t step;
     double epoch, loss;
-    double top1_error;    // of this step's training images, as they were when it began
+    double top1_error;  // of this step's training images, as they were when it began
     double lr, images_per_s;
-    double input_wait;    // share of the step's time, 0 to 1, in which the devices waited for images
+    double input_wait;  // share of the step's time, 0 to 1, in which the devices waited for images
     double seconds;
 };
 
@@ -54,9 +54,10 @@ class MetricsLog {
 public:
     static constexpr int64_t kFresh = -1;
 
-    // Makes DIR where it is missing. kFresh begins an empty file. Otherwise the run goes on after `step`: its file
-    // keeps the lines of steps up to that one; later ones, a "done" and a torn last line are dropped (the file is
-    // rewritten aside and renamed). Throws Error when the directory or file cannot be written.
+    // Makes DIR where it is missing. kFresh begins an empty file. Otherwise the run goes on after
+    // `step`: its file keeps the lines of steps up to that one; later ones, a "done" and a torn
+    // last line are dropped (the file is rewritten aside and renamed). Throws Error when the
+    // directory or file cannot be written.
     MetricsLog(const std::string& dir, int64_t step);
     ~MetricsLog();
     MetricsLog(const MetricsLog&) = delete;
@@ -67,7 +68,8 @@ public:
     void eval(const EvalMetrics&);
     void done(const DoneMetrics&);
 
-    // `seconds` of the last line kept when resuming (0 for a fresh file): where the run's clock goes on.
+    // `seconds` of the last line kept when resuming (0 for a fresh file): where the run's clock
+    // goes on.
     double seconds() const { return seconds_; }
     const std::string& path() const { return path_; }
 

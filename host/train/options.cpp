@@ -14,7 +14,8 @@ template <class T>
 std::string number_text(T v) {
     std::array<char, 32> s;
     if constexpr (std::is_floating_point_v<T>)
-        return {s.data(), std::to_chars(s.data(), s.data() + s.size(), v, std::chars_format::general).ptr};
+        return {s.data(),
+                std::to_chars(s.data(), s.data() + s.size(), v, std::chars_format::general).ptr};
     else
         return {s.data(), std::to_chars(s.data(), s.data() + s.size(), v).ptr};
 }

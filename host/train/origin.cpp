@@ -6,9 +6,7 @@
 
 namespace wt {
 
-const RunRecord& Origin::record() const {
-    return position ? position->record : weights;
-}
+const RunRecord& Origin::record() const { return position ? position->record : weights; }
 
 Origin open_origin(const std::string& path, bool must_go_on, Team* team) {
     Origin o;
@@ -21,7 +19,8 @@ Origin open_origin(const std::string& path, bool must_go_on, Team* team) {
         o.torchvision = naming_of(*o.file) == Naming::torchvision;
     }
     if (team) {
-        const Json known = parse_json(team->broadcast(json_text({{"metadata", metadata}, {"torchvision", o.torchvision}})));
+        const Json known = parse_json(
+            team->broadcast(json_text({{"metadata", metadata}, {"torchvision", o.torchvision}})));
         known.at("metadata").get_to(metadata);
         known.at("torchvision").get_to(o.torchvision);
     }

@@ -20,7 +20,8 @@ std::string format(const char* f, Args... args) {
 
 std::string epoch_text(const ProgressState& p) {
     if (p.epochs == 0) return "step";
-    return format("epoch %lld/%lld", static_cast<long long>(p.epoch), static_cast<long long>(p.epochs));
+    return format("epoch %lld/%lld", static_cast<long long>(p.epoch),
+                  static_cast<long long>(p.epochs));
 }
 std::string step_text(const ProgressState& p) {
     return format("%lld/%lld", static_cast<long long>(p.step), static_cast<long long>(p.steps));
@@ -29,7 +30,8 @@ std::string numbers(const ProgressState& p) {
     std::string s = format("  loss %.4f", p.loss);
     if (p.error >= 0) s += format("  error %.1f%%", p.error);
     s += format("  lr %.3g", p.lr);
-    if (p.images_per_s > 0) s += format(p.images_per_s < 100 ? "  %.1f images/s" : "  %.0f images/s", p.images_per_s);
+    if (p.images_per_s > 0)
+        s += format(p.images_per_s < 100 ? "  %.1f images/s" : "  %.0f images/s", p.images_per_s);
     if (p.input_wait >= 0) s += format("  input wait %.0f%%", 100 * p.input_wait);
     if (p.eta >= 0) s += "  eta " + duration_text(p.eta);
     return s;
@@ -46,7 +48,8 @@ bool draws_bars(std::FILE* f) {
 }
 
 double steady_seconds() {
-    return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
+    return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch())
+        .count();
 }
 
 }  // namespace
@@ -116,7 +119,8 @@ void Progress::update(ProgressState p) {
     times_ += 1 / p.images_per_s;
     const bool last = p.step >= p.steps;
     const double wait = bar_ ? options_.redraw_seconds : options_.every_seconds;
-    const bool counted = !bar_ && options_.every_steps > 0 && updates_ - shown_updates_ >= options_.every_steps;
+    const bool counted =
+        !bar_ && options_.every_steps > 0 && updates_ - shown_updates_ >= options_.every_steps;
     if (!last && updates_ > 1 && now - shown_ < wait && !counted) return;
     shown_ = now;
     const double since = static_cast<double>(updates_ - shown_updates_);

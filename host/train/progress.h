@@ -19,26 +19,28 @@ struct ProgressState {
     int64_t step, steps;            // within the epoch, or within the run when epochs is 0
     double loss, lr, images_per_s;  // a rate that is not positive: not known
     double eta = -1;                // seconds; negative: not known yet
-    double error = -1;              // top-1, percent, of the step's training images; negative: not known
-    double input_wait = -1;         // share of the step's time, 0 to 1; negative: not known
+    double error = -1;       // top-1, percent, of the step's training images; negative: not known
+    double input_wait = -1;  // share of the step's time, 0 to 1; negative: not known
 };
 
 // "0:42", "12:05", "3:00:07", "4 d 03:00".
 std::string duration_text(double seconds);
-// The bar in at most `width` columns, without a line end; narrow terminals lose the bar, then the end of the text.
+// The bar in at most `width` columns, without a line end; narrow terminals lose the bar, then the
+// end of the text.
 std::string progress_bar(const ProgressState&, int width);
 std::string progress_line(const ProgressState&);
 
 class Progress {
 public:
     struct Options {
-        int64_t every_steps = 0;       // plain lines: after so many updates as well; 0: by time alone
-        double every_seconds = 10;     // plain lines
-        double redraw_seconds = 0.1;   // the bar
-        int terminal = -1;             // 1 a bar, 0 lines, -1: a bar where `out` is a terminal that can
-        std::function<double()> clock; // seconds, for tests
+        int64_t every_steps = 0;    // plain lines: after so many updates as well; 0: by time alone
+        double every_seconds = 10;  // plain lines
+        double redraw_seconds = 0.1;  // the bar
+        int terminal = -1;  // 1 a bar, 0 lines, -1: a bar where `out` is a terminal that can
+        std::function<double()> clock;  // seconds, for tests
     };
-    // `run_steps`: updates of the whole run still to come, from which the remaining time is estimated.
+    // `run_steps`: updates of the whole run still to come, from which the remaining time is
+    // estimated.
     Progress(std::FILE* out, int64_t run_steps, Options options);
     Progress(std::FILE* out, int64_t run_steps) : Progress(out, run_steps, Options{}) {}
     ~Progress();  // ends the bar's line
@@ -61,7 +63,7 @@ private:
     int64_t updates_ = 0, shown_updates_ = 0;
     double began_ = 0, shown_ = 0;
     double errors_ = 0, waits_ = 0, times_ = 0;  // sums over the updates since it was shown
-    std::string drawn_;  // the bar on the screen
+    std::string drawn_;                          // the bar on the screen
 };
 
 }  // namespace wt

@@ -29,9 +29,10 @@
 
 namespace wt {
 
-
 using Clock = std::chrono::steady_clock;
-inline double seconds_since(Clock::time_point t) { return std::chrono::duration<double>(Clock::now() - t).count(); }
+inline double seconds_since(Clock::time_point t) {
+    return std::chrono::duration<double>(Clock::now() - t).count();
+}
 
 class Predictions;
 
@@ -51,7 +52,7 @@ private:
         long ticket = 0;
         int64_t step = 0;
         double lr = 0;
-        double waited = 0;  // seconds for its input, while the devices had nothing to do
+        double waited = 0;        // seconds for its input, while the devices had nothing to do
         Clock::time_point began;  // its submission
         std::vector<Batch*> batches;
         explicit operator bool() const { return !batches.empty(); }
@@ -87,7 +88,8 @@ private:
     void watch(double loss);
     void watch_for_chance(double chance);
     void watch_for_divergence(double chance);
-    void warn(double loss, const char* how, const char* where, double chance, const std::string& advice);
+    void warn(double loss, const char* how, const char* where, double chance,
+              const std::string& advice);
     void run_steps();
     bool input_ready();
     double input_waits() const;
@@ -103,7 +105,9 @@ private:
     int workers() const { return team_ ? team_->ranks() : static_cast<int>(o_.gpus.size()); }
     void announce_links();
     void advise();
-    double epoch() const { return double(step_) / double(steps_per_epoch_); }  // passes over the training images so far
+    double epoch() const {
+        return double(step_) / double(steps_per_epoch_);
+    }  // passes over the training images so far
 
     TrainOptions o_;
     Team* team_;
@@ -123,7 +127,7 @@ private:
     int64_t total_steps_ = 0, steps_per_epoch_ = 1, global_batch_ = 0;
     double seconds_before_ = 0;  // of training, before this start
     Clock::time_point start_, last_step_;
-    double smooth_loss_ = 0;                // over some 50 steps
+    double smooth_loss_ = 0;                 // over some 50 steps
     std::array<double, 9> recent_losses_{};  // in no order
     int64_t watched_ = 0;
     bool warned_stuck_ = false, warned_high_ = false;

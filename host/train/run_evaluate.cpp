@@ -17,7 +17,8 @@ std::optional<Evaluation> Run::evaluate() {
     std::vector<Batch*> previous;
     long previous_ticket = -1;
     std::optional<Predictions> predictions;
-    if (o_.eval_only && !o_.predictions.empty()) predictions.emplace(o_.predictions, match_.classes);
+    if (o_.eval_only && !o_.predictions.empty())
+        predictions.emplace(o_.predictions, match_.classes);
     const auto drain = [&] {
         if (previous_ticket < 0) return;
         SoftmaxStats stats{};
@@ -57,28 +58,33 @@ std::optional<Evaluation> Run::evaluate() {
     return e;
 }
 
-// Of the batch that has just been evaluated: its samples in the data set's order, whichever worker had them.
+// Of the batch that has just been evaluated: its samples in the data set's order, whichever worker
+// had them.
 void Run::predict(Predictions& predictions, const std::vector<Batch*>& batches) {
     const std::vector<float> logits = group_->get_logits();
     std::vector<int> labels(static_cast<size_t>(global_batch_));
     for (size_t r = 0; r < batches.size(); ++r) {
         const std::vector<int> rows = batch_rows(configs_[r], configs_[r].rank);
-        for (size_t i = 0; i < rows.size(); ++i) labels[static_cast<size_t>(rows[i])] = batches[r]->labels[i];
+        for (size_t i = 0; i < rows.size(); ++i)
+            labels[static_cast<size_t>(rows[i])] = batches[r]->labels[i];
     }
-    const int64_t first = batches[0]->first, end = std::min(first + global_batch_, data_.held_out->size());
+    const int64_t first = batches[0]->first,
+                  end = std::min(first + global_batch_, data_.held_out->size());
     for (int64_t i = first; i < end; ++i) {
         const auto row = static_cast<size_t>(i - first);
-        predictions.add(data_.held_out->name(i), labels[row], &logits[row * static_cast<size_t>(net_.classes())]);
+        predictions.add(data_.held_out->name(i), labels[row],
+                        &logits[row * static_cast<size_t>(net_.classes())]);
     }
 }
 
 // "19 of 20 images; 1 skipped: val/a/7.png (PNG: truncated)".
 std::string Run::counted(const Evaluation& e) const {
     if (e.skipped == 0) return std::to_string(e.images) + " images";
-    std::string s = std::to_string(e.images) + " of " + std::to_string(e.images + e.skipped) + " images; " +
-                    std::to_string(e.skipped) + " skipped";
+    std::string s = std::to_string(e.images) + " of " + std::to_string(e.images + e.skipped) +
+                    " images; " + std::to_string(e.skipped) + " skipped";
     const auto bad = data_.held_out->bad_images();  // in a job, those that this process has met
-    if (!bad.empty()) s += ": " + bad[0].path + " (" + bad[0].reason + ")" + (e.skipped > 1 ? ", ..." : "");
+    if (!bad.empty())
+        s += ": " + bad[0].path + " (" + bad[0].reason + ")" + (e.skipped > 1 ? ", ..." : "");
     return s;
 }
 
@@ -96,8 +102,9 @@ void Run::log_evaluation(const Evaluation& e) {
                     .seconds = seconds_before_ + seconds_since(start_)});
     if (progress_) progress_->end_bar();
     const std::string when = o_.eval_only ? "" : " after " + std::to_string(step_) + " steps";
-    std::printf("%s%s: loss %.4f, top-1 error %.2f%%, top-5 error %.2f%% (%s)\n", data_.held_out_name.c_str(), when.c_str(),
-                e.loss, e.top1_error, e.top5_error, counted(e).c_str());
+    std::printf("%s%s: loss %.4f, top-1 error %.2f%%, top-5 error %.2f%% (%s)\n",
+                data_.held_out_name.c_str(), when.c_str(), e.loss, e.top1_error, e.top5_error,
+                counted(e).c_str());
     std::fflush(stdout);
 }
 

@@ -108,7 +108,8 @@ void RunFolder::copy_from(const std::string& dir, int64_t step) const {
     RegularFile log(from.dir_ + "/metrics.jsonl");
     if (log.wrong().empty()) atomic_write_file(dir_ + "/metrics.jsonl", log.rest());
     try {
-        if (there(from.best()) && read_position(from.best()).step <= step) add_name(from.best(), best());
+        if (there(from.best()) && read_position(from.best()).step <= step)
+            add_name(from.best(), best());
     } catch (const Error&) {  // none that can be used
     }
 }

@@ -91,7 +91,8 @@ RunLock::RunLock(const std::string& dir, int (*lock)(int, int)) : path_(dir + "/
 
 // Whether the name is still that of the file that is locked.
 bool RunLock::still_there() const {
-    struct stat named {}, locked {};
+    struct stat named {
+    }, locked{};
     return stat(path_.c_str(), &named) == 0 && fstat(fd_, &locked) == 0 &&
            named.st_dev == locked.st_dev && named.st_ino == locked.st_ino;
 }

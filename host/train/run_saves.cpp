@@ -31,7 +31,8 @@ void Run::begin_folder() {
         claim_folder();
         if (!lock_->notice().empty()) std::printf("notice  %s\n", lock_->notice().c_str());
         if (o_.overwrite) folder.clear();
-        if (fork()) folder.copy_from(std::filesystem::path(o_.origin->path).parent_path().string(), step_);
+        if (fork())
+            folder.copy_from(std::filesystem::path(o_.origin->path).parent_path().string(), step_);
         log_ = std::make_unique<MetricsLog>(o_.out, o_.resume ? step_ : MetricsLog::kFresh);
         log_->kernels({step_, group_->worker(0).layout().choices});
     }

@@ -13,12 +13,14 @@ namespace wt {
 
 namespace {
 
-// Steps of an epoch of synthetic images, which are as many as that takes: what is done once an epoch
-// (an evaluation, a checkpoint) stays a small part of the time, whatever the batch.
+// Steps of an epoch of synthetic images, which are as many as that takes: what is done once an
+// epoch (an evaluation, a checkpoint) stays a small part of the time, whatever the batch.
 constexpr int64_t kSyntheticEpoch = 1000;
 
 // A folder's name may be no UTF-8: as a checkpoint has it then.
-std::string as_text(const std::string& name) { return parse_json(json_text(name)).get<std::string>(); }
+std::string as_text(const std::string& name) {
+    return parse_json(json_text(name)).get<std::string>();
+}
 
 std::string short_text(double v) {
     char s[32];
@@ -39,7 +41,8 @@ Run::Run(const TrainOptions& options, Team* team) : o_(options), team_(team) {
         steps_per_epoch_ = data_.train->size() / global_batch_;
         total_steps_ = o_.steps >= 0 ? o_.steps : o_.epochs * steps_per_epoch_;
     }
-    schedule_ = Schedule(o_.lr_policy, o_.lr, std::max<int64_t>(1, steps_per_epoch_), std::max<int64_t>(1, total_steps_));
+    schedule_ = Schedule(o_.lr_policy, o_.lr, std::max<int64_t>(1, steps_per_epoch_),
+                         std::max<int64_t>(1, total_steps_));
     if (o_.resume && !o_.eval_only) go_on_from(*o_.origin->position);
     configure();
     if (!o_.eval_only) train_loaders_ = loaders(*data_.train, false);
@@ -49,8 +52,9 @@ Run::Run(const TrainOptions& options, Team* team) : o_(options), team_(team) {
 
 void Run::go_on_from(const Position& p) {
     if (p.global_batch != global_batch_)
-        throw Error(o_.origin->path + " was made with " + std::to_string(p.global_batch) + " images a step, this run has " +
-                    std::to_string(global_batch_) + ": give a --batch that makes batch x workers the same");
+        throw Error(o_.origin->path + " was made with " + std::to_string(p.global_batch) +
+                    " images a step, this run has " + std::to_string(global_batch_) +
+                    ": give a --batch that makes batch x workers the same");
     step_ = p.step;
     if (!fork()) saved_at_ = p.step;
     advise();
@@ -59,9 +63,11 @@ void Run::go_on_from(const Position& p) {
     best_ = p.best;
     evaluation_due_ = p.evaluation_due;
     const int64_t before = p.record.total_steps;
-    if (schedule_.falls_to_the_end() && before > 0 && before != total_steps_ && step_ < total_steps_)
-        o_.notices.push_back("the rate falls to 0 over " + std::to_string(total_steps_) + " steps, before over " +
-                             std::to_string(before) + ": it goes on at " + short_text(schedule_.rate(step_)));
+    if (schedule_.falls_to_the_end() && before > 0 && before != total_steps_ &&
+        step_ < total_steps_)
+        o_.notices.push_back("the rate falls to 0 over " + std::to_string(total_steps_) +
+                             " steps, before over " + std::to_string(before) + ": it goes on at " +
+                             short_text(schedule_.rate(step_)));
 }
 
 // Another folder than the one that it goes on from.
@@ -69,7 +75,8 @@ bool Run::fork() const { return o_.resume && o_.origin->path != checkpoint_path(
 
 void Run::open_data_and_net() {
     NetOptions options = o_.net_options;
-    const NetSpec probe = make_net(o_.net, options);  // its input size does not depend on the classes
+    const NetSpec probe =
+        make_net(o_.net, options);  // its input size does not depend on the classes
     const RunRecord nothing;
     const RunRecord& record = o_.origin ? o_.origin->record() : nothing;
     const bool same_data = o_.resume || o_.eval_only;  // as the weights were trained on
@@ -86,10 +93,15 @@ void Run::open_data_and_net() {
     spec.train_images = kSyntheticEpoch * global_batch_;
     data_ = open_data(spec);
     for (const std::string& n : data_.notices) o_.notices.push_back(n);
-    if (same_data && record.pca.size() == 9) std::copy(record.pca.begin(), record.pca.end(), &data_.pca[0][0]);
-    if (o_.eval_only && !data_.held_out) throw Error("--eval-only: " + o_.data + " has no held-out images (no val/ or test/ folder)");
+    if (same_data && record.pca.size() == 9)
+        std::copy(record.pca.begin(), record.pca.end(), &data_.pca[0][0]);
+    if (o_.eval_only && !data_.held_out)
+        throw Error("--eval-only: " + o_.data +
+                    " has no held-out images (no val/ or test/ folder)");
 
-    const WeightsUse use = o_.eval_only ? WeightsUse::evaluate : o_.resume ? WeightsUse::resume : WeightsUse::fine_tune;
+    const WeightsUse use = o_.eval_only ? WeightsUse::evaluate
+                           : o_.resume  ? WeightsUse::resume
+                                        : WeightsUse::fine_tune;
     const std::string path = o_.origin ? o_.origin->path : "";
     std::vector<std::string> found;
     for (const std::string& name : data_.any().classes) found.push_back(as_text(name));
@@ -101,7 +113,8 @@ void Run::open_data_and_net() {
     if (!team_) return;
     // Copies of the data on several machines may have come apart.
     std::string text = std::to_string(data_.train ? data_.train->size() : 0) + "+" +
-                       std::to_string(data_.held_out ? data_.held_out->size() : 0) + " images, mean";
+                       std::to_string(data_.held_out ? data_.held_out->size() : 0) +
+                       " images, mean";
     for (const float m : data_.mean) {
         char number[32];
         std::snprintf(number, sizeof number, " %.9g", m);
@@ -113,22 +126,27 @@ void Run::open_data_and_net() {
 // A run goes on with whatever images are there now; that they are others is said.
 void Run::compare_data(const RunRecord& record) {
     const auto counts = [](int64_t train, int64_t held_out) {
-        return std::to_string(train) + " training and " + std::to_string(held_out) + " held-out images";
+        return std::to_string(train) + " training and " + std::to_string(held_out) +
+               " held-out images";
     };
     const int64_t held_out = data_.held_out ? data_.held_out->size() : 0;
     if (record.train_images == 0) return;  // nothing is known
     if (record.train_images != data_.train->size() || record.held_out_images != held_out) {
-        o_.notices.push_back("the run began with " + counts(record.train_images, record.held_out_images) + ", " + o_.data + " has " +
-                             counts(data_.train->size(), held_out) + ": epochs and their order are those of now");
+        o_.notices.push_back("the run began with " +
+                             counts(record.train_images, record.held_out_images) + ", " + o_.data +
+                             " has " + counts(data_.train->size(), held_out) +
+                             ": epochs and their order are those of now");
         return;
     }
     const std::vector<float> mean(data_.mean, data_.mean + 3);
     if (!record.data_mean.empty() && record.data_mean != mean)
-        o_.notices.push_back("the training images are not those that the run began with: their mean was " +
-                             rgb_text(record.data_mean) + " and is " + rgb_text(mean));
+        o_.notices.push_back(
+            "the training images are not those that the run began with: their mean was " +
+            rgb_text(record.data_mean) + " and is " + rgb_text(mean));
 }
 
-// Rates of layers whose batch is larger than a worker's by k are k times those, or sqrt(k): section 5 of the paper.
+// Rates of layers whose batch is larger than a worker's by k are k times those, or sqrt(k): section
+// 5 of the paper.
 void Run::configure() {
     pdl_enabled = o_.early;
     for (size_t r = 0; r < o_.gpus.size(); ++r) {
@@ -193,7 +211,8 @@ void Run::make_group() {
 void Run::fill_weights() {
     const SafetensorsFile* file = o_.origin && o_.origin->file ? &*o_.origin->file : nullptr;
     if (o_.resume) return load_weights(file, *group_, net_, !o_.eval_only);
-    const InitWeights how{.init = o_.init, .seed = o_.seed, .except = o_.init_except, .new_classes = !o_.eval_only};
+    const InitWeights how{
+        .init = o_.init, .seed = o_.seed, .except = o_.init_except, .new_classes = !o_.eval_only};
     if (o_.origin)
         weights_text_ = read_weights(file, *group_, net_, how);
     else
@@ -203,7 +222,8 @@ void Run::fill_weights() {
         const Layout& l = w.layout();
         for (size_t i = 0; i < l.params.size(); ++i)
             if (!l.frozen(static_cast<int>(i)))
-                w.set_momentum(static_cast<int>(i), std::vector<float>(l.rows[i].count * l.params[i].row));
+                w.set_momentum(static_cast<int>(i),
+                               std::vector<float>(l.rows[i].count * l.params[i].row));
     });
 }
 

@@ -29,7 +29,8 @@ Run::Submitted Run::submit(int64_t step) {
     const double before = input_waits();
     for (auto& l : train_loaders_) s.batches.push_back(&l->next());
     s.waited = input_waits() - before;
-    const StepState state{o_.seed, static_cast<uint64_t>(step), static_cast<float>(s.lr), static_cast<float>(o_.momentum)};
+    const StepState state{o_.seed, static_cast<uint64_t>(step), static_cast<float>(s.lr),
+                          static_cast<float>(o_.momentum)};
     std::vector<long> tickets(s.batches.size());
     s.began = Clock::now();
     group_->run([&](Worker& w) {
@@ -54,8 +55,9 @@ void Run::finish(Submitted& s, const Submitted* next) {
     step_ = s.step + 1;
     const double rows = std::max(1, stats.rows);
     const double loss = stats.loss_sum / rows, error = 100.0 * (1.0 - stats.top1 / rows);
-    // A submission may take as long as the step (messages between processes go through the host). Where this
-    // one was done without a wait it was so before the next submission, whose time is the next step's.
+    // A submission may take as long as the step (messages between processes go through the host).
+    // Where this one was done without a wait it was so before the next submission, whose time is
+    // the next step's.
     Clock::time_point done = Clock::now();
     if (next && done - asked < (asked - next->began) / 10) done = next->began;
     const double took = std::max(std::chrono::duration<double>(done - last_step_).count(), 1e-9);
@@ -71,8 +73,15 @@ void Run::finish(Submitted& s, const Submitted* next) {
                     .input_wait = wait,
                     .seconds = seconds_before_ + seconds_since(start_)});
     if (progress_) {
-        ProgressState p{.epoch = 1, .epochs = 0, .step = step_, .steps = total_steps_, .loss = loss, .lr = s.lr,
-                        .images_per_s = rate, .error = error, .input_wait = wait};
+        ProgressState p{.epoch = 1,
+                        .epochs = 0,
+                        .step = step_,
+                        .steps = total_steps_,
+                        .loss = loss,
+                        .lr = s.lr,
+                        .images_per_s = rate,
+                        .error = error,
+                        .input_wait = wait};
         if (o_.steps < 0) {  // of the epoch, where the run is so many epochs
             p.epoch = s.step / steps_per_epoch_ + 1;
             p.epochs = o_.epochs;
@@ -84,14 +93,18 @@ void Run::finish(Submitted& s, const Submitted* next) {
     if (!std::isfinite(loss)) {
         if (progress_) progress_->end_bar();
         const bool paper = !o_.origin && o_.init == Init::paper;
-        throw Error("the loss is not finite at step " + std::to_string(step_) + " (rate " + std::to_string(s.lr) + "): lower --lr" +
+        throw Error("the loss is not finite at step " + std::to_string(step_) + " (rate " +
+                    std::to_string(s.lr) + "): lower --lr" +
                     (paper ? ", or try --init he; " : "; ") +
-                    (std::filesystem::exists(checkpoint_path(o_.out)) ? "the last checkpoint in " + o_.out + " is kept" : "no checkpoint was written"));
+                    (std::filesystem::exists(checkpoint_path(o_.out))
+                         ? "the last checkpoint in " + o_.out + " is kept"
+                         : "no checkpoint was written"));
     }
     watch(loss);
 }
 
-// Says once each that a run learns nothing: it stays at the loss of guessing, ln(classes), or is far above it.
+// Says once each that a run learns nothing: it stays at the loss of guessing, ln(classes), or is
+// far above it.
 void Run::watch(double loss) {
     smooth_loss_ = watched_ == 0 ? loss : 0.98 * smooth_loss_ + 0.02 * loss;
     recent_losses_[watched_ % recent_losses_.size()] = loss;
@@ -106,11 +119,14 @@ void Run::watch(double loss) {
 void Run::watch_for_chance(double chance) {
     if (warned_stuck_ || watched_ < 200 || std::abs(smooth_loss_ - chance) > 0.01 * chance) return;
     warned_stuck_ = true;
-    warn(smooth_loss_, "still", "that", chance, !o_.origin && o_.init == Init::paper ? "; --init he starts faster" : "; check --lr and the labels");
+    warn(smooth_loss_, "still", "that", chance,
+         !o_.origin && o_.init == Init::paper ? "; --init he starts faster"
+                                              : "; check --lr and the labels");
 }
 
-// A rate that is too high for this network and data, though not so high that the loss overflows. The median
-// passes over single steps; the first ones of a sound run can be above chance by a little.
+// A rate that is too high for this network and data, though not so high that the loss overflows.
+// The median passes over single steps; the first ones of a sound run can be above chance by a
+// little.
 void Run::watch_for_divergence(double chance) {
     if (warned_high_ || watched_ <= static_cast<int64_t>(recent_losses_.size())) return;
     auto sorted = recent_losses_;
@@ -123,10 +139,14 @@ void Run::watch_for_divergence(double chance) {
     warn(median, "about", "far above that", chance, advice);
 }
 
-void Run::warn(double loss, const char* how, const char* where, double chance, const std::string& advice) {
+void Run::warn(double loss, const char* how, const char* where, double chance,
+               const std::string& advice) {
     progress_->end_bar();
-    std::fprintf(stderr, "warning: after %lld steps the loss is %s %.3f, %s of guessing among %d classes (ln %d = %.3f)%s\n",
-                 static_cast<long long>(step_), how, loss, where, net_.classes(), net_.classes(), chance, advice.c_str());
+    std::fprintf(
+        stderr,
+        "warning: after %lld steps the loss is %s %.3f, %s of guessing among %d classes (ln %d = %.3f)%s\n",
+        static_cast<long long>(step_), how, loss, where, net_.classes(), net_.classes(), chance,
+        advice.c_str());
 }
 
 // 0, or the exit status of a stop. In a job every rank asks at the same places and gets the same
@@ -148,8 +168,11 @@ void Run::show(StepTimeline& timeline, int64_t step) {
     progress_->end_bar();
     try {
         const std::string trace = write_timeline(picture, o_.timeline, title);
-        const std::string sent = workers() > 1 ? ", " + human_bytes(static_cast<size_t>(timeline.bytes_sent())) + " sent" : "";
-        std::printf("%s: %s%s; wrote %s and %s\n", name.c_str(), summary(picture).c_str(), sent.c_str(), o_.timeline.c_str(), trace.c_str());
+        const std::string sent =
+            workers() > 1 ? ", " + human_bytes(static_cast<size_t>(timeline.bytes_sent())) + " sent"
+                          : "";
+        std::printf("%s: %s%s; wrote %s and %s\n", name.c_str(), summary(picture).c_str(),
+                    sent.c_str(), o_.timeline.c_str(), trace.c_str());
         std::fflush(stdout);
     } catch (const Error& e) {
         std::fprintf(stderr, "warning: --timeline: %s\n", e.what());
@@ -164,15 +187,18 @@ bool Run::evaluation_falls_on(int64_t done) const {
 }
 
 bool Run::save_falls_on(int64_t done) const {
-    return done == total_steps_ || done % (o_.save_every > 0 ? o_.save_every : steps_per_epoch_) == 0;
+    return done == total_steps_ ||
+           done % (o_.save_every > 0 ? o_.save_every : steps_per_epoch_) == 0;
 }
 
 // 0: there is nothing that failed.
 int Run::nothing_left() {
     if (!first()) return 0;
     announce_notices();
-    std::printf("nothing to train: %s is at step %lld, and this run has %lld; give more --epochs or --steps to train on\n",
-                o_.origin->path.c_str(), static_cast<long long>(step_), static_cast<long long>(total_steps_));
+    std::printf(
+        "nothing to train: %s is at step %lld, and this run has %lld; give more --epochs or --steps to train on\n",
+        o_.origin->path.c_str(), static_cast<long long>(step_),
+        static_cast<long long>(total_steps_));
     return 0;
 }
 
@@ -191,7 +217,9 @@ int Run::train() {
     }
     announce();
     const int64_t began_at = step_;
-    if (o_.resume && first()) std::printf("resumed at step %lld of %lld\n", static_cast<long long>(step_), static_cast<long long>(total_steps_));
+    if (o_.resume && first())
+        std::printf("resumed at step %lld of %lld\n", static_cast<long long>(step_),
+                    static_cast<long long>(total_steps_));
     start_ = last_step_ = Clock::now();
     catch_up_evaluation();
     stop_asked();
@@ -206,10 +234,12 @@ int Run::train() {
     if (!first()) return 0;
     log_->done({step_, epoch(), "finished", seconds});
     if (began_at > 0)
-        std::printf("trained %lld more steps (%lld in all)", static_cast<long long>(step_ - began_at), static_cast<long long>(step_));
+        std::printf("trained %lld more steps (%lld in all)",
+                    static_cast<long long>(step_ - began_at), static_cast<long long>(step_));
     else
         std::printf("trained %lld steps", static_cast<long long>(step_));
-    std::printf(" in %.1f s; wrote %s and %s/metrics.jsonl\n", seconds, checkpoint_path(o_.out).c_str(), o_.out.c_str());
+    std::printf(" in %.1f s; wrote %s and %s/metrics.jsonl\n", seconds,
+                checkpoint_path(o_.out).c_str(), o_.out.c_str());
     announce_best();
     return 0;
 }
@@ -220,13 +250,14 @@ void Run::run_steps() {
     Submitted pending;
     for (int64_t next = step_; next < total_steps_ && !stop_; ++next) {
         std::optional<StepTimeline> timeline;
-        // Without input the devices get nothing to do anyhow: then the wait for it begins when they are
-        // done, and all of it is time that they lose.
+        // Without input the devices get nothing to do anyhow: then the wait for it begins when they
+        // are done, and all of it is time that they lose.
         if (pending && (next == shown_step || !input_ready())) finish(pending);
         if (next == shown_step) timeline.emplace(*group_);
         Submitted now = submit(next);
         if (timeline) show(*timeline, next);
-        if (pending) finish(pending, &now);  // the device has the next step while the host looks at this one
+        if (pending)
+            finish(pending, &now);  // the device has the next step while the host looks at this one
         pending = std::move(now);
         const int64_t done = next + 1;
         stop_asked();

@@ -1,7 +1,7 @@
 // Reading and writing safetensors, the format of weights and checkpoints
 // (https://github.com/huggingface/safetensors): 8 bytes little-endian header length, a JSON header
-// {"name": {"dtype", "shape", "data_offsets"}, "__metadata__": {text: text}}, then the tensors' bytes,
-// little-endian, row-major, contiguous from offset 0.
+// {"name": {"dtype", "shape", "data_offsets"}, "__metadata__": {text: text}}, then the tensors'
+// bytes, little-endian, row-major, contiguous from offset 0.
 #pragma once
 
 #include <cstdint>
@@ -22,18 +22,21 @@ struct NamedTensor {
     const float* data;
 };
 
-// Writes fp32 tensors in the order given, aside and then renamed (host/train/atomic_file.h): a run killed at any
-// moment leaves the old file or the new one. Throws Error
-// "cannot write PATH: No space left on device (N bytes needed); the previous checkpoint is kept", or whatever `noun` says.
+// Writes fp32 tensors in the order given, aside and then renamed (host/train/atomic_file.h): a run
+// killed at any moment leaves the old file or the new one. Throws Error "cannot write PATH: No
+// space left on device (N bytes needed); the previous checkpoint is kept", or whatever `noun` says.
 void write_safetensors(const std::string& path, std::span<const NamedTensor> tensors,
-                       const std::map<std::string, std::string>& metadata = {}, const std::string& noun = "checkpoint");
+                       const std::map<std::string, std::string>& metadata = {},
+                       const std::string& noun = "checkpoint");
 
-// A file opened for reading: its header is checked as a whole on opening, tensors are read on demand.
-// Every fault is a wt::Error of one line that names the file and, where there is one, the tensor.
+// A file opened for reading: its header is checked as a whole on opening, tensors are read on
+// demand. Every fault is a wt::Error of one line that names the file and, where there is one, the
+// tensor.
 class SafetensorsFile {
 public:
-    // Throws when the file cannot be read, is truncated or has bytes too many, or when its header is not valid:
-    // its length, JSON, dtypes, shapes, offsets that do not match them, overlap or leave gaps, names given twice.
+    // Throws when the file cannot be read, is truncated or has bytes too many, or when its header
+    // is not valid: its length, JSON, dtypes, shapes, offsets that do not match them, overlap or
+    // leave gaps, names given twice.
     static SafetensorsFile open(const std::string& path);
 
     const std::string& path() const { return path_; }
@@ -41,8 +44,9 @@ public:
     bool has(const std::string& name) const { return tensors_.contains(name); }
     const std::vector<int64_t>& shape(const std::string& name) const;
     const std::string& dtype(const std::string& name) const;  // "F32"
-    // Stored as F32, F16 or BF16; other types throw. Of the file that was opened, also where another
-    // has been given its name since, as by a run that goes on: all tensors are of one checkpoint.
+    // Stored as F32, F16 or BF16; other types throw. Of the file that was opened, also where
+    // another has been given its name since, as by a run that goes on: all tensors are of one
+    // checkpoint.
     std::vector<float> read(const std::string& name) const;
     // The same, and throws unless the shape is this one.
     std::vector<float> read(const std::string& name, std::span<const int64_t> shape) const;

@@ -8,10 +8,13 @@
 
 namespace wt {
 
-Schedule::Schedule(const std::string& policy, double lr, int64_t steps_per_epoch, int64_t total_steps)
+Schedule::Schedule(const std::string& policy, double lr, int64_t steps_per_epoch,
+                   int64_t total_steps)
     : lr_(lr), steps_per_epoch_(steps_per_epoch), total_steps_(total_steps) {
     const auto bad = [&] {
-        return UsageError("--lr-policy " + policy + ": must be plateau, linear, constant or step:E1,E2,... with rising epochs");
+        return UsageError(
+            "--lr-policy " + policy +
+            ": must be plateau, linear, constant or step:E1,E2,... with rising epochs");
     };
     if (policy == "plateau")
         policy_ = Policy::plateau;
@@ -23,7 +26,9 @@ Schedule::Schedule(const std::string& policy, double lr, int64_t steps_per_epoch
         policy_ = Policy::step;
         std::stringstream parts(policy.substr(5));
         for (std::string part; std::getline(parts, part, ',');) {
-            if (part.empty() || part.size() > 6 || part.find_first_not_of("0123456789") != std::string::npos) throw bad();
+            if (part.empty() || part.size() > 6 ||
+                part.find_first_not_of("0123456789") != std::string::npos)
+                throw bad();
             epochs_.push_back(std::stoll(part));
             if (epochs_.size() > 1 && epochs_.back() <= epochs_[epochs_.size() - 2]) throw bad();
         }

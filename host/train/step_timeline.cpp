@@ -7,7 +7,8 @@ namespace wt {
 
 StepTimeline::StepTimeline(Group& group) : group_(group) {
     for (int r = 0; r < group.workers(); ++r) {
-        timelines_.push_back(std::make_unique<Timeline>(r, "GPU " + std::to_string(group.worker(r).layout().config.device)));
+        timelines_.push_back(std::make_unique<Timeline>(
+            r, "GPU " + std::to_string(group.worker(r).layout().config.device)));
         all_.push_back(timelines_.back().get());
     }
     group.run([&](Worker& w) {
@@ -43,7 +44,8 @@ void check_timeline_paths(const std::string& svg) {
     for (const std::string& path : {svg, trace_path(svg)}) check_output(path);
 }
 
-std::string write_timeline(const StepPicture& picture, const std::string& svg, const std::string& title) {
+std::string write_timeline(const StepPicture& picture, const std::string& svg,
+                           const std::string& title) {
     const std::string json = trace_path(svg);
     atomic_write_file(svg, to_svg(picture, title));
     atomic_write_file(json, to_chrome_trace(picture, title));

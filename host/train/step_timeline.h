@@ -13,7 +13,8 @@ namespace wt {
 
 class StepTimeline {
 public:
-    // Waits until the group has nothing left to do; what is submitted from here on is recorded, without graphs.
+    // Waits until the group has nothing left to do; what is submitted from here on is recorded,
+    // without graphs.
     explicit StepTimeline(Group& group);
     ~StepTimeline() { stop(); }
     // Waits until it is done.
@@ -32,6 +33,7 @@ private:
 void check_timeline_paths(const std::string& svg);
 
 // To `svg` (which ends in .svg), and the trace to a .json beside it, whose name is the answer.
-std::string write_timeline(const StepPicture& picture, const std::string& svg, const std::string& title);
+std::string write_timeline(const StepPicture& picture, const std::string& svg,
+                           const std::string& title);
 
 }  // namespace wt

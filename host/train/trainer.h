@@ -17,8 +17,9 @@
 namespace wt {
 
 // Returns the program's exit status: 0, or 128 and the number of the signal that stopped it. Throws
-// UsageError or Error with one line for what the user can mend. In a job every process calls it, for its own worker, and
-// failures end all of them; rank 0 speaks, and writes the log and the checkpoint.
+// UsageError or Error with one line for what the user can mend. In a job every process calls it,
+// for its own worker, and failures end all of them; rank 0 speaks, and writes the log and the
+// checkpoint.
 int run_training(const TrainOptions& options, Team* team = nullptr);
 
 }  // namespace wt

@@ -15,10 +15,10 @@
 
 namespace wt {
 
-
 namespace {
 
-// Changes when the kernels' sources or their compiler do: what was measured before says nothing then.
+// Changes when the kernels' sources or their compiler do: what was measured before says nothing
+// then.
 const char* kernels_id() { return WT_KERNELS_ID; }
 
 // "virtual GPU 0" and "virtual GPU 1" are one kind.
@@ -32,15 +32,18 @@ std::string parse_tuning(const std::string& text, const std::string& path, Tunin
     const Json all = try_parse_json(text);
     const std::string broken = path + " is no file of tuned kernels: ignored";
     if (!all.is_object() || !all.contains("entries") || !all["entries"].is_array()) return broken;
-    if (all.value("device", Json()) != tuning.device()) return path + " is of another device: ignored";
-    if (all.value("kernels", Json()) != kernels_id()) return path + " is of other kernels than these: ignored";
+    if (all.value("device", Json()) != tuning.device())
+        return path + " is of another device: ignored";
+    if (all.value("kernels", Json()) != kernels_id())
+        return path + " is of other kernels than these: ignored";
     Tuning read = tuning;
     for (const Json& e : all["entries"]) {
         if (!e.is_object()) return broken;
         for (const char* key : {"operation", "problem", "variant"})
             if (!e.contains(key) || !e[key].is_string()) return broken;
         if (!e.contains("ms") || !e["ms"].is_number()) return broken;
-        read.set(e["operation"].get<std::string>(), e["problem"].get<std::string>(), {e["variant"].get<std::string>(), e["ms"].get<double>()});
+        read.set(e["operation"].get<std::string>(), e["problem"].get<std::string>(),
+                 {e["variant"].get<std::string>(), e["ms"].get<double>()});
     }
     tuning = std::move(read);
     return {};
@@ -49,8 +52,13 @@ std::string parse_tuning(const std::string& text, const std::string& path, Tunin
 std::string tuning_text(const Tuning& tuning) {
     Json entries = Json::array();
     for (const auto& [key, e] : tuning.entries())
-        entries.push_back({{"operation", key.first}, {"problem", key.second}, {"variant", e.variant}, {"ms", e.ms}});
-    return json_text({{"device", tuning.device()}, {"kernels", kernels_id()}, {"entries", entries}}, 1) + "\n";
+        entries.push_back({{"operation", key.first},
+                           {"problem", key.second},
+                           {"variant", e.variant},
+                           {"ms", e.ms}});
+    return json_text({{"device", tuning.device()}, {"kernels", kernels_id()}, {"entries", entries}},
+                     1) +
+           "\n";
 }
 
 }  // namespace
@@ -75,13 +83,16 @@ void save_tuning(const std::string& path, const Tuning& tuning) {
 std::string tuning_path(const std::string& device) {
     const auto folder = [](const char* variable) -> std::string {
         const char* v = std::getenv(variable);
-        return v && *v == '/' ? v : "";  // a relative one is to be ignored, says the XDG base directory specification
+        return v && *v == '/' ? v : "";  // a relative one is to be ignored, says the XDG base
+                                         // directory specification
     };
     std::string cache = folder("XDG_CACHE_HOME");
     if (cache.empty() && !folder("HOME").empty()) cache = folder("HOME") + "/.cache";
     if (cache.empty()) return {};
     std::string name;
-    for (const char c : device) name += std::isalnum(static_cast<unsigned char>(c)) ? static_cast<char>(std::tolower(c)) : '-';
+    for (const char c : device)
+        name +=
+            std::isalnum(static_cast<unsigned char>(c)) ? static_cast<char>(std::tolower(c)) : '-';
     return cache + "/weirdtrick/tuned-" + name + ".json";
 }
 
@@ -96,20 +107,29 @@ void choose_kernels(std::vector<WorkerConfig>& configs, double seconds, Team* te
     if (!configs[0].kernels.tune) return;
     check_memory(configs);  // before minutes of measuring
     if (team && team->rank() != 0) {
-        parse_tuning(team->broadcast(std::string()), "what rank 0 has sent", *configs[0].kernels.tuning);
+        parse_tuning(team->broadcast(std::string()), "what rank 0 has sent",
+                     *configs[0].kernels.tuning);
         return;
     }
     for (auto& [kind, tuning] : of_kind) {
         const std::string path = tuning_path(kind);
-        if (path.empty()) std::fprintf(stderr, "warning: neither XDG_CACHE_HOME nor HOME is set: tuned kernels are not remembered\n");
-        if (const std::string why = path.empty() ? "" : load_tuning(path, *tuning); !why.empty()) std::fprintf(stderr, "warning: %s\n", why.c_str());
+        if (path.empty())
+            std::fprintf(
+                stderr,
+                "warning: neither XDG_CACHE_HOME nor HOME is set: tuned kernels are not remembered\n");
+        if (const std::string why = path.empty() ? "" : load_tuning(path, *tuning); !why.empty())
+            std::fprintf(stderr, "warning: %s\n", why.c_str());
         for (const WorkerConfig& c : configs) {  // planning asks for every choice
             if (c.kernels.tuning != tuning) continue;
-            tuning->measure = [device = c.device, seconds](const std::string& layer_op, const std::string& operation, const std::string& problem, KernelChoice choice) {
-                return bench::fastest_variant(layer_op, operation, problem, choice, {.device = device, .seconds = seconds});
+            tuning->measure = [device = c.device, seconds](
+                                  const std::string& layer_op, const std::string& operation,
+                                  const std::string& problem, KernelChoice choice) {
+                return bench::fastest_variant(layer_op, operation, problem, choice,
+                                              {.device = device, .seconds = seconds});
             };
             WorkerConfig other = c;
-            for (int r = team ? 0 : c.rank; r < (team ? c.workers : c.rank + 1); ++r) {  // of those elsewhere too: shards may differ
+            for (int r = team ? 0 : c.rank; r < (team ? c.workers : c.rank + 1);
+                 ++r) {  // of those elsewhere too: shards may differ
                 other.rank = r;
                 const Layout plan(other);
             }
@@ -118,7 +138,8 @@ void choose_kernels(std::vector<WorkerConfig>& configs, double seconds, Team* te
         if (tuning->measured == 0 || path.empty()) continue;
         try {
             save_tuning(path, *tuning);
-            std::printf("tuned   %d problems on %s, kept in %s\n", tuning->measured, kind.c_str(), path.c_str());
+            std::printf("tuned   %d problems on %s, kept in %s\n", tuning->measured, kind.c_str(),
+                        path.c_str());
         } catch (const Error& e) {
             std::fprintf(stderr, "warning: tuned kernels are not remembered: %s\n", e.what());
         }

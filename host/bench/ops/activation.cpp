@@ -20,7 +20,8 @@ void set_pointers(const ActivationProblem& p, ActivationBackwardArgs& a, Operand
     const Input y = o.random(p.rows * p.ld_y, p.dtype), dy = o.random(p.rows * p.ld_dy, p.dtype);
     a.y = y, a.dy = dy;
     a.dx = o.output({p.rows, p.cols, p.ld_dy}, p.dtype, 1, [=](int64_t i, double) {
-        const double v = y[i / p.cols * p.ld_y + i % p.cols], d = dy[i / p.cols * p.ld_dy + i % p.cols];
+        const double v = y[i / p.cols * p.ld_y + i % p.cols],
+                     d = dy[i / p.cols * p.ld_dy + i % p.cols];
         return p.kind == Activation::tanh ? d * (1 - v * v) : v > 0 ? d : 0;
     });
 }

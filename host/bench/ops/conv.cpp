@@ -12,7 +12,9 @@ Input conv_x(const ConvProblem& p, Operands& o) {
     const Input x = o.matrix(p.x_count(), p.dtype);
     if (p.fold > 1)
         o.then([p](void* data, cudaStream_t s) {
-            probe::clear_fold_padding(data, p.dtype, {p.n, p.fold_h(), p.fold_w(), p.fold, p.c, p.h, p.w, p.pad_h, p.pad_w}, s);
+            probe::clear_fold_padding(
+                data, p.dtype,
+                {p.n, p.fold_h(), p.fold_w(), p.fold, p.c, p.h, p.w, p.pad_h, p.pad_w}, s);
         });
     return x;
 }
@@ -20,7 +22,8 @@ Input conv_x(const ConvProblem& p, Operands& o) {
 }  // namespace
 
 void set_pointers(const ConvProblem& p, ConvFpropArgs& a, Operands& o) {
-    const Input x = conv_x(p, o), w = o.matrix(p.w_count(), p.dtype), bias = o.random(p.k, DType::f32);
+    const Input x = conv_x(p, o), w = o.matrix(p.w_count(), p.dtype),
+                bias = o.random(p.k, DType::f32);
     a.x = x, a.w = w, a.bias = bias.as<float>();
     a.y = o.output(p.y_count(), p.dtype, double(p.r) * p.s * p.cg(),
                    [=](int64_t i, double) { return exact::conv_fprop(p, x, w, bias, i); });
@@ -38,9 +41,13 @@ void set_pointers(const ConvProblem& p, ConvWgradArgs& a, Operands& o) {
     const Input x = conv_x(p, o), dy = o.matrix(p.y_count(), p.dtype);
     const int64_t pixels = int64_t(p.n) * p.p() * p.q();
     a.x = x, a.dy = dy;
-    a.dw = static_cast<float*>(o.output(p.w_count(), DType::f32, pixels, [=](int64_t i, double) { return exact::conv_wgrad(p, x, dy, i); }));
+    a.dw = static_cast<float*>(o.output(p.w_count(), DType::f32, pixels, [=](int64_t i, double) {
+        return exact::conv_wgrad(p, x, dy, i);
+    }));
     if (p.bias)
-        a.db = static_cast<float*>(o.output(p.k, DType::f32, pixels, [=](int64_t i, double) { return exact::column_sum(dy, pixels, p.k, i); }));
+        a.db = static_cast<float*>(o.output(p.k, DType::f32, pixels, [=](int64_t i, double) {
+            return exact::column_sum(dy, pixels, p.k, i);
+        }));
 }
 
 template void fill(const ConvProblem&, ConvFpropArgs&, Operands&);

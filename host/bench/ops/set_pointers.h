@@ -1,5 +1,5 @@
-// What the files of this folder share. Each has the operands of one operation of kernels/, for every
-// type of its arguments:
+// What the files of this folder share. Each has the operands of one operation of kernels/, for
+// every type of its arguments:
 //
 //   void set_pointers(const OpProblem& p, OpForwardArgs& a, Operands& o) { ... }
 //   template void fill(const OpProblem&, OpForwardArgs&, Operands&);  // as fill.h declares it
@@ -26,7 +26,9 @@ inline const StepState kState{1, 2, 0.01f, 0.9f};
 
 // Where a tensor of the problem starts, in elements behind an aligned place.
 template <class P>
-int64_t off(const P& p) { return p.aligned ? 0 : 1; }
+int64_t off(const P& p) {
+    return p.aligned ? 0 : 1;
+}
 
 // LRN's x is a convolution's sums through a ReLU: large enough that the normalization does
 // something.

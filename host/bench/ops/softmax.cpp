@@ -13,12 +13,13 @@ void set_pointers(const SoftmaxProblem& p, SoftmaxArgs& a, Operands& o) {
     for (int i = 0; i < p.rows; ++i) labels[i] = i * 7 % p.classes;
     a.logits = z.as<float>(), a.labels = o.values(labels);
     const int* label = o.host(std::move(labels));
-    a.dlogits = o.output({p.rows, p.classes, p.ld_dlogits}, p.dtype, p.classes, [=](int64_t i, double) {
-        const int64_t row = i / p.classes, first = row * p.ld_logits;
-        const int j = static_cast<int>(i % p.classes);
-        const exact::Softmax s = exact::softmax(z, first, p.classes);
-        return p.scale * (std::exp(z[first + j] - s.top) / s.sum - (j == label[row]));
-    });
+    a.dlogits =
+        o.output({p.rows, p.classes, p.ld_dlogits}, p.dtype, p.classes, [=](int64_t i, double) {
+            const int64_t row = i / p.classes, first = row * p.ld_logits;
+            const int j = static_cast<int>(i % p.classes);
+            const exact::Softmax s = exact::softmax(z, first, p.classes);
+            return p.scale * (std::exp(z[first + j] - s.top) / s.sum - (j == label[row]));
+        });
     a.stats = static_cast<SoftmaxStats*>(o.scratch(sizeof(SoftmaxStats)));
     const double all = double(p.rows) * p.classes;
     o.field(&a.stats->loss_sum, probe::Kind::f64, all, [=](int64_t, double) {
@@ -36,7 +37,8 @@ void set_pointers(const SoftmaxProblem& p, SoftmaxArgs& a, Operands& o) {
                 const int64_t first = int64_t(i) * p.ld_logits;
                 int rank = 0;
                 for (int j = 0; j < p.classes; ++j)
-                    rank += z[first + j] > z[first + label[i]] || (z[first + j] == z[first + label[i]] && j < label[i]);
+                    rank += z[first + j] > z[first + label[i]] ||
+                            (z[first + j] == z[first + label[i]] && j < label[i]);
                 count += rank < places;
             }
             return count;
