@@ -1,4 +1,5 @@
-// CIFAR-10's binary version: files of 3073-byte records, a label and then 32x32 red, green and blue planes.
+// CIFAR-10's binary version: files of 3073-byte records, a label and then 32x32 red, green and blue
+// planes.
 #include <filesystem>
 #include <sstream>
 
@@ -27,13 +28,15 @@ void append(const std::string& path, Records& to) {
         const size_t got = in.read(record.data(), kRecord);
         if (got == 0 && n > 0) return;
         if (got != size_t(kRecord))
-            throw Error(path + ": truncated: record " + std::to_string(n) + " at byte " + std::to_string(n * kRecord) +
-                        " has " + std::to_string(got) + " of " + std::to_string(kRecord) +
-                        " bytes; copy or download it again");
+            throw Error(path + ": truncated: record " + std::to_string(n) + " at byte " +
+                        std::to_string(n * kRecord) + " has " + std::to_string(got) + " of " +
+                        std::to_string(kRecord) + " bytes; copy or download it again");
         if (record[0] > 9)
-            throw Error(path + ": label " + std::to_string(record[0]) + " at byte " + std::to_string(n * kRecord) +
-                        ", expected 0 to 9; not CIFAR-10's binary version (CIFAR-100 and the Python pickles are other "
-                        "formats)");
+            throw Error(
+                path + ": label " + std::to_string(record[0]) + " at byte " +
+                std::to_string(n * kRecord) +
+                ", expected 0 to 9; not CIFAR-10's binary version (CIFAR-100 and the Python pickles are other "
+                "formats)");
         to.labels.push_back(record[0]);
         const size_t at = to.pixels.size();
         to.pixels.resize(at + 3 * kPlane);
@@ -47,25 +50,31 @@ void append(const std::string& path, Records& to) {
 DataSplits open_cifar10(const std::string& given, const DataSpec& spec) {
     // The archive unpacks into a folder of its own.
     const std::string inner = given + "/cifar-10-batches-bin";
-    const std::string dir = !fs::exists(given + "/test_batch.bin") && fs::is_directory(inner) ? inner : given;
-    if (!fs::is_directory(dir)) throw Error(dir + ": no such folder; give the one that holds data_batch_1.bin");
+    const std::string dir =
+        !fs::exists(given + "/test_batch.bin") && fs::is_directory(inner) ? inner : given;
+    if (!fs::is_directory(dir))
+        throw Error(dir + ": no such folder; give the one that holds data_batch_1.bin");
     Records train, test;
-    for (int b = 1; b <= (spec.held_out_only ? 0 : 5); ++b) append(dir + "/data_batch_" + std::to_string(b) + ".bin", train);
+    for (int b = 1; b <= (spec.held_out_only ? 0 : 5); ++b)
+        append(dir + "/data_batch_" + std::to_string(b) + ".bin", train);
     append(dir + "/test_batch.bin", test);
 
     std::vector<std::string> classes;
     const std::string meta = dir + "/batches.meta.txt";
     std::istringstream names(RegularFile(meta).missing() ? "" : read_whole(meta));
     for (std::string line; classes.size() < 10 && std::getline(names, line);) {
-        while (!line.empty() && std::isspace(static_cast<unsigned char>(line.back()))) line.pop_back();
+        while (!line.empty() && std::isspace(static_cast<unsigned char>(line.back())))
+            line.pop_back();
         if (!line.empty()) classes.push_back(line);
     }
     if (classes.size() != 10)
-        classes = {"airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"};
+        classes = {"airplane", "automobile", "bird",  "cat",  "deer",
+                   "dog",      "frog",       "horse", "ship", "truck"};
 
     const int side = side_of(spec, kSide);
     const auto split = [&](Records& r) {
-        auto d = std::make_unique<MemoryImages>(std::move(r.pixels), std::move(r.labels), kSide, kSide, 3, side);
+        auto d = std::make_unique<MemoryImages>(std::move(r.pixels), std::move(r.labels), kSide,
+                                                kSide, 3, side);
         d->classes = classes;
         return d;
     };
@@ -75,8 +84,8 @@ DataSplits open_cifar10(const std::string& given, const DataSpec& spec) {
     s.held_out_name = "test";
     s.description = "CIFAR-10 from " + dir + ": " +
                     (s.train ? std::to_string(s.train->size()) + " training and " : std::string()) +
-                    std::to_string(s.held_out->size()) + " test images of 32x32, 10 classes, stored at " +
-                    std::to_string(side);
+                    std::to_string(s.held_out->size()) +
+                    " test images of 32x32, 10 classes, stored at " + std::to_string(side);
     return s;
 }
 

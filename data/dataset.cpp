@@ -29,7 +29,8 @@ void Dataset::note_bad(int64_t id, BadImage bad) const {
 
 int stored_size(int net_input, int native) {
     if (native > 0 && net_input <= native && net_input * 4 >= native * 3) return native;
-    if (native > 2) return std::max(net_input, int(std::lround(net_input * double(native) / (native - 2))));
+    if (native > 2)
+        return std::max(net_input, int(std::lround(net_input * double(native) / (native - 2))));
     if (net_input == 224) return 256;
     return std::max(net_input, int(std::lround(net_input * 256.0 / 227)));
 }
@@ -45,7 +46,8 @@ void eigen3(double a[3][3], double v[3][3], double value[3]) {
             for (int q = p + 1; q < 3; ++q) {
                 if (a[p][q] == 0) continue;
                 const double theta = (a[q][q] - a[p][p]) / (2 * a[p][q]);
-                const double t = (theta < 0 ? -1 : 1) / (std::abs(theta) + std::sqrt(theta * theta + 1));
+                const double t =
+                    (theta < 0 ? -1 : 1) / (std::abs(theta) + std::sqrt(theta * theta + 1));
                 const double c = 1 / std::sqrt(t * t + 1), s = t * c;
                 for (int k = 0; k < 3; ++k) {
                     const double kp = a[k][p], kq = a[k][q];
@@ -114,7 +116,8 @@ void measure_colours(DataSplits& s, int64_t samples) {
     double cov[3][3], vec[3][3], value[3];
     for (int a = 0; a < 3; ++a)
         for (int b = 0; b < 3; ++b)
-            cov[a][b] = double(total.xx[a][b]) / count - (double(total.x[a]) / count) * (double(total.x[b]) / count);
+            cov[a][b] = double(total.xx[a][b]) / count -
+                        (double(total.x[a]) / count) * (double(total.x[b]) / count);
     for (int a = 0; a < 3; ++a) {
         s.mean[a] = float(double(total.x[a]) / count);
         s.std_dev[a] = cov[a][a] > 1e-6 ? float(std::sqrt(cov[a][a])) : 1.0f;
@@ -144,7 +147,8 @@ DataSplits open_kind(const DataSpec& spec) {
     const std::string kind = spec.text.substr(0, colon);
     const std::string argument = colon == std::string::npos ? "" : spec.text.substr(colon + 1);
     const auto folder = [&] {
-        if (argument.empty()) throw UsageError("--data " + spec.text + ": needs a folder: --data " + kind + ":DIR");
+        if (argument.empty())
+            throw UsageError("--data " + spec.text + ": needs a folder: --data " + kind + ":DIR");
         return argument;
     };
     if (kind == "fashion-mnist") return open_fashion_mnist(argument, spec);
@@ -152,8 +156,10 @@ DataSplits open_kind(const DataSpec& spec) {
     if (kind == "cifar10") return open_cifar10(folder(), spec);
     if (kind == "folder") return open_folder(folder(), spec);
     if (kind == "synthetic") {
-        int64_t classes = 1000, images = spec.train_images > 0 ? spec.train_images : kSyntheticImages;
-        const auto number = [&](const std::string& text, int64_t& value, int64_t most, const char* what) {
+        int64_t classes = 1000,
+                images = spec.train_images > 0 ? spec.train_images : kSyntheticImages;
+        const auto number = [&](const std::string& text, int64_t& value, int64_t most,
+                                const char* what) {
             const char* end = text.data() + text.size();
             const auto r = std::from_chars(text.data(), end, value);
             if (r.ec == std::errc() && r.ptr == end && value >= 1 && value <= most) return;
@@ -161,14 +167,18 @@ DataSplits open_kind(const DataSpec& spec) {
                              std::to_string(most));
         };
         const size_t second = argument.find(':');
-        if (colon != std::string::npos) number(argument.substr(0, second), classes, 1'000'000, "classes");
-        if (second != std::string::npos) number(argument.substr(second + 1), images, 1'000'000'000, "images");
+        if (colon != std::string::npos)
+            number(argument.substr(0, second), classes, 1'000'000, "classes");
+        if (second != std::string::npos)
+            number(argument.substr(second + 1), images, 1'000'000'000, "images");
         return open_synthetic(static_cast<int>(classes), images, spec);
     }
     if (const std::string guess = kind_of_folder(spec.text); !guess.empty())
-        throw UsageError("--data " + spec.text + ": a folder is given with its kind: --data " + guess + ":" + spec.text);
+        throw UsageError("--data " + spec.text + ": a folder is given with its kind: --data " +
+                         guess + ":" + spec.text);
     throw UsageError("--data " + spec.text + ": " +
-                     unknown_name("kind of data", kind, {"fashion-mnist", "mnist", "cifar10", "folder", "synthetic"}));
+                     unknown_name("kind of data", kind,
+                                  {"fashion-mnist", "mnist", "cifar10", "folder", "synthetic"}));
 }
 
 }  // namespace

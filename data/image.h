@@ -14,11 +14,11 @@ struct Image {
     std::vector<uint8_t> rgb;  // [height, width, 3]
 };
 
-// Decodes to RGB: grey, alpha (dropped), 16-bit and palette PNG; baseline and progressive JPEG, grey,
-// YCbCr, RGB, CMYK and YCCK; by content, whatever the name says. Returns "" or the reason why not, and
-// then `image` means nothing. CMYK without an Adobe marker is read as Adobe writes it (inverted), as
-// other programs do. The orientation that EXIF may name is not applied. A JPEG whose data end early
-// or are no codes is refused.
+// Decodes to RGB: grey, alpha (dropped), 16-bit and palette PNG; baseline and progressive JPEG,
+// grey, YCbCr, RGB, CMYK and YCCK; by content, whatever the name says. Returns "" or the reason why
+// not, and then `image` means nothing. CMYK without an Adobe marker is read as Adobe writes it
+// (inverted), as other programs do. The orientation that EXIF may name is not applied. A JPEG whose
+// data end early or are no codes is refused.
 std::string decode_image(const std::vector<uint8_t>& file, Image& image);
 // As a build without libjpeg-turbo does it. The two decoders' pixels differ by a few units of 255.
 std::string decode_image_stb(const std::vector<uint8_t>& file, Image& image);

@@ -257,8 +257,10 @@ void Reader::block(Bits& in, Component& c, int64_t at) {
         dc(in, c);
         ac(in, *c.ac, nullptr);
     } else if (first_ == 0) {
-        if (high_) in.take(1);
-        else dc(in, c);
+        if (high_)
+            in.take(1);
+        else
+            dc(in, c);
     } else if (high_) {
         refine(in, *c.ac, c.not_zero[size_t(at)]);
     } else {

@@ -129,12 +129,18 @@ void Walk::run() {
     keep({0xFF, kSoi});
     while (next_marker()) {
         take_segment();
-        if (marker_ == kDht) huffman_tables();
-        else if (marker_ == kDqt) quantisation_tables();
-        else if (marker_ == kDri) restart_interval();
-        else if (marker_ == kSos) scan();
-        else if (marker_ == kDac) not_read("arithmetic coding");
-        else if (marker_ >= 0xC0 && marker_ <= 0xCF && marker_ != kJpg) frame();
+        if (marker_ == kDht)
+            huffman_tables();
+        else if (marker_ == kDqt)
+            quantisation_tables();
+        else if (marker_ == kDri)
+            restart_interval();
+        else if (marker_ == kSos)
+            scan();
+        else if (marker_ == kDac)
+            not_read("arithmetic coding");
+        else if (marker_ >= 0xC0 && marker_ <= 0xCF && marker_ != kJpg)
+            frame();
         else if (scans_ == 0 && marker_ == kApp0 && tagged(std::string_view("JFIF", 5)))
             keep_segment();
         else if (scans_ == 0 && marker_ == kApp14 && length_ >= 12 && tagged("Adobe")) {
@@ -309,8 +315,10 @@ void Walk::scan_data(const std::vector<Component*>& in, bool every_block_has_bit
         at_ += 2;
     }
     // Some encoders write one more, behind the last unit.
-    if (found != restarts + 1 || end + 2 != at_) end = at_;
-    else --found;
+    if (found != restarts + 1 || end + 2 != at_)
+        end = at_;
+    else
+        --found;
     need(found == restarts, "scan whose restart markers do not fit its size");
     if (every_block_has_bits && blocks > 8 * int64_t(end - begin))
         throw RefusedImage{"truncated JPEG (" + std::to_string(end - begin) +

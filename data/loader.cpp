@@ -10,12 +10,12 @@
 namespace wt {
 namespace {
 
-// Rows a thread takes at a time: few, so that threads finish a batch together; one row of a small net is
-// 10 microseconds, a lock well under one.
+// Rows a thread takes at a time: few, so that threads finish a batch together; one row of a small
+// net is 10 microseconds, a lock well under one.
 constexpr int kRowsAtATime = 8;
 
-// A broken image gives way to one of the next in the listing, most often of its own class. Beyond so many
-// in a row the set is not fit for training.
+// A broken image gives way to one of the next in the listing, most often of its own class. Beyond
+// so many in a row the set is not fit for training.
 constexpr int64_t kMostBrokenInARow = 1000;
 
 }  // namespace
@@ -27,19 +27,24 @@ Loader::Loader(const Dataset& data, const LoaderOptions& options) : data_(data),
     o.depth = std::max(o.depth, 2);
     if (o.rows.empty())
         for (int i = 0; i < o.batch; ++i) o.rows.push_back(o.row0 + i);
-    if (o.batch < 1 || static_cast<int>(o.rows.size()) != o.batch || std::ranges::min(o.rows) < 0 || std::ranges::max(o.rows) >= o.global_batch)
-        throw Error("loader: " + std::to_string(o.rows.size()) + " rows from " + std::to_string(o.row0) + " are not part of a batch of " +
+    if (o.batch < 1 || static_cast<int>(o.rows.size()) != o.batch || std::ranges::min(o.rows) < 0 ||
+        std::ranges::max(o.rows) >= o.global_batch)
+        throw Error("loader: " + std::to_string(o.rows.size()) + " rows from " +
+                    std::to_string(o.row0) + " are not part of a batch of " +
                     std::to_string(o.global_batch));
     if (o.out < 1 || o.out > std::min(data.height, data.width))
-        throw Error("loader: a crop of " + std::to_string(o.out) + " does not fit into images stored at " +
-                    std::to_string(data.height) + "x" + std::to_string(data.width));
+        throw Error("loader: a crop of " + std::to_string(o.out) +
+                    " does not fit into images stored at " + std::to_string(data.height) + "x" +
+                    std::to_string(data.width));
     const int64_t n = data.size(), g = o.global_batch;
     steps_per_epoch_ = o.evaluation ? (n + g - 1) / g : n / g;
     if (steps_per_epoch_ == 0)
-        throw Error(
-            "a batch of " + std::to_string(g) + " images does not fit: the " +
-            (o.evaluation ? "held-out" : "training") + " split has " + std::to_string(n) +
-            (n > 0 ? "; use --batch " + std::to_string(std::max<int64_t>(1, n / (g / o.batch))) + " or less" : ""));
+        throw Error("a batch of " + std::to_string(g) + " images does not fit: the " +
+                    (o.evaluation ? "held-out" : "training") + " split has " + std::to_string(n) +
+                    (n > 0
+                         ? "; use --batch " +
+                               std::to_string(std::max<int64_t>(1, n / (g / o.batch))) + " or less"
+                         : ""));
     next_step_ = fill_step_ = o.start_step;
     const size_t image_bytes = size_t(data.height) * data.width * data.channels;
     slots_.resize(o.depth);
@@ -52,7 +57,8 @@ Loader::Loader(const Dataset& data, const LoaderOptions& options) : data_(data),
         s.batch.params = s.params.data();
         s.batch.count = o.batch;
     }
-    for (int t = 0; t < o.threads; ++t) threads_.emplace_back([this](std::stop_token stop) { work(stop); });
+    for (int t = 0; t < o.threads; ++t)
+        threads_.emplace_back([this](std::stop_token stop) { work(stop); });
 }
 
 int64_t Loader::dropped_per_epoch() const {
@@ -68,17 +74,19 @@ Batch& Loader::next() {
     std::unique_lock lock(mutex_);
     Slot& slot = slots_[next_step_ % options_.depth];
     if (slot.state == State::given)
-        throw Error("loader: all " + std::to_string(options_.depth) + " batches are given out; release one first");
+        throw Error("loader: all " + std::to_string(options_.depth) +
+                    " batches are given out; release one first");
     const auto ready = [&] { return failure_ || slot.state == State::ready; };
     if (!ready()) {
         const auto begin = std::chrono::steady_clock::now();
         is_ready_.wait(lock, ready);
-        wait_seconds_ += std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
+        wait_seconds_ +=
+            std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
     }
     if (failure_) std::rethrow_exception(failure_);
     slot.state = State::given;
-    slot.batch.valid =
-        int(std::count_if(slot.batch.labels, slot.batch.labels + slot.batch.count, [](int l) { return l >= 0; }));
+    slot.batch.valid = int(std::count_if(slot.batch.labels, slot.batch.labels + slot.batch.count,
+                                         [](int l) { return l >= 0; }));
     ++next_step_;
     return slot.batch;
 }
@@ -99,7 +107,8 @@ void Loader::work(std::stop_token stop) {
     for (;;) {
         // The rows of one step are all taken before those of the next: batches get ready in order.
         const auto can_take = [&] {
-            return slots_[fill_step_ % options_.depth].state == (fill_row_ == 0 ? State::free : State::filling);
+            return slots_[fill_step_ % options_.depth].state ==
+                   (fill_row_ == 0 ? State::free : State::filling);
         };
         if (!can_fill_.wait(lock, stop, can_take)) return;
         Slot& slot = slots_[fill_step_ % options_.depth];
@@ -157,8 +166,9 @@ void Loader::load_row(Slot& slot, int row) {
         for (int64_t tried = 1; !good && !o.evaluation; ++tried) {
             if (tried == std::min(n, kMostBrokenInARow)) {
                 const auto bad = data_.bad_images();
-                throw Error("no readable image among " + std::to_string(tried) + " in a row" +
-                            (bad.empty() ? "" : "; the first: " + bad[0].path + ": " + bad[0].reason));
+                throw Error(
+                    "no readable image among " + std::to_string(tried) + " in a row" +
+                    (bad.empty() ? "" : "; the first: " + bad[0].path + ": " + bad[0].reason));
             }
             used = (used + 1) % n;
             good = data_.load(used, image);
@@ -168,7 +178,8 @@ void Loader::load_row(Slot& slot, int row) {
     if (label >= 0 && !o.unit_of.empty()) label = o.unit_of[label];
     if (label < 0) std::memset(image, 0, image_bytes);
     b.labels[row] = label;
-    b.params[row] = draw_augment(o.mode, o.seed, b.epoch, uint64_t(sample), data_.height, data_.width, o.out, o.pca);
+    b.params[row] = draw_augment(o.mode, o.seed, b.epoch, uint64_t(sample), data_.height,
+                                 data_.width, o.out, o.pca);
     if (!data_.mirrors) b.params[row].mirror = 0;
 }
 

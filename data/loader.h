@@ -1,5 +1,5 @@
-// Prefetching loader: threads fill pinned batches ahead of the trainer, in an order and with contents
-// that do not depend on how many threads or workers there are.
+// Prefetching loader: threads fill pinned batches ahead of the trainer, in an order and with
+// contents that do not depend on how many threads or workers there are.
 #pragma once
 
 #include <condition_variable>
@@ -18,20 +18,21 @@
 namespace wt {
 
 struct LoaderOptions {
-    int batch = 0;         // rows of this worker
-    int global_batch = 0;  // rows of all workers; 0: batch
-    int row0 = 0;          // this worker's first row within the global batch
-    std::vector<int> rows; // or each of its rows there, where they are not one after the other
+    int batch = 0;          // rows of this worker
+    int global_batch = 0;   // rows of all workers; 0: batch
+    int row0 = 0;           // this worker's first row within the global batch
+    std::vector<int> rows;  // or each of its rows there, where they are not one after the other
     bool shuffle = true;
     uint64_t seed = 1;
     AugmentMode mode = AugmentMode::crop;
-    int out = 0;                      // side of the crop: the network's input
-    float pca[3][3] = {};             // for AugmentMode::full, from DataSplits
-    int threads = 1;                  // that load; they sleep when `depth` batches are ready
-    int depth = 3;                    // batches in memory, given out ones included; at least 2
-    int64_t start_step = 0;           // global step to begin at: a resumed run sees the same batches
-    std::vector<int> unit_of;         // the network's number of each of the set's classes; empty: the same
-    bool evaluation = false;          // keep the last partial batch, padded with label -1; unreadable images too
+    int out = 0;               // side of the crop: the network's input
+    float pca[3][3] = {};      // for AugmentMode::full, from DataSplits
+    int threads = 1;           // that load; they sleep when `depth` batches are ready
+    int depth = 3;             // batches in memory, given out ones included; at least 2
+    int64_t start_step = 0;    // global step to begin at: a resumed run sees the same batches
+    std::vector<int> unit_of;  // the network's number of each of the set's classes; empty: the same
+    bool evaluation =
+        false;  // keep the last partial batch, padded with label -1; unreadable images too
 };
 
 // Filled rows of one global batch, in pinned memory; the caller's from next() until release().
@@ -43,23 +44,25 @@ struct Batch {
     int valid = 0;                    // rows with a label >= 0
     int64_t step = 0;                 // global step: epoch * steps_per_epoch + place in the epoch
     uint64_t epoch = 0;
-    int64_t first = 0;                // position in the epoch's order of the global batch's row 0
+    int64_t first = 0;  // position in the epoch's order of the global batch's row 0
 };
 
-// Batch t of epoch e holds positions [t * G, (t + 1) * G) of that epoch's order (G the global batch), of which
-// this worker has rows row0 .. row0 + batch, or those of `rows`. In training a last partial batch is dropped; in evaluation
-// it is padded. next() goes on into the following epoch by itself.
+// Batch t of epoch e holds positions [t * G, (t + 1) * G) of that epoch's order (G the global
+// batch), of which this worker has rows row0 .. row0 + batch, or those of `rows`. In training a
+// last partial batch is dropped; in evaluation it is padded. next() goes on into the following
+// epoch by itself.
 class Loader {
 public:
-    // Throws Error when a training split is smaller than the global batch. The data set must outlive the loader.
+    // Throws Error when a training split is smaller than the global batch. The data set must
+    // outlive the loader.
     Loader(const Dataset& data, const LoaderOptions& options);
     Loader(const Loader&) = delete;
     Loader& operator=(const Loader&) = delete;
 
     // Returns whether next() would not wait.
     bool ready();
-    // The next batch in order; waits for it. Rethrows what failed in a loading thread. Throws when all
-    // `depth` batches are given out. next() and release() belong to one thread.
+    // The next batch in order; waits for it. Rethrows what failed in a loading thread. Throws when
+    // all `depth` batches are given out. next() and release() belong to one thread.
     Batch& next();
     // Gives the buffers back to be filled again; call it when the copy to the device has finished.
     void release(Batch& batch);

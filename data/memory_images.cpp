@@ -6,9 +6,11 @@
 
 namespace wt {
 
-MemoryImages::MemoryImages(std::vector<uint8_t> pixels, std::vector<uint8_t> labels, int native_h, int native_w,
-                           int channels_, int side)
-    : pixels_(std::move(pixels)), labels_(std::move(labels)), image_bytes_(size_t(native_h) * native_w * channels_) {
+MemoryImages::MemoryImages(std::vector<uint8_t> pixels, std::vector<uint8_t> labels, int native_h,
+                           int native_w, int channels_, int side)
+    : pixels_(std::move(pixels)),
+      labels_(std::move(labels)),
+      image_bytes_(size_t(native_h) * native_w * channels_) {
     height = width = side;
     channels = channels_;
     const double scale = double(side) / std::min(native_h, native_w);

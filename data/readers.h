@@ -10,10 +10,11 @@
 
 namespace wt {
 
-DataSplits open_fashion_mnist(const std::string& dir, const DataSpec& spec);  // idx.cpp; dir "": looks for it
-DataSplits open_mnist(const std::string& dir, const DataSpec& spec);          // idx.cpp
-DataSplits open_cifar10(const std::string& dir, const DataSpec& spec);        // cifar10.cpp
-DataSplits open_folder(const std::string& dir, const DataSpec& spec);         // folder.cpp
+// idx.cpp; dir "": looks for it
+DataSplits open_fashion_mnist(const std::string& dir, const DataSpec& spec);
+DataSplits open_mnist(const std::string& dir, const DataSpec& spec);    // idx.cpp
+DataSplits open_cifar10(const std::string& dir, const DataSpec& spec);  // cifar10.cpp
+DataSplits open_folder(const std::string& dir, const DataSpec& spec);   // folder.cpp
 inline constexpr int64_t kSyntheticImages = 5120;  // of the training split, unless told otherwise
 DataSplits open_synthetic(int classes, int64_t images, const DataSpec& spec);  // synthetic.cpp
 
@@ -27,8 +28,8 @@ inline int side_of(const DataSpec& spec, int native = 0) {
 class MemoryImages : public Dataset {
 public:
     // pixels: [n, native_h, native_w, channels]; shrunk or enlarged to side x side.
-    MemoryImages(std::vector<uint8_t> pixels, std::vector<uint8_t> labels, int native_h, int native_w, int channels,
-                 int side);
+    MemoryImages(std::vector<uint8_t> pixels, std::vector<uint8_t> labels, int native_h,
+                 int native_w, int channels, int side);
     int64_t size() const override { return int64_t(labels_.size()); }
     int label(int64_t i) const override { return labels_[i]; }
     bool load(int64_t i, uint8_t* out) const override;

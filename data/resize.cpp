@@ -7,8 +7,8 @@
 namespace wt {
 
 ResizeAxis resize_axis(int in, int full, int first, int out) {
-    const double step = double(in) / full;        // input pixels an output pixel covers
-    const double support = std::max(1.0, step);   // half the triangle's base
+    const double step = double(in) / full;       // input pixels an output pixel covers
+    const double support = std::max(1.0, step);  // half the triangle's base
     ResizeAxis axis;
     axis.in = in, axis.out = out;
     axis.taps = std::min(in, int(std::ceil(2 * support)) + 1);
@@ -19,7 +19,8 @@ ResizeAxis resize_axis(int in, int full, int first, int out) {
         const int start = std::clamp(int(std::ceil(centre - support)), 0, in - axis.taps);
         float* w = &axis.weight[size_t(o) * axis.taps];
         double sum = 0;
-        for (int t = 0; t < axis.taps; ++t) sum += std::max(0.0, 1 - std::abs(start + t - centre) / support);
+        for (int t = 0; t < axis.taps; ++t)
+            sum += std::max(0.0, 1 - std::abs(start + t - centre) / support);
         for (int t = 0; t < axis.taps; ++t)
             w[t] = float(std::max(0.0, 1 - std::abs(start + t - centre) / support) / sum);
         axis.start[o] = start;
@@ -38,14 +39,17 @@ void resize_row(const float* line, int left, const ResizeAxis& cols, uint8_t* ds
         float sum[C] = {};
         for (int t = 0; t < cols.taps; ++t)
             for (int c = 0; c < C; ++c) sum[c] += w[t] * in[t * C + c];
-        for (int c = 0; c < C; ++c) dst[o * C + c] = uint8_t(std::clamp(sum[c] + 0.5f, 0.0f, 255.0f));
+        for (int c = 0; c < C; ++c)
+            dst[o * C + c] = uint8_t(std::clamp(sum[c] + 0.5f, 0.0f, 255.0f));
     }
 }
 
 }  // namespace
 
-void resize(const uint8_t* src, int channels, const ResizeAxis& rows, const ResizeAxis& cols, uint8_t* dst) {
-    // Down first: whole rows add up in long vectors, and only `rows.out` of them are left to go across.
+void resize(const uint8_t* src, int channels, const ResizeAxis& rows, const ResizeAxis& cols,
+            uint8_t* dst) {
+    // Down first: whole rows add up in long vectors, and only `rows.out` of them are left to go
+    // across.
     const int left = *std::min_element(cols.start.begin(), cols.start.end());
     const int right = *std::max_element(cols.start.begin(), cols.start.end()) + cols.taps;
     const int n = (right - left) * channels;
@@ -66,18 +70,20 @@ void resize(const uint8_t* src, int channels, const ResizeAxis& rows, const Resi
     }
 }
 
-void resize_short_side(const uint8_t* src, int height, int width, int channels, int side, uint8_t* dst) {
+void resize_short_side(const uint8_t* src, int height, int width, int channels, int side,
+                       uint8_t* dst) {
     const double scale = double(side) / std::min(height, width);
     const int full_h = std::max(side, int(std::lround(height * scale)));
     const int full_w = std::max(side, int(std::lround(width * scale)));
     const int top = (full_h - side) / 2, left = (full_w - side) / 2;
     if (full_h == height && full_w == width) {
         for (int y = 0; y < side; ++y)
-            std::memcpy(dst + size_t(y) * side * channels, src + (size_t(top + y) * width + left) * channels,
-                        size_t(side) * channels);
+            std::memcpy(dst + size_t(y) * side * channels,
+                        src + (size_t(top + y) * width + left) * channels, size_t(side) * channels);
         return;
     }
-    resize(src, channels, resize_axis(height, full_h, top, side), resize_axis(width, full_w, left, side), dst);
+    resize(src, channels, resize_axis(height, full_h, top, side),
+           resize_axis(width, full_w, left, side), dst);
 }
 
 }  // namespace wt

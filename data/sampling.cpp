@@ -9,8 +9,8 @@
 
 namespace wt {
 
-AugmentParams draw_augment(AugmentMode mode, uint64_t seed, uint64_t epoch, uint64_t sample, int src_h, int src_w,
-                           int out, const float pca[3][3]) {
+AugmentParams draw_augment(AugmentMode mode, uint64_t seed, uint64_t epoch, uint64_t sample,
+                           int src_h, int src_w, int out, const float pca[3][3]) {
     AugmentParams p{};
     const int free_y = src_h - out, free_x = src_w - out;
     if (mode == AugmentMode::none) {
@@ -18,7 +18,8 @@ AugmentParams draw_augment(AugmentMode mode, uint64_t seed, uint64_t epoch, uint
         return p;
     }
     const auto draw = [&](Draw purpose) {
-        return philox({uint32_t(sample), uint32_t(sample >> 32), uint32_t(epoch), uint32_t(purpose)}, seed);
+        return philox(
+            {uint32_t(sample), uint32_t(sample >> 32), uint32_t(epoch), uint32_t(purpose)}, seed);
     };
     const auto r = draw(Draw::crop);
     p.y0 = int16_t(below(r[0], uint32_t(free_y) + 1));
@@ -28,9 +29,12 @@ AugmentParams draw_augment(AugmentMode mode, uint64_t seed, uint64_t epoch, uint
         // Box-Muller, three of four normals. The + 0.5 keeps the logarithm's argument off 0.
         const auto u = draw(Draw::colour);
         const auto unit = [](uint32_t x) { return (x + 0.5) * 0x1p-32; };
-        const double m0 = std::sqrt(-2 * std::log(unit(u[0]))), m1 = std::sqrt(-2 * std::log(unit(u[2])));
-        const double turn0 = 2 * std::numbers::pi * unit(u[1]), turn1 = 2 * std::numbers::pi * unit(u[3]);
-        const double a[3] = {0.1 * m0 * std::cos(turn0), 0.1 * m0 * std::sin(turn0), 0.1 * m1 * std::cos(turn1)};
+        const double m0 = std::sqrt(-2 * std::log(unit(u[0]))),
+                     m1 = std::sqrt(-2 * std::log(unit(u[2])));
+        const double turn0 = 2 * std::numbers::pi * unit(u[1]),
+                     turn1 = 2 * std::numbers::pi * unit(u[3]);
+        const double a[3] = {0.1 * m0 * std::cos(turn0), 0.1 * m0 * std::sin(turn0),
+                             0.1 * m1 * std::cos(turn1)};
         for (int ch = 0; ch < 3; ++ch)
             p.noise[ch] = float(pca[ch][0] * a[0] + pca[ch][1] * a[1] + pca[ch][2] * a[2]);
     }
@@ -39,17 +43,20 @@ AugmentParams draw_augment(AugmentMode mode, uint64_t seed, uint64_t epoch, uint
 
 int64_t shuffled(uint64_t seed, uint64_t epoch, int64_t i, int64_t n) {
     if (n < 2) return 0;
-    // The halves differ by a bit when the width is odd, so each is changed by xor with a function of the other
-    // in turn: a bijection whatever that function is. Ten rounds, because few-bit halves mix slowly.
+    // The halves differ by a bit when the width is odd, so each is changed by xor with a function
+    // of the other in turn: a bijection whatever that function is. Ten rounds, because few-bit
+    // halves mix slowly.
     const int bits = std::max(2, int(std::bit_width(uint64_t(n) - 1)));
     const int low_bits = bits / 2;
-    const uint64_t low_mask = (uint64_t(1) << low_bits) - 1, high_mask = (uint64_t(1) << (bits - low_bits)) - 1;
+    const uint64_t low_mask = (uint64_t(1) << low_bits) - 1,
+                   high_mask = (uint64_t(1) << (bits - low_bits)) - 1;
     uint64_t low = uint64_t(i) & low_mask, high = uint64_t(i) >> low_bits;
     for (;;) {
         for (uint32_t round = 0; round < 10; ++round) {
             const uint64_t from = round & 1 ? low : high;
-            const auto r = philox({uint32_t(from), uint32_t(from >> 32) ^ (round << 16), uint32_t(epoch),
-                                   uint32_t(Draw::order)}, seed);
+            const auto r = philox({uint32_t(from), uint32_t(from >> 32) ^ (round << 16),
+                                   uint32_t(epoch), uint32_t(Draw::order)},
+                                  seed);
             if (round & 1)
                 high ^= r[0] & high_mask;
             else

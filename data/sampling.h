@@ -1,5 +1,6 @@
-// What is random about the input: each epoch's order and each image's augmentation, as pure functions of
-// (seed, epoch, sample). No state, so they depend on no thread, no worker and no restart.
+// What is random about the input: each epoch's order and each image's augmentation, as pure
+// functions of (seed, epoch, sample). No state, so they depend on no thread, no worker and no
+// restart.
 #pragma once
 
 #include <cstdint>
@@ -8,17 +9,18 @@
 
 namespace wt {
 
-// none: centre crop. crop: random crop, mirrored with probability 1/2. full: crop, and colour noise along
-// the principal components of RGB with standard deviation 0.1 (the paper's).
+// none: centre crop. crop: random crop, mirrored with probability 1/2. full: crop, and colour noise
+// along the principal components of RGB with standard deviation 0.1 (the paper's).
 enum class AugmentMode { none, crop, full };
 
 // `sample` is the image's index in its data set. out <= src_h, src_w. pca: see DataSplits.
-AugmentParams draw_augment(AugmentMode mode, uint64_t seed, uint64_t epoch, uint64_t sample, int src_h, int src_w,
-                           int out, const float pca[3][3]);
+AugmentParams draw_augment(AugmentMode mode, uint64_t seed, uint64_t epoch, uint64_t sample,
+                           int src_h, int src_w, int out, const float pca[3][3]);
 
-// Which sample stands at position i (0 <= i < n) of an epoch: for every (seed, epoch) a permutation of 0..n-1,
-// computed in place in under a microsecond. A Feistel network over the next power of two with Philox as its
-// round function; values >= n are sent round again ("cycle walking": Black and Rogaway, 2002).
+// Which sample stands at position i (0 <= i < n) of an epoch: for every (seed, epoch) a permutation
+// of 0..n-1, computed in place in under a microsecond. A Feistel network over the next power of two
+// with Philox as its round function; values >= n are sent round again ("cycle walking": Black and
+// Rogaway, 2002).
 int64_t shuffled(uint64_t seed, uint64_t epoch, int64_t i, int64_t n);
 
 }  // namespace wt

@@ -1,5 +1,6 @@
-// stb_image, for a file that defines STBI_ONLY_JPEG or STBI_ONLY_PNG before it includes this, and nothing but that: with two formats
-// in one file stb_image leaves behind, as the reason of one, what the other found wrong.
+// stb_image, for a file that defines STBI_ONLY_JPEG or STBI_ONLY_PNG before it includes this, and
+// nothing but that: with two formats in one file stb_image leaves behind, as the reason of one,
+// what the other found wrong.
 #pragma once
 
 #include <cstdlib>
@@ -24,8 +25,8 @@
 
 namespace wt {
 
-// `checked`: a file whose structure has been checked. Returns "", or why it cannot be decoded, which
-// begins with the format's name.
+// `checked`: a file whose structure has been checked. Returns "", or why it cannot be decoded,
+// which begins with the format's name.
 static std::string decode_by_stb(const std::vector<uint8_t>& checked, const char* format,
                                  Image& image) {
     int width = 0, height = 0, channels = 0;

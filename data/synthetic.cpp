@@ -1,6 +1,6 @@
-// Images made up on the spot: a 4x4 grid of colours that belongs to the class, and noise that belongs to the
-// image. About 30 microseconds for 256x256 on one core, twice a copy, so a benchmark on it measures the
-// training and not the data; no pool of ready images is kept.
+// Images made up on the spot: a 4x4 grid of colours that belongs to the class, and noise that
+// belongs to the image. About 30 microseconds for 256x256 on one core, twice a copy, so a benchmark
+// on it measures the training and not the data; no pool of ready images is kept.
 #include <algorithm>
 #include <array>
 
@@ -54,8 +54,10 @@ public:
 private:
     // 16..191, so that with noise it stays in a byte.
     std::array<uint8_t, 3> cell_colour(int label, int cell) const {
-        const auto r = philox({uint32_t(label), uint32_t(cell), 1, uint32_t(Draw::synthetic)}, seed_);
-        return {uint8_t(16 + below(r[0], 176)), uint8_t(16 + below(r[1], 176)), uint8_t(16 + below(r[2], 176))};
+        const auto r =
+            philox({uint32_t(label), uint32_t(cell), 1, uint32_t(Draw::synthetic)}, seed_);
+        return {uint8_t(16 + below(r[0], 176)), uint8_t(16 + below(r[1], 176)),
+                uint8_t(16 + below(r[2], 176))};
     }
     int64_t count_, first_;
     uint64_t seed_;
@@ -68,12 +70,14 @@ DataSplits open_synthetic(int classes, int64_t images, const DataSpec& spec) {
     const int side = side_of(spec);
     const int64_t train = std::min(images, kHeldOutFirst);
     DataSplits s;
-    if (!spec.held_out_only) s.train = std::make_unique<Synthetic>(train, 0, classes, side, spec.seed);
+    if (!spec.held_out_only)
+        s.train = std::make_unique<Synthetic>(train, 0, classes, side, spec.seed);
     s.held_out = std::make_unique<Synthetic>(kHeldOut, kHeldOutFirst, classes, side, spec.seed);
     s.held_out_name = "val";
     s.description = "synthetic, of seed " + std::to_string(spec.seed) + ": " +
-                    (spec.held_out_only ? "" : std::to_string(train) + " training and ") + std::to_string(kHeldOut) +
-                    " held-out images, " + std::to_string(classes) + " classes, made at " + std::to_string(side);
+                    (spec.held_out_only ? "" : std::to_string(train) + " training and ") +
+                    std::to_string(kHeldOut) + " held-out images, " + std::to_string(classes) +
+                    " classes, made at " + std::to_string(side);
     return s;
 }
 

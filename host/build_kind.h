@@ -1,5 +1,5 @@
-// Which build this is, for programs to say: bin/ leads to whichever was made last, and what is slow or finds faults in
-// one does not in another.
+// Which build this is, for programs to say: bin/ leads to whichever was made last, and what is slow
+// or finds faults in one does not in another.
 #pragma once
 
 #include <string>

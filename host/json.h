@@ -1,5 +1,6 @@
-// JSON, by nlohmann's library. Its parser and its writer are compiled once, in json.cpp: each file that instantiates them
-// itself takes 1.5 s longer to compile. Headers name it by <nlohmann/json_fwd.hpp>.
+// JSON, by nlohmann's library. Its parser and its writer are compiled once, in json.cpp: each file
+// that instantiates them itself takes 1.5 s longer to compile. Headers name it by
+// <nlohmann/json_fwd.hpp>.
 #pragma once
 
 #include <nlohmann/json.hpp>

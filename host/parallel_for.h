@@ -11,7 +11,8 @@
 
 namespace wt {
 
-// body(i) for 0 <= i < n, in any order, on `threads` threads (0: one a core). Rethrows one of the exceptions.
+// body(i) for 0 <= i < n, in any order, on `threads` threads (0: one a core). Rethrows one of the
+// exceptions.
 template <class Body>
 void parallel_for(int64_t n, const Body& body, int64_t grain = 1, unsigned threads = 0) {
     if (!threads) threads = std::max(1u, std::thread::hardware_concurrency());

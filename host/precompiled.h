@@ -1,5 +1,6 @@
-// The headers of the C++ library that most files read, compiled once for each set of flags (see the Makefile): g++ then takes
-// 0.5 s for a small file instead of 0.9. Every file includes what it uses all the same; it compiles without this one (PCH=).
+// The headers of the C++ library that most files read, compiled once for each set of flags (see the
+// Makefile): g++ then takes 0.5 s for a small file instead of 0.9. Every file includes what it uses
+// all the same; it compiles without this one (PCH=).
 #include <algorithm>
 #include <array>
 #include <atomic>

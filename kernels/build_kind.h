@@ -1,4 +1,5 @@
-// How the kernels were compiled: with RACES=1 they alone are (the rest is an ordinary build's), so only they can tell.
+// How the kernels were compiled: with RACES=1 they alone are (the rest is an ordinary build's), so
+// only they can tell.
 #pragma once
 
 namespace wt {

@@ -1,6 +1,7 @@
-// The fields of a problem, listed once for each operation (kernels/OP/fields.cpp): what `bin/compare OP --problem` takes and
-// explains, the key under which a measured choice of variant is kept, and how tests and reports name a problem.
-// host/net/problem_text.h reads and writes them as text.
+// The fields of a problem, listed once for each operation (kernels/OP/fields.cpp): what
+// `bin/compare OP --problem` takes and explains, the key under which a measured choice of variant
+// is kept, and how tests and reports name a problem. host/net/problem_text.h reads and writes them
+// as text.
 #pragma once
 
 #include <cstddef>
@@ -20,14 +21,16 @@ struct Field {
 
     const char* key;
     double least, most;
-    const char* meaning;              // with the unit, for `--problem help`
+    const char* meaning;  // with the unit, for `--problem help`
     Type type;
-    size_t offset;                    // of the member in the problem
-    std::vector<const char*> words;   // of a `word`: the enum's names, in its order
-    bool derived = false;             // worked out from other fields where it is not given, and then not printed
-    double unset = 0;                 // what stands in a derived one until then
-    bool shown = false;               // printed also when it has its usual value
-    bool precision = false;           // bin/compare sets it by --precision and leaves it out of a problem's title
+    size_t offset;                   // of the member in the problem
+    std::vector<const char*> words;  // of a `word`: the enum's names, in its order
+    bool derived =
+        false;           // worked out from other fields where it is not given, and then not printed
+    double unset = 0;    // what stands in a derived one until then
+    bool shown = false;  // printed also when it has its usual value
+    bool precision =
+        false;  // bin/compare sets it by --precision and leaves it out of a problem's title
 
     double get(const void* problem) const;
     void set(void* problem, double value) const;
@@ -51,15 +54,19 @@ struct Field {
 // All fields of one type of problem, in the order in which they are printed.
 struct ProblemFields {
     std::vector<Field> fields;
-    std::vector<std::byte> usual;     // Problem{}: a field that has this value is not printed
-    std::vector<std::byte> defaults;  // what `--problem` begins with; derived fields hold their marker
-    // Works out the derived fields that hold their marker. Returns "", or in words why there is no such problem.
+    std::vector<std::byte> usual;  // Problem{}: a field that has this value is not printed
+    // what `--problem` begins with; derived fields hold their marker
+    std::vector<std::byte> defaults;
+    // Works out the derived fields that hold their marker. Returns "", or in words why there is no
+    // such problem.
     std::string (*complete)(void* problem);
 };
 
 inline double Field::get(const void* problem) const {
     const auto* at = static_cast<const std::byte*>(problem) + offset;
-    const auto as = [&]<class T>(T v) { return std::memcpy(&v, at, sizeof v), static_cast<double>(v); };
+    const auto as = [&]<class T>(T v) {
+        return std::memcpy(&v, at, sizeof v), static_cast<double>(v);
+    };
     switch (type) {
         case Type::i32: return as(int32_t());
         case Type::i64: return as(int64_t());
@@ -79,19 +86,33 @@ inline void Field::set(void* problem, double value) const {
     }
 }
 
-constexpr double kMostExtent = 1 << 24;  // of one extent; offsets are 64 bits, so their product may be larger
+// of one extent; offsets are 64 bits, so their product may be larger
+constexpr double kMostExtent = 1 << 24;
 
 // A number: `least` to `most` are what --problem accepts.
 template <class Problem, class Member>
-Field field(const char* key, Member Problem::*member, double least, double most, const char* meaning) {
+Field field(const char* key, Member Problem::*member, double least, double most,
+            const char* meaning) {
     static const Problem probe{};
-    const auto offset = static_cast<size_t>(reinterpret_cast<const std::byte*>(&(probe.*member)) - reinterpret_cast<const std::byte*>(&probe));
-    Field f{.key = key, .least = least, .most = most, .meaning = meaning, .type = Field::Type::f32, .offset = offset, .words = {}};
-    if constexpr (std::is_same_v<Member, int>) f.type = Field::Type::i32;
-    else if constexpr (std::is_same_v<Member, int64_t>) f.type = Field::Type::i64;
-    else if constexpr (std::is_same_v<Member, bool>) f.type = Field::Type::flag;
-    else if constexpr (std::is_enum_v<Member> && sizeof(Member) == 1) f.type = Field::Type::word;
-    else static_assert(std::is_same_v<Member, float>);
+    const auto offset = static_cast<size_t>(reinterpret_cast<const std::byte*>(&(probe.*member)) -
+                                            reinterpret_cast<const std::byte*>(&probe));
+    Field f{.key = key,
+            .least = least,
+            .most = most,
+            .meaning = meaning,
+            .type = Field::Type::f32,
+            .offset = offset,
+            .words = {}};
+    if constexpr (std::is_same_v<Member, int>)
+        f.type = Field::Type::i32;
+    else if constexpr (std::is_same_v<Member, int64_t>)
+        f.type = Field::Type::i64;
+    else if constexpr (std::is_same_v<Member, bool>)
+        f.type = Field::Type::flag;
+    else if constexpr (std::is_enum_v<Member> && sizeof(Member) == 1)
+        f.type = Field::Type::word;
+    else
+        static_assert(std::is_same_v<Member, float>);
     return f;
 }
 
@@ -103,7 +124,8 @@ Field field(const char* key, bool Problem::*member, const char* meaning) {
 
 // One of some words, which name the enum's values from 0 on.
 template <class Problem, class Enum>
-Field field(const char* key, Enum Problem::*member, std::vector<const char*> words, const char* meaning) {
+Field field(const char* key, Enum Problem::*member, std::vector<const char*> words,
+            const char* meaning) {
     Field f = field(key, member, 0, static_cast<double>(words.size() - 1), meaning);
     f.words = std::move(words);
     f.shown = true;
@@ -118,13 +140,17 @@ Field dtype_field(const char* key, DType Problem::*member, const char* meaning) 
 }
 
 template <class Problem>
-ProblemFields problem_fields(const Problem& defaults, std::string (*complete)(void*), std::vector<Field> fields) {
+ProblemFields problem_fields(const Problem& defaults, std::string (*complete)(void*),
+                             std::vector<Field> fields) {
     static_assert(std::is_trivially_copyable_v<Problem>);
     const auto bytes = [](const Problem& p) {
         const auto* first = reinterpret_cast<const std::byte*>(&p);
         return std::vector<std::byte>(first, first + sizeof p);
     };
-    ProblemFields all{.fields = std::move(fields), .usual = bytes(Problem{}), .defaults = bytes(defaults), .complete = complete};
+    ProblemFields all{.fields = std::move(fields),
+                      .usual = bytes(Problem{}),
+                      .defaults = bytes(defaults),
+                      .complete = complete};
     for (const Field& f : all.fields)
         if (f.derived) f.set(all.defaults.data(), f.unset);
     return all;

@@ -23,12 +23,14 @@ struct LaunchShape {
     unsigned cluster = 1;  // blocks along x that run together; divides grid.x
     bool pdl = false;      // programmatic dependent launch: with_pdl()
 
-    // Programmatic dependent launch (PDL): the kernel may start while the one before it in the stream still runs, so that its
-    // launch latency and its blocks' first instructions are hidden. What that gains is not measured yet (gpu-report times a
-    // step without). It is only for kernels in which every thread calls ptx::griddep_wait() before it touches global memory
-    // (make RACES=1 checks that): one that does not wait reads what is not written yet, and the kernel after it, which waits
-    // for this one only, would not even know that the one before is still running. And it is not for kernels that load
-    // through const __restrict__ pointers: a compiler may take such data for constant, and load it before the wait.
+    // Programmatic dependent launch (PDL): the kernel may start while the one before it in the
+    // stream still runs, so that its launch latency and its blocks' first instructions are hidden.
+    // What that gains is not measured yet (gpu-report times a step without). It is only for kernels
+    // in which every thread calls ptx::griddep_wait() before it touches global memory (make RACES=1
+    // checks that): one that does not wait reads what is not written yet, and the kernel after it,
+    // which waits for this one only, would not even know that the one before is still running. And
+    // it is not for kernels that load through const __restrict__ pointers: a compiler may take such
+    // data for constant, and load it before the wait.
     LaunchShape with_pdl() const {
         LaunchShape s = *this;
         s.pdl = true;
@@ -36,7 +38,8 @@ struct LaunchShape {
     }
 };
 
-// A shape as the runtime takes it, for one kernel. Not in the template below, which is compiled for every kernel.
+// A shape as the runtime takes it, for one kernel. Not in the template below, which is compiled for
+// every kernel.
 class LaunchConfig {
 public:
     LaunchConfig(const LaunchShape& shape, const void* kernel);

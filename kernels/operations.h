@@ -1,5 +1,5 @@
-// Every operation, once: the table of its variants, from which its types and its name (Args::operation) follow. What asks for all
-// operations (bin/compare, the tuner, tests) asks here.
+// Every operation, once: the table of its variants, from which its types and its name
+// (Args::operation) follow. What asks for all operations (bin/compare, the tuner, tests) asks here.
 #pragma once
 
 #include "kernels/activation/problem.h"

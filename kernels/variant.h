@@ -1,9 +1,9 @@
 // What a variant is: one way to compute an operation, listed in that operation's table.
 //
 // An operation's folder has problem.h (extents, flops, bytes; the pointers; the table's
-// declaration), variants.cpp (the table) and one file per variant. Adding a variant is one file, and
-// a declaration and a row in variants.cpp: the unit tests, bin/compare and LAYER.PASS=VARIANT find it
-// there. Variant 0 is the plainest: always readable, fits every valid problem.
+// declaration), variants.cpp (the table) and one file per variant. Adding a variant is one file,
+// and a declaration and a row in variants.cpp: the unit tests, bin/compare and LAYER.PASS=VARIANT
+// find it there. Variant 0 is the plainest: always readable, fits every valid problem.
 //
 // What every variant promises, and the unit tests check:
 //   - It writes every element of every result, and nothing else: not the gaps between rows, not a
@@ -12,10 +12,10 @@
 //   - It reads only its operands, and its workspace only where it has written it.
 //   - Two runs on the same operands leave the same bits, in whatever order blocks run.
 //   - What it cannot compute it refuses, in words: every field of the problem that it does not look
-//     at must be refused where it is not the default (`refuses_fusions` of some operations does that
-//     for folded inputs and what an epilogue would have to do).
-//   - It runs its own kernels: none launches another variant because of what its pointers turn out to
-//     be. Where their alignment matters it is a field of the problem (`aligned`).
+//     at must be refused where it is not the default (`refuses_fusions` of some operations does
+//     that for folded inputs and what an epilogue would have to do).
+//   - It runs its own kernels: none launches another variant because of what its pointers turn out
+//     to be. Where their alignment matters it is a field of the problem (`aligned`).
 //   - A name is unique in its table. Of a file *_sm90.cu, `sm` is 90.
 #pragma once
 
@@ -27,10 +27,10 @@ namespace wt {
 
 struct ProblemFields;  // kernels/fields.h
 
-// How gladly a variant is taken by --kernels auto, own and baseline: of the variants that fit, the one
-// with the largest number is, on a real GPU by `gpu`, on a virtual one (a CPU) by `cpu`; the two
-// differ, since a CPU emulates tensor cores, shuffles and barriers. 0: only when it is named, or
-// measured to be the fastest by --kernels tune.
+// How gladly a variant is taken by --kernels auto, own and baseline: of the variants that fit, the
+// one with the largest number is, on a real GPU by `gpu`, on a virtual one (a CPU) by `cpu`; the
+// two differ, since a CPU emulates tensor cores, shuffles and barriers. 0: only when it is named,
+// or measured to be the fastest by --kernels tune.
 struct Preference {
     int gpu = 0, cpu = 0;
 
@@ -46,9 +46,10 @@ struct Variant {
     size_t (*workspace)(const Problem&);
     // Puts the work on args.stream. Throws wt::Error when the launch is refused.
     void (*launch)(const Problem&, const Args&);
-    bool baseline = false;       // a vendor library's: cuDNN, cuBLAS, oneDNN
-    int sm = 0;                  // needs exactly this architecture family (90: sm_90a); 0: any
-    Preference preference = {};  // set in variants.cpp, by preferred(); of variant 0 it is not asked
+    bool baseline = false;  // a vendor library's: cuDNN, cuBLAS, oneDNN
+    int sm = 0;             // needs exactly this architecture family (90: sm_90a); 0: any
+    // set in variants.cpp, by preferred(); of variant 0 it is not asked
+    Preference preference = {};
 
     size_t workspace_bytes(const Problem& p) const { return workspace ? workspace(p) : 0; }
 };
@@ -64,7 +65,9 @@ Variant<Problem, Args> preferred(Variant<Problem, Args> variant, Preference pref
 }
 
 template <class Problem>
-std::string fits_all(const Problem&) { return {}; }
+std::string fits_all(const Problem&) {
+    return {};
+}
 
 // Which variants a run may use. `automatic`: every variant on virtual GPUs (a laptop trains at a
 // useful speed through oneDNN), the project's own ones on real GPUs.
@@ -84,8 +87,9 @@ bool allowed(const Variant<Problem, Args>& v, KernelChoice choice, int sm) {
     return choice == KernelChoice::automatic && kAutomaticUsesBaselines;
 }
 
-// The most preferred variant that fits the problem and the choice; variant 0 where none of those with a
-// preference does. `baseline` falls back to the project's own where no vendor has the operation.
+// The most preferred variant that fits the problem and the choice; variant 0 where none of those
+// with a preference does. `baseline` falls back to the project's own where no vendor has the
+// operation.
 template <class Problem, class Args>
 const Variant<Problem, Args>& choose(Table<Problem, Args> table, const Problem& problem,
                                      KernelChoice choice, int sm) {
@@ -94,7 +98,8 @@ const Variant<Problem, Args>& choose(Table<Problem, Args> table, const Problem& 
         const int rank = v.preference.on(sm);
         if (rank <= 0 || !allowed(v, choice, sm)) continue;
         if (best) {
-            const bool vendor_first = choice == KernelChoice::baseline && v.baseline != best->baseline;
+            const bool vendor_first =
+                choice == KernelChoice::baseline && v.baseline != best->baseline;
             if (vendor_first ? best->baseline : rank <= best->preference.on(sm)) continue;
         }
         if (v.refuses(problem).empty()) best = &v;
@@ -113,9 +118,12 @@ const Variant<Problem, Args>* find(Table<Problem, Args> table, const std::string
 // Bytes that the operation must move at the least; which way it goes, the arguments tell.
 template <class Args, class Problem>
 double bytes_of(const Problem& p) {
-    if constexpr (requires { p.bytes(); }) return p.bytes();
-    else if constexpr (requires(Args a) { a.dy; }) return p.backward_bytes();
-    else return p.forward_bytes();
+    if constexpr (requires { p.bytes(); })
+        return p.bytes();
+    else if constexpr (requires(Args a) { a.dy; })
+        return p.backward_bytes();
+    else
+        return p.forward_bytes();
 }
 
 }  // namespace wt

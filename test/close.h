@@ -19,7 +19,8 @@ struct Closeness {
     std::string text() const {
         if (!same_size) return "sizes differ";
         char s[160];
-        std::snprintf(s, sizeof s, "worst at %ld: got %.9g, want %.9g, %.3g times the allowance", at, got, want, worst);
+        std::snprintf(s, sizeof s, "worst at %ld: got %.9g, want %.9g, %.3g times the allowance",
+                      at, got, want, worst);
         return s;
     }
 };
@@ -33,7 +34,8 @@ Closeness close(std::span<const Got> got, std::span<const double> want, double r
         const double g = static_cast<double>(got[i]), w = want[i];
         double e = std::abs(g - w) / (atol + rtol * std::abs(w));
         if (!(e <= 1e300)) e = 1e300;  // NaN and infinity fail
-        if (e > c.worst || c.at < 0) c.worst = e, c.at = static_cast<long>(i), c.got = g, c.want = w;
+        if (e > c.worst || c.at < 0)
+            c.worst = e, c.at = static_cast<long>(i), c.got = g, c.want = w;
     }
     return c;
 }

@@ -64,7 +64,8 @@ inline void write_idx_set(const std::string& dir, int train, int test, int side 
 }
 
 // A PNG of `rows` raw bytes a row (as PNG packs them), one filter byte 0 put before each.
-inline Bytes png(int w, int h, int bits, int colour_type, const Bytes& rows, const Bytes& palette = {}) {
+inline Bytes png(int w, int h, int bits, int colour_type, const Bytes& rows,
+                 const Bytes& palette = {}) {
     Bytes b{0x89, 'P', 'N', 'G', '\r', '\n', 0x1A, '\n'};
     const auto chunk = [&](const char* name, const Bytes& body) {
         put32(b, uint32_t(body.size()));
@@ -115,6 +116,8 @@ std::string message(F&& f) {
     return "no exception";
 }
 
-inline bool has(const std::string& text, const std::string& part) { return text.find(part) != text.npos; }
+inline bool has(const std::string& text, const std::string& part) {
+    return text.find(part) != text.npos;
+}
 
 }  // namespace wt::test

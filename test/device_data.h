@@ -1,5 +1,5 @@
-// What the tests of kernels share: reproducible values, arrays of a storage type on a device, and the loop over the
-// variants of a table.
+// What the tests of kernels share: reproducible values, arrays of a storage type on a device, and
+// the loop over the variants of a table.
 #pragma once
 
 #include <doctest/doctest.h>
@@ -25,7 +25,8 @@ inline constexpr bool kSanitized = true;  // shorter lists of shapes
 inline constexpr bool kSanitized = false;
 #endif
 
-inline std::vector<double> random_values(size_t count, uint32_t seed, double low = -1, double high = 1) {
+inline std::vector<double> random_values(size_t count, uint32_t seed, double low = -1,
+                                         double high = 1) {
     std::mt19937 engine(seed);
     std::uniform_real_distribution<double> draw(low, high);
     std::vector<double> v(count);
@@ -36,16 +37,20 @@ inline std::vector<double> random_values(size_t count, uint32_t seed, double low
 // `values` as the storage type holds them: what a reference has to start from.
 inline std::vector<double> rounded(std::vector<double> values, DType t) {
     for (double& v : values)
-        v = t == DType::f32 ? static_cast<float>(v) : to_float(from_float<bf16>(static_cast<float>(v)));
+        v = t == DType::f32 ? static_cast<float>(v)
+                            : to_float(from_float<bf16>(static_cast<float>(v)));
     return values;
 }
 
-// `count` elements of `dtype` on a device, beginning `offset` elements behind an aligned address. Starts as NaNs (all
-// bits set), so that what a kernel left out shows, and so does what it touched outside its rows.
+// `count` elements of `dtype` on a device, beginning `offset` elements behind an aligned address.
+// Starts as NaNs (all bits set), so that what a kernel left out shows, and so does what it touched
+// outside its rows.
 class DeviceArray {
 public:
     DeviceArray(DType dtype, size_t count, int device = 0, size_t offset = 0)
-        : dtype_(dtype), count_(count), offset_(offset),
+        : dtype_(dtype),
+          count_(count),
+          offset_(offset),
           buffer_(device, (count + offset) * size_of(dtype), "a test's array") {
         bytes_.assign(buffer_.size(), 0xFF);
         buffer_.upload(bytes_);
@@ -78,8 +83,8 @@ public:
         }
         return v;
     }
-    // Of the first `rows` rows, `ld` apart: the `cols` elements of each. Fails where the gap between rows, or what lies
-    // before the first one, is not as it was at the start.
+    // Of the first `rows` rows, `ld` apart: the `cols` elements of each. Fails where the gap
+    // between rows, or what lies before the first one, is not as it was at the start.
     std::vector<double> read_rows(int64_t rows, int64_t cols, int64_t ld) const {
         const std::vector<unsigned char> now = buffer_.download();
         const size_t e = size_of(dtype_);
@@ -104,21 +109,24 @@ private:
 };
 
 // rows x cols values spread over rows that lie `ld` apart; the gaps hold `gap`.
-inline std::vector<double> with_gaps(const std::vector<double>& v, int64_t rows, int64_t cols, int64_t ld,
-                                     double gap = 77) {
+inline std::vector<double> with_gaps(const std::vector<double>& v, int64_t rows, int64_t cols,
+                                     int64_t ld, double gap = 77) {
     std::vector<double> out(rows * ld, gap);
-    for (int64_t r = 0; r < rows; ++r) std::copy_n(v.begin() + r * cols, cols, out.begin() + r * ld);
+    for (int64_t r = 0; r < rows; ++r)
+        std::copy_n(v.begin() + r * cols, cols, out.begin() + r * ld);
     return out;
 }
 
-// Calls f(variant) for every variant of the table that fits the problem and this device; kernels that spread a block's
-// piece over its threads are run with one thread and with many. Says once why a variant is left out.
+// Calls f(variant) for every variant of the table that fits the problem and this device; kernels
+// that spread a block's piece over its threads are run with one thread and with many. Says once why
+// a variant is left out.
 template <class Problem, class Args, class F>
 void each_variant(const char* op, Table<Problem, Args> table, const Problem& problem, F&& f) {
     static std::set<std::string> said;
     REQUIRE(table.size() > 0);
     const std::string title = std::string(op) + " ";
-    CHECK_MESSAGE(table[0].refuses(problem).empty(), title, "variant 0 refuses: ", table[0].refuses(problem));
+    CHECK_MESSAGE(table[0].refuses(problem).empty(), title,
+                  "variant 0 refuses: ", table[0].refuses(problem));
     const int sm = device_sm(0);
     for (const auto& v : table) {
         std::string reason = v.refuses(problem);

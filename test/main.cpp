@@ -1,5 +1,5 @@
-// The unit tests' runner. Says which file's tests it is at, and closes with one line, "N passed, N failed", which continuous
-// integration reads.
+// The unit tests' runner. Says which file's tests it is at, and closes with one line, "N passed, N
+// failed", which continuous integration reads.
 #define DOCTEST_CONFIG_IMPLEMENT
 #include <doctest/doctest.h>
 
@@ -35,7 +35,8 @@ struct Summary : doctest::IReporter {
         ++tests;
         if (options.quiet || file == t.m_file.c_str()) return;
         file = t.m_file.c_str();
-        std::printf("  test %s, from test %u on, after %.0f s\n", file.c_str(), tests, std::chrono::duration<double>(Clock::now() - start).count());
+        std::printf("  test %s, from test %u on, after %.0f s\n", file.c_str(), tests,
+                    std::chrono::duration<double>(Clock::now() - start).count());
         std::fflush(stdout);
     }
     void test_case_reenter(const doctest::TestCaseData&) override {}

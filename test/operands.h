@@ -1,5 +1,5 @@
-// Random operands for tests of kernels, in storage type and in fp64, and device buffers that a kernel must
-// overwrite: filled with NaN beforehand.
+// Random operands for tests of kernels, in storage type and in fp64, and device buffers that a
+// kernel must overwrite: filled with NaN beforehand.
 #pragma once
 
 #include <cstring>
@@ -14,7 +14,8 @@
 
 namespace wt::test {
 
-// `count` values uniform in [-1, 1), rounded to T, so that the fp64 copy is exactly what the kernel reads.
+// `count` values uniform in [-1, 1), rounded to T, so that the fp64 copy is exactly what the kernel
+// reads.
 template <class T>
 struct Operand {
     std::vector<double> exact;
@@ -26,7 +27,10 @@ struct Operand {
         upload();
     }
     // These values.
-    explicit Operand(std::vector<double> values) : exact(std::move(values)), device(0, exact.size(), "operand") { upload(); }
+    explicit Operand(std::vector<double> values)
+        : exact(std::move(values)), device(0, exact.size(), "operand") {
+        upload();
+    }
     void upload() {
         std::vector<T> host(exact.size());
         for (size_t i = 0; i < exact.size(); ++i) {
@@ -53,25 +57,30 @@ std::vector<float> floats(const std::vector<T>& v) {
     return f;
 }
 
-// Whether results are right to rounding. Adding `terms` products in fp32, in whatever order, each addition errs by at
-// most 2^-24 of the partial sum, which is at most the sum of magnitudes M: the error is below terms * 2^-24 * M in the
-// worst case, and for signs at random about sqrt(terms) * 2^-24 * M. Allowed is 4 times the latter plus a few
-// roundings of M. Storing as bf16 adds half of 2^-8 of the result; we allow 2^-8 (the fp32 error may tip a tie).
-// With operands rounded to tf32 each product errs by at most 2^-10 of itself, 2^-11 for either operand, and the errors of
-// different products are independent, with a standard deviation of at most 2^-11 sqrt(2/3) of the product: that of the sum
-// is sqrt(2/3) 2^-11 sqrt(S), S being the sum of the squares. Allowed is 5 * 2^-11 sqrt(S): 6 times that, and more than a
-// single product can err.
+// Whether results are right to rounding. Adding `terms` products in fp32, in whatever order, each
+// addition errs by at most 2^-24 of the partial sum, which is at most the sum of magnitudes M: the
+// error is below terms * 2^-24 * M in the worst case, and for signs at random about sqrt(terms) *
+// 2^-24 * M. Allowed is 4 times the latter plus a few roundings of M. Storing as bf16 adds half of
+// 2^-8 of the result; we allow 2^-8 (the fp32 error may tip a tie). With operands rounded to tf32
+// each product errs by at most 2^-10 of itself, 2^-11 for either operand, and the errors of
+// different products are independent, with a standard deviation of at most 2^-11 sqrt(2/3) of the
+// product: that of the sum is sqrt(2/3) 2^-11 sqrt(S), S being the sum of the squares. Allowed is 5
+// * 2^-11 sqrt(S): 6 times that, and more than a single product can err.
 template <class T>
-Closeness close_sums(const std::vector<T>& got, const reference::Sums& want, double terms, bool tf32 = false) {
+Closeness close_sums(const std::vector<T>& got, const reference::Sums& want, double terms,
+                     bool tf32 = false) {
     Closeness c;
     c.same_size = got.size() == want.value.size();
     if (!c.same_size) return c;
-    const double rtol = dtype_of<T> == DType::bf16 ? 1.0 / 256 : 0, per_m = (4 * std::sqrt(terms) + 4) * 0x1p-24;
+    const double rtol = dtype_of<T> == DType::bf16 ? 1.0 / 256 : 0,
+                 per_m = (4 * std::sqrt(terms) + 4) * 0x1p-24;
     for (size_t i = 0; i < got.size(); ++i) {
         const double one[] = {want.value[i]};
         const float g[] = {to_float(got[i])};
-        const double atol = 1e-30 + per_m * want.magnitude[i] + (tf32 ? 5 * 0x1p-11 * std::sqrt(want.square[i]) : 0);
-        const Closeness e = close(std::span<const float>(g), std::span<const double>(one), rtol, atol);
+        const double atol = 1e-30 + per_m * want.magnitude[i] +
+                            (tf32 ? 5 * 0x1p-11 * std::sqrt(want.square[i]) : 0);
+        const Closeness e =
+            close(std::span<const float>(g), std::span<const double>(one), rtol, atol);
         if (e.worst > c.worst || c.at < 0) c = e, c.at = static_cast<long>(i);
     }
     return c;

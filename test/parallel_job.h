@@ -1,4 +1,5 @@
-// A training of a few steps on random images, by any number of workers, for tests that compare one with another.
+// A training of a few steps on random images, by any number of workers, for tests that compare one
+// with another.
 #pragma once
 
 #include <doctest/doctest.h>
@@ -12,12 +13,16 @@
 
 namespace wt {
 
-// A small network with all that is exchanged in a large one; its trunk ends in dropout, as owt's. With buckets of 8 KiB
-// conv3 is one, conv2 and conv1 together another, half of them each. "tiny2" has two fully connected layers.
+// A small network with all that is exchanged in a large one; its trunk ends in dropout, as owt's.
+// With buckets of 8 KiB conv3 is one, conv2 and conv1 together another, half of them each. "tiny2"
+// has two fully connected layers.
 inline NetSpec tiny_net(const NetOptions& options, const std::string& name = "tiny") {
     NetBuilder n(name, 16, options);
-    n.conv("conv1", 24, 5, {.stride = 2}).act().lrn().pool();                              // 6x6x24, 2x2x24
-    n.conv("conv2", 8, 3, {.pad = 1}).act().conv("conv3", 32, 3, {.pad = 1}).act();        // 2x2x8, 2x2x32
+    n.conv("conv1", 24, 5, {.stride = 2}).act().lrn().pool();  // 6x6x24, 2x2x24
+    n.conv("conv2", 8, 3, {.pad = 1})
+        .act()
+        .conv("conv3", 32, 3, {.pad = 1})
+        .act();  // 2x2x8, 2x2x32
     n.dropout().fc("fc4", 72, 1).act().dropout();
     if (name != "tiny2") n.fc("fc5", 40, 1).act().dropout();
     return n.fc("fc6", options.classes).done();
@@ -43,8 +48,9 @@ struct Job {
     size_t bucket_bytes = 2 << 20;
     bool check = true;  // that the ranks agree
     std::vector<std::string> frozen = {};
-    std::vector<std::string> put_back = {};  // layers that get their first weights again after every step
-    bool picture = false;                    // of the last step
+    // layers that get their first weights again after every step
+    std::vector<std::string> put_back = {};
+    bool picture = false;  // of the last step
 };
 
 struct Outcome {
@@ -53,8 +59,8 @@ struct Outcome {
     std::vector<std::vector<float>> first;  // weights before the first step
     std::vector<double> losses;
     std::vector<int64_t> bytes_sent;  // by rank, in all
-    std::vector<double> told;  // loss of every pass as each rank has it
-    SoftmaxStats evaluated{};  // the last
+    std::vector<double> told;         // loss of every pass as each rank has it
+    SoftmaxStats evaluated{};         // the last
     std::vector<double> evaluations;
     size_t memory = 0;  // that worker 0 has planned, bytes
     StepPicture picture;
@@ -64,7 +70,8 @@ struct Outcome {
 inline Outcome run(const Job& job, int steps) {
     NetOptions options = job.options;
     options.classes = job.classes;
-    const NetSpec net = job.net.starts_with("tiny") ? tiny_net(options, job.net) : make_net(job.net, options);
+    const NetSpec net =
+        job.net.starts_with("tiny") ? tiny_net(options, job.net) : make_net(job.net, options);
     const int stored = net.input.h + 5, batch = job.global_batch / job.workers;
     std::vector<WorkerConfig> configs;
     for (int r = 0; r < job.workers; ++r) {
@@ -79,7 +86,8 @@ inline Outcome run(const Job& job, int steps) {
         c.kernels.fuse = job.fuse;
         c.keep_gradients = job.keep_gradients;
         c.tf32 = job.tf32;
-        c.scheme = job.scheme, c.split = job.split, c.per_microbatch = job.per_microbatch, c.microbatches = job.microbatches, c.packed = job.packed;
+        c.scheme = job.scheme, c.split = job.split, c.per_microbatch = job.per_microbatch,
+        c.microbatches = job.microbatches, c.packed = job.packed;
         c.bucket_bytes = job.bucket_bytes;
         c.frozen = job.frozen;
         configs.push_back(c);
@@ -92,15 +100,18 @@ inline Outcome run(const Job& job, int steps) {
         w.set_weight_decay(5e-4f);
         for (size_t i = 0; i < w.layout().params.size(); ++i) {
             const Param& p = w.layout().params[i];
-            w.set_param(static_cast<int>(i), initial_values(net, p, w.layout().rows[i], Init::he, 3));
+            w.set_param(static_cast<int>(i),
+                        initial_values(net, p, w.layout().rows[i], Init::he, 3));
             if (!w.layout().frozen(static_cast<int>(i)))
-                w.set_momentum(static_cast<int>(i), std::vector<float>(w.layout().rows[i].count * p.row));
+                w.set_momentum(static_cast<int>(i),
+                               std::vector<float>(w.layout().rows[i].count * p.row));
         }
     });
     Outcome out;
     out.memory = group.worker(0).layout().plan.total();
     out.params = group.worker(0).layout().params;
-    for (size_t i = 0; i < out.params.size(); ++i) out.first.push_back(group.get_param(static_cast<int>(i)));
+    for (size_t i = 0; i < out.params.size(); ++i)
+        out.first.push_back(group.get_param(static_cast<int>(i)));
     const size_t image = size_t(stored) * stored * 3;
     struct Samples {
         PinnedBuffer<uint8_t> images;
@@ -138,7 +149,8 @@ inline Outcome run(const Job& job, int steps) {
         std::vector<long> tickets(job.workers);
         group.run([&](Worker& w) {
             const int r = w.layout().config.rank, first = r * batch;
-            const HostBatch b{of.images.data() + first * image, of.draws.data() + first, of.labels.data() + first};
+            const HostBatch b{of.images.data() + first * image, of.draws.data() + first,
+                              of.labels.data() + first};
             tickets[r] = state ? w.train(b, *state) : w.evaluate(b);
         });
         return tickets[0];
@@ -147,7 +159,8 @@ inline Outcome run(const Job& job, int steps) {
         SoftmaxStats stats{};
         for (int r = 0; r < job.workers; ++r) {
             const SoftmaxStats mine = group.worker(r).wait(ticket);
-            if (r > 0 && job.check) {  // every rank knows the whole batch's loss, from the same logits
+            if (r > 0 &&
+                job.check) {  // every rank knows the whole batch's loss, from the same logits
                 CHECK(mine.top1 == stats.top1);
                 CHECK(mine.loss_sum == stats.loss_sum);
             }
@@ -173,7 +186,8 @@ inline Outcome run(const Job& job, int steps) {
     for (size_t i = 0; i < out.params.size() && job.workers > 1 && job.check; ++i) {
         if (group.worker(0).layout().params[i].sharded) continue;
         const std::vector<float> first = group.worker(0).get_values(static_cast<int>(i));
-        for (int r = 1; r < job.workers; ++r) CHECK((group.worker(r).get_values(static_cast<int>(i)) == first));
+        for (int r = 1; r < job.workers; ++r)
+            CHECK((group.worker(r).get_values(static_cast<int>(i)) == first));
     }
     for (size_t i = 0; i < out.params.size(); ++i) {
         out.weights.push_back(group.get_param(static_cast<int>(i)));
@@ -189,7 +203,10 @@ inline Outcome run(const Job& job, int steps) {
     for (int i = 0; i < job.evaluations; ++i) {
         Samples& s = turns[i % 2];
         fill(s);
-        if (i + 1 == job.evaluations) s.labels[std::find(place.begin(), place.end(), job.global_batch - 1) - place.begin()] = -1;  // as the last batch of an evaluation has
+        // as the last batch of an evaluation has
+        if (i + 1 == job.evaluations)
+            s.labels[std::find(place.begin(), place.end(), job.global_batch - 1) - place.begin()] =
+                -1;
         const long ticket = submit(s, nullptr);
         evaluated(before);
         before = ticket;
@@ -201,13 +218,14 @@ inline Outcome run(const Job& job, int steps) {
 // Norm of the difference over the norm, NaN-proof: not (a <= b) fails.
 inline double distance(const std::vector<float>& a, const std::vector<float>& b) {
     double d = 0, n = 0;
-    for (size_t i = 0; i < a.size(); ++i) d += (double(a[i]) - b[i]) * (double(a[i]) - b[i]), n += double(b[i]) * b[i];
+    for (size_t i = 0; i < a.size(); ++i)
+        d += (double(a[i]) - b[i]) * (double(a[i]) - b[i]), n += double(b[i]) * b[i];
     return std::sqrt(d) / std::max(std::sqrt(n), 1e-30);
 }
 
-// Sums are grouped differently by shard (fp32: eps 6e-8 over up to 9216 terms, random-walk sqrt(n) = 96,
-// through some ten layers), so gradients agree to about 1e-5; a missing or doubled share would be of order 1.
-// A unit at a ReLU's or a maximum's tie may fall either way, hence the room.
+// Sums are grouped differently by shard (fp32: eps 6e-8 over up to 9216 terms, random-walk sqrt(n)
+// = 96, through some ten layers), so gradients agree to about 1e-5; a missing or doubled share
+// would be of order 1. A unit at a ReLU's or a maximum's tie may fall either way, hence the room.
 inline void check_equal(const Job& job, const Outcome& got, const Outcome& want, double tolerance) {
     for (size_t s = 0; s < want.losses.size(); ++s) {
         CHECK(std::isfinite(got.losses[s]));
@@ -219,7 +237,8 @@ inline void check_equal(const Job& job, const Outcome& got, const Outcome& want,
         CHECK(distance(got.weights[i], want.weights[i]) <= tolerance);
     }
     CHECK(got.evaluated.rows == job.global_batch - 1);
-    CHECK(std::abs(got.evaluated.loss_sum - want.evaluated.loss_sum) <= tolerance * std::abs(want.evaluated.loss_sum));
+    CHECK(std::abs(got.evaluated.loss_sum - want.evaluated.loss_sum) <=
+          tolerance * std::abs(want.evaluated.loss_sum));
 }
 
 }  // namespace wt

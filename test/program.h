@@ -20,9 +20,12 @@ struct Result {
 };
 
 // Its path: the programs lie beside the tests.
-inline std::string program(const char* name) { return (std::filesystem::read_symlink("/proc/self/exe").parent_path() / name).string(); }
+inline std::string program(const char* name) {
+    return (std::filesystem::read_symlink("/proc/self/exe").parent_path() / name).string();
+}
 
-// Standard error without the lines that say which build it is, of a build that has something to say.
+// Standard error without the lines that say which build it is, of a build that has something to
+// say.
 inline std::string without_build_kind(std::string err) {
     for (size_t at; (at = err.find(": built with ")) != std::string::npos;) {
         const size_t begin = err.rfind('\n', at) + 1, end = err.find('\n', at);
@@ -34,7 +37,8 @@ inline std::string without_build_kind(std::string err) {
 // In the folder, by the shell.
 inline Result run(const TempDir& s, const std::string& command) {
     Result r;
-    const int status = std::system(("cd " + s.path() + " && ( " + command + " ) >out.txt 2>err.txt </dev/null").c_str());
+    const int status = std::system(
+        ("cd " + s.path() + " && ( " + command + " ) >out.txt 2>err.txt </dev/null").c_str());
     r.status = WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
     r.out = slurp(s / "out.txt");
     r.err = without_build_kind(slurp(s / "err.txt"));

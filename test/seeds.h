@@ -1,4 +1,5 @@
-// Seeds of the virtual GPU (VGPU_SEED), and its search for races, for tests that also run on real GPUs, where neither is there.
+// Seeds of the virtual GPU (VGPU_SEED), and its search for races, for tests that also run on real
+// GPUs, where neither is there.
 #pragma once
 
 #include <cuda_runtime.h>

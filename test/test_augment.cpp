@@ -13,25 +13,36 @@ TEST_CASE("augment: every variant, every corner of the image, mirrored or not") 
         int n, src_h, src_w, src_c, out_h, out_w;
         int fold = 1, pad = 0, fold_h = 1, fold_w = 1;
     };
-    const Shape shapes[] = {{4, 64, 66, 3, 57, 59}, {5, 28, 28, 1, 24, 24}, {2, 32, 32, 3, 32, 32},
-                            {3, 9, 8, 3, 3, 5},     {2, 5, 5, 1, 1, 1},     {2, 20, 30, 3, 16, 16},
-                            // Folded: more blocks than image, fewer, padding that no block divides, other folds.
-                            {4, 34, 38, 3, 31, 35, 4, 0, 8, 9},  {5, 28, 28, 1, 24, 24, 4, 2, 7, 7},
-                            {2, 20, 22, 3, 19, 21, 4, 3, 5, 6},  {3, 9, 8, 3, 7, 5, 2, 1, 5, 3}};
+    const Shape shapes[] = {{4, 64, 66, 3, 57, 59},
+                            {5, 28, 28, 1, 24, 24},
+                            {2, 32, 32, 3, 32, 32},
+                            {3, 9, 8, 3, 3, 5},
+                            {2, 5, 5, 1, 1, 1},
+                            {2, 20, 30, 3, 16, 16},
+                            // Folded: more blocks than image, fewer, padding that no block divides,
+                            // other folds.
+                            {4, 34, 38, 3, 31, 35, 4, 0, 8, 9},
+                            {5, 28, 28, 1, 24, 24, 4, 2, 7, 7},
+                            {2, 20, 22, 3, 19, 21, 4, 3, 5, 6},
+                            {3, 9, 8, 3, 7, 5, 2, 1, 5, 3}};
     const float mean[3] = {123.7f, 116.3f, 103.5f}, inv_std[3] = {1 / 58.4f, 1 / 57.1f, 1 / 57.4f};
     for (const Shape& s : shapes)
         for (DType t : {DType::f32, DType::bf16}) {
-            INFO(s.src_h, "x", s.src_w, "x", s.src_c, " to ", s.out_h, "x", s.out_w, " fold ", s.fold, ", ", int(t));
+            INFO(s.src_h, "x", s.src_w, "x", s.src_c, " to ", s.out_h, "x", s.out_w, " fold ",
+                 s.fold, ", ", int(t));
             AugmentProblem p;
-            p.n = s.n, p.src_h = s.src_h, p.src_w = s.src_w, p.src_c = s.src_c, p.out_h = s.out_h, p.out_w = s.out_w;
+            p.n = s.n, p.src_h = s.src_h, p.src_w = s.src_w, p.src_c = s.src_c, p.out_h = s.out_h,
+            p.out_w = s.out_w;
             p.dtype = t, p.fold = s.fold, p.pad = s.pad, p.fold_h = s.fold_h, p.fold_w = s.fold_w;
             std::vector<uint8_t> images;
-            for (double v : random_values(size_t(s.n) * s.src_h * s.src_w * s.src_c, 51, 0, 255.999))
+            for (double v :
+                 random_values(size_t(s.n) * s.src_h * s.src_w * s.src_c, 51, 0, 255.999))
                 images.push_back(static_cast<uint8_t>(v));
             std::vector<AugmentParams> params(s.n);
             for (int n = 0; n < s.n; ++n) {
                 params[n].y0 = static_cast<int16_t>(n & 1 ? s.src_h - s.out_h : 0);
-                params[n].x0 = static_cast<int16_t>(n & 2 ? s.src_w - s.out_w : (s.src_w - s.out_w) / 2);
+                params[n].x0 =
+                    static_cast<int16_t>(n & 2 ? s.src_w - s.out_w : (s.src_w - s.out_w) / 2);
                 params[n].mirror = n % 2 == 0;
                 for (int ch = 0; ch < 3; ++ch) params[n].noise[ch] = 3.f * n - 4.f * ch;
             }
@@ -48,8 +59,9 @@ TEST_CASE("augment: every variant, every corner of the image, mirrored or not") 
                 v.launch(p, a);
                 stream.synchronize();
                 // Two roundings of numbers below 512, scaled by inv_std; one of the product.
-                const Closeness c = close<double>(y.read_rows(1, want.size(), want.size()), want,
-                                                  1e-7 + (t == DType::bf16 ? 1.0 / 256 : 0), 512 * 1.2e-7 / 57);
+                const Closeness c =
+                    close<double>(y.read_rows(1, want.size(), want.size()), want,
+                                  1e-7 + (t == DType::bf16 ? 1.0 / 256 : 0), 512 * 1.2e-7 / 57);
                 CHECK_MESSAGE(c.ok(), c.text());
             });
         }

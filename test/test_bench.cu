@@ -1,5 +1,5 @@
-// What bin/compare judges and measures by: single elements in fp64, verdicts on right and wrong variants, timing, and
-// the program itself.
+// What bin/compare judges and measures by: single elements in fp64, verdicts on right and wrong
+// variants, timing, and the program itself.
 #include <doctest/doctest.h>
 
 #include <algorithm>
@@ -29,7 +29,7 @@ namespace {
 
 bool near(double a, double b) { return std::abs(a - b) <= 1e-11 * (1 + std::abs(b)); }
 
-// ---- an operation with variants that are wrong in known ways: y = a x, summed in pairs ----------------------------
+// ---- an operation with variants that are wrong in known ways: y = a x, summed in pairs ----------
 
 struct PairProblem {
     int64_t count = 1 << 16;
@@ -45,15 +45,17 @@ struct PairArgs {
 };
 
 const ProblemFields& fields_of(const PairProblem&) {
-    static const ProblemFields all = problem_fields(PairProblem{}, [](void*) { return std::string(); },
-                                                    {field("count", &PairProblem::count, 1, 1e9, "sums")});
+    static const ProblemFields all =
+        problem_fields(PairProblem{}, [](void*) { return std::string(); },
+                       {field("count", &PairProblem::count, 1, 1e9, "sums")});
     return all;
 }
 
 void fill(const PairProblem& p, PairArgs& a, Operands& o) {
     const Input x = o.random(2 * p.count, DType::f32);
     a.x = x.as<float>();
-    a.y = static_cast<float*>(o.output(p.count, DType::f32, 2, [=](int64_t i, double) { return x[2 * i] + x[2 * i + 1]; }));
+    a.y = static_cast<float*>(o.output(p.count, DType::f32, 2,
+                                       [=](int64_t i, double) { return x[2 * i] + x[2 * i + 1]; }));
 }
 
 enum class Fault { none, one_missing, one_wrong, slightly_off, nan };
@@ -72,7 +74,8 @@ __global__ void pairs_kernel(int64_t count, const float* x, float* y, Fault faul
 
 template <Fault fault>
 void pairs(const PairProblem& p, const PairArgs& a) {
-    launch("pairs", {dim3(static_cast<unsigned>(ceil_div(p.count, 256))), dim3(256), a.stream}, pairs_kernel, p.count, a.x, a.y, fault);
+    launch("pairs", {dim3(static_cast<unsigned>(ceil_div(p.count, 256))), dim3(256), a.stream},
+           pairs_kernel, p.count, a.x, a.y, fault);
 }
 
 std::string refuses_all(const PairProblem&) { return "never fits"; }
@@ -93,14 +96,16 @@ BenchCase pairs_case() {
 
 BenchCase wrong_plain_case() {
     using V = Variant<PairProblem, PairArgs>;
-    static const V table[] = {V{"plain", fits_all<PairProblem>, nullptr, pairs<Fault::slightly_off>},
-                              V{"right", fits_all<PairProblem>, nullptr, pairs<Fault::none>}};
+    static const V table[] = {
+        V{"plain", fits_all<PairProblem>, nullptr, pairs<Fault::slightly_off>},
+        V{"right", fits_all<PairProblem>, nullptr, pairs<Fault::none>}};
     return make_case<PairProblem, PairArgs>("pairs.forward", {}, table, device_sm(0));
 }
 
 }  // namespace
 
-TEST_CASE("bench: every operation's problems are the same after going through text, and every field can be told apart") {
+TEST_CASE(
+    "bench: every operation's problems are the same after going through text, and every field can be told apart") {
     for_each_operation([]<class P, class A>(Table<P, A> (*)()) {
         INFO(A::operation);
         const ProblemFields& fields = fields_of(P{});
@@ -113,18 +118,40 @@ TEST_CASE("bench: every operation's problems are the same after going through te
             CHECK(f.get(&defaults) >= f.least);
             CHECK(f.get(&defaults) <= f.most);
             P other = defaults;
-            f.set(&other, f.get(&defaults) == f.most || f.get(&defaults) == 0.5 ? f.least : f.type == Field::Type::f32 ? f.most : f.get(&defaults) + 1);
+            f.set(&other, f.get(&defaults) == f.most || f.get(&defaults) == 0.5 ? f.least
+                          : f.type == Field::Type::f32                          ? f.most
+                                                       : f.get(&defaults) + 1);
             CHECK(f.get(&other) != f.get(&defaults));
             CHECK_MESSAGE(texts.insert(text_of(other)).second, text_of(other));
         }
     });
     for (const char* net : {"alexnet", "alexnet2012", "owt", "cifar", "mini"})
         for (const Precision precision : {Precision::fp32, Precision::bf16})
-            for (const BenchCase& j : network_cases(net, 3, precision, 0)) CHECK_MESSAGE(problem_case(j.op, j.problem, precision, 0).problem == j.problem, j.name);
-    const GemmProblem gap{.layout = GemmLayout::tn, .m = 8, .n = 16, .k = 3, .lda = 24, .ldb = 16, .ldc = 16, .dtype = DType::bf16};
+            for (const BenchCase& j : network_cases(net, 3, precision, 0))
+                CHECK_MESSAGE(problem_case(j.op, j.problem, precision, 0).problem == j.problem,
+                              j.name);
+    const GemmProblem gap{.layout = GemmLayout::tn,
+                          .m = 8,
+                          .n = 16,
+                          .k = 3,
+                          .lda = 24,
+                          .ldb = 16,
+                          .ldc = 16,
+                          .dtype = DType::bf16};
     CHECK(text_of(gap) == "layout=tn m=8 n=16 k=3 lda=24 dtype=bf16");
     CHECK(problem_of<GemmProblem>(text_of(gap)) == gap);
-    const ConvProblem wide{.n = 2, .h = 9, .w = 12, .c = 4, .k = 8, .r = 3, .s = 5, .stride_h = 2, .stride_w = 1, .pad_h = 1, .pad_w = 0, .bias = false};
+    const ConvProblem wide{.n = 2,
+                           .h = 9,
+                           .w = 12,
+                           .c = 4,
+                           .k = 8,
+                           .r = 3,
+                           .s = 5,
+                           .stride_h = 2,
+                           .stride_w = 1,
+                           .pad_h = 1,
+                           .pad_w = 0,
+                           .bias = false};
     CHECK(problem_of<ConvProblem>(text_of(wide)) == wide);
 }
 
@@ -136,33 +163,45 @@ TEST_CASE("bench: single elements in fp64 agree with the references") {
     for (ConvProblem p : conv_shapes()) {
         if (p.flops() > 3e7) continue;
         p.bias = shape % 2 == 0, p.relu = shape++ % 4 >= 2;
-        const auto x = random_values(p.x_count(), 1), w = random_values(p.w_count(), 2), dy = random_values(p.y_count(), 3), bias = random_values(p.k, 4);
-        const auto y = reference::conv_fprop(p, x, w, bias), dx = reference::conv_dgrad(p, dy, w), dw = reference::conv_wgrad(p, x, dy);
+        const auto x = random_values(p.x_count(), 1), w = random_values(p.w_count(), 2),
+                   dy = random_values(p.y_count(), 3), bias = random_values(p.k, 4);
+        const auto y = reference::conv_fprop(p, x, w, bias), dx = reference::conv_dgrad(p, dy, w),
+                   dw = reference::conv_wgrad(p, x, dy);
         const auto db = reference::conv_bias_grad(p, dy);
         ConvProblem masked = p;
         masked.drelu = true;
-        for (int64_t i = 0; i < p.y_count(); i += 7) same &= near(exact::conv_fprop(p, x, w, bias, i), y.value[i]);
-        for (int64_t i = 0; i < p.x_count(); i += 5) same &= near(exact::conv_dgrad(p, dy, w, x, i), dx.value[i]);
-        for (int64_t i = 0; i < p.x_count(); i += 5) same &= near(exact::conv_dgrad(masked, dy, w, x, i), x[i] > 0 ? dx.value[i] : 0);
-        for (int64_t i = 0; i < p.w_count(); i += 7) same &= near(exact::conv_wgrad(p, x, dy, i), dw.value[i]);
-        for (int64_t i = 0; i < p.k; ++i) same &= near(exact::column_sum(dy, p.y_count() / p.k, p.k, i), db.value[i]);
+        for (int64_t i = 0; i < p.y_count(); i += 7)
+            same &= near(exact::conv_fprop(p, x, w, bias, i), y.value[i]);
+        for (int64_t i = 0; i < p.x_count(); i += 5)
+            same &= near(exact::conv_dgrad(p, dy, w, x, i), dx.value[i]);
+        for (int64_t i = 0; i < p.x_count(); i += 5)
+            same &= near(exact::conv_dgrad(masked, dy, w, x, i), x[i] > 0 ? dx.value[i] : 0);
+        for (int64_t i = 0; i < p.w_count(); i += 7)
+            same &= near(exact::conv_wgrad(p, x, dy, i), dw.value[i]);
+        for (int64_t i = 0; i < p.k; ++i)
+            same &= near(exact::column_sum(dy, p.y_count() / p.k, p.k, i), db.value[i]);
         CHECK_MESSAGE(same, text_of(p));
     }
     for (const GemmLayout layout : {GemmLayout::nt, GemmLayout::nn, GemmLayout::tn}) {
         GemmProblem p = gemm_problem(layout, {13, 21, 34, 3}, kOperandTypes[0], DType::f32, 0);
         p.bias = p.relu = false;
-        const auto a = random_values(reference::a_count(p), 5), b = random_values(reference::b_count(p), 6);
+        const auto a = random_values(reference::a_count(p), 5),
+                   b = random_values(reference::b_count(p), 6);
         const auto c = reference::gemm(p, a, b, {});
-        for (int i = 0; i < p.m * p.n; ++i) same &= near(exact::gemm(p, a, b, i / p.n, i % p.n), c.value[i]);
+        for (int i = 0; i < p.m * p.n; ++i)
+            same &= near(exact::gemm(p, a, b, i / p.n, i % p.n), c.value[i]);
     }
     CHECK(same);
     const LrnProblem norm{.pixels = 40, .c = 19};
     const auto x = random_values(norm.count(), 7, 0, 40), dy = random_values(norm.count(), 8);
     const auto y = reference::lrn_forward(norm, x), dx = reference::lrn_backward(norm, x, dy);
-    for (int64_t i = 0; i < norm.count(); ++i) same &= near(exact::lrn_forward(norm, x, i), y[i]) && near(exact::lrn_backward(norm, x, dy, i), dx[i]);
+    for (int64_t i = 0; i < norm.count(); ++i)
+        same &= near(exact::lrn_forward(norm, x, i), y[i]) &&
+                near(exact::lrn_backward(norm, x, dy, i), dx[i]);
     CHECK(same);
     for (const int pad : {0, 1}) {
-        const PoolProblem pool{.n = 2, .h = 7, .w = 9, .c = 5, .window = 3, .stride = 2, .pad = pad};
+        const PoolProblem pool{
+            .n = 2, .h = 7, .w = 9, .c = 5, .window = 3, .stride = 2, .pad = pad};
         const auto in = random_values(pool.x_count(), 9), d = random_values(pool.y_count(), 10);
         const auto out = reference::pool_forward(pool, in);
         const auto back = reference::pool_backward(pool, d, out.argmax);
@@ -170,13 +209,24 @@ TEST_CASE("bench: single elements in fp64 agree with the references") {
             const exact::Maximum m = exact::pool_forward(pool, in, i);
             same &= m.value == out.y[i] && m.at == out.argmax[i];
         }
-        for (int64_t i = 0; i < pool.x_count(); ++i) same &= near(exact::pool_backward(pool, d, out.argmax, i), back[i]);
+        for (int64_t i = 0; i < pool.x_count(); ++i)
+            same &= near(exact::pool_backward(pool, d, out.argmax, i), back[i]);
     }
     CHECK(same);
 }
 
 TEST_CASE("bench: folded input is read where it is stored, and its padding is zero") {
-    ConvProblem p{.n = 2, .h = 22, .w = 19, .c = 3, .k = 4, .r = 6, .s = 5, .stride_h = 4, .stride_w = 4, .pad_h = 2, .pad_w = 1};
+    ConvProblem p{.n = 2,
+                  .h = 22,
+                  .w = 19,
+                  .c = 3,
+                  .k = 4,
+                  .r = 6,
+                  .s = 5,
+                  .stride_h = 4,
+                  .stride_w = 4,
+                  .pad_h = 2,
+                  .pad_w = 1};
     ConvProblem folded = p;
     folded.fold = 4;
     std::vector<double> x = random_values(p.x_count(), 1), stored(folded.x_count(), 0);
@@ -187,12 +237,17 @@ TEST_CASE("bench: folded input is read where it is stored, and its padding is ze
                 for (int c = 0; c < p.c; ++c) {
                     const int h = i - p.pad_h, w = j - p.pad_w;
                     if (h < 0 || w < 0 || h >= p.h || w >= p.w) continue;
-                    stored[exact::at(n, i / f, j / f, (i % f * f + j % f) * p.c + c, H, W, C)] = x[exact::at(n, h, w, c, p.h, p.w, p.c)];
+                    stored[exact::at(n, i / f, j / f, (i % f * f + j % f) * p.c + c, H, W, C)] =
+                        x[exact::at(n, h, w, c, p.h, p.w, p.c)];
                 }
-    const auto w = random_values(p.w_count(), 2), bias = random_values(p.k, 3), dy = random_values(p.y_count(), 4);
+    const auto w = random_values(p.w_count(), 2), bias = random_values(p.k, 3),
+               dy = random_values(p.y_count(), 4);
     bool same = true;
-    for (int64_t i = 0; i < p.y_count(); ++i) same &= near(exact::conv_fprop(p, x, w, bias, i), exact::conv_fprop(folded, stored, w, bias, i));
-    for (int64_t i = 0; i < p.w_count(); ++i) same &= near(exact::conv_wgrad(p, x, dy, i), exact::conv_wgrad(folded, stored, dy, i));
+    for (int64_t i = 0; i < p.y_count(); ++i)
+        same &= near(exact::conv_fprop(p, x, w, bias, i),
+                     exact::conv_fprop(folded, stored, w, bias, i));
+    for (int64_t i = 0; i < p.w_count(); ++i)
+        same &= near(exact::conv_wgrad(p, x, dy, i), exact::conv_wgrad(folded, stored, dy, i));
     CHECK(same);
 
     Operands o(0);
@@ -201,7 +256,8 @@ TEST_CASE("bench: folded input is read where it is stored, and its padding is ze
     o.stream().synchronize();
     std::vector<float> made(folded.x_count());
     WT_CUDA(cudaMemcpy(made.data(), a.x, made.size() * 4, cudaMemcpyDeviceToHost));
-    for (size_t i = 0; i < made.size(); ++i) same &= (made[i] == 0) == (stored[i] == 0);  // no number made is 0
+    // no number made is 0
+    for (size_t i = 0; i < made.size(); ++i) same &= (made[i] == 0) == (stored[i] == 0);
     CHECK(same);
 }
 
@@ -218,7 +274,8 @@ TEST_CASE("bench: operands are the same each time, never zero, and cut to tf32 w
         }
         CHECK(same);
         CHECK(!zero);
-        CHECK((low >= -1 && low < -0.99 && high <= 1 && high > 0.99 && std::abs(sum / 10007) < 0.03));
+        CHECK(
+            (low >= -1 && low < -0.99 && high <= 1 && high > 0.99 && std::abs(sum / 10007) < 0.03));
         b.reset(true);
         b.fetch();
         bool cut = true;
@@ -241,9 +298,11 @@ TEST_CASE("bench: right variants pass, wrong ones do not") {
     const auto state = [&](int i) { return c.rows[i].state; };
     CHECK((state(0) == Row::State::right && c.rows[0].error_ratio <= 1));
     CHECK(state(1) == Row::State::right);
-    CHECK((state(2) == Row::State::wrong && c.rows[2].why == "not finite, or not written everywhere"));
+    CHECK((state(2) == Row::State::wrong &&
+           c.rows[2].why == "not finite, or not written everywhere"));
     CHECK((state(3) == Row::State::wrong && c.rows[3].why.find("an element is off by") == 0));
-    CHECK((state(4) == Row::State::wrong && c.rows[4].why.find("times the plain variant's") != std::string::npos));
+    CHECK((state(4) == Row::State::wrong &&
+           c.rows[4].why.find("times the plain variant's") != std::string::npos));
     CHECK((state(5) == Row::State::wrong && !(c.rows[5].error_ratio <= 1e300)));
     CHECK((state(6) == Row::State::skipped && c.rows[6].why == "never fits"));
     // With a wrong plain variant there is nothing to judge by: all are refused.
@@ -257,7 +316,8 @@ TEST_CASE("bench: right variants pass, wrong ones do not") {
     CHECK(table(all, c, Sort::table).find("WRONG, not timed") != std::string::npos);
     const auto j = to_json(all);
     CHECK(j["wrong"] == 6);
-    CHECK(nlohmann::json::parse(j.dump())["problems"][0]["variants"][5]["error"].is_null());  // not finite
+    // not finite
+    CHECK(nlohmann::json::parse(j.dump())["problems"][0]["variants"][5]["error"].is_null());
     CHECK(to_html(all, Sort::name).find("nan is wrong, not timed") != std::string::npos);
 }
 
@@ -342,7 +402,8 @@ TEST_CASE(
     // for ever; then that is said.
     const BenchCase small =
         problem_case("conv_wgrad", "n=64,h=13,c=256,k=384,r=3,pad=1", Precision::bf16, 0);
-    const BenchCase far = problem_case("conv_wgrad", "n=1100,h=200,c=56,k=1,r=1", Precision::bf16, 0);
+    const BenchCase far =
+        problem_case("conv_wgrad", "n=1100,h=200,c=56,k=1,r=1", Precision::bf16, 0);
     const BenchCase work =
         problem_case("conv_wgrad", "n=1100,h=200,c=56,k=512,r=3,pad=1", Precision::bf16, 0);
     CHECK(far.check_flops == far.flops);
@@ -385,18 +446,34 @@ TEST_CASE("bench: every operation is verified as bin/compare does it") {
     Settings settings;
     settings.check_only = true;
     const std::map<std::string, std::string> problems = {
-        {"augment", "n=2 src_h=24 out_h=19"}, {"conv_fprop", "n=2 h=9 c=8 k=16 r=3 pad=1 relu=1"}, {"conv_dgrad", "n=2 h=9 c=8 k=16 r=3 pad=1"},
-        {"conv_wgrad", "n=2 h=9 c=8 k=16 r=3 pad=1"}, {"activation_forward", "rows=3 cols=100 kind=tanh"}, {"activation_backward", "rows=3 cols=100"},
-        {"lrn_forward", "pixels=50 c=24"}, {"lrn_backward", "pixels=50 c=24"}, {"pool_forward", "n=2 h=9 c=16"}, {"pool_backward", "n=2 h=9 c=16 pad=1"},
-        {"lrn_pool_forward", "n=2 h=9 c=16"}, {"lrn_pool_backward", "n=2 h=9 c=16"}, {"dropout", "rows=7 cols=72"}, {"gemm", "m=17 n=40 k=33 bias=1"},
-        {"softmax", "rows=9 classes=11"}, {"sgd", "tensors=5 total=3000"}, {"exchange_copy", "rows=3 cols=100"}, {"exchange_reduce", "sources=3 rows=3 cols=100"}};
+        {"augment", "n=2 src_h=24 out_h=19"},
+        {"conv_fprop", "n=2 h=9 c=8 k=16 r=3 pad=1 relu=1"},
+        {"conv_dgrad", "n=2 h=9 c=8 k=16 r=3 pad=1"},
+        {"conv_wgrad", "n=2 h=9 c=8 k=16 r=3 pad=1"},
+        {"activation_forward", "rows=3 cols=100 kind=tanh"},
+        {"activation_backward", "rows=3 cols=100"},
+        {"lrn_forward", "pixels=50 c=24"},
+        {"lrn_backward", "pixels=50 c=24"},
+        {"pool_forward", "n=2 h=9 c=16"},
+        {"pool_backward", "n=2 h=9 c=16 pad=1"},
+        {"lrn_pool_forward", "n=2 h=9 c=16"},
+        {"lrn_pool_backward", "n=2 h=9 c=16"},
+        {"dropout", "rows=7 cols=72"},
+        {"gemm", "m=17 n=40 k=33 bias=1"},
+        {"softmax", "rows=9 classes=11"},
+        {"sgd", "tensors=5 total=3000"},
+        {"exchange_copy", "rows=3 cols=100"},
+        {"exchange_reduce", "sources=3 rows=3 cols=100"}};
     for (const std::string& op : operation_names()) {
-        REQUIRE_MESSAGE(problems.contains(op), "give the new operation " << op << " a problem here");
+        REQUIRE_MESSAGE(problems.contains(op),
+                        "give the new operation " << op << " a problem here");
         for (const Precision precision : {Precision::fp32, Precision::tf32, Precision::bf16}) {
-            const Compared c = compare(problem_case(op, problems.at(op), precision, 0), watch, settings);
+            const Compared c =
+                compare(problem_case(op, problems.at(op), precision, 0), watch, settings);
             int right = 0;
             for (const Row& r : c.rows) {
-                INFO(op << " " << r.variant << " " << precision_names()[static_cast<int>(precision)] << ": " << r.why);
+                INFO(op << " " << r.variant << " " << precision_names()[static_cast<int>(precision)]
+                        << ": " << r.why);
                 CHECK(r.state != Row::State::wrong);
                 right += r.state == Row::State::right;
             }
@@ -408,14 +485,19 @@ TEST_CASE("bench: every operation is verified as bin/compare does it") {
 TEST_CASE("bench: a network's jobs have names, and fused ones name their parts") {
     const std::vector<BenchCase> cases = network_cases("alexnet", 1, Precision::tf32, 0);
     std::set<std::string> names;
-    for (const BenchCase& j : cases) CHECK_MESSAGE(names.insert(j.name).second, j.name << " is there twice");
-    for (const char* n : {"conv1.fprop", "conv2.wgrad", "norm1.forward", "pool5.backward", "fc6.wgrad", "fc6.wgrad+sgd", "fc6.fprop+dropout", "fc7.dgrad+drelu",
-                          "conv4.dgrad+drelu", "conv1.fprop+folded", "norm1.forward+pool1", "pool1.backward+norm1+relu1", "pool5.backward+relu5", "update.sgd"})
+    for (const BenchCase& j : cases)
+        CHECK_MESSAGE(names.insert(j.name).second, j.name << " is there twice");
+    for (const char* n : {"conv1.fprop", "conv2.wgrad", "norm1.forward", "pool5.backward",
+                          "fc6.wgrad", "fc6.wgrad+sgd", "fc6.fprop+dropout", "fc7.dgrad+drelu",
+                          "conv4.dgrad+drelu", "conv1.fprop+folded", "norm1.forward+pool1",
+                          "pool1.backward+norm1+relu1", "pool5.backward+relu5", "update.sgd"})
         CHECK_MESSAGE(names.contains(n), n);
     CHECK(!names.contains("conv1.dgrad"));
     for (const BenchCase& j : cases) {
-        for (const std::string& part : j.parts) CHECK_MESSAGE(names.contains(part), j.name << " is said to do " << part);
-        const BenchCase again = problem_case(j.op, j.problem, Precision::tf32, 0);  // --problem takes what the table shows
+        for (const std::string& part : j.parts)
+            CHECK_MESSAGE(names.contains(part), j.name << " is said to do " << part);
+        // --problem takes what the table shows
+        const BenchCase again = problem_case(j.op, j.problem, Precision::tf32, 0);
         CHECK(again.problem == j.problem);
         CHECK((again.flops == j.flops && again.bytes == j.bytes));
         CHECK(again.dtype == j.dtype);
@@ -424,14 +506,17 @@ TEST_CASE("bench: a network's jobs have names, and fused ones name their parts")
 }
 
 TEST_CASE("bench: what training would take can be checked and timed, Winograd's convolutions too") {
-    for (const BenchCase& j : network_cases("alexnet", 8, Precision::fp32, 0)) CHECK_MESSAGE(j.variants[j.automatic].refuses.empty(), j.name);
+    for (const BenchCase& j : network_cases("alexnet", 8, Precision::fp32, 0))
+        CHECK_MESSAGE(j.variants[j.automatic].refuses.empty(), j.name);
 }
 
 TEST_SUITE_END();
 
 TEST_CASE("compare: --variants auto times what training would run, and nothing else") {
     const TempDir s;
-    const Result r = run(s, program("compare") + " --net mini --batch 2 --layer fc7 --seconds 0 --variants auto --json c.json");
+    const Result r =
+        run(s, program("compare") +
+                   " --net mini --batch 2 --layer fc7 --seconds 0 --variants auto --json c.json");
     INFO(r.err);
     REQUIRE(r.status == 0);
     std::set<std::string> names;
@@ -443,15 +528,19 @@ TEST_CASE("compare: --variants auto times what training would run, and nothing e
         CHECK(p["variants"][0]["ms"] > 0);
         if (p.contains("parts")) CHECK(p["automatic_fuses"] == true);
     }
-    for (const char* name : {"fc7.fprop", "fc7.dgrad", "fc7.wgrad"}) CHECK_MESSAGE(names.contains(name), std::string(name));
+    for (const char* name : {"fc7.fprop", "fc7.dgrad", "fc7.wgrad"})
+        CHECK_MESSAGE(names.contains(name), std::string(name));
 #ifdef WT_ONEDNN
-    if (kAutomaticUsesBaselines) CHECK(!names.contains("fc7.wgrad+sgd"));  // oneDNN's product stays apart
+    // oneDNN's product stays apart
+    if (kAutomaticUsesBaselines) CHECK(!names.contains("fc7.wgrad+sgd"));
 #endif
 }
 
 TEST_CASE("compare: the program writes what it was asked for") {
     const TempDir s;
-    const Result r = run(s, program("compare") + " softmax --net mini --batch 4 --seconds 0 --sort time --json c.json --html c.html");
+    const Result r = run(
+        s, program("compare") +
+               " softmax --net mini --batch 4 --seconds 0 --sort time --json c.json --html c.html");
     INFO(r.err);
     REQUIRE(r.status == 0);
     CHECK(r.out.find("softmax loss.softmax, fp32, batch 4") != std::string::npos);
@@ -461,7 +550,8 @@ TEST_CASE("compare: the program writes what it was asked for") {
     CHECK(j["wrong"] == 0);
     CHECK(j["copy_ceiling"]["gb_per_s"] > 0);
     REQUIRE(j["problems"].size() == 1);
-    for (const auto& v : j["problems"][0]["variants"]) CHECK((v["state"] == "timed" && v["ms"] > 0 && v["of_ceiling"] > 0));
+    for (const auto& v : j["problems"][0]["variants"])
+        CHECK((v["state"] == "timed" && v["ms"] > 0 && v["of_ceiling"] > 0));
     const std::string page = slurp(s / "c.html");
     CHECK(page.find("<svg") != std::string::npos);
     CHECK(page.rfind("</html>") != std::string::npos);
@@ -469,9 +559,13 @@ TEST_CASE("compare: the program writes what it was asked for") {
     const Result list = run(s, program("compare") + " --net mini --layer conv2 --list");
     CHECK(list.status == 0);
     CHECK(list.out.find("conv2.wgrad conv_wgrad: naive") != std::string::npos);
-    CHECK(run(s, program("compare") + " lrn_backward --net mini --batch 2 --check-only").status == 0);
-    CHECK(run(s, program("compare") + " gemm --problem m=8,n=8,k=8 --check-only --variants naive,tiled").status == 0);
-    CHECK(run(s, program("compare") + " --net mini --batch 1 --layer fc7.wgrad --profile").out.find("fc7.wgrad=") != std::string::npos);
+    CHECK(run(s, program("compare") + " lrn_backward --net mini --batch 2 --check-only").status ==
+          0);
+    CHECK(run(s, program("compare") +
+                     " gemm --problem m=8,n=8,k=8 --check-only --variants naive,tiled")
+              .status == 0);
+    CHECK(run(s, program("compare") + " --net mini --batch 1 --layer fc7.wgrad --profile")
+              .out.find("fc7.wgrad=") != std::string::npos);
 }
 
 TEST_CASE("compare: what is there is in the file when it is killed, and said to be a part") {
@@ -494,7 +588,9 @@ TEST_CASE("compare: what is there is in the file when it is killed, and said to 
 
 TEST_CASE("compare: bad input is answered in one line") {
     const TempDir s;
-    const auto answers = [&](const char* flags, int status, const char* part) { check_one_line(run(s, program("compare") + " " + flags), status, part); };
+    const auto answers = [&](const char* flags, int status, const char* part) {
+        check_one_line(run(s, program("compare") + " " + flags), status, part);
+    };
     answers("conv_fpropp", 2, "nearest is conv_fprop");
     answers("--net alexnett", 2, "nearest is alexnet");
     answers("--layer conv9", 2, "unknown layer 'conv9'");
@@ -516,7 +612,8 @@ TEST_CASE("compare: bad input is answered in one line") {
     answers("gemm --problem relu=1,layout=nn", 2, "need layout=nt");
     answers("conv_fprop --problem groups=5", 2, "groups must divide");
     answers("conv_fprop --problem h=3,r=7", 2, "must fit");
-    answers("softmax --check-only --json /nonexistent/c.json", 1, "cannot write /nonexistent/c.json");
+    answers("softmax --check-only --json /nonexistent/c.json", 1,
+            "cannot write /nonexistent/c.json");
     answers("--html .", 1, "cannot write .: not a regular file (a folder)");
     answers("--html -", 2, "--html -: must be a file");
     answers("--variants ''", 2, "--variants: must not be empty");

@@ -25,7 +25,8 @@ std::string answer(std::vector<const char*> args) {
     int batch = 1;
     double lr = 0, dropout = 0;
     bool eval = false;
-    app.add_option("--net", net, "the network")->check(wt::one_of("net", {"alexnet", "owt", "mini"}));
+    app.add_option("--net", net, "the network")
+        ->check(wt::one_of("net", {"alexnet", "owt", "mini"}));
     app.add_option("--batch", batch, "images per worker")->check(wt::at_least(1));
     app.add_option("--lr,-l", lr, "learning rate");
     app.add_option("--dropout", dropout, "of the hidden fc layers")->check(wt::between(0, 0.99));
@@ -83,16 +84,21 @@ TEST_CASE("nearest name") {
 
 TEST_CASE("bad arguments are answered in one line") {
     CHECK(answer({"--net", "owt", "--batch", "4", "--eval-only", "-l", "0.1"}) == "");
-    CHECK(answer({"--bacth", "3"}) == "unknown flag --bacth; did you mean --batch? (--help lists all)");
-    CHECK(answer({"--bacth=3"}) == "unknown flag --bacth; did you mean --batch? (--help lists all)");
+    CHECK(answer({"--bacth", "3"}) ==
+          "unknown flag --bacth; did you mean --batch? (--help lists all)");
+    CHECK(answer({"--bacth=3"}) ==
+          "unknown flag --bacth; did you mean --batch? (--help lists all)");
     CHECK(answer({"--wholly-else"}) == "unknown flag --wholly-else (--help lists all)");
-    CHECK(answer({"batch", "3"}) == "unexpected argument 'batch'; did you mean --batch? (--help lists all)");
+    CHECK(answer({"batch", "3"}) ==
+          "unexpected argument 'batch'; did you mean --batch? (--help lists all)");
     CHECK(answer({"--net", "alexnett"}) ==
           "--net: unknown net 'alexnett': must be one of alexnet, owt, mini; nearest is alexnet");
     CHECK(answer({"--batch", "many"}) == "--batch: bad value 'many': must be a number at least 1");
     CHECK(answer({"--batch", "-3"}) == "--batch: bad value '-3': must be at least 1");
-    CHECK(answer({"--batch", "3.5"}) == "--batch: bad value '3.5': must be a whole number, at least 1");
-    CHECK(answer({"--batch", "99999999999999999999"}).starts_with("--batch: bad value '99999999999999999999'"));
+    CHECK(answer({"--batch", "3.5"}) ==
+          "--batch: bad value '3.5': must be a whole number, at least 1");
+    CHECK(answer({"--batch", "99999999999999999999"})
+              .starts_with("--batch: bad value '99999999999999999999'"));
     CHECK(answer({"--dropout", "1"}) == "--dropout: bad value '1': must be from 0 to 0.99");
     CHECK(answer({"--dropout", "nan"}).starts_with("--dropout: bad value 'nan'"));
     CHECK(answer({"--lr", "fast"}) == "--lr: bad value 'fast': must be a number");
@@ -107,7 +113,8 @@ TEST_CASE("how a program ends") {
     CHECK(ends([] { return 0; }) == Result{0, kind});
     CHECK(ends([] { return 3; }) == Result{3, kind});
     CHECK(ends([]() -> int { throw wt::Exit{130}; }) == Result{130, kind});
-    CHECK(ends([]() -> int { throw wt::UsageError("no such flag"); }) == Result{2, kind + "program: no such flag\n"});
+    CHECK(ends([]() -> int { throw wt::UsageError("no such flag"); }) ==
+          Result{2, kind + "program: no such flag\n"});
     CHECK(ends([]() -> int { throw wt::Error("a\nb\n"); }) == Result{1, kind + "program: a b\n"});
     CHECK(ends([]() -> int { throw std::runtime_error("x"); }) == Result{1, kind + "program: x\n"});
     CHECK(ends([]() -> int { throw std::bad_alloc(); }).first == 1);
@@ -115,11 +122,15 @@ TEST_CASE("how a program ends") {
 
 TEST_CASE("names from files cannot command the terminal") {
     CHECK(wt::printable("a\x1b[2Jb\nc\td ") == "a?[2Jb c d");
-    CHECK(wt::printable("\xc2\x9b" "2J \x7f") == "?2J ?");
-    CHECK(wt::printable("B\xc3\xa4r \xc2\xa9") == "B\xc3\xa4r \xc2\xa9");  // other characters stay
+    CHECK(wt::printable("\xc2\x9b"
+                        "2J \x7f") == "?2J ?");
+    // other characters stay
+    CHECK(wt::printable("B\xc3\xa4r \xc2\xa9") == "B\xc3\xa4r \xc2\xa9");
     const wt::test::TempDir s;
-    std::ofstream(s / "x.safetensors", std::ios::binary) << std::string("\x20\0\0\0\0\0\0\0", 8) << "{\"a\x1b[31m\": {\"dtype\": \"F32\"}}     ";
-    const wt::test::Result r = wt::test::run(s, wt::test::program("train") + " --net mini --data synthetic --init x.safetensors");
+    std::ofstream(s / "x.safetensors", std::ios::binary)
+        << std::string("\x20\0\0\0\0\0\0\0", 8) << "{\"a\x1b[31m\": {\"dtype\": \"F32\"}}     ";
+    const wt::test::Result r = wt::test::run(
+        s, wt::test::program("train") + " --net mini --data synthetic --init x.safetensors");
     CHECK(r.status == 1);
     CHECK(r.err.find('\x1b') == std::string::npos);
 }

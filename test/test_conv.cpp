@@ -1,4 +1,5 @@
-// Every variant of convolution against fp64 loops; the index maps; that the gradients are gradients.
+// Every variant of convolution against fp64 loops; the index maps; that the gradients are
+// gradients.
 #include <doctest/doctest.h>
 
 #include "host/cuda/stream.h"
@@ -12,8 +13,8 @@ using namespace wt::test;
 
 namespace {
 
-// Runs `launch(workspace, stream)` twice over poisoned outputs and returns what each run left in `out`. The second run has
-// asynchronous copies complete as late as they may.
+// Runs `launch(workspace, stream)` twice over poisoned outputs and returns what each run left in
+// `out`. The second run has asynchronous copies complete as late as they may.
 template <class T, class F>
 std::vector<T> run_twice(const DeviceBuffer<T>& out, size_t workspace_bytes, F&& launch) {
     Stream stream(0);
@@ -26,15 +27,16 @@ std::vector<T> run_twice(const DeviceBuffer<T>& out, size_t workspace_bytes, F&&
         stream.synchronize();
         std::vector<T> got = out.download();
         if (run) {
-            CHECK_MESSAGE(std::memcmp(got.data(), first.data(), out.bytes()) == 0, "two runs differ");
+            CHECK_MESSAGE(std::memcmp(got.data(), first.data(), out.bytes()) == 0,
+                          "two runs differ");
         }
         first = std::move(got);
     }
     return first;
 }
 
-// Calls f(problem, variants, seed) for all problems of the pass with the variants of the table that take them; and says how many
-// each variant took.
+// Calls f(problem, variants, seed) for all problems of the pass with the variants of the table that
+// take them; and says how many each variant took.
 template <class Args, class F>
 void for_each_problem(ConvPass pass, Table<ConvProblem, Args> table, F&& f) {
     using V = Variant<ConvProblem, Args>;
@@ -49,7 +51,8 @@ void for_each_problem(ConvPass pass, Table<ConvProblem, Args> table, F&& f) {
         ++i;
         std::vector<const V*> fit;
         for (size_t v = 0; v < table.size(); ++v) {
-            if ((table[v].sm && sm && table[v].sm != sm) || same_without_tf32(table[v], p, i)) continue;
+            if ((table[v].sm && sm && table[v].sm != sm) || same_without_tf32(table[v], p, i))
+                continue;
             if (const std::string no = table[v].refuses(p); !no.empty()) {
                 taken[v].why = no;
                 continue;
@@ -60,9 +63,13 @@ void for_each_problem(ConvPass pass, Table<ConvProblem, Args> table, F&& f) {
         INFO(text_of(p));
         by_dtype(p.dtype, [&]<class T>() { f.template operator()<T>(p, fit, 100 + i); });
     }
-    if (const std::string short_of = left_out(i, conv_problems(pass, true).size()); !short_of.empty()) MESSAGE(short_of);
+    if (const std::string short_of = left_out(i, conv_problems(pass, true).size());
+        !short_of.empty())
+        MESSAGE(short_of);
     for (size_t v = 0; v < table.size(); ++v)
-        MESSAGE(std::string(table[v].name) << ": " << taken[v].problems << " of " << i << " problems" << (taken[v].why.empty() ? "" : "; " + taken[v].why));
+        MESSAGE(std::string(table[v].name)
+                << ": " << taken[v].problems << " of " << i << " problems"
+                << (taken[v].why.empty() ? "" : "; " + taken[v].why));
 }
 
 size_t image_count(const ConvProblem& p) { return size_t(p.n) * p.h * p.w * p.c; }
@@ -78,69 +85,86 @@ Operand<T> stored(const ConvProblem& p, const Operand<T>& x) {
 TEST_SUITE_BEGIN("kernels");  // what `make test RACES=1` runs
 
 TEST_CASE("conv: fprop of every variant") {
-    for_each_problem(ConvPass::fprop, conv_fprop_variants(), []<class T>(const ConvProblem& p, const std::vector<const ConvFprop*>& variants, uint32_t seed) {
-        Operand<T> image(image_count(p), seed), x = stored(p, image), w(p.w_count(), seed + 1);
-        Operand<float> bias(p.k, seed + 2);
-        DeviceBuffer<T> y(0, p.y_count(), "y");
-        const auto want = reference::conv_fprop(p, image.exact, w.exact, bias.exact);
-        for (const ConvFprop* variant : variants) {
-            INFO(std::string(variant->name));
-            const auto got = run_twice(y, variant->workspace_bytes(p), [&](void* workspace, cudaStream_t stream) {
-                variant->launch(p, {x.data(), w.data(), p.bias ? bias.data() : nullptr, y.data(), workspace, stream});
-            });
-            const auto c = close_sums(got, want, p.r * p.s * p.cg() + 1, p.tf32);
-            CHECK_MESSAGE(c.ok(), c.text());
-        }
-    });
+    for_each_problem(
+        ConvPass::fprop, conv_fprop_variants(),
+        []<class T>(const ConvProblem& p, const std::vector<const ConvFprop*>& variants,
+                    uint32_t seed) {
+            Operand<T> image(image_count(p), seed), x = stored(p, image), w(p.w_count(), seed + 1);
+            Operand<float> bias(p.k, seed + 2);
+            DeviceBuffer<T> y(0, p.y_count(), "y");
+            const auto want = reference::conv_fprop(p, image.exact, w.exact, bias.exact);
+            for (const ConvFprop* variant : variants) {
+                INFO(std::string(variant->name));
+                const auto got = run_twice(
+                    y, variant->workspace_bytes(p), [&](void* workspace, cudaStream_t stream) {
+                        variant->launch(p, {x.data(), w.data(), p.bias ? bias.data() : nullptr,
+                                            y.data(), workspace, stream});
+                    });
+                const auto c = close_sums(got, want, p.r * p.s * p.cg() + 1, p.tf32);
+                CHECK_MESSAGE(c.ok(), c.text());
+            }
+        });
 }
 
 TEST_CASE("conv: dgrad of every variant") {
-    for_each_problem(ConvPass::dgrad, conv_dgrad_variants(), []<class T>(const ConvProblem& p, const std::vector<const ConvDgrad*>& variants, uint32_t seed) {
-        Operand<T> dy(p.y_count(), seed), w(p.w_count(), seed + 1), x(p.x_count(), seed + 2);
-        for (size_t i = 0; i < x.exact.size(); i += 3) x.exact[i] = 0;  // as a ReLU leaves it
-        x.upload();
-        DeviceBuffer<T> dx(0, p.x_count(), "dx");
-        const auto want = reference::conv_dgrad(p, dy.exact, w.exact, x.exact);
-        for (const ConvDgrad* variant : variants) {
-            INFO(std::string(variant->name));
-            const auto got = run_twice(dx, variant->workspace_bytes(p), [&](void* workspace, cudaStream_t stream) {
-                variant->launch(p, {dy.data(), w.data(), dx.data(), workspace, stream, p.drelu ? x.data() : nullptr});
-            });
-            const auto c = close_sums(got, want, p.r * p.s * p.kg(), p.tf32);
-            CHECK_MESSAGE(c.ok(), c.text());
-        }
-    });
+    for_each_problem(
+        ConvPass::dgrad, conv_dgrad_variants(),
+        []<class T>(const ConvProblem& p, const std::vector<const ConvDgrad*>& variants,
+                    uint32_t seed) {
+            Operand<T> dy(p.y_count(), seed), w(p.w_count(), seed + 1), x(p.x_count(), seed + 2);
+            for (size_t i = 0; i < x.exact.size(); i += 3) x.exact[i] = 0;  // as a ReLU leaves it
+            x.upload();
+            DeviceBuffer<T> dx(0, p.x_count(), "dx");
+            const auto want = reference::conv_dgrad(p, dy.exact, w.exact, x.exact);
+            for (const ConvDgrad* variant : variants) {
+                INFO(std::string(variant->name));
+                const auto got = run_twice(
+                    dx, variant->workspace_bytes(p), [&](void* workspace, cudaStream_t stream) {
+                        variant->launch(p, {dy.data(), w.data(), dx.data(), workspace, stream,
+                                            p.drelu ? x.data() : nullptr});
+                    });
+                const auto c = close_sums(got, want, p.r * p.s * p.kg(), p.tf32);
+                CHECK_MESSAGE(c.ok(), c.text());
+            }
+        });
 }
 
 TEST_CASE("conv: wgrad of every variant") {
-    for_each_problem(ConvPass::wgrad, conv_wgrad_variants(), []<class T>(const ConvProblem& p, const std::vector<const ConvWgrad*>& variants, uint32_t seed) {
-        Operand<T> image(image_count(p), seed), x = stored(p, image), dy(p.y_count(), seed + 1);
-        DeviceBuffer<float> dw(0, p.w_count(), "dw"), db(0, p.k, "db");
-        const auto want = reference::conv_wgrad(p, image.exact, dy.exact), want_db = reference::conv_bias_grad(p, dy.exact);
-        const double pixels = double(p.n) * p.p() * p.q();
-        for (const ConvWgrad* variant : variants) {
-            INFO(std::string(variant->name));
-            poison(db);
-            const auto got = run_twice(dw, variant->workspace_bytes(p), [&](void* workspace, cudaStream_t stream) {
-                variant->launch(p, {x.data(), dy.data(), dw.data(), db.data(), workspace, stream});
-            });
-            const auto c = close_sums(got, want, pixels, p.tf32);
-            CHECK_MESSAGE(c.ok(), c.text());
-            const auto got_db = db.download();
-            if (p.bias) {
-                const auto b = close_sums(got_db, want_db, pixels, p.tf32);
-                CHECK_MESSAGE(b.ok(), "db: " << b.text());
-            } else {
-                const std::vector<unsigned char> poisoned(db.bytes(), 0xff);
-                CHECK_MESSAGE(std::memcmp(got_db.data(), poisoned.data(), db.bytes()) == 0, "db written, not asked for");
+    for_each_problem(
+        ConvPass::wgrad, conv_wgrad_variants(),
+        []<class T>(const ConvProblem& p, const std::vector<const ConvWgrad*>& variants,
+                    uint32_t seed) {
+            Operand<T> image(image_count(p), seed), x = stored(p, image), dy(p.y_count(), seed + 1);
+            DeviceBuffer<float> dw(0, p.w_count(), "dw"), db(0, p.k, "db");
+            const auto want = reference::conv_wgrad(p, image.exact, dy.exact),
+                       want_db = reference::conv_bias_grad(p, dy.exact);
+            const double pixels = double(p.n) * p.p() * p.q();
+            for (const ConvWgrad* variant : variants) {
+                INFO(std::string(variant->name));
+                poison(db);
+                const auto got = run_twice(
+                    dw, variant->workspace_bytes(p), [&](void* workspace, cudaStream_t stream) {
+                        variant->launch(
+                            p, {x.data(), dy.data(), dw.data(), db.data(), workspace, stream});
+                    });
+                const auto c = close_sums(got, want, pixels, p.tf32);
+                CHECK_MESSAGE(c.ok(), c.text());
+                const auto got_db = db.download();
+                if (p.bias) {
+                    const auto b = close_sums(got_db, want_db, pixels, p.tf32);
+                    CHECK_MESSAGE(b.ok(), "db: " << b.text());
+                } else {
+                    const std::vector<unsigned char> poisoned(db.bytes(), 0xff);
+                    CHECK_MESSAGE(std::memcmp(got_db.data(), poisoned.data(), db.bytes()) == 0,
+                                  "db written, not asked for");
+                }
             }
-        }
-    });
+        });
 }
 
 TEST_CASE("conv: dgrad and wgrad are the gradients of fprop") {
-    // Convolution is linear in x and in w, so its gradients are its adjoints:
-    // <dy, conv(x, w)> = <dgrad(dy, w), x> = <wgrad(x, dy), w>. In fp64, of the references that judge the kernels.
+    // Convolution is linear in x and in w, so its gradients are its adjoints: <dy, conv(x, w)> =
+    // <dgrad(dy, w), x> = <wgrad(x, dy), w>. In fp64, of the references that judge the kernels.
     for (ConvProblem p : conv_shapes()) {
         p.bias = p.relu = false;
         if (p.flops() > 4e6) continue;
@@ -152,8 +176,10 @@ TEST_CASE("conv: dgrad and wgrad are the gradients of fprop") {
             return sum;
         };
         const double forward = dot(reference::conv_fprop(p, x.exact, w.exact, {}).value, dy.exact);
-        CHECK(dot(reference::conv_dgrad(p, dy.exact, w.exact).value, x.exact) == doctest::Approx(forward).epsilon(1e-9));
-        CHECK(dot(reference::conv_wgrad(p, x.exact, dy.exact).value, w.exact) == doctest::Approx(forward).epsilon(1e-9));
+        CHECK(dot(reference::conv_dgrad(p, dy.exact, w.exact).value, x.exact) ==
+              doctest::Approx(forward).epsilon(1e-9));
+        CHECK(dot(reference::conv_wgrad(p, x.exact, dy.exact).value, w.exact) ==
+              doctest::Approx(forward).epsilon(1e-9));
     }
 }
 
@@ -206,9 +232,12 @@ TEST_CASE("conv: maps from matrix coordinates to tensor elements") {
             }
         CHECK(same);
         // The last element of each tensor is where the counts say.
-        CHECK(input_offset(v, v.n - 1, v.h - 1, v.w - 1, v.groups - 1, v.cg - 1) == p.x_count() - 1);
-        CHECK(output_offset(v, v.n - 1, v.p - 1, v.q - 1, v.groups - 1, v.kg - 1) == p.y_count() - 1);
-        CHECK(filter_offset(v, v.groups - 1, v.kg - 1, v.r - 1, v.s - 1, v.cg - 1) == p.w_count() - 1);
+        CHECK(input_offset(v, v.n - 1, v.h - 1, v.w - 1, v.groups - 1, v.cg - 1) ==
+              p.x_count() - 1);
+        CHECK(output_offset(v, v.n - 1, v.p - 1, v.q - 1, v.groups - 1, v.kg - 1) ==
+              p.y_count() - 1);
+        CHECK(filter_offset(v, v.groups - 1, v.kg - 1, v.r - 1, v.s - 1, v.cg - 1) ==
+              p.w_count() - 1);
     }
 }
 

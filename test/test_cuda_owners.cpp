@@ -132,7 +132,8 @@ TEST_CASE("owners: buffers move, and an empty one is harmless") {
     CHECK(h.data() == nullptr);
 }
 
-TEST_CASE("owners: memory that a device does not have is one line that says how much and for what") {
+TEST_CASE(
+    "owners: memory that a device does not have is one line that says how much and for what") {
     if (no_device()) return;
     const size_t too_much = wt::device_free_bytes(0) + (size_t(1) << 40);
     std::string what;
@@ -141,7 +142,8 @@ TEST_CASE("owners: memory that a device does not have is one line that says how 
     } catch (const wt::Error& e) {
         what = e.what();
     }
-    CHECK(what.find("out of memory on GPU 0: " + wt::human_bytes(too_much) + " for activations of conv1, ") == 0);
+    CHECK(what.find("out of memory on GPU 0: " + wt::human_bytes(too_much) +
+                    " for activations of conv1, ") == 0);
     CHECK(what.find(" free") != std::string::npos);
     CHECK(what.find('\n') == std::string::npos);
     CHECK(cudaGetLastError() == cudaSuccess);
@@ -171,7 +173,8 @@ TEST_CASE("owners: streams and events belong to their device, whichever is curre
     later.record(s.get());
     t.wait(there);
     WT_CUDA(cudaMemcpyPeerAsync(near.data(), 0, far.data(), other, far.bytes(), t.get()));
-    WT_CUDA(cudaMemcpyAsync(out.data(), near.data(), near.bytes(), cudaMemcpyDeviceToHost, t.get()));
+    WT_CUDA(
+        cudaMemcpyAsync(out.data(), near.data(), near.bytes(), cudaMemcpyDeviceToHost, t.get()));
     t.synchronize();
     CHECK(std::memcmp(in.data(), out.data(), in.bytes()) == 0);
     later.synchronize();
@@ -197,8 +200,10 @@ TEST_CASE("owners: a graph replays what was captured, is empty by default, and m
         Graph g;
         CHECK_FALSE(static_cast<bool>(g));
         g = Graph(s, [&] {
-            WT_CUDA(cudaMemcpyAsync(a.data(), in.data(), in.bytes(), cudaMemcpyHostToDevice, s.get()));
-            WT_CUDA(cudaMemcpyAsync(b.data(), a.data(), a.bytes(), cudaMemcpyDeviceToDevice, s.get()));
+            WT_CUDA(
+                cudaMemcpyAsync(a.data(), in.data(), in.bytes(), cudaMemcpyHostToDevice, s.get()));
+            WT_CUDA(
+                cudaMemcpyAsync(b.data(), a.data(), a.bytes(), cudaMemcpyDeviceToDevice, s.get()));
             WT_CUDA(cudaMemsetAsync(a.data(), 0, 4, s.get()));
         });
         CHECK(static_cast<bool>(g));
@@ -222,7 +227,8 @@ TEST_CASE("owners: an error while capturing comes out, and the stream works agai
     if (no_device()) return;
     const Stream s(0);
     DeviceBuffer<int> a(0, 4);
-    CHECK_THROWS_WITH_AS(Graph(s, [] { throw wt::Error("no such variant"); }), "no such variant", wt::Error);
+    CHECK_THROWS_WITH_AS(Graph(s, [] { throw wt::Error("no such variant"); }), "no such variant",
+                         wt::Error);
     CHECK_THROWS_AS(Graph(s, [&] { s.synchronize(); }), wt::Error);
     cudaGetLastError();
     WT_CUDA(cudaMemsetAsync(a.data(), 0, a.bytes(), s.get()));

@@ -1,4 +1,5 @@
-// Readers: IDX, CIFAR-10, folders of images, synthetic; their errors; resizing and colour statistics.
+// Readers: IDX, CIFAR-10, folders of images, synthetic; their errors; resizing and colour
+// statistics.
 #include <doctest/doctest.h>
 
 #include <cmath>
@@ -22,33 +23,43 @@ using namespace wt::test;
 
 namespace {
 
-// 16x8, left half C 10 M 230 Y 200 K 20, right half C 200 M 40 Y 30 K 60; with an Adobe marker (transform 0).
+// 16x8, left half C 10 M 230 Y 200 K 20, right half C 200 M 40 Y 30 K 60; with an Adobe marker
+// (transform 0).
 const Bytes kCmyk = {
-    0xff,0xd8,0xff,0xee,0x00,0x0e,0x41,0x64,0x6f,0x62,0x65,0x00,0x64,0x00,0x00,0x00,0x00,0x00,0xff,0xdb,0x00,0x43,0x00,0x0d,
-    0x09,0x0a,0x0b,0x0a,0x08,0x0d,0x0b,0x0a,0x0b,0x0e,0x0e,0x0d,0x0f,0x13,0x20,0x15,0x13,0x12,0x12,0x13,0x27,0x1c,0x1e,0x17,
-    0x20,0x2e,0x29,0x31,0x30,0x2e,0x29,0x2d,0x2c,0x33,0x3a,0x4a,0x3e,0x33,0x36,0x46,0x37,0x2c,0x2d,0x40,0x57,0x41,0x46,0x4c,
-    0x4e,0x52,0x53,0x52,0x32,0x3e,0x5a,0x61,0x5a,0x50,0x60,0x4a,0x51,0x52,0x4f,0xff,0xc0,0x00,0x14,0x08,0x00,0x08,0x00,0x10,
-    0x04,0x43,0x11,0x00,0x4d,0x11,0x00,0x59,0x11,0x00,0x4b,0x11,0x00,0xff,0xc4,0x00,0x16,0x00,0x01,0x01,0x01,0x00,0x00,0x00,
-    0x00,0x00,0x00,0x00,0x00,0x00,0x00,0x00,0x00,0x00,0x07,0x06,0x05,0xff,0xc4,0x00,0x14,0x10,0x01,0x00,0x00,0x00,0x00,0x00,
-    0x00,0x00,0x00,0x00,0x00,0x00,0x00,0x00,0x00,0x00,0x00,0xff,0xda,0x00,0x0e,0x04,0x43,0x00,0x4d,0x00,0x59,0x00,0x4b,0x00,
-    0x00,0x3f,0x00,0x48,0x40,0x24,0x88,0x40,0xa3,0xa9,0xa5,0x8c,0xff,0xd9};
+    0xff, 0xd8, 0xff, 0xee, 0x00, 0x0e, 0x41, 0x64, 0x6f, 0x62, 0x65, 0x00, 0x64, 0x00, 0x00, 0x00,
+    0x00, 0x00, 0xff, 0xdb, 0x00, 0x43, 0x00, 0x0d, 0x09, 0x0a, 0x0b, 0x0a, 0x08, 0x0d, 0x0b, 0x0a,
+    0x0b, 0x0e, 0x0e, 0x0d, 0x0f, 0x13, 0x20, 0x15, 0x13, 0x12, 0x12, 0x13, 0x27, 0x1c, 0x1e, 0x17,
+    0x20, 0x2e, 0x29, 0x31, 0x30, 0x2e, 0x29, 0x2d, 0x2c, 0x33, 0x3a, 0x4a, 0x3e, 0x33, 0x36, 0x46,
+    0x37, 0x2c, 0x2d, 0x40, 0x57, 0x41, 0x46, 0x4c, 0x4e, 0x52, 0x53, 0x52, 0x32, 0x3e, 0x5a, 0x61,
+    0x5a, 0x50, 0x60, 0x4a, 0x51, 0x52, 0x4f, 0xff, 0xc0, 0x00, 0x14, 0x08, 0x00, 0x08, 0x00, 0x10,
+    0x04, 0x43, 0x11, 0x00, 0x4d, 0x11, 0x00, 0x59, 0x11, 0x00, 0x4b, 0x11, 0x00, 0xff, 0xc4, 0x00,
+    0x16, 0x00, 0x01, 0x01, 0x01, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00,
+    0x00, 0x00, 0x07, 0x06, 0x05, 0xff, 0xc4, 0x00, 0x14, 0x10, 0x01, 0x00, 0x00, 0x00, 0x00, 0x00,
+    0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0xff, 0xda, 0x00, 0x0e, 0x04,
+    0x43, 0x00, 0x4d, 0x00, 0x59, 0x00, 0x4b, 0x00, 0x00, 0x3f, 0x00, 0x48, 0x40, 0x24, 0x88, 0x40,
+    0xa3, 0xa9, 0xa5, 0x8c, 0xff, 0xd9};
 
 // 8x8, one component, grey value about 90.
 const Bytes kGrey = {
-    0xff,0xd8,0xff,0xe0,0x00,0x10,0x4a,0x46,0x49,0x46,0x00,0x01,0x01,0x00,0x00,0x01,0x00,0x01,0x00,0x00,0xff,0xdb,0x00,0x43,
-    0x00,0x0d,0x09,0x0a,0x0b,0x0a,0x08,0x0d,0x0b,0x0a,0x0b,0x0e,0x0e,0x0d,0x0f,0x13,0x20,0x15,0x13,0x12,0x12,0x13,0x27,0x1c,
-    0x1e,0x17,0x20,0x2e,0x29,0x31,0x30,0x2e,0x29,0x2d,0x2c,0x33,0x3a,0x4a,0x3e,0x33,0x36,0x46,0x37,0x2c,0x2d,0x40,0x57,0x41,
-    0x46,0x4c,0x4e,0x52,0x53,0x52,0x32,0x3e,0x5a,0x61,0x5a,0x50,0x60,0x4a,0x51,0x52,0x4f,0xff,0xc0,0x00,0x0b,0x08,0x00,0x08,
-    0x00,0x08,0x01,0x01,0x11,0x00,0xff,0xc4,0x00,0x14,0x00,0x01,0x00,0x00,0x00,0x00,0x00,0x00,0x00,0x00,0x00,0x00,0x00,0x00,
-    0x00,0x00,0x00,0x05,0xff,0xc4,0x00,0x14,0x10,0x01,0x00,0x00,0x00,0x00,0x00,0x00,0x00,0x00,0x00,0x00,0x00,0x00,0x00,0x00,
-    0x00,0x00,0xff,0xda,0x00,0x08,0x01,0x01,0x00,0x00,0x3f,0x00,0x21,0xff,0xd9};
+    0xff, 0xd8, 0xff, 0xe0, 0x00, 0x10, 0x4a, 0x46, 0x49, 0x46, 0x00, 0x01, 0x01, 0x00, 0x00, 0x01,
+    0x00, 0x01, 0x00, 0x00, 0xff, 0xdb, 0x00, 0x43, 0x00, 0x0d, 0x09, 0x0a, 0x0b, 0x0a, 0x08, 0x0d,
+    0x0b, 0x0a, 0x0b, 0x0e, 0x0e, 0x0d, 0x0f, 0x13, 0x20, 0x15, 0x13, 0x12, 0x12, 0x13, 0x27, 0x1c,
+    0x1e, 0x17, 0x20, 0x2e, 0x29, 0x31, 0x30, 0x2e, 0x29, 0x2d, 0x2c, 0x33, 0x3a, 0x4a, 0x3e, 0x33,
+    0x36, 0x46, 0x37, 0x2c, 0x2d, 0x40, 0x57, 0x41, 0x46, 0x4c, 0x4e, 0x52, 0x53, 0x52, 0x32, 0x3e,
+    0x5a, 0x61, 0x5a, 0x50, 0x60, 0x4a, 0x51, 0x52, 0x4f, 0xff, 0xc0, 0x00, 0x0b, 0x08, 0x00, 0x08,
+    0x00, 0x08, 0x01, 0x01, 0x11, 0x00, 0xff, 0xc4, 0x00, 0x14, 0x00, 0x01, 0x00, 0x00, 0x00, 0x00,
+    0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x05, 0xff, 0xc4, 0x00, 0x14,
+    0x10, 0x01, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00,
+    0x00, 0x00, 0xff, 0xda, 0x00, 0x08, 0x01, 0x01, 0x00, 0x00, 0x3f, 0x00, 0x21, 0xff, 0xd9};
 
 Bytes jpeg(int w, int h, int seed = 0) {
     Bytes pixels(size_t(w) * h * 3), out;
-    for (size_t i = 0; i < pixels.size(); ++i) pixels[i] = uint8_t((i / 3) % 256 + (i % 3) * 20 + seed);
+    for (size_t i = 0; i < pixels.size(); ++i)
+        pixels[i] = uint8_t((i / 3) % 256 + (i % 3) * 20 + seed);
     stbi_write_jpg_to_func(
         [](void* to, void* data, int n) {
-            static_cast<Bytes*>(to)->insert(static_cast<Bytes*>(to)->end(), static_cast<uint8_t*>(data),
+            static_cast<Bytes*>(to)->insert(static_cast<Bytes*>(to)->end(),
+                                            static_cast<uint8_t*>(data),
                                             static_cast<uint8_t*>(data) + n);
         },
         &out, w, h, 3, pixels.data(), 90);
@@ -82,7 +93,8 @@ void check_pixel(const Image& image, int x, int r, int g, int b, int tolerance) 
 // What resize_axis computes, from the formula, for one output of one axis.
 double triangle(const std::vector<double>& in, int full, int o) {
     const int n = int(in.size());
-    const double step = double(n) / full, support = std::max(1.0, step), centre = (o + 0.5) * step - 0.5;
+    const double step = double(n) / full, support = std::max(1.0, step),
+                 centre = (o + 0.5) * step - 0.5;
     double sum = 0, weights = 0;
     for (int i = 0; i < n; ++i) {
         const double w = std::max(0.0, 1 - std::abs(i - centre) / support);
@@ -102,7 +114,8 @@ TEST_CASE("data: stored sizes") {
     CHECK(stored_size(24, 28) == 28);
     CHECK(stored_size(227, 28) == 244);
     for (int native : {0, 1, 2, 3, 28, 32, 300})
-        for (int input : {1, 2, 24, 28, 67, 224, 227, 300}) CHECK(stored_size(input, native) >= input);
+        for (int input : {1, 2, 24, 28, 67, 224, 227, 300})
+            CHECK(stored_size(input, native) >= input);
 }
 
 TEST_CASE("data: resizing follows the triangle filter") {
@@ -113,8 +126,10 @@ TEST_CASE("data: resizing follows the triangle filter") {
                 for (size_t i = 0; i < src.size(); ++i) src[i] = uint8_t((i * 2654435761u) >> 24);
                 Bytes got(size_t(side) * side * channels);
                 resize_short_side(src.data(), h, w, channels, side, got.data());
-                const int full_h = std::max(side, int(std::lround(h * double(side) / std::min(h, w))));
-                const int full_w = std::max(side, int(std::lround(w * double(side) / std::min(h, w))));
+                const int full_h =
+                    std::max(side, int(std::lround(h * double(side) / std::min(h, w))));
+                const int full_w =
+                    std::max(side, int(std::lround(w * double(side) / std::min(h, w))));
                 double worst = 0;
                 for (int y : {0, side / 3, side - 1})
                     for (int x : {0, side / 2, side - 1})
@@ -122,11 +137,13 @@ TEST_CASE("data: resizing follows the triangle filter") {
                             std::vector<double> line(w);
                             for (int i = 0; i < w; ++i) {
                                 std::vector<double> column(h);
-                                for (int j = 0; j < h; ++j) column[j] = src[(size_t(j) * w + i) * channels + c];
+                                for (int j = 0; j < h; ++j)
+                                    column[j] = src[(size_t(j) * w + i) * channels + c];
                                 line[i] = triangle(column, full_h, (full_h - side) / 2 + y);
                             }
                             const double want = triangle(line, full_w, (full_w - side) / 2 + x);
-                            worst = std::max(worst, std::abs(got[(size_t(y) * side + x) * channels + c] - want));
+                            worst = std::max(
+                                worst, std::abs(got[(size_t(y) * side + x) * channels + c] - want));
                         }
                 // Half a step of rounding, and fp32 sums of a few hundred values of at most 255.
                 CHECK(worst <= 0.5 + 0.01);
@@ -149,7 +166,8 @@ TEST_CASE("data: IDX files are read back") {
                 CHECK(d->label(i) == i % 10);
                 const Bytes image = load(*d, i);
                 REQUIRE(image.size() == 28 * 28);
-                for (size_t p = 0; p < image.size(); ++p) REQUIRE(image[p] == uint8_t(i * 7 + p * 3));
+                for (size_t p = 0; p < image.size(); ++p)
+                    REQUIRE(image[p] == uint8_t(i * 7 + p * 3));
             }
     }
     SUBCASE("enlarged, and as fashion") {
@@ -165,11 +183,13 @@ TEST_CASE("data: IDX files are read back") {
         double sum = 0, squares = 0;
         for (int i = 0; i < 20; ++i)
             for (uint8_t p : load(*s.train, i)) sum += p, squares += double(p) * p;
-        const double n = 20 * 28 * 28, mean = sum / n, std_dev = std::sqrt(squares / n - mean * mean);
+        const double n = 20 * 28 * 28, mean = sum / n,
+                     std_dev = std::sqrt(squares / n - mean * mean);
         for (int ch = 0; ch < 3; ++ch) {
             CHECK(s.mean[ch] == doctest::Approx(mean));
             CHECK(s.std_dev[ch] == doctest::Approx(std_dev));
-            CHECK(std::abs(s.pca[ch][0]) == doctest::Approx(std_dev).epsilon(1e-5));  // grey noise only
+            // grey noise only
+            CHECK(std::abs(s.pca[ch][0]) == doctest::Approx(std_dev).epsilon(1e-5));
             CHECK(s.pca[ch][0] == doctest::Approx(s.pca[0][0]));
             CHECK(std::abs(s.pca[ch][1]) < 1e-2);
             CHECK(std::abs(s.pca[ch][2]) < 1e-2);
@@ -180,7 +200,8 @@ TEST_CASE("data: IDX files are read back") {
 TEST_CASE("data: damaged IDX files say what, where and what to do") {
     TempDir dir;
     write_idx_set(dir.path(), 20, 10);
-    const std::string images = dir / "train-images-idx3-ubyte", labels = dir / "train-labels-idx1-ubyte";
+    const std::string images = dir / "train-images-idx3-ubyte",
+                      labels = dir / "train-labels-idx1-ubyte";
     const std::string gz = dir / "t10k-images-idx3-ubyte.gz";
     const auto error = [&] { return open_error("mnist:" + dir.path()); };
     Bytes b = read_bytes(images);
@@ -188,8 +209,9 @@ TEST_CASE("data: damaged IDX files say what, where and what to do") {
         b.resize(16 + 100);
         write_file(images, b);
         const std::string e = error();
-        CHECK_MESSAGE(
-            (has(e, images) && has(e, "truncated") && has(e, "116") && has(e, "15696") && has(e, "20 images")), e);
+        CHECK_MESSAGE((has(e, images) && has(e, "truncated") && has(e, "116") && has(e, "15696") &&
+                       has(e, "20 images")),
+                      e);
     }
     SUBCASE("truncated in the header") {
         b.resize(6);
@@ -203,7 +225,9 @@ TEST_CASE("data: damaged IDX files say what, where and what to do") {
     SUBCASE("wrong magic number") {
         b[2] = 0xD;
         write_file(images, b);
-        CHECK_MESSAGE((has(error(), "00000d03") && has(error(), "00000803") && has(error(), images)), error());
+        CHECK_MESSAGE(
+            (has(error(), "00000d03") && has(error(), "00000803") && has(error(), images)),
+            error());
     }
     SUBCASE("labels given for images") {
         write_file(images, read_bytes(labels));
@@ -232,7 +256,8 @@ TEST_CASE("data: damaged IDX files say what, where and what to do") {
         Bytes l = idx_labels(10);
         l[8 + 4] = 200;
         write_gz(dir / "t10k-labels-idx1-ubyte.gz", l);
-        CHECK_MESSAGE((has(error(), "label 200 at byte 12") && has(error(), "expected 0 to 9")), error());
+        CHECK_MESSAGE((has(error(), "label 200 at byte 12") && has(error(), "expected 0 to 9")),
+                      error());
     }
     SUBCASE("truncated gzip") {
         Bytes z = read_bytes(gz);
@@ -250,7 +275,8 @@ TEST_CASE("data: damaged IDX files say what, where and what to do") {
         Bytes z = read_bytes(gz);
         z[z.size() - 6] ^= 0x10;  // of the CRC; the last four bytes are the length
         write_file(gz, z);
-        CHECK_MESSAGE((has(error(), "damaged gzip") && has(error(), "incorrect data check")), error());
+        CHECK_MESSAGE((has(error(), "damaged gzip") && has(error(), "incorrect data check")),
+                      error());
     }
     SUBCASE("a file is missing") {
         std::filesystem::remove(labels);
@@ -276,7 +302,8 @@ TEST_CASE("data: CIFAR-10 records") {
         }
         return b;
     };
-    for (int k = 1; k <= 5; ++k) write_file(dir / "data_batch_" + std::to_string(k) + ".bin", batch(3, k));
+    for (int k = 1; k <= 5; ++k)
+        write_file(dir / "data_batch_" + std::to_string(k) + ".bin", batch(3, k));
     write_file(dir / "test_batch.bin", batch(2, 9));
     SUBCASE("read back, planes interleaved") {
         const DataSplits s = open("cifar10:" + dir.path(), 24);
@@ -305,7 +332,8 @@ TEST_CASE("data: CIFAR-10 records") {
         b.resize(b.size() - 10);
         write_file(dir / "data_batch_2.bin", b);
         const std::string e = open_error("cifar10:" + dir.path(), 24);
-        CHECK_MESSAGE((has(e, "data_batch_2.bin") && has(e, "record 2 at byte 6146 has 3063 of 3073")), e);
+        CHECK_MESSAGE(
+            (has(e, "data_batch_2.bin") && has(e, "record 2 at byte 6146 has 3063 of 3073")), e);
     }
     SUBCASE("missing, empty, not of this format") {
         write_file(dir / "data_batch_3.bin", {});
@@ -328,7 +356,8 @@ TEST_CASE("data: every kind of image file becomes RGB") {
         check_pixel(image, 0, 1, 2, 3, 0);
         CHECK(decode_image(png(1, 1, 16, 2, {10, 99, 20, 99, 30, 99}), image) == "");  // 16 bits
         check_pixel(image, 0, 10, 20, 30, 0);
-        CHECK(decode_image(png(2, 1, 1, 3, {0x40}, {1, 2, 3, 250, 251, 252}), image) == "");  // palette, 1 bit
+        // palette, 1 bit
+        CHECK(decode_image(png(2, 1, 1, 3, {0x40}, {1, 2, 3, 250, 251, 252}), image) == "");
         check_pixel(image, 0, 1, 2, 3, 0);
         check_pixel(image, 1, 250, 251, 252, 0);
     }
@@ -449,20 +478,24 @@ TEST_CASE("data: a folder of images") {
         CHECK(bad[3].reason == "claims 0x0 pixels");
     }
     SUBCASE("many broken images: all counted, ten listed") {
-        for (int i = 0; i < 15; ++i) write_file(dir / "train/dog/x" + std::to_string(i) + ".jpg", {'x'});
+        for (int i = 0; i < 15; ++i)
+            write_file(dir / "train/dog/x" + std::to_string(i) + ".jpg", {'x'});
         const DataSplits s = open("folder:" + dir.path());
         CHECK(s.train->bad_count() == 15);
         CHECK(s.train->bad_images().size() == 10);
     }
     SUBCASE("an empty class folder") {
         std::filesystem::create_directory(dir / "train/eel");
-        CHECK_MESSAGE((has(error(), dir / "train/eel") && has(error(), "empty class folder")), error());
+        CHECK_MESSAGE((has(error(), dir / "train/eel") && has(error(), "empty class folder")),
+                      error());
         write_file(dir / "train/eel/a.jpg", {'x'});
-        CHECK_MESSAGE((has(error(), dir / "train/eel") && has(error(), "no readable image")), error());
+        CHECK_MESSAGE((has(error(), dir / "train/eel") && has(error(), "no readable image")),
+                      error());
     }
     SUBCASE("a class that only val/ has") {
         write_file(dir / "val/eel/a.jpg", jpeg(10, 10));
-        CHECK_MESSAGE((has(error(), dir / "val/eel") && has(error(), "training split lacks")), error());
+        CHECK_MESSAGE((has(error(), dir / "val/eel") && has(error(), "training split lacks")),
+                      error());
     }
     SUBCASE("held-out images alone, at a size that is given") {
         std::filesystem::remove_all(dir / "train");
@@ -521,7 +554,7 @@ TEST_CASE("data: synthetic images depend on seed, index and class only") {
     CHECK(a.train->classes.size() == 7);
     CHECK(a.train->height == 76);
     CHECK(load(*a.train, 11) == load(*b.train, 11));
-    CHECK(load(*a.train, 11) != load(*a.train, 11 + 7));   // same class, other noise
+    CHECK(load(*a.train, 11) != load(*a.train, 11 + 7));  // same class, other noise
     CHECK(load(*a.train, 3) != load(*a.held_out, 3));
     // The mean of a class's images tells it from the next class's by much more than the noise.
     const auto distance = [&](int64_t i, int64_t j) {
@@ -542,20 +575,26 @@ TEST_CASE("data: synthetic images depend on seed, index and class only") {
     CHECK(open_data(more).train->size() == 60);
     CHECK(load(*many.train, 11) == load(*a.train, 11));
     CHECK(load(*many.held_out, 3) == load(*a.held_out, 3));
-    for (const int64_t i : {int64_t(5120 + 3), int64_t(8997)}) CHECK(load(*many.train, i) != load(*many.held_out, i % 7));
+    for (const int64_t i : {int64_t(5120 + 3), int64_t(8997)})
+        CHECK(load(*many.train, i) != load(*many.held_out, i % 7));
     DataSpec other;
     other.text = "synthetic:7", other.net_input = 67, other.seed = 2;
     CHECK(load(*open_data(other).train, 11) != load(*a.train, 11));
 }
 
 TEST_CASE("data: bad --data texts") {
-    const auto error = [](const std::string& text) { return message<UsageError>([&] { open(text); }); };
+    const auto error = [](const std::string& text) {
+        return message<UsageError>([&] { open(text); });
+    };
     const std::string e = error("fashon-mnist");
-    CHECK_MESSAGE((has(e, "fashon-mnist") && has(e, "nearest is fashion-mnist") && has(e, "cifar10")), e);
+    CHECK_MESSAGE(
+        (has(e, "fashon-mnist") && has(e, "nearest is fashion-mnist") && has(e, "cifar10")), e);
     CHECK(has(error("cifar:/x"), "nearest is cifar10"));
     CHECK(has(error(""), "unknown kind of data"));
     CHECK(has(error("folder"), "needs a folder: --data folder:DIR"));
     CHECK(has(error("mnist:"), "needs a folder"));
-    for (const char* bad : {"synthetic:", "synthetic:0", "synthetic:ten", "synthetic:10x", "synthetic:-1", "synthetic:10:", "synthetic:10:0", "synthetic:10:many", "synthetic:10:5:5"})
+    for (const char* bad :
+         {"synthetic:", "synthetic:0", "synthetic:ten", "synthetic:10x", "synthetic:-1",
+          "synthetic:10:", "synthetic:10:0", "synthetic:10:many", "synthetic:10:5:5"})
         CHECK_MESSAGE(has(error(bad), "the number of "), bad);
 }

@@ -1,5 +1,5 @@
-// The exchange over MPI and the job around it. Test cases whose names begin with "rank:" run in every process of a job that
-// the others start.
+// The exchange over MPI and the job around it. Test cases whose names begin with "rank:" run in
+// every process of a job that the others start.
 #include <doctest/doctest.h>
 #include <signal.h>
 #include <unistd.h>
@@ -21,7 +21,9 @@ unsigned char value(int rank, int t, int step, size_t at) {
     return static_cast<unsigned char>((rank + 1) * 37 + t * 11 + step * 5 + at * 3 + at / 251);
 }
 
-BlockSlice region(size_t offset, int64_t rows, size_t row_bytes, size_t pitch) { return {offset, rows, row_bytes, pitch}; }
+BlockSlice region(size_t offset, int64_t rows, size_t row_bytes, size_t pitch) {
+    return {offset, rows, row_bytes, pitch};
+}
 
 // Uneven, unaligned, empty, shared and long parts; the last is the step's barrier.
 std::vector<Transfer> awkward(int ranks) {
@@ -29,12 +31,15 @@ std::vector<Transfer> awkward(int ranks) {
     Transfer columns("columns", ranks);  // everybody's share of the columns of 7 rows; uneven
     columns.own = true;
     for (int from = 0; from < ranks; ++from)
-        for (int to = 0; to < ranks; ++to) columns.part(from, to) = region(3 + 5 * to, 7, 5 + (to == ranks - 1 ? 2 : 0), 5 * ranks + 4);
+        for (int to = 0; to < ranks; ++to)
+            columns.part(from, to) =
+                region(3 + 5 * to, 7, 5 + (to == ranks - 1 ? 2 : 0), 5 * ranks + 4);
     all.push_back(columns);
     Transfer gather("gather", ranks);  // the same to all
     gather.own = true;
     for (int from = 0; from < ranks; ++from)
-        for (int to = 0; to < ranks; ++to) gather.part(from, to) = region(16, 1, 1000 + from, 1000 + from);
+        for (int to = 0; to < ranks; ++to)
+            gather.part(from, to) = region(16, 1, 1000 + from, 1000 + from);
     all.push_back(gather);
     Transfer one("from rank 1", ranks);  // others give nothing; a byte to rank 0
     for (int to = 0; to < ranks; ++to)
@@ -58,8 +63,8 @@ std::vector<Transfer> one_way(int ranks) {
 constexpr size_t kBlock = 1'300'000;
 constexpr int kSteps = 5;
 
-// Steps that are submitted without waiting: blocks written on one stream, collected on another, looked at on a third. Nothing
-// orders them but what the exchange promises, and the end of a step.
+// Steps that are submitted without waiting: blocks written on one stream, collected on another,
+// looked at on a third. Nothing orders them but what the exchange promises, and the end of a step.
 void run_steps(MpiTeam& team, size_t chunk, std::vector<Transfer> transfers) {
     const int rank = team.rank(), ranks = team.ranks(), device = team.local_rank() % device_count();
     transfers.emplace_back("end of the step", ranks).barrier = true;
@@ -78,7 +83,8 @@ void run_steps(MpiTeam& team, size_t chunk, std::vector<Transfer> transfers) {
         blocks.emplace_back(device, kBlock);
         for (int step = 0; step < kSteps; ++step) {
             sources.emplace_back(kBlock);
-            for (size_t i = 0; i < kBlock; ++i) sources.back()[i] = std::byte(value(rank, t, step, i));
+            for (size_t i = 0; i < kBlock; ++i)
+                sources.back()[i] = std::byte(value(rank, t, step, i));
             seen.emplace_back(offsets.back() + 1);
             expected_bytes += transfers[t].bytes_from(rank);
         }
@@ -91,7 +97,8 @@ void run_steps(MpiTeam& team, size_t chunk, std::vector<Transfer> transfers) {
     for (int step = 0; step < kSteps; ++step) {
         if (step > 0) x.collect(n - 1, compute.get());
         for (int t = 0; t < n - 1; ++t)
-            WT_CUDA(cudaMemcpyAsync(blocks[t].data(), sources[t * kSteps + step].data(), kBlock, cudaMemcpyHostToDevice, compute.get()));
+            WT_CUDA(cudaMemcpyAsync(blocks[t].data(), sources[t * kSteps + step].data(), kBlock,
+                                    cudaMemcpyHostToDevice, compute.get()));
         for (int t = 0; t < n - 1; ++t) {
             x.post(t, blocks[t].data(), compute.get());
             const auto views = x.collect(t, comm.get());
@@ -103,7 +110,8 @@ void run_steps(MpiTeam& team, size_t chunk, std::vector<Transfer> transfers) {
                 if (!views[from].data) continue;
                 CHECK(views[from].pitch == p.row_bytes);
                 std::byte* to = seen[t * kSteps + step].data() + offsets[size_t(t) * ranks + from];
-                WT_CUDA(cudaMemcpyAsync(to, views[from].data, p.bytes(), cudaMemcpyDeviceToHost, late.get()));
+                WT_CUDA(cudaMemcpyAsync(to, views[from].data, p.bytes(), cudaMemcpyDeviceToHost,
+                                        late.get()));
                 looks.push_back({t, step, from, to});
             }
         }
@@ -118,8 +126,10 @@ void run_steps(MpiTeam& team, size_t chunk, std::vector<Transfer> transfers) {
         size_t wrong = 0;
         for (int64_t r = 0; r < p.rows; ++r)
             for (size_t c = 0; c < p.row_bytes; ++c)
-                wrong += l.at[r * p.row_bytes + c] != std::byte(value(l.from, l.t, l.step, p.offset + r * p.pitch + c));
-        INFO("rank " << rank << ", " << transfers[l.t].name << " from rank " << l.from << ", step " << l.step);
+                wrong += l.at[r * p.row_bytes + c] !=
+                         std::byte(value(l.from, l.t, l.step, p.offset + r * p.pitch + c));
+        INFO("rank " << rank << ", " << transfers[l.t].name << " from rank " << l.from << ", step "
+                     << l.step);
         CHECK(wrong == 0);
     }
 }
@@ -132,7 +142,8 @@ double seconds_of(const std::function<void()>& f) {
 
 }  // namespace
 
-TEST_CASE("rank: every part of every step arrives whole, in every order of work" * doctest::skip()) {
+TEST_CASE("rank: every part of every step arrives whole, in every order of work" *
+          doctest::skip()) {
     MpiTeam team({});
     for (const uint64_t seed : seeds(6)) {
         const SeedGuard guard(seed);
@@ -141,7 +152,8 @@ TEST_CASE("rank: every part of every step arrives whole, in every order of work"
     }
 }
 
-TEST_CASE("mpi: every part of every step arrives whole, in every order of work, between 2 and 3 processes") {
+TEST_CASE(
+    "mpi: every part of every step arrives whole, in every order of work, between 2 and 3 processes") {
     const TempDir s;
     for (const int ranks : {2, 3}) {
         const Result r = run(s, case_under_mpirun(ranks, "rank: every part*"));
@@ -162,12 +174,15 @@ TEST_CASE("rank: what a job agrees on" * doctest::skip()) {
     std::iota(mine.begin(), mine.end(), 10'000.f * rank);
     const auto all = team.gather(mine);
     CHECK(all.size() == (rank == 0 ? 3000u : 0u));
-    if (rank == 0) CHECK((all[0] == 10'000 && all[999] == 10'999 && all[1000] == 20'000 && all[2999] == 21'999));
+    if (rank == 0)
+        CHECK(
+            (all[0] == 10'000 && all[999] == 10'999 && all[1000] == 20'000 && all[2999] == 21'999));
     CHECK(team.broadcast("of rank " + std::to_string(rank)) == "of rank 0");
     CHECK(team.broadcast(std::string()).empty());
     CHECK(team.broadcast(std::vector<float>(rank ? 0 : 3, 2.5f)) == std::vector<float>(3, 2.5f));
     team.same("flags", "the same");
-    const std::string why = message_of([&] { team.same("flags", rank == 2 ? "--batch 3" : "--batch 4"); });
+    const std::string why =
+        message_of([&] { team.same("flags", rank == 2 ? "--batch 3" : "--batch 4"); });
     CHECK(why.starts_with("the flags of rank 2 (process "));
     CHECK(why.ends_with(") is '--batch 3', that of rank 0 '--batch 4'"));
     CHECK(team.message_rate() > 0);
@@ -220,26 +235,31 @@ TEST_CASE("rank: one of them ends" * doctest::skip()) {
     }
 }
 
-TEST_CASE("mpi: a rank that is killed, stopped, stuck or has failed ends the others with one line, within 30 s") {
+TEST_CASE(
+    "mpi: a rank that is killed, stopped, stuck or has failed ends the others with one line, within 30 s") {
     const TempDir s;
     struct Way {
         const char *end, *message;
         int ranks;
     };
-    for (const Way& w : {Way{"killed", " was lost: its process is gone; the advice", 2},
-                         Way{"killed", " was lost: its process is gone; the advice", 3},
-                         Way{"stopped", " was lost: no sign of life for 3 s; the advice", 2},
-                         Way{"stuck", " is alive but has not sent 'activities' for 2 s; the advice", 2},
-                         Way{"fails", ": cannot read a file", 3},
-                         Way{"fails everywhere", "the loss is not finite", 3}}) {
+    for (const Way& w :
+         {Way{"killed", " was lost: its process is gone; the advice", 2},
+          Way{"killed", " was lost: its process is gone; the advice", 3},
+          Way{"stopped", " was lost: no sign of life for 3 s; the advice", 2},
+          Way{"stuck", " is alive but has not sent 'activities' for 2 s; the advice", 2},
+          Way{"fails", ": cannot read a file", 3},
+          Way{"fails everywhere", "the loss is not finite", 3}}) {
         Result r;
-        const std::string command = std::string("WT_TEST_END='") + w.end + "' " + case_under_mpirun(w.ranks, "rank: one of them ends");
+        const std::string command = std::string("WT_TEST_END='") + w.end + "' " +
+                                    case_under_mpirun(w.ranks, "rank: one of them ends");
         const double took = seconds_of([&] { r = run(s, command); });
-        INFO(std::string(w.end) << ", " << w.ranks << " processes, " << took << " s: " << r.out << r.err);
+        INFO(std::string(w.end) << ", " << w.ranks << " processes, " << took << " s: " << r.out
+                                << r.err);
         CHECK(r.status != 0);
         CHECK(took < 30);
         CHECK(count(r.err, "test: ") == 1);
         CHECK(r.err.find(w.message) != std::string::npos);
-        if (std::string(w.end) != "fails everywhere") CHECK(r.err.find("test: rank 1 (process ") != std::string::npos);
+        if (std::string(w.end) != "fails everywhere")
+            CHECK(r.err.find("test: rank 1 (process ") != std::string::npos);
     }
 }

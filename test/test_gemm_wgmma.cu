@@ -1,6 +1,7 @@
-// The wgmma matrix product beyond what test_gemm.cpp asks of every variant: every kind of cluster and schedule, on machines of
-// several sizes (virtual GPUs would plan for as few SMs as there are cores), all fusions, operands off a boundary; and the same
-// result whenever asynchronous operations complete.
+// The wgmma matrix product beyond what test_gemm.cpp asks of every variant: every kind of cluster
+// and schedule, on machines of several sizes (virtual GPUs would plan for as few SMs as there are
+// cores), all fusions, operands off a boundary; and the same result whenever asynchronous
+// operations complete.
 #include <doctest/doctest.h>
 
 #include "host/cuda/stream.h"
@@ -48,8 +49,12 @@ struct Results {
     std::vector<bf16> w_bf16;
 
     bool operator==(const Results& o) const {
-        const auto same = [](const auto& a, const auto& b) { return a.size() == b.size() && std::memcmp(a.data(), b.data(), a.size() * sizeof a[0]) == 0; };
-        return same(c, o.c) && same(bias_grad, o.bias_grad) && same(momentum, o.momentum) && same(w_bf16, o.w_bf16);
+        const auto same = [](const auto& a, const auto& b) {
+            return a.size() == b.size() &&
+                   std::memcmp(a.data(), b.data(), a.size() * sizeof a[0]) == 0;
+        };
+        return same(c, o.c) && same(bias_grad, o.bias_grad) && same(momentum, o.momentum) &&
+               same(w_bf16, o.w_bf16);
     }
 };
 
@@ -70,20 +75,30 @@ void check(const Gemm& variant, const Case& test) {
     for (uint64_t seed : seeds(2)) {
         const SeedGuard chance(seed);
         DeviceBuffer<Out> c(0, c_count + at, "c");
-        DeviceBuffer<float> bias_grad(0, p.m, "bias gradient"), momentum(0, c_count + at, "momentum");
+        DeviceBuffer<float> bias_grad(0, p.m, "bias gradient"),
+            momentum(0, c_count + at, "momentum");
         DeviceBuffer<bf16> w_bf16(0, c_count + at, "w_bf16");
         poison(bias_grad), poison(w_bf16);
         WT_CUDA(cudaMemcpy(c.data(), c_before.data(), c.bytes(), cudaMemcpyDefault));
         WT_CUDA(cudaMemcpy(momentum.data(), v_before.data(), momentum.bytes(), cudaMemcpyDefault));
-        WT_CUDA(cudaStreamSynchronize(nullptr));  // copies between device memories return before they are done
+        // copies between device memories return before they are done
+        WT_CUDA(cudaStreamSynchronize(nullptr));
         Stream stream(0);
-        GemmArgs g{a.data() + at, b.data() + at, p.bias ? bias.data() : nullptr, c.data() + at, sums ? bias_grad.data() : nullptr, nullptr, stream.get()};
+        GemmArgs g{a.data() + at,
+                   b.data() + at,
+                   p.bias ? bias.data() : nullptr,
+                   c.data() + at,
+                   sums ? bias_grad.data() : nullptr,
+                   nullptr,
+                   stream.get()};
         g.state = state.data(), g.layer = kLayer, g.row0 = kRow0, g.col0 = test.col0;
         g.mask = mask.data(), g.ld_mask = p.ldc, g.mask_scale = kMaskScale;
-        g.momentum = momentum.data() + at, g.w_bf16 = w_bf16.data() + at, g.weight_decay = kDecay, g.lr_scale = kLrScale;
+        g.momentum = momentum.data() + at, g.w_bf16 = w_bf16.data() + at, g.weight_decay = kDecay,
+        g.lr_scale = kLrScale;
         variant.launch(p, g);
         stream.synchronize();
-        const Results<Out> now{c.download(), bias_grad.download(), momentum.download(), w_bf16.download()};
+        const Results<Out> now{c.download(), bias_grad.download(), momentum.download(),
+                               w_bf16.download()};
         if (seed)
             CHECK_MESSAGE(now == got, "seed " << seed << " gives another result");
         else
@@ -110,12 +125,16 @@ void check(const Gemm& variant, const Case& test) {
         }
     CHECK_MESSAGE(untouched, "wrote between the rows of C");
 
-    const std::vector<double> a_at(a.exact.begin() + at, a.exact.end()), b_at(b.exact.begin() + at, b.exact.end());
+    const std::vector<double> a_at(a.exact.begin() + at, a.exact.end()),
+        b_at(b.exact.begin() + at, b.exact.end());
     reference::Sums want = reference::gemm(p, a_at, b_at, bias.exact);
     for (size_t i = 0; i < want.value.size(); ++i) {
         const int64_t row = i / p.n, col = i % p.n;
         if (p.dropout > 0) {
-            const double scale = reference::dropout_keep(kState, kLayer, kRow0 + row, test.col0 + col, p.dropout) ? 1 / (1 - double(p.dropout)) : 0;
+            const double scale =
+                reference::dropout_keep(kState, kLayer, kRow0 + row, test.col0 + col, p.dropout)
+                    ? 1 / (1 - double(p.dropout))
+                    : 0;
             want.value[i] *= scale, want.magnitude[i] *= scale;
         }
         if (p.drelu) {
@@ -127,7 +146,8 @@ void check(const Gemm& variant, const Case& test) {
         const double lr = double(kState.lr) * kLrScale;
         reference::Sums v_want = want;
         for (size_t i = 0; i < w.size(); ++i) {
-            v_want.magnitude[i] = std::abs(kState.momentum * v[i]) + std::abs(kDecay * lr * w[i]) + lr * want.magnitude[i];
+            v_want.magnitude[i] = std::abs(kState.momentum * v[i]) + std::abs(kDecay * lr * w[i]) +
+                                  lr * want.magnitude[i];
             want.magnitude[i] = v_want.magnitude[i] + std::abs(w[i]);
         }
         const std::vector<double> grad = want.value;
@@ -136,7 +156,8 @@ void check(const Gemm& variant, const Case& test) {
         const auto close = close_sums(v_got, v_want, p.k + 3);
         CHECK_MESSAGE(close.ok(), "momentum: " << close.text());
         bool rounded = true;
-        for (size_t i = 0; i < dense.size(); ++i) rounded &= to_float(low_got[i]) == to_float(from_float<bf16>(to_float(dense[i])));
+        for (size_t i = 0; i < dense.size(); ++i)
+            rounded &= to_float(low_got[i]) == to_float(from_float<bf16>(to_float(dense[i])));
         CHECK_MESSAGE(rounded, "the bf16 copy is not the weights rounded");
     }
     const auto close = close_sums(dense, want, p.k + 3);
@@ -177,7 +198,8 @@ TEST_CASE("gemm wgmma: clusters, schedules and fusions") {
     const auto bias = [](GemmProblem& p) { p.bias = true; };
     const auto sgd = [](GemmProblem& p) { p.sgd = p.bias = true; };
 
-    add(problem(nt, 136, 264, 72, 0, low), 132, bias_relu);   // partial tiles, pairs with a tile too many
+    add(problem(nt, 136, 264, 72, 0, low), 132,
+        bias_relu);  // partial tiles, pairs with a tile too many
     add(problem(nt, 136, 264, 72, 8, f32), 2, bias_relu);     // blocks with several tiles
     add(problem(nt, 72, 136, 1040, 0, low), 132, bias_relu);  // k over a cluster
     add(problem(nt, 200, 136, 552, 8, low), 132, dropout);    // both at once
@@ -191,7 +213,8 @@ TEST_CASE("gemm wgmma: clusters, schedules and fusions") {
     add(problem(tn, 72, 136, 1040, 0, low), 132, bias);
     add(problem(tn, 136, 264, 72, 0, f32), 132, sgd);
     add(problem(tn, 264, 392, 200, 8, f32), 2, sgd);
-    add(problem(nt, 24, 40, 64, 16, low), 132, bias_relu).offset = 4;  // a shard's columns, in the middle of 16 bytes
+    // a shard's columns, in the middle of 16 bytes
+    add(problem(nt, 24, 40, 64, 16, low), 132, bias_relu).offset = 4;
     add(problem(tn, 136, 72, 72, 16, f32), 132, sgd).offset = 4;
     // Columns that come to no 16 bytes, and results that TMA cannot store.
     GemmProblem odd = problem(nt, 45, 37, 61, 0, low);
@@ -204,9 +227,15 @@ TEST_CASE("gemm wgmma: clusters, schedules and fusions") {
         REQUIRE(variant->refuses(p) == "");
         const gemm_wgmma::Plan plan = gemm_wgmma::choose_tile(p, test.sms);
         const TileSchedule& s = plan.schedule;
-        INFO(text_of(p) << (p.dropout > 0 ? " dropout" : p.drelu ? " drelu" : p.sgd ? " sgd" : "") << ": " << s.tiles_m << "x" << s.tiles_n << " tiles of 128x"
-                     << plan.bn << ", " << s.multicast << " multicast, " << s.cluster_splits << " splits, " << plan.blocks << " blocks");
-        shared |= s.multicast > 1, split |= s.cluster_splits > 1, both |= s.multicast > 1 && s.cluster_splits > 1;
+        INFO(text_of(p) << (p.dropout > 0 ? " dropout"
+                            : p.drelu     ? " drelu"
+                            : p.sgd       ? " sgd"
+                                          : "")
+                        << ": " << s.tiles_m << "x" << s.tiles_n << " tiles of 128x" << plan.bn
+                        << ", " << s.multicast << " multicast, " << s.cluster_splits << " splits, "
+                        << plan.blocks << " blocks");
+        shared |= s.multicast > 1, split |= s.cluster_splits > 1,
+            both |= s.multicast > 1 && s.cluster_splits > 1;
         loops |= plan.blocks < s.units() * s.cluster_size();
         p.out == low ? check<bf16>(*variant, test) : check<float>(*variant, test);
     }
@@ -220,7 +249,9 @@ TEST_CASE("gemm wgmma: the plans of the fc layers fill the machine") {
     for (int batch : {128, 256, 512, 1024})
         for (auto [units, inputs] : {std::pair{4096, 9216}, {4096, 4096}, {2048, 9216}})
             for (GemmLayout layout : {GemmLayout::nt, GemmLayout::nn, GemmLayout::tn}) {
-                GemmProblem p{.layout = layout, .dtype = DType::bf16, .out = layout == GemmLayout::tn ? DType::f32 : DType::bf16};
+                GemmProblem p{.layout = layout,
+                              .dtype = DType::bf16,
+                              .out = layout == GemmLayout::tn ? DType::f32 : DType::bf16};
                 p.m = layout == GemmLayout::tn ? units : batch;
                 p.n = layout == GemmLayout::nt ? units : inputs;
                 p.k = layout == GemmLayout::nt ? inputs : layout == GemmLayout::nn ? units : batch;

@@ -17,7 +17,9 @@ using namespace wt::test;
 
 namespace {
 
-bool two_peers() { return device_count() >= 2 && enable_peer_access(0, 1) && enable_peer_access(1, 0); }
+bool two_peers() {
+    return device_count() >= 2 && enable_peer_access(0, 1) && enable_peer_access(1, 0);
+}
 
 }  // namespace
 
@@ -44,7 +46,8 @@ TEST_CASE("links: every ordered pair of distinct devices is tried and timed") {
     CHECK(l.text().find("GPU 1: " + device_name(1)) != std::string::npos);
 }
 
-TEST_CASE("links: peer access that is reported but delivers something else is found, whichever way and word it is") {
+TEST_CASE(
+    "links: peer access that is reported but delivers something else is found, whichever way and word it is") {
     if (!two_peers()) {
         MESSAGE("no two devices with peer access: not tried");
         return;
@@ -64,32 +67,41 @@ TEST_CASE("links: peer access that is reported but delivers something else is fo
             CHECK(l.links[0].state == Link::State::peer);
             CHECK(l.links[1].state == Link::State::broken);
             CHECK(l.links[1].gb_per_s > 0);
-            CHECK(l.links[1].fault == std::string("after a ") + way + " 1 of 75000 words are wrong");
-            CHECK(l.notice() == "notice: peer access from GPU 1 to GPU 0 does not work: workers exchange through page-locked host memory, which is "
-                                "slower");
+            CHECK(l.links[1].fault ==
+                  std::string("after a ") + way + " 1 of 75000 words are wrong");
+            CHECK(
+                l.notice() ==
+                "notice: peer access from GPU 1 to GPU 0 does not work: workers exchange through page-locked host memory, which is "
+                "slower");
         }
 }
 
 #ifdef VGPU
-TEST_CASE("links: without peer access the way is through page-locked memory, and that is said once") {
+TEST_CASE(
+    "links: without peer access the way is through page-locked memory, and that is said once") {
     const TempDir s;
-    const Result r = run(s, "VGPU_PEER=0 " + program("unit") + " --no-skip -tc='without peer: links'");
+    const Result r =
+        run(s, "VGPU_PEER=0 " + program("unit") + " --no-skip -tc='without peer: links'");
     INFO(r.out << r.err);
     CHECK(r.status == 0);
-    CHECK(r.out.find("link 0 -> 1: no peer access, through page-locked host memory, ") != std::string::npos);
+    CHECK(r.out.find("link 0 -> 1: no peer access, through page-locked host memory, ") !=
+          std::string::npos);
     CHECK(r.out.find("1 passed, 0 failed") != std::string::npos);
 }
 
 TEST_CASE("links: a run without peer access says so once, and trains the same weights") {
     const TempDir s;
-    const std::string train = program("train") + " --net mini --data synthetic:10 --batch 4 --steps 3 --gpus 0,1 --out ";
-    const Result direct = run(s, train + "direct"), staged = run(s, "VGPU_PEER=0 " + train + "staged");
+    const std::string train =
+        program("train") + " --net mini --data synthetic:10 --batch 4 --steps 3 --gpus 0,1 --out ";
+    const Result direct = run(s, train + "direct"),
+                 staged = run(s, "VGPU_PEER=0 " + train + "staged");
     INFO(direct.err << staged.err);
     REQUIRE(direct.status == 0);
     REQUIRE(staged.status == 0);
     CHECK(direct.out.find("link 0 -> 1: peer access, ") != std::string::npos);
     CHECK(direct.out.find("notice: no peer access") == std::string::npos);
-    const std::string notice = "notice: no peer access from GPU 0 to GPU 1: workers exchange through page-locked host memory, which is slower\n";
+    const std::string notice =
+        "notice: no peer access from GPU 0 to GPU 1: workers exchange through page-locked host memory, which is slower\n";
     const size_t at = staged.out.find(notice);
     CHECK(at != std::string::npos);
     CHECK(staged.out.find(notice, at + 1) == std::string::npos);
@@ -232,7 +244,9 @@ TEST_CASE("without peer: links" * doctest::skip()) {
     const Links l = probe_links({0, 1});
     CHECK_FALSE(l.direct);
     CHECK(l.links.size() == 2);
-    CHECK(l.notice() == "notice: no peer access from GPU 0 to GPU 1: workers exchange through page-locked host memory, which is slower");
+    CHECK(
+        l.notice() ==
+        "notice: no peer access from GPU 0 to GPU 1: workers exchange through page-locked host memory, which is slower");
     std::cout << l.text() << std::flush;
 }
 #endif

@@ -1,4 +1,5 @@
-// Order, augmentation and the prefetching loader: pure functions, whoever asks and however many threads load.
+// Order, augmentation and the prefetching loader: pure functions, whoever asks and however many
+// threads load.
 #include <doctest/doctest.h>
 
 #include <algorithm>
@@ -66,7 +67,8 @@ std::vector<std::vector<Row>> take(const Dataset& d, const LoaderOptions& o, int
         std::vector<Row> rows;
         for (int r = 0; r < batch.count; ++r) {
             const AugmentParams& p = batch.params[r];
-            rows.push_back({batch.images[r * 36 + 35], batch.labels[r], p.y0, p.x0, p.mirror, p.noise[1]});
+            rows.push_back(
+                {batch.images[r * 36 + 35], batch.labels[r], p.y0, p.x0, p.mirror, p.noise[1]});
         }
         all.push_back(rows);
         loader.release(batch);
@@ -78,8 +80,10 @@ std::vector<std::vector<Row>> take(const Dataset& d, const LoaderOptions& o, int
 
 TEST_CASE("loader: Philox gives the published values") {
     // Random123's known-answer file, philox4x32 with 10 rounds.
-    CHECK(philox({0, 0, 0, 0}, 0) == std::array<uint32_t, 4>{0x6627e8d5, 0xe169c58d, 0xbc57ac4c, 0x9b00dbd8});
-    CHECK(philox({~0u, ~0u, ~0u, ~0u}, ~uint64_t(0)) == std::array<uint32_t, 4>{0x408f276d, 0x41c83b0e, 0xa20bc7c6, 0x6d5451fd});
+    CHECK(philox({0, 0, 0, 0}, 0) ==
+          std::array<uint32_t, 4>{0x6627e8d5, 0xe169c58d, 0xbc57ac4c, 0x9b00dbd8});
+    CHECK(philox({~0u, ~0u, ~0u, ~0u}, ~uint64_t(0)) ==
+          std::array<uint32_t, 4>{0x408f276d, 0x41c83b0e, 0xa20bc7c6, 0x6d5451fd});
     CHECK(philox({0x243f6a88, 0x85a308d3, 0x13198a2e, 0x03707344}, 0x299f31d0a4093822) ==
           std::array<uint32_t, 4>{0xd16cfe09, 0x94fdcceb, 0x5001e420, 0x24126ea1});
 }
@@ -102,7 +106,8 @@ TEST_CASE("loader: an epoch's order is a permutation, another each epoch and see
     // About one coincidence is expected; eight have probability 1e-5, and the draws are fixed.
     CHECK(same_epoch < 8);
     CHECK(same_seed < 8);
-    // All orders of four come, about equally often: chi squared with 23 degrees of freedom, mean 23, sigma 6.8.
+    // All orders of four come, about equally often: chi squared with 23 degrees of freedom, mean
+    // 23, sigma 6.8.
     std::map<std::string, int> orders;
     const int trials = 24 * 200;
     for (int epoch = 0; epoch < trials; ++epoch) {
@@ -132,7 +137,8 @@ TEST_CASE("loader: augmentation") {
     }
     SUBCASE("a function of its arguments") {
         const auto draw = [&](uint64_t seed, uint64_t epoch, uint64_t sample) {
-            const AugmentParams p = draw_augment(AugmentMode::full, seed, epoch, sample, 256, 256, 227, pca);
+            const AugmentParams p =
+                draw_augment(AugmentMode::full, seed, epoch, sample, 256, 256, 227, pca);
             return std::array<float, 4>{float(p.y0), float(p.x0), float(p.mirror), p.noise[0]};
         };
         CHECK(draw(1, 2, 3) == draw(1, 2, 3));
@@ -166,10 +172,13 @@ TEST_CASE("loader: augmentation") {
             CHECK(std::abs(x[k] - 1000) < 156);
         }
         CHECK(std::abs(mirrored / n - 0.5) < 5 * 0.5 / std::sqrt(n));
-        CHECK(std::abs(together / n) < 5 * 75 / std::sqrt(n));  // variance of a place: (30^2 - 1) / 12 = 74.9
-        // Variance of channel c is 0.01 * sum over k of pca[c][k]^2, its estimate's relative sigma sqrt(2 / n).
+        // variance of a place: (30^2 - 1) / 12 = 74.9
+        CHECK(std::abs(together / n) < 5 * 75 / std::sqrt(n));
+        // Variance of channel c is 0.01 * sum over k of pca[c][k]^2, its estimate's relative sigma
+        // sqrt(2 / n).
         for (int ch = 0; ch < 3; ++ch) {
-            const double want = 0.01 * (pca[ch][0] * pca[ch][0] + pca[ch][1] * pca[ch][1] + pca[ch][2] * pca[ch][2]);
+            const double want = 0.01 * (pca[ch][0] * pca[ch][0] + pca[ch][1] * pca[ch][1] +
+                                        pca[ch][2] * pca[ch][2]);
             CHECK(along[ch] / n == doctest::Approx(want).epsilon(5 * std::sqrt(2.0 / n)));
         }
         CHECK(std::abs(first / n) < 5 * 3 / std::sqrt(n));
@@ -259,7 +268,8 @@ TEST_CASE("loader: evaluation pads the last batch and starts over") {
     CHECK(std::all_of(seen.begin(), seen.end(), [](int c) { return c == 2; }));
 }
 
-TEST_CASE("loader: labels are the network's numbers of classes; ready() says whether next() would wait") {
+TEST_CASE(
+    "loader: labels are the network's numbers of classes; ready() says whether next() would wait") {
     const Numbered data(10);
     LoaderOptions o;
     o.batch = 5, o.out = 4, o.evaluation = true, o.shuffle = false;
@@ -337,8 +347,9 @@ TEST_CASE("loader: what does not fit is refused") {
     LoaderOptions o = options(32);
     o.global_batch = 64;
     const std::string e = message<Error>([&] { Loader loader(d, o); });
-    CHECK_MESSAGE(
-        (has(e, "a batch of 64 images does not fit: the training split has 50") && has(e, "--batch 25 or less")), e);
+    CHECK_MESSAGE((has(e, "a batch of 64 images does not fit: the training split has 50") &&
+                   has(e, "--batch 25 or less")),
+                  e);
     o = options(10);
     o.out = 7;
     CHECK(has(message<Error>([&] { Loader loader(d, o); }), "a crop of 7 does not fit"));

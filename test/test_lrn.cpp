@@ -14,16 +14,17 @@ std::vector<LrnProblem> problems() {
     auto add = [&](int64_t pixels, int c, int size, float alpha, float beta, float k) {
         for (DType t : {DType::f32, DType::bf16}) {
             LrnProblem p;
-            p.pixels = pixels, p.c = c, p.size = size, p.alpha = alpha, p.beta = beta, p.k = k, p.dtype = t;
+            p.pixels = pixels, p.c = c, p.size = size, p.alpha = alpha, p.beta = beta, p.k = k,
+            p.dtype = t;
             all.push_back(p);
         }
     };
     add(130, 96, 5, 1e-4f, 0.75f, 2);  // conv1's
     add(70, 256, 5, 1e-4f, 0.75f, 2);  // conv2's
     add(9, 64, 5, 2e-5f, 0.75f, 1);    // Caffe's convention
-    add(65, 96, 5, 0.5f, 0.75f, 2);    // alpha so large that the window's term counts in every digit
-    add(3, 8, 9, 0.3f, 0.75f, 1);      // one group of 8
-    add(3, 3, 5, 0.3f, 0.75f, 1);      // fewer channels than the window
+    add(65, 96, 5, 0.5f, 0.75f, 2);  // alpha so large that the window's term counts in every digit
+    add(3, 8, 9, 0.3f, 0.75f, 1);    // one group of 8
+    add(3, 3, 5, 0.3f, 0.75f, 1);    // fewer channels than the window
     add(1, 1, 3, 0.3f, 0.75f, 1);
     add(5, 20, 3, 0.3f, 0.75f, 1);  // no multiple of 8
     add(4, 48, 7, 0.3f, 0.5f, 1.5f);
@@ -34,8 +35,8 @@ std::vector<LrnProblem> problems() {
     return all;
 }
 
-// In fp32 s is a sum of size + 1 roundings, which the power multiplies by beta <= 1, and the powers are four more (or
-// __powf's 2^-20): below 3e-6. The result is rounded once more to bf16's 2^-9.
+// In fp32 s is a sum of size + 1 roundings, which the power multiplies by beta <= 1, and the powers
+// are four more (or __powf's 2^-20): below 3e-6. The result is rounded once more to bf16's 2^-9.
 double rtol(const LrnProblem& p) { return 3e-6 + (p.dtype == DType::bf16 ? 1.0 / 256 : 0); }
 
 }  // namespace
@@ -69,7 +70,8 @@ TEST_CASE("lrn backward: every variant against the formula") {
         const auto x = rounded(random_values(p.count(), 2, -3, 3), p.dtype);
         const auto dy = rounded(random_values(p.count(), 3), p.dtype);
         const auto want = reference::lrn_backward(p, x, dy);
-        // The two terms may cancel: what each of them may be wrong by, with |dy| <= 1, s^-beta <= 1 and |x| <= 3.
+        // The two terms may cancel: what each of them may be wrong by, with |dy| <= 1, s^-beta <= 1
+        // and |x| <= 3.
         const double atol = 3e-6 * (1 + 2.0 * p.alpha * p.beta * 9 * p.size);
         const Stream stream(0);
         for (size_t offset : {0, 1}) {

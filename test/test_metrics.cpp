@@ -1,4 +1,5 @@
-// A run's log (lines whole, resumed where the checkpoint stands) and its progress on a terminal and elsewhere.
+// A run's log (lines whole, resumed where the checkpoint stands) and its progress on a terminal and
+// elsewhere.
 #include "host/cuda/check.h"
 #include "host/train/metrics.h"
 #include "host/train/progress.h"
@@ -35,7 +36,8 @@ std::string written(F f) {
 
 size_t count(const std::string& s, const std::string& part) {
     size_t n = 0;
-    for (size_t at = s.find(part); at != std::string::npos; at = s.find(part, at + part.size())) ++n;
+    for (size_t at = s.find(part); at != std::string::npos; at = s.find(part, at + part.size()))
+        ++n;
     return n;
 }
 
@@ -50,17 +52,24 @@ TEST_CASE("metrics: lines") {
     CHECK(slurp(path) == "");
     log.step({1, 0.5, 2.25, 75, 0.01, 512, 0.25, 1.5});
     const std::string step =
-        R"({"kind":"step","step":1,"epoch":0.5,"loss":2.25,"top1_error":75.0,"lr":0.01,"images_per_s":512.0,"input_wait":0.25,"seconds":1.5})" "\n";
+        R"({"kind":"step","step":1,"epoch":0.5,"loss":2.25,"top1_error":75.0,"lr":0.01,"images_per_s":512.0,"input_wait":0.25,"seconds":1.5})"
+        "\n";
     CHECK(slurp(path) == step);  // in the file at once
     log.eval({2, 1, "val", 0.5, 12.5, 0.25, 10000, 7, 3});
-    const std::string eval = R"({"kind":"eval","step":2,"epoch":1.0,"split":"val","loss":0.5,"top1_error":12.5,)"
-                             R"("top5_error":0.25,"images":10000,"skipped":7,"seconds":3.0})" "\n";
+    const std::string eval =
+        R"({"kind":"eval","step":2,"epoch":1.0,"split":"val","loss":0.5,"top1_error":12.5,)"
+        R"("top5_error":0.25,"images":10000,"skipped":7,"seconds":3.0})"
+        "\n";
     CHECK(slurp(path) == step + eval);
     log.done({2, 1, "finished", 3});
-    const std::string done = R"({"kind":"done","step":2,"epoch":1.0,"reason":"finished","seconds":3.0})" "\n";
+    const std::string done =
+        R"({"kind":"done","step":2,"epoch":1.0,"reason":"finished","seconds":3.0})"
+        "\n";
     CHECK(slurp(path) == step + eval + done);
     log.step({3, 0, std::nan(""), 0, HUGE_VAL, -HUGE_VAL, 0, 1});
-    CHECK(slurp(path).ends_with(R"("loss":null,"top1_error":0.0,"lr":null,"images_per_s":null,"input_wait":0.0,"seconds":1.0})" "\n"));
+    CHECK(slurp(path).ends_with(
+        R"("loss":null,"top1_error":0.0,"lr":null,"images_per_s":null,"input_wait":0.0,"seconds":1.0})"
+        "\n"));
     MetricsLog again(out, MetricsLog::kFresh);
     CHECK(slurp(path) == "");
     CHECK(again.seconds() == 0);
@@ -84,7 +93,10 @@ TEST_CASE("metrics: resume keeps what the checkpoint has seen") {
         MetricsLog log(dir.path(), at);
         const std::string kept = slurp(path);
         CHECK(before.starts_with(kept));
-        CHECK(count(kept, "\n") == static_cast<size_t>(at == 0 ? 0 : at == 3 ? 3 : at == 4 ? 5 : 6));
+        CHECK(count(kept, "\n") == static_cast<size_t>(at == 0   ? 0
+                                                       : at == 3 ? 3
+                                                       : at == 4 ? 5
+                                                                 : 6));
         CHECK(count(kept, "done") == 0);
         CHECK(log.seconds() == doctest::Approx(at == 0 ? 0 : at == 3 ? 30 : at == 4 ? 41 : 50));
         log.step({at + 1, 0, 1, 0, 1, 1, 0, 1});
@@ -114,21 +126,24 @@ TEST_CASE("progress: texts") {
     CHECK(wt::duration_text(3 * 3600 + 7) == "3:00:07");
     CHECK(wt::duration_text(99 * 3600.0) == "4 d 03:00");
     CHECK(wt::duration_text(std::nan("")) == "?");
-    CHECK(wt::progress_line(kState) == "epoch 1/3  step 120/480  loss 0.8123  lr 0.01  512 images/s  eta 0:42");
+    CHECK(wt::progress_line(kState) ==
+          "epoch 1/3  step 120/480  loss 0.8123  lr 0.01  512 images/s  eta 0:42");
     ProgressState steps = kState;
     steps.epochs = 0;
     steps.eta = -1;
     steps.images_per_s = 7.25;
     CHECK(wt::progress_line(steps) == "step 120/480  loss 0.8123  lr 0.01  7.2 images/s");
-    CHECK(wt::progress_bar(kState, 200) ==
-          "epoch 1/3 [=======>                      ] 120/480  loss 0.8123  lr 0.01  512 images/s  eta 0:42");
+    CHECK(
+        wt::progress_bar(kState, 200) ==
+        "epoch 1/3 [=======>                      ] 120/480  loss 0.8123  lr 0.01  512 images/s  eta 0:42");
     CHECK(wt::progress_bar(kState, 79) ==
           "epoch 1/3 [===>         ] 120/480  loss 0.8123  lr 0.01  512 images/s  eta 0:42");
     for (size_t width = 0; width < 120; ++width)
         CHECK(wt::progress_bar(kState, static_cast<int>(width)).size() <= width);
     ProgressState full = kState;
     full.step = 480;
-    CHECK(wt::progress_bar(full, 200).find("[==============================]") != std::string::npos);
+    CHECK(wt::progress_bar(full, 200).find("[==============================]") !=
+          std::string::npos);
     full.steps = 0;
     CHECK(!wt::progress_bar(full, 200).empty());
 }
@@ -141,13 +156,22 @@ TEST_CASE("progress: error, rate and wait are means since the last line") {
     o.clock = [&] { return now; };
     const std::string s = written([&](std::FILE* f) {
         Progress p(f, 4, o);
-        const double rates[] = {5, 10, 40, 40}, errors[] = {100, 75, 50, 25}, waits[] = {0.9, 0, 0, 0.3};
+        const double rates[] = {5, 10, 40, 40}, errors[] = {100, 75, 50, 25},
+                     waits[] = {0.9, 0, 0, 0.3};
         for (int i = 0; i < 4; ++i)
-            p.update({.epoch = 1, .epochs = 0, .step = i + 1, .steps = 4, .loss = 2, .lr = 0.1, .images_per_s = rates[i],
-                      .error = errors[i], .input_wait = waits[i]});
+            p.update({.epoch = 1,
+                      .epochs = 0,
+                      .step = i + 1,
+                      .steps = 4,
+                      .loss = 2,
+                      .lr = 0.1,
+                      .images_per_s = rates[i],
+                      .error = errors[i],
+                      .input_wait = waits[i]});
     });
-    CHECK(s == "step 1/4  loss 2.0000  error 100.0%  lr 0.1  5.0 images/s  input wait 90%\n"
-               "step 4/4  loss 2.0000  error 50.0%  lr 0.1  20.0 images/s  input wait 10%  eta 0:00\n");
+    CHECK(s ==
+          "step 1/4  loss 2.0000  error 100.0%  lr 0.1  5.0 images/s  input wait 90%\n"
+          "step 4/4  loss 2.0000  error 50.0%  lr 0.1  20.0 images/s  input wait 10%  eta 0:00\n");
 }
 
 TEST_CASE("progress: plain lines by steps and by time") {
@@ -164,7 +188,8 @@ TEST_CASE("progress: plain lines by steps and by time") {
             }
         });
     };
-    CHECK(count(run(100, 1), "\n") == 11);   // the first, each ten seconds (11, 21, ... 91), the last
+    CHECK(count(run(100, 1), "\n") ==
+          11);  // the first, each ten seconds (11, 21, ... 91), the last
     CHECK(count(run(100, 0.01), "\n") == 2);
     o.every_steps = 25;
     CHECK(count(run(101, 0.01), "\n") == 5);  // 1, 26, 51, 76, 101

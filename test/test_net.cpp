@@ -24,7 +24,8 @@ TEST_CASE("net: parameters and multiply-adds are those of the papers' networks")
     CHECK(owt.parameters() == 61100840);
     CHECK(owt.macs() == 714188480);
     CHECK(make_net("mini", {.classes = 10}).layers.back().y.c == 10);
-    CHECK_THROWS_WITH_AS(make_net("alexnett", {}), doctest::Contains("nearest is alexnet"), UsageError);
+    CHECK_THROWS_WITH_AS(make_net("alexnett", {}), doctest::Contains("nearest is alexnet"),
+                         UsageError);
 }
 
 TEST_CASE("net: options change what they name") {
@@ -94,7 +95,8 @@ TEST_CASE("net: first values do not depend on the shards, and have their spread"
         CHECK(std::sqrt(squares / n) == doctest::Approx(0.01).epsilon(5 / std::sqrt(2 * n)));
         CHECK(initial_values(net, p, {0, p.rows}, Init::paper, 6) != whole);
     }
-    CHECK(initial_values(net, params_of(net)[3], {0, 128}, Init::paper, 1)[0] == 1.f);  // conv2's biases
+    // conv2's biases
+    CHECK(initial_values(net, params_of(net)[3], {0, 128}, Init::paper, 1)[0] == 1.f);
     CHECK(initial_values(net, params_of(net)[3], {0, 128}, Init::he, 1)[0] == 0.f);
 }
 
@@ -107,7 +109,9 @@ TEST_CASE(
     struct Args {};
     using V = Variant<Problem, Args>;
     const auto loops = [](const Problem& p) { return std::string(p.fits_plain_loops ? "" : "no"); };
-    const auto units = [](const Problem& p) { return std::string(p.fits_matrix_units ? "" : "no"); };
+    const auto units = [](const Problem& p) {
+        return std::string(p.fits_matrix_units ? "" : "no");
+    };
     std::vector<V> all = {
         {.name = "naive", .refuses = fits_all<Problem>, .workspace = nullptr, .launch = nullptr},
         preferred(V{.name = "tiled", .refuses = loops, .workspace = nullptr, .launch = nullptr},

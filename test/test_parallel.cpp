@@ -1,4 +1,5 @@
-// Two workers (and three) compute what one computes on the same global batch: every network, dropout on.
+// Two workers (and three) compute what one computes on the same global batch: every network,
+// dropout on.
 #include <doctest/doctest.h>
 
 #include "test/parallel_job.h"
@@ -28,7 +29,8 @@ TEST_CASE("parallel: two workers on one device, tanh, bf16" * doctest::test_suit
     tanh.workers = 2;
     check_equal(tanh, run(tanh, 2), tanh_one, 1e-3);
 
-    // bf16 rounds what is exchanged (2^-9 relative): shares of a gradient are rounded before they are summed.
+    // bf16 rounds what is exchanged (2^-9 relative): shares of a gradient are rounded before they
+    // are summed.
     Job low{.net = "mini", .global_batch = 4, .dtype = DType::bf16};
     const Outcome low_one = run(low, 1);
     low.workers = 2;
@@ -57,7 +59,8 @@ TEST_CASE("parallel: any legal order of unordered work gives the same bits") {
 }
 #endif
 
-// The first pass of a kind runs as it is, the second and third are captured, later ones replay: five steps, four evaluations.
+// The first pass of a kind runs as it is, the second and third are captured, later ones replay:
+// five steps, four evaluations.
 TEST_CASE("parallel: replaying graphs gives the bits of launching anew, dropout on") {
     for (const int workers : {1, 2}) {
         Job job{.net = "mini", .workers = workers, .global_batch = 2, .evaluations = 4};
@@ -82,8 +85,8 @@ TEST_CASE("parallel: replaying graphs gives the bits of launching anew, dropout 
     }
 }
 
-// Fused operations add up and round as their parts do, but for bf16, which the parts round to once more in between.
-// `fused_kernels`: instead of job.kernels where operations are fused.
+// Fused operations add up and round as their parts do, but for bf16, which the parts round to once
+// more in between. `fused_kernels`: instead of job.kernels where operations are fused.
 void check_fused(Job job, int steps, double tolerance, const char* fused_kernels = nullptr) {
     job.fuse = Fuse::off;
     const Outcome apart = run(job, steps);
@@ -101,10 +104,12 @@ void check_fused(Job job, int steps, double tolerance, const char* fused_kernels
 TEST_CASE("parallel: fused operations compute what their parts do") {
     check_fused({.net = "mini", .global_batch = 4, .kernels = "own"}, 2, 1e-3);
     check_fused({.net = "mini", .global_batch = 2, .options = {.tanh = true}}, 2, 1e-3);
-    check_fused({.net = "mini", .global_batch = 2, .options = {.plain_pool = true, .lrn = false}}, 2, 1e-3);
-    // A rounding to bf16 is off by at most 2^-9, in the mean by 0.001; of 30 in a row (ten layers' activations and gradients,
-    // shares summed over two workers) comes 0.006. `fused` pools what LRN has rounded, as the parts do. A kernel that pools
-    // before it rounds sends a window's gradient elsewhere where two maxima round to one: that alone is 0.1 here.
+    check_fused({.net = "mini", .global_batch = 2, .options = {.plain_pool = true, .lrn = false}},
+                2, 1e-3);
+    // A rounding to bf16 is off by at most 2^-9, in the mean by 0.001; of 30 in a row (ten layers'
+    // activations and gradients, shares summed over two workers) comes 0.006. `fused` pools what
+    // LRN has rounded, as the parts do. A kernel that pools before it rounds sends a window's
+    // gradient elsewhere where two maxima round to one: that alone is 0.1 here.
     check_fused({.net = "mini", .global_batch = 2, .dtype = DType::bf16, .kernels = "own"}, 1, 0.02,
                 "own,norm1.forward+pool1=fused,norm2.forward+pool2=fused");
     check_fused({.net = "cifar", .global_batch = 2}, 2, 1e-3);
@@ -113,11 +118,15 @@ TEST_CASE("parallel: fused operations compute what their parts do") {
 #ifndef __SANITIZE_ADDRESS__
 TEST_CASE("parallel: fused operations compute what their parts do in the full-size networks") {
     for (const char* net : {"alexnet", "owt"}) {
-        Job job{.net = net, .global_batch = 2, .classes = 1000, .fuse = Fuse::off, .keep_gradients = false};
+        Job job{.net = net,
+                .global_batch = 2,
+                .classes = 1000,
+                .fuse = Fuse::off,
+                .keep_gradients = false};
         const Outcome apart = run(job, 1);
         job.fuse = Fuse::on;
-        // Of 10^5 units of a layer one may be 0 within rounding and fall to the other side of its ReLU: 10^-2.5 of a gradient,
-        // and of a bias that was 0 before the step.
+        // Of 10^5 units of a layer one may be 0 within rounding and fall to the other side of its
+        // ReLU: 10^-2.5 of a gradient, and of a bias that was 0 before the step.
         check_equal(job, run(job, 1), apart, 1e-2);
     }
 }
@@ -141,20 +150,27 @@ TEST_CASE("parallel: which operations are fused") {
         CHECK(variant_of(l, "norm1.forward") == "");
         CHECK(variant_of(l, "pool5.forward") != "");
         for (const TrunkOp& op : l.trunk) {
-            if (op.layer->kind == LayerKind::activation) CHECK((op.fused_away_forward && op.fused_away_backward));
+            if (op.layer->kind == LayerKind::activation)
+                CHECK((op.fused_away_forward && op.fused_away_backward));
             const std::string& n = op.layer->name;
             if (op.layer->kind == LayerKind::conv) {
                 CHECK(op.dgrad.problem.drelu == (n == "conv4" || n == "conv5"));
                 CHECK(op.wgrad.problem.bias == (n == "conv3" || n == "conv4"));
             }
         }
-        CHECK((l.head[0].fprop.problem.dropout == 0.5f && l.head[0].fprop_eval.problem.dropout == 0));
-        CHECK((l.augment.problem.fold == 4 && l.trunk[0].fprop.problem.fold == 4 && l.trunk[0].wgrad.problem.fold == 4));
-        CHECK((!l.head[0].dgrad.problem.drelu && l.head[1].dgrad.problem.drelu && l.head[1].mask_scale == 2));
+        CHECK(
+            (l.head[0].fprop.problem.dropout == 0.5f && l.head[0].fprop_eval.problem.dropout == 0));
+        CHECK((l.augment.problem.fold == 4 && l.trunk[0].fprop.problem.fold == 4 &&
+               l.trunk[0].wgrad.problem.fold == 4));
+        CHECK((!l.head[0].dgrad.problem.drelu && l.head[1].dgrad.problem.drelu &&
+               l.head[1].mask_scale == 2));
         CHECK((l.head[2].wgrad.problem.sgd && l.updates.size() == 5 * 2 + 3));
     }
     // Who names a part's variant has the part.
-    c.kernels.by_layer_op = {{"conv1.wgrad", "tiled"}, {"norm1.forward", "naive"}, {"relu4.backward", "naive"}, {"update.sgd", "naive"}};
+    c.kernels.by_layer_op = {{"conv1.wgrad", "tiled"},
+                             {"norm1.forward", "naive"},
+                             {"relu4.backward", "naive"},
+                             {"update.sgd", "naive"}};
     {
         const Layout l(c);
         CHECK(variant_of(l, "norm1.forward") == "naive");
@@ -163,10 +179,12 @@ TEST_CASE("parallel: which operations are fused") {
         CHECK(variant_of(l, "pool2.backward+norm2+relu2") != "");
         CHECK_FALSE(l.head[2].wgrad.problem.sgd);
     }
-    // A fused operation only its plain variant has is not an automatic choice where there is a better one for the part.
+    // A fused operation only its plain variant has is not an automatic choice where there is a
+    // better one for the part.
     c.kernels = KernelSettings::parse("own");
     for (const TrunkOp& op : Layout(c).trunk)
-        if (op.dgrad && op.dgrad.problem.drelu) CHECK(op.dgrad.variant != &conv_dgrad_variants()[0]);
+        if (op.dgrad && op.dgrad.problem.drelu)
+            CHECK(op.dgrad.variant != &conv_dgrad_variants()[0]);
 #ifdef WT_ONEDNN
     c.kernels = KernelSettings::parse("auto");
     const Layout l(c);
@@ -188,12 +206,14 @@ TEST_CASE("parallel: settings that a graph has captured can be changed") {
         PinnedBuffer<uint8_t> images(2 * 24 * 24 * 3);
         PinnedBuffer<AugmentParams> draws(2);
         PinnedBuffer<int> labels(2);
-        for (size_t i = 0; i < images.size(); ++i) images[i] = static_cast<uint8_t>(i * 2654435761u >> 24);
+        for (size_t i = 0; i < images.size(); ++i)
+            images[i] = static_cast<uint8_t>(i * 2654435761u >> 24);
         for (int i = 0; i < 2; ++i) draws[i] = {}, labels[i] = i;
         group.run([&](Worker& w) {
             for (size_t i = 0; i < w.layout().params.size(); ++i) {
                 const Param& p = w.layout().params[i];
-                w.set_param(static_cast<int>(i), initial_values(c.net, p, {0, p.rows}, Init::he, 3));
+                w.set_param(static_cast<int>(i),
+                            initial_values(c.net, p, {0, p.rows}, Init::he, 3));
                 w.set_momentum(static_cast<int>(i), std::vector<float>(p.count()));
             }
             for (int step = 0; step < 8; ++step) {
@@ -203,7 +223,8 @@ TEST_CASE("parallel: settings that a graph has captured can be changed") {
                     w.set_normalisation(n);
                     w.set_weight_decay(0.1f);
                 }
-                w.wait(w.train({images.data(), draws.data(), labels.data()}, {1, static_cast<uint64_t>(step), 1e-4f, 0.9f}));
+                w.wait(w.train({images.data(), draws.data(), labels.data()},
+                               {1, static_cast<uint64_t>(step), 1e-4f, 0.9f}));
             }
         });
         weights.push_back(group.get_param(0));
@@ -222,7 +243,8 @@ TEST_CASE("parallel: tf32 is asked of every product of fp32 operands, and of not
             CHECK((op.fprop.problem.tf32 && op.wgrad.problem.tf32));
             CHECK((!op.needs_dx || op.dgrad.problem.tf32));
         }
-    for (const HeadOp& op : l.head) CHECK((op.fprop.problem.tf32 && op.dgrad.problem.tf32 && op.wgrad.problem.tf32));
+    for (const HeadOp& op : l.head)
+        CHECK((op.fprop.problem.tf32 && op.dgrad.problem.tf32 && op.wgrad.problem.tf32));
     // 10 bits of fraction: 2^-11 relative, in every product of some ten layers.
     Job job{.net = "mini", .global_batch = 4};
     const Outcome full = run(job, 1);
@@ -252,7 +274,9 @@ TEST_CASE("parallel: what does not fit says how much is needed and which batch f
     WorkerConfig c;
     c.net = make_net("mini", {.classes = 10});
     c.batch = 1 << 24;
-    CHECK_THROWS_WITH_AS(Group({c}), doctest::Contains("out of memory on GPU 0: mini at batch 16777216 needs"), Error);
+    CHECK_THROWS_WITH_AS(Group({c}),
+                         doctest::Contains("out of memory on GPU 0: mini at batch 16777216 needs"),
+                         Error);
     CHECK_THROWS_WITH_AS(Group({c}), doctest::Contains("--batch "), Error);
     c.batch = 2;
     c.workers = 11;

@@ -14,7 +14,8 @@ std::vector<PoolProblem> problems() {
     auto add = [&](int n, int h, int w, int c, int window, int stride, int pad) {
         for (DType t : {DType::f32, DType::bf16}) {
             PoolProblem p;
-            p.n = n, p.h = h, p.w = w, p.c = c, p.window = window, p.stride = stride, p.pad = pad, p.dtype = t;
+            p.n = n, p.h = h, p.w = w, p.c = c, p.window = window, p.stride = stride, p.pad = pad,
+            p.dtype = t;
             all.push_back(p);
         }
     };
@@ -68,7 +69,8 @@ TEST_CASE("pool forward: every variant, exactly") {
                 DeviceBuffer<uint8_t> argmax(0, p.y_count() + offset);
                 argmax.upload(std::vector<uint8_t>(argmax.size(), 0xFF));
                 DeviceBuffer<char> workspace(0, v.workspace_bytes(p));
-                v.launch(p, {xd.data(), y.data(), argmax.data() + offset, workspace.data(), stream.get()});
+                v.launch(p, {xd.data(), y.data(), argmax.data() + offset, workspace.data(),
+                             stream.get()});
                 stream.synchronize();
                 const auto got = y.read();
                 const auto chosen = argmax.download();
@@ -96,23 +98,28 @@ TEST_CASE("pool backward: every variant against the scattered sum") {
             std::vector<uint8_t> shifted(offset, 0);
             shifted.insert(shifted.end(), chosen.begin(), chosen.end());
             argmax.upload(shifted);
-            // A sum of at most window^2 values of at most 1: that many roundings of a partial sum below window^2.
-            const int terms = std::min(p.window * p.window, (p.window / p.stride + 1) * (p.window / p.stride + 1));
+            // A sum of at most window^2 values of at most 1: that many roundings of a partial sum
+            // below window^2.
+            const int terms = std::min(p.window * p.window,
+                                       (p.window / p.stride + 1) * (p.window / p.stride + 1));
             const double atol = terms * terms * 6e-8, rtol = p.dtype == DType::bf16 ? 1.0 / 256 : 0;
             each_variant("pool backward", pool_backward_variants(), p, [&](const PoolBackward& v) {
                 const DeviceArray dx(p.dtype, p.x_count(), 0, offset);
                 DeviceBuffer<char> workspace(0, v.workspace_bytes(p));
-                v.launch(p, {dyd.data(), argmax.data() + offset, dx.data(), workspace.data(), stream.get()});
+                v.launch(p, {dyd.data(), argmax.data() + offset, dx.data(), workspace.data(),
+                             stream.get()});
                 stream.synchronize();
                 // oneDNN rounds every partial sum to bf16.
-                const double more = v.baseline && p.dtype == DType::bf16 ? terms * terms / 512.0 : 0;
+                const double more =
+                    v.baseline && p.dtype == DType::bf16 ? terms * terms / 512.0 : 0;
                 const Closeness c = close<double>(dx.read(), want, rtol, atol + more);
                 CHECK_MESSAGE(c.ok(), c.text());
             });
         }
 }
 
-TEST_CASE("pool: a window that argmax cannot hold and a pad that leaves empty windows are refused") {
+TEST_CASE(
+    "pool: a window that argmax cannot hold and a pad that leaves empty windows are refused") {
     PoolProblem p;
     p.h = p.w = 40, p.c = 8, p.window = 16, p.stride = 1;
     for (const auto& v : pool_forward_variants()) CHECK_FALSE(v.refuses(p).empty());

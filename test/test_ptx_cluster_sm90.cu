@@ -1,4 +1,5 @@
-// Clusters: ranks, the barrier in two halves, distributed shared memory, arrivals at another block's mbarrier, multicast.
+// Clusters: ranks, the barrier in two halves, distributed shared memory, arrivals at another
+// block's mbarrier, multicast.
 #include <doctest/doctest.h>
 
 #include <vector>
@@ -45,10 +46,12 @@ struct Ring {
     int value[96];
 };
 
-// Values travel around the ring of blocks: each is written into the next block's memory, then read from the one before.
+// Values travel around the ring of blocks: each is written into the next block's memory, then read
+// from the one before.
 __global__ void ring(int rounds, int* out) {
     Ring& s = shared_storage<Ring>();
-    const int t = static_cast<int>(threadIdx.x), rank = static_cast<int>(ptx::cluster_rank()), size = static_cast<int>(ptx::cluster_size());
+    const int t = static_cast<int>(threadIdx.x), rank = static_cast<int>(ptx::cluster_rank()),
+              size = static_cast<int>(ptx::cluster_size());
     int v = static_cast<int>(blockIdx.x) * 1000 + t;
     cluster_sync();  // every block has started
     for (int r = 0; r < rounds; ++r) {
@@ -58,7 +61,8 @@ __global__ void ring(int rounds, int* out) {
         const int mine = r + t;  // work between the halves
         ptx::cluster_wait();
         v = s.value[t] + mine;
-        const Ring* before = ptx::map_shared_pointer(&s, static_cast<uint32_t>((rank + size - 1) % size));
+        const Ring* before =
+            ptx::map_shared_pointer(&s, static_cast<uint32_t>((rank + size - 1) % size));
         v ^= before->value[0];
         cluster_sync();
     }
@@ -73,10 +77,12 @@ std::vector<int> ring_expected(int blocks, int size, int threads, int rounds) {
     for (int r = 0; r < rounds; ++r) {
         for (int b = 0; b < blocks; ++b)
             for (int t = 0; t < threads; ++t)
-                shared[(b / size * size + (b + 1) % size) * threads + (t + 1) % threads] = v[b * threads + t];
+                shared[(b / size * size + (b + 1) % size) * threads + (t + 1) % threads] =
+                    v[b * threads + t];
         for (int b = 0; b < blocks; ++b)
             for (int t = 0; t < threads; ++t)
-                v[b * threads + t] = (shared[b * threads + t] + r + t) ^ shared[(b / size * size + (b + size - 1) % size) * threads];
+                v[b * threads + t] = (shared[b * threads + t] + r + t) ^
+                                     shared[(b / size * size + (b + size - 1) % size) * threads];
     }
     return v;
 }
@@ -85,7 +91,8 @@ std::vector<int> ring_expected(int blocks, int size, int threads, int rounds) {
 __global__ void some_leave(int* out) {
     Ring& s = shared_storage<Ring>();
     if (threadIdx.x >= 32 + 32 * ptx::cluster_rank()) return;
-    s.value[threadIdx.x] = static_cast<int>(ptx::cluster_rank()) * 100 + static_cast<int>(threadIdx.x);
+    s.value[threadIdx.x] =
+        static_cast<int>(ptx::cluster_rank()) * 100 + static_cast<int>(threadIdx.x);
     cluster_sync();
     if (threadIdx.x < 32) {
         const Ring* other = ptx::map_shared_pointer(&s, ptx::cluster_rank() ^ 1);
@@ -99,8 +106,8 @@ struct Inbox {
     ptx::Mbarrier full, empty;
 };
 
-// Every block but the first waits until the first has written into its memory and arrived at its barrier, and answers
-// at the first one's barrier.
+// Every block but the first waits until the first has written into its memory and arrived at its
+// barrier, and answers at the first one's barrier.
 __global__ void letters(int rounds, int* out) {
     Inbox& s = shared_storage<Inbox>();
     const uint32_t rank = ptx::cluster_rank(), size = ptx::cluster_size();
@@ -116,7 +123,8 @@ __global__ void letters(int rounds, int* out) {
         const uint32_t parity = static_cast<uint32_t>(r) & 1;
         if (rank == 0) {
             for (uint32_t b = 1; b < size; ++b) {
-                ptx::map_shared_pointer(&s, b)->data[0][lane] = r * 100 + lane + static_cast<int>(b);
+                ptx::map_shared_pointer(&s, b)->data[0][lane] =
+                    r * 100 + lane + static_cast<int>(b);
                 ptx::mbarrier_arrive_cluster(ptx::map_shared(&s.full, b));
             }
             ptx::mbarrier_wait(s.empty, parity);
@@ -131,8 +139,8 @@ __global__ void letters(int rounds, int* out) {
     cluster_sync();
 }
 
-// Block r loads piece r of every stage and sends it to all blocks of the cluster but every third round's last one, which
-// loads its own; all consume all pieces, and say so to all.
+// Block r loads piece r of every stage and sends it to all blocks of the cluster but every third
+// round's last one, which loads its own; all consume all pieces, and say so to all.
 __global__ void share(const __grid_constant__ CUtensorMap map, int rounds, int* out) {
     struct Stages {
         alignas(1024) int piece[2][4][32];
@@ -144,7 +152,8 @@ __global__ void share(const __grid_constant__ CUtensorMap map, int rounds, int* 
     if (threadIdx.x == 0) {
         for (int i = 0; i < 2; ++i) {
             ptx::mbarrier_init(s.full[i], 1);
-            ptx::mbarrier_init(s.empty[i], size);  // one arrival of each block: everybody sends to everybody
+            // one arrival of each block: everybody sends to everybody
+            ptx::mbarrier_init(s.empty[i], size);
         }
         ptx::fence_mbarrier_init();
     }
@@ -157,15 +166,21 @@ __global__ void share(const __grid_constant__ CUtensorMap map, int rounds, int* 
             if (lane == 0) {
                 ptx::mbarrier_wait(s.empty[stage], parity ^ 1);
                 ptx::mbarrier_arrive_expect_tx(s.full[stage], size * 128);
-                const int first = (static_cast<int>(blockIdx.x / size) * rounds + r) * static_cast<int>(size);
-                ptx::tma_load_multicast(s.piece[stage][rank], map, s.full[stage], static_cast<uint16_t>((1u << size) - 1), 0,
+                const int first =
+                    (static_cast<int>(blockIdx.x / size) * rounds + r) * static_cast<int>(size);
+                ptx::tma_load_multicast(s.piece[stage][rank], map, s.full[stage],
+                                        static_cast<uint16_t>((1u << size) - 1), 0,
                                         first + static_cast<int>(rank));
             }
         } else {
             ptx::mbarrier_wait(s.full[stage], parity);
-            for (uint32_t p = 0; p < size; ++p) sum = sum * 7 + static_cast<unsigned>(s.piece[stage][p][(lane + static_cast<int>(p)) % 32]);
+            for (uint32_t p = 0; p < size; ++p)
+                sum = sum * 7 +
+                      static_cast<unsigned>(s.piece[stage][p][(lane + static_cast<int>(p)) % 32]);
             __syncwarp();
-            if (lane < static_cast<int>(size)) ptx::mbarrier_arrive_cluster(ptx::map_shared(&s.empty[stage], static_cast<uint32_t>(lane)));
+            if (lane < static_cast<int>(size))
+                ptx::mbarrier_arrive_cluster(
+                    ptx::map_shared(&s.empty[stage], static_cast<uint32_t>(lane)));
         }
     }
     if (warp == 1) out[blockIdx.x * 32 + static_cast<unsigned>(lane)] = static_cast<int>(sum);
@@ -276,7 +291,8 @@ TEST_CASE("ptx: cluster: arrivals at another block's mbarrier") {
         for (int b = 0; b < 8; ++b)
             for (int lane = 0; lane < 32; ++lane) {
                 int sum = 0;
-                for (int r = 0; b % kSize && r < kRounds; ++r) sum = sum * 3 + r * 100 + (lane ^ 1) + b % kSize;
+                for (int r = 0; b % kSize && r < kRounds; ++r)
+                    sum = sum * 3 + r * 100 + (lane ^ 1) + b % kSize;
                 CHECK(v[b * 32 + lane] == sum);
             }
     }
@@ -289,7 +305,8 @@ TEST_CASE("ptx: cluster: multicast copies and their bytes reach every block of t
     for (size_t i = 0; i < data.size(); ++i) data[i] = static_cast<int>(i * 7919 % 100003);
     DeviceBuffer<int> in(0, data.size()), out(0, kBlocks * 32);
     in.upload(data);
-    const CUtensorMap map = tiled_map(DType::f32, in.data(), {32, data.size() / 32}, {128}, {32, 1}, 0);
+    const CUtensorMap map =
+        tiled_map(DType::f32, in.data(), {32, data.size() / 32}, {128}, {32, 1}, 0);
     for (const uint64_t seed : seeds(8)) {
         const SeedGuard guard(seed);
         CAPTURE(seed);
@@ -305,7 +322,9 @@ TEST_CASE("ptx: cluster: multicast copies and their bytes reach every block of t
                     unsigned sum = 0;
                     for (int r = 0; r < kRounds; ++r)
                         for (int p = 0; p < size; ++p)
-                            sum = sum * 7 + static_cast<unsigned>(data[((b / size * kRounds + r) * size + p) * 32 + (lane + p) % 32]);
+                            sum = sum * 7 + static_cast<unsigned>(
+                                                data[((b / size * kRounds + r) * size + p) * 32 +
+                                                     (lane + p) % 32]);
                     CHECK(static_cast<unsigned>(v[b * 32 + lane]) == sum);
                 }
         }

@@ -31,11 +31,12 @@ __global__ void copy_pieces(const unsigned char* in, unsigned char* out) {
     ptx::cp_async_wait<0>();
     __syncthreads();
     const auto* bytes = reinterpret_cast<const unsigned char*>(&s);
-    for (int i = t; i < static_cast<int>(sizeof s); i += static_cast<int>(blockDim.x)) out[i] = bytes[i];
+    for (int i = t; i < static_cast<int>(sizeof s); i += static_cast<int>(blockDim.x))
+        out[i] = bytes[i];
 }
 
-// A pipeline of kStages tiles of 16 bytes a thread: tile i + kStages - 1 is under way while i is summed. The thread
-// sums its right neighbour's bytes too, so a barrier is needed.
+// A pipeline of kStages tiles of 16 bytes a thread: tile i + kStages - 1 is under way while i is
+// summed. The thread sums its right neighbour's bytes too, so a barrier is needed.
 template <int kStages>
 struct Stages {
     alignas(16) int tile[kStages][128][4];
@@ -54,7 +55,9 @@ __global__ void sum_tiles(const int* in, int tiles, int* out) {
         ptx::cp_async_wait<kStages - 2>();
         __syncthreads();
         fetch(i + kStages - 1);
-        for (int k = 0; k < 4; ++k) sum = sum * 3 + static_cast<unsigned>(s.tile[i % kStages][t][k] - s.tile[i % kStages][(t + 1) % n][k]);
+        for (int k = 0; k < 4; ++k)
+            sum = sum * 3 + static_cast<unsigned>(s.tile[i % kStages][t][k] -
+                                                  s.tile[i % kStages][(t + 1) % n][k]);
     }
     out[t] = static_cast<int>(sum);
 }
@@ -69,14 +72,16 @@ TEST_CASE("ptx: cp.async copies 4, 8 and 16 bytes and fills with zeros") {
     size_t at = 0;
     for (const size_t size : {16, 8, 4})
         for (size_t t = 0; t < 64; ++t)
-            for (size_t b = 0; b < size; ++b) expected[at++] = b < t % (size + 1) ? in[t * 16 + b] : 0;
+            for (size_t b = 0; b < size; ++b)
+                expected[at++] = b < t % (size + 1) ? in[t * 16 + b] : 0;
     DeviceBuffer<unsigned char> source(0, in.size()), out(0, expected.size());
     source.upload(in);
     for (const uint64_t seed : seeds(6)) {
         const SeedGuard guard(seed);
         CAPTURE(seed);
         const Stream stream(0);
-        launch("copy_pieces", {1, 64, stream.get(), sizeof(Pieces)}, copy_pieces, static_cast<const unsigned char*>(source.data()), out.data());
+        launch("copy_pieces", {1, 64, stream.get(), sizeof(Pieces)}, copy_pieces,
+               static_cast<const unsigned char*>(source.data()), out.data());
         stream.synchronize();
         const bool equal = out.download() == expected;
         CHECK(equal);
@@ -90,8 +95,10 @@ TEST_CASE("ptx: cp.async keeps groups apart: a pipeline of 2, 3 and 4 stages") {
     for (int t = 0; t < kThreads; ++t)
         for (int i = 0; i < kTiles; ++i)
             for (int k = 0; k < 4; ++k)
-                expected[t] = static_cast<int>(static_cast<unsigned>(expected[t]) * 3 +
-                                               static_cast<unsigned>(in[(i * kThreads + t) * 4 + k] - in[(i * kThreads + (t + 1) % kThreads) * 4 + k]));
+                expected[t] = static_cast<int>(
+                    static_cast<unsigned>(expected[t]) * 3 +
+                    static_cast<unsigned>(in[(i * kThreads + t) * 4 + k] -
+                                          in[(i * kThreads + (t + 1) % kThreads) * 4 + k]));
     DeviceBuffer<int> source(0, in.size()), out(0, kThreads);
     source.upload(in);
     for (const uint64_t seed : seeds(8)) {
@@ -99,13 +106,16 @@ TEST_CASE("ptx: cp.async keeps groups apart: a pipeline of 2, 3 and 4 stages") {
         CAPTURE(seed);
         const Stream stream(0);
         const int* p = source.data();
-        launch("sum_tiles", {1, kThreads, stream.get(), sizeof(Stages<2>)}, sum_tiles<2>, p, kTiles, out.data());
+        launch("sum_tiles", {1, kThreads, stream.get(), sizeof(Stages<2>)}, sum_tiles<2>, p, kTiles,
+               out.data());
         stream.synchronize();
         CHECK(out.download() == expected);
-        launch("sum_tiles", {1, kThreads, stream.get(), sizeof(Stages<3>)}, sum_tiles<3>, p, kTiles, out.data());
+        launch("sum_tiles", {1, kThreads, stream.get(), sizeof(Stages<3>)}, sum_tiles<3>, p, kTiles,
+               out.data());
         stream.synchronize();
         CHECK(out.download() == expected);
-        launch("sum_tiles", {1, kThreads, stream.get(), sizeof(Stages<4>)}, sum_tiles<4>, p, kTiles, out.data());
+        launch("sum_tiles", {1, kThreads, stream.get(), sizeof(Stages<4>)}, sum_tiles<4>, p, kTiles,
+               out.data());
         stream.synchronize();
         CHECK(out.download() == expected);
     }

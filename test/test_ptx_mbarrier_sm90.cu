@@ -1,4 +1,5 @@
-// mbarriers: phases and parities, arrivals of threads and of copies, pipelines of warps that produce and consume.
+// mbarriers: phases and parities, arrivals of threads and of copies, pipelines of warps that
+// produce and consume.
 #include <doctest/doctest.h>
 
 #include <vector>
@@ -79,7 +80,8 @@ struct Pipeline {
 // Warp 0 fills stages, each lane arriving; the other warps sum them.
 __global__ void produce_and_consume(int rounds, int* out) {
     Pipeline& s = shared_storage<Pipeline>();
-    const int warp = static_cast<int>(threadIdx.x) / 32, lane = static_cast<int>(threadIdx.x) % 32, consumers = static_cast<int>(blockDim.x) / 32 - 1;
+    const int warp = static_cast<int>(threadIdx.x) / 32, lane = static_cast<int>(threadIdx.x) % 32,
+              consumers = static_cast<int>(blockDim.x) / 32 - 1;
     if (threadIdx.x == 0)
         for (int i = 0; i < kStages; ++i) {
             ptx::mbarrier_init(s.full[i], 32);
@@ -107,7 +109,8 @@ __global__ void produce_and_consume(int rounds, int* out) {
 // The same with one thread that starts copies of 128 bytes, and bytes that are expected.
 __global__ void fetch_and_consume(const int* in, int rounds, int* out) {
     Pipeline& s = shared_storage<Pipeline>();
-    const int warp = static_cast<int>(threadIdx.x) / 32, lane = static_cast<int>(threadIdx.x) % 32, consumers = static_cast<int>(blockDim.x) / 32 - 1;
+    const int warp = static_cast<int>(threadIdx.x) / 32, lane = static_cast<int>(threadIdx.x) % 32,
+              consumers = static_cast<int>(blockDim.x) / 32 - 1;
     if (threadIdx.x == 0)
         for (int i = 0; i < kStages; ++i) {
             ptx::mbarrier_init(s.full[i], 1);
@@ -124,7 +127,8 @@ __global__ void fetch_and_consume(const int* in, int rounds, int* out) {
             if (i % 2) ptx::mbarrier_arrive_expect_tx(s.full[stage], sizeof s.data[0]);
             ptx::bulk_load(s.data[stage], in + i * kItems, 64, s.full[stage]);
             ptx::bulk_load(s.data[stage] + 16, in + i * kItems + 16, 64, s.full[stage]);
-            if (i % 2 == 0) ptx::mbarrier_arrive_expect_tx(s.full[stage], sizeof s.data[0]);  // fewer than none were outstanding
+            // fewer than none were outstanding
+            if (i % 2 == 0) ptx::mbarrier_arrive_expect_tx(s.full[stage], sizeof s.data[0]);
         } else {
             ptx::mbarrier_wait(s.full[stage], parity);
             sum = sum * 5 + static_cast<unsigned>(s.data[stage][(lane + warp) % kItems]);
@@ -138,7 +142,8 @@ __global__ void fetch_and_consume(const int* in, int rounds, int* out) {
 // cp.async completes on the barrier: no thread waits for its own copies.
 __global__ void copy_and_consume(const int* in, int rounds, int* out) {
     Pipeline& s = shared_storage<Pipeline>();
-    const int warp = static_cast<int>(threadIdx.x) / 32, lane = static_cast<int>(threadIdx.x) % 32, consumers = static_cast<int>(blockDim.x) / 32 - 1;
+    const int warp = static_cast<int>(threadIdx.x) / 32, lane = static_cast<int>(threadIdx.x) % 32,
+              consumers = static_cast<int>(blockDim.x) / 32 - 1;
     if (threadIdx.x == 0)
         for (int i = 0; i < kStages; ++i) {
             ptx::mbarrier_init(s.full[i], 32);
@@ -163,7 +168,8 @@ __global__ void copy_and_consume(const int* in, int rounds, int* out) {
     if (warp) out[(warp - 1) * 32 + lane] = static_cast<int>(sum);
 }
 
-// A thread that asks for one barrier and, told no, completes what the other thread waits for first: asking must end.
+// A thread that asks for one barrier and, told no, completes what the other thread waits for first:
+// asking must end.
 __global__ void asks_and_goes_on(int* out) {
     OneBarrier& s = shared_storage<OneBarrier>();
     if (threadIdx.x == 0) {
@@ -193,7 +199,9 @@ std::vector<int> expected_sums(const std::vector<int>& data, int consumers) {
     for (int c = 0; c < consumers; ++c)
         for (int lane = 0; lane < 32; ++lane)
             for (int i = 0; i < kRounds; ++i)
-                sums[c * 32 + lane] = static_cast<int>(static_cast<unsigned>(sums[c * 32 + lane]) * 5 + static_cast<unsigned>(data[i * kItems + (lane + c + 1) % kItems]));
+                sums[c * 32 + lane] = static_cast<int>(
+                    static_cast<unsigned>(sums[c * 32 + lane]) * 5 +
+                    static_cast<unsigned>(data[i * kItems + (lane + c + 1) % kItems]));
     return sums;
 }
 
@@ -211,7 +219,8 @@ TEST_CASE("ptx: mbarrier: parities, phases and bytes as one thread sees them") {
         for (int i = 0; i < 32; ++i) data[i] = 100 + i;
         DeviceBuffer<int> in(0, 32), out(0, 12);
         in.upload(data);
-        launch("phases", {1, 1, stream.get(), sizeof(OneBarrier)}, phases, static_cast<const int*>(in.data()), out.data());
+        launch("phases", {1, 1, stream.get(), sizeof(OneBarrier)}, phases,
+               static_cast<const int*>(in.data()), out.data());
         stream.synchronize();
         CHECK(out.download() == std::vector<int>{1, 0, 0, 1, 0, 0, 1, 131, 0, 115, 1, 1});
     }
@@ -233,7 +242,8 @@ TEST_CASE("ptx: mbarrier: warps produce and consume, by arrivals, by bytes and b
         for (const int consumers : {1, 3}) {
             DeviceBuffer<int> out(0, consumers * 32);
             const Stream stream(0);
-            const LaunchShape shape{1, static_cast<unsigned>(32 * (consumers + 1)), stream.get(), sizeof(Pipeline)};
+            const LaunchShape shape{1, static_cast<unsigned>(32 * (consumers + 1)), stream.get(),
+                                    sizeof(Pipeline)};
             launch("produce_and_consume", shape, produce_and_consume, kRounds, out.data());
             stream.synchronize();
             CHECK(out.download() == expected_sums(made, consumers));
@@ -247,13 +257,15 @@ TEST_CASE("ptx: mbarrier: warps produce and consume, by arrivals, by bytes and b
     }
 }
 
-TEST_CASE("ptx: mbarrier: asking for a phase ends, so that the thread can do what the phase depends on") {
+TEST_CASE(
+    "ptx: mbarrier: asking for a phase ends, so that the thread can do what the phase depends on") {
     if (too_old()) return;
     for (const uint64_t seed : seeds(4)) {
         const SeedGuard guard(seed);
         const Stream stream(0);
         DeviceBuffer<int> out(0, 1);
-        launch("asks_and_goes_on", {1, 64, stream.get(), sizeof(OneBarrier)}, asks_and_goes_on, out.data());
+        launch("asks_and_goes_on", {1, 64, stream.get(), sizeof(OneBarrier)}, asks_and_goes_on,
+               out.data());
         stream.synchronize();
         CHECK(out.download()[0] == 1);
     }

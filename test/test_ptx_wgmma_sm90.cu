@@ -1,6 +1,7 @@
-// wgmma against brute force, for every width, major-ness and swizzle; stmatrix, elect.sync, setmaxnreg. Operands are
-// integers whose sums fp32 holds exactly, so results must be equal. Tiles are written by ordinary stores to where the
-// formulas of the PTX ISA (9.7.15.5.1) put each element: the same sources check the virtual GPU and the hardware.
+// wgmma against brute force, for every width, major-ness and swizzle; stmatrix, elect.sync,
+// setmaxnreg. Operands are integers whose sums fp32 holds exactly, so results must be equal. Tiles
+// are written by ordinary stores to where the formulas of the PTX ISA (9.7.15.5.1) put each
+// element: the same sources check the virtual GPU and the hardware.
 #include <doctest/doctest.h>
 
 #include <cstring>
@@ -34,9 +35,10 @@ bool too_old() {
     return false;
 }
 
-// ---- tiles in shared memory ---------------------------------------------------------------------------------
+// ---- tiles in shared memory ---------------------------------------------------------------------
 
-// A tile of `mn` rows or columns by kK, at a multiple of 1024 bytes. swizzle: bytes of a row; 16: none.
+// A tile of `mn` rows or columns by kK, at a multiple of 1024 bytes. swizzle: bytes of a row; 16:
+// none.
 struct Layout {
     int mn, swizzle, element;  // bytes of an element
     bool mn_major;
@@ -44,11 +46,15 @@ struct Layout {
     // Bytes from the tile's start, before the swizzle.
     __host__ __device__ int offset(int i, int k) const {
         const int across = swizzle / element;  // elements of a row
-        if (swizzle == 16)  // core matrices of 8 x 16 bytes: dense along the contiguous direction's chunks
+        if (swizzle ==
+            16)  // core matrices of 8 x 16 bytes: dense along the contiguous direction's chunks
             return mn_major ? i / 8 * stride() + i % 8 * 2 + k / 8 * leading() + k % 8 * 16
-                            : i / 8 * stride() + i % 8 * 16 + k / across * leading() + k % across * element;
-        return mn_major ? i / across * leading() + i % across * element + k / 8 * stride() + k % 8 * swizzle
-                        : k / across * (mn * swizzle) + i / 8 * stride() + i % 8 * swizzle + k % across * element;
+                            : i / 8 * stride() + i % 8 * 16 + k / across * leading() +
+                                  k % across * element;
+        return mn_major ? i / across * leading() + i % across * element + k / 8 * stride() +
+                              k % 8 * swizzle
+                        : k / across * (mn * swizzle) + i / 8 * stride() + i % 8 * swizzle +
+                              k % across * element;
     }
     __host__ __device__ int stride() const {
         if (swizzle != 16) return 8 * swizzle;
@@ -78,7 +84,8 @@ struct Storage {
 };
 static_assert(sizeof(Storage) <= 227 * 1024);
 
-// Element (i, k) of the tile at `base` from row-major `from`: [i][k], or [k][i] where `mn` is contiguous there.
+// Element (i, k) of the tile at `base` from row-major `from`: [i][k], or [k][i] where `mn` is
+// contiguous there.
 template <class T>
 __device__ void fill(unsigned char* base, const Layout& l, const T* from) {
 #ifdef VGPU
@@ -94,30 +101,38 @@ __device__ void fill(unsigned char* base, const Layout& l, const T* from) {
 }
 
 __device__ uint64_t descriptor(const unsigned char* base, const Layout& l, int step) {
-    return ptx::wgmma_descriptor(base + l.advance(step), static_cast<uint32_t>(l.leading()), static_cast<uint32_t>(l.stride()),
+    return ptx::wgmma_descriptor(base + l.advance(step), static_cast<uint32_t>(l.leading()),
+                                 static_cast<uint32_t>(l.stride()),
                                  l.swizzle == 16 ? ptx::Swizzle::none : ptx::swizzle_of(l.swizzle));
 }
 
 template <int N>
 __device__ void store(float* out, const float (&d)[N / 2]) {
-    const int thread = static_cast<int>(threadIdx.x) % 128, warp = thread / 32, g = thread % 32 / 4, t = thread % 4;
-    for (int i = 0; i < N / 2; ++i) out[(16 * warp + g + 8 * (i / 2 % 2)) * N + 8 * (i / 4) + 2 * t + i % 2] = d[i];
+    const int thread = static_cast<int>(threadIdx.x) % 128, warp = thread / 32, g = thread % 32 / 4,
+              t = thread % 4;
+    for (int i = 0; i < N / 2; ++i)
+        out[(16 * warp + g + 8 * (i / 2 % 2)) * N + 8 * (i / 4) + 2 * t + i % 2] = d[i];
 }
 template <int N>
 __device__ void load(float (&d)[N / 2], const float* in) {
-    const int thread = static_cast<int>(threadIdx.x) % 128, warp = thread / 32, g = thread % 32 / 4, t = thread % 4;
-    for (int i = 0; i < N / 2; ++i) d[i] = in[(16 * warp + g + 8 * (i / 2 % 2)) * N + 8 * (i / 4) + 2 * t + i % 2];
+    const int thread = static_cast<int>(threadIdx.x) % 128, warp = thread / 32, g = thread % 32 / 4,
+              t = thread % 4;
+    for (int i = 0; i < N / 2; ++i)
+        d[i] = in[(16 * warp + g + 8 * (i / 2 % 2)) * N + 8 * (i / 4) + 2 * t + i % 2];
 }
 
-// ---- kernels ------------------------------------------------------------------------------------------------
+// ---- kernels ------------------------------------------------------------------------------------
 
-// Every warpgroup: its 64 rows of A times B, [64][N] each to `out`. onto_values: added to what `out` holds; else the first
-// product ignores accumulators of NaN. The steps along k are one group, or, where one operand is transposed and for some
-// widths of tf32, a group each; not by an argument, which would put the wgmmas into branches.
+// Every warpgroup: its 64 rows of A times B, [64][N] each to `out`. onto_values: added to what
+// `out` holds; else the first product ignores accumulators of NaN. The steps along k are one group,
+// or, where one operand is transposed and for some widths of tf32, a group each; not by an
+// argument, which would put the wgmmas into branches.
 template <int N, class T, bool TransposeA, bool TransposeB>
-__global__ void __launch_bounds__(256) product(float* out, const T* a, const T* b, Layout la, Layout lb, bool onto_values) {
+__global__ void __launch_bounds__(256)
+    product(float* out, const T* a, const T* b, Layout la, Layout lb, bool onto_values) {
     Storage& s = shared_storage<Storage>();
-    const int warpgroup = static_cast<int>(threadIdx.x) / 128, groups = static_cast<int>(blockDim.x) / 128;
+    const int warpgroup = static_cast<int>(threadIdx.x) / 128,
+              groups = static_cast<int>(blockDim.x) / 128;
     for (int w = 0; w < groups; ++w) fill(s.a + w * la.bytes(), la, a + w * la.mn * kK);
     fill(s.b, lb, b);
     ptx::fence_proxy_async();
@@ -130,7 +145,8 @@ __global__ void __launch_bounds__(256) product(float* out, const T* a, const T* 
         for (float& v : d) v = __int_as_float(0x7fffffff);
     constexpr int kSteps = kK * sizeof(T) / 32;
     constexpr bool kGroupEach = sizeof(T) == 2 ? TransposeA != TransposeB : N == 96;
-    uint64_t da[kSteps], db[kSteps];  // their arithmetic branches, which wgmmas in flight do not bear
+    // their arithmetic branches, which wgmmas in flight do not bear
+    uint64_t da[kSteps], db[kSteps];
 #pragma unroll
     for (int step = 0; step < kSteps; ++step) {
         da[step] = descriptor(s.a + warpgroup * la.bytes(), la, step);
@@ -141,8 +157,10 @@ __global__ void __launch_bounds__(256) product(float* out, const T* a, const T* 
 #pragma unroll
     for (int step = 0; step < kSteps; ++step) {
         const bool accumulate = step > 0 || onto_values;
-        if constexpr (sizeof(T) == 2) ptx::wgmma_bf16<N, TransposeA, TransposeB>(d, da[step], db[step], accumulate);
-        else ptx::wgmma_tf32<N>(d, da[step], db[step], accumulate);
+        if constexpr (sizeof(T) == 2)
+            ptx::wgmma_bf16<N, TransposeA, TransposeB>(d, da[step], db[step], accumulate);
+        else
+            ptx::wgmma_tf32<N>(d, da[step], db[step], accumulate);
         if constexpr (kGroupEach) {
             ptx::wgmma_commit();
             ptx::wgmma_wait<1>();
@@ -154,12 +172,14 @@ __global__ void __launch_bounds__(256) product(float* out, const T* a, const T* 
     store<N>(out, d);
 }
 
-// A pipeline of two buffers, each filled by ordinary stores while the other is multiplied: out[64][64] = A B with k of
-// 64 times `tiles`. Accumulators are read halfway, halved, and used again.
+// A pipeline of two buffers, each filled by ordinary stores while the other is multiplied:
+// out[64][64] = A B with k of 64 times `tiles`. Accumulators are read halfway, halved, and used
+// again.
 struct PipelineStorage {
     alignas(1024) unsigned char a[2][64 * kK * 2], b[2][64 * kK * 2];
 };
-__global__ void __launch_bounds__(128) pipeline(float* out, const bf16* a, const bf16* b, int tiles) {
+__global__ void __launch_bounds__(128)
+    pipeline(float* out, const bf16* a, const bf16* b, int tiles) {
     PipelineStorage& s = shared_storage<PipelineStorage>();
     const Layout l{64, 128, 2, false};
     const auto load_tile = [&](int tile) {
@@ -175,7 +195,8 @@ __global__ void __launch_bounds__(128) pipeline(float* out, const bf16* a, const
         ptx::wgmma_fence();
 #pragma unroll
         for (int step = 0; step < 4; ++step)
-            ptx::wgmma_bf16<64>(d, descriptor(s.a[tile % 2], l, step), descriptor(s.b[tile % 2], l, step), tile > 0 || step > 0);
+            ptx::wgmma_bf16<64>(d, descriptor(s.a[tile % 2], l, step),
+                                descriptor(s.b[tile % 2], l, step), tile > 0 || step > 0);
         ptx::wgmma_commit();
         if (tile == tiles / 2) {
             ptx::wgmma_wait<0>();
@@ -233,11 +254,15 @@ __global__ void store_matrices(uint16_t* out, int matrices, bool transpose) {
     for (uint32_t j = 0; j < 4; ++j) r4[j] = (lane * 8 + j * 2) | (lane * 8 + j * 2 + 1) << 16;
     for (uint32_t j = 0; j < 2; ++j) r2[j] = r4[j];
     if (matrices == 4) {
-        if (transpose) ptx::stmatrix_x4_trans(row, r4);
-        else ptx::stmatrix_x4(row, r4);
+        if (transpose)
+            ptx::stmatrix_x4_trans(row, r4);
+        else
+            ptx::stmatrix_x4(row, r4);
     } else {
-        if (transpose) ptx::stmatrix_x2_trans(row, r2);
-        else ptx::stmatrix_x2(row, r2);
+        if (transpose)
+            ptx::stmatrix_x2_trans(row, r2);
+        else
+            ptx::stmatrix_x2(row, r2);
     }
     __syncthreads();
     for (int i = static_cast<int>(threadIdx.x); i < 256; i += 32) out[i] = s.element[i / 8][i % 8];
@@ -264,14 +289,15 @@ __global__ void __launch_bounds__(384, 1) registers(int* out) {
     }
 }
 
-// ---- expectations -------------------------------------------------------------------------------------------
+// ---- expectations -------------------------------------------------------------------------------
 
 int value(int i, int prime) { return i * prime % 17 - 8; }
 
 template <class T>
 std::vector<T> values(int n, int prime) {
     std::vector<T> v(static_cast<size_t>(n));
-    for (int i = 0; i < n; ++i) v[static_cast<size_t>(i)] = from_float<T>(static_cast<float>(value(i, prime)));
+    for (int i = 0; i < n; ++i)
+        v[static_cast<size_t>(i)] = from_float<T>(static_cast<float>(value(i, prime)));
     return v;
 }
 
@@ -281,7 +307,8 @@ std::vector<float> expected_product(int rows, int n, int prime_a, int prime_b) {
     for (int m = 0; m < rows; ++m)
         for (int j = 0; j < n; ++j) {
             int sum = 0;
-            for (int k = 0; k < kK; ++k) sum += value(m * kK + k, prime_a) * value(j * kK + k, prime_b);
+            for (int k = 0; k < kK; ++k)
+                sum += value(m * kK + k, prime_a) * value(j * kK + k, prime_b);
             d.push_back(static_cast<float>(sum));
         }
     return d;
@@ -311,8 +338,10 @@ void check_product(int swizzle_a, int swizzle_b, int warpgroups, bool onto_value
         CAPTURE(seed);
         SeedGuard guard(seed);
         out.upload(start);
-        launch("product", {1, static_cast<unsigned>(128 * warpgroups), stream.get(), sizeof(Storage)}, product<N, T, TransposeA, TransposeB>,
-               out.data(), static_cast<const T*>(a.data()), static_cast<const T*>(b.data()), la, lb, onto_values);
+        launch("product",
+               {1, static_cast<unsigned>(128 * warpgroups), stream.get(), sizeof(Storage)},
+               product<N, T, TransposeA, TransposeB>, out.data(), static_cast<const T*>(a.data()),
+               static_cast<const T*>(b.data()), la, lb, onto_values);
         stream.synchronize();
         CHECK(out.download() == expected);
     }
@@ -341,12 +370,13 @@ void check_width() {
 
 std::vector<float> run_pipeline(int tiles) {
     const Stream stream(0);
-    DeviceBuffer<bf16> a(0, static_cast<size_t>(tiles * 64 * kK)), b(0, static_cast<size_t>(tiles * 64 * kK));
+    DeviceBuffer<bf16> a(0, static_cast<size_t>(tiles * 64 * kK)),
+        b(0, static_cast<size_t>(tiles * 64 * kK));
     DeviceBuffer<float> out(0, 64 * 64);
     a.upload(values<bf16>(tiles * 64 * kK, 5));
     b.upload(values<bf16>(tiles * 64 * kK, 7));
-    launch("pipeline", {1, 128, stream.get(), sizeof(PipelineStorage)}, pipeline, out.data(), static_cast<const bf16*>(a.data()),
-           static_cast<const bf16*>(b.data()), tiles);
+    launch("pipeline", {1, 128, stream.get(), sizeof(PipelineStorage)}, pipeline, out.data(),
+           static_cast<const bf16*>(a.data()), static_cast<const bf16*>(b.data()), tiles);
     stream.synchronize();
     return out.download();
 }
@@ -386,12 +416,14 @@ TEST_CASE("ptx: wgmma tf32 of every width and swizzle, low bits ignored") {
     // 1 + 2^-11 and the like are 1 in tf32: truncated, not rounded.
     const Stream stream(0);
     std::vector<float> ones(64 * kK, 1.0f), above(64 * kK);
-    for (size_t i = 0; i < above.size(); ++i) above[i] = 1.0f + static_cast<float>(i % 4 + 1) * 0x1p-13f;
+    for (size_t i = 0; i < above.size(); ++i)
+        above[i] = 1.0f + static_cast<float>(i % 4 + 1) * 0x1p-13f;
     DeviceBuffer<float> a(0, ones.size()), b(0, 16 * kK), out(0, 64 * 16);
     a.upload(above);
     b.upload(ones.data(), 16 * kK);
-    launch("product", {1, 128, stream.get(), sizeof(Storage)}, product<16, float, false, false>, out.data(), static_cast<const float*>(a.data()),
-           static_cast<const float*>(b.data()), Layout{64, 128, 4, false}, Layout{16, 128, 4, false}, false);
+    launch("product", {1, 128, stream.get(), sizeof(Storage)}, product<16, float, false, false>,
+           out.data(), static_cast<const float*>(a.data()), static_cast<const float*>(b.data()),
+           Layout{64, 128, 4, false}, Layout{16, 128, 4, false}, false);
     stream.synchronize();
     CHECK(out.download() == std::vector<float>(64 * 16, static_cast<float>(kK)));
 }
@@ -404,7 +436,8 @@ TEST_CASE("ptx: wgmma in a pipeline of two buffers, accumulators changed between
         for (int m = 0; m < 64; ++m)
             for (int n = 0; n < 64; ++n) {
                 int sum = 0;
-                for (int k = 0; k < kK; ++k) sum += value((tile * 64 + m) * kK + k, 5) * value((tile * 64 + n) * kK + k, 7);
+                for (int k = 0; k < kK; ++k)
+                    sum += value((tile * 64 + m) * kK + k, 5) * value((tile * 64 + n) * kK + k, 7);
                 float& e = expected[static_cast<size_t>(m * 64 + n)];
                 e += static_cast<float>(sum);
                 if (tile == kTiles / 2) e *= 0.5f;
@@ -432,8 +465,9 @@ TEST_CASE("ptx: wgmmas of two accumulators, interleaved") {
     for (const uint64_t seed : seeds(4)) {
         CAPTURE(seed);
         SeedGuard guard(seed);
-        launch("two_accumulators", {1, 128, stream.get(), sizeof(PipelineStorage)}, two_accumulators, out.data(),
-               static_cast<const bf16*>(a.data()), static_cast<const bf16*>(b.data()));
+        launch("two_accumulators", {1, 128, stream.get(), sizeof(PipelineStorage)},
+               two_accumulators, out.data(), static_cast<const bf16*>(a.data()),
+               static_cast<const bf16*>(b.data()));
         stream.synchronize();
         CHECK(out.download() == expected);
     }
@@ -451,11 +485,14 @@ TEST_CASE("ptx: stmatrix puts each matrix's rows where its lanes say, plain and 
                 for (int j = 0; j < matrices; ++j)
                     for (int h = 0; h < 2; ++h) {
                         const int g = lane / 4, t = lane % 4;
-                        const int row = transpose ? 2 * t + h : g, column = transpose ? g : 2 * t + h;
-                        expected[static_cast<size_t>((8 * j + row) * 5 % 32 * 8 + column)] = static_cast<uint16_t>(lane * 8 + j * 2 + h);
+                        const int row = transpose ? 2 * t + h : g,
+                                  column = transpose ? g : 2 * t + h;
+                        expected[static_cast<size_t>((8 * j + row) * 5 % 32 * 8 + column)] =
+                            static_cast<uint16_t>(lane * 8 + j * 2 + h);
                     }
             DeviceBuffer<uint16_t> out(0, 256);
-            launch("store_matrices", {1, 32, stream.get(), sizeof(MatrixStorage)}, store_matrices, out.data(), matrices, transpose);
+            launch("store_matrices", {1, 32, stream.get(), sizeof(MatrixStorage)}, store_matrices,
+                   out.data(), matrices, transpose);
             stream.synchronize();
             CHECK(out.download() == expected);
         }

@@ -211,7 +211,9 @@ TEST_CASE("regular files: reports of the programs leave links, FIFOs and devices
               std::string::npos);
         CHECK(fs::is_fifo(s / "fifo"));
         // Descriptor 9 is open once somebody reads, so that the program finds a reader.
-        CHECK(run(s, "cat fifo >got & exec 9>fifo; " + patient(command + "fifo") + "; exec 9>&-; wait").status == 0);
+        CHECK(run(s,
+                  "cat fifo >got & exec 9>fifo; " + patient(command + "fifo") + "; exec 9>&-; wait")
+                  .status == 0);
         CHECK(slurp(s / "got").size() > 100);
         CHECK(fs::is_fifo(s / "fifo"));
         fs::remove(s / "fifo");
@@ -247,8 +249,8 @@ TEST_CASE("regular files: sets with others among theirs") {
             write_file(s / ("data_batch_" + std::to_string(k) + ".bin"), Bytes(3073, 3));
         write_file(s / "test_batch.bin", Bytes(2 * 3073, 3));
         make_fifo(s / "batches.meta.txt");
-        CHECK(has(error("cifar10:" + s.path(), 24),
-                  "batches.meta.txt: not a regular file (a FIFO)"));
+        CHECK(
+            has(error("cifar10:" + s.path(), 24), "batches.meta.txt: not a regular file (a FIFO)"));
         fs::remove(s / "batches.meta.txt");
         CHECK(open_data({"cifar10:" + s.path(), 24, 1, 1000}).held_out->size() == 2);
         fs::remove(s / "data_batch_4.bin");

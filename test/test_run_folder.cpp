@@ -44,11 +44,10 @@ int step_of(const std::string& path) { return std::stoi(metadata(path).at("step"
 
 // A checkpoint without weights.
 void write_checkpoint(const std::string& path, int step, Best best = {}) {
-    std::map<std::string, std::string> m = {
-        {"net", "mini"},         {"step", std::to_string(step)},
-        {"seed", "1"},           {"global_batch", "4"},
-        {"schedule", "1 0 0"},   {"seconds", "1"},
-        {"arguments", "[]"}};
+    std::map<std::string, std::string> m = {{"net", "mini"},       {"step", std::to_string(step)},
+                                            {"seed", "1"},         {"global_batch", "4"},
+                                            {"schedule", "1 0 0"}, {"seconds", "1"},
+                                            {"arguments", "[]"}};
     if (best) {
         m["best_error"] = std::to_string(best.error);
         m["best_step"] = std::to_string(best.step);
@@ -94,16 +93,22 @@ void write_digits(const std::string& dir) {
 }
 
 std::string train_digits(const std::string& flags) {
-    return program("train") + " --net mini --data mnist:set --gpus 0 --batch 4 --lr 0.003 "
-                              "--init he --lr-policy constant " + flags;
+    return program("train") +
+           " --net mini --data mnist:set --gpus 0 --batch 4 --lr 0.003 "
+           "--init he --lr-policy constant " +
+           flags;
 }
 
 // Runs a training in the background until `then`, a shell command that may use $pid, has ended.
 Result beside(const TempDir& s, const std::string& command, const std::string& out,
               const std::string& then) {
-    return run(s, "{ " + command + " >back.txt 2>&1 & } ; pid=$!; n=0; "
-                  "while [ ! -s " + out + "/checkpoint.safetensors ] && [ $n -lt 6000 ] && kill -0 $pid 2>/dev/null; "
-                  "do sleep 0.1; n=$((n+1)); done; " + then);
+    return run(s, "{ " + command +
+                      " >back.txt 2>&1 & } ; pid=$!; n=0; "
+                      "while [ ! -s " +
+                      out +
+                      "/checkpoint.safetensors ] && [ $n -lt 6000 ] && kill -0 $pid 2>/dev/null; "
+                      "do sleep 0.1; n=$((n+1)); done; " +
+                      then);
 }
 
 }  // namespace
@@ -180,8 +185,8 @@ TEST_CASE("run folder: older checkpoints and the best, as links and as copies") 
             spit(s / name, "mine");
         const Names others = [&] {
             Names n = names_in(s.path());
-            for (const char* name : {"checkpoint.safetensors", "checkpoint-4.safetensors",
-                                     "checkpoint-6.safetensors"})
+            for (const char* name :
+                 {"checkpoint.safetensors", "checkpoint-4.safetensors", "checkpoint-6.safetensors"})
                 n.erase(name);
             return n;
         }();
@@ -261,8 +266,9 @@ TEST_CASE("train: a second run in a folder where one is at work is refused in on
     const std::string anew = train("--steps 1 --overwrite --out r");
     for (const std::string& second : {anew, program("train") + " --resume r"}) {
         const Result r = beside(s, endless, "r",
-                                "echo $pid >pid.txt; " + second + "; code=$?; cp -r r copy 2>/dev/null; "
-                                "kill -9 $pid; wait $pid 2>/dev/null; ( exit $code )");
+                                "echo $pid >pid.txt; " + second +
+                                    "; code=$?; cp -r r copy 2>/dev/null; "
+                                    "kill -9 $pid; wait $pid 2>/dev/null; ( exit $code )");
         check_one_line(r, 1, "r: process ");
         std::string pid = slurp(s / "pid.txt");
         pid.pop_back();
@@ -276,8 +282,10 @@ TEST_CASE("train: a second run in a folder where one is at work is refused in on
         fs::remove_all(s / "r"), fs::remove_all(s / "copy");
     }
     // Evaluating only reads.
-    const Result r = beside(s, endless, "r", program("train") + " --resume r --eval-only; code=$?; "
-                                             "kill -9 $pid; wait $pid 2>/dev/null; ( exit $code )");
+    const Result r = beside(s, endless, "r",
+                            program("train") +
+                                " --resume r --eval-only; code=$?; "
+                                "kill -9 $pid; wait $pid 2>/dev/null; ( exit $code )");
     INFO(r.err);
     CHECK(r.status == 0);
 }
@@ -301,7 +309,8 @@ TEST_CASE("train: a run is not taken for another's start, unless --overwrite say
     // With whatever else is wrong the old run stays.
     check_one_line(refused(train("--steps 1 --out r --overwrite --data folder:none")), 1, "none");
     write_idx_set(s / "small", 40, 10);
-    check_one_line(refused(train("--steps 1 --out r --overwrite --data mnist:small --batch 50")), 1, "--batch");
+    check_one_line(refused(train("--steps 1 --out r --overwrite --data mnist:small --batch 50")), 1,
+                   "--batch");
     check_one_line(refused("VGPU_MEMORY=8M " + train("--steps 1 --gpus 0 --out r --overwrite")), 1,
                    "out of memory");
     spit(s / "other.safetensors", "half");
@@ -355,14 +364,19 @@ TEST_CASE("train: --keep keeps the last checkpoints, through kills too") {
     // Killed whenever it happens, the newest is there and whole, and the run goes on from it.
     for (const char* wait : {"0.3", "0.37", "0.45"}) {
         const std::string begin = train(kEndless + "--keep 3 --out k");
-        // Three checkpoints first, however slow the machine; at the end the lock goes with the process.
-        const std::string saved = "n=0; while [ $(ls k/checkpoint-*.safetensors 2>/dev/null | wc -l) "
-                                  "-lt 2 ] && [ $n -lt 6000 ]; do sleep 0.1; n=$((n+1)); done; ";
-        const std::string look = "for i in 1 2 3 4 5 6 7 8 9; do "
-                                 "[ -s k/checkpoint.safetensors ] || echo absent; sleep 0.03; "
-                                 "done; ";
+        // Three checkpoints first, however slow the machine; at the end the lock goes with the
+        // process.
+        const std::string saved =
+            "n=0; while [ $(ls k/checkpoint-*.safetensors 2>/dev/null | wc -l) "
+            "-lt 2 ] && [ $n -lt 6000 ]; do sleep 0.1; n=$((n+1)); done; ";
+        const std::string look =
+            "for i in 1 2 3 4 5 6 7 8 9; do "
+            "[ -s k/checkpoint.safetensors ] || echo absent; sleep 0.03; "
+            "done; ";
         const std::string command = fs::exists(s / "k") ? program("train") + " --resume k" : begin;
-        const Result r = beside(s, command, "k", saved + look + "sleep " + wait + "; kill -9 $pid; wait $pid 2>/dev/null");
+        const Result r =
+            beside(s, command, "k",
+                   saved + look + "sleep " + wait + "; kill -9 $pid; wait $pid 2>/dev/null");
         INFO(r.err << slurp(s / "back.txt"));
         CHECK(r.out.empty());
         const int step = step_of(s / "k/checkpoint.safetensors");

@@ -1,5 +1,5 @@
-// Checkpoint files: what is written is read back bit for bit, by others too; every fault of a file is an error
-// that names it; a write that fails leaves the old file.
+// Checkpoint files: what is written is read back bit for bit, by others too; every fault of a file
+// is an error that names it; a write that fails leaves the old file.
 #include "host/cuda/check.h"
 #include "host/train/atomic_file.h"
 #include "host/train/safetensors.h"
@@ -41,13 +41,15 @@ std::string opening(const std::string& path, const std::string& bytes) {
 // The header of two F32 tensors of one element at these offsets.
 std::string two(const char* a, int a0, int a1, const char* b, int b0, int b1) {
     const auto one = [](const char* name, int from, int to) {
-        return "\"" + std::string(name) + R"(":{"dtype":"F32","shape":[1],"data_offsets":[)" + std::to_string(from) +
-               "," + std::to_string(to) + "]}";
+        return "\"" + std::string(name) + R"(":{"dtype":"F32","shape":[1],"data_offsets":[)" +
+               std::to_string(from) + "," + std::to_string(to) + "]}";
     };
     return "{" + one(a, a0, a1) + "," + one(b, b0, b1) + "}";
 }
 
-bool contains(const std::string& s, const std::string& part) { return s.find(part) != std::string::npos; }
+bool contains(const std::string& s, const std::string& part) {
+    return s.find(part) != std::string::npos;
+}
 
 // No file grows beyond `bytes` while it lives: stands for a full disk, where none can be mounted.
 struct FileSizeLimit {
@@ -75,7 +77,8 @@ TEST_CASE("safetensors: written and read back") {
     const std::vector<float> b = {42};
     const std::vector<NamedTensor> tensors = {
         {"conv1.weight", {1, 2, 3, 1}, a.data()}, {"empty", {0, 5}, nullptr}, {"b", {}, b.data()}};
-    const std::map<std::string, std::string> metadata = {{"step", "17"}, {"net \"x\"", "mini\n\xc3\xa9"}};
+    const std::map<std::string, std::string> metadata = {{"step", "17"},
+                                                         {"net \"x\"", "mini\n\xc3\xa9"}};
     wt::write_safetensors(path, tensors, metadata);
 
     const auto f = SafetensorsFile::open(path);
@@ -91,9 +94,11 @@ TEST_CASE("safetensors: written and read back") {
     CHECK(!f.has("c"));
     CHECK_FALSE(std::filesystem::exists(path + ".tmp"));
 
-    CHECK(message_of([&] { f.read("conv1.weigth"); }) == path + ": no tensor conv1.weigth; nearest is conv1.weight");
+    CHECK(message_of([&] { f.read("conv1.weigth"); }) ==
+          path + ": no tensor conv1.weigth; nearest is conv1.weight");
     const std::vector<int64_t> other = {6};
-    CHECK(contains(message_of([&] { f.read("conv1.weight", other); }), "has the shape [1,2,3,1], needed is [6]"));
+    CHECK(contains(message_of([&] { f.read("conv1.weight", other); }),
+                   "has the shape [1,2,3,1], needed is [6]"));
 
     // The layout that other readers rely on.
     const std::string bytes = slurp(path);
@@ -102,7 +107,8 @@ TEST_CASE("safetensors: written and read back") {
     CHECK(n % 8 == 0);
     CHECK(bytes.size() == 8 + n + 28);
     CHECK(bytes[8] == '{');
-    CHECK(contains(bytes.substr(8, n), R"("conv1.weight":{"dtype":"F32","shape":[1,2,3,1],"data_offsets":[0,24]})"));
+    CHECK(contains(bytes.substr(8, n),
+                   R"("conv1.weight":{"dtype":"F32","shape":[1,2,3,1],"data_offsets":[0,24]})"));
 
     wt::write_safetensors(path, {});
     CHECK(SafetensorsFile::open(path).names().empty());
@@ -113,16 +119,20 @@ TEST_CASE("safetensors: half types") {
     const std::string path = dir / "h.safetensors";
     std::string s = file_of(R"({"h":{"dtype":"F16","shape":[7],"data_offsets":[0,14]},)"
                             R"("b":{"dtype":"BF16","shape":[2],"data_offsets":[14,18]},)"
-                            R"("i":{"dtype":"I64","shape":[1],"data_offsets":[18,26]}})", 0);
-    const uint16_t h[] = {0x3c00, 0xc000, 0x0001, 0x83ff, 0x7bff, 0xfc00, 0x0400}, b[] = {0x3f80, 0xc2f7};
-    s.append(reinterpret_cast<const char*>(h), sizeof h).append(reinterpret_cast<const char*>(b), sizeof b);
+                            R"("i":{"dtype":"I64","shape":[1],"data_offsets":[18,26]}})",
+                            0);
+    const uint16_t h[] = {0x3c00, 0xc000, 0x0001, 0x83ff, 0x7bff, 0xfc00, 0x0400},
+                   b[] = {0x3f80, 0xc2f7};
+    s.append(reinterpret_cast<const char*>(h), sizeof h)
+        .append(reinterpret_cast<const char*>(b), sizeof b);
     s.append(8, '\0');
     spit(path, s);
     const auto f = SafetensorsFile::open(path);
     CHECK(f.read("h") == std::vector<float>{1, -2, 0x1p-24f, -0x1.ff8p-15f, 65504,
                                             -std::numeric_limits<float>::infinity(), 0x1p-14f});
     CHECK(f.read("b") == std::vector<float>{1, -123.5f});
-    CHECK(message_of([&] { f.read("i"); }) == path + ": tensor i has dtype I64: must be F32, F16 or BF16");
+    CHECK(message_of([&] { f.read("i"); }) ==
+          path + ": tensor i has dtype I64: must be F32, F16 or BF16");
 
     // More than one piece of conversion.
     const size_t n = 100'003;
@@ -189,24 +199,33 @@ TEST_CASE("safetensors: bad headers") {
         {R"({"a":{"dtype":"F32","shape":[1]}})", 4, "tensor a: needs dtype"},
         {R"({"a":{"dtype":"F32","shape":[1],"data_offsets":[0]}})", 4, "tensor a: needs dtype"},
         {R"({"a":{"dtype":7,"shape":[1],"data_offsets":[0,4]}})", 4, "tensor a: needs dtype"},
-        {R"({"a":{"dtype":"F33","shape":[1],"data_offsets":[0,4]}})", 4, "tensor a: unknown dtype 'F33'"},
+        {R"({"a":{"dtype":"F33","shape":[1],"data_offsets":[0,4]}})", 4,
+         "tensor a: unknown dtype 'F33'"},
         {R"({"a":{"dtype":"F32","shape":[-1],"data_offsets":[0,4]}})", 4, "tensor a: its shape"},
         {R"({"a":{"dtype":"F32","shape":[1.5],"data_offsets":[0,4]}})", 4, "tensor a: its shape"},
-        {R"({"a":{"dtype":"F32","shape":[18446744073709551615],"data_offsets":[0,4]}})", 4, "tensor a: its shape"},
+        {R"({"a":{"dtype":"F32","shape":[18446744073709551615],"data_offsets":[0,4]}})", 4,
+         "tensor a: its shape"},
         {R"({"a":{"dtype":"F32","shape":["1"],"data_offsets":[0,4]}})", 4, "tensor a: its shape"},
-        {R"({"a":{"dtype":"F32","shape":[1],"data_offsets":[-4,0]}})", 4, "tensor a: its data_offsets"},
-        {R"({"a":{"dtype":"F32","shape":[1],"data_offsets":["0",4]}})", 4, "tensor a: its data_offsets"},
-        {R"({"a":{"dtype":"F32","shape":[2],"data_offsets":[0,4]}})", 4, "tensor a: data_offsets 0 to 4 do not hold"},
-        {R"({"a":{"dtype":"F32","shape":[1],"data_offsets":[4,0]}})", 4, "tensor a: data_offsets 4 to 0 do not hold"},
+        {R"({"a":{"dtype":"F32","shape":[1],"data_offsets":[-4,0]}})", 4,
+         "tensor a: its data_offsets"},
+        {R"({"a":{"dtype":"F32","shape":[1],"data_offsets":["0",4]}})", 4,
+         "tensor a: its data_offsets"},
+        {R"({"a":{"dtype":"F32","shape":[2],"data_offsets":[0,4]}})", 4,
+         "tensor a: data_offsets 0 to 4 do not hold"},
+        {R"({"a":{"dtype":"F32","shape":[1],"data_offsets":[4,0]}})", 4,
+         "tensor a: data_offsets 4 to 0 do not hold"},
         {R"({"a":{"dtype":"F16","shape":[1],"data_offsets":[0,4]}})", 4, "tensor a: data_offsets"},
         // 2^62 floats and 2^32 x 2^32 floats: sizes that wrap to small ones.
-        {R"({"a":{"dtype":"F32","shape":[4611686018427387904],"data_offsets":[0,0]}})", 0, "do not hold"},
-        {R"({"a":{"dtype":"F32","shape":[4294967296,4294967296],"data_offsets":[0,0]}})", 0, "do not hold"},
+        {R"({"a":{"dtype":"F32","shape":[4611686018427387904],"data_offsets":[0,0]}})", 0,
+         "do not hold"},
+        {R"({"a":{"dtype":"F32","shape":[4294967296,4294967296],"data_offsets":[0,0]}})", 0,
+         "do not hold"},
         {R"({"a":{"dtype":"F32","shape":[2],"data_offsets":[0,8]}})", 4, "tensor a: truncated"},
         {two("a", 0, 4, "b", 2, 6), 6, "tensor b: overlaps"},
         {two("a", 0, 4, "b", 0, 4), 4, "overlaps"},
         {two("a", 0, 4, "b", 8, 12), 12, "tensor b: bytes before it"},
-        {R"({"a":{"dtype":"F32","shape":[1],"data_offsets":[4,8]}})", 8, "tensor a: bytes before it"},
+        {R"({"a":{"dtype":"F32","shape":[1],"data_offsets":[4,8]}})", 8,
+         "tensor a: bytes before it"},
         {two("a", 0, 4, "a", 4, 8), 8, "'a' is there twice"},
         {R"({"__metadata__":[]})", 0, "__metadata__ is not an object"},
         {R"({"__metadata__":{"step":3}})", 0, "__metadata__ 'step' is not a text"},
@@ -219,7 +238,8 @@ TEST_CASE("safetensors: bad headers") {
         CHECK(contains(m, b.says));
         CHECK(!contains(m, "\n"));
     }
-    CHECK(opening(path, file_of(R"({"a":{"dtype":"F32","shape":[1],"data_offsets":[0,4]}}   )", 4)) == "");
+    CHECK(opening(path, file_of(R"({"a":{"dtype":"F32","shape":[1],"data_offsets":[0,4]}}   )",
+                                4)) == "");
 
     std::string s = file_of("{}", 0);
     for (const uint64_t n : {uint64_t{3}, uint64_t{100'000'001}, ~uint64_t{0}, uint64_t{1} << 63}) {
@@ -235,7 +255,8 @@ TEST_CASE("safetensors: a full disk keeps the old file") {
     const TempDir dir;
     const std::string path = dir / "checkpoint.safetensors";
     const std::vector<float> a(1000, 1), b(100'000, 2);
-    const std::vector<NamedTensor> small = {{"a", {1000}, a.data()}}, large = {{"b", {100'000}, b.data()}};
+    const std::vector<NamedTensor> small = {{"a", {1000}, a.data()}},
+                                   large = {{"b", {100'000}, b.data()}};
     {
         FileSizeLimit limit(8192);
         const std::string m = message_of([&] { wt::write_safetensors(path, large); });
@@ -273,9 +294,11 @@ TEST_CASE("files are written whole or not at all") {
     CHECK(slurp(path) == "");
     CHECK_FALSE(std::filesystem::exists(path + ".tmp"));
     const std::string nowhere = dir / "no/f";
-    CHECK(contains(message_of([&] { wt::atomic_write_file(nowhere, "x"); }), "cannot write " + nowhere + ": No such"));
+    CHECK(contains(message_of([&] { wt::atomic_write_file(nowhere, "x"); }),
+                   "cannot write " + nowhere + ": No such"));
     std::filesystem::create_directory(dir / "d");
-    CHECK(contains(message_of([&] { wt::atomic_write_file(dir / "d", "x"); }), "not a regular file (a folder)"));
+    CHECK(contains(message_of([&] { wt::atomic_write_file(dir / "d", "x"); }),
+                   "not a regular file (a folder)"));
     CHECK_FALSE(std::filesystem::exists(dir / "d.tmp"));
 
     // An aside that a killed run left is no obstacle.

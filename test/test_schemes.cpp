@@ -1,5 +1,6 @@
-// The schemes of "One weird trick": whatever way the fully connected layers get their batches, and whoever updates what, the
-// weights are those of one worker; the bytes are those of the formula; and every wait is needed.
+// The schemes of "One weird trick": whatever way the fully connected layers get their batches, and
+// whoever updates what, the weights are those of one worker; the bytes are those of the formula;
+// and every wait is needed.
 #include <doctest/doctest.h>
 
 #include <mutex>
@@ -16,10 +17,16 @@ struct Way {
     FcScheme scheme;
     bool per_microbatch;
     FcSplit split = FcSplit::columns;
-    std::string text() const { return std::string(name_of(scheme)) + (per_microbatch ? " per pass" : "") + (split == FcSplit::alternate ? " alternate" : ""); }
+    std::string text() const {
+        return std::string(name_of(scheme)) + (per_microbatch ? " per pass" : "") +
+               (split == FcSplit::alternate ? " alternate" : "");
+    }
 };
 #ifdef __SANITIZE_ADDRESS__  // several times slower: a choice that has every line of code
-const Way kWays[] = {{FcScheme::a, false}, {FcScheme::c, true}, {FcScheme::dp, false}, {FcScheme::b, false, FcSplit::alternate}};
+const Way kWays[] = {{FcScheme::a, false},
+                     {FcScheme::c, true},
+                     {FcScheme::dp, false},
+                     {FcScheme::b, false, FcSplit::alternate}};
 #else
 const Way kWays[] = {{FcScheme::a, false},
                      {FcScheme::b, false},
@@ -67,17 +74,20 @@ constexpr int kSteps = 20, kSeeds = 20;
 
 }  // namespace
 
-// Rounding is 1e-7; what grows is the flip of a unit to the other side of its ReLU, or of a maximum to another pixel: it moves
-// a share of one sample's gradient, 1e-3 of the whole where one was seen. The rate is low enough for the steps after it not to
-// multiply that (at 1e-2 they do, tenfold in 4 steps). What a missing, doubled or misplaced share of a gradient does is of
-// order 1; updating in every pass instead of once is seen too (below).
-TEST_CASE("schemes: after many steps the weights are those of one worker, 1 to 4 workers, dropout on") {
+// Rounding is 1e-7; what grows is the flip of a unit to the other side of its ReLU, or of a maximum
+// to another pixel: it moves a share of one sample's gradient, 1e-3 of the whole where one was
+// seen. The rate is low enough for the steps after it not to multiply that (at 1e-2 they do,
+// tenfold in 4 steps). What a missing, doubled or misplaced share of a gradient does is of order 1;
+// updating in every pass instead of once is seen too (below).
+TEST_CASE(
+    "schemes: after many steps the weights are those of one worker, 1 to 4 workers, dropout on") {
     constexpr double kTolerance = 5e-3;
     for (const int workers : {1, 2, 3, 4}) {
 #ifdef __SANITIZE_ADDRESS__
         if (workers % 2) continue;
 #endif
-        Job job = job_of(kWays[0], 1, 4 * workers);  // a batch that three workers share unevenly in scheme c
+        // a batch that three workers share unevenly in scheme c
+        Job job = job_of(kWays[0], 1, 4 * workers);
         const Outcome once = run(job, kSteps);
         job.microbatches = workers, job.per_microbatch = true;
         const Outcome per_microbatch = run(job, kSteps);
@@ -91,7 +101,8 @@ TEST_CASE("schemes: after many steps the weights are those of one worker, 1 to 4
             const Outcome got = run(job, kSteps);
             const Outcome& want = way.per_microbatch ? per_microbatch : once;
             const double o = worst_off(got, want);
-            MESSAGE(way.text() << ", " << workers << " workers: " << o << " off after " << kSteps << " steps");
+            MESSAGE(way.text() << ", " << workers << " workers: " << o << " off after " << kSteps
+                               << " steps");
             CHECK(o <= kTolerance);
             CHECK(std::abs(got.losses[0] - want.losses[0]) <= 1e-5 * want.losses[0]);
             CHECK(got.evaluated.rows == job.global_batch - 1);
@@ -99,7 +110,8 @@ TEST_CASE("schemes: after many steps the weights are those of one worker, 1 to 4
     }
 }
 
-TEST_CASE("schemes: runs of one configuration are bit-equal, under any legal order of unordered work") {
+TEST_CASE(
+    "schemes: runs of one configuration are bit-equal, under any legal order of unordered work") {
     for (const int workers : {2, 3})
         for (const Way& way : kWays) {
             Job job = job_of(way, workers, 3);
@@ -112,13 +124,15 @@ TEST_CASE("schemes: runs of one configuration are bit-equal, under any legal ord
                 vgpu::set_seed(seed);
                 const Outcome got = run(job, 2);
                 vgpu::set_seed(0);
-                CHECK((got.weights == want.weights && got.losses == want.losses && got.evaluations == want.evaluations));
+                CHECK((got.weights == want.weights && got.losses == want.losses &&
+                       got.evaluations == want.evaluations));
             }
 #endif
         }
 }
 
-TEST_CASE("schemes: graphs, bf16, one device for all, and the host's memory between devices" * doctest::test_suite("kernels")) {
+TEST_CASE("schemes: graphs, bf16, one device for all, and the host's memory between devices" *
+          doctest::test_suite("kernels")) {
     for (const Way& way : kWays) {
         INFO(way.text());
         Job job = job_of(way, 2, 2);
@@ -134,7 +148,8 @@ TEST_CASE("schemes: graphs, bf16, one device for all, and the host's memory betw
         job.graph = true;
         CHECK((run(job, 5).weights == want.weights));
 
-        // Gradients of what passes between workers are rounded to bf16 (2^-9) before they are summed.
+        // Gradients of what passes between workers are rounded to bf16 (2^-9) before they are
+        // summed.
         Job low = job_of(kWays[0], 1, 4);
         low.dtype = DType::bf16;
         if (way.per_microbatch) low.microbatches = 2, low.per_microbatch = true;
@@ -145,7 +160,8 @@ TEST_CASE("schemes: graphs, bf16, one device for all, and the host's memory betw
     }
 }
 
-TEST_CASE("schemes: eight workers, shards and segments of different size" * doctest::test_suite("kernels")) {
+TEST_CASE("schemes: eight workers, shards and segments of different size" *
+          doctest::test_suite("kernels")) {
     for (const Way& way : kWays) {
         INFO(way.text());
         Job job = job_of(kWays[0], 1, 8 * 8);
@@ -155,10 +171,11 @@ TEST_CASE("schemes: eight workers, shards and segments of different size" * doct
     }
 }
 
-// (K - 1) b images' worth of every activity that is gathered, and of its gradient coming back; 2 (K - 1) / K of
-// the gradients that are summed: once as gradients, once as weights. Split alternately, the first fully connected layer's units
-// and their gradient stay where they are, the others' are summed and gathered instead of gathered and summed, and of the logits
-// every worker's share of all goes to all: K times as much.
+// (K - 1) b images' worth of every activity that is gathered, and of its gradient coming back; 2 (K
+// - 1) / K of the gradients that are summed: once as gradients, once as weights. Split alternately,
+// the first fully connected layer's units and their gradient stay where they are, the others' are
+// summed and gathered instead of gathered and summed, and of the logits every worker's share of all
+// goes to all: K times as much.
 TEST_CASE("schemes: bytes sent are those of the formula") {
     for (const char* name : {"tiny", "alexnet"}) {
 #ifdef __SANITIZE_ADDRESS__
@@ -169,7 +186,10 @@ TEST_CASE("schemes: bytes sent are those of the formula") {
                 for (const Way& way : kWays) {
                     const int b = 3;
                     // Once each: products of that size take long, in bf16 above all.
-                    if (std::string(name) == "alexnet" && (K == 3 || dtype == DType::bf16 || way.per_microbatch || way.scheme == FcScheme::b)) continue;
+                    if (std::string(name) == "alexnet" &&
+                        (K == 3 || dtype == DType::bf16 || way.per_microbatch ||
+                         way.scheme == FcScheme::b))
+                        continue;
                     Job job = job_of(way, K, b);
                     job.net = name, job.dtype = dtype, job.keep_gradients = false;
                     const int steps = 2;
@@ -177,28 +197,37 @@ TEST_CASE("schemes: bytes sent are those of the formula") {
                     int64_t sent = 0;
                     for (const int64_t n : o.bytes_sent) sent += n;
 
-                    const NetSpec net = std::string(name) == "tiny" ? tiny_net({.classes = 10}) : make_net(name, {.classes = 10});
+                    const NetSpec net = std::string(name) == "tiny"
+                                            ? tiny_net({.classes = 10})
+                                            : make_net(name, {.classes = 10});
                     const double es = static_cast<double>(size_of(dtype));
-                    double activities = 0, summed = 0;  // bytes of a sample; of all parameters as gradients and as weights
+                    // bytes of a sample; of all parameters as gradients and as weights
+                    double activities = 0, summed = 0;
                     const Layer& top = net.layers[net.first_fc()];
-                    activities += 2 * top.x.count() * es + sizeof(int);  // forward and back; its label
+                    // forward and back; its label
+                    activities += 2 * top.x.count() * es + sizeof(int);
                     const bool alternate = way.split == FcSplit::alternate;
                     for (const Layer& l : net.layers) {
                         const bool last = &l == &net.layers.back();
                         if (l.kind == LayerKind::fc && alternate)
                             activities += last ? K * l.out * 4.0 : &l == &top ? 0 : 2 * l.out * es;
                         else if (l.kind == LayerKind::fc)
-                            activities += last ? l.out * 4.0 : 2 * l.out * es;  // logits are fp32, and their gradient stays
-                        if (l.kind == LayerKind::conv || (l.kind == LayerKind::fc && way.scheme == FcScheme::dp))
+                            // logits are fp32, and their gradient stays
+                            activities += last ? l.out * 4.0 : 2 * l.out * es;
+                        if (l.kind == LayerKind::conv ||
+                            (l.kind == LayerKind::fc && way.scheme == FcScheme::dp))
                             summed += l.weights() * (4 + es) + (l.parameters() - l.weights()) * 8.0;
                     }
                     if (way.scheme == FcScheme::dp) activities = 0;
-                    double want = (K - 1.0) * b * activities + (K - 1.0) / K * summed;  // a worker's, on average: shards differ in size
+                    // a worker's, on average: shards differ in size
+                    double want = (K - 1.0) * b * activities + (K - 1.0) / K * summed;
                     if (way.scheme == FcScheme::dp) want += (K - 1) * double(sizeof(SoftmaxStats));
-                    INFO(name << " " << way.text() << " " << K << " workers " << name_of(dtype) << ": " << sent / steps / K << " bytes a worker and step");
+                    INFO(name << " " << way.text() << " " << K << " workers " << name_of(dtype)
+                              << ": " << sent / steps / K << " bytes a worker and step");
                     // Biases start at multiples of 8 elements: 10 classes take 16.
                     CHECK(double(sent) / steps / K >= want - 1);
-                    CHECK(double(sent) / steps / K <= want + (way.scheme == FcScheme::dp ? 6 * 8 : 1));
+                    CHECK(double(sent) / steps / K <=
+                          want + (way.scheme == FcScheme::dp ? 6 * 8 : 1));
                 }
     }
 }
@@ -210,9 +239,11 @@ TEST_CASE("schemes: what cannot be is said") {
     CHECK_THROWS_WITH_AS(Layout{c}, doctest::Contains("--batch 4 or more"), UsageError);
     // What does not fit is said, though half of such a batch would be too few for the scheme.
     std::vector<WorkerConfig> all(4, c);
-    for (int r = 0; r < 4; ++r) all[r].rank = r, all[r].device = 0, all[r].image_h = all[r].image_w = 1 << 15;
+    for (int r = 0; r < 4; ++r)
+        all[r].rank = r, all[r].device = 0, all[r].image_h = all[r].image_w = 1 << 15;
     for (WorkerConfig& w : all) w.batch = 6;
-    CHECK_THROWS_WITH_AS(check_memory(all), doctest::Contains("out of memory on GPU 0: mini at batch 6 needs"), Error);
+    CHECK_THROWS_WITH_AS(check_memory(all),
+                         doctest::Contains("out of memory on GPU 0: mini at batch 6 needs"), Error);
     c.workers = 11, c.batch = 2, c.scheme = FcScheme::b;
     CHECK_THROWS_WITH_AS(Layout{c}, doctest::Contains("fewer than 11 workers"), Error);
     c.scheme = FcScheme::dp;
@@ -234,7 +265,8 @@ TEST_CASE("schemes: every sample of the batch goes through the head once") {
                     int64_t local = 0;
                     for (const RowBlock& b : row_blocks(c, r)) {
                         CHECK(b.local == local);
-                        CHECK((b.count > 0 && b.row / c.microbatch_rows() == b.microbatch && (b.row + b.count - 1) / c.microbatch_rows() == b.microbatch));
+                        CHECK((b.count > 0 && b.row / c.microbatch_rows() == b.microbatch &&
+                               (b.row + b.count - 1) / c.microbatch_rows() == b.microbatch));
                         local += b.count;
                         of_microbatch[b.microbatch] += b.count;
                     }
@@ -257,9 +289,9 @@ struct Trial {
 
 }  // namespace
 
-// Each wait of a stream for another's work is taken away in turn; under some order of the work its absence must show. (Where every
-// convolution is a bucket of its own, the wait for the gradients of all but the first is implied by the sharing of the one before:
-// here the second bucket has two.)
+// Each wait of a stream for another's work is taken away in turn; under some order of the work its
+// absence must show. (Where every convolution is a bucket of its own, the wait for the gradients of
+// all but the first is implied by the sharing of the one before: here the second bucket has two.)
 TEST_CASE("schemes: a missing wait is noticed") {
     for (const Way& way : kWays) {
         if (way.per_microbatch) continue;  // the same waits
@@ -286,7 +318,8 @@ TEST_CASE("schemes: a missing wait is noticed") {
             vgpu::set_seed(0);
         }
         for (const std::string& left_out : waits) {
-            // What it gathers in a step, it has read before the last pass, all of whose results rank 0 collects before the next step.
+            // What it gathers in a step, it has read before the last pass, all of whose results
+            // rank 0 collects before the next step.
             if (way.scheme == FcScheme::b && left_out == "start 0 by 1") continue;
             leave_out_wait = [&](const WaitId& id) { return id.text() == left_out; };
             int noticed = 0;

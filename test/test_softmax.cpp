@@ -13,8 +13,8 @@ struct Result {
     SoftmaxStats stats;
 };
 
-Result run(const Softmax& v, const SoftmaxProblem& p, const std::vector<double>& logits, const std::vector<int>& labels,
-           bool gradient = true) {
+Result run(const Softmax& v, const SoftmaxProblem& p, const std::vector<double>& logits,
+           const std::vector<int>& labels, bool gradient = true) {
     const Stream stream(0);
     const DeviceArray z(DType::f32, with_gaps(logits, p.rows, p.classes, p.ld_logits, 1e9));
     DeviceBuffer<int> label(0, p.rows);
@@ -23,8 +23,8 @@ Result run(const Softmax& v, const SoftmaxProblem& p, const std::vector<double>&
     DeviceBuffer<SoftmaxStats> stats(0, 1);
     stats.upload(std::vector<SoftmaxStats>{{-1, -1, -1, -1}});
     DeviceBuffer<char> workspace(0, v.workspace_bytes(p));
-    v.launch(p, {static_cast<const float*>(z.data()), label.data(), gradient ? dz.data() : nullptr, stats.data(),
-                 workspace.data(), stream.get()});
+    v.launch(p, {static_cast<const float*>(z.data()), label.data(), gradient ? dz.data() : nullptr,
+                 stats.data(), workspace.data(), stream.get()});
     stream.synchronize();
     Result r;
     if (gradient) r.dlogits = dz.read_rows(p.rows, p.classes, p.ld_dlogits);
@@ -32,7 +32,8 @@ Result run(const Softmax& v, const SoftmaxProblem& p, const std::vector<double>&
     return r;
 }
 
-void check(const SoftmaxProblem& p, const std::vector<double>& logits, const std::vector<int>& labels) {
+void check(const SoftmaxProblem& p, const std::vector<double>& logits,
+           const std::vector<int>& labels) {
     INFO(p.rows, " rows, ", p.classes, " classes");
     const auto want = reference::softmax(p, logits, labels);
     each_variant("softmax", softmax_variants(), p, [&](const Softmax& v) {
@@ -40,12 +41,15 @@ void check(const SoftmaxProblem& p, const std::vector<double>& logits, const std
         CHECK(got.stats.rows == want.stats.rows);
         CHECK(got.stats.top1 == want.stats.top1);
         CHECK(got.stats.top5 == want.stats.top5);
-        // The sum of n exponentials by lanes: about sqrt(n) roundings, under 1e-6 for these n; each loss is the
-        // difference of two fp32 numbers, rounded at their size.
-        CHECK(std::abs(got.stats.loss_sum - want.stats.loss_sum) <= 2e-6 * (p.rows + want.loss_magnitude));
-        // exp of a difference d carries |d| * 2^-24 of relative error where the result is not negligible (|d| < 20).
-        const Closeness c = close<double>(got.dlogits, want.dlogits,
-                                          4e-6 + (p.dtype == DType::bf16 ? 1.0 / 256 : 0), 1e-6 * p.scale);
+        // The sum of n exponentials by lanes: about sqrt(n) roundings, under 1e-6 for these n; each
+        // loss is the difference of two fp32 numbers, rounded at their size.
+        CHECK(std::abs(got.stats.loss_sum - want.stats.loss_sum) <=
+              2e-6 * (p.rows + want.loss_magnitude));
+        // exp of a difference d carries |d| * 2^-24 of relative error where the result is not
+        // negligible (|d| < 20).
+        const Closeness c =
+            close<double>(got.dlogits, want.dlogits,
+                          4e-6 + (p.dtype == DType::bf16 ? 1.0 / 256 : 0), 1e-6 * p.scale);
         CHECK_MESSAGE(c.ok(), c.text());
         // Without a gradient the rest is the same, bit for bit.
         const Result evaluation = run(v, p, logits, labels, false);
@@ -55,16 +59,19 @@ void check(const SoftmaxProblem& p, const std::vector<double>& logits, const std
     });
 }
 
-SoftmaxProblem problem(int rows, int classes, DType t = DType::f32, int more_z = 0, int more_dz = 0) {
+SoftmaxProblem problem(int rows, int classes, DType t = DType::f32, int more_z = 0,
+                       int more_dz = 0) {
     SoftmaxProblem p;
-    p.rows = rows, p.classes = classes, p.ld_logits = classes + more_z, p.ld_dlogits = classes + more_dz, p.dtype = t;
+    p.rows = rows, p.classes = classes, p.ld_logits = classes + more_z,
+    p.ld_dlogits = classes + more_dz, p.dtype = t;
     p.scale = 1.f / 256;
     return p;
 }
 
 std::vector<int> random_labels(int rows, int classes) {
     std::vector<int> labels;
-    for (double v : random_values(rows, 33, 0, classes)) labels.push_back(std::min(classes - 1, static_cast<int>(v)));
+    for (double v : random_values(rows, 33, 0, classes))
+        labels.push_back(std::min(classes - 1, static_cast<int>(v)));
     return labels;
 }
 
@@ -74,15 +81,18 @@ TEST_SUITE_BEGIN("kernels");  // what `make test RACES=1` runs
 
 TEST_CASE("softmax: every variant against fp64") {
     for (DType t : {DType::f32, DType::bf16}) {
-        const int shapes[][2] = {{128, 10}, {20, 1000}, {3, 1}, {5, 3}, {9, 16}, {7, 131}, {300, 33}, {2, 7001}};
+        const int shapes[][2] = {{128, 10}, {20, 1000}, {3, 1},    {5, 3},
+                                 {9, 16},   {7, 131},   {300, 33}, {2, 7001}};
         for (const auto& s : shapes) {
             const auto p = problem(s[0], s[1], t, s[1] % 5, s[1] % 3);
             auto z = random_values(size_t(s[0]) * s[1], 31, -6, 6);
             check(p, rounded(z, DType::f32), random_labels(s[0], s[1]));
         }
-        // Rows without gaps, of whole vectors and whole warps or not: one piece, a little more, three.
+        // Rows without gaps, of whole vectors and whole warps or not: one piece, a little more,
+        // three.
         for (int classes : {64, 1024, 1028, 3072})
-            check(problem(5, classes, t), rounded(random_values(size_t(5) * classes, 32, -6, 6), DType::f32),
+            check(problem(5, classes, t),
+                  rounded(random_values(size_t(5) * classes, 32, -6, 6), DType::f32),
                   random_labels(5, classes));
     }
 }
@@ -92,9 +102,9 @@ TEST_CASE("softmax: extreme logits") {
     const auto p = problem(4, classes);
     std::vector<double> z(4 * classes);
     for (int j = 0; j < classes; ++j) {
-        z[j] = j == 7 ? 1e4 : -1e4;               // certain and right
-        z[classes + j] = j == 8 ? 1e4 : -1e4;     // certain and wrong: loss 2e4
-        z[2 * classes + j] = -1e4;                // all equal
+        z[j] = j == 7 ? 1e4 : -1e4;            // certain and right
+        z[classes + j] = j == 8 ? 1e4 : -1e4;  // certain and wrong: loss 2e4
+        z[2 * classes + j] = -1e4;             // all equal
         z[3 * classes + j] = 1e4 + (j % 2 ? 1 : 0);
     }
     check(p, z, {7, 7, 3, 1});
@@ -105,9 +115,9 @@ TEST_CASE("softmax: a running maximum that rises late, and from -inf") {
     const auto p = problem(3, classes);
     auto z = rounded(random_values(3 * classes, 34, -3, 3), DType::f32);
     for (int j = 0; j < classes; ++j) {
-        z[j] = static_cast<float>(j * 0.01);              // rises by 40: what came first is e^-40 of the sum
+        z[j] = static_cast<float>(j * 0.01);  // rises by 40: what came first is e^-40 of the sum
         if (j < 2500) z[classes + j] = -INFINITY;
-        if (j != 3999) z[2 * classes + j] = -INFINITY;    // certain
+        if (j != 3999) z[2 * classes + j] = -INFINITY;  // certain
     }
     check(p, z, {3000, 2501, 3999});
 }
@@ -170,7 +180,8 @@ TEST_CASE("softmax: the loss of a repeated run is bit-equal") {
     const auto p = problem(200, 100);
     const auto z = rounded(random_values(200 * 100, 37, -5, 5), DType::f32);
     each_variant("softmax", softmax_variants(), p, [&](const Softmax& v) {
-        const Result a = run(v, p, z, random_labels(200, 100)), b = run(v, p, z, random_labels(200, 100));
+        const Result a = run(v, p, z, random_labels(200, 100)),
+                     b = run(v, p, z, random_labels(200, 100));
         CHECK(a.stats.loss_sum == b.stats.loss_sum);
         CHECK(a.dlogits == b.dlogits);
     });

@@ -26,8 +26,10 @@ namespace {
 // $pid. Its status is the command's.
 Result disturbed(const TempDir& s, const std::string& command, const std::string& ready,
                  const std::string& then) {
-    return run(s, command + " & pid=$!; n=0; until " + ready + " || ! kill -0 $pid 2>/dev/null || [ $n -ge 6000 ]; do "
-                  "sleep 0.1; n=$((n+1)); done; " + then + "; wait $pid");
+    return run(s, command + " & pid=$!; n=0; until " + ready +
+                      " || ! kill -0 $pid 2>/dev/null || [ $n -ge 6000 ]; do "
+                      "sleep 0.1; n=$((n+1)); done; " +
+                      then + "; wait $pid");
 }
 
 // That so many steps are in the run's log, as a shell asks it.
@@ -87,12 +89,15 @@ TEST_CASE("stop: SIGINT, SIGTERM and SIGHUP end the step, write a checkpoint, sa
 TEST_CASE("stop: a second signal ends it at once, but for what a closing terminal sends twice") {
     const TempDir s;
     // Steps of some seconds, of which one is always behind the one that runs.
-    const std::string slow = train("--net alexnet --data synthetic --batch 96 --steps 1000000 --gpus 0 --out r ");
+    const std::string slow =
+        train("--net alexnet --data synthetic --batch 96 --steps 1000000 --gpus 0 --out r ");
     const auto signals = [&](const std::string& first, const std::string& second) {
         fs::remove_all(s / "r");
         return disturbed(s, slow, steps("r", 1),
-                         "kill -" + first + " $pid; sleep 0.3; kill -HUP $pid; sleep 0.5; "
-                         "kill -0 $pid && echo there; kill -" + second + " $pid");
+                         "kill -" + first +
+                             " $pid; sleep 0.3; kill -HUP $pid; sleep 0.5; "
+                             "kill -0 $pid && echo there; kill -" +
+                             second + " $pid");
     };
     const Result a = signals("INT", "TERM");
     CHECK(has(a.out, "there\n"));
@@ -145,8 +150,8 @@ TEST_CASE("stop: before the first step it ends at once, and the run that was the
     const std::string before = slurp(s / "r/checkpoint.safetensors");
     const std::string log = slurp(s / "r/metrics.jsonl");
     // Measuring kernels takes long, and comes before anything else.
-    const std::string measures = "XDG_CACHE_HOME=$PWD " +
-                                 train("--steps 1 --kernels tune,own --overwrite --gpus 0 --out r");
+    const std::string measures =
+        "XDG_CACHE_HOME=$PWD " + train("--steps 1 --kernels tune,own --overwrite --gpus 0 --out r");
     for (const auto& [name, status] : {std::pair{"TERM", 143}, {"HUP", 129}}) {
         const Result r = disturbed(s, measures, "grep -q ^tuned out.txt",
                                    std::string("kill -") + name + " $pid");
@@ -168,8 +173,10 @@ TEST_CASE("stop: an evaluation cut short counts for nothing, and is done when th
     write_file(s / "set/t10k-images-idx3-ubyte", idx_images(n, 28, 28));
     write_file(s / "set/t10k-labels-idx1-ubyte", idx_labels(n));
     const auto command = [&](const std::string& out) {
-        return program("train") + " --net mini --data mnist:set --gpus 0 --batch 4 --epochs 2 "
-                                  "--lr 0.0001 --lr-policy plateau --out " + out;
+        return program("train") +
+               " --net mini --data mnist:set --gpus 0 --batch 4 --epochs 2 "
+               "--lr 0.0001 --lr-policy plateau --out " +
+               out;
     };
     REQUIRE(run(s, command("whole")).status == 0);
     const auto stop = [&](const std::string& line, int after) {

@@ -1,5 +1,5 @@
-// The timeline of a step: what is hidden and what is not, from spans made by hand; the picture and the trace can be read by
-// others; and spans of streams of two devices.
+// The timeline of a step: what is hidden and what is not, from spans made by hand; the picture and
+// the trace can be read by others; and spans of streams of two devices.
 #include <doctest/doctest.h>
 
 #include <algorithm>
@@ -15,7 +15,8 @@ using namespace wt;
 
 namespace {
 
-constexpr SpanKind C = SpanKind::compute, X = SpanKind::exchange, W = SpanKind::wait, H = SpanKind::copy;
+constexpr SpanKind C = SpanKind::compute, X = SpanKind::exchange, W = SpanKind::wait,
+                   H = SpanKind::copy;
 
 // Worker 0 has lanes 0 (compute) and 1 (exchange), worker 1 has lane 2.
 StepPicture picture(std::vector<Span> spans) {
@@ -32,7 +33,8 @@ void check(const Exposure& e, double communication, double exposed) {
     CHECK(e.exposed == doctest::Approx(exposed));
 }
 
-// Every tag of the text is closed in order, and every attribute is quoted. Elements' names, in the order of their start.
+// Every tag of the text is closed in order, and every attribute is quoted. Elements' names, in the
+// order of their start.
 std::vector<std::string> elements_of(const std::string& xml) {
     std::vector<std::string> open, all;
     for (size_t at = xml.find('<'); at != std::string::npos; at = xml.find('<', at)) {
@@ -71,7 +73,10 @@ TEST_CASE("timeline: communication is hidden while the worker computes") {
     check(exposure(picture({{0, "c", C, 0, 2}, {1, "x", X, 2, 5}}), 0), 3, 3);
     check(exposure(picture({{0, "c", C, 0, 4}, {1, "x", X, 2, 5}, {0, "d", C, 6, 9}}), 0), 3, 1);
     // An exchange over two kernels with a gap; twice at the same time counts once.
-    check(exposure(picture({{0, "c", C, 0, 2}, {0, "d", C, 3, 6}, {1, "x", X, 1, 7}, {0, "y", X, 6, 8}}), 0), 7, 3);
+    check(exposure(
+              picture({{0, "c", C, 0, 2}, {0, "d", C, 3, 6}, {1, "x", X, 1, 7}, {0, "y", X, 6, 8}}),
+              0),
+          7, 3);
     // The first stream waits: for the exchange that runs meanwhile, or for another worker.
     check(exposure(picture({{0, "c", C, 0, 2}, {0, "w", W, 2, 6}, {1, "x", X, 2, 5}}), 0), 4, 4);
     // Another stream that waits holds nothing up.
@@ -81,7 +86,11 @@ TEST_CASE("timeline: communication is hidden while the worker computes") {
     check(exposure(picture({{2, "c", C, 0, 10}, {1, "x", X, 1, 2}}), 0), 1, 1);
     check(exposure(picture({}), 0), 0, 0);
 
-    const StepPicture p = picture({{0, "c", C, 0, 10}, {1, "x", X, 2, 5}, {2, "c", C, 0, 4}, {2, "w", W, 4, 4.5}, {2, "x", X, 4.5, 6}});
+    const StepPicture p = picture({{0, "c", C, 0, 10},
+                                   {1, "x", X, 2, 5},
+                                   {2, "c", C, 0, 4},
+                                   {2, "w", W, 4, 4.5},
+                                   {2, "x", X, 4.5, 6}});
     check(exposure(p, 1), 2, 2);
     check(most_exposed(p), 2, 2);
     CHECK(exposure(p, 0).hidden_share() == doctest::Approx(1));
@@ -94,24 +103,35 @@ TEST_CASE("timeline: communication is hidden while the worker computes") {
 }
 
 TEST_CASE("timeline: the line says what was not hidden") {
-    StepPicture p = picture({{0, "c", C, 0, 10}, {0, "w", W, 10, 10.8}, {1, "x", X, 7.1, 10.8}, {0, "d", C, 10.8, 12.3}});
+    StepPicture p = picture({{0, "c", C, 0, 10},
+                             {0, "w", W, 10, 10.8},
+                             {1, "x", X, 7.1, 10.8},
+                             {0, "d", C, 10.8, 12.3}});
     CHECK(summary(p) == "12.3 ms, communication 3.70 ms, of which 0.800 ms not hidden");
     p.virtual_time = true;
-    CHECK(summary(p) == "12.3 ms, communication 3.70 ms, of which 0.800 ms not hidden (virtual time)");
+    CHECK(summary(p) ==
+          "12.3 ms, communication 3.70 ms, of which 0.800 ms not hidden (virtual time)");
     StepPicture alone;
     alone.workers = {"GPU 0"}, alone.ms = 3.5;
     CHECK(summary(alone) == "3.50 ms");
 }
 
 TEST_CASE("timeline: the picture is well-formed and shows every span where it belongs") {
-    const StepPicture p = picture({{0, "conv1.fprop <&\"'>", C, 0, 4}, {1, "exchange a&b", X, 4, 5}, {2, "wait", W, 0, 4}, {2, "input", H, 4, 5}});
+    const StepPicture p = picture({{0, "conv1.fprop <&\"'>", C, 0, 4},
+                                   {1, "exchange a&b", X, 4, 5},
+                                   {2, "wait", W, 0, 4},
+                                   {2, "input", H, 4, 5}});
     const std::string svg = to_svg(p, "step 3 of <mini> & co");
     const auto elements = elements_of(svg);
     CHECK(elements.front() == "svg");
     CHECK(svg.find("xmlns='http://www.w3.org/2000/svg'") != std::string::npos);
-    CHECK(svg.find("http", svg.find("xmlns") + 40) == std::string::npos);  // nothing from elsewhere
-    for (const char* text : {"conv1.fprop &lt;&amp;&quot;'&gt; (compute): 4.00 ms, from 0.000 ms", "exchange a&amp;b (exchange): 1.00 ms, from 4.00 ms",
-                             "wait (wait): 4.00 ms", "input (copy): 1.00 ms", "step 3 of &lt;mini&gt; &amp; co", "not hidden: 1.00 ms", "worker 1", ">GPU 1<"})
+    // nothing from elsewhere
+    CHECK(svg.find("http", svg.find("xmlns") + 40) == std::string::npos);
+    for (const char* text :
+         {"conv1.fprop &lt;&amp;&quot;'&gt; (compute): 4.00 ms, from 0.000 ms",
+          "exchange a&amp;b (exchange): 1.00 ms, from 4.00 ms", "wait (wait): 4.00 ms",
+          "input (copy): 1.00 ms", "step 3 of &lt;mini&gt; &amp; co", "not hidden: 1.00 ms",
+          "worker 1", ">GPU 1<"})
         CHECK_MESSAGE(svg.find(text) != std::string::npos, text);
     // Bars: as wide as they are long, on the lane of their stream.
     const auto attribute = [&](const std::string& bar, const char* name) {
@@ -120,8 +140,10 @@ TEST_CASE("timeline: the picture is well-formed and shows every span where it be
         const size_t from = svg.find(std::string(name) + "='", at) + std::string(name).size() + 2;
         return std::stod(svg.substr(from));
     };
-    CHECK(attribute("compute", "width") == doctest::Approx(4 * attribute("exchange", "width")).epsilon(1e-3));
-    CHECK(attribute("exchange", "x") == doctest::Approx(attribute("compute", "x") + attribute("compute", "width")).epsilon(1e-3));
+    CHECK(attribute("compute", "width") ==
+          doctest::Approx(4 * attribute("exchange", "width")).epsilon(1e-3));
+    CHECK(attribute("exchange", "x") ==
+          doctest::Approx(attribute("compute", "x") + attribute("compute", "width")).epsilon(1e-3));
     CHECK(attribute("wait", "x") == attribute("compute", "x"));
     CHECK(attribute("wait", "y") == attribute("copy", "y"));
     CHECK(attribute("exchange", "y") > attribute("compute", "y"));
@@ -130,7 +152,8 @@ TEST_CASE("timeline: the picture is well-formed and shows every span where it be
 }
 
 TEST_CASE("timeline: the trace is what chrome://tracing reads") {
-    StepPicture p = picture({{0, "conv1 \"x\"", C, 0, 4}, {1, "exchange", X, 4, 5.5}, {2, "conv1", C, 0, 5}});
+    StepPicture p =
+        picture({{0, "conv1 \"x\"", C, 0, 4}, {1, "exchange", X, 4, 5.5}, {2, "conv1", C, 0, 5}});
     p.virtual_time = true;
     const auto j = nlohmann::json::parse(to_chrome_trace(p, "step 3"));
     int spans = 0, processes = 0, threads = 0;
@@ -156,15 +179,18 @@ TEST_CASE("timeline: the trace is what chrome://tracing reads") {
     CHECK(threads == 3);
     CHECK(j.at("otherData").at("step_ms").get<double>() == doctest::Approx(5.5));
     CHECK(j.at("otherData").at("time") == "virtual");
-    CHECK(j.at("otherData").at("workers")[0].at("exposed_ms").get<double>() == doctest::Approx(1.5));
+    CHECK(j.at("otherData").at("workers")[0].at("exposed_ms").get<double>() ==
+          doctest::Approx(1.5));
 }
 
 // Two workers: the first copies much, the second waits for it and copies what the first has made.
 TEST_CASE("timeline: spans of two devices' streams") {
     const int devices[2] = {0, device_count() > 1 ? 1 : 0};
     constexpr size_t kBytes = size_t(32) << 20;
-    const Stream compute[2] = {Stream(devices[0]), Stream(devices[1])}, comm(devices[1]), unknown(devices[0]);
-    const DeviceBuffer<char> from(devices[0], kBytes), to(devices[0], kBytes), far(devices[1], kBytes);
+    const Stream compute[2] = {Stream(devices[0]), Stream(devices[1])}, comm(devices[1]),
+                 unknown(devices[0]);
+    const DeviceBuffer<char> from(devices[0], kBytes), to(devices[0], kBytes),
+        far(devices[1], kBytes);
     Timeline a(0, "first"), b(1, "second");
     a.lane("compute", compute[0]);
     b.lane("compute", compute[1]);
@@ -174,7 +200,9 @@ TEST_CASE("timeline: spans of two devices' streams") {
         {
             const Timeline::Recording on(&a);
             const Range range("make", compute[0].get());
-            for (int i = 0; i < 4; ++i) WT_CUDA(cudaMemcpyAsync(to.data(), from.data(), kBytes, cudaMemcpyDeviceToDevice, compute[0].get()));
+            for (int i = 0; i < 4; ++i)
+                WT_CUDA(cudaMemcpyAsync(to.data(), from.data(), kBytes, cudaMemcpyDeviceToDevice,
+                                        compute[0].get()));
             const Range other("of a stream that is no lane", unknown.get());
         }
         made.record(compute[0].get());
@@ -208,7 +236,8 @@ TEST_CASE("timeline: spans of two devices' streams") {
         CHECK(move.lane == 2);
         CHECK(last.lane == 1);
         CHECK(move.kind == SpanKind::exchange);
-        // To the clocks' difference: none on virtual GPUs, on real ones what waiting for an event takes.
+        // To the clocks' difference: none on virtual GPUs, on real ones what waiting for an event
+        // takes.
         const double slack = p.virtual_time ? 1e-5 : 0.05;
         CHECK(make.start >= 0);
         CHECK(make.start <= slack);
@@ -227,8 +256,6 @@ TEST_CASE("timeline: spans of two devices' streams") {
     }
     // Without a recording nothing is recorded.
     Timeline::align({&a, &b});
-    {
-        const Range range("make", compute[0].get());
-    }
+    { const Range range("make", compute[0].get()); }
     CHECK(Timeline::read({&a, &b}).spans.empty());
 }

@@ -1,4 +1,5 @@
-// bin/train as several processes under mpirun: the same weights as with threads, stops, losses and resumption.
+// bin/train as several processes under mpirun: the same weights as with threads, stops, losses and
+// resumption.
 #include <doctest/doctest.h>
 #include <signal.h>
 
@@ -18,27 +19,33 @@ namespace {
 // Our own kernels: oneDNN's sums depend on how many cores a process has.
 std::string train_own(const std::string& flags) { return train("--kernels own " + flags); }
 
-std::string step_of(const std::string& checkpoint) { return SafetensorsFile::open(checkpoint).metadata().at("step"); }
+std::string step_of(const std::string& checkpoint) {
+    return SafetensorsFile::open(checkpoint).metadata().at("step");
+}
 
-// Starts the command in the background, waits until a shell's condition holds (or it has ended), runs `then`, which
-// may use $pid, the command's, and $rank0 and $rank1, the ranks', and ends as the command does.
+// Starts the command in the background, waits until a shell's condition holds (or it has ended),
+// runs `then`, which may use $pid, the command's, and $rank0 and $rank1, the ranks', and ends as
+// the command does.
 Result disturbed_when(const TempDir& s, const std::string& command, const std::string& ready,
                       const std::string& then) {
-    const std::string wait =
-        "n=0; until " + ready + " || ! kill -0 $pid 2>/dev/null || [ $n -ge 6000 ]; do "
-        "sleep 0.1; n=$((n+1)); done; ";
-    const std::string find = "for r in 0 1; do for e in /proc/[0-9]*/environ; do "
-                             "if grep -qzx WT_TEST_JOB=$PWD $e && "
-                             "grep -qzx OMPI_COMM_WORLD_RANK=$r $e; then "
-                             "p=${e#/proc/}; eval rank$r=${p%/environ}; fi; "
-                             "done; done 2>/dev/null; ";
+    const std::string wait = "n=0; until " + ready +
+                             " || ! kill -0 $pid 2>/dev/null || [ $n -ge 6000 ]; do "
+                             "sleep 0.1; n=$((n+1)); done; ";
+    const std::string find =
+        "for r in 0 1; do for e in /proc/[0-9]*/environ; do "
+        "if grep -qzx WT_TEST_JOB=$PWD $e && "
+        "grep -qzx OMPI_COMM_WORLD_RANK=$r $e; then "
+        "p=${e#/proc/}; eval rank$r=${p%/environ}; fi; "
+        "done; done 2>/dev/null; ";
     return run(s, "export WT_TEST_JOB=$PWD; " + command + " & pid=$!; " + wait + find + then +
                       "; wait $pid");
 }
 
-// Starts the command in the background, waits until the run in `out` has saved its first checkpoint and a step more is under
-// way, runs `then` (which may use $pid, the command's, and $rank1, the process that rank 1 is), and ends as the command does.
-Result disturbed(const TempDir& s, const std::string& command, const std::string& out, const std::string& then) {
+// Starts the command in the background, waits until the run in `out` has saved its first checkpoint
+// and a step more is under way, runs `then` (which may use $pid, the command's, and $rank1, the
+// process that rank 1 is), and ends as the command does.
+Result disturbed(const TempDir& s, const std::string& command, const std::string& out,
+                 const std::string& then) {
     return disturbed_when(s, command, "[ -s " + out + "/checkpoint.safetensors ]",
                           "sleep 0.2; " + then);
 }
@@ -55,7 +62,8 @@ std::vector<nlohmann::json> lines_of(const std::string& path, const char* kind) 
 
 }  // namespace
 
-TEST_CASE("train with mpirun: two processes train what two threads do, bit for bit; rank 0 writes") {
+TEST_CASE(
+    "train with mpirun: two processes train what two threads do, bit for bit; rank 0 writes") {
     const TempDir s;
     for (const std::string scheme : {"a", "c"}) {
         if (kSanitized && scheme == "a") continue;
@@ -76,53 +84,72 @@ TEST_CASE("train with mpirun: two processes train what two threads do, bit for b
         CHECK(count(r.out, "trained 5 steps") == 1);
         CHECK(count(r.out, "2 processes: 2 on machine ") == 1);
         CHECK(r.out.find("link 1 -> 0: messages, ") != std::string::npos);
-        const auto a = lines_of(s / "threads/metrics.jsonl", "step"), b = lines_of(s / "mpi/metrics.jsonl", "step");
+        const auto a = lines_of(s / "threads/metrics.jsonl", "step"),
+                   b = lines_of(s / "mpi/metrics.jsonl", "step");
         REQUIRE(a.size() == 5);
         REQUIRE(b.size() == 5);
         for (size_t i = 0; i < 5; ++i) CHECK(a[i]["loss"] == b[i]["loss"]);
         // Where a submission takes as long as the step, the last one has its share of the time too.
         for (size_t i = 0; i < 5; ++i)
             CHECK(b[i]["images_per_s"].get<double>() < 20 * b[0]["images_per_s"].get<double>());
-        const auto x = lines_of(s / "threads/metrics.jsonl", "eval"), y = lines_of(s / "mpi/metrics.jsonl", "eval");
+        const auto x = lines_of(s / "threads/metrics.jsonl", "eval"),
+                   y = lines_of(s / "mpi/metrics.jsonl", "eval");
         REQUIRE(x.size() == 1);
         REQUIRE(y.size() == 1);
-        for (const char* key : {"loss", "top1_error", "top5_error", "images"}) CHECK(x[0][key] == y[0][key]);
+        for (const char* key : {"loss", "top1_error", "top5_error", "images"})
+            CHECK(x[0][key] == y[0][key]);
         // What processes have written, threads go on with, and the other way round.
         REQUIRE(run(s, program("train") + " --resume mpi --gpus 0,1 --steps 7").status == 0);
-        REQUIRE(run(s, mpirun(2) + program("train") + " --resume threads --comm mpi --steps 7").status == 0);
+        REQUIRE(run(s, mpirun(2) + program("train") + " --resume threads --comm mpi --steps 7")
+                    .status == 0);
         CHECK(same_tensors(s / "threads/checkpoint.safetensors", s / "mpi/checkpoint.safetensors"));
         fs::remove_all(s / "threads"), fs::remove_all(s / "mpi");
     }
 }
 
-TEST_CASE("train with mpirun: a rank that is killed, or stops, ends the other with one line, and the run goes on bit for bit") {
+TEST_CASE(
+    "train with mpirun: a rank that is killed, or stops, ends the other with one line, and the run goes on bit for bit") {
     const TempDir s;
     for (const std::string way : {"KILL", "STOP"}) {
         if (kSanitized && way == "STOP") continue;
         const auto start = std::chrono::steady_clock::now();
-        const std::string command = mpirun(2) + train_own("--steps 100000 --save-every 1 --out parts --comm mpi --lost-after 5");
+        const std::string command =
+            mpirun(2) +
+            train_own("--steps 100000 --save-every 1 --out parts --comm mpi --lost-after 5");
         const Result r = disturbed(s, command, "parts", "kill -" + way + " $rank1");
         INFO(way << ": " << r.out << r.err);
-        CHECK(std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count() < 60);  // with the steps before
+        // with the steps before
+        CHECK(std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count() < 60);
         CHECK(r.status != 0);
         CHECK(count(r.err, "train: ") == 1);
-        CHECK(r.err.find(way == "KILL" ? " was lost: its process is gone; " : " was lost: no sign of life for 5 s; ") != std::string::npos);
+        CHECK(r.err.find(way == "KILL"
+                             ? " was lost: its process is gone; "
+                             : " was lost: no sign of life for 5 s; ") != std::string::npos);
         CHECK(r.err.find("train: rank 1 (process ") != std::string::npos);
-        const std::string step = step_of(s / "parts/checkpoint.safetensors"), end = std::to_string(std::stoi(step) + 3);
-        // The message may be of a save ago, where the end came between the file's renaming and its being known.
-        CHECK((r.err.find("the last whole checkpoint is parts/checkpoint.safetensors, of step " + step + "; ") != std::string::npos ||
-               r.err.find("of step " + std::to_string(std::stoi(step) - 1) + "; ") != std::string::npos));
-        CHECK(r.err.find("go on with: mpirun -np 2 bin/train --comm mpi --resume parts") != std::string::npos);
-        const Result again = run(s, mpirun(2) + program("train") + " --comm mpi --resume parts --steps " + end);
+        const std::string step = step_of(s / "parts/checkpoint.safetensors"),
+                          end = std::to_string(std::stoi(step) + 3);
+        // The message may be of a save ago, where the end came between the file's renaming and its
+        // being known.
+        CHECK((r.err.find("the last whole checkpoint is parts/checkpoint.safetensors, of step " +
+                          step + "; ") != std::string::npos ||
+               r.err.find("of step " + std::to_string(std::stoi(step) - 1) + "; ") !=
+                   std::string::npos));
+        CHECK(r.err.find("go on with: mpirun -np 2 bin/train --comm mpi --resume parts") !=
+              std::string::npos);
+        const Result again =
+            run(s, mpirun(2) + program("train") + " --comm mpi --resume parts --steps " + end);
         INFO(again.err);
         REQUIRE(again.status == 0);
-        REQUIRE(run(s, mpirun(2) + train_own("--comm mpi --out whole --save-every 1 --steps " + end)).status == 0);
+        REQUIRE(
+            run(s, mpirun(2) + train_own("--comm mpi --out whole --save-every 1 --steps " + end))
+                .status == 0);
         CHECK(same_tensors(s / "whole/checkpoint.safetensors", s / "parts/checkpoint.safetensors"));
         fs::remove_all(s / "parts"), fs::remove_all(s / "whole");
     }
 }
 
-TEST_CASE("train with mpirun: a stop that one rank or all are asked for comes after the same step everywhere") {
+TEST_CASE(
+    "train with mpirun: a stop that one rank or all are asked for comes after the same step everywhere") {
     const TempDir s;
     // mpirun, itself told to end, exits with 1. What a batch system sends to all, ranks get twice.
     for (const auto& [way, status] : {std::pair<std::string, int>{"kill -INT $rank1", 130},
@@ -139,10 +166,13 @@ TEST_CASE("train with mpirun: a stop that one rank or all are asked for comes af
         CHECK(r.status == status);
         CHECK(count(r.out, "odls_base_sigkill_timeout") == (status == 1 ? 0 : 1));
         CHECK(count(r.out, "interrupted at step ") == 1);
-        CHECK(r.out.find("go on with: mpirun -np 2 bin/train --comm mpi --resume r") != std::string::npos);
+        CHECK(r.out.find("go on with: mpirun -np 2 bin/train --comm mpi --resume r") !=
+              std::string::npos);
         CHECK(count(r.err, "train: ") == 0);
         const int step = std::stoi(step_of(s / "r/checkpoint.safetensors"));
-        CHECK(run(s, mpirun(2) + program("train") + " --comm mpi --resume r --steps " + std::to_string(step + 1)).status == 0);
+        CHECK(run(s, mpirun(2) + program("train") + " --comm mpi --resume r --steps " +
+                         std::to_string(step + 1))
+                  .status == 0);
         fs::remove_all(s / "r");
     }
 }
@@ -202,8 +232,11 @@ TEST_CASE("train with mpirun: what the user has got wrong is said once") {
     says(mpirun(2) + train_own("--comm mpi --steps 1 --out r"), 1,
          "r holds a run of mini, at step 1");
     says(mpirun(2) + train_own("--comm mpi --resume r --overwrite"), 2, "leave one away");
-    says("flock r/lock env " + mpirun(2) + train_own("--comm mpi --resume r"), 1, "is at work in it");
-    says(mpirun(1) + train_own("--comm mpi --steps 1 --out a") + " : -np 1 " + train_own("--comm mpi --steps 2 --out a"), 1, "command line");
+    says("flock r/lock env " + mpirun(2) + train_own("--comm mpi --resume r"), 1,
+         "is at work in it");
+    says(mpirun(1) + train_own("--comm mpi --steps 1 --out a") + " : -np 1 " +
+             train_own("--comm mpi --steps 2 --out a"),
+         1, "command line");
 #ifdef VGPU
     says(mpirun(2) + train_own("--steps 1 --comm nccl"), 2, "use --comm mpi");
 #endif

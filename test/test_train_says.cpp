@@ -119,7 +119,8 @@ TEST_CASE("train: --eval-every") {
         CHECK(fs::exists(s / (std::string("r/checkpoint-") + step + ".safetensors")));
     CHECK_FALSE(fs::exists(s / "r/checkpoint-3.safetensors"));
     check_one_line(run(s, begin + "--eval-every -1"), 2, "--eval-every");
-    REQUIRE(run(s, program("train") + " --resume r --epochs 3").status == 0);  // a part of the run
+    // a part of the run
+    REQUIRE(run(s, program("train") + " --resume r --epochs 3").status == 0);
     CHECK(evaluated_after(s / "r/metrics.jsonl") == std::vector<int>{3, 6, 8, 9, 12});
 }
 

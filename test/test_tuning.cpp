@@ -1,4 +1,5 @@
-// Choices by measurement: what is known is used, what is not is measured and kept, a bad file is no harm.
+// Choices by measurement: what is known is used, what is not is measured and kept, a bad file is no
+// harm.
 #include <doctest/doctest.h>
 
 #include <cstdlib>
@@ -19,7 +20,16 @@ const PoolProblem kPool{.n = 1, .h = 8, .w = 8, .c = 8};
 
 NetSpec small_net() {
     NetBuilder n("small", 12, {.classes = 4});
-    n.conv("conv1", 8, 3, {.pad = 1}).act().lrn().pool().conv("conv2", 8, 3, {.pad = 1}).act().fc("fc3", 16).act().dropout().fc("fc4", 4);
+    n.conv("conv1", 8, 3, {.pad = 1})
+        .act()
+        .lrn()
+        .pool()
+        .conv("conv2", 8, 3, {.pad = 1})
+        .act()
+        .fc("fc3", 16)
+        .act()
+        .dropout()
+        .fc("fc4", 4);
     return n.done();
 }
 
@@ -27,13 +37,19 @@ NetSpec small_net() {
 
 TEST_CASE("tuning: a problem's text has all that tells it from others") {
     std::vector<std::string> all;
-    for (const ConvProblem& p : {ConvProblem{}, ConvProblem{.n = 2}, ConvProblem{.stride_w = 2}, ConvProblem{.pad_h = 1}, ConvProblem{.dtype = DType::bf16},
-                                 ConvProblem{.bias = false}, ConvProblem{.relu = true}, ConvProblem{.drelu = true}, ConvProblem{.tf32 = true}, ConvProblem{.fold = 4}})
+    for (const ConvProblem& p :
+         {ConvProblem{}, ConvProblem{.n = 2}, ConvProblem{.stride_w = 2}, ConvProblem{.pad_h = 1},
+          ConvProblem{.dtype = DType::bf16}, ConvProblem{.bias = false}, ConvProblem{.relu = true},
+          ConvProblem{.drelu = true}, ConvProblem{.tf32 = true}, ConvProblem{.fold = 4}})
         all.push_back(text_of(p));
-    for (const GemmProblem& p : {GemmProblem{}, GemmProblem{.layout = GemmLayout::tn}, GemmProblem{.lda = 2}, GemmProblem{.out = DType::bf16}, GemmProblem{.dropout = 0.5f},
-                                 GemmProblem{.drelu = true}, GemmProblem{.sgd = true}, GemmProblem{.tf32 = true}})
+    for (const GemmProblem& p :
+         {GemmProblem{}, GemmProblem{.layout = GemmLayout::tn}, GemmProblem{.lda = 2},
+          GemmProblem{.out = DType::bf16}, GemmProblem{.dropout = 0.5f}, GemmProblem{.drelu = true},
+          GemmProblem{.sgd = true}, GemmProblem{.tf32 = true}})
         all.push_back(text_of(p));
-    for (const LrnPoolProblem& p : {LrnPoolProblem{}, LrnPoolProblem{.lrn = false}, LrnPoolProblem{.relu = false}, LrnPoolProblem{.bias = false}}) all.push_back(text_of(p));
+    for (const LrnPoolProblem& p : {LrnPoolProblem{}, LrnPoolProblem{.lrn = false},
+                                    LrnPoolProblem{.relu = false}, LrnPoolProblem{.bias = false}})
+        all.push_back(text_of(p));
     std::sort(all.begin(), all.end());
     CHECK(std::adjacent_find(all.begin(), all.end()) == all.end());
     CHECK(text_of(kPool) == "n=1 h=8 w=8 c=8 dtype=fp32");
@@ -42,7 +58,9 @@ TEST_CASE("tuning: a problem's text has all that tells it from others") {
 TEST_CASE("tuning: a known choice is taken, after a named one, where it fits and is allowed") {
     const auto table = pool_forward_variants();
     KernelSettings k = KernelSettings::parse("own");
-    const auto chosen = [&] { return std::string(k.bind("pool1.forward", table, kPool, 0).variant->name); };
+    const auto chosen = [&] {
+        return std::string(k.bind("pool1.forward", table, kPool, 0).variant->name);
+    };
     const std::string otherwise = chosen();
     REQUIRE(otherwise != "naive");
     k.tuning = std::make_shared<Tuning>("test");
@@ -63,7 +81,8 @@ TEST_CASE("tuning: measured times decide whether to fuse") {
     KernelSettings k = KernelSettings::parse("own");
     k.tuning = std::make_shared<Tuning>("test");
     const auto fused = [&] {
-        return k.fuses("norm1.forward+pool1", lrn_pool_forward_variants(), p, 0, Part{"pool1.forward", pool_forward_variants(), p.pool()},
+        return k.fuses("norm1.forward+pool1", lrn_pool_forward_variants(), p, 0,
+                       Part{"pool1.forward", pool_forward_variants(), p.pool()},
                        Part{"norm1.forward", lrn_forward_variants(), p.norm()});
     };
     CHECK(fused());  // nothing is known, and no vendor has the parts
@@ -100,7 +119,8 @@ TEST_CASE("tuning: the file comes back, and a bad one is ignored with one line")
         CHECK(line.find('\n') == std::string::npos);
         return line;
     };
-    CHECK(line_of(whole.substr(0, whole.size() / 2)).find("no file of tuned kernels") != std::string::npos);
+    CHECK(line_of(whole.substr(0, whole.size() / 2)).find("no file of tuned kernels") !=
+          std::string::npos);
     CHECK(line_of("").find("no file of tuned kernels") != std::string::npos);
     CHECK(line_of("[1, 2]").find("no file of tuned kernels") != std::string::npos);
     CHECK(line_of(whole, "another GPU").find("of another device") != std::string::npos);

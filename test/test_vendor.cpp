@@ -17,7 +17,8 @@ TEST_CASE("vendor: rounding to bf16 and column sums") {
     stream.synchronize();
     // Round to nearest, 8 significant bits: off by at most 2^-8 of the value.
     const auto halves = floats(rounded.download());
-    const auto c = close(std::span<const float>(halves), std::span<const double>(in.exact), 1.0 / 256, 0);
+    const auto c =
+        close(std::span<const float>(halves), std::span<const double>(in.exact), 1.0 / 256, 0);
     CHECK_MESSAGE(c.ok(), c.text());
 
     const int rows = 7, columns = 70, lda = 75;
@@ -32,7 +33,8 @@ TEST_CASE("vendor: rounding to bf16 and column sums") {
             for (int i = 0; i < columns; ++i) want[i] += a.exact[k * lda + i];
         const auto got = sums.download();
         // Seven additions of values below 1: each rounds by at most 2^-24 of a sum below 7.
-        const auto s = close(std::span<const float>(got), std::span<const double>(want), 0, 7 * 7 * 0x1p-24);
+        const auto s =
+            close(std::span<const float>(got), std::span<const double>(want), 0, 7 * 7 * 0x1p-24);
         CHECK_MESSAGE(s.ok(), s.text());
     };
     check.template operator()<float>();

@@ -8,7 +8,8 @@ namespace wt::test {
 
 // A run of `mini` on made-up images, small enough to take a second.
 inline std::string train(const std::string& flags) {
-    return program("train") + " --net mini --data synthetic:10 --batch 4 --epochs 1 --lr-policy constant " + flags;
+    return program("train") +
+           " --net mini --data synthetic:10 --batch 4 --epochs 1 --lr-policy constant " + flags;
 }
 
 inline bool same_tensors(const std::string& a, const std::string& b) {

@@ -1,5 +1,5 @@
-// What the virtual GPU says of asynchronous operations and clusters gone wrong, and that a kernel which lacks a wait is
-// wrong under some seed.
+// What the virtual GPU says of asynchronous operations and clusters gone wrong, and that a kernel
+// which lacks a wait is wrong under some seed.
 #include <doctest/doctest.h>
 
 #include <functional>
@@ -29,16 +29,26 @@ struct Memory {
 };
 constexpr size_t kBytes = sizeof(Memory);
 
-void expect_failure(const vgpu::GridFailure& f, int code, const char* part, const char* part2 = "") {
+void expect_failure(const vgpu::GridFailure& f, int code, const char* part,
+                    const char* part2 = "") {
     CHECK_MESSAGE(f.code == code, f.message);
     CHECK_MESSAGE(has(f.message, part), f.message);
     CHECK_MESSAGE(has(f.message, part2), f.message);
 }
 
-// ---- barriers ---------------------------------------------------------------------------------------------
+// ---- barriers -----------------------------------------------------------------------------------
 
 enum Mistake {
-    no_init, twice, gone, too_many, no_count, bytes_too_many, bytes_uncountable, unaligned, lags, two_waits,
+    no_init,
+    twice,
+    gone,
+    too_many,
+    no_count,
+    bytes_too_many,
+    bytes_uncountable,
+    unaligned,
+    lags,
+    two_waits,
 };
 
 __global__ void misuse(int what) {
@@ -46,7 +56,9 @@ __global__ void misuse(int what) {
     switch (what) {
         case no_init: ptx::mbarrier_arrive(s.bar); break;
         case twice: ptx::mbarrier_init(s.bar, 1), ptx::mbarrier_init(s.bar, 1); break;
-        case gone: ptx::mbarrier_init(s.bar, 1), ptx::mbarrier_inval(s.bar), ptx::mbarrier_wait(s.bar, 1); break;
+        case gone:
+            ptx::mbarrier_init(s.bar, 1), ptx::mbarrier_inval(s.bar), ptx::mbarrier_wait(s.bar, 1);
+            break;
         case too_many:
             ptx::mbarrier_init(s.bar, 1);
             ptx::mbarrier_arrive_expect_tx(s.bar, 16);
@@ -55,12 +67,19 @@ __global__ void misuse(int what) {
         case no_count: ptx::mbarrier_init(s.bar, 0); break;
         case bytes_too_many:
             ptx::mbarrier_init(s.bar, 2);
-            ptx::bulk_load(s.data, s.data + 1, 64, s.bar);  // from shared memory, which nobody checks here
+            // from shared memory, which nobody checks here
+            ptx::bulk_load(s.data, s.data + 1, 64, s.bar);
             ptx::mbarrier_arrive(s.bar);
             ptx::mbarrier_arrive_expect_tx(s.bar, 48);
             break;
-        case bytes_uncountable: ptx::mbarrier_init(s.bar, 1), ptx::mbarrier_expect_tx(s.bar, 1 << 20); break;
-        case unaligned: ptx::mbarrier_init(*reinterpret_cast<ptx::Mbarrier*>(reinterpret_cast<char*>(&s.bar) + sizeof(Memory)), 1); break;
+        case bytes_uncountable:
+            ptx::mbarrier_init(s.bar, 1), ptx::mbarrier_expect_tx(s.bar, 1 << 20);
+            break;
+        case unaligned:
+            ptx::mbarrier_init(
+                *reinterpret_cast<ptx::Mbarrier*>(reinterpret_cast<char*>(&s.bar) + sizeof(Memory)),
+                1);
+            break;
         case lags:
             if (threadIdx.x == 0) ptx::mbarrier_init(s.bar, 1);
             __syncthreads();
@@ -87,7 +106,7 @@ __global__ void inherits() {
     }
 }
 
-// ---- copies ---------------------------------------------------------------------------------------------------
+// ---- copies -------------------------------------------------------------------------------------
 
 __global__ void copies_amiss(const char* in, int what) {
     Memory& s = shared_storage<Memory>();
@@ -139,9 +158,11 @@ __global__ void columns_amiss(const __grid_constant__ CUtensorMap map) {
     ptx::tma_load_im2col(s.data, map, s.bar, 0, 0, 4, 0, 0, 0);
 }
 
-CUtensorMap small_map(const void* p) { return tiled_map(DType::f32, p, {32, 16}, {128}, {32, 8}, 128); }
+CUtensorMap small_map(const void* p) {
+    return tiled_map(DType::f32, p, {32, 16}, {128}, {32, 8}, 128);
+}
 
-// ---- clusters ---------------------------------------------------------------------------------------------------
+// ---- clusters -----------------------------------------------------------------------------------
 
 [[maybe_unused]] __global__ void cluster_amiss(int what, int* out) {
     Memory& s = shared_storage<Memory>();
@@ -168,7 +189,8 @@ CUtensorMap small_map(const void* p) { return tiled_map(DType::f32, p, {32, 16},
     } else if (what == 4) {
         ptx::cluster_arrive();
     } else if (what == 5) {
-        if (rank == 1) ptx::cluster_arrive(), ptx::cluster_wait(), ptx::cluster_arrive(), ptx::cluster_wait();
+        if (rank == 1)
+            ptx::cluster_arrive(), ptx::cluster_wait(), ptx::cluster_arrive(), ptx::cluster_wait();
         if (rank == 0) sync(), ptx::mbarrier_init(s.bar, 1), ptx::mbarrier_wait(s.bar, 0);
     } else if (what == 6) {  // a pointer that outlives the block
         const volatile int* p = ptx::map_shared_pointer(s.data[0], rank ^ 1);
@@ -179,14 +201,15 @@ CUtensorMap small_map(const void* p) { return tiled_map(DType::f32, p, {32, 16},
     }
 }
 
-// ---- kernels that lack something: parts of a whole one that are left out -----------------------------------------
+// ---- kernels that lack something: parts of a whole one that are left out ------------------------
 
 enum Left { nothing, full_wait, empty_wait, read_wait, fence_of_groups, barrier };
 
 constexpr int kTiles = 9;
 
 // Loads tiles through two stages, adds 1 and stores them, through TMA.
-__global__ void through(const __grid_constant__ CUtensorMap in, const __grid_constant__ CUtensorMap out, int left) {
+__global__ void through(const __grid_constant__ CUtensorMap in,
+                        const __grid_constant__ CUtensorMap out, int left) {
     struct Stages {
         alignas(1024) int tile[2][8][32], result[8][32];
         ptx::Mbarrier full[2], empty[2];
@@ -194,12 +217,14 @@ __global__ void through(const __grid_constant__ CUtensorMap in, const __grid_con
     Stages& s = shared_storage<Stages>();
     const int t = static_cast<int>(threadIdx.x);
     if (t == 0)
-        for (int i = 0; i < 2; ++i) ptx::mbarrier_init(s.full[i], 1), ptx::mbarrier_init(s.empty[i], 32);
+        for (int i = 0; i < 2; ++i)
+            ptx::mbarrier_init(s.full[i], 1), ptx::mbarrier_init(s.empty[i], 32);
     __syncthreads();
     if (t >= 32) {  // one thread of its own warp fetches
         if (t > 32) return;
         for (int i = 0; i < kTiles; ++i) {
-            if (left != empty_wait) ptx::mbarrier_wait(s.empty[i % 2], static_cast<uint32_t>(i / 2 + 1) & 1);
+            if (left != empty_wait)
+                ptx::mbarrier_wait(s.empty[i % 2], static_cast<uint32_t>(i / 2 + 1) & 1);
             ptx::mbarrier_arrive_expect_tx(s.full[i % 2], 1024);
             ptx::tma_load(s.tile[i % 2], in, s.full[i % 2], 0, 8 * i);
         }
@@ -255,7 +280,8 @@ __global__ void copy_through(const int* in, int* out, int left) {
 bool copy_is_right(uint64_t seed, int left) {
     std::vector<int> in(kTiles * 256), out(in.size());
     std::iota(in.begin(), in.end(), 5);
-    const auto f = run({1, 64, kBytes, seed}, copy_through, static_cast<const int*>(in.data()), out.data(), left);
+    const auto f = run({1, 64, kBytes, seed}, copy_through, static_cast<const int*>(in.data()),
+                       out.data(), left);
     CHECK_MESSAGE(!f, f.message);
     for (int i = 0; i < kTiles * 256; ++i)
         if (out[i] != in[i / 256 * 256 + (i + 4) % 256]) return false;
@@ -299,28 +325,41 @@ void mutation(const std::string& what, const std::function<bool(uint64_t, int)>&
 
 TEST_CASE("vgpu: misused mbarriers are named") {
     for (const uint64_t seed : {uint64_t{0}, uint64_t{3}}) {
-        const auto f = [&](int what, unsigned threads = 1) { return run({1, threads, kBytes, seed}, misuse, what); };
-        const char* nobody = "barrier at offset 0x800 of shared memory: there is no initialised barrier";
-        expect_failure(f(no_init), 719, nobody, "thread (0,0,0): mbarrier_arrive at test/vgpu_only_async.cu:");
+        const auto f = [&](int what, unsigned threads = 1) {
+            return run({1, threads, kBytes, seed}, misuse, what);
+        };
+        const char* nobody =
+            "barrier at offset 0x800 of shared memory: there is no initialised barrier";
+        expect_failure(f(no_init), 719, nobody,
+                       "thread (0,0,0): mbarrier_arrive at test/vgpu_only_async.cu:");
         expect_failure(f(twice), 719, "a live barrier already");
         expect_failure(f(gone), 719, nobody);
         expect_failure(f(too_many), 719, "all its arrivals have come, and bytes are outstanding");
         expect_failure(f(no_count), 719, "the count must be 1 to");
-        if (seed == 0) expect_failure(f(bytes_too_many), 719, "16 bytes more came than its phase expected");
+        if (seed == 0)
+            expect_failure(f(bytes_too_many), 719, "16 bytes more came than its phase expected");
         expect_failure(f(bytes_uncountable), 719, "more than 2^20 - 1 bytes");
         expect_failure(f(unaligned), 719, "not 8 aligned bytes of the block's shared memory");
-        if (seed == 0) expect_failure(f(lags, 4), 719, "its next phase ended too before this thread saw the end", "thread (1,0,0)");
+        if (seed == 0)
+            expect_failure(f(lags, 4), 719,
+                           "its next phase ended too before this thread saw the end",
+                           "thread (1,0,0)");
         const auto g = f(two_waits, 4);
-        expect_failure(g, 719, "deadlock: threads 0-3 wait in mbarrier_wait for parity 0 of the barrier at offset 0x800 (1 of 3 arrivals and 128 bytes to come)",
-                       "at test/vgpu_only_async.cu:");
+        expect_failure(
+            g, 719,
+            "deadlock: threads 0-3 wait in mbarrier_wait for parity 0 of the barrier at offset 0x800 (1 of 3 arrivals and 128 bytes to come)",
+            "at test/vgpu_only_async.cu:");
         expect_failure(run({2, 1, kBytes, 0}, inherits), 719, nobody, "block (1,0,0)");
     }
 }
 
 TEST_CASE("vgpu: cp.async that cannot be") {
     alignas(16) char in[64] = {};
-    const auto f = [&](int what) { return run({1, 1, kBytes}, copies_amiss, static_cast<const char*>(in), what); };
-    expect_failure(f(0), 716, "both ends must be aligned to the size", "to offset 8 of shared memory");
+    const auto f = [&](int what) {
+        return run({1, 1, kBytes}, copies_amiss, static_cast<const char*>(in), what);
+    };
+    expect_failure(f(0), 716, "both ends must be aligned to the size",
+                   "to offset 8 of shared memory");
     expect_failure(f(1), 716, "both ends must be aligned to the size");
     expect_failure(f(2), 700, "outside the block's shared memory");
     expect_failure(f(3), 719, "the source has more bytes than the copy");
@@ -330,10 +369,14 @@ TEST_CASE("vgpu: cp.async that cannot be") {
 TEST_CASE("vgpu: TMA operations that cannot be") {
     alignas(16) static float host[32 * 16] = {};
     const CUtensorMap map = small_map(host);
-    const auto f = [&](int what, uint64_t seed = 0) { return run({1, 1, kBytes, seed}, boxes_amiss, map, what); };
-    expect_failure(f(0), 716, "offset 64 of shared memory is not aligned to 128", "tma_load at test/vgpu_only_async.cu:");
+    const auto f = [&](int what, uint64_t seed = 0) {
+        return run({1, 1, kBytes, seed}, boxes_amiss, map, what);
+    };
+    expect_failure(f(0), 716, "offset 64 of shared memory is not aligned to 128",
+                   "tma_load at test/vgpu_only_async.cu:");
     expect_failure(f(1), 700, "1024 bytes at offset 2176 are not inside the block's 3072 bytes");
-    expect_failure(f(2), 719, "the tensor map is for tiles of 2 dimensions, the instruction for tiles of 3");
+    expect_failure(f(2), 719,
+                   "the tensor map is for tiles of 2 dimensions, the instruction for tiles of 3");
     expect_failure(f(3), 719, "the instruction for im2col of 4");
     expect_failure(f(4), 719, "coordinate 1 is -1; stores start inside the tensor");
     expect_failure(f(5), 719, "there is no initialised barrier");
@@ -341,8 +384,11 @@ TEST_CASE("vgpu: TMA operations that cannot be") {
     expect_failure(f(7), 719, "that is no tensor map");
     expect_failure(f(8), 716, "multiples of 16 bytes");
     expect_failure(f(9), 716, "multiples of 16 bytes");
-    expect_failure(f(11), 719, "may still read shared memory when its block has ended (bulk_wait_read)");
-    expect_failure(f(12), 719, "deadlock: thread 0 waits in mbarrier_wait for parity 0 of the barrier at offset 0x800 (0 of 1 arrivals and 256 bytes to come)");
+    expect_failure(f(11), 719,
+                   "may still read shared memory when its block has ended (bulk_wait_read)");
+    expect_failure(
+        f(12), 719,
+        "deadlock: thread 0 waits in mbarrier_wait for parity 0 of the barrier at offset 0x800 (0 of 1 arrivals and 256 bytes to come)");
     int found = 0;
     for (uint64_t seed = 1; seed <= kSeeds; ++seed) {
         const auto g = f(10, seed);
@@ -351,9 +397,11 @@ TEST_CASE("vgpu: TMA operations that cannot be") {
     CHECK(found > 0);
 
     Im2col m{};
-    m.n = 1, m.h = 4, m.w = 4, m.c = 32, m.pitch = 32, m.channels = 32, m.pixels = 4, m.swizzle = 64;
+    m.n = 1, m.h = 4, m.w = 4, m.c = 32, m.pitch = 32, m.channels = 32, m.pixels = 4,
+    m.swizzle = 64;
     const CUtensorMap columns = im2col_map(DType::bf16, host, m);
-    expect_failure(run({1, 1, kBytes}, columns_amiss, columns), 719, "(w, h) = (0, 4) lies outside the map's bounding box, (0, 0) to (3, 3)");
+    expect_failure(run({1, 1, kBytes}, columns_amiss, columns), 719,
+                   "(w, h) = (0, 4) lies outside the map's bounding box, (0, 0) to (3, 3)");
 }
 
 TEST_CASE("vgpu: TMA stays inside live memory that the device may use") {
@@ -395,9 +443,12 @@ TEST_CASE("vgpu: clusters gone wrong") {
     expect_failure(f(3), 719, "the thread has not arrived (cluster_arrive)");
     expect_failure(f(4), 719, "the thread has returned after cluster_arrive without cluster_wait");
     const auto g = f(5);
-    expect_failure(g, 719, "deadlock: block (0,0,0) thread 0 waits in mbarrier_wait for parity 0", "block (1,0,0) thread 0 waits in cluster_wait (1 of 2 threads have arrived)");
+    expect_failure(g, 719, "deadlock: block (0,0,0) thread 0 waits in mbarrier_wait for parity 0",
+                   "block (1,0,0) thread 0 waits in cluster_wait (1 of 2 threads have arrived)");
 #ifndef __SANITIZE_ADDRESS__
-    expect_failure(f(6), 700, "access to the shared memory of block (1,0,0) of the cluster, which has exited", "block (0,0,0), thread (0,0,0)");
+    expect_failure(f(6), 700,
+                   "access to the shared memory of block (1,0,0) of the cluster, which has exited",
+                   "block (0,0,0), thread (0,0,0)");
 #endif
     Shape shape{3, 1, kBytes};
     shape.cluster = {2};
@@ -423,28 +474,36 @@ TEST_CASE("vgpu: a kernel that lacks a wait is wrong under some seed, the whole 
 
 TEST_CASE("vgpu: tensor maps that the driver refuses, with the reason") {
     alignas(16) static float host[64] = {};
-    const auto why = [&](const std::vector<uint64_t>& dims, const std::vector<uint64_t>& strides, const std::vector<uint32_t>& box, int swizzle, int shift = 0) {
+    const auto why = [&](const std::vector<uint64_t>& dims, const std::vector<uint64_t>& strides,
+                         const std::vector<uint32_t>& box, int swizzle, int shift = 0) {
         try {
-            tiled_map(DType::f32, reinterpret_cast<char*>(host) + shift, dims, strides, box, swizzle);
+            tiled_map(DType::f32, reinterpret_cast<char*>(host) + shift, dims, strides, box,
+                      swizzle);
         } catch (const Error& e) {
             return std::string(e.what());
         }
         return std::string("none");
     };
     CHECK(why({32, 16}, {128}, {32, 8}, 128) == "none");
-    const auto expect = [](const std::string& text, const char* part) { CHECK_MESSAGE(has(text, part), text); };
+    const auto expect = [](const std::string& text, const char* part) {
+        CHECK_MESSAGE(has(text, part), text);
+    };
     expect(why({32, 16}, {128}, {32, 8}, 0, 8), "the tensor's address must be a multiple of 16");
     expect(why({32, 16}, {120}, {32, 8}, 0), "globalStrides[0] = 120: must be a multiple of 16");
     expect(why({32, 16}, {uint64_t{1} << 40}, {32, 8}, 0), "below 2^40");
     expect(why({32, 0}, {128}, {32, 8}, 0), "globalDim[1] = 0");
     expect(why({32, 16}, {128}, {32, 257}, 0), "boxDim[1] = 257: must be 1 to 256");
-    expect(why({32, 16}, {128}, {30, 8}, 0), "120 bytes along dimension 0: must be a multiple of 16");
-    expect(why({32, 16}, {128}, {16, 8}, 128), "its rows have 64 bytes, which must be the swizzle's 128");
+    expect(why({32, 16}, {128}, {30, 8}, 0),
+           "120 bytes along dimension 0: must be a multiple of 16");
+    expect(why({32, 16}, {128}, {16, 8}, 128),
+           "its rows have 64 bytes, which must be the swizzle's 128");
     expect(why({32, 16}, {128}, {12, 8}, 48), "0, 32, 64 or 128 bytes, not 48");
     expect(why({32, 16}, {}, {32, 8}, 0), "one stride less");
-    expect(why({32, 16}, {128}, {64, 0}, 0), "tensor map of 32 x 16 fp32, box 64 x 0, strides 128 bytes: cudaErrorInvalidValue");
+    expect(why({32, 16}, {128}, {64, 0}, 0),
+           "tensor map of 32 x 16 fp32, box 64 x 0, strides 128 bytes: cudaErrorInvalidValue");
     Im2col m{};
-    m.n = 1, m.h = 4, m.w = 4, m.c = 32, m.pitch = 32, m.channels = 32, m.pixels = 4, m.swizzle = 64;
+    m.n = 1, m.h = 4, m.w = 4, m.c = 32, m.pitch = 32, m.channels = 32, m.pixels = 4,
+    m.swizzle = 64;
     const auto why_columns = [&](Im2col i) {
         try {
             im2col_map(DType::bf16, host, i);

@@ -1,6 +1,7 @@
-// Shared memory's banks: how many wavefronts the accesses of the tiled products take, counted from the addresses that the
-// kernels compute. 32 banks of 4 bytes; a wavefront serves each bank with one word, which any number of lanes may want.
-// A warp's accesses of 16 bytes go 8 lanes at a time (PTX's ldmatrix and stmatrix: a matrix at a time).
+// Shared memory's banks: how many wavefronts the accesses of the tiled products take, counted from
+// the addresses that the kernels compute. 32 banks of 4 bytes; a wavefront serves each bank with
+// one word, which any number of lanes may want. A warp's accesses of 16 bytes go 8 lanes at a time
+// (PTX's ldmatrix and stmatrix: a matrix at a time).
 #include <doctest/doctest.h>
 
 #include <algorithm>
@@ -18,7 +19,8 @@ namespace {
 
 using namespace wt;
 
-// Of the accesses of a warp's 32 lanes, or of as many warps as there are addresses for; the most of any warp.
+// Of the accesses of a warp's 32 lanes, or of as many warps as there are addresses for; the most of
+// any warp.
 int wavefronts(const std::vector<int>& addresses, int width) {
     int most = 0;
     const size_t together = 128 / width;
@@ -27,7 +29,8 @@ int wavefronts(const std::vector<int>& addresses, int width) {
         for (size_t first = warp; first < warp + 32; first += together) {
             std::set<int> words[32];
             for (size_t lane = first; lane < first + together; ++lane)
-                for (int word = addresses[lane] / 4; word < (addresses[lane] + width) / 4; ++word) words[word % 32].insert(word);
+                for (int word = addresses[lane] / 4; word < (addresses[lane] + width) / 4; ++word)
+                    words[word % 32].insert(word);
             size_t most_words = 0;
             for (const auto& w : words) most_words = std::max(most_words, w.size());
             sum += static_cast<int>(most_words);
@@ -60,14 +63,19 @@ int fragment_wavefronts() {
     constexpr int kLines = S == mma::Side::a ? Tile::WM : Tile::WN;
     int most = 0;
     for (int first = 0; first < R; first += kLines)
-        most = std::max(most, wavefronts(of_threads(32, [=] { return mma::Fragments<T, M, S, R>(first).offset; }), kWords ? 4 : 16));
+        most = std::max(
+            most,
+            wavefronts(of_threads(32, [=] { return mma::Fragments<T, M, S, R>(first).offset; }),
+                       kWords ? 4 : 16));
     return most;
 }
 
 template <class T, int R>
 std::vector<int> copies_along_mn(int threads) {
     constexpr int kPerRow = R * sizeof(T) / 16;
-    return of_threads(threads, [] { return mma::offset_along_mn<T, R>(threadIdx.x / kPerRow, threadIdx.x % kPerRow); });
+    return of_threads(threads, [] {
+        return mma::offset_along_mn<T, R>(threadIdx.x / kPerRow, threadIdx.x % kPerRow);
+    });
 }
 
 template <class T>
@@ -84,27 +92,37 @@ void check_mma() {
     CHECK(fragment_wavefronts<Big, Major::mn, Side::a, 128>() == mn);
     CHECK(fragment_wavefronts<Big, Major::mn, Side::b, 128>() == mn);
     CHECK(fragment_wavefronts<Small, Major::mn, Side::a, 64>() == mn);
-    CHECK(wavefronts(of_threads(Big::kThreads, [] { return mma::offset_along_k(threadIdx.x / 4, threadIdx.x % 4); }), 16) == 4);
+    CHECK(
+        wavefronts(of_threads(Big::kThreads,
+                              [] { return mma::offset_along_k(threadIdx.x / 4, threadIdx.x % 4); }),
+                   16) == 4);
     CHECK(wavefronts(copies_along_mn<T, 128>(128), 16) == 4);
     CHECK(wavefronts(copies_along_mn<T, 64>(128), 16) == 4);
 }
 
 template <class Tile, int V>
 void check_simt() {
-    const auto reads = [](auto address) { return wavefronts(of_threads(Tile::kThreads, address), 16); };
+    const auto reads = [](auto address) {
+        return wavefronts(of_threads(Tile::kThreads, address), 16);
+    };
     for (int half : {0, 1}) {
         CHECK(reads([=] { return (simt::thread_origin<Tile>().n + 32 * half) * 4; }) == 4);
         CHECK(reads([=] { return (simt::thread_origin<Tile>().m + 4 * half) * 4; }) == 4);
     }
     // Operands along k are stored transposed, a word at a time.
     constexpr int kPerRow = Tile::BK / V;
-    const auto stores = of_threads(Tile::kThreads, [] { return (threadIdx.x % kPerRow * V * Tile::kPitchA + threadIdx.x / kPerRow) * 4; });
+    const auto stores = of_threads(Tile::kThreads, [] {
+        return (threadIdx.x % kPerRow * V * Tile::kPitchA + threadIdx.x / kPerRow) * 4;
+    });
     CHECK(wavefronts(stores, 4) == 2);
 }
 
 template <int kSpan>
 int stmatrix_wavefronts(int chunk) {
-    return wavefronts(of_threads(32, [=] { return swizzled<kSpan>(threadIdx.x % 16, 2 * chunk + threadIdx.x / 16); }), 16);
+    return wavefronts(
+        of_threads(32,
+                   [=] { return swizzled<kSpan>(threadIdx.x % 16, 2 * chunk + threadIdx.x / 16); }),
+        16);
 }
 
 }  // namespace

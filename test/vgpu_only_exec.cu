@@ -17,7 +17,9 @@ namespace {
 const uint64_t kSeeds[] = {0, 1, 7, 12345};
 
 template <class T>
-T& shared() { return *static_cast<T*>(vgpu::shared_memory()); }
+T& shared() {
+    return *static_cast<T*>(vgpu::shared_memory());
+}
 
 __global__ void count_visits(int* visits, unsigned* ids) {
     const unsigned block = blockIdx.x + gridDim.x * (blockIdx.y + gridDim.y * blockIdx.z);
@@ -27,10 +29,12 @@ __global__ void count_visits(int* visits, unsigned* ids) {
     ids[i] = threadIdx.x | threadIdx.y << 10 | threadIdx.z << 20;
 }
 
-// Thread t's value goes to thread t+1, then t+2, ...: right only if every barrier holds all threads.
+// Thread t's value goes to thread t+1, then t+2, ...: right only if every barrier holds all
+// threads.
 __global__ void rotate(int* out, int rounds) {
     int* s = &shared<int>();
-    const int n = static_cast<int>(blockDim.x * blockDim.y * blockDim.z), t = static_cast<int>(vgpu::linear_thread());
+    const int n = static_cast<int>(blockDim.x * blockDim.y * blockDim.z),
+              t = static_cast<int>(vgpu::linear_thread());
     int v = t;
     for (int r = 0; r < rounds; ++r) {
         s[t] = v;
@@ -52,8 +56,8 @@ __global__ void counting_barriers(int* out) {
     o[5] = __syncthreads_count(1);
 }
 
-// Warp 0 produces, warps 1 and 2 consume, through barriers 1 (full) and 2 (empty): the producer only arrives at
-// "full", the consumers only at "empty".
+// Warp 0 produces, warps 1 and 2 consume, through barriers 1 (full) and 2 (empty): the producer
+// only arrives at "full", the consumers only at "empty".
 __global__ void produce_consume(int* out, int rounds) {
     int* box = &shared<int>();
     const unsigned warp = threadIdx.x / 32, lane = threadIdx.x % 32;
@@ -78,8 +82,10 @@ __global__ void shuffle(T* out, int kind, int k, int width) {
     const T v = static_cast<T>(1000 + 3 * t);
     const unsigned m = 0xffffffffu;
     const unsigned d = static_cast<unsigned>(k);
-    out[t] = kind == idx ? __shfl_sync(m, v, k, width) : kind == up ? __shfl_up_sync(m, v, d, width)
-           : kind == down ? __shfl_down_sync(m, v, d, width) : __shfl_xor_sync(m, v, k, width);
+    out[t] = kind == idx    ? __shfl_sync(m, v, k, width)
+             : kind == up   ? __shfl_up_sync(m, v, d, width)
+             : kind == down ? __shfl_down_sync(m, v, d, width)
+                            : __shfl_xor_sync(m, v, k, width);
 }
 
 // The PTX ISA's definition of shfl, lane by lane.
@@ -119,7 +125,8 @@ __global__ void votes(unsigned* out) {
 }
 
 constexpr int kRepeats = 50;
-__global__ void add_atomically(int* i, unsigned long long* u, float* f, double* d, int* lowest, int* highest, unsigned* bits) {
+__global__ void add_atomically(int* i, unsigned long long* u, float* f, double* d, int* lowest,
+                               int* highest, unsigned* bits) {
     const int t = static_cast<int>(blockIdx.x * blockDim.x + threadIdx.x);
     atomicAdd(i, t);
     atomicAdd(u, 1ull << 33);
@@ -171,12 +178,15 @@ __global__ void cub_all(const float* in, float* sums, int* ints) {
     __syncthreads();
     const float some = cub::BlockReduce<float, 96>(s.sum).Sum(in[t], 41);
     __syncthreads();
-    const int most = cub::BlockReduce<int, 96>(s.most).Reduce(t * 37 % 101, [](int a, int b) { return max(a, b); });
+    const int most = cub::BlockReduce<int, 96>(s.most).Reduce(
+        t * 37 % 101, [](int a, int b) { return max(a, b); });
     __syncthreads();
     int before = 0, total = 0;
     cub::BlockScan<int, 96>(s.scan).ExclusiveSum(t + 1, before, total);
     const int eight = cub::WarpReduce<int, 8>(s.warp[t / 8]).Sum(t);
-    const int three = cub::WarpReduce<int, 8>(s.warp[t / 8]).Reduce(t, [](int a, int b) { return a + b; }, 3);
+    const int three = cub::WarpReduce<int, 8>(s.warp[t / 8])
+                          .Reduce(
+                              t, [](int a, int b) { return a + b; }, 3);
     ints[t] = before;
     if (t == 0) sums[0] = all, sums[1] = some, ints[96] = most, ints[97] = total;
     if (t % 8 == 0) ints[98 + t / 8] = eight, ints[110 + t / 8] = three;
@@ -203,18 +213,22 @@ __global__ void polls(int* out) {
 }  // namespace
 
 TEST_CASE("vgpu: every thread of every block runs once") {
-    const std::pair<dim3, dim3> shapes[] = {{1, 1}, {7, 33}, {{3, 2, 2}, {5, 3, 2}}, {1000, 1}, {2, 1024}, {{1, 4}, {1, 1, 64}}};
+    const std::pair<dim3, dim3> shapes[] = {{1, 1},    {7, 33},   {{3, 2, 2}, {5, 3, 2}},
+                                            {1000, 1}, {2, 1024}, {{1, 4}, {1, 1, 64}}};
     for (uint64_t seed : kSeeds)
         for (const auto& [grid, block] : shapes) {
-            const unsigned threads = block.x * block.y * block.z, n = threads * grid.x * grid.y * grid.z;
+            const unsigned threads = block.x * block.y * block.z,
+                           n = threads * grid.x * grid.y * grid.z;
             std::vector<int> visits(n);
             std::vector<unsigned> ids(n);
-            const auto failure = run({grid, block, 0, seed}, count_visits, visits.data(), ids.data());
+            const auto failure =
+                run({grid, block, 0, seed}, count_visits, visits.data(), ids.data());
             REQUIRE_MESSAGE(!failure, failure.message);
             CHECK(std::all_of(visits.begin(), visits.end(), [](int v) { return v == 1; }));
             for (unsigned i = 0; i < n; i += 17) {
                 const unsigned t = i % threads;
-                CHECK(ids[i] == (t % block.x | t / block.x % block.y << 10 | t / block.x / block.y << 20));
+                CHECK(ids[i] ==
+                      (t % block.x | t / block.x % block.y << 10 | t / block.x / block.y << 20));
             }
         }
 }
@@ -227,7 +241,8 @@ TEST_CASE("vgpu: barriers hold the whole block") {
             const auto failure = run({3, block, n * sizeof(int), seed}, rotate, out.data(), rounds);
             REQUIRE_MESSAGE(!failure, failure.message);
             bool right = true;
-            for (int i = 0; i < 3 * n; ++i) right &= out[static_cast<size_t>(i)] == ((i % n - rounds) % n + n) % n;
+            for (int i = 0; i < 3 * n; ++i)
+                right &= out[static_cast<size_t>(i)] == ((i % n - rounds) % n + n) % n;
             CHECK(right);
         }
 }
@@ -249,7 +264,8 @@ TEST_CASE("vgpu: named barriers order a producer and its consumers") {
         std::vector<int> out(6 * 64, -1);
         const auto failure = run({1, 96, 128, seed}, produce_consume, out.data(), 6);
         REQUIRE_MESSAGE(!failure, failure.message);
-        for (int i = 0; i < 6 * 64; ++i) CHECK(out[static_cast<size_t>(i)] == i / 64 * 100 + i % 32);
+        for (int i = 0; i < 6 * 64; ++i)
+            CHECK(out[static_cast<size_t>(i)] == i / 64 * 100 + i % 32);
     }
 }
 
@@ -259,12 +275,15 @@ TEST_CASE_TEMPLATE("vgpu: shuffles match the PTX definition", T, int, float, dou
             for (int width : {32, 16, 8, 2, 1})
                 for (int k : {0, 1, 2, 5, 16, 31}) {
                     std::vector<T> out(64);
-                    const auto failure = run({1, dim3(8, 8), 0, static_cast<uint64_t>(seed)}, shuffle<T>, out.data(), kind, k, width);
+                    const auto failure = run({1, dim3(8, 8), 0, static_cast<uint64_t>(seed)},
+                                             shuffle<T>, out.data(), kind, k, width);
                     REQUIRE_MESSAGE(!failure, failure.message);
                     bool right = true;
                     for (int t = 0; t < 64; ++t)
-                        right &= out[static_cast<size_t>(t)] ==
-                                 static_cast<T>(1000 + 3 * (t / 32 * 32 + shuffle_source(kind, t % 32, k, width)));
+                        right &=
+                            out[static_cast<size_t>(t)] ==
+                            static_cast<T>(
+                                1000 + 3 * (t / 32 * 32 + shuffle_source(kind, t % 32, k, width)));
                     CHECK_MESSAGE(right, "kind " << kind << ", width " << width << ", k " << k);
                 }
 }
@@ -289,7 +308,8 @@ TEST_CASE("vgpu: votes and warp reductions") {
             const unsigned first = t / 32 * 32, last = std::min(first + 32, n);
             unsigned ballot = 0, sum = 0, most = 0, parity = 0;
             for (unsigned l = first; l < last; ++l)
-                ballot |= unsigned(l % 5 == 0) << (l - first), sum += l, most = std::max(most, l ^ 21u), parity ^= l * l;
+                ballot |= unsigned(l % 5 == 0) << (l - first), sum += l,
+                    most = std::max(most, l ^ 21u), parity ^= l * l;
             const unsigned* o = &out[t * 10];
             CHECK(o[0] == ballot);
             CHECK(o[1] == (first == 32));
@@ -312,7 +332,8 @@ TEST_CASE("vgpu: atomics across blocks") {
     double d = 0;
     unsigned bits = 0;
     const int n = 400 * 100;
-    const auto failure = run({400, 100, 0, 3}, add_atomically, &i, &u, &f, &d, &lowest, &highest, &bits);
+    const auto failure =
+        run({400, 100, 0, 3}, add_atomically, &i, &u, &f, &d, &lowest, &highest, &bits);
     REQUIRE_MESSAGE(!failure, failure.message);
     CHECK(i == static_cast<int>(int64_t{n} * (n - 1) / 2));
     CHECK(u == (1ull << 33) * n);
@@ -349,10 +370,12 @@ TEST_CASE("vgpu: stacks of nested functions survive barriers") {
 
 TEST_CASE("vgpu: CUB's reductions and scan") {
     std::vector<float> in(96), sums(2);
-    for (size_t i = 0; i < in.size(); ++i) in[i] = static_cast<float>(i * i % 19) - 4.0f;  // sums are exact
+    // sums are exact
+    for (size_t i = 0; i < in.size(); ++i) in[i] = static_cast<float>(i * i % 19) - 4.0f;
     std::vector<int> ints(122);
     for (uint64_t seed : kSeeds) {
-        const auto failure = run({1, 96, sizeof(ReduceStorage), seed}, cub_all, static_cast<const float*>(in.data()), sums.data(), ints.data());
+        const auto failure = run({1, 96, sizeof(ReduceStorage), seed}, cub_all,
+                                 static_cast<const float*>(in.data()), sums.data(), ints.data());
         REQUIRE_MESSAGE(!failure, failure.message);
         CHECK(sums[0] == std::accumulate(in.begin(), in.end(), 0.0f));
         CHECK(sums[1] == std::accumulate(in.begin(), in.begin() + 41, 0.0f));

@@ -1,4 +1,5 @@
-// What the virtual GPU says when a kernel goes wrong: always the kernel, its grid, block and thread.
+// What the virtual GPU says when a kernel goes wrong: always the kernel, its grid, block and
+// thread.
 #include <doctest/doctest.h>
 
 #include <sys/wait.h>
@@ -45,13 +46,17 @@ __global__ void traps() {
     if (blockIdx.y == 1 && threadIdx.x == 9) __trap();
 }
 
-__global__ void asserts(int limit) { assert(static_cast<int>(threadIdx.x) < limit && "below the limit"); }
+__global__ void asserts(int limit) {
+    assert(static_cast<int>(threadIdx.x) < limit && "below the limit");
+}
 
 [[maybe_unused]] __global__ void writes_to(int* p) {
     if (blockIdx.x == 2 && threadIdx.x == 3) *p = 1;
 }
 
-[[maybe_unused]] __global__ void divides(int* p, int by) { p[threadIdx.x] = 7 / (static_cast<int>(threadIdx.x) - by); }
+[[maybe_unused]] __global__ void divides(int* p, int by) {
+    p[threadIdx.x] = 7 / (static_cast<int>(threadIdx.x) - by);
+}
 
 [[maybe_unused]] __attribute__((noinline)) int endless(volatile int* p, int depth) {
     volatile int frame[256];
@@ -88,7 +93,9 @@ TEST_CASE("vgpu: a barrier that some threads have left") {
         CHECK(f.code == 719);
         CHECK_MESSAGE(has(f.message, "kernel some_return, grid (3,1,1), block ("), f.message);
         CHECK_MESSAGE(has(f.message, "thread (0,0,0): deadlock"), f.message);
-        CHECK_MESSAGE(has(f.message, "threads 0-39 wait in __syncthreads at test/vgpu_only_failures.cu:"), f.message);
+        CHECK_MESSAGE(
+            has(f.message, "threads 0-39 wait in __syncthreads at test/vgpu_only_failures.cu:"),
+            f.message);
         CHECK_MESSAGE(has(f.message, "threads 40-63 have returned"), f.message);
         still_works();
     }
@@ -97,14 +104,18 @@ TEST_CASE("vgpu: a barrier that some threads have left") {
 TEST_CASE("vgpu: barriers in two branches") {
     const auto f = run({1, 64}, two_places);
     CHECK(f.code == 719);
-    CHECK_MESSAGE(has(f.message, "kernel two_places, grid (1,1,1), block (0,0,0), thread (32,0,0): divergent barriers"), f.message);
+    CHECK_MESSAGE(
+        has(f.message,
+            "kernel two_places, grid (1,1,1), block (0,0,0), thread (32,0,0): divergent barriers"),
+        f.message);
     still_works();
 }
 
 TEST_CASE("vgpu: named barriers that nobody completes") {
     const auto f = run({2, 96}, barrier_for_too_many<64>);
     CHECK(f.code == 719);
-    CHECK_MESSAGE(has(f.message, "barrier_for_too_many<64>, grid (2,1,1), block (1,0,0)"), f.message);
+    CHECK_MESSAGE(has(f.message, "barrier_for_too_many<64>, grid (2,1,1), block (1,0,0)"),
+                  f.message);
     CHECK_MESSAGE(has(f.message, "threads 0-63 wait in bar.sync 3, 96 at"), f.message);
     const auto g = run({1, 96}, barrier_counts_differ);
     CHECK_MESSAGE(has(g.message, "is for 64 threads"), g.message);
@@ -134,10 +145,14 @@ TEST_CASE("vgpu: lanes that do not come") {
 TEST_CASE("vgpu: trap and assert") {
     const auto f = run({dim3(1, 2), 32}, traps);
     CHECK(f.code == 719);
-    CHECK_MESSAGE(has(f.message, "kernel traps, grid (1,2,1), block (0,1,0), thread (9,0,0): __trap()"), f.message);
+    CHECK_MESSAGE(
+        has(f.message, "kernel traps, grid (1,2,1), block (0,1,0), thread (9,0,0): __trap()"),
+        f.message);
     const auto g = run({2, dim3(8, 8)}, asserts, 5);
     CHECK(g.code == 710);
-    CHECK_MESSAGE(has(g.message, "kernel asserts, grid (2,1,1), block (0,0,0), thread (5,0,0): assertion `"), g.message);
+    CHECK_MESSAGE(
+        has(g.message, "kernel asserts, grid (2,1,1), block (0,0,0), thread (5,0,0): assertion `"),
+        g.message);
     CHECK_MESSAGE(has(g.message, "below the limit"), g.message);
     still_works();
 }
@@ -159,8 +174,10 @@ TEST_CASE("vgpu: faults end the grid, not the program") {
     for (int round = 0; round < 3; ++round) {
         const auto f = run({5, 64}, writes_to, nowhere);
         CHECK(f.code == 700);
-        CHECK_MESSAGE(has(f.message, "kernel writes_to, grid (5,1,1), block (2,0,0), thread (3,0,0): illegal access at address 0x123450"),
-                      f.message);
+        CHECK_MESSAGE(
+            has(f.message,
+                "kernel writes_to, grid (5,1,1), block (2,0,0), thread (3,0,0): illegal access at address 0x123450"),
+            f.message);
     }
     std::vector<int> out(64);
     const auto g = run({1, 64}, divides, out.data(), 11);
@@ -192,7 +209,8 @@ std::string last_words(const Shape& shape, Kernel kernel, int argument) {
     close(ends[1]);
     std::string text;
     char part[4096];
-    for (ssize_t n; (n = read(ends[0], part, sizeof part)) > 0;) text.append(part, static_cast<size_t>(n));
+    for (ssize_t n; (n = read(ends[0], part, sizeof part)) > 0;)
+        text.append(part, static_cast<size_t>(n));
     close(ends[0]);
     int status = 0;
     waitpid(child, &status, 0);
@@ -203,10 +221,14 @@ std::string last_words(const Shape& shape, Kernel kernel, int argument) {
 TEST_CASE("vgpu: the sanitizers' reports name the kernel") {
     const std::string address = last_words({1, 64, 64 * sizeof(int)}, past_shared, 0);
     CHECK_MESSAGE(has(address, "AddressSanitizer: use-after-poison"), address);
-    CHECK_MESSAGE(has(address, "in kernel past_shared, grid (1,1,1), block (0,0,0), thread (37,0,0)"), address);
+    CHECK_MESSAGE(
+        has(address, "in kernel past_shared, grid (1,1,1), block (0,0,0), thread (37,0,0)"),
+        address);
     const std::string undefined = last_words({1, 64}, shifts_too_far, 40);
     CHECK_MESSAGE(has(undefined, "shift exponent 40 is too large"), undefined);
-    CHECK_MESSAGE(has(undefined, "in kernel shifts_too_far, grid (1,1,1), block (0,0,0), thread (3,0,0)"), undefined);
+    CHECK_MESSAGE(
+        has(undefined, "in kernel shifts_too_far, grid (1,1,1), block (0,0,0), thread (3,0,0)"),
+        undefined);
 }
 
 #endif

@@ -27,8 +27,12 @@ struct ResetAfter {
     ~ResetAfter() { cudaDeviceReset(); }
 };
 
-__global__ void multiply_add(int* x, int factor, int term) { x[threadIdx.x] = x[threadIdx.x] * factor + term; }
-__global__ void sum_into(int* to, const int* a, const int* b) { to[threadIdx.x] = a[threadIdx.x] + b[threadIdx.x]; }
+__global__ void multiply_add(int* x, int factor, int term) {
+    x[threadIdx.x] = x[threadIdx.x] * factor + term;
+}
+__global__ void sum_into(int* to, const int* a, const int* b) {
+    to[threadIdx.x] = a[threadIdx.x] + b[threadIdx.x];
+}
 
 __global__ void waits_then_adds(int* x, int from) {
     if (static_cast<int>(threadIdx.x) >= from) wt::ptx::griddep_wait();
@@ -120,7 +124,8 @@ TEST_CASE("vgpu graphs: capturing runs nothing, and nodes are counted") {
     WT_CUDA(cudaGraphDestroy(g));
 }
 
-TEST_CASE("vgpu graphs: copies, memsets and closures are captured; sources are read at each launch") {
+TEST_CASE(
+    "vgpu graphs: copies, memsets and closures are captured; sources are read at each launch") {
     const Stream s(0);
     DeviceBuffer<int> d(0, 4);
     wt::PinnedBuffer<int> in(4), out(4);
@@ -139,7 +144,8 @@ TEST_CASE("vgpu graphs: copies, memsets and closures are captured; sources are r
             g.launch(s);
             s.synchronize();
             CHECK(ran == i);
-            CHECK(std::vector<int>(out.data(), out.data() + 4) == std::vector<int>{10 * i, 10 * i + 1, 0, 0});
+            CHECK(std::vector<int>(out.data(), out.data() + 4) ==
+                  std::vector<int>{10 * i, 10 * i + 1, 0, 0});
         }
         CHECK(alive.use_count() > 1);
     }
@@ -162,7 +168,8 @@ TEST_CASE("vgpu graphs: across devices, with the work of each on its own") {
             WT_CUDA(cudaMemcpyPeerAsync(y.data(), 1, x.data(), 0, 32, b.get()));
             {
                 wt::DeviceGuard on(1);
-                wt::launch("multiply_add", {dim3(1), dim3(8), b.get()}, multiply_add, y.data(), 1, 1);
+                wt::launch("multiply_add", {dim3(1), dim3(8), b.get()}, multiply_add, y.data(), 1,
+                           1);
             }
             WT_CUDA(cudaMemcpyPeerAsync(x.data(), 0, y.data(), 1, 32, b.get()));
             join.record(b.get());
@@ -209,7 +216,8 @@ TEST_CASE("vgpu graphs: what a capture forbids invalidates it, with CUDA's error
     SUBCASE("blocking copy") {
         begin(f.main);
         int v = 0;
-        CHECK(cudaMemcpy(f.x.data(), &v, 4, cudaMemcpyHostToDevice) == cudaErrorStreamCaptureUnsupported);
+        CHECK(cudaMemcpy(f.x.data(), &v, 4, cudaMemcpyHostToDevice) ==
+              cudaErrorStreamCaptureUnsupported);
         CHECK(end(f.main) == cudaErrorStreamCaptureInvalidated);
     }
     SUBCASE("work left unjoined") {
@@ -221,7 +229,8 @@ TEST_CASE("vgpu graphs: what a capture forbids invalidates it, with CUDA's error
     SUBCASE("an event from outside") {
         f.fork.record(f.side.get());
         begin(f.main);
-        CHECK(cudaStreamWaitEvent(f.main.get(), f.fork.get(), 0) == cudaErrorStreamCaptureIsolation);
+        CHECK(cudaStreamWaitEvent(f.main.get(), f.fork.get(), 0) ==
+              cudaErrorStreamCaptureIsolation);
         CHECK(end(f.main) == cudaErrorStreamCaptureInvalidated);
     }
     SUBCASE("two captures meet") {
@@ -249,7 +258,8 @@ TEST_CASE("vgpu graphs: what a capture forbids invalidates it, with CUDA's error
         WT_CUDA(cudaStreamDestroy(s));
     }
     SUBCASE("the default stream itself") {
-        CHECK(cudaStreamBeginCapture(nullptr, cudaStreamCaptureModeRelaxed) == cudaErrorStreamCaptureUnsupported);
+        CHECK(cudaStreamBeginCapture(nullptr, cudaStreamCaptureModeRelaxed) ==
+              cudaErrorStreamCaptureUnsupported);
     }
     SUBCASE("query a captured event") {
         begin(f.main, cudaStreamCaptureModeRelaxed);
@@ -274,7 +284,9 @@ TEST_CASE("vgpu graphs: freed memory in a node fails the launch") {
     const Stream s(0);
     int* p;
     WT_CUDA(cudaMalloc(&p, 128));
-    const Graph g(s, [&] { wt::launch("multiply_add", {dim3(1), dim3(32), s.get()}, multiply_add, p, 1, 1); });
+    const Graph g(s, [&] {
+        wt::launch("multiply_add", {dim3(1), dim3(32), s.get()}, multiply_add, p, 1, 1);
+    });
     g.launch(s);
     s.synchronize();
     WT_CUDA(cudaFree(p));

@@ -21,8 +21,9 @@ unsigned short nearest_even(float f) {
     const unsigned down = u & 0xffff0000u, up = down + 0x10000u;
     // Above the largest bf16 the upper neighbour counts as 2^128.
     const auto value = [](unsigned bits) {
-        return (bits & 0x7fffffffu) == 0x7f800000u ? std::copysign(std::ldexp(1.0, 128), (bits >> 31) ? -1.0 : 1.0)
-                                                   : double{std::bit_cast<float>(bits)};
+        return (bits & 0x7fffffffu) == 0x7f800000u
+                   ? std::copysign(std::ldexp(1.0, 128), (bits >> 31) ? -1.0 : 1.0)
+                   : double{std::bit_cast<float>(bits)};
     };
     if (std::isinf(f)) return static_cast<unsigned short>(u >> 16);
     const double below = std::abs(value(u) - value(down)), above = std::abs(value(up) - value(u));
@@ -59,15 +60,17 @@ TEST_CASE("bf16: every pattern goes to float and back") {
 
 TEST_CASE("bf16: rounding is to nearest, ties to even") {
     const auto check = [](float f) {
-        const unsigned short got = __bfloat16_as_ushort(__float2bfloat16(f)), want = nearest_even(f);
+        const unsigned short got = __bfloat16_as_ushort(__float2bfloat16(f)),
+                             want = nearest_even(f);
         if (got != want) CHECK_MESSAGE(got == want, "for " << f);
     };
     // Around every pattern: the tie, one float either side of it, and of the pattern itself.
     for (unsigned b = 0; b < 65536; ++b)
-        for (unsigned low : {0u, 1u, 0x7fffu, 0x8000u, 0x8001u, 0xffffu}) check(std::bit_cast<float>(b << 16 | low));
+        for (unsigned low : {0u, 1u, 0x7fffu, 0x8000u, 0x8001u, 0xffffu})
+            check(std::bit_cast<float>(b << 16 | low));
     std::mt19937 random(1);
     for (int i = 0; i < 200000; ++i) check(std::bit_cast<float>(static_cast<unsigned>(random())));
-    CHECK(__bfloat16_as_ushort(__float2bfloat16(3.4e38f)) == 0x7f80);   // rounds to infinity
+    CHECK(__bfloat16_as_ushort(__float2bfloat16(3.4e38f)) == 0x7f80);  // rounds to infinity
     CHECK(__bfloat16_as_ushort(__float2bfloat16(-0.0f)) == 0x8000);
 }
 
@@ -77,9 +80,11 @@ TEST_CASE("bf16: arithmetic rounds once") {
     for (int i = 0; i < 20000; ++i) {
         const __nv_bfloat16 a = value(random), b = value(random), c = value(random);
         const double x = float(a), y = float(b);
-        CHECK(__bfloat16_as_ushort(a * b) == nearest_even(static_cast<float>(x * y)));  // exact in float
+        // exact in float
+        CHECK(__bfloat16_as_ushort(a * b) == nearest_even(static_cast<float>(x * y)));
         CHECK(__bfloat16_as_ushort(a + b) == nearest_even(static_cast<float>(x + y)));
-        CHECK(__bfloat16_as_ushort(__hfma(a, b, c)) == nearest_even(std::fma(float(a), float(b), float(c))));
+        CHECK(__bfloat16_as_ushort(__hfma(a, b, c)) ==
+              nearest_even(std::fma(float(a), float(b), float(c))));
         CHECK((a < b) == (x < y));
         CHECK(float(__hmax(a, b)) == std::max(x, y));
     }
@@ -98,7 +103,8 @@ TEST_CASE("bf16: arithmetic rounds once") {
 }
 
 TEST_CASE("vgpu: fast exponentials and logarithms") {
-    // Bounds measured over these points; CUDA's own for __expf is 2 + 1.16 |x| ulp, for __logf 2^-21.4 absolute near 1.
+    // Bounds measured over these points; CUDA's own for __expf is 2 + 1.16 |x| ulp, for __logf
+    // 2^-21.4 absolute near 1.
     double exp_worst = 0, exp2_worst = 0, log_worst = 0, pow_worst = 0;
     for (int i = -105000; i <= 89000; i += 7) {
         const float x = static_cast<float>(i) * 1e-3f;

@@ -1,4 +1,5 @@
-// The virtual GPU's runtime: memory, copies, peers, errors that stay and errors that do not, launch limits.
+// The virtual GPU's runtime: memory, copies, peers, errors that stay and errors that do not, launch
+// limits.
 #include <doctest/doctest.h>
 #include <unistd.h>
 
@@ -37,7 +38,8 @@ __global__ void copy_struct(Operands o) {
 }
 
 __global__ void shapes(int* out, short a, double b, Operands o, char c, float f) {
-    out[0] = a, out[1] = static_cast<int>(b), out[2] = o.n, out[3] = static_cast<int>(o.scale), out[4] = c;
+    out[0] = a, out[1] = static_cast<int>(b), out[2] = o.n, out[3] = static_cast<int>(o.scale),
+    out[4] = c;
     out[5] = static_cast<int>(f);
 }
 
@@ -84,7 +86,8 @@ cudaLaunchConfig_t config(dim3 grid, dim3 block, size_t shared = 0, cudaStream_t
 
 // Runs the hidden test case in a process of its own; what it wrote.
 std::string child(const std::string& name, const std::string& environment = "") {
-    const std::string command = environment + " /proc/" + std::to_string(getpid()) + "/exe -ns -tc='" + name + "' 2>&1";
+    const std::string command =
+        environment + " /proc/" + std::to_string(getpid()) + "/exe -ns -tc='" + name + "' 2>&1";
     FILE* f = popen(command.c_str(), "r");
     REQUIRE(f);
     std::string out;
@@ -136,7 +139,8 @@ TEST_CASE("vgpu memory: two-dimensional copies and memsets keep what lies betwee
         for (size_t i = 0; i < src.size(); ++i) src[i] = static_cast<unsigned char>(i * 31);
         DeviceBuffer<unsigned char> d(0, dpitch * rows);
         WT_CUDA(cudaMemset(d.data(), 0xAA, d.bytes()));
-        WT_CUDA(cudaMemcpy2D(d.data(), dpitch, src.data(), spitch, width, rows, cudaMemcpyHostToDevice));
+        WT_CUDA(cudaMemcpy2D(d.data(), dpitch, src.data(), spitch, width, rows,
+                             cudaMemcpyHostToDevice));
         auto back = d.download();
         bool right = true;
         for (size_t r = 0; r < rows; ++r)
@@ -147,7 +151,8 @@ TEST_CASE("vgpu memory: two-dimensional copies and memsets keep what lies betwee
         WT_CUDA(cudaDeviceSynchronize());
         back = d.download();
         right = true;
-        for (size_t i = 0; i < back.size(); ++i) right &= back[i] == (i % dpitch < width ? 0 : 0xAA);
+        for (size_t i = 0; i < back.size(); ++i)
+            right &= back[i] == (i % dpitch < width ? 0 : 0xAA);
         CHECK(right);
     }
     DeviceBuffer<unsigned char> d(0, 100);
@@ -160,16 +165,22 @@ TEST_CASE("vgpu memory: a copy must lie inside one live allocation and go the wa
     std::vector<int> h(200);
     CHECK(cudaMemcpy(a.data(), h.data(), 401, cudaMemcpyHostToDevice) == cudaErrorInvalidValue);
     CHECK(has(text(cudaErrorInvalidValue), "401 bytes at"));
-    CHECK(cudaMemcpy(a.data() + 50, h.data(), 204, cudaMemcpyHostToDevice) == cudaErrorInvalidValue);
-    CHECK(has(text(cudaErrorInvalidValue), "pass the end of an allocation of 400 bytes on device 0"));
+    CHECK(cudaMemcpy(a.data() + 50, h.data(), 204, cudaMemcpyHostToDevice) ==
+          cudaErrorInvalidValue);
+    CHECK(
+        has(text(cudaErrorInvalidValue), "pass the end of an allocation of 400 bytes on device 0"));
     CHECK(cudaMemset(a.data() + 99, 0, 8) == cudaErrorInvalidValue);
-    CHECK(cudaMemcpy2D(a.data(), 200, h.data(), 200, 100, 3, cudaMemcpyHostToDevice) == cudaErrorInvalidValue);
+    CHECK(cudaMemcpy2D(a.data(), 200, h.data(), 200, 100, 3, cudaMemcpyHostToDevice) ==
+          cudaErrorInvalidValue);
     CHECK(cudaMemcpy(a.data(), h.data(), 400, cudaMemcpyDeviceToHost) == cudaErrorInvalidValue);
-    CHECK(has(text(cudaErrorInvalidValue), "the kind of the copy says that the destination is host memory"));
-    CHECK(cudaMemcpy(a.data(), h.data(), 400, static_cast<cudaMemcpyKind>(9)) == cudaErrorInvalidMemcpyDirection);
+    CHECK(has(text(cudaErrorInvalidValue),
+              "the kind of the copy says that the destination is host memory"));
+    CHECK(cudaMemcpy(a.data(), h.data(), 400, static_cast<cudaMemcpyKind>(9)) ==
+          cudaErrorInvalidMemcpyDirection);
     CHECK(cudaMemset(h.data(), 0, 8) == cudaErrorInvalidValue);
     wt::PinnedBuffer<int> pinned(10);
-    CHECK(cudaMemcpyAsync(a.data(), pinned.data(), 44, cudaMemcpyHostToDevice, nullptr) == cudaErrorInvalidValue);
+    CHECK(cudaMemcpyAsync(a.data(), pinned.data(), 44, cudaMemcpyHostToDevice, nullptr) ==
+          cudaErrorInvalidValue);
     int* freed = a.data();
     a = DeviceBuffer<int>();
     CHECK(cudaMemcpy(freed, h.data(), 4, cudaMemcpyHostToDevice) == cudaErrorInvalidValue);
@@ -214,12 +225,13 @@ TEST_CASE("vgpu memory: the device's limit is an error that does not stay") {
     WT_CUDA(cudaFree(p));
     WT_CUDA(cudaMemGetInfo(&now, &total));
     CHECK(now == free);
-    CHECK_THROWS_WITH_AS(DeviceBuffer<char>(1, size_t(1) << 50, "weights"), doctest::Contains("for weights"),
-                         wt::Error);
+    CHECK_THROWS_WITH_AS(DeviceBuffer<char>(1, size_t(1) << 50, "weights"),
+                         doctest::Contains("for weights"), wt::Error);
     CHECK(cudaGetLastError() == cudaSuccess);
 }
 
-TEST_CASE("vgpu memory: allocations are aligned, apart, and keep their contents while others come and go") {
+TEST_CASE(
+    "vgpu memory: allocations are aligned, apart, and keep their contents while others come and go") {
     std::mt19937 random(7);
     struct Block {
         unsigned char* p;
@@ -233,15 +245,19 @@ TEST_CASE("vgpu memory: allocations are aligned, apart, and keep their contents 
         if (live.size() > 60 || (!live.empty() && random() % 3 == 0)) {
             const size_t k = random() % live.size();
             const Block b = live[k];
-            CHECK_FALSE(std::any_of(b.p, b.p + b.bytes, [&](unsigned char c) { return c != b.tag; }));
+            CHECK_FALSE(
+                std::any_of(b.p, b.p + b.bytes, [&](unsigned char c) { return c != b.tag; }));
             CHECK(arena.release(b.p));
             CHECK_FALSE(arena.contains(b.p, 1));
             live.erase(live.begin() + static_cast<long>(k));
         } else {
-            const size_t bytes = random() % 8 ? 1 + random() % 5000 : (random() % 3 << 20) + 1 + random() % 100000;
-            Block b{static_cast<unsigned char*>(arena.allocate(bytes)), bytes, static_cast<unsigned char>(i)};
+            const size_t bytes =
+                random() % 8 ? 1 + random() % 5000 : (random() % 3 << 20) + 1 + random() % 100000;
+            Block b{static_cast<unsigned char*>(arena.allocate(bytes)), bytes,
+                    static_cast<unsigned char>(i)};
             REQUIRE(b.p);
-            CHECK(reinterpret_cast<uintptr_t>(b.p) % (bytes >= size_t(2) << 20 ? 2 << 20 : 256) == 0);
+            CHECK(reinterpret_cast<uintptr_t>(b.p) % (bytes >= size_t(2) << 20 ? 2 << 20 : 256) ==
+                  0);
             CHECK(arena.contains(b.p, bytes));
             CHECK_FALSE(arena.contains(b.p, bytes + 1));
             std::memset(b.p, b.tag, bytes);
@@ -273,9 +289,11 @@ TEST_CASE("vgpu memory: stream-ordered allocation and free") {
     CHECK(has(vgpu::last_failure(), "argument 0 points to freed memory of device 0"));
 }
 
-TEST_CASE("vgpu peers: without access a kernel fails and says which devices; with access it works") {
+TEST_CASE(
+    "vgpu peers: without access a kernel fails and says which devices; with access it works") {
     ResetAfter reset;
-    if (cudaDeviceDisablePeerAccess(1) != cudaSuccess) cudaGetLastError();  // a test before may have enabled it
+    // a test before may have enabled it
+    if (cudaDeviceDisablePeerAccess(1) != cudaSuccess) cudaGetLastError();
     DeviceBuffer<int> mine(0, 10);
     DeviceBuffer<int> theirs(1, 10);
     theirs.upload(std::vector<int>(10, 3));
@@ -288,18 +306,21 @@ TEST_CASE("vgpu peers: without access a kernel fails and says which devices; wit
     cudaGetLastError();
     {
         const Stream s(0);
-        wt::launch("copy", {dim3(1), dim3(32), s.get()}, copy_struct, Operands{10, theirs.data(), 1.0f, mine.data()});
+        wt::launch("copy", {dim3(1), dim3(32), s.get()}, copy_struct,
+                   Operands{10, theirs.data(), 1.0f, mine.data()});
         CHECK(cudaStreamSynchronize(s.get()) == cudaErrorIllegalAddress);
         CHECK(has(vgpu::last_failure(), "copy_struct"));
-        CHECK(has(vgpu::last_failure(),
-                  "on device 0: argument 0 points to memory of device 1, and peer access is not enabled "
-                  "(cudaDeviceEnablePeerAccess)"));
+        CHECK(has(
+            vgpu::last_failure(),
+            "on device 0: argument 0 points to memory of device 1, and peer access is not enabled "
+            "(cudaDeviceEnablePeerAccess)"));
         // Stays: everything on this device says so, the other device works.
         int* p;
         CHECK(cudaMalloc(&p, 4) == cudaErrorIllegalAddress);
         CHECK(cudaMemset(mine.data(), 0, 4) == cudaErrorIllegalAddress);
         CHECK(cudaDeviceSynchronize() == cudaErrorIllegalAddress);
-        CHECK(try_launch(config({1}, {1}, 0, s.get()), fill, mine.data(), 1, 1) == cudaErrorIllegalAddress);
+        CHECK(try_launch(config({1}, {1}, 0, s.get()), fill, mine.data(), 1, 1) ==
+              cudaErrorIllegalAddress);
         CHECK(cudaPeekAtLastError() == cudaErrorIllegalAddress);
         CHECK(has(cudaGetErrorString(cudaErrorIllegalAddress), "peer access is not enabled"));
         wt::DeviceGuard other(1);
@@ -318,7 +339,8 @@ TEST_CASE("vgpu peers: without access a kernel fails and says which devices; wit
     CHECK(cudaDeviceEnablePeerAccess(77, 0) == cudaErrorInvalidDevice);
     cudaGetLastError();
     const Stream s(0);
-    wt::launch("copy", {dim3(1), dim3(32), s.get()}, copy_struct, Operands{10, theirs.data(), 1.0f, mine.data()});
+    wt::launch("copy", {dim3(1), dim3(32), s.get()}, copy_struct,
+               Operands{10, theirs.data(), 1.0f, mine.data()});
     s.synchronize();
     CHECK(mine.download() == std::vector<int>(10, 3));
     WT_CUDA(cudaDeviceDisablePeerAccess(1));
@@ -346,7 +368,8 @@ TEST_CASE("vgpu launch: arguments of every size arrive, converted and aligned") 
     CHECK(out.download()[0] == 99);
     CHECK(out.download()[1] == 0);
     // One past the end is no fault; an int that looks like the upper half of a pointer is none.
-    wt::launch("copy", {dim3(1), dim3(1), s.get()}, copy_struct, Operands{0, out.data() + 6, 1.0f, nullptr});
+    wt::launch("copy", {dim3(1), dim3(1), s.get()}, copy_struct,
+               Operands{0, out.data() + 6, 1.0f, nullptr});
     s.synchronize();
 }
 
@@ -365,7 +388,8 @@ TEST_CASE("vgpu launch: a freed pointer left in an argument's padding is not an 
     REQUIRE(cudaMalloc(&freed, 64) == cudaSuccess);
     REQUIRE(cudaFree(freed) == cudaSuccess);
     alignas(Flagged) std::byte bytes[sizeof(Flagged)];
-    std::memcpy(bytes + 8, &freed, 8);  // its lowest byte is 0: a false flag before the rest of the pointer
+    // its lowest byte is 0: a false flag before the rest of the pointer
+    std::memcpy(bytes + 8, &freed, 8);
     auto& f = *new (bytes) Flagged;
     f.number = 7;
     f.flag = false;
@@ -401,19 +425,24 @@ TEST_CASE("vgpu launch: what hardware refuses") {
     CHECK(try_launch(config({1}, {32}, 48 * 1024 + 1), fill, p, 1, 4) == cudaErrorInvalidValue);
     CHECK(has(text(cudaErrorInvalidValue), "without cudaFuncAttributeMaxDynamicSharedMemorySize"));
     CHECK(try_launch(config({1}, {32}, 48 * 1024), fill, p, 1, 4) == cudaSuccess);
-    CHECK(cudaFuncSetAttribute(fill, cudaFuncAttributeMaxDynamicSharedMemorySize, 228 * 1024) == cudaErrorInvalidValue);
-    CHECK(cudaFuncSetAttribute(fill, cudaFuncAttributeMaxDynamicSharedMemorySize, 100 * 1024) == cudaSuccess);
+    CHECK(cudaFuncSetAttribute(fill, cudaFuncAttributeMaxDynamicSharedMemorySize, 228 * 1024) ==
+          cudaErrorInvalidValue);
+    CHECK(cudaFuncSetAttribute(fill, cudaFuncAttributeMaxDynamicSharedMemorySize, 100 * 1024) ==
+          cudaSuccess);
     CHECK(try_launch(config({1}, {32}, 100 * 1024), fill, p, 1, 4) == cudaSuccess);
     CHECK(try_launch(config({1}, {32}, 100 * 1024 + 1), fill, p, 1, 4) == cudaErrorInvalidValue);
     cudaFuncAttributes a;
     CHECK(cudaFuncGetAttributes(&a, fill) == cudaSuccess);
     CHECK(a.maxDynamicSharedSizeBytes == 100 * 1024);
     int blocks = 0;
-    CHECK(cudaOccupancyMaxActiveBlocksPerMultiprocessor(&blocks, fill, 256, 100 * 1024) == cudaSuccess);
+    CHECK(cudaOccupancyMaxActiveBlocksPerMultiprocessor(&blocks, fill, 256, 100 * 1024) ==
+          cudaSuccess);
     CHECK(blocks == 2);
     const Stream other(1);
-    CHECK(try_launch(config({1}, {1}, 0, other.get()), fill, p, 1, 4) == cudaErrorInvalidResourceHandle);
-    CHECK(has(text(cudaErrorInvalidResourceHandle), "the stream belongs to device 1, but device 0 is current"));
+    CHECK(try_launch(config({1}, {1}, 0, other.get()), fill, p, 1, 4) ==
+          cudaErrorInvalidResourceHandle);
+    CHECK(has(text(cudaErrorInvalidResourceHandle),
+              "the stream belongs to device 1, but device 0 is current"));
     cudaLaunchAttribute cluster{};
     cluster.id = cudaLaunchAttributeClusterDimension;
     cluster.val.clusterDim = {2, 1, 1};
@@ -428,14 +457,16 @@ TEST_CASE("vgpu launch: what hardware refuses") {
     CHECK(cudaLaunchKernelExC(&c, reinterpret_cast<const void*>(fill), args) == cudaSuccess);
     CHECK(cudaDeviceSynchronize() == cudaSuccess);
     CHECK(d.download() == std::vector<int>(4, 8));
-    CHECK(cudaLaunchKernelExC(&c, reinterpret_cast<const void*>(&text), args) == cudaErrorInvalidDeviceFunction);
+    CHECK(cudaLaunchKernelExC(&c, reinterpret_cast<const void*>(&text), args) ==
+          cudaErrorInvalidDeviceFunction);
     CHECK(cudaGetLastError() == cudaErrorInvalidDeviceFunction);
 }
 
 TEST_CASE("vgpu errors: names, texts, and the last error of each call") {
     CHECK(std::string(cudaGetErrorName(cudaErrorIllegalAddress)) == "cudaErrorIllegalAddress");
     CHECK(has(cudaGetErrorString(cudaErrorLaunchTimeout), "the launch timed out"));
-    CHECK(std::string(cudaGetErrorString(static_cast<cudaError_t>(12345))) == "unrecognized error code");
+    CHECK(std::string(cudaGetErrorString(static_cast<cudaError_t>(12345))) ==
+          "unrecognized error code");
     CHECK(cudaSetDevice(99) == cudaErrorInvalidDevice);
     CHECK(cudaPeekAtLastError() == cudaErrorInvalidDevice);
     CHECK(cudaGetLastError() == cudaErrorInvalidDevice);
@@ -447,14 +478,17 @@ TEST_CASE("vgpu errors: names, texts, and the last error of each call") {
     CHECK(cudaGetDeviceProperties(&prop, 1) == cudaSuccess);
     CHECK(std::string(prop.name) == "virtual GPU 1");
     int value = 0;
-    CHECK(cudaDeviceGetAttribute(&value, cudaDevAttrMaxSharedMemoryPerBlockOptin, 0) == cudaSuccess);
+    CHECK(cudaDeviceGetAttribute(&value, cudaDevAttrMaxSharedMemoryPerBlockOptin, 0) ==
+          cudaSuccess);
     CHECK(value == 227 * 1024);
-    CHECK(cudaStreamSynchronize(reinterpret_cast<cudaStream_t>(&value)) == cudaErrorInvalidResourceHandle);
-    CHECK(cudaEventDestroy(reinterpret_cast<cudaEvent_t>(&value)) == cudaErrorInvalidResourceHandle);
+    CHECK(cudaStreamSynchronize(reinterpret_cast<cudaStream_t>(&value)) ==
+          cudaErrorInvalidResourceHandle);
+    CHECK(cudaEventDestroy(reinterpret_cast<cudaEvent_t>(&value)) ==
+          cudaErrorInvalidResourceHandle);
     cudaGetLastError();
 }
 
-// ---- processes of their own ------------------------------------------------------------------------------
+// ---- processes of their own ---------------------------------------------------------------------
 
 TEST_CASE("vgpu child: limits" * doctest::skip()) {
     size_t free = 0, total = 0;
@@ -483,7 +517,8 @@ TEST_CASE("vgpu child: a buffer that outlives the runtime" * doctest::skip()) {
 
 TEST_CASE("vgpu child: kernel reads past an allocation" * doctest::skip()) {
     DeviceBuffer<int> a(0, 33), b(0, 64);
-    wt::launch("copy", {dim3(1), dim3(64), nullptr}, copy_struct, Operands{34, a.data(), 1.0f, b.data()});
+    wt::launch("copy", {dim3(1), dim3(64), nullptr}, copy_struct,
+               Operands{34, a.data(), 1.0f, b.data()});
     cudaDeviceSynchronize();
 }
 
@@ -503,11 +538,13 @@ TEST_CASE("vgpu child: new memory" * doctest::skip()) {
     std::printf("%s\n", all ? "all NaN" : "not filled");
 }
 
-TEST_CASE("vgpu processes: the environment sets devices, memory and seed; queued work runs before the end") {
+TEST_CASE(
+    "vgpu processes: the environment sets devices, memory and seed; queued work runs before the end") {
     CHECK(has(child("vgpu child: limits", "VGPU_DEVICES=3 VGPU_MEMORY=64M VGPU_SEED=11"),
               "cudaSuccess: 3 devices, 67108864 bytes, seed 11"));
     CHECK(has(child("vgpu child: limits", "VGPU_DEVICES=0"), "cudaErrorNoDevice: 0 devices"));
-    CHECK(has(child("vgpu child: limits", "VGPU_MEMORY=much"), "VGPU_MEMORY=much: must be a size such as"));
+    CHECK(has(child("vgpu child: limits", "VGPU_MEMORY=much"),
+              "VGPU_MEMORY=much: must be a size such as"));
     CHECK(has(child("vgpu child: limits", "VGPU_DEVICES=x"), "VGPU_DEVICES=x: must be 0 to 16"));
     CHECK(has(child("vgpu child: work left at the end"), "main is done\nran at the end"));
     CHECK(child("vgpu child: a buffer that outlives the runtime").ends_with("main is done\n"));

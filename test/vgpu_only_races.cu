@@ -1,5 +1,5 @@
-// What a build with RACES=1 finds: each kernel here is right until one thing is left out. In other builds the kernels tell of
-// nothing, and there is nothing to test.
+// What a build with RACES=1 finds: each kernel here is right until one thing is left out. In other
+// builds the kernels tell of nothing, and there is nothing to test.
 #include <doctest/doctest.h>
 
 #include <string>
@@ -33,7 +33,8 @@ bool wanted() {
 
 // Under every seed: nothing where `part` is null, else a failure that says it.
 template <int kCode = 719>
-void expect(const Shape& shape, auto kernel, auto out, int left, const char* part, const char* part2 = "", const char* part3 = "") {
+void expect(const Shape& shape, auto kernel, auto out, int left, const char* part,
+            const char* part2 = "", const char* part3 = "") {
     Shape s = shape;
     for (s.seed = 0; s.seed < 4; ++s.seed) {
         const vgpu::GridFailure f = run(s, kernel, out, left);
@@ -56,9 +57,10 @@ struct Memory {
     ptx::Mbarrier full, empty;
 };
 constexpr size_t kBytes = sizeof(Memory);
-constexpr const char *kShared = "race (shared memory", *kGlobal = "race (global memory", *kNothing = "nothing orders the two", *kFence = "no fence.proxy.async";
+constexpr const char *kShared = "race (shared memory", *kGlobal = "race (global memory",
+                     *kNothing = "nothing orders the two", *kFence = "no fence.proxy.async";
 
-// ---- barriers -----------------------------------------------------------------------------------------------
+// ---- barriers -----------------------------------------------------------------------------------
 
 __global__ void blocks_barrier(int* out, int left) {
     Memory& s = shared_storage<Memory>();
@@ -136,7 +138,7 @@ __global__ void clusters(int* out, int left) {
     ptx::cluster_arrive(), ptx::cluster_wait();
 }
 
-// ---- what is no race ------------------------------------------------------------------------------------------
+// ---- what is no race ----------------------------------------------------------------------------
 
 __global__ void neighbours(int* out, int) {
     Memory& s = shared_storage<Memory>();
@@ -152,20 +154,21 @@ __global__ void neighbours(int* out, int) {
     if (s.data[1][0] < 0) out[65] = s.data[1][1] = 0;  // read by all
 }
 
-// ---- global memory ----------------------------------------------------------------------------------------------
+// ---- global memory ------------------------------------------------------------------------------
 
 __global__ void overlapping(int* out, int left) {
     const int t = static_cast<int>(threadIdx.x), i = static_cast<int>(blockIdx.x) * 64 + t;
     out[i] = t;
-    if (left == 1 && blockIdx.x == 1 && t == 5) out[3] = 0;                     // another block's
-    if (left == 2 && i == 0) out[1] = 0;                                        // another thread's
-    if (left == 3 && t == 5) atomicAdd(out + (blockIdx.x ^ 1) * 64 + 5, 1);     // updated and written
+    if (left == 1 && blockIdx.x == 1 && t == 5) out[3] = 0;                  // another block's
+    if (left == 2 && i == 0) out[1] = 0;                                     // another thread's
+    if (left == 3 && t == 5) atomicAdd(out + (blockIdx.x ^ 1) * 64 + 5, 1);  // updated and written
 }
 
 __global__ void outside(int* out, int left) {
     Memory& s = shared_storage<Memory>();
     const int t = static_cast<int>(threadIdx.x);
-    reinterpret_cast<int*>(&s)[t + (left == 1 && t == 63 ? static_cast<int>(kBytes / 4) - 63 : 0)] = t;
+    reinterpret_cast<int*>(&s)[t + (left == 1 && t == 63 ? static_cast<int>(kBytes / 4) - 63 : 0)] =
+        t;
     out[t + (left == 2 && t == 63)] = t;
     if (left == 3 && out[-1] == 7) out[0] = 1;
 }
@@ -180,7 +183,8 @@ __global__ void early(int* out, int left) {
 __global__ void uninitialised(int* out, int left) {
     Memory& s = shared_storage<Memory>();
     const int t = static_cast<int>(threadIdx.x);
-    if (left != 1 || t != 5 || blockIdx.x == 0) s.data[0][t] = t;  // the block before has written it, which is no help
+    // the block before has written it, which is no help
+    if (left != 1 || t != 5 || blockIdx.x == 0) s.data[0][t] = t;
     if (left != 2 || t != 5) s.data[1][t] = t;
     ptx::fence_proxy_async();
     __syncthreads();
@@ -191,7 +195,7 @@ __global__ void uninitialised(int* out, int left) {
     ptx::bulk_wait<0>();
 }
 
-// ---- asynchronous copies ------------------------------------------------------------------------------------------
+// ---- asynchronous copies ------------------------------------------------------------------------
 
 // A tile written by all threads is stored by the first one, then written again.
 __global__ void store_tile(int* out, int left) {
@@ -199,7 +203,8 @@ __global__ void store_tile(int* out, int left) {
     const int t = static_cast<int>(threadIdx.x);
     for (int turn = 0; turn < 3; ++turn) {
         s.data[0][t] = t + turn;
-        if (left != 1 && (left != 2 || t % 32)) ptx::fence_proxy_async();  // 2: of one thread in each warp
+        // 2: of one thread in each warp
+        if (left != 1 && (left != 2 || t % 32)) ptx::fence_proxy_async();
         if (left != 4) __syncthreads();
         if (t == 0) {
             ptx::bulk_store(out + 128 * turn, s.data[0], 512);
@@ -285,12 +290,13 @@ __global__ void store_boxes(const __grid_constant__ CUtensorMap map, int left) {
     ptx::fence_proxy_async();
     __syncthreads();
     if (threadIdx.x) return;
-    ptx::tma_store(map, s.data[0], 0, static_cast<int>(4 * blockIdx.x) - (left == 1 && blockIdx.x == 1));
+    ptx::tma_store(map, s.data[0], 0,
+                   static_cast<int>(4 * blockIdx.x) - (left == 1 && blockIdx.x == 1));
     ptx::bulk_commit();
     ptx::bulk_wait<0>();
 }
 
-// ---- tensor cores -------------------------------------------------------------------------------------------------
+// ---- tensor cores -------------------------------------------------------------------------------
 
 struct Operands {
     alignas(1024) bf16 a[64][64], b[64][64];
@@ -299,13 +305,15 @@ __global__ void products(float* out, int left) {
     Operands& s = shared_storage<Operands>();
     float d[32] = {};
     for (int turn = 0; turn < 3; ++turn) {
-        for (int e = static_cast<int>(threadIdx.x); e < 4096; e += 128) s.a[e / 64][e % 64] = s.b[e / 64][e % 64] = from_float<bf16>(1);
+        for (int e = static_cast<int>(threadIdx.x); e < 4096; e += 128)
+            s.a[e / 64][e % 64] = s.b[e / 64][e % 64] = from_float<bf16>(1);
         if (left != 1) ptx::fence_proxy_async();
         if (left != 2) __syncthreads();
         ptx::wgmma_fence();
         for (int step = 0; step < 4; ++step)
-            ptx::wgmma_bf16<64>(d, ptx::wgmma_descriptor(&s.a[0][16 * step], 0, 1024, ptx::Swizzle::b128),
-                                ptx::wgmma_descriptor(&s.b[0][16 * step], 0, 1024, ptx::Swizzle::b128), true);
+            ptx::wgmma_bf16<64>(
+                d, ptx::wgmma_descriptor(&s.a[0][16 * step], 0, 1024, ptx::Swizzle::b128),
+                ptx::wgmma_descriptor(&s.b[0][16 * step], 0, 1024, ptx::Swizzle::b128), true);
         ptx::wgmma_commit();
         if (left == 3 && threadIdx.x == 0) s.a[0][0] = from_float<bf16>(2);
         ptx::wgmma_wait<0>();
@@ -357,7 +365,8 @@ TEST_CASE("races: neighbouring bytes, atomics and common reads are none") {
     expect({4, 64, kBytes}, neighbours, out.data(), 0, nullptr);
 }
 
-TEST_CASE("races: blocks and threads that write the same global memory, and the same grid launched again") {
+TEST_CASE(
+    "races: blocks and threads that write the same global memory, and the same grid launched again") {
     if (!wanted()) return;
     DeviceBuffer<int> out(0, 256);
     expect({4, 64}, overlapping, out.data(), 0, nullptr);
@@ -372,9 +381,15 @@ TEST_CASE("races: accesses outside shared memory and allocations, to the byte") 
     DeviceBuffer<int> out(0, 64);
     const Shape shape{1, 64, kBytes};
     expect(shape, outside, out.data(), 0, nullptr);
-    expect<700>(shape, outside, out.data(), 1, "out of bounds: this thread writes at test/vgpu_only_races.cu:", "of shared memory");
-    expect<700>(shape, outside, out.data(), 2, "out of bounds: this thread writes at test/vgpu_only_races.cu:", "pass the end of an allocation of 256 bytes");
-    expect<700>(shape, outside, out.data(), 3, "out of bounds: this thread reads at test/vgpu_only_races.cu:", "in no live allocation");
+    expect<700>(
+        shape, outside, out.data(), 1,
+        "out of bounds: this thread writes at test/vgpu_only_races.cu:", "of shared memory");
+    expect<700>(shape, outside, out.data(), 2,
+                "out of bounds: this thread writes at test/vgpu_only_races.cu:",
+                "pass the end of an allocation of 256 bytes");
+    expect<700>(
+        shape, outside, out.data(), 3,
+        "out of bounds: this thread reads at test/vgpu_only_races.cu:", "in no live allocation");
 }
 
 TEST_CASE("races: shared memory that nobody has written") {
@@ -382,8 +397,12 @@ TEST_CASE("races: shared memory that nobody has written") {
     DeviceBuffer<int> out(0, 512);
     const Shape shape{2, 128, kBytes};
     expect(shape, uninitialised, out.data(), 0, nullptr);
-    expect(shape, uninitialised, out.data(), 1, "uninitialised (shared memory, offset 0x14): this thread reads at test/vgpu_only_races.cu:");
-    expect(shape, uninitialised, out.data(), 2, "uninitialised (shared memory, offset 0x414): an asynchronous operation of this thread reads at test/vgpu_only_races.cu:");
+    expect(
+        shape, uninitialised, out.data(), 1,
+        "uninitialised (shared memory, offset 0x14): this thread reads at test/vgpu_only_races.cu:");
+    expect(
+        shape, uninitialised, out.data(), 2,
+        "uninitialised (shared memory, offset 0x414): an asynchronous operation of this thread reads at test/vgpu_only_races.cu:");
 }
 
 TEST_CASE("races: global memory before griddep_wait, in a kernel that may start early") {
@@ -418,7 +437,8 @@ TEST_CASE("races: cp.async is an access of its thread") {
     expect(shape, copy_tile, in.data(), 2, kShared, kNothing);
 }
 
-TEST_CASE("races: a load by TMA is there for those who wait for its barrier, and not before those who read are done") {
+TEST_CASE(
+    "races: a load by TMA is there for those who wait for its barrier, and not before those who read are done") {
     if (!wanted()) return;
     DeviceBuffer<int> in(0, 256);
     const Shape shape{1, 128, kBytes};
@@ -438,7 +458,8 @@ TEST_CASE("races: what TMA stores to global memory") {
     expect(shape, store_tiles, out.data(), 3, kGlobal, kNothing);
     const CUtensorMap map = tiled_map(DType::f32, out.data(), {32, 8}, {128}, {32, 4}, 0);
     expect(shape, store_boxes, map, 0, nullptr);
-    expect(shape, store_boxes, map, 1, kGlobal, "an asynchronous operation of this thread writes", "another block");
+    expect(shape, store_boxes, map, 1, kGlobal, "an asynchronous operation of this thread writes",
+           "another block");
 }
 
 TEST_CASE("races: wgmma's operands are fenced, there, and left alone until the wait") {

@@ -1,4 +1,5 @@
-// Programs get along with others on the same cores: their threads sleep where they wait, and ask for short turns.
+// Programs get along with others on the same cores: their threads sleep where they wait, and ask
+// for short turns.
 #include "test/program.h"
 
 namespace {
@@ -26,7 +27,8 @@ TEST_CASE("share: OpenMP's threads sleep where they wait, unless the user says o
 
 TEST_CASE("share: libgomp has read the setting, and the program keeps its arguments") {
     const TempDir s;
-    const Result r = run(s, "env -u OMP_WAIT_POLICY -u GOMP_SPINCOUNT OMP_DISPLAY_ENV=true " + program("summary") + " owt --classes 7");
+    const Result r = run(s, "env -u OMP_WAIT_POLICY -u GOMP_SPINCOUNT OMP_DISPLAY_ENV=true " +
+                                program("summary") + " owt --classes 7");
     CHECK(r.status == 0);
     CHECK(r.out.find("fc8      1x1x7") != std::string::npos);
     // Two starts, two reports: the first is of before.

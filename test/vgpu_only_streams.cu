@@ -37,7 +37,9 @@ __global__ void add_one(int* x, int n) {
     if (i < n) x[i] += 1;
 }
 
-__global__ void multiply_add(int* x, int factor, int term) { x[threadIdx.x] = x[threadIdx.x] * factor + term; }
+__global__ void multiply_add(int* x, int factor, int term) {
+    x[threadIdx.x] = x[threadIdx.x] * factor + term;
+}
 
 __global__ void copy_values(int* to, const int* from, int n) {
     const int i = static_cast<int>(blockIdx.x * blockDim.x + threadIdx.x);
@@ -54,7 +56,8 @@ std::vector<int> order_of(uint64_t seed) {
     std::vector<int> log;
     const Stream s[3] = {Stream(0), Stream(0), Stream(1)};
     for (int i = 0; i < 8; ++i)
-        for (int k = 0; k < 3; ++k) vgpu::enqueue(s[k].get(), "log", [&log, i, k] { log.push_back(k * 100 + i); });
+        for (int k = 0; k < 3; ++k)
+            vgpu::enqueue(s[k].get(), "log", [&log, i, k] { log.push_back(k * 100 + i); });
     for (const Stream& t : s) t.synchronize();
     return log;
 }
@@ -96,7 +99,8 @@ TEST_CASE("vgpu streams: a stream keeps its order under every seed") {
     }
 }
 
-TEST_CASE("vgpu streams: a missing wait shows under some seed, the right program passes under all") {
+TEST_CASE(
+    "vgpu streams: a missing wait shows under some seed, the right program passes under all") {
     SeedGuard guard;
     for (int device = 0; device < 2; ++device) {
         CAPTURE(device);
@@ -205,7 +209,9 @@ TEST_CASE("vgpu events: elapsed time is the time that work took") {
     const Event start(0, true), stop(0, true), untimed(0);
     start.record(s.get());
     float ms = -1;
-    WT_CUDA(cudaLaunchHostFunc(s.get(), [](void*) { std::this_thread::sleep_for(std::chrono::milliseconds(20)); }, nullptr));
+    WT_CUDA(cudaLaunchHostFunc(
+        s.get(), [](void*) { std::this_thread::sleep_for(std::chrono::milliseconds(20)); },
+        nullptr));
     stop.record(s.get());
     untimed.record(s.get());
     CHECK(cudaEventElapsedTime(&ms, start.get(), stop.get()) == cudaErrorNotReady);
@@ -240,7 +246,8 @@ TEST_CASE("vgpu streams: host functions run in order, and may not use streams th
     CHECK(state.inside == cudaErrorNotPermitted);
 }
 
-TEST_CASE("vgpu streams: an exception in queued host work fails the device and drops what follows") {
+TEST_CASE(
+    "vgpu streams: an exception in queued host work fails the device and drops what follows") {
     ResetAfter reset;
     const Stream s(0);
     const Stream elsewhere(1);
@@ -252,8 +259,8 @@ TEST_CASE("vgpu streams: an exception in queued host work fails the device and d
     elsewhere.wait(e);  // a dropped record still lets others go on
     vgpu::enqueue(elsewhere.get(), "other", [&] { other = true; });
     CHECK(cudaStreamSynchronize(s.get()) == cudaErrorLaunchFailure);
-    CHECK(std::string(cudaGetErrorString(cudaErrorLaunchFailure)).find("matmul on device 0: no such engine") !=
-          std::string::npos);
+    CHECK(std::string(cudaGetErrorString(cudaErrorLaunchFailure))
+              .find("matmul on device 0: no such engine") != std::string::npos);
     CHECK(vgpu::last_failure() == "matmul on device 0: no such engine");
     CHECK_FALSE(after);
     elsewhere.synchronize();
@@ -277,7 +284,13 @@ TEST_CASE("vgpu streams: two host threads drive two devices and exchange through
             Event computed, received, sent_back;
             DeviceBuffer<int> mine, theirs;
             explicit Side(int d)
-                : compute(d), exchange(d), computed(d), received(d), sent_back(d), mine(d, n), theirs(d, n) {}
+                : compute(d),
+                  exchange(d),
+                  computed(d),
+                  received(d),
+                  sent_back(d),
+                  mine(d, n),
+                  theirs(d, n) {}
         };
         Side side[2] = {Side(0), Side(1)};
         std::barrier meet(2);
@@ -287,18 +300,19 @@ TEST_CASE("vgpu streams: two host threads drive two devices and exchange through
             Side &me = side[d], &you = side[1 - d];
             me.mine.upload(std::vector<int>(n, d));
             for (int step = 0; step < steps; ++step) {
-                wt::launch("add_one", {dim3(1), dim3(n), me.compute.get()}, add_one, me.mine.data(), n);
+                wt::launch("add_one", {dim3(1), dim3(n), me.compute.get()}, add_one, me.mine.data(),
+                           n);
                 me.computed.record(me.compute.get());
                 meet.arrive_and_wait();  // both have recorded
                 me.exchange.wait(you.computed);
-                WT_CUDA(cudaMemcpyPeerAsync(me.theirs.data(), d, you.mine.data(), 1 - d, n * sizeof(int),
-                                            me.exchange.get()));
+                WT_CUDA(cudaMemcpyPeerAsync(me.theirs.data(), d, you.mine.data(), 1 - d,
+                                            n * sizeof(int), me.exchange.get()));
                 me.received.record(me.exchange.get());
                 meet.arrive_and_wait();
                 me.compute.wait(me.received);   // my copy of theirs is here
                 me.compute.wait(you.received);  // and they have read mine
-                wt::launch("copy", {dim3(1), dim3(n), me.compute.get()}, copy_values, me.mine.data(), me.theirs.data(),
-                           n);
+                wt::launch("copy", {dim3(1), dim3(n), me.compute.get()}, copy_values,
+                           me.mine.data(), me.theirs.data(), n);
                 // What `theirs` holds is used up before the next copy into it.
                 me.sent_back.record(me.compute.get());
                 me.exchange.wait(me.sent_back);
@@ -317,7 +331,8 @@ TEST_CASE("vgpu streams: two host threads drive two devices and exchange through
     }
 }
 
-TEST_CASE("vgpu streams: pageable sources are read at the call, page-locked ones when the copy runs") {
+TEST_CASE(
+    "vgpu streams: pageable sources are read at the call, page-locked ones when the copy runs") {
     const Stream s(0);
     DeviceBuffer<int> d(0, 4);
     std::vector<int> pageable{1, 2, 3, 4};
@@ -342,7 +357,8 @@ TEST_CASE("vgpu streams: pageable sources are read at the call, page-locked ones
     CHECK(pinned[0] == 7);
 }
 
-TEST_CASE("vgpu streams: very much queued work runs without a wait, and a destroyed stream's work is not lost") {
+TEST_CASE(
+    "vgpu streams: very much queued work runs without a wait, and a destroyed stream's work is not lost") {
     SeedGuard guard;
     for (uint64_t seed : {0, 3}) {
         vgpu::set_seed(seed);
@@ -353,7 +369,8 @@ TEST_CASE("vgpu streams: very much queued work runs without a wait, and a destro
             for (int i = 0; i < 12000; ++i)
                 vgpu::enqueue((i % 3 ? s : t).get(), "count", [&ran] { ++ran; });
             CHECK(ran > 0);
-            for (int i = 0; i < 50; ++i) vgpu::enqueue(s.get(), "order", [&, i] { in_order &= expected++ == i; });
+            for (int i = 0; i < 50; ++i)
+                vgpu::enqueue(s.get(), "order", [&, i] { in_order &= expected++ == i; });
         }
         CHECK(ran == 12000);
         CHECK(expected == 50);

@@ -1,5 +1,5 @@
-// What the virtual GPU says of kernels that use its tensor cores wrongly, and that a kernel which lacks one fence or wait
-// is caught under some seed.
+// What the virtual GPU says of kernels that use its tensor cores wrongly, and that a kernel which
+// lacks one fence or wait is caught under some seed.
 #include <doctest/doctest.h>
 
 #include <string>
@@ -22,9 +22,17 @@ using test::run;
 
 constexpr uint64_t kSeeds = 20;
 
-// ---- a pipeline, whole or with something left out ------------------------------------------------------------
+// ---- a pipeline, whole or with something left out -----------------------------------------------
 
-enum class Left { nothing, first_fence, later_fence, wait_before_refill, last_wait, last_commit, read_before_wait };
+enum class Left {
+    nothing,
+    first_fence,
+    later_fence,
+    wait_before_refill,
+    last_wait,
+    last_commit,
+    read_before_wait
+};
 
 constexpr int kTiles = 6;
 struct Tiles {
@@ -34,7 +42,8 @@ struct Tiles {
 void fill(bf16 (&tile)[64][64], int number, int prime) {
     for (int e = static_cast<int>(threadIdx.x); e < 4096; e += 128) {
         const int row = e / 64, chunk = e / 8 % 8;
-        tile[row][(chunk ^ row % 8) * 8 + e % 8] = from_float<bf16>(static_cast<float>((number * 4096 + e) * prime % 17 - 8));
+        tile[row][(chunk ^ row % 8) * 8 + e % 8] =
+            from_float<bf16>(static_cast<float>((number * 4096 + e) * prime % 17 - 8));
     }
 }
 
@@ -50,10 +59,13 @@ __global__ void pipeline(float* out, Left left) {
     float d[32] = {};
     load(0);
     for (int tile = 0; tile < kTiles; ++tile) {
-        if (left != Left::first_fence && (left != Left::later_fence || tile == 0)) ptx::wgmma_fence();
+        if (left != Left::first_fence && (left != Left::later_fence || tile == 0))
+            ptx::wgmma_fence();
         for (int step = 0; step < 4; ++step)
-            ptx::wgmma_bf16<64>(d, ptx::wgmma_descriptor(&s.a[tile % 2][0][16 * step], 0, 1024, ptx::Swizzle::b128),
-                                ptx::wgmma_descriptor(&s.b[tile % 2][0][16 * step], 0, 1024, ptx::Swizzle::b128), true);
+            ptx::wgmma_bf16<64>(
+                d, ptx::wgmma_descriptor(&s.a[tile % 2][0][16 * step], 0, 1024, ptx::Swizzle::b128),
+                ptx::wgmma_descriptor(&s.b[tile % 2][0][16 * step], 0, 1024, ptx::Swizzle::b128),
+                true);
         if (left != Left::last_commit || tile < kTiles - 1) ptx::wgmma_commit();
         if (left == Left::read_before_wait && tile == kTiles - 1)
             for (int i = 0; i < 32; ++i) out[threadIdx.x * 32 + i] = d[i];
@@ -75,11 +87,13 @@ std::vector<float> expected_pipeline() {
     std::vector<float> out(128 * 32);
     for (int thread = 0; thread < 128; ++thread)
         for (int i = 0; i < 32; ++i) {
-            const int m = thread / 32 * 16 + thread % 32 / 4 + 8 * (i / 2 % 2), n = 8 * (i / 4) + 2 * (thread % 4) + i % 2;
+            const int m = thread / 32 * 16 + thread % 32 / 4 + 8 * (i / 2 % 2),
+                      n = 8 * (i / 4) + 2 * (thread % 4) + i % 2;
             int sum = 0;
             for (int tile = 0; tile < kTiles; ++tile) {
                 for (int k = 0; k < 64; ++k)
-                    sum += ((tile * 4096 + m * 64 + k) * 5 % 17 - 8) * ((tile * 4096 + n * 64 + k) * 7 % 17 - 8);
+                    sum += ((tile * 4096 + m * 64 + k) * 5 % 17 - 8) *
+                           ((tile * 4096 + n * 64 + k) * 7 % 17 - 8);
                 if (tile == 1) sum *= 2;
             }
             out[static_cast<size_t>(thread * 32 + i)] = static_cast<float>(sum);
@@ -101,23 +115,35 @@ int caught(Left left, std::string* said = nullptr) {
 }
 
 void clear(Tiles& s) {
-    for (size_t i = threadIdx.x; i < sizeof s / 4; i += blockDim.x) reinterpret_cast<uint32_t*>(&s)[i] = 0;
+    for (size_t i = threadIdx.x; i < sizeof s / 4; i += blockDim.x)
+        reinterpret_cast<uint32_t*>(&s)[i] = 0;
     ptx::fence_proxy_async();
     __syncthreads();
 }
 
-// ---- kernels with one mistake each --------------------------------------------------------------------------------
+// ---- kernels with one mistake each --------------------------------------------------------------
 
 enum class Mistake {
-    base_offset, misaligned, beyond, leaves_row, other_descriptor, other_order, some_skip, some_return, two_shapes,
-    not_waited, written_in_flight, half_warpgroup
+    base_offset,
+    misaligned,
+    beyond,
+    leaves_row,
+    other_descriptor,
+    other_order,
+    some_skip,
+    some_return,
+    two_shapes,
+    not_waited,
+    written_in_flight,
+    half_warpgroup
 };
 
 __global__ void mistaken(float* out, Mistake m) {
     Tiles& s = shared_storage<Tiles>();
     clear(s);
     float d[32] = {}, e[16] = {};
-    uint64_t a = ptx::wgmma_descriptor(s.a, 0, 1024, ptx::Swizzle::b128), b = ptx::wgmma_descriptor(s.b, 0, 1024, ptx::Swizzle::b128);
+    uint64_t a = ptx::wgmma_descriptor(s.a, 0, 1024, ptx::Swizzle::b128),
+             b = ptx::wgmma_descriptor(s.b, 0, 1024, ptx::Swizzle::b128);
     const bool odd = threadIdx.x == 77;
     if (m == Mistake::base_offset) a |= uint64_t{3} << 49;
     if (m == Mistake::misaligned) b += 128 >> 4;
@@ -163,12 +189,16 @@ __global__ void calls(float* out, Calls how, bool onto_values) {
     ptx::fence_proxy_async();
     __syncthreads();
     float d[2][32];
-    for (int i = 0; i < 64; ++i) d[i / 32][i % 32] = onto_values ? static_cast<float>(threadIdx.x * 64 + i) : __int_as_float(0x7fffffff);
-    const uint64_t a = ptx::wgmma_descriptor(s.a, 0, 1024, ptx::Swizzle::b128), b = ptx::wgmma_descriptor(s.b, 0, 1024, ptx::Swizzle::b128);
+    for (int i = 0; i < 64; ++i)
+        d[i / 32][i % 32] =
+            onto_values ? static_cast<float>(threadIdx.x * 64 + i) : __int_as_float(0x7fffffff);
+    const uint64_t a = ptx::wgmma_descriptor(s.a, 0, 1024, ptx::Swizzle::b128),
+                   b = ptx::wgmma_descriptor(s.b, 0, 1024, ptx::Swizzle::b128);
     const bool odd = threadIdx.x == 77;
     const auto eight = [&] {
         for (int i = 0; i < 8; ++i)
-            ptx::wgmma_bf16<64>(d[i % 2], ptx::wgmma_advance(a, TwoHigh::a(i % 2, i / 2)), ptx::wgmma_advance(b, TwoHigh::b(i / 2)), onto_values || i > 1);
+            ptx::wgmma_bf16<64>(d[i % 2], ptx::wgmma_advance(a, TwoHigh::a(i % 2, i / 2)),
+                                ptx::wgmma_advance(b, TwoHigh::b(i / 2)), onto_values || i > 1);
     };
     ptx::wgmma_fence();
     if (how == Calls::eight || (how == Calls::one_eight && odd))
@@ -201,18 +231,25 @@ __global__ void warp_mistakes(float* out, int mode) {
     uint32_t a[4] = {}, b[2] = {}, r[4] = {};
     const unsigned lane = threadIdx.x % 32;
     if (mode == 0) {
-        if (lane < 16) ptx::mma_m16n8k16_bf16(d, a, b);
-        else ptx::mma_m16n8k16_bf16(d, a, b);
+        if (lane < 16)
+            ptx::mma_m16n8k16_bf16(d, a, b);
+        else
+            ptx::mma_m16n8k16_bf16(d, a, b);
     } else if (mode == 1) {
-        if (lane != 3) ptx::mma_m16n8k16_bf16(d, a, b);
-        else ptx::ldmatrix_x4(r, &s.a);
+        if (lane != 3)
+            ptx::mma_m16n8k16_bf16(d, a, b);
+        else
+            ptx::ldmatrix_x4(r, &s.a);
     } else if (mode == 2) {
         ptx::ldmatrix_x4(r, &s.a[0][lane][lane == 9 ? 4 : 0]);
     } else if (mode == 3) {
-        ptx::ldmatrix_x2(a[0] == 1 ? reinterpret_cast<uint32_t(&)[2]>(a) : reinterpret_cast<uint32_t(&)[2]>(r),
-                         lane == 9 ? reinterpret_cast<const void*>(out) : &s.a[0][lane][0]);
+        ptx::ldmatrix_x2(
+            a[0] == 1 ? reinterpret_cast<uint32_t(&)[2]>(a) : reinterpret_cast<uint32_t(&)[2]>(r),
+            lane == 9 ? reinterpret_cast<const void*>(out) : &s.a[0][lane][0]);
     } else if (mode == 4) {
-        ptx::ldmatrix_x1(reinterpret_cast<uint32_t(&)[1]>(r), lane < 8 ? &s.a[0][lane][0] : nullptr);  // only 8 rows are asked for
+        // only 8 rows are asked for
+        ptx::ldmatrix_x1(reinterpret_cast<uint32_t(&)[1]>(r),
+                         lane < 8 ? &s.a[0][lane][0] : nullptr);
     } else {
         ptx::mma_m16n8k16_bf16(d, a, b);
     }
@@ -253,7 +290,8 @@ TEST_CASE("ptx: wgmmas in one call are those of eight") {
         for (bool onto_values : {false, true}) {
             std::vector<float> one(128 * 64), eight(128 * 64);
             CHECK(!run({1, 128, sizeof(Tiles), seed}, calls, one.data(), Calls::one, onto_values));
-            CHECK(!run({1, 128, sizeof(Tiles), seed}, calls, eight.data(), Calls::eight, onto_values));
+            CHECK(!run({1, 128, sizeof(Tiles), seed}, calls, eight.data(), Calls::eight,
+                       onto_values));
             CHECK(one == eight);
             CHECK(one[0] == one[0]);
         }
@@ -265,41 +303,72 @@ TEST_CASE("ptx: wgmmas in one call are those of eight") {
 }
 
 TEST_CASE("ptx: what is said of wgmmas that cannot be") {
-    CHECK_MESSAGE(has(said(Mistake::base_offset), "A's descriptor: its base offset is not 0"), said(Mistake::base_offset));
-    CHECK_MESSAGE(has(said(Mistake::misaligned), "B's descriptor: its tile does not start at"), said(Mistake::misaligned));
-    CHECK_MESSAGE(has(said(Mistake::beyond), "B's descriptor: it reaches beyond"), said(Mistake::beyond));
-    CHECK_MESSAGE(has(said(Mistake::leaves_row), "A's descriptor: it begins within a swizzled row"), said(Mistake::leaves_row));
-    CHECK_MESSAGE(has(said(Mistake::other_descriptor), "thread (77,0,0): wgmma m64n64k16 bf16 at"), said(Mistake::other_descriptor));
-    CHECK_MESSAGE(has(said(Mistake::other_descriptor), "are not those of the other threads"), said(Mistake::other_descriptor));
-    CHECK_MESSAGE(has(said(Mistake::other_order), "wgmma.commit_group at test/vgpu_only_wgmma.cu:"), said(Mistake::other_order));
-    CHECK_MESSAGE(has(said(Mistake::other_order), "while the other threads of the warpgroup do wgmma m64n64k16 bf16 at test/"), said(Mistake::other_order));
-    CHECK_MESSAGE(has(said(Mistake::some_skip), "all 128 must do the same"), said(Mistake::some_skip));
-    CHECK_MESSAGE(has(said(Mistake::some_return), "threads 0-95 wait in wgmma.wait_group"), said(Mistake::some_return));
-    CHECK_MESSAGE(has(said(Mistake::two_shapes), "are in flight in a product of n = 64"), said(Mistake::two_shapes));
-    CHECK_MESSAGE(has(said(Mistake::not_waited), "has not been waited for"), said(Mistake::not_waited));
-    CHECK_MESSAGE(has(said(Mistake::half_warpgroup, 96), "needs a warpgroup, 128 threads"), said(Mistake::half_warpgroup, 96));
+    CHECK_MESSAGE(has(said(Mistake::base_offset), "A's descriptor: its base offset is not 0"),
+                  said(Mistake::base_offset));
+    CHECK_MESSAGE(has(said(Mistake::misaligned), "B's descriptor: its tile does not start at"),
+                  said(Mistake::misaligned));
+    CHECK_MESSAGE(has(said(Mistake::beyond), "B's descriptor: it reaches beyond"),
+                  said(Mistake::beyond));
+    CHECK_MESSAGE(has(said(Mistake::leaves_row), "A's descriptor: it begins within a swizzled row"),
+                  said(Mistake::leaves_row));
+    CHECK_MESSAGE(has(said(Mistake::other_descriptor), "thread (77,0,0): wgmma m64n64k16 bf16 at"),
+                  said(Mistake::other_descriptor));
+    CHECK_MESSAGE(has(said(Mistake::other_descriptor), "are not those of the other threads"),
+                  said(Mistake::other_descriptor));
+    CHECK_MESSAGE(has(said(Mistake::other_order), "wgmma.commit_group at test/vgpu_only_wgmma.cu:"),
+                  said(Mistake::other_order));
+    CHECK_MESSAGE(has(said(Mistake::other_order),
+                      "while the other threads of the warpgroup do wgmma m64n64k16 bf16 at test/"),
+                  said(Mistake::other_order));
+    CHECK_MESSAGE(has(said(Mistake::some_skip), "all 128 must do the same"),
+                  said(Mistake::some_skip));
+    CHECK_MESSAGE(has(said(Mistake::some_return), "threads 0-95 wait in wgmma.wait_group"),
+                  said(Mistake::some_return));
+    CHECK_MESSAGE(has(said(Mistake::two_shapes), "are in flight in a product of n = 64"),
+                  said(Mistake::two_shapes));
+    CHECK_MESSAGE(has(said(Mistake::not_waited), "has not been waited for"),
+                  said(Mistake::not_waited));
+    CHECK_MESSAGE(has(said(Mistake::half_warpgroup, 96), "needs a warpgroup, 128 threads"),
+                  said(Mistake::half_warpgroup, 96));
     int found = 0;
-    for (uint64_t seed = 1; seed <= kSeeds; ++seed) found += has(said(Mistake::written_in_flight, 128, seed), "were written while a wgmma was under way");
+    for (uint64_t seed = 1; seed <= kSeeds; ++seed)
+        found += has(said(Mistake::written_in_flight, 128, seed),
+                     "were written while a wgmma was under way");
     CHECK(found > 0);
 }
 
 TEST_CASE("ptx: what is said of setmaxnreg that cannot be") {
-    const auto said = [](void (*kernel)(int), int mode) { return run({1, 384}, kernel, mode).message; };
-    CHECK_MESSAGE(has(said(grab_registers<232>, 0), "threads 0-127 wait in setmaxnreg.inc (until other warpgroups have given registers back)"), said(grab_registers<232>, 0));
-    CHECK_MESSAGE(has(said(grab_registers<160>, 0), "setmaxnreg.inc 160 at"), said(grab_registers<160>, 0));
-    CHECK_MESSAGE(has(said(grab_registers<160>, 0), "has 168 registers a thread (65536 / 384"), said(grab_registers<160>, 0));
-    CHECK_MESSAGE(has(said(grab_registers<160>, 1), "setmaxnreg (all 128 threads"), said(grab_registers<160>, 1));
-    CHECK_MESSAGE(has(said(grab_registers<160>, 2), "setmaxnreg.dec 240 at"), said(grab_registers<160>, 2));
+    const auto said = [](void (*kernel)(int), int mode) {
+        return run({1, 384}, kernel, mode).message;
+    };
+    CHECK_MESSAGE(
+        has(said(grab_registers<232>, 0),
+            "threads 0-127 wait in setmaxnreg.inc (until other warpgroups have given registers back)"),
+        said(grab_registers<232>, 0));
+    CHECK_MESSAGE(has(said(grab_registers<160>, 0), "setmaxnreg.inc 160 at"),
+                  said(grab_registers<160>, 0));
+    CHECK_MESSAGE(has(said(grab_registers<160>, 0), "has 168 registers a thread (65536 / 384"),
+                  said(grab_registers<160>, 0));
+    CHECK_MESSAGE(has(said(grab_registers<160>, 1), "setmaxnreg (all 128 threads"),
+                  said(grab_registers<160>, 1));
+    CHECK_MESSAGE(has(said(grab_registers<160>, 2), "setmaxnreg.dec 240 at"),
+                  said(grab_registers<160>, 2));
 }
 
 TEST_CASE("ptx: what is said of warp operations that cannot be") {
     CHECK_MESSAGE(has(warp_said(0), "mma.sync.m16n8k16 at test/vgpu_only_wgmma.cu:"), warp_said(0));
-    CHECK_MESSAGE(has(warp_said(0), "while other lanes of the warp are in mma.sync.m16n8k16 at test/vgpu_only_wgmma.cu:"), warp_said(0));
+    CHECK_MESSAGE(
+        has(warp_said(0),
+            "while other lanes of the warp are in mma.sync.m16n8k16 at test/vgpu_only_wgmma.cu:"),
+        warp_said(0));
     CHECK_MESSAGE(has(warp_said(1), "ldmatrix at test/"), warp_said(1));
-    CHECK_MESSAGE(has(warp_said(2), "lane 9's row is at byte 1160 of shared memory, not a multiple of 16"), warp_said(2));
+    CHECK_MESSAGE(
+        has(warp_said(2), "lane 9's row is at byte 1160 of shared memory, not a multiple of 16"),
+        warp_said(2));
     CHECK_MESSAGE(has(warp_said(3), "lane 9's row is not in the block's"), warp_said(3));
     CHECK_MESSAGE(warp_said(4).empty(), warp_said(4));
-    CHECK_MESSAGE(has(warp_said(5, 48), "needs all 32 lanes, and the block's last warp has 16"), warp_said(5, 48));
+    CHECK_MESSAGE(has(warp_said(5, 48), "needs all 32 lanes, and the block's last warp has 16"),
+                  warp_said(5, 48));
 }
 
 TEST_SUITE_END();

@@ -1,5 +1,5 @@
-// Runs kernels on the virtual GPU's grid runner without the runtime above it, so that a test sees the GridFailure and
-// chooses the seed. Pointers are host memory.
+// Runs kernels on the virtual GPU's grid runner without the runtime above it, so that a test sees
+// the GridFailure and chooses the seed. Pointers are host memory.
 #pragma once
 
 #include <tuple>
@@ -35,6 +35,8 @@ vgpu::GridFailure run(const Shape& shape, void (*kernel)(Params...), Args... arg
     return vgpu::run_grid(g, shape.seed);
 }
 
-inline bool has(const std::string& text, const char* part) { return text.find(part) != std::string::npos; }
+inline bool has(const std::string& text, const char* part) {
+    return text.find(part) != std::string::npos;
+}
 
 }  // namespace wt::test

@@ -48,9 +48,7 @@ inline std::vector<Tensor> random_tensors(const NetSpec& net, Naming naming) {
     return all;
 }
 
-inline uint16_t to_bf16(float v) {
-    return static_cast<uint16_t>(std::bit_cast<uint32_t>(v) >> 16);
-}
+inline uint16_t to_bf16(float v) { return static_cast<uint16_t>(std::bit_cast<uint32_t>(v) >> 16); }
 
 // Of values that fp16 holds as normal numbers, cut off.
 inline uint16_t to_f16(float v) {

@@ -37,7 +37,8 @@ struct BenchCase {
         0;  // elements of its largest tensor, of products and updates; 0: not asked for
     double check_flops = 0, check_bytes = 0;  // of the problem that is checked
     std::string note;                         // what its check leaves out; "" : nothing
-    std::vector<std::string> parts;  // a fused operation: the names of the cases whose work it does
+    // a fused operation: the names of the cases whose work it does
+    std::vector<std::string> parts;
     struct Entry {
         std::string name;
         bool baseline;

@@ -86,7 +86,8 @@ std::vector<BenchCase> select(std::vector<BenchCase> cases, const std::string& o
     }
     if (chosen.empty() && !names.empty()) {
         const std::string near = nearest(layer, names);
-        std::vector<std::string> layers;  // all operations of all layers would be too many to list
+        // all operations of all layers would be too many to list
+        std::vector<std::string> layers;
         for (const std::string& n : names)
             if (n.find('.') == std::string::npos) layers.push_back(n);
         throw UsageError(unknown_name("layer", layer, layers) +

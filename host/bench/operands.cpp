@@ -68,8 +68,8 @@ void Operands::fetch() {
         const Random& r = random_[i];
         Input::Host& host = *r.in.host_;
         host.at = r.in.data_;
-#ifdef VGPU  // the host can read a virtual GPU's memory, which keeps what the operation does not
-             // change
+#ifdef VGPU
+        // The host can read a virtual GPU's memory, which keeps what the operation does not change.
         const auto is_it = [&](const Output& o) { return o.input == static_cast<int>(i); };
         if (std::none_of(outputs_.begin(), outputs_.end(), is_it)) continue;
 #endif

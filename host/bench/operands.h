@@ -47,8 +47,9 @@ using Exact = std::function<double(int64_t i, double got)>;
 struct Output {
     probe::Matrix m;
     Exact exact;
-    double cost = 1;  // about the products that `exact` adds up: fewer elements are looked at where
-                      // there are many
+    // about the products that `exact` adds up: fewer elements are looked at where
+    double cost = 1;
+    // there are many
     bool several =
         false;       // more than one answer is right: variants are not compared with each other
     int input = -1;  // changed in place: the input it starts as

@@ -1,20 +1,23 @@
-// Whether a variant computes what it should, judged by errors that cannot be avoided: those of the plain variant, which
-// adds the same products one after another in the same precision.
+// Whether a variant computes what it should, judged by errors that cannot be avoided: those of the
+// plain variant, which adds the same products one after another in the same precision.
 //
-// error    Over a sample of every result, the norm of the difference to fp64, over the norm of the fp64 values.
-// ratio    That error over the plain variant's. With tf32 the plain variant is given operands cut to tf32. Where it has
-//          less error than the last place of the result's type, that counts instead: half of one is lost by anybody who
-//          rounds once.
+// error    Over a sample of every result, the norm of the difference to fp64, over the norm of the
+//          fp64 values.
+// ratio    That error over the plain variant's. With tf32 the plain variant is given operands cut
+//          to tf32. Where it has less error than the last place of the result's type, that counts
+//          instead: half of one is lost by anybody who rounds once.
 //
-// A variant is right when ratio <= k in every result, and nowhere among all elements further from the plain variant's
-// than 8 such errors (of 10^8 normally distributed ones the largest is at 6). A NaN is neither. Of results so large that
-// the device has no memory for a second copy, the sample alone is looked at.
+// A variant is right when ratio <= k in every result, and nowhere among all elements further from
+// the plain variant's than 8 such errors (of 10^8 normally distributed ones the largest is at 6). A
+// NaN is neither. Of results so large that the device has no memory for a second copy, the sample
+// alone is looked at.
 //
-// k is 2 where rounding dominates that every variant does alike: of the result to bf16, of operands to tf32.
-// In fp32 it is 32. Legal ways to add differ by that much: Winograd's transforms lose a factor of about 10, tensor
-// cores cut off what they do not keep where the plain variant rounds. And it is small enough: the plain error of
-// n products is about 2^-25 sqrt(n) of the result, and a variant that forgets one product in each is off by
-// 1 / sqrt(n), which is 2^25 / n times as much: 43 for the longest sums there are (conv1's filters at batch 256).
+// k is 2 where rounding dominates that every variant does alike: of the result to bf16, of operands
+// to tf32. In fp32 it is 32. Legal ways to add differ by that much: Winograd's transforms lose a
+// factor of about 10, tensor cores cut off what they do not keep where the plain variant rounds.
+// And it is small enough: the plain error of n products is about 2^-25 sqrt(n) of the result, and a
+// variant that forgets one product in each is off by 1 / sqrt(n), which is 2^25 / n times as much:
+// 43 for the longest sums there are (conv1's filters at batch 256).
 #pragma once
 
 #include <string>

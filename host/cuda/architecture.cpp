@@ -47,8 +47,7 @@ bool lacks_code(cudaError_t e) {
         case cudaErrorJitCompilationDisabled:
 #endif
             return true;
-        default:
-            return false;
+        default: return false;
     }
 }
 

@@ -16,7 +16,8 @@ template <class T>
 class DeviceBuffer {
 public:
     DeviceBuffer() = default;
-    DeviceBuffer(int device, size_t count, const char* what = "buffer") : device_(device), count_(count) {
+    DeviceBuffer(int device, size_t count, const char* what = "buffer")
+        : device_(device), count_(count) {
         if (count) data_ = static_cast<T*>(device_allocate(device, count * sizeof(T), what));
     }
     DeviceBuffer(DeviceBuffer&& o) noexcept { swap(o); }
@@ -31,8 +32,9 @@ public:
     size_t bytes() const { return count_ * sizeof(T); }
     int device() const { return device_; }
 
-    // Blocking copies, for set-up and tests. From pageable memory cudaMemcpy may return before the last bytes have
-    // arrived, and streams of ours do not wait for the default stream: hence the wait.
+    // Blocking copies, for set-up and tests. From pageable memory cudaMemcpy may return before the
+    // last bytes have arrived, and streams of ours do not wait for the default stream: hence the
+    // wait.
     void upload(const T* host, size_t count) {
         DeviceGuard guard(device_);
         WT_CUDA(cudaMemcpy(data_, host, count * sizeof(T), cudaMemcpyHostToDevice));

@@ -23,8 +23,8 @@ struct UsageError : Error {
 }  // namespace wt
 
 // Calls a CUDA runtime function and throws wt::Error with the call's text when it fails.
-#define WT_CUDA(call)                                                       \
-    do {                                                                    \
-        if (cudaError_t e_ = (call); e_ != cudaSuccess)                     \
-            ::wt::throw_cuda(e_, #call, __FILE__, __LINE__);                \
+#define WT_CUDA(call)                                        \
+    do {                                                     \
+        if (cudaError_t e_ = (call); e_ != cudaSuccess)      \
+            ::wt::throw_cuda(e_, #call, __FILE__, __LINE__); \
     } while (0)

@@ -58,8 +58,8 @@ void* device_allocate(int device, size_t bytes, const char* what) {
     const cudaError_t e = cudaMalloc(&p, bytes);
     if (e == cudaErrorMemoryAllocation) {
         cudaGetLastError();
-        throw Error("out of memory on GPU " + std::to_string(device) + ": " + human_bytes(bytes) + " for " + what + ", " +
-                    human_bytes(device_free_bytes(device)) + " free");
+        throw Error("out of memory on GPU " + std::to_string(device) + ": " + human_bytes(bytes) +
+                    " for " + what + ", " + human_bytes(device_free_bytes(device)) + " free");
     }
     WT_CUDA(e);
     return p;

@@ -29,9 +29,9 @@ private:
     bool changed_ = false;
 };
 
-int device_count();                       // 0 where there is none
-std::string device_name(int device);      // "NVIDIA H200", "virtual GPU 0"
-int device_sm(int device);                // 90 for compute capability 9.0; 0 for a virtual GPU
+int device_count();                   // 0 where there is none
+std::string device_name(int device);  // "NVIDIA H200", "virtual GPU 0"
+int device_sm(int device);            // 90 for compute capability 9.0; 0 for a virtual GPU
 size_t device_free_bytes(int device);
 
 // Lets every listed device read and write every other's memory, where the hardware can. Returns

@@ -19,7 +19,8 @@ inline size_t edit_distance(std::string_view a, std::string_view b) {
         for (size_t j = 1; j <= b.size(); ++j) {
             const bool same = lower(a[i - 1]) == lower(b[j - 1]);
             row[j] = std::min({above[j] + 1, row[j - 1] + 1, above[j - 1] + (same ? 0 : 1)});
-            if (i > 1 && j > 1 && lower(a[i - 1]) == lower(b[j - 2]) && lower(a[i - 2]) == lower(b[j - 1]))
+            if (i > 1 && j > 1 && lower(a[i - 1]) == lower(b[j - 2]) &&
+                lower(a[i - 2]) == lower(b[j - 1]))
                 row[j] = std::min(row[j], before[j - 2] + 1);
         }
         std::swap(before, above);
@@ -28,8 +29,9 @@ inline size_t edit_distance(std::string_view a, std::string_view b) {
     return above[b.size()];
 }
 
-// The candidate with the fewest edits (the first of equals), or "" when none is near: at most 2 edits, and
-// for long names a third of their length. A name that the given one begins counts as one edit away.
+// The candidate with the fewest edits (the first of equals), or "" when none is near: at most 2
+// edits, and for long names a third of their length. A name that the given one begins counts as one
+// edit away.
 inline std::string nearest(std::string_view given, const std::vector<std::string>& candidates) {
     std::string best;
     size_t best_distance = std::max<size_t>(2, given.size() / 3) + 1;

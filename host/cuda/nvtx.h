@@ -1,6 +1,6 @@
 // Named ranges for Nsight Systems: step, phase, layer.op, exchange, loader. Free when no profiler
-// is attached. On virtual GPUs they name the lines of VGPU_PROFILE=1's table. With a stream they are spans of the step's
-// timeline as well, while one is recorded.
+// is attached. On virtual GPUs they name the lines of VGPU_PROFILE=1's table. With a stream they
+// are spans of the step's timeline as well, while one is recorded.
 #pragma once
 
 #include "host/cuda/timeline.h"

@@ -78,15 +78,21 @@ Parts computing(const StepPicture& p, int worker) {
 }  // namespace
 
 std::vector<std::pair<double, double>> exposed_parts(const StepPicture& p, int worker) {
-    return without(parts_of(p, worker, [&](const Span& s) { return s.kind == SpanKind::exchange || (s.kind == SpanKind::wait && first_lane(p, s.lane)); }),
+    return without(parts_of(p, worker,
+                            [&](const Span& s) {
+                                return s.kind == SpanKind::exchange ||
+                                       (s.kind == SpanKind::wait && first_lane(p, s.lane));
+                            }),
                    computing(p, worker));
 }
 
 Exposure exposure(const StepPicture& p, int worker) {
-    const Parts exchanges = parts_of(p, worker, [](const Span& s) { return s.kind == SpanKind::exchange; });
+    const Parts exchanges =
+        parts_of(p, worker, [](const Span& s) { return s.kind == SpanKind::exchange; });
     Exposure e;
     e.exposed = length(exposed_parts(p, worker));
-    e.communication = e.exposed + length(exchanges) - length(without(exchanges, computing(p, worker)));
+    e.communication =
+        e.exposed + length(exchanges) - length(without(exchanges, computing(p, worker)));
     return e;
 }
 
@@ -110,23 +116,32 @@ std::string fixed(double v, int places) {
 }
 
 // Three digits, as in 12.3 and 0.081.
-std::string ms_text(double ms) { return fixed(ms, ms >= 100 ? 0 : ms >= 10 ? 1 : ms >= 1 ? 2 : 3) + " ms"; }
+std::string ms_text(double ms) {
+    return fixed(ms, ms >= 100 ? 0 : ms >= 10 ? 1 : ms >= 1 ? 2 : 3) + " ms";
+}
 
 std::string escaped(const std::string& text) {
     std::string s;
-    for (char c : text) s += c == '<' ? "&lt;" : c == '>' ? "&gt;" : c == '&' ? "&amp;" : c == '"' ? "&quot;" : std::string(1, c);
+    for (char c : text)
+        s += c == '<'   ? "&lt;"
+             : c == '>' ? "&gt;"
+             : c == '&' ? "&amp;"
+             : c == '"' ? "&quot;"
+                        : std::string(1, c);
     return s;
 }
 
 // 1, 2 or 5 times a power of ten, so that there are about ten to the step.
 double tick_of(double ms) {
-    const double about = std::max(ms, 1e-6) / 10, power = std::pow(10, std::floor(std::log10(about)));
+    const double about = std::max(ms, 1e-6) / 10,
+                 power = std::pow(10, std::floor(std::log10(about)));
     for (const double m : {1.0, 2.0, 5.0})
         if (m * power >= about) return m * power;
     return 10 * power;
 }
 
-constexpr double kWidth = 1400, kLeft = 170, kRight = 20, kTop = 78, kLane = 28, kBar = 20, kMark = 8, kBetween = 16, kLetter = 5.8;
+constexpr double kWidth = 1400, kLeft = 170, kRight = 20, kTop = 78, kLane = 28, kBar = 20,
+                 kMark = 8, kBetween = 16, kLetter = 5.8;
 
 // Without variables, which only browsers know.
 constexpr const char* kStyle = R"(<style>
@@ -145,7 +160,9 @@ text { fill: #e6e9ec; } .muted { fill: #98a2ad; } .ground { fill: #14171a; } .li
 std::string summary(const StepPicture& p) {
     const Exposure e = most_exposed(p);
     std::string s = ms_text(p.ms);
-    if (p.workers.size() > 1) s += ", communication " + ms_text(e.communication) + ", of which " + ms_text(e.exposed) + " not hidden";
+    if (p.workers.size() > 1)
+        s += ", communication " + ms_text(e.communication) + ", of which " + ms_text(e.exposed) +
+             " not hidden";
     return s + (p.virtual_time ? " (virtual time)" : "");
 }
 
@@ -160,53 +177,75 @@ std::string to_svg(const StepPicture& p, const std::string& title) {
         mark_y[w] = y;
         y += kMark + kBetween;
     }
-    const double bottom = y, height = bottom + 34, scale = (kWidth - kLeft - kRight) / std::max(p.ms, 1e-9);
+    const double bottom = y, height = bottom + 34,
+                 scale = (kWidth - kLeft - kRight) / std::max(p.ms, 1e-9);
     const auto x_of = [&](double ms) { return kLeft + ms * scale; };
-    const auto rect = [&](const std::string& kind, double start, double end, double top, double high, const std::string& tip) {
-        return "<rect class='" + kind + "' x='" + fixed(x_of(start), 2) + "' y='" + fixed(top, 1) + "' width='" + fixed(std::max((end - start) * scale, 0.3), 2) +
-               "' height='" + fixed(high, 1) + "'><title>" + escaped(tip) + "</title></rect>";
+    const auto rect = [&](const std::string& kind, double start, double end, double top,
+                          double high, const std::string& tip) {
+        return "<rect class='" + kind + "' x='" + fixed(x_of(start), 2) + "' y='" + fixed(top, 1) +
+               "' width='" + fixed(std::max((end - start) * scale, 0.3), 2) + "' height='" +
+               fixed(high, 1) + "'><title>" + escaped(tip) + "</title></rect>";
     };
-    const auto text = [&](double x, double at, const std::string& what, const std::string& attributes = "") {
-        return "<text x='" + fixed(x, 1) + "' y='" + fixed(at, 1) + "'" + attributes + ">" + escaped(what) + "</text>";
+    const auto text = [&](double x, double at, const std::string& what,
+                          const std::string& attributes = "") {
+        return "<text x='" + fixed(x, 1) + "' y='" + fixed(at, 1) + "'" + attributes + ">" +
+               escaped(what) + "</text>";
     };
 
-    std::string s = "<svg xmlns='http://www.w3.org/2000/svg' viewBox='0 0 " + fixed(kWidth, 0) + " " + fixed(height, 0) + "' width='" + fixed(kWidth, 0) +
-                    "' height='" + fixed(height, 0) + "'>\n<title>" + escaped(title) + "</title>\n" + kStyle + "<rect class='ground' width='100%' height='100%'/>\n";
+    std::string s = "<svg xmlns='http://www.w3.org/2000/svg' viewBox='0 0 " + fixed(kWidth, 0) +
+                    " " + fixed(height, 0) + "' width='" + fixed(kWidth, 0) + "' height='" +
+                    fixed(height, 0) + "'>\n<title>" + escaped(title) + "</title>\n" + kStyle +
+                    "<rect class='ground' width='100%' height='100%'/>\n";
     s += text(16, 26, title + ": " + summary(p), " class='title'") + "\n";
     double key = 16;
     const auto legend = [&](const std::string& kind, const std::string& what) {
-        s += "<rect class='" + kind + "' x='" + fixed(key, 1) + "' y='42' width='14' height='12' rx='2'/>" + text(key + 20, 52, what, " class='muted'");
+        s += "<rect class='" + kind + "' x='" + fixed(key, 1) +
+             "' y='42' width='14' height='12' rx='2'/>" +
+             text(key + 20, 52, what, " class='muted'");
         key += 34 + 7.2 * static_cast<double>(what.size());
     };
-    legend("compute", "compute"), legend("exchange", "exchange"), legend("wait", "wait for another worker"), legend("copy", "copy"), legend("exposed", "communication that nothing hides");
+    legend("compute", "compute"), legend("exchange", "exchange"),
+        legend("wait", "wait for another worker"), legend("copy", "copy"),
+        legend("exposed", "communication that nothing hides");
     s += "\n";
     const double tick = tick_of(p.ms);
     const int places = tick >= 1 ? 0 : static_cast<int>(std::ceil(-std::log10(tick) - 1e-9));
     for (int i = 0; i * tick <= p.ms * (1 + 1e-9); ++i) {
         const std::string x = fixed(x_of(i * tick), 2);
-        s += "<line class='line' x1='" + x + "' x2='" + x + "' y1='" + fixed(kTop - 6, 0) + "' y2='" + fixed(bottom, 0) + "'/>" +
-             text(x_of(i * tick), bottom + 16, fixed(i * tick, places) + (i ? "" : " ms"), " class='muted small' text-anchor='middle'") + "\n";
+        s += "<line class='line' x1='" + x + "' x2='" + x + "' y1='" + fixed(kTop - 6, 0) +
+             "' y2='" + fixed(bottom, 0) + "'/>" +
+             text(x_of(i * tick), bottom + 16, fixed(i * tick, places) + (i ? "" : " ms"),
+                  " class='muted small' text-anchor='middle'") +
+             "\n";
     }
     for (size_t w = 0; w < p.workers.size(); ++w) {
         bool first = true;
         for (size_t i = 0; i < p.lanes.size(); ++i) {
             if (p.lanes[i].worker != static_cast<int>(w)) continue;
-            if (first) s += text(16, lane_y[i] + 14, "worker " + std::to_string(w)) + text(16, lane_y[i] + 14 + 15, p.workers[w], " class='muted small'");
-            s += text(kLeft - 8, lane_y[i] + 14, p.lanes[i].name, " class='muted small' text-anchor='end'") + "\n";
+            if (first)
+                s += text(16, lane_y[i] + 14, "worker " + std::to_string(w)) +
+                     text(16, lane_y[i] + 14 + 15, p.workers[w], " class='muted small'");
+            s += text(kLeft - 8, lane_y[i] + 14, p.lanes[i].name,
+                      " class='muted small' text-anchor='end'") +
+                 "\n";
             first = false;
         }
         for (const auto& [start, end] : exposed_parts(p, static_cast<int>(w)))
-            s += rect("exposed", start, end, mark_y[w] - 4, kMark, "not hidden: " + ms_text(end - start)) + "\n";
+            s += rect("exposed", start, end, mark_y[w] - 4, kMark,
+                      "not hidden: " + ms_text(end - start)) +
+                 "\n";
     }
     for (const Span& span : p.spans) {
         const double took = span.end - span.start;
         if (span.kind == SpanKind::wait && took * scale < 0.3) continue;
         const double top = lane_y[span.lane];
         s += rect(std::string("bar ") + name_of(span.kind), span.start, span.end, top, kBar,
-                  span.name + " (" + name_of(span.kind) + "): " + ms_text(took) + ", from " + ms_text(span.start));
+                  span.name + " (" + name_of(span.kind) + "): " + ms_text(took) + ", from " +
+                      ms_text(span.start));
         // The name is cut to the room that there is.
         const size_t room = static_cast<size_t>(std::max(0.0, (took * scale - 6) / kLetter));
-        if (room >= std::min<size_t>(span.name.size(), 5) && room > 0 && span.kind != SpanKind::wait)
+        if (room >= std::min<size_t>(span.name.size(), 5) && room > 0 &&
+            span.kind != SpanKind::wait)
             s += text(x_of(span.start) + 3, top + 14, span.name.substr(0, room), " class='in'");
         s += "\n";
     }
@@ -217,12 +256,16 @@ std::string to_chrome_trace(const StepPicture& p, const std::string& title) {
     using nlohmann::json;
     json events = json::array();
     const auto meta = [&](const char* what, int pid, int tid, json args) {
-        events.push_back({{"name", what}, {"ph", "M"}, {"pid", pid}, {"tid", tid}, {"args", std::move(args)}});
+        events.push_back(
+            {{"name", what}, {"ph", "M"}, {"pid", pid}, {"tid", tid}, {"args", std::move(args)}});
     };
     for (size_t w = 0; w < p.workers.size(); ++w) {
         const Exposure e = exposure(p, static_cast<int>(w));
-        meta("process_name", static_cast<int>(w), 0, {{"name", "worker " + std::to_string(w) + " (" + p.workers[w] + ")"}});
-        meta("process_labels", static_cast<int>(w), 0, {{"labels", "communication " + ms_text(e.communication) + ", not hidden " + ms_text(e.exposed)}});
+        meta("process_name", static_cast<int>(w), 0,
+             {{"name", "worker " + std::to_string(w) + " (" + p.workers[w] + ")"}});
+        meta("process_labels", static_cast<int>(w), 0,
+             {{"labels", "communication " + ms_text(e.communication) + ", not hidden " +
+                             ms_text(e.exposed)}});
     }
     for (size_t i = 0; i < p.lanes.size(); ++i) {
         const int tid = static_cast<int>(i);
@@ -230,8 +273,13 @@ std::string to_chrome_trace(const StepPicture& p, const std::string& title) {
         meta("thread_sort_index", p.lanes[i].worker, tid, {{"sort_index", tid}});
     }
     for (const Span& s : p.spans)
-        events.push_back({{"name", s.name}, {"cat", name_of(s.kind)}, {"ph", "X"}, {"ts", s.start * 1e3}, {"dur", (s.end - s.start) * 1e3},
-                          {"pid", p.lanes[s.lane].worker}, {"tid", s.lane}});
+        events.push_back({{"name", s.name},
+                          {"cat", name_of(s.kind)},
+                          {"ph", "X"},
+                          {"ts", s.start * 1e3},
+                          {"dur", (s.end - s.start) * 1e3},
+                          {"pid", p.lanes[s.lane].worker},
+                          {"tid", s.lane}});
     json workers = json::array();
     for (size_t w = 0; w < p.workers.size(); ++w) {
         const Exposure e = exposure(p, static_cast<int>(w));
@@ -239,7 +287,11 @@ std::string to_chrome_trace(const StepPicture& p, const std::string& title) {
     }
     const json all = {{"traceEvents", events},
                       {"displayTimeUnit", "ms"},
-                      {"otherData", {{"title", title}, {"step_ms", p.ms}, {"workers", workers}, {"time", p.virtual_time ? "virtual" : "device"}}}};
+                      {"otherData",
+                       {{"title", title},
+                        {"step_ms", p.ms},
+                        {"workers", workers},
+                        {"time", p.virtual_time ? "virtual" : "device"}}}};
     return all.dump(1) + "\n";
 }
 
@@ -263,17 +315,20 @@ void Timeline::align(const std::vector<Timeline*>& all) {
         t->ready_.record(t->lanes_[0].stream);
     }
     for (Timeline* t : all) {
-        for (Timeline* other : all) WT_CUDA(cudaStreamWaitEvent(t->lanes_[0].stream, other->ready_.get(), 0));
+        for (Timeline* other : all)
+            WT_CUDA(cudaStreamWaitEvent(t->lanes_[0].stream, other->ready_.get(), 0));
         t->origin_.record(t->lanes_[0].stream);
         t->finish_.record(t->lanes_[0].stream);  // of a step in which nothing is recorded
         for (const Source& l : t->lanes_)
-            if (l.stream != t->lanes_[0].stream) WT_CUDA(cudaStreamWaitEvent(l.stream, t->origin_.get(), 0));
+            if (l.stream != t->lanes_[0].stream)
+                WT_CUDA(cudaStreamWaitEvent(l.stream, t->origin_.get(), 0));
     }
 }
 
 Timeline::Recording::~Recording() {
     if (timeline_ && !timeline_->lanes_.empty()) {
-        const cudaError_t e = cudaEventRecord(timeline_->finish_.get(), timeline_->lanes_[0].stream);
+        const cudaError_t e =
+            cudaEventRecord(timeline_->finish_.get(), timeline_->lanes_[0].stream);
         if (e != cudaSuccess) timeline_->failed_ = e;
     }
     current_ = before_;
@@ -282,7 +337,9 @@ Timeline::Recording::~Recording() {
 int Timeline::begin(const char* name, SpanKind kind, cudaStream_t stream) {
     for (size_t i = 0; i < lanes_.size(); ++i) {
         if (lanes_[i].stream != stream) continue;
-        if (used_ == spans_.size()) spans_.push_back({0, {}, kind, Event(lanes_[i].device, true), Event(lanes_[i].device, true)});
+        if (used_ == spans_.size())
+            spans_.push_back(
+                {0, {}, kind, Event(lanes_[i].device, true), Event(lanes_[i].device, true)});
         Recorded& r = spans_[used_];
         r.lane = static_cast<int>(i);
         r.name = name;
@@ -317,7 +374,8 @@ StepPicture Timeline::read(const std::vector<Timeline*>& all) {
             r.stop.synchronize();
             const double start = r.start.since(t->origin_), end = r.stop.since(t->origin_);
             p.ms = std::max(p.ms, end);
-            if (r.kind != SpanKind::compute && !(end > start)) continue;  // nothing was moved, nobody waited
+            // nothing was moved, nobody waited
+            if (r.kind != SpanKind::compute && !(end > start)) continue;
             p.spans.push_back({first + r.lane, r.name, r.kind, start, end});
         }
     }

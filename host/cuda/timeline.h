@@ -1,5 +1,5 @@
-// What the streams of each worker did in one step: spans between events, as a picture, and how much of the communication
-// no computation hid.
+// What the streams of each worker did in one step: spans between events, as a picture, and how much
+// of the communication no computation hid.
 //
 //   Timeline t(worker, "GPU 0");             // one a worker
 //   t.lane("compute", stream);               // the first lane is the worker's own work; others run beside it
@@ -9,13 +9,14 @@
 //   const StepPicture p = Timeline::read({&t, ...});   // waits for the events
 //   to_svg(p), to_chrome_trace(p), exposure(p, worker)
 //
-// Recording is off unless a thread has turned it on; then a range costs one look at a thread's variable. Work that is captured
-// into a graph cannot be recorded: its step has to run without.
+// Recording is off unless a thread has turned it on; then a range costs one look at a thread's
+// variable. Work that is captured into a graph cannot be recorded: its step has to run without.
 //
-// All times count from one origin. Devices have no common clock, so before the step every worker's first stream waits for all
-// the others', and then records its origin: these are as near as a wait for an event is long (a few microseconds on GPUs). On
-// virtual GPUs they are equal, and all times are virtual (host/vgpu/runtime/clock.h): what devices side by side would take. A worker's
-// other streams begin behind its origin.
+// All times count from one origin. Devices have no common clock, so before the step every worker's
+// first stream waits for all the others', and then records its origin: these are as near as a wait
+// for an event is long (a few microseconds on GPUs). On virtual GPUs they are equal, and all times
+// are virtual (host/vgpu/runtime/clock.h): what devices side by side would take. A worker's other
+// streams begin behind its origin.
 #pragma once
 
 #include <deque>
@@ -27,8 +28,9 @@
 
 namespace wt {
 
-// compute: kernels of this worker's layers. exchange: what moves or sums numbers of several workers. wait: the stream is held
-// until somebody else's work is done. copy: between host and device.
+// compute: kernels of this worker's layers. exchange: what moves or sums numbers of several
+// workers. wait: the stream is held until somebody else's work is done. copy: between host and
+// device.
 enum class SpanKind { compute, exchange, wait, copy };
 const char* name_of(SpanKind);
 
@@ -52,8 +54,8 @@ struct StepPicture {
     bool virtual_time = false;
 };
 
-// A worker communicates while an exchange is under way on any of its streams, and where its first stream waits for others.
-// Communication is hidden while one of the worker's streams computes.
+// A worker communicates while an exchange is under way on any of its streams, and where its first
+// stream waits for others. Communication is hidden while one of the worker's streams computes.
 struct Exposure {
     double communication = 0, exposed = 0;  // ms
     double hidden_share() const { return communication > 0 ? 1 - exposed / communication : 1; }
@@ -80,15 +82,19 @@ public:
     // In the order of the picture. Streams that are none of these are not recorded.
     void lane(const std::string& name, const Stream& stream);
 
-    // Begins a step for all: forgets the spans before, and sets the origins. Nothing of the step may be queued yet.
+    // Begins a step for all: forgets the spans before, and sets the origins. Nothing of the step
+    // may be queued yet.
     static void align(const std::vector<Timeline*>& all);
     // Waits until the step is done.
     static StepPicture read(const std::vector<Timeline*>& all);
 
-    // While it lives, ranges of this thread are recorded, on `timeline` (null: nowhere). Its end is the end of the step.
+    // While it lives, ranges of this thread are recorded, on `timeline` (null: nowhere). Its end is
+    // the end of the step.
     class Recording {
     public:
-        explicit Recording(Timeline* timeline) : timeline_(timeline), before_(current_) { current_ = timeline; }
+        explicit Recording(Timeline* timeline) : timeline_(timeline), before_(current_) {
+            current_ = timeline;
+        }
         ~Recording();
         Recording(const Recording&) = delete;
         Recording& operator=(const Recording&) = delete;

@@ -36,7 +36,8 @@ struct Machine {
     double gap = 2e-6;      // seconds between two kernels
     int bytes = 2;          // of a number in an activation or a weight that products read
     bool sums_on_cores =
-        false;  // sums of workers' numbers keep the GPU from computing, as they do on virtual GPUs
+        // sums of workers' numbers keep the GPU from computing, as they do on virtual GPUs
+        false;
 };
 
 const std::vector<Machine>& machines();
@@ -71,7 +72,8 @@ struct Outcome {
     double seconds = 0;
     double compute = 0;  // seconds of it in kernels
     double exposed() const { return seconds - compute; }
-    double activations = 0, gradients = 0;  // bytes out of a worker: fc exchanges; weight gradients
+    // bytes out of a worker: fc exchanges; weight gradients
+    double activations = 0, gradients = 0;
     std::vector<std::string>
         unmeasured;  // with measured times: the operations that floors stand for
     std::vector<Simulation::Task> tasks;

@@ -31,8 +31,9 @@ struct Bucket {
     // What the layers read: weights as the matrix units have them, then fp32 biases.
     BufferRef values;
     int64_t weight_count = 0, count = 0;  // elements: of weights, of all
-    std::vector<int64_t> at;  // first element of each parameter: of the weights, then of the biases
-    size_t value_size = 4;    // bytes of a weight in `values`
+    // first element of each parameter: of the weights, then of the biases
+    std::vector<int64_t> at;
+    size_t value_size = 4;  // bytes of a weight in `values`
     size_t value_offset(int64_t element) const {
         return element < weight_count ? element * value_size
                                       : weight_count * value_size + (element - weight_count) * 4;

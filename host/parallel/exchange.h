@@ -50,7 +50,8 @@ struct Transfer {
     std::string name;
     int ranks = 1;
     std::vector<BlockSlice> parts;  // [from * ranks + to]
-    bool own = false;  // collect returns the rank's own part too, where it is read like the others
+    // collect returns the rank's own part too, where it is read like the others
+    bool own = false;
     bool barrier =
         false;  // nothing moves; whoever collects goes on when everybody's post is complete
     // Transfers of one group, other than -1, are posted in a row on one stream: who has waited for

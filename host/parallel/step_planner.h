@@ -1,13 +1,15 @@
-// Makes the list of a step's actions from what Layout has planned ("One weird trick", arXiv 1404.5997, section 4; the schemes are
-// FcScheme's, config.h):
+// Makes the list of a step's actions from what Layout has planned ("One weird trick", arXiv
+// 1404.5997, section 4; the schemes are FcScheme's, config.h):
 //
 //   trunk forward on own samples
-//   for each microbatch of the head: gather its rows (those of the next one behind this one's work) -> forward, gathering each
-//     layer's columns -> softmax -> backward: partial gradients of each layer's input summed into their owner's columns, at
-//     the bottom into each replica's rows. The layers' own gradients, with the update, in every microbatch or once in the last.
-//     (Row-parallel layers: the sums in the forward pass, the gathering in the backward pass. FcSplit.)
-//   trunk backward; behind it, on the exchange stream and bucket by bucket, each worker sums its segment of the gradients,
-//     updates what lies in it, and copies what the others have updated
+//   for each microbatch of the head: gather its rows (those of the next one behind this one's work)
+//     -> forward, gathering each layer's columns -> softmax -> backward: partial gradients of each
+//     layer's input summed into their owner's columns, at the bottom into each replica's rows. The
+//     layers' own gradients, with the update, in every microbatch or once in the last.
+//     (Row-parallel layers: the sums in the forward pass, the gathering in the backward pass.
+//     FcSplit.)
+//   trunk backward; behind it, on the exchange stream and bucket by bucket, each worker sums its
+//     segment of the gradients, updates what lies in it, and copies what the others have updated
 //   update of the fully connected shard
 //
 // steps.cpp has the order, steps_trunk.cpp, steps_head.cpp and steps_buckets.cpp its parts.

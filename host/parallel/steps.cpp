@@ -42,9 +42,9 @@ StepList StepPlanner::plan() {
     if (shared_) {
         stage_ = Stage::head_forward;
         stream_ = StreamName::exchange;
-        put(Await{
-            Events::started,
-            "start"});  // the step before may still read the rows and labels that are gathered anew
+        put(Await{Events::started,
+                  // the step before may still read the rows and labels that are gathered anew
+                  "start"});
         stream_ = StreamName::compute;
         post_rows();
         gather_rows(0);

@@ -46,7 +46,8 @@ void StepPlanner::head_forward() {
     stage_ = Stage::head_forward;
     if (shared_ && (config_.scheme != FcScheme::b || microbatch_ != rank_))
         put(Await{Events::gathered(microbatch_), "gathered", microbatch_});
-    int posted = -1;  // the transfer by which every worker has posted something for the next layer
+    // the transfer by which every worker has posted something for the next layer
+    int posted = -1;
     for (size_t i = 0; i < l.head.size(); ++i) {
         const HeadOp& op = l.head[i];
         if (i == 0)

@@ -21,8 +21,9 @@ namespace wt {
 struct TeamOptions {
     std::string comm = "mpi";  // what the exchange runs over: mpi, nccl
     std::string program = "train";
-    double lost_after = 20;    // seconds without a sign of life
-    double stuck_after = 600;  // seconds that a step may wait for a rank that is alive; 0: for ever
+    double lost_after = 20;  // seconds without a sign of life
+    // seconds that a step may wait for a rank that is alive; 0: for ever
+    double stuck_after = 600;
 };
 
 class Team {

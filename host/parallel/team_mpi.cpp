@@ -479,7 +479,8 @@ void MpiTeam::heed_termination() {
     const auto now = Clock::now();
     if (terminated_ == Clock::time_point{}) terminated_ = now;
     const double time =
-        std::max(grace() - 0.5, 0.3) + (rank_ == 0 ? 0 : 0.25);  // rank 0 speaks for all if it can
+        // rank 0 speaks for all if it can
+        std::max(grace() - 0.5, 0.3) + (rank_ == 0 ? 0 : 0.25);
     if (leaving_ || Seconds(now - terminated_).count() < time) return;
     end({with_advice("mpirun ended the job: it was interrupted, or a rank was lost"), 1});
 }

@@ -65,7 +65,8 @@ std::vector<std::string> carried_flags(const RunRecord& record, WeightsUse use,
         const std::string flag = rule.setting;
         const auto value = all.find(flag);
         if (rule.of(use) == Rule::own || !flag.starts_with("--") || value == all.end()) continue;
-        if (flag == "--steps" && has("epochs")) continue;  // epochs are given anew: they are meant
+        // epochs are given anew: they are meant
+        if (flag == "--steps" && has("epochs")) continue;
         flags.push_back(flag);
         flags.push_back(value->second);
     }

@@ -1,15 +1,17 @@
-// DIR/metrics.jsonl: the course of a run, one JSON object a line, each line whole in the file when the call returns.
+// DIR/metrics.jsonl: the course of a run, one JSON object a line, each line whole in the file when
+// the call returns.
 //
-//   {"kind":"kernels","step":0,"choices":{"conv1.fprop":"tiled",...}}        which variant each pass of the first worker runs
+//   {"kind":"kernels","step":0,"choices":{"conv1.fprop":"tiled",...}}   the variants that the first
+//                                                                       worker runs
 //   {"kind":"step","step":120,"epoch":0.26,"loss":0.81,"top1_error":25,"lr":0.01,"images_per_s":512.3,"input_wait":0.02,
 //    "seconds":60.1}
 //   {"kind":"eval","step":468,"epoch":1,"split":"val","loss":0.52,"top1_error":18.4,"top5_error":1.1,"images":10000,
 //    "skipped":0,"seconds":240.5}
 //   {"kind":"done","step":1404,"epoch":3,"reason":"finished","seconds":180.2}
 //
-// `epoch` counts passes over the training data, with a fraction within one. Errors are in percent, `seconds` since
-// training began (over all parts of a resumed run), `images_per_s` over all workers. A number that is not finite
-// is null.
+// `epoch` counts passes over the training data, with a fraction within one. Errors are in percent,
+// `seconds` since training began (over all parts of a resumed run), `images_per_s` over all
+// workers. A number that is not finite is null.
 #pragma once
 
 #include <cstdint>
@@ -29,7 +31,8 @@ struct StepMetrics {
     double epoch, loss;
     double top1_error;  // of this step's training images, as they were when it began
     double lr, images_per_s;
-    double input_wait;  // share of the step's time, 0 to 1, in which the devices waited for images
+    // share of the step's time, 0 to 1, in which the devices waited for images
+    double input_wait;
     double seconds;
 };
 

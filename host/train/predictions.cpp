@@ -52,7 +52,8 @@ Predictions::Predictions(std::string path, std::vector<std::string> classes)
     std::error_code none;
     if (std::filesystem::exists(path_, none) && !std::filesystem::is_regular_file(path_, none))
         throw Error("--predictions " + path_ + ": it is no regular file; give another name");
-    const AtomicFile probe(path_, 0, "file");  // whether the folder is there and can be written to
+    // whether the folder is there and can be written to
+    const AtomicFile probe(path_, 0, "file");
     if (npy_) return;
     rows_ = "image,class";
     for (size_t k = 1; k <= std::min(kTop, classes_.size()); ++k) {

@@ -257,7 +257,8 @@ void Run::run_steps() {
         Submitted now = submit(next);
         if (timeline) show(*timeline, next);
         if (pending)
-            finish(pending, &now);  // the device has the next step while the host looks at this one
+            // the device has the next step while the host looks at this one
+            finish(pending, &now);
         pending = std::move(now);
         const int64_t done = next + 1;
         stop_asked();

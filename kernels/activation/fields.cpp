@@ -23,7 +23,8 @@ const ProblemFields& fields_of(const ActivationProblem&) {
             field("rows", &P::rows, 1, 1e9, "samples"),
             field("cols", &P::cols, 1, 1e9, "units"),
             field("kind", &P::kind, {"relu", "tanh"}, "of activation"),
-            field("ld_y", &P::ld_y, 0, 1e9, "elements from a row of x and y to the next; 0: no gap").if_not_given(),
+            field("ld_y", &P::ld_y, 0, 1e9, "elements from a row of x and y to the next; 0: no gap")
+                .if_not_given(),
             field("ld_dy", &P::ld_dy, 0, 1e9, "of dx and dy").if_not_given(),
             dtype_field("dtype", &P::dtype, "of all tensors").by_precision(),
         });

@@ -1,6 +1,6 @@
 // ReLU and tanh on a rows x cols matrix with leading dimensions.
-//   forward   y = max(0, x)            y = tanh(x)
-//   backward  dx = dy * (y > 0)        dx = dy * (1 - y^2)      from the output y, which is what is kept
+//   forward   y = max(0, x)          y = tanh(x)
+//   backward  dx = dy * (y > 0)      dx = dy * (1 - y^2)    from the output y, which is kept
 #pragma once
 
 #include <cuda_runtime.h>
@@ -14,8 +14,8 @@ enum class Activation : uint8_t { relu, tanh };
 
 struct ActivationProblem {
     int64_t rows = 1, cols = 1;
-    int64_t ld_y = 1;    // of y, in both passes, and of x
-    int64_t ld_dy = 1;   // of dy and dx
+    int64_t ld_y = 1;   // of y, in both passes, and of x
+    int64_t ld_dy = 1;  // of dy and dx
     Activation kind = Activation::relu;
     DType dtype = DType::f32;
 

@@ -6,11 +6,11 @@ namespace wt {
 namespace activation_naive {
 extern const ActivationForward forward;
 extern const ActivationBackward backward;
-}
+}  // namespace activation_naive
 namespace activation_vec8 {
 extern const ActivationForward forward;
 extern const ActivationBackward backward;
-}
+}  // namespace activation_vec8
 
 Table<ActivationProblem, ActivationForwardArgs> activation_forward_variants() {
     static const ActivationForward table[] = {

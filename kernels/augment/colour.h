@@ -17,7 +17,8 @@ inline AugmentColour augment_colour(const AugmentArgs& a) {
 inline std::string augment_refuses(const AugmentProblem& p) {
     if (p.src_c != 1 && p.src_c != 3) return "images must have 1 or 3 channels";
     if (p.out_h > p.src_h || p.out_w > p.src_w) return "the crop is larger than the image";
-    if (p.fold < 1 || (p.fold > 1 && (p.pad < 0 || p.fold_h < 1 || p.fold_w < 1))) return "no such folding";
+    if (p.fold < 1 || (p.fold > 1 && (p.pad < 0 || p.fold_h < 1 || p.fold_w < 1)))
+        return "no such folding";
     return {};
 }
 

@@ -10,7 +10,9 @@ std::string complete(void* problem) {
     auto& p = *static_cast<AugmentProblem*>(problem);
     if (!p.src_w) p.src_w = p.src_h;
     if (!p.out_w) p.out_w = p.out_h;
-    const auto blocks = [&](int extent) { return p.fold > 1 ? (extent + 2 * p.pad + p.fold - 1) / p.fold : 1; };
+    const auto blocks = [&](int extent) {
+        return p.fold > 1 ? (extent + 2 * p.pad + p.fold - 1) / p.fold : 1;
+    };
     if (!p.fold_h) p.fold_h = blocks(p.out_h);
     if (!p.fold_w) p.fold_w = blocks(p.out_w);
     return p.out_h > p.src_h || p.out_w > p.src_w ? "the crop must fit the image" : "";
@@ -25,13 +27,20 @@ const ProblemFields& fields_of(const AugmentProblem&) {
         {
             field("n", &P::n, 1, kMostExtent, "images"),
             field("src_h", &P::src_h, 1, 4096, "height of a stored image"),
-            field("src_w", &P::src_w, 0, 4096, "and its width; 0: as src_h").if_not_given().always_shown(),
+            field("src_w", &P::src_w, 0, 4096, "and its width; 0: as src_h")
+                .if_not_given()
+                .always_shown(),
             field("src_c", &P::src_c, 1, 3, "and its channels"),
             field("out_h", &P::out_h, 1, 4096, "height of a crop"),
-            field("out_w", &P::out_w, 0, 4096, "and its width; 0: as out_h").if_not_given().always_shown(),
-            field("fold", &P::fold, 1, 16, "how the crop is stored: as blocks of so many pixels down and across"),
+            field("out_w", &P::out_w, 0, 4096, "and its width; 0: as out_h")
+                .if_not_given()
+                .always_shown(),
+            field("fold", &P::fold, 1, 16,
+                  "how the crop is stored: as blocks of so many pixels down and across"),
             field("pad", &P::pad, 0, 256, "with fold: zeros above and to the left of the crop"),
-            field("fold_h", &P::fold_h, 0, 4096, "with fold: blocks down; 0: as many as hold the crop and its padding").if_not_given(),
+            field("fold_h", &P::fold_h, 0, 4096,
+                  "with fold: blocks down; 0: as many as hold the crop and its padding")
+                .if_not_given(),
             field("fold_w", &P::fold_w, 0, 4096, "and across").if_not_given(),
             dtype_field("dtype", &P::dtype, "of the crop").by_precision(),
         });

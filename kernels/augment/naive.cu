@@ -31,7 +31,8 @@ __global__ void augment_naive_kernel(AugmentProblem p, AugmentColour colour, con
     const int n = static_cast<int>(rest);
     const AugmentParams& a = params[n];
     const int row = a.y0 + i, col = a.x0 + (a.mirror ? p.out_w - 1 - j : j);
-    const uint8_t v = images[((int64_t(n) * p.src_h + row) * p.src_w + col) * p.src_c + (p.src_c == 3 ? ch : 0)];
+    const uint8_t v =
+        images[((int64_t(n) * p.src_h + row) * p.src_w + col) * p.src_c + (p.src_c == 3 ? ch : 0)];
     y[e] = from_float<T>((v + a.noise[ch] - colour.mean[ch]) * colour.inv_std[ch]);
 }
 
@@ -39,14 +40,16 @@ void run(const AugmentProblem& p, const AugmentArgs& a) {
     const int64_t count = p.y_count();
     if (!count) return;
     by_dtype(p.dtype, [&]<class T>() {
-        launch("augment_naive", {dim3(ceil_div(count, 256)), dim3(256), a.stream}, augment_naive_kernel<T>, p,
-               augment_colour(a), a.images, a.params, static_cast<T*>(a.y));
+        launch("augment_naive", {dim3(ceil_div(count, 256)), dim3(256), a.stream},
+               augment_naive_kernel<T>, p, augment_colour(a), a.images, a.params,
+               static_cast<T*>(a.y));
     });
 }
 
 }  // namespace
 
 extern const Augment variant;
-const Augment variant{.name = "naive", .refuses = augment_refuses, .workspace = nullptr, .launch = run};
+const Augment variant{
+    .name = "naive", .refuses = augment_refuses, .workspace = nullptr, .launch = run};
 
 }  // namespace wt::augment_naive

@@ -1,5 +1,5 @@
-// Augmentation, a block per output row and its threads over the row's elements: stores coalesce whatever the width,
-// and the divisions of the naive variant are gone.
+// Augmentation, a block per output row and its threads over the row's elements: stores coalesce
+// whatever the width, and the divisions of the naive variant are gone.
 #include "kernels/augment/colour.h"
 #include "kernels/common/stream.h"
 
@@ -19,7 +19,9 @@ __global__ void augment_rows_kernel(AugmentProblem p, AugmentColour colour, cons
         // Chosen, not indexed: an indexed parameter would go through local memory.
         const float noise = ch == 0 ? a.noise[0] : ch == 1 ? a.noise[1] : a.noise[2];
         const float mean = ch == 0 ? colour.mean[0] : ch == 1 ? colour.mean[1] : colour.mean[2];
-        const float inv_std = ch == 0 ? colour.inv_std[0] : ch == 1 ? colour.inv_std[1] : colour.inv_std[2];
+        const float inv_std = ch == 0   ? colour.inv_std[0]
+                              : ch == 1 ? colour.inv_std[1]
+                                        : colour.inv_std[2];
         dst[e] = from_float<T>((v + noise - mean) * inv_std);
     }
 }
@@ -27,14 +29,16 @@ __global__ void augment_rows_kernel(AugmentProblem p, AugmentColour colour, cons
 void run(const AugmentProblem& p, const AugmentArgs& a) {
     if (!p.n || !p.out_h || !p.out_w) return;
     by_dtype(p.dtype, [&]<class T>() {
-        launch("augment_rows", {dim3(p.n * p.out_h), dim3(plan_overrides.stream_threads), a.stream}, augment_rows_kernel<T>, p,
-               augment_colour(a), a.images, a.params, static_cast<T*>(a.y));
+        launch("augment_rows", {dim3(p.n * p.out_h), dim3(plan_overrides.stream_threads), a.stream},
+               augment_rows_kernel<T>, p, augment_colour(a), a.images, a.params,
+               static_cast<T*>(a.y));
     });
 }
 
 }  // namespace
 
 extern const Augment variant;
-const Augment variant{.name = "rows", .refuses = augment_refuses_fold, .workspace = nullptr, .launch = run};
+const Augment variant{
+    .name = "rows", .refuses = augment_refuses_fold, .workspace = nullptr, .launch = run};
 
 }  // namespace wt::augment_rows

@@ -3,16 +3,24 @@
 
 namespace wt {
 
-namespace augment_naive { extern const Augment variant; }
-namespace augment_rows { extern const Augment variant; }
-namespace augment_pixels8 { extern const Augment variant; }
-namespace augment_fold { extern const Augment variant; }
+namespace augment_naive {
+extern const Augment variant;
+}
+namespace augment_rows {
+extern const Augment variant;
+}
+namespace augment_pixels8 {
+extern const Augment variant;
+}
+namespace augment_fold {
+extern const Augment variant;
+}
 
 Table<AugmentProblem, AugmentArgs> augment_variants() {
     static const Augment table[] = {
         augment_naive::variant,
-        // A warp's stores of `rows` are whole lines; a CPU's thread does better with the 8 pixels of
-        // `pixels8`, whose loads and stores the compiler makes vectors of.
+        // A warp's stores of `rows` are whole lines; a CPU's thread does better with the 8 pixels
+        // of `pixels8`, whose loads and stores the compiler makes vectors of.
         preferred(augment_pixels8::variant, {.gpu = 1, .cpu = 2}),
         preferred(augment_rows::variant, {.gpu = 2, .cpu = 1}),
         // The only fast one that writes folded images, and nothing else.

@@ -16,8 +16,10 @@ enum class DType : uint8_t { f32, bf16 };
 constexpr size_t size_of(DType t) { return t == DType::f32 ? 4 : 2; }
 constexpr const char* name_of(DType t) { return t == DType::f32 ? "fp32" : "bf16"; }
 
-template <class T> inline constexpr DType dtype_of = DType::f32;
-template <> inline constexpr DType dtype_of<wt::bf16> = DType::bf16;
+template <class T>
+inline constexpr DType dtype_of = DType::f32;
+template <>
+inline constexpr DType dtype_of<wt::bf16> = DType::bf16;
 
 // Calls f.template operator()<T>() with the C++ type that `t` names.
 template <class F>
@@ -29,8 +31,15 @@ decltype(auto) by_dtype(DType t, F&& f) {
 // Every kernel computes in fp32 and stores in T.
 __host__ __device__ inline float to_float(float v) { return v; }
 __host__ __device__ inline float to_float(bf16 v) { return __bfloat162float(v); }
-template <class T> __host__ __device__ inline T from_float(float v);
-template <> __host__ __device__ inline float from_float<float>(float v) { return v; }
-template <> __host__ __device__ inline bf16 from_float<bf16>(float v) { return __float2bfloat16(v); }
+template <class T>
+__host__ __device__ inline T from_float(float v);
+template <>
+__host__ __device__ inline float from_float<float>(float v) {
+    return v;
+}
+template <>
+__host__ __device__ inline bf16 from_float<bf16>(float v) {
+    return __float2bfloat16(v);
+}
 
 }  // namespace wt

@@ -8,9 +8,11 @@ namespace {
 
 [[maybe_unused]] int ask_device() {
     int device = 0, sms = 0;
-    const bool known = cudaGetDevice(&device) == cudaSuccess &&
-                       cudaDeviceGetAttribute(&sms, cudaDevAttrMultiProcessorCount, device) == cudaSuccess;
-    if (!known) cudaGetLastError();  // planning needs no device; the next launch says what is wrong
+    const bool known =
+        cudaGetDevice(&device) == cudaSuccess &&
+        cudaDeviceGetAttribute(&sms, cudaDevAttrMultiProcessorCount, device) == cudaSuccess;
+    // planning needs no device; the next launch says what is wrong
+    if (!known) cudaGetLastError();
     return known && sms > 0 ? sms : kReferenceSms;
 }
 

@@ -1,5 +1,5 @@
-// The machine that kernels are planned for: how many SMs share the work, and what a block may have of one. And, in one
-// object, what tests change of such plans.
+// The machine that kernels are planned for: how many SMs share the work, and what a block may have
+// of one. And, in one object, what tests change of such plans.
 #pragma once
 
 #include <cstdint>
@@ -12,16 +12,20 @@ inline constexpr int kSharedPerBlock = 232448;
 // SMs of an H100 or H200, which the expectations in the kernels' headers are for.
 inline constexpr int kReferenceSms = 132;
 
-// SMs to plan for. On a real GPU: those of the device that is current at the first call, asked once, so that a workspace
-// is sized for the plan that is launched later, from whichever thread. Where no device answers, and on virtual GPUs,
-// whose results must not depend on the cores of the CPU: kReferenceSms. At least 1.
+// SMs to plan for. On a real GPU: those of the device that is current at the first call, asked
+// once, so that a workspace is sized for the plan that is launched later, from whichever thread.
+// Where no device answers, and on virtual GPUs, whose results must not depend on the cores of the
+// CPU: kReferenceSms. At least 1.
 int planned_sms();
 
-// Tests set these, and set them back, to meet on small problems what a large machine would do on large ones.
+// Tests set these, and set them back, to meet on small problems what a large machine would do on
+// large ones.
 struct PlanOverrides {
-    int sms = 0;                           // for planned_sms(); 0: as above
-    int conv_tile_m = 0, conv_tile_n = 0;  // wgmma convolutions that have a kernel for this tile take it; 0: the cheapest
-    // Most threads of a memory-bound kernel's block (stream.h). A virtual GPU runs one loop the faster, the fewer there are.
+    int sms = 0;  // for planned_sms(); 0: as above
+    // wgmma convolutions that have a kernel for this tile take it; 0: the cheapest
+    int conv_tile_m = 0, conv_tile_n = 0;
+    // Most threads of a memory-bound kernel's block (stream.h). A virtual GPU runs one loop the
+    // faster, the fewer there are.
 #ifdef VGPU
     int stream_threads = 1;
 #else

@@ -7,9 +7,9 @@
 namespace wt {
 
 struct StepState {
-    uint64_t seed;      // of the run
-    uint64_t step;      // counts from 0; keys the dropout masks
-    float lr;           // learning rate of this step
+    uint64_t seed;  // of the run
+    uint64_t step;  // counts from 0; keys the dropout masks
+    float lr;       // learning rate of this step
     float momentum;
 };
 

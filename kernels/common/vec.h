@@ -1,6 +1,6 @@
 // N floats that move and compute together. On a GPU they are registers and a 16-byte memory access;
-// on a virtual GPU one SIMD register: left to itself, g++ keeps an accumulator array in memory, which
-// costs a tiled product three quarters of its speed.
+// on a virtual GPU one SIMD register: left to itself, g++ keeps an accumulator array in memory,
+// which costs a tiled product three quarters of its speed.
 #pragma once
 
 #include <cuda_runtime.h>
@@ -45,8 +45,8 @@ struct Vec<1> {
     __device__ __forceinline__ void set(int, float v) { lanes[0] = v; }
 };
 
-// WT_UNROLL_K stands before a loop over k. Were it unrolled further, ptxas would fetch more operands ahead
-// than the accumulators leave registers for, and g++ would hoist loads and spill.
+// WT_UNROLL_K stands before a loop over k. Were it unrolled further, ptxas would fetch more
+// operands ahead than the accumulators leave registers for, and g++ would hoist loads and spill.
 #ifdef VGPU
 #define WT_UNROLL_K _Pragma("GCC unroll 4")
 #else
@@ -58,7 +58,8 @@ template <int N, class F>
 __device__ __forceinline__ void unroll(F&& f) {
     [&]<int... I>(std::integer_sequence<int, I...>) __attribute__((always_inline)) {
         (f(std::integral_constant<int, I>{}), ...);
-    }(std::make_integer_sequence<int, N>{});
+    }
+    (std::make_integer_sequence<int, N>{});
 }
 
 template <int N>
@@ -106,7 +107,8 @@ __device__ __forceinline__ Vec<N> load(const float* p) {
 #pragma unroll
         for (int i = 0; i < N / 4; ++i) {
             const float4 v = reinterpret_cast<const float4*>(p)[i];
-            r.lanes[4 * i] = v.x, r.lanes[4 * i + 1] = v.y, r.lanes[4 * i + 2] = v.z, r.lanes[4 * i + 3] = v.w;
+            r.lanes[4 * i] = v.x, r.lanes[4 * i + 1] = v.y, r.lanes[4 * i + 2] = v.z,
+                        r.lanes[4 * i + 3] = v.w;
         }
     } else if constexpr (N == 2) {
         const float2 v = *reinterpret_cast<const float2*>(p);
@@ -136,8 +138,10 @@ __device__ __forceinline__ Vec<N> load(const bf16* p) {
 #pragma unroll
         for (int i = 0; i < N / 4; ++i) {
             const uint2 v = reinterpret_cast<const uint2*>(p)[i];
-            r.lanes[4 * i] = __uint_as_float(v.x << 16), r.lanes[4 * i + 1] = __uint_as_float(v.x & 0xffff0000u);
-            r.lanes[4 * i + 2] = __uint_as_float(v.y << 16), r.lanes[4 * i + 3] = __uint_as_float(v.y & 0xffff0000u);
+            r.lanes[4 * i] = __uint_as_float(v.x << 16),
+                        r.lanes[4 * i + 1] = __uint_as_float(v.x & 0xffff0000u);
+            r.lanes[4 * i + 2] = __uint_as_float(v.y << 16),
+                            r.lanes[4 * i + 3] = __uint_as_float(v.y & 0xffff0000u);
         }
     } else if constexpr (N == 2) {
         const uint32_t word = *reinterpret_cast<const uint32_t*>(p);
@@ -167,7 +171,9 @@ __device__ __forceinline__ Vec<N> unpack(const PackedFragment<T, N>& h) {
 template <>
 struct PackedFragment<bf16, 8> {
     uint4 v;
-    __device__ __forceinline__ static PackedFragment load(const bf16* p) { return {*reinterpret_cast<const uint4*>(p)}; }
+    __device__ __forceinline__ static PackedFragment load(const bf16* p) {
+        return {*reinterpret_cast<const uint4*>(p)};
+    }
     __device__ __forceinline__ static PackedFragment zero() { return {make_uint4(0, 0, 0, 0)}; }
 };
 
@@ -192,8 +198,8 @@ __device__ __forceinline__ void store(float* p, const Vec<N>& v) {
     if constexpr (N % 4 == 0) {
 #pragma unroll
         for (int i = 0; i < N / 4; ++i)
-            reinterpret_cast<float4*>(p)[i] =
-                make_float4(v.lanes[4 * i], v.lanes[4 * i + 1], v.lanes[4 * i + 2], v.lanes[4 * i + 3]);
+            reinterpret_cast<float4*>(p)[i] = make_float4(v.lanes[4 * i], v.lanes[4 * i + 1],
+                                                          v.lanes[4 * i + 2], v.lanes[4 * i + 3]);
     } else if constexpr (N == 2) {
         *reinterpret_cast<float2*>(p) = make_float2(v.lanes[0], v.lanes[1]);
     } else {
@@ -213,8 +219,8 @@ __device__ __forceinline__ void store(bf16* p, const Vec<N>& v) {
         for (int i = 0; i < N / 4; ++i) {
             const __nv_bfloat162 lo = __floats2bfloat162_rn(v[4 * i], v[4 * i + 1]);
             const __nv_bfloat162 hi = __floats2bfloat162_rn(v[4 * i + 2], v[4 * i + 3]);
-            reinterpret_cast<uint2*>(p)[i] =
-                make_uint2(*reinterpret_cast<const uint32_t*>(&lo), *reinterpret_cast<const uint32_t*>(&hi));
+            reinterpret_cast<uint2*>(p)[i] = make_uint2(*reinterpret_cast<const uint32_t*>(&lo),
+                                                        *reinterpret_cast<const uint32_t*>(&hi));
         }
     } else if constexpr (N == 2) {
         *reinterpret_cast<__nv_bfloat162*>(p) = __floats2bfloat162_rn(v[0], v[1]);
@@ -232,7 +238,8 @@ __device__ __forceinline__ Vec<2 * N> join(const Vec<N>& lo, const Vec<N>& hi) {
 #ifdef VGPU
     [&]<int... I>(std::integer_sequence<int, I...>) {
         r.lanes = __builtin_shufflevector(lo.lanes, hi.lanes, I...);
-    }(std::make_integer_sequence<int, 2 * N>{});
+    }
+    (std::make_integer_sequence<int, 2 * N>{});
 #else
 #pragma unroll
     for (int i = 0; i < N; ++i) r.lanes[i] = lo.lanes[i], r.lanes[N + i] = hi.lanes[i];

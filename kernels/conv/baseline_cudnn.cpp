@@ -1,8 +1,9 @@
-// Convolution by cuDNN: NHWC tensors, KRSC filters, the algorithm that its heuristics rank first among those that
-// give the same bits every time. fp32 uses plain FMA (no TF32), bf16 the tensor cores; sums are fp32.
+// Convolution by cuDNN: NHWC tensors, KRSC filters, the algorithm that its heuristics rank first
+// among those that give the same bits every time. fp32 uses plain FMA (no TF32), bf16 the tensor
+// cores; sums are fp32.
 //
-// bf16 needs a bf16 bias (rounded into the workspace), and its filter gradient would come out in bf16: ours are fp32,
-// so that one is refused rather than compared at a lower precision.
+// bf16 needs a bf16 bias (rounded into the workspace), and its filter gradient would come out in
+// bf16: ours are fp32, so that one is refused rather than compared at a lower precision.
 #include <array>
 #include <string>
 
@@ -24,14 +25,20 @@ struct Descriptors {
     Activation activation;
 
     explicit Descriptors(const ConvProblem& p)
-        : x(nhwc(p.dtype, p.n, p.h, p.w, p.c)), y(nhwc(p.dtype, p.n, p.p(), p.q(), p.k)), bias(nhwc(p.dtype, 1, 1, 1, p.k)) {
-        WT_CUDNN_CALL(cudnnSetFilter4dDescriptor(w, type_of(p.dtype), CUDNN_TENSOR_NHWC, p.k, p.cg(), p.r, p.s));
-        WT_CUDNN_CALL(cudnnSetConvolution2dDescriptor(conv, p.pad_h, p.pad_w, p.stride_h, p.stride_w, 1, 1,
-                                                      CUDNN_CROSS_CORRELATION, CUDNN_DATA_FLOAT));
+        : x(nhwc(p.dtype, p.n, p.h, p.w, p.c)),
+          y(nhwc(p.dtype, p.n, p.p(), p.q(), p.k)),
+          bias(nhwc(p.dtype, 1, 1, 1, p.k)) {
+        WT_CUDNN_CALL(cudnnSetFilter4dDescriptor(w, type_of(p.dtype), CUDNN_TENSOR_NHWC, p.k,
+                                                 p.cg(), p.r, p.s));
+        WT_CUDNN_CALL(cudnnSetConvolution2dDescriptor(conv, p.pad_h, p.pad_w, p.stride_h,
+                                                      p.stride_w, 1, 1, CUDNN_CROSS_CORRELATION,
+                                                      CUDNN_DATA_FLOAT));
         WT_CUDNN_CALL(cudnnSetConvolutionGroupCount(conv, p.groups));
         set_math(p.dtype == DType::f32 ? CUDNN_FMA_MATH : CUDNN_TENSOR_OP_MATH);
-        WT_CUDNN_CALL(cudnnSetActivationDescriptor(activation, p.relu ? CUDNN_ACTIVATION_RELU : CUDNN_ACTIVATION_IDENTITY,
-                                                   CUDNN_NOT_PROPAGATE_NAN, 0.0));  // the fused call takes no other
+        WT_CUDNN_CALL(cudnnSetActivationDescriptor(
+            activation, p.relu ? CUDNN_ACTIVATION_RELU : CUDNN_ACTIVATION_IDENTITY,
+            // the fused call takes no other
+            CUDNN_NOT_PROPAGATE_NAN, 0.0));
     }
     void set_math(cudnnMathType_t math) { WT_CUDNN_CALL(cudnnSetConvolutionMathType(conv, math)); }
 };
@@ -41,15 +48,19 @@ struct ConvPlan : Descriptors {
     Algorithm algorithm{};
     size_t scratch = 0;  // cuDNN's own; other uses of the workspace come behind it
 
-    // `ranked` are cuDNN's proposals, best first; `fits(algorithm)` says whether the call to be made takes it.
+    // `ranked` are cuDNN's proposals, best first; `fits(algorithm)` says whether the call to be
+    // made takes it.
     template <class Perf, class Fits>
-    ConvPlan(const ConvProblem& p, Descriptors&& d, const Perf* ranked, int count, Fits&& fits) : Descriptors(std::move(d)) {
+    ConvPlan(const ConvProblem& p, Descriptors&& d, const Perf* ranked, int count, Fits&& fits)
+        : Descriptors(std::move(d)) {
         for (int i = 0; i < count; ++i) {
             const Perf& r = ranked[i];
-            if (r.status != CUDNN_STATUS_SUCCESS || r.determinism != CUDNN_DETERMINISTIC || r.memory > kMostWorkspace ||
-                !fits(r.algo))
+            if (r.status != CUDNN_STATUS_SUCCESS || r.determinism != CUDNN_DETERMINISTIC ||
+                r.memory > kMostWorkspace || !fits(r.algo))
                 continue;
-            if (p.dtype == DType::f32 && r.mathType != CUDNN_FMA_MATH && r.mathType != CUDNN_DEFAULT_MATH) continue;
+            if (p.dtype == DType::f32 && r.mathType != CUDNN_FMA_MATH &&
+                r.mathType != CUDNN_DEFAULT_MATH)
+                continue;
             if (p.dtype != DType::f32) set_math(r.mathType);
             algorithm = r.algo;
             scratch = r.memory;
@@ -67,7 +78,8 @@ static FpropPlan make_fprop(const ConvProblem& p) {
     Descriptors d(p);
     std::array<cudnnConvolutionFwdAlgoPerf_t, CUDNN_CONVOLUTION_FWD_ALGO_COUNT> ranked{};
     int count = 0;
-    WT_CUDNN_CALL(cudnnGetConvolutionForwardAlgorithm_v7(handle(), d.x, d.w, d.conv, d.y, int(ranked.size()), &count, ranked.data()));
+    WT_CUDNN_CALL(cudnnGetConvolutionForwardAlgorithm_v7(
+        handle(), d.x, d.w, d.conv, d.y, int(ranked.size()), &count, ranked.data()));
     // With a bias but no ReLU the fused call exists for one algorithm only.
     const bool only_precomputed = p.bias && !p.relu;
     return FpropPlan(p, std::move(d), ranked.data(), count, [&](cudnnConvolutionFwdAlgo_t a) {
@@ -79,15 +91,18 @@ static DgradPlan make_dgrad(const ConvProblem& p) {
     Descriptors d(p);
     std::array<cudnnConvolutionBwdDataAlgoPerf_t, CUDNN_CONVOLUTION_BWD_DATA_ALGO_COUNT> ranked{};
     int count = 0;
-    WT_CUDNN_CALL(cudnnGetConvolutionBackwardDataAlgorithm_v7(handle(), d.w, d.y, d.conv, d.x, int(ranked.size()), &count, ranked.data()));
+    WT_CUDNN_CALL(cudnnGetConvolutionBackwardDataAlgorithm_v7(
+        handle(), d.w, d.y, d.conv, d.x, int(ranked.size()), &count, ranked.data()));
     return DgradPlan(p, std::move(d), ranked.data(), count, [](auto) { return true; });
 }
 
 static WgradPlan make_wgrad(const ConvProblem& p) {
     Descriptors d(p);
-    std::array<cudnnConvolutionBwdFilterAlgoPerf_t, CUDNN_CONVOLUTION_BWD_FILTER_ALGO_COUNT> ranked{};
+    std::array<cudnnConvolutionBwdFilterAlgoPerf_t, CUDNN_CONVOLUTION_BWD_FILTER_ALGO_COUNT>
+        ranked{};
     int count = 0;
-    WT_CUDNN_CALL(cudnnGetConvolutionBackwardFilterAlgorithm_v7(handle(), d.x, d.y, d.conv, d.w, int(ranked.size()), &count, ranked.data()));
+    WT_CUDNN_CALL(cudnnGetConvolutionBackwardFilterAlgorithm_v7(
+        handle(), d.x, d.y, d.conv, d.w, int(ranked.size()), &count, ranked.data()));
     return WgradPlan(p, std::move(d), ranked.data(), count, [](auto) { return true; });
 }
 
@@ -125,35 +140,43 @@ static void launch_fprop(const ConvProblem& p, const ConvFpropArgs& a) {
     const auto& d = *plan;
     const auto h = handle(a.stream);
     if (!p.bias) {
-        WT_CUDNN_CALL(cudnnConvolutionForward(h, &kOne, d.x, a.x, d.w, a.w, d.conv, d.algorithm, a.workspace, d.scratch, &kZero, d.y, a.y));
-        if (p.relu) WT_CUDNN_CALL(cudnnActivationForward(h, d.activation, &kOne, d.y, a.y, &kZero, d.y, a.y));
+        WT_CUDNN_CALL(cudnnConvolutionForward(h, &kOne, d.x, a.x, d.w, a.w, d.conv, d.algorithm,
+                                              a.workspace, d.scratch, &kZero, d.y, a.y));
+        if (p.relu)
+            WT_CUDNN_CALL(
+                cudnnActivationForward(h, d.activation, &kOne, d.y, a.y, &kZero, d.y, a.y));
         return;
     }
     const void* bias = a.bias;
     if (p.dtype == DType::bf16) {
-        bf16* rounded = reinterpret_cast<bf16*>(static_cast<char*>(a.workspace) + bias_offset(d.scratch));
+        bf16* rounded =
+            reinterpret_cast<bf16*>(static_cast<char*>(a.workspace) + bias_offset(d.scratch));
         vendor::round_to_bf16(a.bias, rounded, p.k, a.stream);
         bias = rounded;
     }
-    // The call can add a second tensor; times zero it is not read, but the interface wants one: y itself.
-    WT_CUDNN_CALL(cudnnConvolutionBiasActivationForward(h, &kOne, d.x, a.x, d.w, a.w, d.conv, d.algorithm, a.workspace, d.scratch,
-                                                        &kZero, d.y, a.y, d.bias, bias, d.activation, d.y, a.y));
+    // The call can add a second tensor; times zero it is not read, but the interface wants one: y
+    // itself.
+    WT_CUDNN_CALL(cudnnConvolutionBiasActivationForward(
+        h, &kOne, d.x, a.x, d.w, a.w, d.conv, d.algorithm, a.workspace, d.scratch, &kZero, d.y, a.y,
+        d.bias, bias, d.activation, d.y, a.y));
 }
 
 static void launch_dgrad(const ConvProblem& p, const ConvDgradArgs& a) {
     const auto plan = dgrad_plan(p);
     const auto& d = *plan;
-    WT_CUDNN_CALL(cudnnConvolutionBackwardData(handle(a.stream), &kOne, d.w, a.w, d.y, a.dy, d.conv, d.algorithm, a.workspace,
-                                               d.scratch, &kZero, d.x, a.dx));
+    WT_CUDNN_CALL(cudnnConvolutionBackwardData(handle(a.stream), &kOne, d.w, a.w, d.y, a.dy, d.conv,
+                                               d.algorithm, a.workspace, d.scratch, &kZero, d.x,
+                                               a.dx));
 }
 
 static void launch_wgrad(const ConvProblem& p, const ConvWgradArgs& a) {
     const auto plan = wgrad_plan(p);
     const auto& d = *plan;
     const auto h = handle(a.stream);
-    WT_CUDNN_CALL(cudnnConvolutionBackwardFilter(h, &kOne, d.x, a.x, d.y, a.dy, d.conv, d.algorithm, a.workspace, d.scratch,
-                                                 &kZero, d.w, a.dw));
-    if (p.bias) WT_CUDNN_CALL(cudnnConvolutionBackwardBias(h, &kOne, d.y, a.dy, &kZero, d.bias, a.db));
+    WT_CUDNN_CALL(cudnnConvolutionBackwardFilter(h, &kOne, d.x, a.x, d.y, a.dy, d.conv, d.algorithm,
+                                                 a.workspace, d.scratch, &kZero, d.w, a.dw));
+    if (p.bias)
+        WT_CUDNN_CALL(cudnnConvolutionBackwardBias(h, &kOne, d.y, a.dy, &kZero, d.bias, a.db));
 }
 
 extern const ConvFprop fprop = {
@@ -173,7 +196,8 @@ extern const ConvDgrad dgrad = {
 extern const ConvWgrad wgrad = {
     .name = "cudnn",
     .refuses = [](const ConvProblem& p) -> std::string {
-        if (p.dtype != DType::f32) return "cuDNN writes bf16 filter gradients of bf16 activations; ours are fp32";
+        if (p.dtype != DType::f32)
+            return "cuDNN writes bf16 filter gradients of bf16 activations; ours are fp32";
         return refuses(p, wgrad_plan);
     },
     .workspace = [](const ConvProblem& p) { return wgrad_plan(p)->scratch; },

@@ -1,4 +1,5 @@
-// Gradient of the convolution's input: one thread per input element gathers every output that read it.
+// Gradient of the convolution's input: one thread per input element gathers every output that read
+// it.
 #include "kernels/conv/gemm_map.h"
 #include "kernels/launch.h"
 
@@ -20,7 +21,8 @@ __global__ void dgrad_kernel(ConvShape v, const T* dy, const T* w, const T* x, T
             const int q = output_index(in.col, s, v.pad_w, v.stride_w, v.q);
             if (q < 0) continue;
             const T* dys = dy + output_offset(v, in.n, p, q, group, 0);
-            for (int k = 0; k < v.kg; ++k) sum += to_float(dys[k]) * to_float(w[filter_offset(v, group, k, r, s, c)]);
+            for (int k = 0; k < v.kg; ++k)
+                sum += to_float(dys[k]) * to_float(w[filter_offset(v, group, k, r, s, c)]);
         }
     }
     dx[i] = from_float<T>(x && !(to_float(x[i]) > 0) ? 0.0f : sum);
@@ -28,12 +30,14 @@ __global__ void dgrad_kernel(ConvShape v, const T* dy, const T* w, const T* x, T
 
 static void launch_dgrad(const ConvProblem& p, const ConvDgradArgs& a) {
     by_dtype(p.dtype, [&]<class T>() {
-        launch("conv_dgrad.naive", {dim3(ceil_div(p.x_count(), 256)), dim3(256), a.stream}, dgrad_kernel<T>, ConvShape(p),
-               static_cast<const T*>(a.dy), static_cast<const T*>(a.w),
-               p.drelu ? static_cast<const T*>(a.x) : nullptr, static_cast<T*>(a.dx));
+        launch("conv_dgrad.naive", {dim3(ceil_div(p.x_count(), 256)), dim3(256), a.stream},
+               dgrad_kernel<T>, ConvShape(p), static_cast<const T*>(a.dy),
+               static_cast<const T*>(a.w), p.drelu ? static_cast<const T*>(a.x) : nullptr,
+               static_cast<T*>(a.dx));
     });
 }
 
-extern const ConvDgrad dgrad = {.name = "naive", .refuses = fits_all, .workspace = nullptr, .launch = launch_dgrad};
+extern const ConvDgrad dgrad = {
+    .name = "naive", .refuses = fits_all, .workspace = nullptr, .launch = launch_dgrad};
 
 }  // namespace wt::conv_naive

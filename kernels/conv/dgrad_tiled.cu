@@ -1,7 +1,7 @@
-// Gradient of the convolution's input as implicit GEMM in shared-memory tiles on ordinary threads: 128
-// input pixels x 128 channels x 16 (tap, filter) pairs a block, 64 x 64 also where a stride is above 1. The
-// outputs that read a pixel are gathered on their way to shared memory; a weight is never transposed in
-// memory.
+// Gradient of the convolution's input as implicit GEMM in shared-memory tiles on ordinary threads:
+// 128 input pixels x 128 channels x 16 (tap, filter) pairs a block, 64 x 64 also where a stride is
+// above 1. The outputs that read a pixel are gathered on their way to shared memory; a weight is
+// never transposed in memory.
 #include "kernels/conv/operand_iterators.h"
 #include "kernels/conv/tiled_common.h"
 
@@ -14,8 +14,10 @@ __global__ void __launch_bounds__(Tile::kThreads, Tile::kBlocksPerSM)
     const simt::ThreadOrigin origin = simt::thread_origin<Tile>();
     const int k0 = tile.split * r.split.steps * Tile::BK;
     constexpr bool kStrided = Tile::BM == Small::BM;
-    simt::AlongK<Tile, Tile::BM, OutputPatches<T, V, kStrided>> load_a({dy + tile.group * v.kg, v, r.rows}, tile.m, k0);
-    simt::AlongMN<Tile, Tile::BN, FiltersByTap<T, V>> load_b({w + filter_offset(v, tile.group, 0, 0, 0, 0), v}, tile.n, k0);
+    simt::AlongK<Tile, Tile::BM, OutputPatches<T, V, kStrided>> load_a(
+        {dy + tile.group * v.kg, v, r.rows}, tile.m, k0);
+    simt::AlongMN<Tile, Tile::BN, FiltersByTap<T, V>> load_b(
+        {w + filter_offset(v, tile.group, 0, 0, 0, 0), v}, tile.n, k0);
 
     Vec<8> acc[8];
     unroll<8>([&](auto i) { acc[i] = splat<8>(0); });
@@ -25,8 +27,11 @@ __global__ void __launch_bounds__(Tile::kThreads, Tile::kBlocksPerSM)
 }
 
 static Extents dgrad_extents(const ConvProblem& p) {
-    return {.rows = p.n * p.h * p.w, .cols = p.cg(), .k = p.r * p.s * p.kg(),
-            .vectors = whole_vectors(p, p.cg(), p.kg()), .small = p.stride_h * p.stride_w > 1};
+    return {.rows = p.n * p.h * p.w,
+            .cols = p.cg(),
+            .k = p.r * p.s * p.kg(),
+            .vectors = whole_vectors(p, p.cg(), p.kg()),
+            .small = p.stride_h * p.stride_w > 1};
 }
 
 static std::string refuses_dgrad(const ConvProblem& p) {
@@ -44,16 +49,22 @@ static void launch_dgrad(const ConvProblem& p, const ConvDgradArgs& a) {
         const SplitKOutput<T> r = dgrad_output<T>(p, a, e.split(p.groups));
         by_drelu(p, [&]<EpilogueOp F>() {
             by_tile<T>(e, [&]<class Tile, int V>() {
-                launch("conv_dgrad.tiled", {.grid = product_grid<Tile>(r),
-                                            .block = dim3(Tile::kThreads), .stream = a.stream,
-                                            .shared = sizeof(typename Tile::SharedStorage)},
-                       dgrad_kernel<Tile, V, T, F>, ConvShape(p), static_cast<const T*>(a.dy), static_cast<const T*>(a.w), r);
+                launch("conv_dgrad.tiled",
+                       {.grid = product_grid<Tile>(r),
+                        .block = dim3(Tile::kThreads),
+                        .stream = a.stream,
+                        .shared = sizeof(typename Tile::SharedStorage)},
+                       dgrad_kernel<Tile, V, T, F>, ConvShape(p), static_cast<const T*>(a.dy),
+                       static_cast<const T*>(a.w), r);
             });
             reduce_partials<F>("conv_dgrad.tiled sum", r, a.stream);
         });
     });
 }
 
-extern const ConvDgrad dgrad = {.name = "tiled", .refuses = refuses_dgrad, .workspace = dgrad_workspace, .launch = launch_dgrad};
+extern const ConvDgrad dgrad = {.name = "tiled",
+                                .refuses = refuses_dgrad,
+                                .workspace = dgrad_workspace,
+                                .launch = launch_dgrad};
 
 }  // namespace wt::conv_tiled

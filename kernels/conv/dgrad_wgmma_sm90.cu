@@ -1,12 +1,13 @@
-// Gradient of the convolution's input on Hopper: implicit GEMM with wgmma, for strides of 1. Rows are input pixels, columns
-// channels, k taps x filters.
+// Gradient of the convolution's input on Hopper: implicit GEMM with wgmma, for strides of 1. Rows
+// are input pixels, columns channels, k taps x filters.
 //
 //   dx[h, w, c] = sum over r, s, k of dy[h + pad_h - r, w + pad_w - s, k] * w[k, r, s, c]
 //
-// So dx is itself a convolution, of dy with the filters turned round: im2col gathers dy with its window's corner at
-// pad - (r - 1), offset o being tap r - 1 - o. The filters are not transposed in memory: for a tap they are
-// [filter][channel] with channels contiguous, which wgmma reads as an MN-major operand. With drelu the
-// layer's input x is read beside the store (its sign is the ReLU's), 64 columns ahead, the first before the products.
+// So dx is itself a convolution, of dy with the filters turned round: im2col gathers dy with its
+// window's corner at pad - (r - 1), offset o being tap r - 1 - o. The filters are not transposed in
+// memory: for a tap they are [filter][channel] with channels contiguous, which wgmma reads as an
+// MN-major operand. With drelu the layer's input x is read beside the store (its sign is the
+// ReLU's), 64 columns ahead, the first before the products.
 //
 // Tiles by the model of kernels/conv/wgmma_tiles.h, 132 SMs:
 //
@@ -15,8 +16,8 @@
 //   alexnet conv3     9 x 384   128x256: 169 x 1, 1.3 of 2 (128x128: 2.6 of 3)   338 x 1, 2.6 of 3
 //   alexnet conv4, 5  9 x 384, 256   128x128: 169 x 3, 3.8 of 4      256x128: 169 x 3, 3.9 of 4
 //
-// conv2 is bound by L2: each byte of dy serves 96 columns only, which asks for 50 bytes a clock of each SM at the full tensor
-// rate; at 40 that is 0.8 of it. Predicted, not measured.
+// conv2 is bound by L2: each byte of dy serves 96 columns only, which asks for 50 bytes a clock of
+// each SM at the full tensor rate; at 40 that is 0.8 of it. Predicted, not measured.
 #include "kernels/conv/wgmma_common.h"
 
 namespace wt::conv_wgmma {
@@ -32,7 +33,8 @@ struct DgradShape {
     const bf16* x;  // null: no gradient of a ReLU
 };
 
-// The signs of the layer's input where a thread's sums of one box of the store go: bf16 pairs, of rows g and g + 8.
+// The signs of the layer's input where a thread's sums of one box of the store go: bf16 pairs, of
+// rows g and g + 8.
 template <int kAcross>
 struct Mask {
     uint32_t pair[kAcross / 8][2];
@@ -41,22 +43,29 @@ struct Mask {
     __device__ __forceinline__ void fetch(const bf16* x, int64_t pitch, int rows, int columns) {
         unroll<kAcross / 8>([&](auto j) {
             unroll<2>([&](auto half) {
-                pair[j][half] = half * 8 < rows && j * 8 < columns ? *reinterpret_cast<const uint32_t*>(x + half * 8 * pitch + j * 8) : 0;
+                pair[j][half] =
+                    half * 8 < rows && j * 8 < columns
+                        ? *reinterpret_cast<const uint32_t*>(x + half * 8 * pitch + j * 8)
+                        : 0;
             });
         });
     }
     // Whether the low or high half is above 0: bf16 orders as int16 does, negative ones below 0.
     __device__ __forceinline__ static bool low(uint32_t p) { return static_cast<int16_t>(p) > 0; }
-    __device__ __forceinline__ static bool high(uint32_t p) { return static_cast<int32_t>(p) >= 1 << 16; }
+    __device__ __forceinline__ static bool high(uint32_t p) {
+        return static_cast<int32_t>(p) >= 1 << 16;
+    }
 };
 
 // One thread of warpgroup 0 starts all the block's copies, as many stages ahead as there are.
 template <class Tile>
-__device__ __forceinline__ void producer(SharedStorage<Tile>& shared, const CUtensorMap& dy, const CUtensorMap& w, const DgradShape& v) {
+__device__ __forceinline__ void producer(SharedStorage<Tile>& shared, const CUtensorMap& dy,
+                                         const CUtensorMap& w, const DgradShape& v) {
     using A = typename Tile::A;
     using B = typename Tile::B;
     PipelineProducer<Tile::kStages> pipeline{shared.pipeline};
-    const int multicast = v.schedule.multicast, rank = multicast > 1 ? blockIdx.x % kMaxMulticast : 0;
+    const int multicast = v.schedule.multicast,
+              rank = multicast > 1 ? blockIdx.x % kMaxMulticast : 0;
     const int last_tap = v.window.r * v.window.s - 1;
 
     for_each_unit(v.schedule, [&](const WorkUnit& unit) {
@@ -69,14 +78,16 @@ __device__ __forceinline__ void producer(SharedStorage<Tile>& shared, const CUte
             ptx::Mbarrier& bar = pipeline.producer_acquire(Tile::kStageBytes);
             // Issue the copies of its patches, and of this block's share of its filters.
             for (int i = 0; i < A::kBoxes; ++i, box.advance(v.window, A::kAcross)) {
-                load_patches(stage.a + i * A::kBoxBytes, dy, bar, v.window, unit.group, corner, box);
+                load_patches(stage.a + i * A::kBoxBytes, dy, bar, v.window, unit.group, corner,
+                             box);
                 // The same filters at that tap: this many rows of each of B's boxes.
                 const bool exists = box.r < v.window.r;
                 const int tap = exists ? last_tap - (box.r * v.window.s + box.s) : 0;
                 const int filter = exists ? unit.group * v.window.channels + box.c : v.filters;
                 const auto copy_filters = [&](uint8_t* to, int j, int) {
                     if (multicast > 1)
-                        ptx::tma_load_multicast(to, w, bar, multicast_mask(), channel + j * B::kAcross, tap, filter);
+                        ptx::tma_load_multicast(to, w, bar, multicast_mask(),
+                                                channel + j * B::kAcross, tap, filter);
                     else
                         ptx::tma_load(to, w, bar, channel + j * B::kAcross, tap, filter);
                 };
@@ -85,12 +96,14 @@ __device__ __forceinline__ void producer(SharedStorage<Tile>& shared, const CUte
             pipeline.advance();
         }
     });
-    ptx::griddep_launch_dependents();  // the next kernel's blocks may take this one's place as it ends
+    // the next kernel's blocks may take this one's place as it ends
+    ptx::griddep_launch_dependents();
 }
 
 // A warpgroup multiplies its half of each tile's rows, and stores it.
 template <class Tile>
-__device__ __forceinline__ void consumer(SharedStorage<Tile>& shared, const CUtensorMap& dx, const DgradShape& v, int warpgroup) {
+__device__ __forceinline__ void consumer(SharedStorage<Tile>& shared, const CUtensorMap& dx,
+                                         const DgradShape& v, int warpgroup) {
     using Store = TileStore<Tile>;
     constexpr int kBoxes = Tile::kHeight * Store::kChunks;
     const int warp = threadIdx.x / 32 - 4, lane = threadIdx.x % 32;
@@ -98,16 +111,20 @@ __device__ __forceinline__ void consumer(SharedStorage<Tile>& shared, const CUte
     Store store{shared.boxes[warp]};
 
     for_each_unit(v.schedule, [&](const WorkUnit& unit) {
-        const int warp_row = unit.m * Tile::BM + Tile::row_of(warpgroup, 0) + warp % 4 * kStoreRows, column = unit.n * Tile::BN;
+        const int warp_row = unit.m * Tile::BM + Tile::row_of(warpgroup, 0) + warp % 4 * kStoreRows,
+                  column = unit.n * Tile::BN;
         const int thread_row = warp_row + lane / 4, thread_column = column + lane % 4 * 2;
 
         // Load the first mask, so that it arrives beside the products.
-        const bf16* x = v.x ? v.x + int64_t(thread_row) * v.all_channels + unit.group * v.channels + thread_column : nullptr;
+        const bf16* x = v.x ? v.x + int64_t(thread_row) * v.all_channels + unit.group * v.channels +
+                                  thread_column
+                            : nullptr;
         Mask<Store::kAcross> next_mask;
         const auto fetch_mask = [&](int box) {
-            const int down = box / Store::kChunks * 64, across = box % Store::kChunks * Store::kAcross;
-            next_mask.fetch(x + int64_t(down) * v.all_channels + across, v.all_channels, v.pixels - thread_row - down,
-                            v.channels - thread_column - across);
+            const int down = box / Store::kChunks * 64,
+                      across = box % Store::kChunks * Store::kAcross;
+            next_mask.fetch(x + int64_t(down) * v.all_channels + across, v.all_channels,
+                            v.pixels - thread_row - down, v.channels - thread_column - across);
         };
         if (x) fetch_mask(0);
 
@@ -137,8 +154,8 @@ __device__ __forceinline__ void consumer(SharedStorage<Tile>& shared, const CUte
 
 template <class Tile>
 __global__ void __launch_bounds__(Tile::kThreads, 1)
-    dgrad_kernel(const __grid_constant__ CUtensorMap dy, const __grid_constant__ CUtensorMap w, const __grid_constant__ CUtensorMap dx,
-                 const __grid_constant__ DgradShape v) {
+    dgrad_kernel(const __grid_constant__ CUtensorMap dy, const __grid_constant__ CUtensorMap w,
+                 const __grid_constant__ CUtensorMap dx, const __grid_constant__ DgradShape v) {
     SharedStorage<Tile>& shared = shared_storage<SharedStorage<Tile>>();
     const int cluster_size = v.schedule.cluster_size();
     // Prefetch the descriptors, initialise the barriers, wait for the kernel before this one.
@@ -174,9 +191,12 @@ DgradExtents extents(const ConvProblem& p) {
 }
 
 std::string refuses_dgrad(const ConvProblem& p) {
-    if (p.stride_h != 1 || p.stride_w != 1) return "strides of 1 only: a strided layer's gradient is no convolution of dy";
-    if (p.kg() % 16) return "the filters of a group must be a multiple of 16: whole boxes of patches";
-    if (p.cg() % 8) return "the channels of a group must be a multiple of 8: rows of whole 16 bytes";
+    if (p.stride_h != 1 || p.stride_w != 1)
+        return "strides of 1 only: a strided layer's gradient is no convolution of dy";
+    if (p.kg() % 16)
+        return "the filters of a group must be a multiple of 16: whole boxes of patches";
+    if (p.cg() % 8)
+        return "the channels of a group must be a multiple of 8: rows of whole 16 bytes";
     return refuses_any(p);
 }
 
@@ -185,8 +205,16 @@ void launch_tile(const ConvProblem& p, const ConvDgradArgs& a, const DgradExtent
     using A = SharedOperand<BM, kDepth, Major::k, 2 * kBox>;
     using B = SharedOperand<BN, kDepth, Major::mn, 2 * store_columns(BN)>;
     using Tile = StoredTile<A, B>;
-    const DgradShape v{.window = {.rows = p.h, .cols = p.w, .stride_h = 1, .stride_w = 1, .lower_h = p.pad_h - (p.r - 1),
-                                  .lower_w = p.pad_w - (p.s - 1), .r = p.r, .s = p.s, .channels = p.kg(), .all_channels = p.k},
+    const DgradShape v{.window = {.rows = p.h,
+                                  .cols = p.w,
+                                  .stride_h = 1,
+                                  .stride_w = 1,
+                                  .lower_h = p.pad_h - (p.r - 1),
+                                  .lower_w = p.pad_w - (p.s - 1),
+                                  .r = p.r,
+                                  .s = p.s,
+                                  .channels = p.kg(),
+                                  .all_channels = p.k},
                        .pixels = static_cast<int>(e.rows),
                        .channels = p.cg(),
                        .all_channels = p.c,
@@ -195,10 +223,15 @@ void launch_tile(const ConvProblem& p, const ConvDgradArgs& a, const DgradExtent
                        .x = p.drelu ? static_cast<const bf16*>(a.x) : nullptr};
     const uint64_t cg = p.cg(), taps = uint64_t(p.r) * p.s;
     launch("conv_dgrad.wgmma_sm90",
-           LaunchShape{.grid = dim3(blocks_of(v.schedule)), .block = dim3(Tile::kThreads), .stream = a.stream,
-                       .shared = sizeof(SharedStorage<Tile>), .cluster = unsigned(v.schedule.cluster_size()), .pdl = true},
+           LaunchShape{.grid = dim3(blocks_of(v.schedule)),
+                       .block = dim3(Tile::kThreads),
+                       .stream = a.stream,
+                       .shared = sizeof(SharedStorage<Tile>),
+                       .cluster = unsigned(v.schedule.cluster_size()),
+                       .pdl = true},
            dgrad_kernel<Tile>, patches_map(a.dy, p.n, p.p(), p.q(), v.window, kBox, BM),
-           tiled_map(DType::bf16, a.w, {cg, taps, uint64_t(p.k)}, {cg * 2, cg * taps * 2}, {B::kAcross, 1, kBox}, B::kSpan),
+           tiled_map(DType::bf16, a.w, {cg, taps, uint64_t(p.k)}, {cg * 2, cg * taps * 2},
+                     {B::kAcross, 1, kBox}, B::kSpan),
            store_map(a.dx, e.rows, p.cg(), p.groups, BN), v);
 }
 
@@ -220,6 +253,10 @@ void launch_dgrad(const ConvProblem& p, const ConvDgradArgs& a) {
 
 }  // namespace
 
-extern const ConvDgrad dgrad = {.name = "wgmma_sm90", .refuses = refuses_dgrad, .workspace = nullptr, .launch = launch_dgrad, .sm = 90};
+extern const ConvDgrad dgrad = {.name = "wgmma_sm90",
+                                .refuses = refuses_dgrad,
+                                .workspace = nullptr,
+                                .launch = launch_dgrad,
+                                .sm = 90};
 
 }  // namespace wt::conv_wgmma

@@ -13,8 +13,10 @@ std::string complete(void* problem) {
     if (!p.stride_w) p.stride_w = p.stride_h;
     if (p.pad_w < 0) p.pad_w = p.pad_h;
     if (p.c % p.groups || p.k % p.groups) return "groups must divide c and k";
-    if (p.r > p.h + 2 * p.pad_h || p.s > p.w + 2 * p.pad_w) return "the filter must fit the padded image";
-    if (p.fold > 1 && (p.fold != p.stride_h || p.fold != p.stride_w)) return "fold must be 1 or the stride";
+    if (p.r > p.h + 2 * p.pad_h || p.s > p.w + 2 * p.pad_w)
+        return "the filter must fit the padded image";
+    if (p.fold > 1 && (p.fold != p.stride_h || p.fold != p.stride_w))
+        return "fold must be 1 or the stride";
     return "";
 }
 
@@ -35,8 +37,10 @@ const ProblemFields& fields_of(const ConvProblem&) {
             field("stride", &P::stride_h, 1, 256, "pixels from one output to the next, down"),
             field("stride_w", &P::stride_w, 0, 256, "and across; 0: as stride").if_not_given(),
             field("pad", &P::pad_h, 0, 256, "zeros above and below the image"),
-            field("pad_w", &P::pad_w, -1, 256, "and left and right of it; -1: as pad").if_not_given(-1),
-            field("groups", &P::groups, 1, kMostExtent, "groups of channels that do not see each other"),
+            field("pad_w", &P::pad_w, -1, 256, "and left and right of it; -1: as pad")
+                .if_not_given(-1),
+            field("groups", &P::groups, 1, kMostExtent,
+                  "groups of channels that do not see each other"),
             field("bias", &P::bias, "fprop adds one, wgrad computes its gradient"),
             field("relu", &P::relu, "fprop: y = max(0, .)"),
             field("drelu", &P::drelu, "dgrad: 0 where x is not above 0"),

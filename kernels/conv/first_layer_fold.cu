@@ -10,10 +10,14 @@ namespace {
 struct Filters {
     int k, r, s, c, f;
     __host__ __device__ int columns() const { return (s + f - 1) / f; }
-    __host__ __device__ int taps() const { return (r + f - 1) / f * columns() * f * f * c; }  // of a folded filter
+    __host__ __device__ int taps() const {
+        return (r + f - 1) / f * columns() * f * f * c;
+    }  // of a folded filter
 };
 
-Filters filters(const ConvProblem& p) { return {.k = p.k, .r = p.r, .s = p.s, .c = p.c, .f = p.fold}; }
+Filters filters(const ConvProblem& p) {
+    return {.k = p.k, .r = p.r, .s = p.s, .c = p.c, .f = p.fold};
+}
 
 // The tap of a folded filter that holds tap (r, s, channel) of the filter.
 __device__ __forceinline__ int folded_tap(const Filters& v, int r, int s, int channel) {
@@ -27,9 +31,11 @@ __global__ void fold_kernel(Filters v, const T* w, T* folded) {
     if (i >= static_cast<int64_t>(v.k) * v.taps()) return;
     const int filter = static_cast<int>(i / v.taps()), tap = static_cast<int>(i % v.taps());
     const int pixel = tap / v.c, block = pixel / (v.f * v.f), place = pixel % (v.f * v.f);
-    const int r = block / v.columns() * v.f + place / v.f, s = block % v.columns() * v.f + place % v.f;
+    const int r = block / v.columns() * v.f + place / v.f,
+              s = block % v.columns() * v.f + place % v.f;
     const bool inside = r < v.r && s < v.s;
-    folded[i] = inside ? w[((static_cast<int64_t>(filter) * v.r + r) * v.s + s) * v.c + tap % v.c] : from_float<T>(0.0f);
+    folded[i] = inside ? w[((static_cast<int64_t>(filter) * v.r + r) * v.s + s) * v.c + tap % v.c]
+                       : from_float<T>(0.0f);
 }
 
 __global__ void unfold_kernel(Filters v, const float* folded, float* dw) {
@@ -37,7 +43,8 @@ __global__ void unfold_kernel(Filters v, const float* folded, float* dw) {
     const int taps = v.r * v.s * v.c;
     if (i >= static_cast<int64_t>(v.k) * taps) return;
     const int64_t filter = i / taps;
-    const int tap = static_cast<int>(i % taps), channel = tap % v.c, r = tap / v.c / v.s, s = tap / v.c % v.s;
+    const int tap = static_cast<int>(i % taps), channel = tap % v.c, r = tap / v.c / v.s,
+              s = tap / v.c % v.s;
     dw[i] = folded[filter * v.taps() + folded_tap(v, r, s, channel)];
 }
 
@@ -46,13 +53,15 @@ __global__ void unfold_kernel(Filters v, const float* folded, float* dw) {
 void fold_weights(const ConvProblem& p, const void* w, void* folded, cudaStream_t stream) {
     const Filters v = filters(p);
     by_dtype(p.dtype, [&]<class T>() {
-        launch("fold_weights", {dim3(ceil_div(int64_t(v.k) * v.taps(), 256)), dim3(256), stream}, fold_kernel<T>, v,
-               static_cast<const T*>(w), static_cast<T*>(folded));
+        launch("fold_weights", {dim3(ceil_div(int64_t(v.k) * v.taps(), 256)), dim3(256), stream},
+               fold_kernel<T>, v, static_cast<const T*>(w), static_cast<T*>(folded));
     });
 }
 
-void unfold_weight_gradients(const ConvProblem& p, const float* folded, float* dw, cudaStream_t stream) {
-    launch("unfold_weight_gradients", {dim3(ceil_div(p.w_count(), 256)), dim3(256), stream}, unfold_kernel, filters(p), folded, dw);
+void unfold_weight_gradients(const ConvProblem& p, const float* folded, float* dw,
+                             cudaStream_t stream) {
+    launch("unfold_weight_gradients", {dim3(ceil_div(p.w_count(), 256)), dim3(256), stream},
+           unfold_kernel, filters(p), folded, dw);
 }
 
 }  // namespace wt

@@ -1,6 +1,6 @@
-// Folded input (kernels/conv/problem.h) makes a convolution of stride f one of stride 1 over blocks of f x f pixels; here
-// is that other problem, and its filters: those of the first one in the order (r / f, s / f, r % f, s % f, channel), zeros
-// where r or s is past the end.
+// Folded input (kernels/conv/problem.h) makes a convolution of stride f one of stride 1 over blocks
+// of f x f pixels; here is that other problem, and its filters: those of the first one in the order
+// (r / f, s / f, r % f, s % f, channel), zeros where r or s is past the end.
 #pragma once
 
 #include "kernels/conv/problem.h"
@@ -19,6 +19,7 @@ inline ConvProblem over_blocks(const ConvProblem& p) {
 // w, k x r x s x c of p's type, to `folded`, k x r/f x s/f x f f c. One group.
 void fold_weights(const ConvProblem& p, const void* w, void* folded, cudaStream_t stream);
 // The gradients of the folded filters to those of the filters.
-void unfold_weight_gradients(const ConvProblem& p, const float* folded, float* dw, cudaStream_t stream);
+void unfold_weight_gradients(const ConvProblem& p, const float* folded, float* dw,
+                             cudaStream_t stream);
 
 }  // namespace wt

@@ -1,19 +1,21 @@
-// First layer forward. A block keeps 32 filters whole in shared memory (46 KB for 11x11x3) and works through
-// pieces of the output, for AlexNet 4 rows of 55: it stages the 23 input rows those read (63 KB), then its
-// warps compute 56 outputs x 32 filters each without a barrier. A thread has 8 filters x 7 outputs, 8 outputs
-// apart, so that the 8 threads along a row read different banks at stride 4.
+// First layer forward. A block keeps 32 filters whole in shared memory (46 KB for 11x11x3) and
+// works through pieces of the output, for AlexNet 4 rows of 55: it stages the 23 input rows those
+// read (63 KB), then its warps compute 56 outputs x 32 filters each without a barrier. A thread has
+// 8 filters x 7 outputs, 8 outputs apart, so that the 8 threads along a row read different banks at
+// stride 4.
 #include "kernels/conv/first_layer_direct.h"
 
 namespace wt::conv1_direct {
 
 namespace {
 
-constexpr int kOutputs = 7;       // of a thread
+constexpr int kOutputs = 7;         // of a thread
 constexpr int kLot = 8 * kOutputs;  // outputs of a warp
-constexpr int kMaxTaps = 384;     // of a filter; AlexNet has 11 x 11 x 3 = 363
+constexpr int kMaxTaps = 384;       // of a filter; AlexNet has 11 x 11 x 3 = 363
 
 struct SharedStorage {
-    alignas(16) float w[kMaxTaps][kFilters];  // by tap, so that a thread's 8 filters are one vector
+    // by tap, so that a thread's 8 filters are one vector
+    alignas(16) float w[kMaxTaps][kFilters];
     float x[kInputFloats];
 };
 
@@ -28,13 +30,15 @@ __global__ void __launch_bounds__(kMaxPixels / kLot * 32, 2)
 
     for (int i = threadIdx.x; i < taps * kFilters; i += blockDim.x) {
         const int k = i / taps, tap = i % taps;
-        shared.w[tap][k] = filter0 + k < v.k ? to_float(w[static_cast<int64_t>(filter0 + k) * taps + tap]) : 0.0f;
+        shared.w[tap][k] =
+            filter0 + k < v.k ? to_float(w[static_cast<int64_t>(filter0 + k) * taps + tap]) : 0.0f;
     }
     // Where this thread's outputs are in a piece, and where their patches begin.
     int pixel[kOutputs], patch[kOutputs];
     unroll<kOutputs>([&](auto o) {
         pixel[o] = threadIdx.x / 32 * kLot + o * 8 + threadIdx.x % 32 / 4;
-        const int at = min(pixel[o], cut.rows * cut.columns - 1);  // spare ones do the last one's work, unseen
+        // spare ones do the last one's work, unseen
+        const int at = min(pixel[o], cut.rows * cut.columns - 1);
         patch[o] = at / cut.columns * v.stride_h * cut.pitch + at % cut.columns * v.stride_w * v.c;
     });
 
@@ -70,7 +74,8 @@ __global__ void __launch_bounds__(kMaxPixels / kLot * 32, 2)
 }
 
 static std::string refuses_fprop(const ConvProblem& p) {
-    if (p.r * p.s * p.c > kMaxTaps) return "filters of more than 384 elements do not fit in shared memory";
+    if (p.r * p.s * p.c > kMaxTaps)
+        return "filters of more than 384 elements do not fit in shared memory";
     return refuses_shape(p);
 }
 
@@ -82,14 +87,18 @@ static void launch_fprop(const ConvProblem& p, const ConvFpropArgs& a) {
     // Two blocks on each SM; more would load the filters again.
     const int blocks = std::min(cut.pieces(p.n), std::max(1, 2 * planned_sms() / slices));
     by_dtype(p.dtype, [&]<class T>() {
-        launch("conv_fprop.conv1_direct", {.grid = dim3(blocks, slices),
-                                           .block = dim3(32 * warps), .stream = a.stream,
-                                           .shared = sizeof(SharedStorage)},
-               fprop_kernel<T>, ConvShape(p), static_cast<const T*>(a.x), static_cast<const T*>(a.w),
-               p.bias ? a.bias : nullptr, p.relu, static_cast<T*>(a.y), cut);
+        launch("conv_fprop.conv1_direct",
+               {.grid = dim3(blocks, slices),
+                .block = dim3(32 * warps),
+                .stream = a.stream,
+                .shared = sizeof(SharedStorage)},
+               fprop_kernel<T>, ConvShape(p), static_cast<const T*>(a.x),
+               static_cast<const T*>(a.w), p.bias ? a.bias : nullptr, p.relu, static_cast<T*>(a.y),
+               cut);
     });
 }
 
-extern const ConvFprop fprop = {.name = "conv1_direct", .refuses = refuses_fprop, .workspace = nullptr, .launch = launch_fprop};
+extern const ConvFprop fprop = {
+    .name = "conv1_direct", .refuses = refuses_fprop, .workspace = nullptr, .launch = launch_fprop};
 
 }  // namespace wt::conv1_direct

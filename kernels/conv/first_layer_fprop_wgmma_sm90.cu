@@ -1,18 +1,20 @@
-// First layer forward on Hopper, from folded input (first_layer_wgmma.h): all filters, 96 x 432 bf16 in 83 KB, stay in shared
-// memory for the whole kernel, only x streams. Blocks are persistent. Two warpgroups take turns, each with a run of 128
-// positions of its own, so that one stores while the other multiplies; the turn passes when one tap's products are left, so
-// that the tensor cores have work until the other's have begun.
+// First layer forward on Hopper, from folded input (first_layer_wgmma.h): all filters, 96 x 432
+// bf16 in 83 KB, stay in shared memory for the whole kernel, only x streams. Blocks are persistent.
+// Two warpgroups take turns, each with a run of 128 positions of its own, so that one stores while
+// the other multiplies; the turn passes when one tap's products are left, so that the tensor cores
+// have work until the other's have begun.
 //
-// Filters, too, lie in planes of 8 k (channel of a block, at a tap): 54 of them, 16 bytes a filter. They come from a kernel
-// that folds w (first_layer_fold.h).
+// Filters, too, lie in planes of 8 k (channel of a block, at a tap): 54 of them, 16 bytes a filter.
+// They come from a kernel that folds w (first_layer_fold.h).
 //
-// Positions that are no outputs are left out of y, so that a tile's rows are not evenly spaced there; a warp brings 16 rows
-// through shared memory and writes whole lines of those that exist.
+// Positions that are no outputs are left out of y, so that a tile's rows are not evenly spaced
+// there; a warp brings 16 rows through shared memory and writes whole lines of those that exist.
 //
-// alexnet, batch 256: 6,498 runs on 132 SMs, 49.2 in 50 turns of 27 x 2 products of 48 clocks, 2592 each: 89 us at the clock at
-// which the tensor cores do 790 TFLOP/s (1.46 GHz). wgmma reads 107 of 128 bytes a clock of shared memory, x needs 9 bytes a clock
-// from L2 (19 where each 16 bytes of a plane take a sector of 32). Memory, x and y once, 229 MB: 53 us at 4.3 TB/s. Predicted,
-// not measured.
+// alexnet, batch 256: 6,498 runs on 132 SMs, 49.2 in 50 turns of 27 x 2 products of 48 clocks, 2592
+// each: 89 us at the clock at which the tensor cores do 790 TFLOP/s (1.46 GHz). wgmma reads 107 of
+// 128 bytes a clock of shared memory, x needs 9 bytes a clock from L2 (19 where each 16 bytes of a
+// plane take a sector of 32). Memory, x and y once, 229 MB: 53 us at 4.3 TB/s. Predicted, not
+// measured.
 #include "kernels/conv/first_layer_fold.h"
 #include "kernels/conv/first_layer_wgmma.h"
 
@@ -24,7 +26,8 @@ constexpr int kStages = 4, kHeight = kRun / 64;
 
 template <int BN>
 struct FpropStorage {
-    // Bytes from one row to the next, on the way to y: 16-byte accesses of 8 rows meet no bank twice.
+    // Bytes from one row to the next, on the way to y: 16-byte accesses of 8 rows meet no bank
+    // twice.
     static constexpr int kPitch = (BN + 8) * 2;
     alignas(1024) uint8_t w[kMostTaps * kPlanes * BN * 16];
     alignas(1024) uint8_t x[kStages][kPlanes * kPlaneBytes];
@@ -44,9 +47,12 @@ struct TapSteps {
 };
 // Starts the products of tap (r, s): 128 positions by BN filters, 48 deep.
 template <int BN>
-__device__ __forceinline__ void multiply_tap(float (&acc)[kHeight][BN / 2], const Folded& v, const uint8_t* x, const uint8_t* w, int r, int s) {
-    const uint64_t a = ptx::wgmma_descriptor(x + (r * v.w + s) * 16, kPlaneBytes, 128, ptx::Swizzle::none);
-    const uint64_t b = ptx::wgmma_descriptor(w + (r * v.s + s) * kPlanes * BN * 16, BN * 16, 128, ptx::Swizzle::none);
+__device__ __forceinline__ void multiply_tap(float (&acc)[kHeight][BN / 2], const Folded& v,
+                                             const uint8_t* x, const uint8_t* w, int r, int s) {
+    const uint64_t a =
+        ptx::wgmma_descriptor(x + (r * v.w + s) * 16, kPlaneBytes, 128, ptx::Swizzle::none);
+    const uint64_t b = ptx::wgmma_descriptor(w + (r * v.s + s) * kPlanes * BN * 16, BN * 16, 128,
+                                             ptx::Swizzle::none);
     ptx::wgmma_bf16_tile<BN, false, false, TapSteps<BN>>(acc, a, b, r > 0 || s > 0);
 }
 
@@ -57,23 +63,30 @@ struct FpropShape {
     bf16* y;
 };
 
-// One thread of warpgroup 0 copies the filters once, then x, run after run, as many stages ahead as there are.
+// One thread of warpgroup 0 copies the filters once, then x, run after run, as many stages ahead as
+// there are.
 template <int BN>
-__device__ __forceinline__ void producer(FpropStorage<BN>& shared, const CUtensorMap& x, const CUtensorMap& w, const FpropShape& v) {
-    const int planes = v.folded.taps() * kPlanes, runs = v.folded.runs(), blocks = static_cast<int>(gridDim.x);
+__device__ __forceinline__ void producer(FpropStorage<BN>& shared, const CUtensorMap& x,
+                                         const CUtensorMap& w, const FpropShape& v) {
+    const int planes = v.folded.taps() * kPlanes, runs = v.folded.runs(),
+              blocks = static_cast<int>(gridDim.x);
     ptx::mbarrier_arrive_expect_tx(shared.filters, planes * BN * 16);
-    for (int i = 0; i < planes; ++i) ptx::tma_load(shared.w + i * BN * 16, w, shared.filters, i * 8, 0);
+    for (int i = 0; i < planes; ++i)
+        ptx::tma_load(shared.w + i * BN * 16, w, shared.filters, i * 8, 0);
 
     PipelineProducer<kStages> pipeline{shared.pipeline};
     for (int run = static_cast<int>(blockIdx.x); run < runs; run += blocks, pipeline.advance())
-        load_planes(shared.x[pipeline.stage()], x, pipeline.producer_acquire(kPlanes * kPlaneBytes), run);
-    ptx::griddep_launch_dependents();  // the next kernel's blocks may take this one's place as it ends
+        load_planes(shared.x[pipeline.stage()], x, pipeline.producer_acquire(kPlanes * kPlaneBytes),
+                    run);
+    // the next kernel's blocks may take this one's place as it ends
+    ptx::griddep_launch_dependents();
 }
 
-// Stores a warp's 16 rows of a run's sums, of positions `first`..., with bias and ReLU: through shared memory, whole lines of
-// those rows that are outputs.
+// Stores a warp's 16 rows of a run's sums, of positions `first`..., with bias and ReLU: through
+// shared memory, whole lines of those rows that are outputs.
 template <int BN>
-__device__ __forceinline__ void store_rows(FpropStorage<BN>& shared, const FpropShape& v, int first, const float (&acc)[BN / 2]) {
+__device__ __forceinline__ void store_rows(FpropStorage<BN>& shared, const FpropShape& v, int first,
+                                           const float (&acc)[BN / 2]) {
     using Storage = FpropStorage<BN>;
     const int warp = threadIdx.x / 32 - 4, lane = threadIdx.x % 32;
     uint8_t* rows = shared.rows[warp];
@@ -85,7 +98,8 @@ __device__ __forceinline__ void store_rows(FpropStorage<BN>& shared, const Fprop
     unroll<BN / 16>([&](auto j) {
         unroll<4>([&](auto i) {  // rows 0-7 and 8-15 of the left 8 columns, then of the right
             const int column = j * 16 + i / 2 * 8, k = column / 2 + i % 2 * 2;
-            Vec<2> pair = pair_of(acc[k], acc[k + 1]) + load<2>(shared.bias + column + lane % 4 * 2);
+            Vec<2> pair =
+                pair_of(acc[k], acc[k + 1]) + load<2>(shared.bias + column + lane % 4 * 2);
             unroll<2>([&](auto e) { pair.set(e, v.relu && pair[e] < 0 ? 0.0f : pair[e]); });
             out[j][i] = pack_bf16(pair);
         });
@@ -106,10 +120,13 @@ __device__ __forceinline__ void store_rows(FpropStorage<BN>& shared, const Fprop
 
 // Two warpgroups take turns: one multiplies a run while the other stores the run before.
 template <int BN>
-__device__ __forceinline__ void consumer(FpropStorage<BN>& shared, const FpropShape& v, int warpgroup) {
-    const int warp = threadIdx.x / 32 - 4, runs = v.folded.runs(), blocks = static_cast<int>(gridDim.x);
+__device__ __forceinline__ void consumer(FpropStorage<BN>& shared, const FpropShape& v,
+                                         int warpgroup) {
+    const int warp = threadIdx.x / 32 - 4, runs = v.folded.runs(),
+              blocks = static_cast<int>(gridDim.x);
     // Bias into shared memory; wait for the filters.
-    for (int i = threadIdx.x - 128; i < BN; i += 256) shared.bias[i] = v.bias && i < v.folded.k ? v.bias[i] : 0.0f;
+    for (int i = threadIdx.x - 128; i < BN; i += 256)
+        shared.bias[i] = v.bias && i < v.folded.k ? v.bias[i] : 0.0f;
     sync_consumers();
     ptx::mbarrier_wait(shared.filters, 0);
 
@@ -118,13 +135,15 @@ __device__ __forceinline__ void consumer(FpropStorage<BN>& shared, const FpropSh
         pass_turn(1);
         pipeline.advance();
     }
-    for (int run = static_cast<int>(blockIdx.x) + warpgroup * blocks; run < runs; run += 2 * blocks) {
+    for (int run = static_cast<int>(blockIdx.x) + warpgroup * blocks; run < runs;
+         run += 2 * blocks) {
         // Wait for the stage and for this warpgroup's turn, multiply.
         float acc[kHeight][BN / 2];
         pipeline.consumer_wait();
         await_turn(warpgroup);
         const uint8_t* planes = shared.x[pipeline.stage()];
-        // Each tap is a group of products with a fence of its own: ptxas bears no other control flow between them.
+        // Each tap is a group of products with a fence of its own: ptxas bears no other control
+        // flow between them.
 #pragma unroll 1
         for (int tap = 0, r = 0, s = 0; tap < v.folded.taps(); ++tap) {
             ptx::wgmma_fence();
@@ -132,7 +151,8 @@ __device__ __forceinline__ void consumer(FpropStorage<BN>& shared, const FpropSh
             ptx::wgmma_commit();
             if (++s == v.folded.s) s = 0, ++r;
         }
-        // Pass the turn when the last tap's products are left, release the stage when they are done.
+        // Pass the turn when the last tap's products are left, release the stage when they are
+        // done.
         ptx::wgmma_wait<1>();
         if (run + blocks < runs) pass_turn(warpgroup);
         ptx::wgmma_wait<0>();
@@ -142,13 +162,16 @@ __device__ __forceinline__ void consumer(FpropStorage<BN>& shared, const FpropSh
         pipeline.advance();  // past the other warpgroup's stage
 
         // Epilogue, on the way to y.
-        unroll<kHeight>([&](auto h) { store_rows<BN>(shared, v, run * kRun + h * 64 + warp % 4 * 16, acc[h]); });
+        unroll<kHeight>([&](auto h) {
+            store_rows<BN>(shared, v, run * kRun + h * 64 + warp % 4 * 16, acc[h]);
+        });
     }
 }
 
 template <int BN>
 __global__ void __launch_bounds__(384, 1)
-    fprop_kernel(const __grid_constant__ CUtensorMap x, const __grid_constant__ CUtensorMap w, const __grid_constant__ FpropShape v) {
+    fprop_kernel(const __grid_constant__ CUtensorMap x, const __grid_constant__ CUtensorMap w,
+                 const __grid_constant__ FpropShape v) {
     FpropStorage<BN>& shared = shared_storage<FpropStorage<BN>>();
     // Prefetch the descriptors, initialise the barriers, wait for the kernel before this one.
     begin_block(1, [&] {
@@ -171,12 +194,19 @@ __global__ void __launch_bounds__(384, 1)
 
 template <int BN>
 void launch_width(const ConvProblem& p, const ConvFpropArgs& a) {
-    const FpropShape v{.folded = Folded(p), .bias = p.bias ? a.bias : nullptr, .relu = p.relu, .y = static_cast<bf16*>(a.y)};
+    const FpropShape v{.folded = Folded(p),
+                       .bias = p.bias ? a.bias : nullptr,
+                       .relu = p.relu,
+                       .y = static_cast<bf16*>(a.y)};
     const uint64_t k = uint64_t(v.folded.taps()) * kChannels;
-    const CUtensorMap filters = tiled_map(DType::bf16, a.workspace, {k, uint64_t(p.k)}, {k * 2}, {8, BN}, 0);
+    const CUtensorMap filters =
+        tiled_map(DType::bf16, a.workspace, {k, uint64_t(p.k)}, {k * 2}, {8, BN}, 0);
     launch("conv_fprop.folded_wgmma_sm90",
-           LaunchShape{.grid = dim3(std::min(v.folded.runs(), planned_sms())), .block = dim3(384), .stream = a.stream,
-                       .shared = sizeof(FpropStorage<BN>), .pdl = true},
+           LaunchShape{.grid = dim3(std::min(v.folded.runs(), planned_sms())),
+                       .block = dim3(384),
+                       .stream = a.stream,
+                       .shared = sizeof(FpropStorage<BN>),
+                       .pdl = true},
            fprop_kernel<BN>, planes_map(a.x, v.folded), filters, v);
 }
 
@@ -190,7 +220,10 @@ size_t workspace(const ConvProblem& p) { return sizeof(bf16) * p.k * Folded(p).t
 
 }  // namespace
 
-extern const ConvFprop fprop = {
-    .name = "folded_wgmma_sm90", .refuses = refuses_folded, .workspace = workspace, .launch = launch_fprop, .sm = 90};
+extern const ConvFprop fprop = {.name = "folded_wgmma_sm90",
+                                .refuses = refuses_folded,
+                                .workspace = workspace,
+                                .launch = launch_fprop,
+                                .sm = 90};
 
 }  // namespace wt::conv1_wgmma

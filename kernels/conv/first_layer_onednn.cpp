@@ -1,14 +1,15 @@
 // A strided first layer, folded to stride 1 and done by Winograd: fprop and wgrad.
 //
-// A block of stride_h x stride_w pixels becomes one pixel of stride_h * stride_w * c channels, so that AlexNet's conv1
-// (11x11, stride 4, 3 channels) is a 3x3 convolution of stride 1 over 48 channels, with 19% more multiplications
-// (taps 11 to 144 zeros) of which Winograd then saves three quarters. The folded image keeps fewer wasted vector
-// lanes too: 48 channels fill registers, 3 do not. Measured at batch 128, GFLOP/s of the unfolded count, direct ->
-// folded: fprop 220 -> 430, wgrad 185 -> 330.
+// A block of stride_h x stride_w pixels becomes one pixel of stride_h * stride_w * c channels, so
+// that AlexNet's conv1 (11x11, stride 4, 3 channels) is a 3x3 convolution of stride 1 over 48
+// channels, with 19% more multiplications (taps 11 to 144 zeros) of which Winograd then saves three
+// quarters. The folded image keeps fewer wasted vector lanes too: 48 channels fill registers, 3 do
+// not. Measured at batch 128, GFLOP/s of the unfolded count, direct -> folded: fprop 220 -> 430,
+// wgrad 185 -> 330.
 //
-// Images go 8 at a time: their folded copies, 5 MB, stay in the cache between fold and convolution (all 128 at
-// once: 22% slower). Smaller images go more at a time, the filters' transform being paid for each part. wgrad adds
-// the parts' sums in their order, so results repeat bit for bit.
+// Images go 8 at a time: their folded copies, 5 MB, stay in the cache between fold and convolution
+// (all 128 at once: 22% slower). Smaller images go more at a time, the filters' transform being
+// paid for each part. wgrad adds the parts' sums in their order, so results repeat bit for bit.
 #include <algorithm>
 #include <cstring>
 
@@ -20,7 +21,7 @@ using namespace wt::onednn;
 using dnnl::algorithm;
 using dnnl::prop_kind;
 
-static constexpr int kBlock = 16;           // channels of a block in nChw16c
+static constexpr int kBlock = 16;          // channels of a block in nChw16c
 static constexpr size_t kCache = 6 << 20;  // bytes of folded images at a time
 
 static int ceil_div(int a, int b) { return (a + b - 1) / b; }
@@ -29,8 +30,12 @@ static int ceil_div(int a, int b) { return (a + b - 1) / b; }
 struct Folded {
     int images, h, w, c, taps_h, taps_w;
     explicit Folded(const ConvProblem& p)
-        : images(1), h(p.p() - 1 + ceil_div(p.r, p.stride_h)), w(p.q() - 1 + ceil_div(p.s, p.stride_w)),
-          c(p.stride_h * p.stride_w * p.c), taps_h(ceil_div(p.r, p.stride_h)), taps_w(ceil_div(p.s, p.stride_w)) {
+        : images(1),
+          h(p.p() - 1 + ceil_div(p.r, p.stride_h)),
+          w(p.q() - 1 + ceil_div(p.s, p.stride_w)),
+          c(p.stride_h * p.stride_w * p.c),
+          taps_h(ceil_div(p.r, p.stride_h)),
+          taps_w(ceil_div(p.s, p.stride_w)) {
         for (int d = 1; d <= p.n && size_t(d) * h * w * c * sizeof(float) <= kCache; ++d)
             if (p.n % d == 0) images = d;
     }
@@ -50,8 +55,8 @@ struct Areas {
     }
 };
 
-// folded[n, block, i, j, lane] = x[n, i*stride_h - pad_h + dh, j*stride_w - pad_w + dw, c] with the channel
-// block*16 + lane = (dh*stride_w + dw)*C + c; zero outside the image.
+// folded[n, block, i, j, lane] = x[n, i*stride_h - pad_h + dh, j*stride_w - pad_w + dw, c] with the
+// channel block*16 + lane = (dh*stride_w + dw)*C + c; zero outside the image.
 static void fold_images(const ConvProblem& p, const Folded& f, const float* x, float* folded) {
     const int blocks = f.c / kBlock, run = p.stride_w * p.c;
 #pragma omp parallel for collapse(2) schedule(static)
@@ -60,7 +65,8 @@ static void fold_images(const ConvProblem& p, const Folded& f, const float* x, f
             alignas(64) float pixel[512];
             for (int j = 0; j < f.w; ++j) {
                 const int left = j * p.stride_w - p.pad_w;  // first column of the run
-                const int from = std::clamp(-left, 0, p.stride_w), to = std::clamp(p.w - left, from, p.stride_w);
+                const int from = std::clamp(-left, 0, p.stride_w),
+                          to = std::clamp(p.w - left, from, p.stride_w);
                 for (int dh = 0; dh < p.stride_h; ++dh) {
                     const int row = i * p.stride_h - p.pad_h + dh;
                     float* out = pixel + dh * run;
@@ -74,8 +80,8 @@ static void fold_images(const ConvProblem& p, const Folded& f, const float* x, f
                     std::memset(out + to * p.c, 0, (p.stride_w - to) * p.c * sizeof(float));
                 }
                 for (int b = 0; b < blocks; ++b)
-                    std::memcpy(folded + (((int64_t(n) * blocks + b) * f.h + i) * f.w + j) * kBlock, pixel + b * kBlock,
-                                kBlock * sizeof(float));
+                    std::memcpy(folded + (((int64_t(n) * blocks + b) * f.h + i) * f.w + j) * kBlock,
+                                pixel + b * kBlock, kBlock * sizeof(float));
             }
         }
 }
@@ -87,22 +93,25 @@ static void each_weight(const ConvProblem& p, const Folded& f, F&& each) {
     for (int k = 0; k < p.k; ++k)
         for (int r = 0; r < p.r; ++r)
             for (int s = 0; s < p.s; ++s) {
-                int64_t to = ((int64_t(k) * f.taps_h + r / p.stride_h) * f.taps_w + s / p.stride_w) * f.c +
-                             (r % p.stride_h * p.stride_w + s % p.stride_w) * p.c;
+                int64_t to =
+                    ((int64_t(k) * f.taps_h + r / p.stride_h) * f.taps_w + s / p.stride_w) * f.c +
+                    (r % p.stride_h * p.stride_w + s % p.stride_w) * p.c;
                 for (int c = 0; c < p.c; ++c) each(i++, to++);
             }
 }
 
 static ConvLayouts folded_layouts(const ConvProblem& p, const Folded& f) {
-    return {.x = Desc({f.images, f.c, f.h, f.w}, dnnl::memory::data_type::f32, dnnl::memory::format_tag::nChw16c),
+    return {.x = Desc({f.images, f.c, f.h, f.w}, dnnl::memory::data_type::f32,
+                      dnnl::memory::format_tag::nChw16c),
             .w = krsc(p.k, f.taps_h, f.taps_w, f.c, DType::f32),
             .y = nhwc(f.images, p.p(), p.q(), p.k, DType::f32),
             .bias = p.bias ? bias_of(p.k) : Desc()};
 }
 
-static dnnl::convolution_forward::primitive_desc forward(const ConvProblem& p, const ConvLayouts& o) {
-    return {{prop_kind::forward_training, algorithm::convolution_winograd, o.x, any_like(o.w), o.bias, any_like(o.y),
-             Dims{1, 1}, Dims{0, 0}, Dims{0, 0}},
+static dnnl::convolution_forward::primitive_desc forward(const ConvProblem& p,
+                                                         const ConvLayouts& o) {
+    return {{prop_kind::forward_training, algorithm::convolution_winograd, o.x, any_like(o.w),
+             o.bias, any_like(o.y), Dims{1, 1}, Dims{0, 0}, Dims{0, 0}},
             fprop_attr(p.relu),
             engine()};
 }
@@ -116,7 +125,8 @@ static Plan make_fprop(const ConvProblem& p) {
 static Plan make_wgrad(const ConvProblem& p) {
     const ConvLayouts o = folded_layouts(p, Folded(p));
     dnnl::convolution_backward_weights::primitive_desc pd(
-        {algorithm::convolution_winograd, o.x, any_like(o.w), o.bias, any_like(o.y), Dims{1, 1}, Dims{0, 0}, Dims{0, 0}},
+        {algorithm::convolution_winograd, o.x, any_like(o.w), o.bias, any_like(o.y), Dims{1, 1},
+         Dims{0, 0}, Dims{0, 0}},
         user_scratchpad(), engine(), forward(p, o));
     return wgrad_plan_of(pd, o, p.bias);
 }
@@ -159,7 +169,8 @@ static void launch_fprop(const ConvProblem& p, const ConvFpropArgs& a) {
         each_weight(p, f, [&](int64_t i, int64_t to) { filters[to] = w[i]; });
         for (int n = 0; n < p.n; n += f.images) {
             fold_images(p, f, static_cast<const float*>(a.x) + n * (p.x_count() / p.n), ws + at.x);
-            void* operands[] = {ws + at.x, filters, static_cast<float*>(a.y) + n * (p.y_count() / p.n),
+            void* operands[] = {ws + at.x, filters,
+                                static_cast<float*>(a.y) + n * (p.y_count() / p.n),
                                 const_cast<float*>(a.bias)};
             plan->run(operands, ws + at.plan);
         }
@@ -177,7 +188,8 @@ static void launch_wgrad(const ConvProblem& p, const ConvWgradArgs& a) {
             float* dy = static_cast<float*>(const_cast<void*>(a.dy)) + n * (p.y_count() / p.n);
             void* operands[] = {ws + at.x, dy, dw, db};
             plan->run(operands, ws + at.plan);
-            each_weight(p, f, [&](int64_t i, int64_t from) { a.dw[i] = dw[from] + (n ? a.dw[i] : 0.f); });
+            each_weight(p, f,
+                        [&](int64_t i, int64_t from) { a.dw[i] = dw[from] + (n ? a.dw[i] : 0.f); });
             if (p.bias)
                 for (int k = 0; k < p.k; ++k) a.db[k] = db[k] + (n ? a.db[k] : 0.f);
         }
@@ -187,17 +199,24 @@ static void launch_wgrad(const ConvProblem& p, const ConvWgradArgs& a) {
 extern const ConvFprop fprop = {
     .name = "onednn_fold",
     .refuses = [](const ConvProblem& p) { return refuses(p, fprop_plan); },
-    .workspace = [](const ConvProblem& p) { return Areas(p).plan * sizeof(float) + fprop_plan(p)->workspace(); },
+    .workspace =
+        [](const ConvProblem& p) {
+            return Areas(p).plan * sizeof(float) + fprop_plan(p)->workspace();
+        },
     .launch = launch_fprop,
     .baseline = true,
 };
 extern const ConvWgrad wgrad = {
     .name = "onednn_fold",
     .refuses = [](const ConvProblem& p) -> std::string {
-        if (p.p() * p.q() < 400) return "outputs too small: direct is faster";  // mini's 15x15: 10.8 ms, direct 9.9
+        // mini's 15x15: 10.8 ms, direct 9.9
+        if (p.p() * p.q() < 400) return "outputs too small: direct is faster";
         return refuses(p, wgrad_plan);
     },
-    .workspace = [](const ConvProblem& p) { return Areas(p).plan * sizeof(float) + wgrad_plan(p)->workspace(); },
+    .workspace =
+        [](const ConvProblem& p) {
+            return Areas(p).plan * sizeof(float) + wgrad_plan(p)->workspace();
+        },
     .launch = launch_wgrad,
     .baseline = true,
 };

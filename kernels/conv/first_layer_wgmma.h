@@ -1,14 +1,17 @@
-// What the two Hopper kernels of the first layer share, which read folded input. Folded by 4 (kernels/conv/problem.h), AlexNet's 11x11/4
-// convolution of 3 channels is one of 3 x 3 taps, stride 1, over 57 x 57 positions of 48 channels: k = 432 for 363.
+// What the two Hopper kernels of the first layer share, which read folded input. Folded by 4
+// (kernels/conv/problem.h), AlexNet's 11x11/4 convolution of 3 channels is one of 3 x 3 taps,
+// stride 1, over 57 x 57 positions of 48 channels: k = 432 for 363.
 //
-// im2col would copy every position nine times, once a tap: 27 rows of 32 bytes for each output pixel, 43 bytes a clock of
-// each SM at the tensor cores' full rate. Instead a tile's positions are copied once and the taps are views of them. All
-// images' positions are one long row, output pixel (n, p, q) at (n 57 + p) 57 + q; tap (r, s) of a run of outputs is the
-// run r 57 + s further on. (The last 2 columns and rows of an image are outputs of nothing: 7% of the products, not stored.)
+// im2col would copy every position nine times, once a tap: 27 rows of 32 bytes for each output
+// pixel, 43 bytes a clock of each SM at the tensor cores' full rate. Instead a tile's positions are
+// copied once and the taps are views of them. All images' positions are one long row, output pixel
+// (n, p, q) at (n 57 + p) 57 + q; tap (r, s) of a run of outputs is the run r 57 + s further on.
+// (The last 2 columns and rows of an image are outputs of nothing: 7% of the products, not stored.)
 //
-// For views to start anywhere, x lies in shared memory in planes of 8 channels, 16 bytes a position (no swizzle): wgmma's unit is 8
-// positions of a plane, 128 contiguous bytes, and one position further is 16 bytes further on. The same planes are a
-// K-major operand (rows positions, k channels: fprop) and an MN-major one (rows channels, k positions: wgrad).
+// For views to start anywhere, x lies in shared memory in planes of 8 channels, 16 bytes a position
+// (no swizzle): wgmma's unit is 8 positions of a plane, 128 contiguous bytes, and one position
+// further is 16 bytes further on. The same planes are a K-major operand (rows positions, k
+// channels: fprop) and an MN-major one (rows channels, k positions: wgrad).
 #pragma once
 
 #include "kernels/conv/wgmma_common.h"
@@ -19,8 +22,8 @@ using namespace conv_wgmma;
 
 constexpr int kFold = 4, kChannels = 48, kPlanes = kChannels / 8;
 constexpr int kMostTaps = 9;
-constexpr int kRun = 128;                   // positions of a tile's outputs
-constexpr int kSpan = 256;                  // positions kept: a run and what its taps reach
+constexpr int kRun = 128;   // positions of a tile's outputs
+constexpr int kSpan = 256;  // positions kept: a run and what its taps reach
 constexpr int kPlaneBytes = kSpan * 16;
 
 // The convolution over blocks of 4 x 4 pixels.
@@ -32,25 +35,36 @@ struct Folded {
     int filter_r, filter_s;  // taps, in pixels
 
     explicit Folded(const ConvProblem& a)
-        : n(a.n), h(a.fold_h()), w(a.fold_w()), p(a.p()), q(a.q()), r((a.r + kFold - 1) / kFold), s((a.s + kFold - 1) / kFold),
-          k(a.k), filter_r(a.r), filter_s(a.s) {}
+        : n(a.n),
+          h(a.fold_h()),
+          w(a.fold_w()),
+          p(a.p()),
+          q(a.q()),
+          r((a.r + kFold - 1) / kFold),
+          s((a.s + kFold - 1) / kFold),
+          k(a.k),
+          filter_r(a.r),
+          filter_s(a.s) {}
     __host__ __device__ int positions() const { return n * h * w; }
     __host__ __device__ int runs() const { return (positions() + kRun - 1) / kRun; }
     __host__ __device__ int taps() const { return r * s; }
     // The pixel of the output at a position; -1 if there is none.
     __device__ __forceinline__ int pixel_of(int position) const {
-        const int line = position / w, col = position - line * w, image = line / h, row = line - image * h;
+        const int line = position / w, col = position - line * w, image = line / h,
+                  row = line - image * h;
         return image < n && row < p && col < q ? (image * p + row) * q + col : -1;
     }
 };
 
 inline std::string refuses_folded(const ConvProblem& p) {
     if (p.dtype != DType::bf16) return "bf16 only";
-    if (p.fold != kFold || p.c != 3 || p.groups != 1) return "for a first layer of 3 channels, folded by 4";
+    if (p.fold != kFold || p.c != 3 || p.groups != 1)
+        return "for a first layer of 3 channels, folded by 4";
     if (p.stride_h != kFold || p.stride_w != kFold) return "folded input needs strides of the fold";
     const Folded f(p);
     if (f.taps() > kMostTaps) return "filters of more than 9 blocks do not fit in shared memory";
-    if ((f.r - 1) * f.w + f.s - 1 > kSpan - kRun) return "images of more than 63 blocks across: a filter's rows lie too far apart";
+    if ((f.r - 1) * f.w + f.s - 1 > kSpan - kRun)
+        return "images of more than 63 blocks across: a filter's rows lie too far apart";
     if (p.k % 8 || p.k > 96) return "at most 96 filters, a multiple of 8";
     if (int64_t(p.n) * f.h * f.w >= int64_t(1) << 30) return "needs fewer than 2^30 positions";
     return "";
@@ -58,10 +72,13 @@ inline std::string refuses_folded(const ConvProblem& p) {
 
 // The tensor map of x as planes: a copy is 8 channels of kSpan positions.
 inline CUtensorMap planes_map(const void* x, const Folded& f) {
-    return tiled_map(DType::bf16, x, {kChannels, uint64_t(f.positions())}, {kChannels * 2}, {8, kSpan}, 0);
+    return tiled_map(DType::bf16, x, {kChannels, uint64_t(f.positions())}, {kChannels * 2},
+                     {8, kSpan}, 0);
 }
-__device__ __forceinline__ void load_planes(uint8_t* to, const CUtensorMap& x, ptx::Mbarrier& bar, int run) {
-    for (int plane = 0; plane < kPlanes; ++plane) ptx::tma_load(to + plane * kPlaneBytes, x, bar, plane * 8, run * kRun);
+__device__ __forceinline__ void load_planes(uint8_t* to, const CUtensorMap& x, ptx::Mbarrier& bar,
+                                            int run) {
+    for (int plane = 0; plane < kPlanes; ++plane)
+        ptx::tma_load(to + plane * kPlaneBytes, x, bar, plane * 8, run * kRun);
 }
 
 }  // namespace wt::conv1_wgmma

@@ -1,7 +1,8 @@
-// Gradient of the first layer's filters. A block holds 32 filters' gradients in registers, all taps of
-// them: a thread 8 filters x 2 runs of 4 taps. It works through pieces of the output, for AlexNet 4 rows of 55,
-// staging the 23 input rows and the gradients of those outputs in shared memory, and adds every output
-// pixel's product. Blocks share the pixels; their partial sums are added in order (kernels/tile/split_k.h).
+// Gradient of the first layer's filters. A block holds 32 filters' gradients in registers, all taps
+// of them: a thread 8 filters x 2 runs of 4 taps. It works through pieces of the output, for
+// AlexNet 4 rows of 55, staging the 23 input rows and the gradients of those outputs in shared
+// memory, and adds every output pixel's product. Blocks share the pixels; their partial sums are
+// added in order (kernels/tile/split_k.h).
 #include "kernels/conv/first_layer_direct.h"
 #include "kernels/tile/split_k.h"
 
@@ -27,11 +28,14 @@ __global__ void __launch_bounds__(kMaxThreads, 2)
     WgradStorage& shared = shared_storage<WgradStorage>();
     const int filter0 = blockIdx.y * kFilters, filter = threadIdx.x % 4 * 8;
     const int run = v.s * v.c, taps = v.r * run, step = v.stride_w * v.c;
-    // This thread's runs of taps: filter row, and element of the row. Spare ones do the first one's work, unseen.
-    const int across = runs_of_row(v.s, v.c), runs = v.r * across, pairs = (runs + 1) / 2, pair = threadIdx.x / 4;
+    // This thread's runs of taps: filter row, and element of the row. Spare ones do the first one's
+    // work, unseen.
+    const int across = runs_of_row(v.s, v.c), runs = v.r * across, pairs = (runs + 1) / 2,
+              pair = threadIdx.x / 4;
     const bool has_lo = pair < pairs, has_hi = pair + pairs < runs;
     const int lo = has_lo ? pair : 0, hi = has_hi ? pair + pairs : 0;
-    const int lo_r = lo / across, lo_e = lo % across * 4, hi_r = hi / across, hi_e = hi % across * 4;
+    const int lo_r = lo / across, lo_e = lo % across * 4, hi_r = hi / across,
+              hi_e = hi % across * 4;
 
     Vec<8> acc[8];
     unroll<8>([&](auto i) { acc[i] = splat<8>(0); });
@@ -43,9 +47,12 @@ __global__ void __launch_bounds__(kMaxThreads, 2)
         __syncthreads();  // the rows before are read
         stage_input(shared.x, cut, v, x, piece.n, input_row(v, p0, 0), input_col(v, q0, 0) * v.c);
         for (int j = threadIdx.x; j < rows * columns * kFilters; j += blockDim.x) {
-            const int k = j % kFilters, pixel = j / kFilters, p = pixel / columns, q = pixel % columns;
+            const int k = j % kFilters, pixel = j / kFilters, p = pixel / columns,
+                      q = pixel % columns;
             shared.dy[pixel][k] =
-                filter0 + k < v.k ? to_float(dy[output_offset(v, piece.n, p0 + p, q0 + q, 0, filter0 + k)]) : 0.0f;
+                filter0 + k < v.k
+                    ? to_float(dy[output_offset(v, piece.n, p0 + p, q0 + q, 0, filter0 + k)])
+                    : 0.0f;
         }
         __syncthreads();
         for (int p = 0; p < rows; ++p) {
@@ -63,7 +70,8 @@ __global__ void __launch_bounds__(kMaxThreads, 2)
             }
         }
         if (result.row_sums && threadIdx.x < kFilters)
-            for (int pixel = 0; pixel < rows * columns; ++pixel) bias_sum += shared.dy[pixel][threadIdx.x];
+            for (int pixel = 0; pixel < rows * columns; ++pixel)
+                bias_sum += shared.dy[pixel][threadIdx.x];
     }
 
     const bool whole = gridDim.x == 1;
@@ -82,7 +90,8 @@ __global__ void __launch_bounds__(kMaxThreads, 2)
         });
     const int thread = threadIdx.x;
     if (result.row_sums && thread < kFilters && filter0 + thread < v.k)
-        (whole ? result.row_sums : result.partial_row_sums(0, blockIdx.x))[filter0 + thread] = bias_sum;
+        (whole ? result.row_sums : result.partial_row_sums(0, blockIdx.x))[filter0 + thread] =
+            bias_sum;
 }
 
 static int threads_of(const ConvProblem& p) {
@@ -91,15 +100,19 @@ static int threads_of(const ConvProblem& p) {
 }
 
 static std::string refuses_wgrad(const ConvProblem& p) {
-    if (p.stride_w * p.c % 4) return "needs stride_w x channels to be a multiple of 4: it reads 16 bytes at a time";
-    if (threads_of(p) > kMaxThreads) return "a filter's rows must be at most 128 runs of 4 elements";
+    if (p.stride_w * p.c % 4)
+        return "needs stride_w x channels to be a multiple of 4: it reads 16 bytes at a time";
+    if (threads_of(p) > kMaxThreads)
+        return "a filter's rows must be at most 128 runs of 4 elements";
     return refuses_shape(p);
 }
 
 // Two blocks on each SM, if each has 4 pieces of work: it also writes partial sums.
 static SplitK split(const ConvProblem& p, const Cut& cut) {
     SplitK s;
-    s.splits = std::clamp(cut.pieces(p.n) / 4, 1, static_cast<int>(std::max<int64_t>(1, 2 * planned_sms() / ceil_div(p.k, kFilters))));
+    s.splits = std::clamp(
+        cut.pieces(p.n) / 4, 1,
+        static_cast<int>(std::max<int64_t>(1, 2 * planned_sms() / ceil_div(p.k, kFilters))));
     return s;
 }
 
@@ -121,15 +134,20 @@ static void launch_wgrad(const ConvProblem& p, const ConvWgradArgs& a) {
     r.partials = static_cast<float*>(a.workspace);
     const unsigned slices = static_cast<unsigned>(ceil_div(p.k, kFilters));
     by_dtype(p.dtype, [&]<class T>() {
-        launch("conv_wgrad.conv1_direct", {.grid = dim3(r.split.splits, slices),
-                                           .block = dim3(threads_of(p)), .stream = a.stream,
-                                           .shared = sizeof(WgradStorage)},
-               wgrad_kernel<T>, ConvShape(p), static_cast<const T*>(a.x), static_cast<const T*>(a.dy), r, cut);
+        launch("conv_wgrad.conv1_direct",
+               {.grid = dim3(r.split.splits, slices),
+                .block = dim3(threads_of(p)),
+                .stream = a.stream,
+                .shared = sizeof(WgradStorage)},
+               wgrad_kernel<T>, ConvShape(p), static_cast<const T*>(a.x),
+               static_cast<const T*>(a.dy), r, cut);
     });
     reduce_partials("conv_wgrad.conv1_direct sum", r, a.stream);
 }
 
-extern const ConvWgrad wgrad = {
-    .name = "conv1_direct", .refuses = refuses_wgrad, .workspace = workspace_wgrad, .launch = launch_wgrad};
+extern const ConvWgrad wgrad = {.name = "conv1_direct",
+                                .refuses = refuses_wgrad,
+                                .workspace = workspace_wgrad,
+                                .launch = launch_wgrad};
 
 }  // namespace wt::conv1_direct

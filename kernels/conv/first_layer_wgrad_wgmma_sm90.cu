@@ -1,20 +1,25 @@
-// Gradient of the first layer's filters on Hopper, from folded input (first_layer_wgmma.h): 3 x 3 taps x 48 channels by 96 filters,
-// summed over all output pixels. Positions are the k of the product, 128 of them a stage: x once (its taps are views) and dy,
-// both MN-major. dy comes by im2col with a window 2 rows and columns larger than dy: zeros where a position is no output.
+// Gradient of the first layer's filters on Hopper, from folded input (first_layer_wgmma.h): 3 x 3
+// taps x 48 channels by 96 filters, summed over all output pixels. Positions are the k of the
+// product, 128 of them a stage: x once (its taps are views) and dy, both MN-major. dy comes by
+// im2col with a window 2 rows and columns larger than dy: zeros where a position is no output.
 //
-// A product has 64 rows but a tap 48 channels: two more planes of x, which hold ones, fill it up. So row 48 is the sum of dy
-// over the positions, the bias gradient, for nothing; a quarter of the tensor cores' time goes into these rows.
+// A product has 64 rows but a tap 48 channels: two more planes of x, which hold ones, fill it up.
+// So row 48 is the sum of dy over the positions, the bias gradient, for nothing; a quarter of the
+// tensor cores' time goes into these rows.
 //
-// A warpgroup holds the sums of one row of three taps, 144 registers a thread (three warpgroups in a block would leave ptxas 160
-// for everything and it spills). So a range of positions takes three warpgroups, one and a half blocks: one block does rows 0
-// and 1 of it, both from the same stages; for every two ranges one more block does row 2 of both, its
-// warpgroups taking turns at the stages. All take as long, and all walk through a range at the same pace, so that
-// x and dy come from memory about once.
+// A warpgroup holds the sums of one row of three taps, 144 registers a thread (three warpgroups in
+// a block would leave ptxas 160 for everything and it spills). So a range of positions takes three
+// warpgroups, one and a half blocks: one block does rows 0 and 1 of it, both from the same stages;
+// for every two ranges one more block does row 2 of both, its warpgroups taking turns at the
+// stages. All take as long, and all walk through a range at the same pace, so that x and dy come
+// from memory about once.
 //
-// Each range writes its partial sums; a second kernel adds them up in order and puts them where w has them.
+// Each range writes its partial sums; a second kernel adds them up in order and puts them where w
+// has them.
 //
-// alexnet, batch 256: 6,498 runs in 88 ranges, 74 each of 2304 clocks: 117 us at the clock at which the tensor cores do
-// 790 TFLOP/s (1.46 GHz); 21 and 42 bytes a clock from L2; 88 ranges' partial sums of 166 KB. Predicted, not measured.
+// alexnet, batch 256: 6,498 runs in 88 ranges, 74 each of 2304 clocks: 117 us at the clock at which
+// the tensor cores do 790 TFLOP/s (1.46 GHz); 21 and 42 bytes a clock from L2; 88 ranges' partial
+// sums of 166 KB. Predicted, not measured.
 #include "kernels/conv/first_layer_wgmma.h"
 
 namespace wt::conv1_wgmma {
@@ -33,7 +38,8 @@ struct WgradStorage {
     Pipeline<kStages> pipeline;
 };
 
-// Where the operands of three taps side by side lie, each a position further on, in a stage's positions.
+// Where the operands of three taps side by side lie, each a position further on, in a stage's
+// positions.
 template <class Dy>
 struct TapSteps {
     static constexpr int kHeight = kTapsAcross, kCount = kRun / 16;
@@ -54,8 +60,8 @@ struct WgradShape {
     Ranges ranges;
 };
 
-// Which ranges a block works on. Of every three blocks two have a range each and do rows 0 and 1 of the taps; the third does
-// row 2 of both ranges, taking stages of each in turn.
+// Which ranges a block works on. Of every three blocks two have a range each and do rows 0 and 1 of
+// the taps; the third does row 2 of both ranges, taking stages of each in turn.
 struct BlockRole {
     int first_range, ranges;  // 1, or 2 in turn
     __device__ __forceinline__ BlockRole() {
@@ -63,32 +69,44 @@ struct BlockRole {
         ranges = member == 2 ? 2 : 1;
         first_range = ranges == 2 ? pair : pair + member;
     }
-    __device__ __forceinline__ int range_of(int warpgroup) const { return first_range + (ranges == 2 ? warpgroup : 0); }
-    __device__ __forceinline__ int tap_row(int warpgroup) const { return ranges == 2 ? 2 : warpgroup; }
-    __device__ __forceinline__ int reading_warps() const { return ranges == 2 ? 4 : 8; }  // of a stage
+    __device__ __forceinline__ int range_of(int warpgroup) const {
+        return first_range + (ranges == 2 ? warpgroup : 0);
+    }
+    __device__ __forceinline__ int tap_row(int warpgroup) const {
+        return ranges == 2 ? 2 : warpgroup;
+    }
+    __device__ __forceinline__ int reading_warps() const {
+        return ranges == 2 ? 4 : 8;
+    }  // of a stage
 };
 
 // One thread of warpgroup 0 copies x and dy, run after run, as many stages ahead as there are.
 template <int BN>
-__device__ __forceinline__ void producer(WgradStorage<BN>& shared, const CUtensorMap& x, const CUtensorMap& dy, const WgradShape& v,
+__device__ __forceinline__ void producer(WgradStorage<BN>& shared, const CUtensorMap& x,
+                                         const CUtensorMap& dy, const WgradShape& v,
                                          const BlockRole& role) {
     using Dy = typename WgradStorage<BN>::Dy;
     const int runs = v.ranges.runs;
     PipelineProducer<kStages> pipeline{shared.pipeline};
     for (int i = 0; i < runs * role.ranges; ++i, pipeline.advance()) {
-        const int run = role.ranges == 2 ? (role.first_range + i % 2) * runs + i / 2 : role.first_range * runs + i;
+        const int run = role.ranges == 2 ? (role.first_range + i % 2) * runs + i / 2
+                                         : role.first_range * runs + i;
         ptx::Mbarrier& bar = pipeline.producer_acquire(kPlanes * kPlaneBytes + Dy::kBytes);
         load_planes(shared.x[pipeline.stage()], x, bar, run);
         const Pixel corner = v.window.corner(run * kRun);
         for (int j = 0; j < Dy::kBoxes; ++j)
-            ptx::tma_load_im2col(shared.dy[pipeline.stage()] + j * Dy::kBoxBytes, dy, bar, j * Dy::kAcross, corner.col, corner.row, corner.n, 0, 0);
+            ptx::tma_load_im2col(shared.dy[pipeline.stage()] + j * Dy::kBoxBytes, dy, bar,
+                                 j * Dy::kAcross, corner.col, corner.row, corner.n, 0, 0);
     }
-    ptx::griddep_launch_dependents();  // the next kernel's blocks may take this one's place as it ends
+    // the next kernel's blocks may take this one's place as it ends
+    ptx::griddep_launch_dependents();
 }
 
-// Stores a warpgroup's sums: rows of three taps, of which it leaves out those of the planes of ones but the first.
+// Stores a warpgroup's sums: rows of three taps, of which it leaves out those of the planes of ones
+// but the first.
 template <int BN>
-__device__ __forceinline__ void store_partial(const Ranges& ranges, int range, int tap_row, const float (&acc)[kTapsAcross][BN / 2]) {
+__device__ __forceinline__ void store_partial(const Ranges& ranges, int range, int tap_row,
+                                              const float (&acc)[kTapsAcross][BN / 2]) {
     const int thread_row = threadIdx.x / 32 % 4 * 16 + threadIdx.x % 32 / 4;
     unroll<kTapsAcross>([&](auto s) {
         unroll<2>([&](auto half) {
@@ -99,9 +117,11 @@ __device__ __forceinline__ void store_partial(const Ranges& ranges, int range, i
                 row = kSumRow;
             else
                 return;
-            float* to = ranges.partials + (int64_t(range) * kPartialRows + row) * BN + threadIdx.x % 4 * 2;
+            float* to =
+                ranges.partials + (int64_t(range) * kPartialRows + row) * BN + threadIdx.x % 4 * 2;
             unroll<BN / 8>([&](auto j) {
-                *reinterpret_cast<float2*>(to + j * 8) = make_float2(acc[s][4 * j + 2 * half], acc[s][4 * j + 2 * half + 1]);
+                *reinterpret_cast<float2*>(to + j * 8) =
+                    make_float2(acc[s][4 * j + 2 * half], acc[s][4 * j + 2 * half + 1]);
             });
         });
     });
@@ -109,7 +129,8 @@ __device__ __forceinline__ void store_partial(const Ranges& ranges, int range, i
 
 // A warpgroup sums one row of three taps over a range.
 template <int BN>
-__device__ __forceinline__ void consumer(WgradStorage<BN>& shared, const WgradShape& v, const BlockRole& role, int warpgroup) {
+__device__ __forceinline__ void consumer(WgradStorage<BN>& shared, const WgradShape& v,
+                                         const BlockRole& role, int warpgroup) {
     using Dy = typename WgradStorage<BN>::Dy;
     const int tap_row = role.tap_row(warpgroup);
     PipelineConsumer<kStages> pipeline{shared.pipeline};
@@ -119,7 +140,9 @@ __device__ __forceinline__ void consumer(WgradStorage<BN>& shared, const WgradSh
     for (int step = 0; step < v.ranges.runs; ++step) {
         // Wait for the stage, multiply, release the stage before.
         pipeline.consumer_wait();
-        const uint64_t a = ptx::wgmma_descriptor(shared.x[pipeline.stage()] + tap_row * v.folded.w * 16, 128, kPlaneBytes, ptx::Swizzle::none);
+        const uint64_t a =
+            ptx::wgmma_descriptor(shared.x[pipeline.stage()] + tap_row * v.folded.w * 16, 128,
+                                  kPlaneBytes, ptx::Swizzle::none);
         const uint64_t b = Dy::descriptor(shared.dy[pipeline.stage()], 0);
         ptx::wgmma_fence();
         ptx::wgmma_bf16_tile<BN, true, true, TapSteps<Dy>>(acc, a, b, step > 0);
@@ -138,7 +161,8 @@ __device__ __forceinline__ void consumer(WgradStorage<BN>& shared, const WgradSh
 
 template <int BN>
 __global__ void __launch_bounds__(384, 1)
-    wgrad_kernel(const __grid_constant__ CUtensorMap x, const __grid_constant__ CUtensorMap dy, const __grid_constant__ WgradShape v) {
+    wgrad_kernel(const __grid_constant__ CUtensorMap x, const __grid_constant__ CUtensorMap dy,
+                 const __grid_constant__ WgradShape v) {
     using Storage = WgradStorage<BN>;
     Storage& shared = shared_storage<Storage>();
     const BlockRole role;
@@ -165,18 +189,23 @@ __global__ void __launch_bounds__(384, 1)
     }
 }
 
-// Adds up a row of the partial sums, 32 filters a block: 8 warps take every eighth range each, then add their sums in order.
+// Adds up a row of the partial sums, 32 filters a block: 8 warps take every eighth range each, then
+// add their sums in order.
 constexpr int kParts = 8;
 struct AddStorage {
     float sum[kParts][32];
 };
 
-__global__ void __launch_bounds__(32 * kParts) reduce_partials_kernel(Folded v, const float* partials, int count, int width, float* dw, float* db) {
+__global__ void __launch_bounds__(32 * kParts)
+    reduce_partials_kernel(Folded v, const float* partials, int count, int width, float* dw,
+                           float* db) {
     ptx::griddep_wait();
     AddStorage& shared = shared_storage<AddStorage>();
-    const int row = blockIdx.x, filter = blockIdx.y * 32 + threadIdx.x % 32, part = threadIdx.x / 32;
+    const int row = blockIdx.x, filter = blockIdx.y * 32 + threadIdx.x % 32,
+              part = threadIdx.x / 32;
     float sum = 0;
-    for (int s = part; s < count; s += kParts) sum += partials[(int64_t(s) * kPartialRows + row) * width + filter];
+    for (int s = part; s < count; s += kParts)
+        sum += partials[(int64_t(s) * kPartialRows + row) * width + filter];
     shared.sum[part][threadIdx.x % 32] = sum;
     __syncthreads();
     if (part || filter >= v.k) return;
@@ -188,19 +217,23 @@ __global__ void __launch_bounds__(32 * kParts) reduce_partials_kernel(Folded v, 
     }
     // Row (tap of blocks, pixel of the block, channel) is the filter's (tap of pixels, channel).
     const int tap = row / kRowsOfTap, pixel = row % kRowsOfTap / 3, channel = row % 3;
-    const int fr = tap / kTapsAcross * kFold + pixel / kFold, fs = tap % kTapsAcross * kFold + pixel % kFold;
-    if (fr < v.filter_r && fs < v.filter_s) dw[((int64_t(filter) * v.filter_r + fr) * v.filter_s + fs) * 3 + channel] = sum;
+    const int fr = tap / kTapsAcross * kFold + pixel / kFold,
+              fs = tap % kTapsAcross * kFold + pixel % kFold;
+    if (fr < v.filter_r && fs < v.filter_s)
+        dw[((int64_t(filter) * v.filter_r + fr) * v.filter_s + fs) * 3 + channel] = sum;
 }
 
 std::string refuses_wgrad(const ConvProblem& p) {
     if (std::string why = refuses_folded(p); !why.empty()) return why;
-    if (Folded(p).r != kTapsDown || Folded(p).s != kTapsAcross) return "filters of 3 x 3 blocks: 9 to 12 rows and columns";
+    if (Folded(p).r != kTapsDown || Folded(p).s != kTapsAcross)
+        return "filters of 3 x 3 blocks: 9 to 12 rows and columns";
     return "";
 }
 
 int width_of(const ConvProblem& p) { return p.k <= 64 ? 64 : 96; }
 
-// Makes as many ranges as fill the machine, of at least 4 runs, because each also writes partial sums.
+// Makes as many ranges as fill the machine, of at least 4 runs, because each also writes partial
+// sums.
 Ranges ranges_of(const ConvProblem& p) {
     const int runs = Folded(p).runs(), most = std::max(1, planned_sms() / 3) * 2;
     Ranges r;
@@ -210,7 +243,9 @@ Ranges ranges_of(const ConvProblem& p) {
     return r;
 }
 
-size_t workspace(const ConvProblem& p) { return sizeof(float) * ranges_of(p).count * kPartialRows * width_of(p); }
+size_t workspace(const ConvProblem& p) {
+    return sizeof(float) * ranges_of(p).count * kPartialRows * width_of(p);
+}
 
 template <int BN>
 void launch_width(const ConvProblem& p, const ConvWgradArgs& a) {
@@ -219,17 +254,33 @@ void launch_width(const ConvProblem& p, const ConvWgradArgs& a) {
     Ranges ranges = ranges_of(p);
     ranges.partials = static_cast<float*>(a.workspace);
     const WgradShape v{.folded = folded,
-                       .window = {.rows = folded.h, .cols = folded.w, .stride_h = 1, .stride_w = 1, .lower_h = 0, .lower_w = 0,
-                                  .r = 1, .s = 1, .channels = p.k, .all_channels = p.k},
+                       .window = {.rows = folded.h,
+                                  .cols = folded.w,
+                                  .stride_h = 1,
+                                  .stride_w = 1,
+                                  .lower_h = 0,
+                                  .lower_w = 0,
+                                  .r = 1,
+                                  .s = 1,
+                                  .channels = p.k,
+                                  .all_channels = p.k},
                        .ranges = ranges};
     launch("conv_wgrad.folded_wgmma_sm90",
-           LaunchShape{.grid = dim3(ranges.blocks()), .block = dim3(384), .stream = a.stream, .shared = sizeof(WgradStorage<BN>),
+           LaunchShape{.grid = dim3(ranges.blocks()),
+                       .block = dim3(384),
+                       .stream = a.stream,
+                       .shared = sizeof(WgradStorage<BN>),
                        .pdl = true},
-           wgrad_kernel<BN>, planes_map(a.x, folded), patches_map(a.dy, folded.n, folded.p, folded.q, v.window, Dy::kAcross, kRun), v);
+           wgrad_kernel<BN>, planes_map(a.x, folded),
+           patches_map(a.dy, folded.n, folded.p, folded.q, v.window, Dy::kAcross, kRun), v);
     launch("conv_wgrad.folded_wgmma_sm90 sum",
-           LaunchShape{.grid = dim3(kPartialRows, BN / 32), .block = dim3(32 * kParts), .stream = a.stream, .shared = sizeof(AddStorage),
+           LaunchShape{.grid = dim3(kPartialRows, BN / 32),
+                       .block = dim3(32 * kParts),
+                       .stream = a.stream,
+                       .shared = sizeof(AddStorage),
                        .pdl = true},
-           reduce_partials_kernel, folded, static_cast<const float*>(ranges.partials), ranges.count, BN, a.dw, p.bias ? a.db : nullptr);
+           reduce_partials_kernel, folded, static_cast<const float*>(ranges.partials), ranges.count,
+           BN, a.dw, p.bias ? a.db : nullptr);
 }
 
 void launch_wgrad(const ConvProblem& p, const ConvWgradArgs& a) {
@@ -239,7 +290,10 @@ void launch_wgrad(const ConvProblem& p, const ConvWgradArgs& a) {
 
 }  // namespace
 
-extern const ConvWgrad wgrad = {
-    .name = "folded_wgmma_sm90", .refuses = refuses_wgrad, .workspace = workspace, .launch = launch_wgrad, .sm = 90};
+extern const ConvWgrad wgrad = {.name = "folded_wgmma_sm90",
+                                .refuses = refuses_wgrad,
+                                .workspace = workspace,
+                                .launch = launch_wgrad,
+                                .sm = 90};
 
 }  // namespace wt::conv1_wgmma

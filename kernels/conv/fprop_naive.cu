@@ -1,12 +1,13 @@
-// Convolution forward, as plain as it gets: one thread per output element, the sum in the order r, s, c.
-// The yardstick for every other variant's results; its speed is of no interest.
+// Convolution forward, as plain as it gets: one thread per output element, the sum in the order r,
+// s, c. The yardstick for every other variant's results; its speed is of no interest.
 #include "kernels/conv/gemm_map.h"
 #include "kernels/launch.h"
 
 namespace wt::conv_naive {
 
 template <class T>
-__global__ void fprop_kernel(ConvShape v, const T* x, const T* w, const float* bias, bool relu, T* y) {
+__global__ void fprop_kernel(ConvShape v, const T* x, const T* w, const float* bias, bool relu,
+                             T* y) {
     const int64_t i = static_cast<int64_t>(blockIdx.x) * blockDim.x + threadIdx.x;
     if (i >= static_cast<int64_t>(v.n) * v.p * v.q * v.k) return;
     const int filter = static_cast<int>(i % v.k);
@@ -17,8 +18,10 @@ __global__ void fprop_kernel(ConvShape v, const T* x, const T* w, const float* b
     for (int r = 0; r < v.r; ++r)
         for (int s = 0; s < v.s; ++s) {
             const int row = input_row(v, out.row, r), col = input_col(v, out.col, s);
-            if (v.fold == 1 && (row < 0 || row >= v.h || col < 0 || col >= v.w)) continue;  // padding
-            const T* xs = x + (v.fold > 1 ? folded_offset(v, out, group, {r, s, 0}) : input_offset(v, out.n, row, col, group, 0));
+            // padding
+            if (v.fold == 1 && (row < 0 || row >= v.h || col < 0 || col >= v.w)) continue;
+            const T* xs = x + (v.fold > 1 ? folded_offset(v, out, group, {r, s, 0})
+                                          : input_offset(v, out.n, row, col, group, 0));
             const T* ws = w + filter_offset(v, group, filter % v.kg, r, s, 0);
             for (int c = 0; c < v.cg; ++c) sum += to_float(xs[c]) * to_float(ws[c]);
         }
@@ -27,12 +30,13 @@ __global__ void fprop_kernel(ConvShape v, const T* x, const T* w, const float* b
 
 static void launch_fprop(const ConvProblem& p, const ConvFpropArgs& a) {
     by_dtype(p.dtype, [&]<class T>() {
-        launch("conv_fprop.naive", {dim3(ceil_div(p.y_count(), 256)), dim3(256), a.stream}, fprop_kernel<T>, ConvShape(p),
-               static_cast<const T*>(a.x), static_cast<const T*>(a.w), p.bias ? a.bias : nullptr, p.relu,
-               static_cast<T*>(a.y));
+        launch("conv_fprop.naive", {dim3(ceil_div(p.y_count(), 256)), dim3(256), a.stream},
+               fprop_kernel<T>, ConvShape(p), static_cast<const T*>(a.x),
+               static_cast<const T*>(a.w), p.bias ? a.bias : nullptr, p.relu, static_cast<T*>(a.y));
     });
 }
 
-extern const ConvFprop fprop = {.name = "naive", .refuses = fits_all, .workspace = nullptr, .launch = launch_fprop};
+extern const ConvFprop fprop = {
+    .name = "naive", .refuses = fits_all, .workspace = nullptr, .launch = launch_fprop};
 
 }  // namespace wt::conv_naive

@@ -1,9 +1,11 @@
-// Convolution forward on Hopper: implicit GEMM with wgmma. Rows are output pixels, columns filters, k taps x channels.
-// One thread starts copies (TMA im2col for the patches, a tiled map for the filters, half of which each of a
-// pair of blocks sends to both), two warpgroups multiply, and their sums leave through shared memory by TMA with bias
-// and ReLU. Blocks are persistent: the copies for the next tile are under way while this one's are stored.
+// Convolution forward on Hopper: implicit GEMM with wgmma. Rows are output pixels, columns filters,
+// k taps x channels. One thread starts copies (TMA im2col for the patches, a tiled map for the
+// filters, half of which each of a pair of blocks sends to both), two warpgroups multiply, and
+// their sums leave through shared memory by TMA with bias and ReLU. Blocks are persistent: the
+// copies for the next tile are under way while this one's are stored.
 //
-// Tiles by the model of kernels/conv/wgmma_tiles.h, 132 SMs (M = pixels / rows of a tile, x tiles along n; waves of 66 pairs):
+// Tiles by the model of kernels/conv/wgmma_tiles.h, 132 SMs (M = pixels / rows of a tile, x tiles
+// along n; waves of 66 pairs):
 //
 //   layer                k         batch 128                              batch 256
 //   alexnet conv2   25 x  96   128x256: 729 x 1, 5.5 waves of 6      1458 x 1, 11.05 of 12
@@ -12,8 +14,8 @@
 //   alexnet conv5    9 x 384   256x128:  85 x 2, 1.3 of 2; 128x128: 169 x 2, 2.6 of 3: 128x128
 //   owt     conv2   25 x  64   128x192: 729 x 1, 5.5 of 6
 //
-// Predicted, not measured: the fraction of waves that is full, times 0.96 (store and first copies), of 790 TFLOP/s: conv2 0.88,
-// conv3 and conv4 0.93.
+// Predicted, not measured: the fraction of waves that is full, times 0.96 (store and first copies),
+// of 790 TFLOP/s: conv2 0.88, conv3 and conv4 0.93.
 #include "kernels/conv/wgmma_common.h"
 
 namespace wt::conv_wgmma {
@@ -21,20 +23,22 @@ namespace wt::conv_wgmma {
 namespace {
 
 struct FpropShape {
-    Window window;        // of x
-    int filters;          // of a group
+    Window window;  // of x
+    int filters;    // of a group
     TileSchedule schedule;
-    const float* bias;    // null: none
+    const float* bias;  // null: none
     bool relu;
 };
 
 // One thread of warpgroup 0 starts all the block's copies, as many stages ahead as there are.
 template <class Tile>
-__device__ __forceinline__ void producer(SharedStorage<Tile>& shared, const CUtensorMap& x, const CUtensorMap& w, const FpropShape& v) {
+__device__ __forceinline__ void producer(SharedStorage<Tile>& shared, const CUtensorMap& x,
+                                         const CUtensorMap& w, const FpropShape& v) {
     using A = typename Tile::A;
     using B = typename Tile::B;
     PipelineProducer<Tile::kStages> pipeline{shared.pipeline};
-    const int multicast = v.schedule.multicast, rank = multicast > 1 ? blockIdx.x % kMaxMulticast : 0;
+    const int multicast = v.schedule.multicast,
+              rank = multicast > 1 ? blockIdx.x % kMaxMulticast : 0;
 
     for_each_unit(v.schedule, [&](const WorkUnit& unit) {
         const Pixel corner = v.window.corner(unit.m * Tile::BM);
@@ -58,12 +62,14 @@ __device__ __forceinline__ void producer(SharedStorage<Tile>& shared, const CUte
             pipeline.advance();
         }
     });
-    ptx::griddep_launch_dependents();  // the next kernel's blocks may take this one's place as it ends
+    // the next kernel's blocks may take this one's place as it ends
+    ptx::griddep_launch_dependents();
 }
 
 // A warpgroup multiplies its half of each tile's rows, and stores it.
 template <class Tile>
-__device__ __forceinline__ void consumer(SharedStorage<Tile>& shared, const CUtensorMap& y, const FpropShape& v, int warpgroup) {
+__device__ __forceinline__ void consumer(SharedStorage<Tile>& shared, const CUtensorMap& y,
+                                         const FpropShape& v, int warpgroup) {
     const int warp = threadIdx.x / 32 - 4, lane = threadIdx.x % 32;
     PipelineConsumer<Tile::kStages> pipeline{shared.pipeline, v.schedule.multicast};
     TileStore<Tile> store{shared.boxes[warp]};
@@ -96,8 +102,8 @@ __device__ __forceinline__ void consumer(SharedStorage<Tile>& shared, const CUte
 
 template <class Tile>
 __global__ void __launch_bounds__(Tile::kThreads, 1)
-    fprop_kernel(const __grid_constant__ CUtensorMap x, const __grid_constant__ CUtensorMap w, const __grid_constant__ CUtensorMap y,
-                 const __grid_constant__ FpropShape v) {
+    fprop_kernel(const __grid_constant__ CUtensorMap x, const __grid_constant__ CUtensorMap w,
+                 const __grid_constant__ CUtensorMap y, const __grid_constant__ FpropShape v) {
     SharedStorage<Tile>& shared = shared_storage<SharedStorage<Tile>>();
     const int cluster_size = v.schedule.cluster_size();
     // Prefetch the descriptors, initialise the barriers, wait for the kernel before this one.
@@ -148,10 +154,15 @@ void launch_tile(const ConvProblem& p, const ConvFpropArgs& a, const FpropExtent
     const uint64_t taps = uint64_t(p.r) * p.s * p.cg();
     const unsigned cluster_size = v.schedule.cluster_size();
     launch("conv_fprop.wgmma_sm90",
-           LaunchShape{.grid = dim3(blocks_of(v.schedule)), .block = dim3(Tile::kThreads), .stream = a.stream,
-                       .shared = sizeof(SharedStorage<Tile>), .cluster = cluster_size, .pdl = true},
+           LaunchShape{.grid = dim3(blocks_of(v.schedule)),
+                       .block = dim3(Tile::kThreads),
+                       .stream = a.stream,
+                       .shared = sizeof(SharedStorage<Tile>),
+                       .cluster = cluster_size,
+                       .pdl = true},
            fprop_kernel<Tile>, patches_map(a.x, p.n, p.h, p.w, v.window, kBox, BM),
-           tiled_map(DType::bf16, a.w, {taps, uint64_t(p.k)}, {taps * 2}, {kBox, BN / cluster_size}, 2 * kBox),
+           tiled_map(DType::bf16, a.w, {taps, uint64_t(p.k)}, {taps * 2}, {kBox, BN / cluster_size},
+                     2 * kBox),
            store_map(a.y, e.rows, p.kg(), p.groups, BN), v);
 }
 
@@ -173,6 +184,10 @@ void launch_fprop(const ConvProblem& p, const ConvFpropArgs& a) {
 
 }  // namespace
 
-extern const ConvFprop fprop = {.name = "wgmma_sm90", .refuses = refuses_x, .workspace = nullptr, .launch = launch_fprop, .sm = 90};
+extern const ConvFprop fprop = {.name = "wgmma_sm90",
+                                .refuses = refuses_x,
+                                .workspace = nullptr,
+                                .launch = launch_fprop,
+                                .sm = 90};
 
 }  // namespace wt::conv_wgmma

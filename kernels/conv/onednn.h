@@ -6,7 +6,8 @@
 
 namespace wt::onednn {
 
-// Dimensions in oneDNN's order, whatever the order in memory: activations n, c, h, w; filters (g,) k, c, r, s.
+// Dimensions in oneDNN's order, whatever the order in memory: activations n, c, h, w; filters (g,)
+// k, c, r, s.
 struct ConvLayouts {
     Desc x, w, y, bias;
 };
@@ -15,14 +16,19 @@ inline Desc krsc(int64_t k, int64_t r, int64_t s, int64_t c, DType t) {
     return Desc({k, c, r, s}, type_of(t), Dims{r * s * c, 1, s * c, c});
 }
 
-inline Desc bias_of(int64_t k) { return Desc({k}, dnnl::memory::data_type::f32, dnnl::memory::format_tag::a); }
+inline Desc bias_of(int64_t k) {
+    return Desc({k}, dnnl::memory::data_type::f32, dnnl::memory::format_tag::a);
+}
 
 // The whole problem, groups and all. `filters` is the filters' type: fp32 for their gradient.
 inline ConvLayouts layouts(const ConvProblem& p, DType filters) {
     const int64_t k = p.kg(), c = p.cg(), r = p.r, s = p.s;
     const Desc w = p.groups == 1 ? krsc(k, r, s, c, filters)
-                                 : Desc({p.groups, k, c, r, s}, type_of(filters), Dims{k * r * s * c, r * s * c, 1, s * c, c});
-    return {.x = nhwc(p.n, p.h, p.w, p.c, p.dtype), .w = w, .y = nhwc(p.n, p.p(), p.q(), p.k, p.dtype),
+                                 : Desc({p.groups, k, c, r, s}, type_of(filters),
+                                        Dims{k * r * s * c, r * s * c, 1, s * c, c});
+    return {.x = nhwc(p.n, p.h, p.w, p.c, p.dtype),
+            .w = w,
+            .y = nhwc(p.n, p.p(), p.q(), p.k, p.dtype),
             .bias = p.bias ? bias_of(p.k) : Desc()};
 }
 
@@ -40,8 +46,8 @@ inline dnnl::primitive_attr fprop_attr(bool relu) {
     return attr;
 }
 
-// Plans of the three passes, from a primitive descriptor and our layouts: what is read and written, and in which order the
-// operands come: x, w, y, bias; dy, w, dx; x, dy, dw, db.
+// Plans of the three passes, from a primitive descriptor and our layouts: what is read and written,
+// and in which order the operands come: x, w, y, bias; dy, w, dx; x, dy, dw, db.
 template <class PrimitiveDesc>
 Plan fprop_plan_of(const PrimitiveDesc& pd, const ConvLayouts& o, bool bias) {
     Plan plan;

@@ -1,18 +1,21 @@
 // 2-D convolution (cross-correlation, as every framework means it): extents, pointers, tables.
 //
-//   fprop  y[n,p,q,k]  = act( bias[k] + sum_{r,s,c} x[n, p*stride_h - pad_h + r, q*stride_w - pad_w + s, c] * w[k,r,s,c] )
+//   fprop  y[n,p,q,k]  = act( bias[k] + sum_{r,s,c} x[n, p*stride_h - pad_h + r,
+//                                                     q*stride_w - pad_w + s, c] * w[k,r,s,c] )
 //   dgrad  dx[n,h,w,c] = sum_{k,r,s} dy[n,p,q,k] * w[k,r,s,c]          over all p,q that read (h,w)
 //          with drelu: 0 where x[n,h,w,c] is not above 0 (x being the output of a ReLU)
 //   wgrad  dw[k,r,s,c] = sum_{n,p,q} dy[n,p,q,k] * x[n, p*stride_h - pad_h + r, ..., c]
 //          db[k]       = sum_{n,p,q} dy[n,p,q,k]
 //
-// Every pointer lies on 16 bytes. Layouts: activations NHWC, filters KRSC; with groups, filter k sees the c/groups input channels of
-// its group (k / (K/groups)) only, so w is K x R x S x C/groups.
+// Every pointer lies on 16 bytes. Layouts: activations NHWC, filters KRSC; with groups, filter k
+// sees the c/groups input channels of its group (k / (K/groups)) only, so w is K x R x S x
+// C/groups.
 //
-// Folded input (space to depth), for first layers whose 3 channels are no whole 16 bytes: with fold = f > 1 x is
-// stored as n x fold_h x fold_w x (f f c), where element [i, j, (a f + b) c + ch] is pixel (f i + a - pad_h,
-// f j + b - pad_w) of the image, zero outside it: the padding is stored. f must be both strides; then the
-// convolution is one of stride 1 over blocks of ceil(r/f) x ceil(s/f) taps of f f c channels.
+// Folded input (space to depth), for first layers whose 3 channels are no whole 16 bytes: with fold
+// = f > 1 x is stored as n x fold_h x fold_w x (f f c), where element [i, j, (a f + b) c + ch] is
+// pixel (f i + a - pad_h, f j + b - pad_w) of the image, zero outside it: the padding is stored. f
+// must be both strides; then the convolution is one of stride 1 over blocks of ceil(r/f) x
+// ceil(s/f) taps of f f c channels.
 #pragma once
 
 #include <cuda_runtime.h>
@@ -28,22 +31,28 @@ struct ConvProblem {
     int n = 1, h = 1, w = 1, c = 1;  // input
     int k = 1, r = 1, s = 1;         // filters
     int stride_h = 1, stride_w = 1;
-    int pad_h = 0, pad_w = 0;        // zeros on each side
-    int groups = 1;                  // divides c and k
-    DType dtype = DType::f32;        // of x, w, y, dy, dx. dw, db and bias are fp32.
-    bool bias = true;                // fprop adds it, wgrad computes db
-    bool relu = false;               // fprop only: y = max(0, .)
-    bool drelu = false;              // dgrad only: see above
-    bool tf32 = false;               // fp32 operands may be rounded to tf32 (10 bits of fraction) for the matrix units
-    int fold = 1;                    // how x is stored, fprop and wgrad: see above
+    int pad_h = 0, pad_w = 0;  // zeros on each side
+    int groups = 1;            // divides c and k
+    DType dtype = DType::f32;  // of x, w, y, dy, dx. dw, db and bias are fp32.
+    bool bias = true;          // fprop adds it, wgrad computes db
+    bool relu = false;         // fprop only: y = max(0, .)
+    bool drelu = false;        // dgrad only: see above
+    bool tf32 =
+        false;  // fp32 operands may be rounded to tf32 (10 bits of fraction) for the matrix units
+    int fold = 1;  // how x is stored, fprop and wgrad: see above
 
     int p() const { return (h + 2 * pad_h - r) / stride_h + 1; }  // output height
     int q() const { return (w + 2 * pad_w - s) / stride_w + 1; }  // output width
     int cg() const { return c / groups; }                         // input channels a filter sees
     int kg() const { return k / groups; }                         // filters of a group
-    int fold_h() const { return p() - 1 + (r + fold - 1) / fold; }  // blocks that are read, down and across
+    int fold_h() const {
+        return p() - 1 + (r + fold - 1) / fold;
+    }  // blocks that are read, down and across
     int fold_w() const { return q() - 1 + (s + fold - 1) / fold; }
-    int64_t x_count() const { return fold > 1 ? int64_t(n) * fold_h() * fold_w() * fold * fold * c : int64_t(n) * h * w * c; }
+    int64_t x_count() const {
+        return fold > 1 ? int64_t(n) * fold_h() * fold_w() * fold * fold * c
+                        : int64_t(n) * h * w * c;
+    }
     int64_t y_count() const { return int64_t(n) * p() * q() * k; }
     int64_t w_count() const { return int64_t(k) * r * s * cg(); }
     // Each of the three passes takes as many.
@@ -86,7 +95,8 @@ struct ConvWgradArgs {
     cudaStream_t stream;
 };
 
-// Why a pass cannot have what the problem asks for, "" when it can: for variants that know only the plain problem.
+// Why a pass cannot have what the problem asks for, "" when it can: for variants that know only the
+// plain problem.
 inline std::string refuses_fusions(const ConvProblem& p) {
     if (p.drelu) return "no gradient of ReLU in the epilogue";
     if (p.fold > 1) return "does not read folded input";

@@ -1,4 +1,5 @@
-// What the three tiled convolutions share on the host: limits, tile and vector choice, and where their products go.
+// What the three tiled convolutions share on the host: limits, tile and vector choice, and where
+// their products go.
 #pragma once
 
 #include <algorithm>
@@ -19,7 +20,8 @@ inline std::string too_large(const ConvProblem& p) {
     const int64_t in = int64_t(p.n) * p.h * p.w, out = int64_t(p.n) * p.p() * p.q();
     if (in >= kMost || out >= kMost || p.w_count() >= kMost || int64_t(p.h) * p.w * p.c >= kMost)
         return "needs fewer than 2^30 pixels, filter elements and elements in an image";
-    if (std::max({p.h, p.w, p.r, p.s, p.pad_h, p.pad_w}) >= 1 << 13) return "needs images, filters and padding below 8192";
+    if (std::max({p.h, p.w, p.r, p.s, p.pad_h, p.pad_w}) >= 1 << 13)
+        return "needs images, filters and padding below 8192";
     return "";
 }
 
@@ -28,8 +30,8 @@ inline std::string refuses(const ConvProblem& p) {
     return why.empty() ? too_large(p) : why;
 }
 
-// A product of one group: rows x cols summed over k, and whether its operands can be read 16 bytes at a time
-// (channels of a group, and where filters are contiguous those, in whole vectors).
+// A product of one group: rows x cols summed over k, and whether its operands can be read 16 bytes
+// at a time (channels of a group, and where filters are contiguous those, in whole vectors).
 struct Extents {
     int rows, cols, k;
     bool vectors;
@@ -42,13 +44,22 @@ struct Extents {
     }
 };
 
-// Where the products of the three passes go, with their epilogues; on ordinary threads and on mma.sync alike. `workspace` is
-// the part of it that partial sums may have.
+// Where the products of the three passes go, with their epilogues; on ordinary threads and on
+// mma.sync alike. `workspace` is the part of it that partial sums may have.
 template <class T>
-SplitKOutput<T> fprop_output(const ConvProblem& p, const ConvFpropArgs& a, const SplitK& split, void* workspace) {
-    const Epilogue<T> out{.c = static_cast<T*>(a.y), .ld = p.k, .cols = p.kg(), .bias = p.bias ? a.bias : nullptr, .relu = p.relu};
-    return {.out = out.with_alignment(p.kg()), .rows = p.n * p.p() * p.q(), .groups = p.groups, .group_stride = p.kg(),
-            .split = split, .partials = static_cast<float*>(workspace)};
+SplitKOutput<T> fprop_output(const ConvProblem& p, const ConvFpropArgs& a, const SplitK& split,
+                             void* workspace) {
+    const Epilogue<T> out{.c = static_cast<T*>(a.y),
+                          .ld = p.k,
+                          .cols = p.kg(),
+                          .bias = p.bias ? a.bias : nullptr,
+                          .relu = p.relu};
+    return {.out = out.with_alignment(p.kg()),
+            .rows = p.n * p.p() * p.q(),
+            .groups = p.groups,
+            .group_stride = p.kg(),
+            .split = split,
+            .partials = static_cast<float*>(workspace)};
 }
 
 template <class T>
@@ -58,16 +69,26 @@ SplitKOutput<T> dgrad_output(const ConvProblem& p, const ConvDgradArgs& a, const
         out.mask = static_cast<const T*>(a.x);
         out.ld_mask = p.c;
     }
-    return {.out = out.with_alignment(p.cg()), .rows = p.n * p.h * p.w, .groups = p.groups, .group_stride = p.cg(),
-            .split = split, .partials = static_cast<float*>(a.workspace)};
+    return {.out = out.with_alignment(p.cg()),
+            .rows = p.n * p.h * p.w,
+            .groups = p.groups,
+            .group_stride = p.cg(),
+            .split = split,
+            .partials = static_cast<float*>(a.workspace)};
 }
 
-inline SplitKOutput<float> wgrad_output(const ConvProblem& p, float* dw, float* db, const SplitK& split, void* workspace) {
+inline SplitKOutput<float> wgrad_output(const ConvProblem& p, float* dw, float* db,
+                                        const SplitK& split, void* workspace) {
     const int taps = p.r * p.s * p.cg();
     const int64_t stride = int64_t(p.kg()) * taps;
     const Epilogue<float> out{.c = dw, .ld = taps, .cols = taps};
-    return {.out = out.with_alignment(stride), .rows = p.kg(), .groups = p.groups, .group_stride = stride,
-            .row_sums = p.bias ? db : nullptr, .split = split, .partials = static_cast<float*>(workspace)};
+    return {.out = out.with_alignment(stride),
+            .rows = p.kg(),
+            .groups = p.groups,
+            .group_stride = stride,
+            .row_sums = p.bias ? db : nullptr,
+            .split = split,
+            .partials = static_cast<float*>(workspace)};
 }
 
 // Calls f.operator()<F>() with the epilogue of a data gradient.

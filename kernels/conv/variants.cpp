@@ -1,19 +1,19 @@
 // The variants of convolution, and how gladly each is taken.
 //
-// On real GPUs: Hopper's tensor cores before Ampere's before plain threads, and for the first layer's 3
-// channels its own kernels before the general ones.
+// On real GPUs: Hopper's tensor cores before Ampere's before plain threads, and for the first
+// layer's 3 channels its own kernels before the general ones.
 //
-// On virtual GPUs a wgmma is emulated as one dense loop, an mma.sync as many short ones behind ldmatrix.
-// bf16, AlexNet at batch 8, GFLOP/s on two cores of a Xeon, `bin/compare OP --net alexnet --precision
-// bf16 --variants tiled,mma_sm80,wgmma_sm90,onednn`:
+// On virtual GPUs a wgmma is emulated as one dense loop, an mma.sync as many short ones behind
+// ldmatrix. bf16, AlexNet at batch 8, GFLOP/s on two cores of a Xeon, `bin/compare OP --net alexnet
+// --precision bf16 --variants tiled,mma_sm80,wgmma_sm90,onednn`:
 //
 //                 tiled      mma_sm80   wgmma_sm90   onednn
 //     fprop       11 to 25   7 to 8     22 to 34     162 to 247
 //     dgrad       17 to 24   4 to 7     28 to 31     212 to 236
 //     wgrad       11 to 27   3 to 7     15 to 25     33 to 135
 //
-// So wgmma_sm90 comes before tiled there, and mma_sm80 is never taken unless it is named. Of the first
-// layer conv1_direct takes 138 and 104 ms (fprop, wgrad), folded_wgmma_sm90 190 and 189.
+// So wgmma_sm90 comes before tiled there, and mma_sm80 is never taken unless it is named. Of the
+// first layer conv1_direct takes 138 and 104 ms (fprop, wgrad), folded_wgmma_sm90 190 and 189.
 #include "kernels/conv/problem.h"
 
 namespace wt {

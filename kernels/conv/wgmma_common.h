@@ -1,14 +1,18 @@
-// What the Hopper convolutions (*_wgmma_sm90.cu) share: how patches of images become operands, and the store. The loop over
-// k and the pipeline of stages are in kernels/tile/wgmma_tile.h; what fits and which tiles are taken is in wgmma_tiles.h.
+// What the Hopper convolutions (*_wgmma_sm90.cu) share: how patches of images become operands, and
+// the store. The loop over k and the pipeline of stages are in kernels/tile/wgmma_tile.h; what fits
+// and which tiles are taken is in wgmma_tiles.h.
 //
-// Operands are gathered by TMA's im2col mode: one copy brings a column of consecutive positions (output pixels for fprop,
-// input pixels for dgrad) times a box of channels at one tap; padding is zeros that the copy itself supplies. So a stage of
-// 64 k is 64 / box copies of the activations and nobody computes an address per pixel.
+// Operands are gathered by TMA's im2col mode: one copy brings a column of consecutive positions
+// (output pixels for fprop, input pixels for dgrad) times a box of channels at one tap; padding is
+// zeros that the copy itself supplies. So a stage of 64 k is 64 / box copies of the activations and
+// nobody computes an address per pixel.
 //
-// Boxes: k runs over (tap, channel) with boxes of 64 channels where 64 divides the channels of a group, else 32 (96 = 3 boxes
-// of 32, 64-byte swizzle), else 16 (48 = 3 boxes of 16, 32-byte swizzle). A stage is always 64 k, so 2 or 4 of the small
-// boxes, which may belong to different taps; behind the last tap a box names channels that do not exist and reads zeros
-// (conv2 of alexnet: 75 boxes in 38 stages, 1.3% more work; a stage of three boxes would leave no room for the store).
+// Boxes: k runs over (tap, channel) with boxes of 64 channels where 64 divides the channels of a
+// group, else 32 (96 = 3 boxes of 32, 64-byte swizzle), else 16 (48 = 3 boxes of 16, 32-byte
+// swizzle). A stage is always 64 k, so 2 or 4 of the small boxes, which may belong to different
+// taps; behind the last tap a box names channels that do not exist and reads zeros (conv2 of
+// alexnet: 75 boxes in 38 stages, 1.3% more work; a stage of three boxes would leave no room for
+// the store).
 #pragma once
 
 #include <algorithm>
@@ -24,9 +28,10 @@
 
 namespace wt::conv_wgmma {
 
-// ---- tiles --------------------------------------------------------------------------------------------------------------
+// ---- tiles --------------------------------------------------------------------------------------
 
-// The order of a product's tiles. A cluster is a pair of blocks that share B where there are two tiles along m, else a block.
+// The order of a product's tiles. A cluster is a pair of blocks that share B where there are two
+// tiles along m, else a block.
 inline TileSchedule schedule_of(TileSize t, int64_t rows, int64_t cols, int groups, int64_t steps) {
     TileSchedule s;
     s.tiles_m = static_cast<int>(ceil_div(rows, t.bm));
@@ -43,7 +48,7 @@ inline unsigned blocks_of(const TileSchedule& s) {
     return static_cast<unsigned>(std::min(s.units(), clusters) * s.cluster_size());
 }
 
-// ---- patches ------------------------------------------------------------------------------------------------------------
+// ---- patches ------------------------------------------------------------------------------------
 
 // The positions that im2col gathers from images, and the taps at each.
 struct Window {
@@ -58,23 +63,43 @@ struct Window {
     __device__ __forceinline__ Pixel corner_at(const Pixel& p) const {
         return {p.n, p.row * stride_h + lower_h, p.col * stride_w + lower_w};
     }
-    __device__ __forceinline__ Pixel corner(int m) const { return corner_at(pixel_at(m, rows, cols)); }
+    __device__ __forceinline__ Pixel corner(int m) const {
+        return corner_at(pixel_at(m, rows, cols));
+    }
 };
 
 // The window of x over the outputs' positions: fprop's A and wgrad's.
 inline Window input_window(const ConvProblem& p) {
-    return {.rows = p.p(), .cols = p.q(), .stride_h = p.stride_h, .stride_w = p.stride_w, .lower_h = -p.pad_h,
-            .lower_w = -p.pad_w, .r = p.r, .s = p.s, .channels = p.cg(), .all_channels = p.c};
+    return {.rows = p.p(),
+            .cols = p.q(),
+            .stride_h = p.stride_h,
+            .stride_w = p.stride_w,
+            .lower_h = -p.pad_h,
+            .lower_w = -p.pad_w,
+            .r = p.r,
+            .s = p.s,
+            .channels = p.cg(),
+            .all_channels = p.c};
 }
 
 // The tensor map of n images of h x w pixels, for copies of `pixels` positions by `box` channels.
-inline CUtensorMap patches_map(const void* images, int n, int h, int w, const Window& v, int box, int pixels) {
+inline CUtensorMap patches_map(const void* images, int n, int h, int w, const Window& v, int box,
+                               int pixels) {
     return im2col_map(DType::bf16, images,
-                      {.n = n, .h = h, .w = w, .c = v.all_channels, .pitch = v.all_channels,
-                       .lower_h = v.lower_h, .lower_w = v.lower_w,
+                      {.n = n,
+                       .h = h,
+                       .w = w,
+                       .c = v.all_channels,
+                       .pitch = v.all_channels,
+                       .lower_h = v.lower_h,
+                       .lower_w = v.lower_w,
                        .upper_h = v.lower_h + (v.rows - 1) * v.stride_h - (h - 1),
                        .upper_w = v.lower_w + (v.cols - 1) * v.stride_w - (w - 1),
-                       .stride_h = v.stride_h, .stride_w = v.stride_w, .channels = box, .pixels = pixels, .swizzle = 2 * box});
+                       .stride_h = v.stride_h,
+                       .stride_w = v.stride_w,
+                       .channels = box,
+                       .pixels = pixels,
+                       .swizzle = 2 * box});
 }
 
 // Steps through the boxes of a group's k: channels fastest, then taps across, then down.
@@ -97,14 +122,16 @@ struct BoxCursor {
 };
 
 // Copies the next box of patches at `corner` into shared memory; zeros behind the last tap.
-__device__ __forceinline__ void load_patches(uint8_t* to, const CUtensorMap& images, ptx::Mbarrier& bar, const Window& v, int group,
+__device__ __forceinline__ void load_patches(uint8_t* to, const CUtensorMap& images,
+                                             ptx::Mbarrier& bar, const Window& v, int group,
                                              const Pixel& corner, const BoxCursor& box) {
     const bool exists = box.r < v.r;
-    ptx::tma_load_im2col(to, images, bar, exists ? group * v.channels + box.c : v.all_channels, corner.col, corner.row, corner.n,
-                         static_cast<uint16_t>(box.s), static_cast<uint16_t>(exists ? box.r : 0));
+    ptx::tma_load_im2col(to, images, bar, exists ? group * v.channels + box.c : v.all_channels,
+                         corner.col, corner.row, corner.n, static_cast<uint16_t>(box.s),
+                         static_cast<uint16_t>(exists ? box.r : 0));
 }
 
-// ---- kernels ------------------------------------------------------------------------------------------------------------
+// ---- kernels ------------------------------------------------------------------------------------
 
 constexpr int kStoreRows = 16;  // rows of a box of the store: a warp's
 // Columns of a box of the store: what its swizzle spans.
@@ -128,29 +155,31 @@ struct SharedStorage {
     Pipeline<Tile::kStages> pipeline;
 };
 
-// rows x columns of bf16 in memory, columns in groups, as boxes of the store: what lies outside a group or below the last
-// row is not written.
+// rows x columns of bf16 in memory, columns in groups, as boxes of the store: what lies outside a
+// group or below the last row is not written.
 inline CUtensorMap store_map(const void* y, int64_t rows, int group_columns, int groups, int bn) {
     const int across = store_columns(bn);
     const uint64_t pitch = uint64_t(group_columns) * 2;
-    return tiled_map(DType::bf16, y, {uint64_t(group_columns), uint64_t(groups), uint64_t(rows)}, {pitch, pitch * groups},
-                     {uint32_t(across), 1, kStoreRows}, 2 * across);
+    return tiled_map(DType::bf16, y, {uint64_t(group_columns), uint64_t(groups), uint64_t(rows)},
+                     {pitch, pitch * groups}, {uint32_t(across), 1, kStoreRows}, 2 * across);
 }
 
-// Carries a consumer warp's sums to memory as kernels/tile/wgmma_store.h does a warpgroup's: 16 rows by one box of columns at
-// a time, two boxes in turn, so that no other warp is waited for and a map of (column of a group, group, row) keeps a
-// group's tile from reaching into the next. epilogue(half, column, pair) returns what becomes of two neighbouring sums: those
-// of row lane / 4 + 8 half of the warp's 16, and of the tile's columns lane % 4 * 2 after `column`.
+// Carries a consumer warp's sums to memory as kernels/tile/wgmma_store.h does a warpgroup's: 16
+// rows by one box of columns at a time, two boxes in turn, so that no other warp is waited for and
+// a map of (column of a group, group, row) keeps a group's tile from reaching into the next.
+// epilogue(half, column, pair) returns what becomes of two neighbouring sums: those of row lane / 4
+// + 8 half of the warp's 16, and of the tile's columns lane % 4 * 2 after `column`.
 template <class Tile>
 struct TileStore {
-    static constexpr int kAcross = store_columns(Tile::BN), kSpan = 2 * kAcross, kChunks = Tile::BN / kAcross;
+    static constexpr int kAcross = store_columns(Tile::BN), kSpan = 2 * kAcross,
+                         kChunks = Tile::BN / kAcross;
     uint8_t (&boxes)[2][kStoreRows * kSpan];  // of this warp
     int turn = 0;
 
     // Stores the sums of 16 rows in the columns of box number `chunk`.
     template <class F>
-    __device__ __forceinline__ void put(const CUtensorMap& map, const float (&acc)[Tile::BN / 2], int chunk, int row, int column, int group,
-                                        F&& epilogue) {
+    __device__ __forceinline__ void put(const CUtensorMap& map, const float (&acc)[Tile::BN / 2],
+                                        int chunk, int row, int column, int group, F&& epilogue) {
         const int lane = threadIdx.x % 32;
         uint8_t* box = boxes[turn];
         turn ^= 1;
@@ -177,8 +206,9 @@ struct TileStore {
     }
     // Stores the sums of 16 rows, all columns of the tile.
     template <class F>
-    __device__ __forceinline__ void put_rows(const CUtensorMap& map, const float (&acc)[Tile::BN / 2], int row, int column, int group,
-                                             F&& epilogue) {
+    __device__ __forceinline__ void put_rows(const CUtensorMap& map,
+                                             const float (&acc)[Tile::BN / 2], int row, int column,
+                                             int group, F&& epilogue) {
         unroll<kChunks>([&](auto chunk) { put(map, acc, chunk, row, column, group, epilogue); });
     }
     // Before the block ends, and its shared memory with it.

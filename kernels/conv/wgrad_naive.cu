@@ -1,5 +1,5 @@
-// Gradient of the filters (one thread per weight) and of the bias (one thread per filter): each walks
-// over all output pixels in order.
+// Gradient of the filters (one thread per weight) and of the bias (one thread per filter): each
+// walks over all output pixels in order.
 #include "kernels/conv/gemm_map.h"
 #include "kernels/launch.h"
 
@@ -22,8 +22,10 @@ __global__ void wgrad_kernel(ConvShape v, const T* x, const T* dy, float* dw) {
             for (int q = 0; q < v.q; ++q) {
                 const int col = input_col(v, q, tap.s);
                 if (v.fold == 1 && (col < 0 || col >= v.w)) continue;
-                const int64_t at = v.fold > 1 ? folded_offset(v, {n, p, q}, group, tap) : input_offset(v, n, row, col, group, tap.c);
-                sum += to_float(dy[output_offset(v, n, p, q, group, filter % v.kg)]) * to_float(x[at]);
+                const int64_t at = v.fold > 1 ? folded_offset(v, {n, p, q}, group, tap)
+                                              : input_offset(v, n, row, col, group, tap.c);
+                sum +=
+                    to_float(dy[output_offset(v, n, p, q, group, filter % v.kg)]) * to_float(x[at]);
             }
         }
     dw[i] = sum;
@@ -42,14 +44,15 @@ __global__ void bias_grad_kernel(ConvShape v, const T* dy, float* db) {
 static void launch_wgrad(const ConvProblem& p, const ConvWgradArgs& a) {
     by_dtype(p.dtype, [&]<class T>() {
         const T* dy = static_cast<const T*>(a.dy);
-        launch("conv_wgrad.naive", {dim3(ceil_div(p.w_count(), 256)), dim3(256), a.stream}, wgrad_kernel<T>, ConvShape(p),
-               static_cast<const T*>(a.x), dy, a.dw);
+        launch("conv_wgrad.naive", {dim3(ceil_div(p.w_count(), 256)), dim3(256), a.stream},
+               wgrad_kernel<T>, ConvShape(p), static_cast<const T*>(a.x), dy, a.dw);
         if (p.bias)
-            launch("conv_wgrad.naive bias", {dim3(ceil_div(p.k, 64)), dim3(64), a.stream}, bias_grad_kernel<T>,
-                   ConvShape(p), dy, a.db);
+            launch("conv_wgrad.naive bias", {dim3(ceil_div(p.k, 64)), dim3(64), a.stream},
+                   bias_grad_kernel<T>, ConvShape(p), dy, a.db);
     });
 }
 
-extern const ConvWgrad wgrad = {.name = "naive", .refuses = fits_all, .workspace = nullptr, .launch = launch_wgrad};
+extern const ConvWgrad wgrad = {
+    .name = "naive", .refuses = fits_all, .workspace = nullptr, .launch = launch_wgrad};
 
 }  // namespace wt::conv_naive

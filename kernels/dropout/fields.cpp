@@ -22,7 +22,8 @@ const ProblemFields& fields_of(const DropoutProblem&) {
         {
             field("rows", &P::rows, 1, 1e9, "samples"),
             field("cols", &P::cols, 1, 1e9, "units"),
-            field("ld_x", &P::ld_x, 0, 1e9, "elements from a row of x to the next; 0: no gap").if_not_given(),
+            field("ld_x", &P::ld_x, 0, 1e9, "elements from a row of x to the next; 0: no gap")
+                .if_not_given(),
             field("ld_y", &P::ld_y, 0, 1e9, "of y").if_not_given(),
             field("p", &P::p, 0, 0.99, "probability of zeroing"),
             dtype_field("dtype", &P::dtype, "of x and y").by_precision(),

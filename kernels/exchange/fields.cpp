@@ -18,15 +18,17 @@ std::string complete(void* problem) {
 
 const ProblemFields& fields_of(const CopyProblem&) {
     using P = CopyProblem;
-    static const ProblemFields all = problem_fields(
-        P{.rows = 128, .cols = 4096}, complete<P>,
-        {
-            field("rows", &P::rows, 1, 1e9, "of the matrix"),
-            field("cols", &P::cols, 1, 1e9, "of the matrix"),
-            field("ld_src", &P::ld_src, 0, 1e9, "elements from a row of the source to the next; 0: no gap").if_not_given(),
-            field("ld_dst", &P::ld_dst, 0, 1e9, "of the destination").if_not_given(),
-            dtype_field("dtype", &P::dtype, "of both").by_precision(),
-        });
+    static const ProblemFields all =
+        problem_fields(P{.rows = 128, .cols = 4096}, complete<P>,
+                       {
+                           field("rows", &P::rows, 1, 1e9, "of the matrix"),
+                           field("cols", &P::cols, 1, 1e9, "of the matrix"),
+                           field("ld_src", &P::ld_src, 0, 1e9,
+                                 "elements from a row of the source to the next; 0: no gap")
+                               .if_not_given(),
+                           field("ld_dst", &P::ld_dst, 0, 1e9, "of the destination").if_not_given(),
+                           dtype_field("dtype", &P::dtype, "of both").by_precision(),
+                       });
     return all;
 }
 
@@ -38,7 +40,9 @@ const ProblemFields& fields_of(const ReduceProblem&) {
             field("sources", &P::sources, 1, kMaxRanks, "matrices that are added up"),
             field("rows", &P::rows, 1, 1e9, "of a matrix"),
             field("cols", &P::cols, 1, 1e9, "of a matrix"),
-            field("ld_src", &P::ld_src, 0, 1e9, "elements from a row of a source to the next; 0: no gap").if_not_given(),
+            field("ld_src", &P::ld_src, 0, 1e9,
+                  "elements from a row of a source to the next; 0: no gap")
+                .if_not_given(),
             field("ld_dst", &P::ld_dst, 0, 1e9, "of the sum").if_not_given(),
             dtype_field("dtype", &P::dtype, "of all of them").by_precision(),
         });

@@ -1,7 +1,7 @@
-// What workers exchange: a block of a matrix copied from one device to another, and the sum of one block
-// of every worker, added in rank order so that runs are bit-equal.
+// What workers exchange: a block of a matrix copied from one device to another, and the sum of one
+// block of every worker, added in rank order so that runs are bit-equal.
 //   copy    dst[i,j] = src[i,j]
-//   reduce  dst[i,j] = sum_{r=0}^{sources-1} src_r[i,j]     (fp32 sums; dst may be one of the sources)
+//   reduce  dst[i,j] = sum_{r=0}^{sources-1} src_r[i,j]  (fp32 sums; dst may be one of the sources)
 // Pointers may belong to a peer device, to which access has been enabled.
 #pragma once
 
@@ -23,7 +23,8 @@ struct CopyProblem {
 
 struct CopyArgs {
     static constexpr const char* operation = "exchange_copy";
-    static constexpr bool between_devices = true;  // one device alone cannot tell how fast they are
+    // one device alone cannot tell how fast they are
+    static constexpr bool between_devices = true;
 
     const void* src;
     void* dst;
@@ -40,14 +41,15 @@ struct ReduceProblem {
 
 struct ReduceArgs {
     static constexpr const char* operation = "exchange_reduce";
-    static constexpr bool between_devices = true;  // one device alone cannot tell how fast they are
+    // one device alone cannot tell how fast they are
+    static constexpr bool between_devices = true;
 
     const void* src[kMaxRanks];
     void* dst;
     cudaStream_t stream;
 };
 
-const ProblemFields& fields_of(const CopyProblem&);  // fields.cpp
+const ProblemFields& fields_of(const CopyProblem&);    // fields.cpp
 const ProblemFields& fields_of(const ReduceProblem&);  // fields.cpp
 
 using ExchangeCopy = Variant<CopyProblem, CopyArgs>;

@@ -15,7 +15,8 @@ __global__ void exchange_reduce_naive_kernel(ReduceProblem p, Sources src, T* ds
     if (e >= p.rows * p.cols) return;
     const int64_t row = e / p.cols, col = e % p.cols;
     float sum = to_float(static_cast<const T*>(src.at[0])[row * p.ld_src + col]);
-    for (int r = 1; r < p.sources; ++r) sum += to_float(static_cast<const T*>(src.at[r])[row * p.ld_src + col]);
+    for (int r = 1; r < p.sources; ++r)
+        sum += to_float(static_cast<const T*>(src.at[r])[row * p.ld_src + col]);
     dst[row * p.ld_dst + col] = from_float<T>(sum);
 }
 
@@ -36,6 +37,7 @@ void run(const ReduceProblem& p, const ReduceArgs& a) {
 }  // namespace
 
 extern const ExchangeReduce variant;
-const ExchangeReduce variant{.name = "naive", .refuses = refuses, .workspace = nullptr, .launch = run};
+const ExchangeReduce variant{
+    .name = "naive", .refuses = refuses, .workspace = nullptr, .launch = run};
 
 }  // namespace wt::exchange_reduce_naive

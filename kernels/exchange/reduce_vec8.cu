@@ -1,5 +1,5 @@
-// Sum of one block of every worker, 8 elements at a time, in rank order. A thread reads its group of every source
-// before it writes, so dst may be one of them.
+// Sum of one block of every worker, 8 elements at a time, in rank order. A thread reads its group
+// of every source before it writes, so dst may be one of them.
 #include "kernels/common/pack.h"
 #include "kernels/common/stream.h"
 #include "kernels/exchange/problem.h"
@@ -14,8 +14,9 @@ struct Sources {
 };
 
 template <class T>
-__global__ void exchange_reduce_vec8_kernel(RowPieces s, const __grid_constant__ Sources src, int sources,
-                                            int64_t ld_src, int64_t ld_dst, bool aligned, T* dst) {
+__global__ void exchange_reduce_vec8_kernel(RowPieces s, const __grid_constant__ Sources src,
+                                            int sources, int64_t ld_src, int64_t ld_dst,
+                                            bool aligned, T* dst) {
     const int64_t first = blockIdx.x * s.piece, end = min(first + s.piece, s.groups);
     for (int64_t row = blockIdx.y; row < s.rows; row += gridDim.y)
         for (int64_t g = first + threadIdx.x; g < end; g += blockDim.x) {
@@ -37,7 +38,8 @@ std::string refuses(const ReduceProblem& p) {
 
 void run(const ReduceProblem& p, const ReduceArgs& a) {
     if (!p.rows || !p.cols) return;
-    const RowPieces s = row_pieces(p.rows, p.cols, p.ld_src != p.cols || p.ld_dst != p.cols, kGroup);
+    const RowPieces s =
+        row_pieces(p.rows, p.cols, p.ld_src != p.cols || p.ld_dst != p.cols, kGroup);
     const int64_t ld_src = s.rows == 1 ? 0 : p.ld_src, ld_dst = s.rows == 1 ? 0 : p.ld_dst;
     bool aligned = packs_aligned(a.dst, ld_dst, size_of(p.dtype));
     Sources src{};
@@ -46,14 +48,15 @@ void run(const ReduceProblem& p, const ReduceArgs& a) {
         aligned = aligned && packs_aligned(a.src[r], ld_src, size_of(p.dtype));
     }
     by_dtype(p.dtype, [&]<class T>() {
-        launch("exchange_reduce_vec8", stream_shape(s, a.stream), exchange_reduce_vec8_kernel<T>, s, src, p.sources,
-               ld_src, ld_dst, aligned, static_cast<T*>(a.dst));
+        launch("exchange_reduce_vec8", stream_shape(s, a.stream), exchange_reduce_vec8_kernel<T>, s,
+               src, p.sources, ld_src, ld_dst, aligned, static_cast<T*>(a.dst));
     });
 }
 
 }  // namespace
 
 extern const ExchangeReduce variant;
-const ExchangeReduce variant{.name = "vec8", .refuses = refuses, .workspace = nullptr, .launch = run};
+const ExchangeReduce variant{
+    .name = "vec8", .refuses = refuses, .workspace = nullptr, .launch = run};
 
 }  // namespace wt::exchange_reduce_vec8

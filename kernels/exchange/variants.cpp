@@ -3,14 +3,25 @@
 
 namespace wt {
 
-namespace exchange_copy_naive { extern const ExchangeCopy variant; }
-namespace exchange_copy_vec8 { extern const ExchangeCopy variant; }
-namespace exchange_copy_peer { extern const ExchangeCopy variant; }
-namespace exchange_reduce_naive { extern const ExchangeReduce variant; }
-namespace exchange_reduce_vec8 { extern const ExchangeReduce variant; }
+namespace exchange_copy_naive {
+extern const ExchangeCopy variant;
+}
+namespace exchange_copy_vec8 {
+extern const ExchangeCopy variant;
+}
+namespace exchange_copy_peer {
+extern const ExchangeCopy variant;
+}
+namespace exchange_reduce_naive {
+extern const ExchangeReduce variant;
+}
+namespace exchange_reduce_vec8 {
+extern const ExchangeReduce variant;
+}
 
 Table<CopyProblem, CopyArgs> exchange_copy_variants() {
-    // The copy engine before all: it leaves the multiprocessors to the kernels that the copy is to overlap with.
+    // The copy engine before all: it leaves the multiprocessors to the kernels that the copy is to
+    // overlap with.
     static const ExchangeCopy table[] = {
         exchange_copy_naive::variant,
         preferred(exchange_copy_vec8::variant, {.gpu = 1, .cpu = 1}),

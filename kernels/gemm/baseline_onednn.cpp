@@ -1,8 +1,9 @@
 // Matrix products by oneDNN, each by whichever of its two entry points is faster.
 //
-// Measured at batch 128 on two AVX-512 cores, fc6 (4096 x 9216), GFLOP/s as sgemm / as matmul: nt 103 / 194 (sgemm
-// gathers columns of B one by one), nn 191 / 160, tn 221 / 162. On AVX2 both are the same code. Copying the
-// weights to a blocked layout first (18 ms of 50) never pays: they change every step. bf16 is always a matmul.
+// Measured at batch 128 on two AVX-512 cores, fc6 (4096 x 9216), GFLOP/s as sgemm / as matmul: nt
+// 103 / 194 (sgemm gathers columns of B one by one), nn 191 / 160, tn 221 / 162. On AVX2 both are
+// the same code. Copying the weights to a blocked layout first (18 ms of 50) never pays: they
+// change every step. bf16 is always a matmul.
 #include <algorithm>
 
 #include "kernels/gemm/problem.h"
@@ -19,7 +20,9 @@ static std::string refuses(const GemmProblem& p) {
     return {};
 }
 
-static bool by_sgemm(const GemmProblem& p) { return p.dtype == DType::f32 && p.layout != GemmLayout::nt; }
+static bool by_sgemm(const GemmProblem& p) {
+    return p.dtype == DType::f32 && p.layout != GemmLayout::nt;
+}
 
 static Plan make_matmul(const GemmProblem& p) {
     const bool a_transposed = p.layout == GemmLayout::tn, b_transposed = p.layout == GemmLayout::nt;
@@ -35,7 +38,8 @@ static Plan make_matmul(const GemmProblem& p) {
         post.append_eltwise(1.f, dnnl::algorithm::eltwise_relu, 0.f, 0.f);
         attr.set_post_ops(post);
     }
-    const dnnl::matmul::desc d = adds_bias ? dnnl::matmul::desc(a, b, bias, c) : dnnl::matmul::desc(a, b, c);
+    const dnnl::matmul::desc d =
+        adds_bias ? dnnl::matmul::desc(a, b, bias, c) : dnnl::matmul::desc(a, b, c);
     const dnnl::matmul::primitive_desc pd(d, attr, engine());
     Plan plan;
     plan.input(DNNL_ARG_SRC, a, a);
@@ -51,7 +55,9 @@ static std::shared_ptr<const Plan> matmul_plan(const GemmProblem& p) {
     return plans.get(p, "gemm.onednn", [&] { return make_matmul(p); });
 }
 
-static size_t workspace(const GemmProblem& p) { return by_sgemm(p) ? 0 : matmul_plan(p)->workspace(); }
+static size_t workspace(const GemmProblem& p) {
+    return by_sgemm(p) ? 0 : matmul_plan(p)->workspace();
+}
 
 // bias_grad[m] = sum_k A[k,m]: a thread has columns to itself and adds the rows in order.
 template <class T>
@@ -72,27 +78,33 @@ static void sum_columns(const GemmProblem& p, const T* a, float* bias_grad) {
 static void run_sgemm(const GemmProblem& p, const GemmArgs& a) {
     Threads threads;
     const char ta = p.layout == GemmLayout::tn ? 'T' : 'N';
-    const auto status = dnnl_sgemm(ta, 'N', p.m, p.n, p.k, 1.f, static_cast<const float*>(a.a), p.lda,
-                                   static_cast<const float*>(a.b), p.ldb, 0.f, static_cast<float*>(a.c), p.ldc);
+    const auto status =
+        dnnl_sgemm(ta, 'N', p.m, p.n, p.k, 1.f, static_cast<const float*>(a.a), p.lda,
+                   static_cast<const float*>(a.b), p.ldb, 0.f, static_cast<float*>(a.c), p.ldc);
     if (status != dnnl_success) throw dnnl::error(status, "sgemm failed");
 }
 
 static void launch(const GemmProblem& p, const GemmArgs& a) {
     enqueue(a.stream, "gemm.onednn", [plan = by_sgemm(p) ? nullptr : matmul_plan(p), p, a] {
         if (plan) {
-            void* operands[] = {const_cast<void*>(a.a), const_cast<void*>(a.b), a.c, const_cast<float*>(a.bias)};
+            void* operands[] = {const_cast<void*>(a.a), const_cast<void*>(a.b), a.c,
+                                const_cast<float*>(a.bias)};
             plan->run(operands, a.workspace);
         } else {
             run_sgemm(p, a);
         }
         if (p.layout == GemmLayout::tn && p.bias) {
             Threads threads;
-            by_dtype(p.dtype, [&]<class T>() { sum_columns(p, static_cast<const T*>(a.a), a.bias_grad); });
+            by_dtype(p.dtype,
+                     [&]<class T>() { sum_columns(p, static_cast<const T*>(a.a), a.bias_grad); });
         }
     });
 }
 
-extern const Gemm gemm = {
-    .name = "onednn", .refuses = refuses, .workspace = workspace, .launch = launch, .baseline = true};
+extern const Gemm gemm = {.name = "onednn",
+                          .refuses = refuses,
+                          .workspace = workspace,
+                          .launch = launch,
+                          .baseline = true};
 
 }  // namespace wt::gemm_onednn

@@ -1,4 +1,5 @@
-// Makes a matrix product's epilogue of its problem and arguments; and has what only matrix products' epilogues do, dropout.
+// Makes a matrix product's epilogue of its problem and arguments; and has what only matrix
+// products' epilogues do, dropout.
 #pragma once
 
 #include "kernels/dropout/draw.h"
@@ -43,17 +44,21 @@ __device__ __forceinline__ uint32_t keep_bits(const Epilogue<Out>& e, int row, i
     const int64_t first = e.col0 + col;
     const int shift = static_cast<int>(first % kDropoutGroup);
     uint32_t bits = 0;
-    for (int part = 0; part == 0 || (part == 1 && shift + N > kDropoutGroup); ++part) {  // a shard may begin within a group
-        const PhiloxCounter words =
-            philox4x32_10(dropout_counter(first / kDropoutGroup + part, e.row0 + row, e.state->step), dropout_key(e.state->seed, e.layer));
+    for (int part = 0; part == 0 || (part == 1 && shift + N > kDropoutGroup);
+         ++part) {  // a shard may begin within a group
+        const PhiloxCounter words = philox4x32_10(
+            dropout_counter(first / kDropoutGroup + part, e.row0 + row, e.state->step),
+            dropout_key(e.state->seed, e.layer));
         unroll<kDropoutGroup>([&](auto i) {
-            bits |= uint32_t(dropout_half_word(words, i) >= e.threshold) << (part * kDropoutGroup + i);
+            bits |= uint32_t(dropout_half_word(words, i) >= e.threshold)
+                    << (part * kDropoutGroup + i);
         });
     }
     return bits >> shift;
 }
 
-// Calls f.operator()<F>() with the epilogue of a problem of layout L and results of type Out: those it may have.
+// Calls f.operator()<F>() with the epilogue of a problem of layout L and results of type Out: those
+// it may have.
 template <GemmLayout L, class Out, class F>
 decltype(auto) by_epilogue(const GemmProblem& p, F&& f) {
     if constexpr (L == GemmLayout::nt)

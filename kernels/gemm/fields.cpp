@@ -8,12 +8,15 @@ namespace {
 
 std::string complete(void* problem) {
     auto& p = *static_cast<GemmProblem*>(problem);
-    const int row_a = p.layout == GemmLayout::tn ? p.m : p.k, row_b = p.layout == GemmLayout::nt ? p.k : p.n;
+    const int row_a = p.layout == GemmLayout::tn ? p.m : p.k,
+              row_b = p.layout == GemmLayout::nt ? p.k : p.n;
     if (!p.lda) p.lda = row_a;
     if (!p.ldb) p.ldb = row_b;
     if (!p.ldc) p.ldc = p.n;
-    if (p.lda < row_a || p.ldb < row_b || p.ldc < p.n) return "lda, ldb and ldc must be at least the length of a row";
-    if ((p.relu || p.dropout > 0) && p.layout != GemmLayout::nt) return "relu and dropout need layout=nt";
+    if (p.lda < row_a || p.ldb < row_b || p.ldc < p.n)
+        return "lda, ldb and ldc must be at least the length of a row";
+    if ((p.relu || p.dropout > 0) && p.layout != GemmLayout::nt)
+        return "relu and dropout need layout=nt";
     if (p.drelu && p.layout != GemmLayout::nn) return "drelu needs layout=nn";
     if (p.sgd && p.layout != GemmLayout::tn) return "sgd needs layout=tn";
     return "";
@@ -26,11 +29,13 @@ const ProblemFields& fields_of(const GemmProblem&) {
     static const ProblemFields all = problem_fields(
         P{.m = 512, .n = 512, .k = 512}, complete,
         {
-            field("layout", &P::layout, {"nt", "nn", "tn"}, "which of A and B are transposed: fprop nt, dgrad nn, wgrad tn"),
+            field("layout", &P::layout, {"nt", "nn", "tn"},
+                  "which of A and B are transposed: fprop nt, dgrad nn, wgrad tn"),
             field("m", &P::m, 1, kMostExtent, "rows of C"),
             field("n", &P::n, 1, kMostExtent, "columns of C"),
             field("k", &P::k, 1, kMostExtent, "terms of each sum"),
-            field("lda", &P::lda, 0, kMostExtent, "elements from a row of A to the next; 0: no gap").if_not_given(),
+            field("lda", &P::lda, 0, kMostExtent, "elements from a row of A to the next; 0: no gap")
+                .if_not_given(),
             field("ldb", &P::ldb, 0, kMostExtent, "of B").if_not_given(),
             field("ldc", &P::ldc, 0, kMostExtent, "of C").if_not_given(),
             field("bias", &P::bias, "nt: adds one; tn: sums its gradient"),

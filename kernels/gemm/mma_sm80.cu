@@ -1,6 +1,7 @@
-// Matrix products on tensor cores of sm_80 and later: 128 x 128 of C a block, 64 x 64 where C is small. Operands keep
-// their layout in shared memory, too (kernels/tile/mma_sm80.h). k is split where C has too few tiles to fill the machine
-// (kernels/tile/split_k.h), which is the rule for fc layers; the kernel that adds up the partial sums then does the epilogue.
+// Matrix products on tensor cores of sm_80 and later: 128 x 128 of C a block, 64 x 64 where C is
+// small. Operands keep their layout in shared memory, too (kernels/tile/mma_sm80.h). k is split
+// where C has too few tiles to fill the machine (kernels/tile/split_k.h), which is the rule for fc
+// layers; the kernel that adds up the partial sums then does the epilogue.
 #include "kernels/common/pack.h"
 #include "kernels/gemm/epilogue_of.h"
 #include "kernels/tile/matrix_iterators.h"
@@ -10,11 +11,14 @@ namespace wt {
 
 namespace gemm_mma {
 
-template <class T> using Big = mma::Tile<T, 128, 128, 2, 2>;
-template <class T> using Small = mma::Tile<T, 64, 64, 2, 2>;
+template <class T>
+using Big = mma::Tile<T, 128, 128, 2, 2>;
+template <class T>
+using Small = mma::Tile<T, 64, 64, 2, 2>;
 
 template <class Tile, int R, mma::Major M, class T = typename Tile::T, int V = 16 / sizeof(T)>
-using Copy = std::conditional_t<M == mma::Major::k, mma::CopyAlongK<Tile, R, ContiguousK<T, V>>, mma::CopyAlongMN<Tile, R, ContiguousMN<T, V>>>;
+using Copy = std::conditional_t<M == mma::Major::k, mma::CopyAlongK<Tile, R, ContiguousK<T, V>>,
+                                mma::CopyAlongMN<Tile, R, ContiguousMN<T, V>>>;
 
 template <class Tile, GemmLayout L, class T, class Out, EpilogueOp F>
 __global__ void __launch_bounds__(Tile::kThreads, Tile::kBlocksPerSM)
@@ -27,7 +31,8 @@ __global__ void __launch_bounds__(Tile::kThreads, Tile::kBlocksPerSM)
     Copy<Tile, Tile::BN, kB> copy_b({b, ldb, r.out.cols, k}, tile.n, k0);
     auto& shared = shared_storage<typename Tile::SharedStorage>();
     typename Tile::Accumulators acc;
-    mma::product<Tile, kA, kB>(shared, copy_a, copy_b, tile.steps, acc, L == GemmLayout::tn && r.row_sums && tile.n == 0);
+    mma::product<Tile, kA, kB>(shared, copy_a, copy_b, tile.steps, acc,
+                               L == GemmLayout::tn && r.row_sums && tile.n == 0);
     mma::store_tile<Tile, F>(r, tile, shared, acc);
 }
 
@@ -36,7 +41,8 @@ static bool wants_big(const GemmProblem& p) { return p.m > 64 && p.n > 64; }
 // Small tiles leave dropout and the gradient of ReLU to the reduction kernel.
 static SplitK plan(const GemmProblem& p) {
     const int edge = wants_big(p) ? 128 : 64;
-    SplitK s = split_k(ceil_div(p.m, edge) * ceil_div(p.n, edge), p.k, 64 / static_cast<int>(size_of(p.dtype)));
+    SplitK s = split_k(ceil_div(p.m, edge) * ceil_div(p.n, edge), p.k,
+                       64 / static_cast<int>(size_of(p.dtype)));
     s.force_workspace = !wants_big(p) && (p.dropout > 0 || p.drelu);
     return s;
 }
@@ -49,7 +55,9 @@ static std::string refuses(const GemmProblem& p) {
     return "";
 }
 
-static size_t workspace(const GemmProblem& p) { return split_workspace(plan(p), p.m, p.n, 1, p.layout == GemmLayout::tn && p.bias); }
+static size_t workspace(const GemmProblem& p) {
+    return split_workspace(plan(p), p.m, p.n, 1, p.layout == GemmLayout::tn && p.bias);
+}
 
 template <GemmLayout L, class T, class Out>
 static void launch_layout(const GemmProblem& p, const GemmArgs& g) {
@@ -60,10 +68,13 @@ static void launch_layout(const GemmProblem& p, const GemmArgs& g) {
     r.split = plan(p);
     r.partials = static_cast<float*>(g.workspace);
     auto run = [&]<class Tile, EpilogueOp F>() {
-        launch("gemm.mma_sm80", {.grid = product_grid<Tile>(r), .block = dim3(Tile::kThreads),
-                                 .stream = g.stream,
-                                 .shared = sizeof(typename Tile::SharedStorage)},
-               gemm_kernel<Tile, L, T, Out, F>, static_cast<const T*>(g.a), p.lda, static_cast<const T*>(g.b), p.ldb, p.k, r);
+        launch("gemm.mma_sm80",
+               {.grid = product_grid<Tile>(r),
+                .block = dim3(Tile::kThreads),
+                .stream = g.stream,
+                .shared = sizeof(typename Tile::SharedStorage)},
+               gemm_kernel<Tile, L, T, Out, F>, static_cast<const T*>(g.a), p.lda,
+               static_cast<const T*>(g.b), p.ldb, p.k, r);
     };
     by_epilogue<L, Out>(p, [&]<EpilogueOp F>() {
         if (wants_big(p))
@@ -93,7 +104,8 @@ static void launch_gemm(const GemmProblem& p, const GemmArgs& g) {
         launch_types<bf16, bf16>(p, g);
 }
 
-extern const Gemm gemm = {.name = "mma_sm80", .refuses = refuses, .workspace = workspace, .launch = launch_gemm};
+extern const Gemm gemm = {
+    .name = "mma_sm80", .refuses = refuses, .workspace = workspace, .launch = launch_gemm};
 
 }  // namespace gemm_mma
 }  // namespace wt

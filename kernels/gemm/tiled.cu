@@ -1,7 +1,8 @@
-// Matrix products from shared-memory tiles on ordinary threads: 128 x 128 x 16 a block, 8 x 8 a thread,
-// or 64 x 64 where C is small or an operand cannot be read 16 bytes at a time. k is split where C
-// has too few tiles to fill the machine (kernels/tile/split_k.h), which is the rule for fc layers; dropout and
-// the gradient of ReLU are left to the kernel that adds up the partial sums, which then always runs.
+// Matrix products from shared-memory tiles on ordinary threads: 128 x 128 x 16 a block, 8 x 8 a
+// thread, or 64 x 64 where C is small or an operand cannot be read 16 bytes at a time. k is split
+// where C has too few tiles to fill the machine (kernels/tile/split_k.h), which is the rule for fc
+// layers; dropout and the gradient of ReLU are left to the kernel that adds up the partial sums,
+// which then always runs.
 #include "kernels/gemm/epilogue_of.h"
 #include "kernels/tile/matrix_iterators.h"
 #include "kernels/tile/simt.h"
@@ -12,9 +13,11 @@ namespace wt::gemm_tiled {
 using Big = simt::Tile<128, 128>;
 using Small = simt::Tile<64, 64>;
 
-// A(m,k) and B(k,n) of a layout: where memory runs along k, tiles are transposed on their way to shared memory.
+// A(m,k) and B(k,n) of a layout: where memory runs along k, tiles are transposed on their way to
+// shared memory.
 template <class T, int V, class Tile, bool AlongK, int R>
-using Loader = std::conditional_t<AlongK, simt::AlongK<Tile, R, ContiguousK<T, V>>, simt::AlongMN<Tile, R, ContiguousMN<T, V>>>;
+using Loader = std::conditional_t<AlongK, simt::AlongK<Tile, R, ContiguousK<T, V>>,
+                                  simt::AlongMN<Tile, R, ContiguousMN<T, V>>>;
 
 template <class Tile, GemmLayout L, int V, class T, class Out, EpilogueOp F>
 __global__ void __launch_bounds__(Tile::kThreads, Tile::kBlocksPerSM)
@@ -39,7 +42,8 @@ static bool wants_big(const GemmProblem& p) { return p.m > 64 && p.n > 64; }
 // Elements of a 16-byte load when every row of A and B starts on such a boundary, else 1.
 static int vector_width(const GemmProblem& p) {
     const int v = 16 / static_cast<int>(size_of(p.dtype));
-    const int a = p.layout == GemmLayout::tn ? p.m : p.k, b = p.layout == GemmLayout::nt ? p.k : p.n;
+    const int a = p.layout == GemmLayout::tn ? p.m : p.k,
+              b = p.layout == GemmLayout::nt ? p.k : p.n;
     return p.lda % v == 0 && p.ldb % v == 0 && a % v == 0 && b % v == 0 ? v : 1;
 }
 
@@ -69,10 +73,13 @@ static void launch_kernel(const GemmProblem& p, const GemmArgs& g) {
     r.partials = static_cast<float*>(g.workspace);
     by_epilogue<L, Out>(p, [&]<EpilogueOp F>() {
         constexpr EpilogueOp kDirect = F == EpilogueOp::sgd ? F : EpilogueOp::plain;
-        launch("gemm.tiled", {.grid = product_grid<Tile>(r), .block = dim3(Tile::kThreads),
-                              .stream = g.stream, .shared = sizeof(typename Tile::SharedStorage)},
-               gemm_kernel<Tile, L, V, T, Out, kDirect>, static_cast<const T*>(g.a), p.lda, static_cast<const T*>(g.b), p.ldb,
-               p.k, r);
+        launch("gemm.tiled",
+               {.grid = product_grid<Tile>(r),
+                .block = dim3(Tile::kThreads),
+                .stream = g.stream,
+                .shared = sizeof(typename Tile::SharedStorage)},
+               gemm_kernel<Tile, L, V, T, Out, kDirect>, static_cast<const T*>(g.a), p.lda,
+               static_cast<const T*>(g.b), p.ldb, p.k, r);
         reduce_partials<F>("gemm.tiled sum", r, g.stream);
     });
 }
@@ -105,6 +112,7 @@ static void launch_gemm(const GemmProblem& p, const GemmArgs& g) {
         launch_types<bf16, bf16>(p, g);
 }
 
-extern const Gemm gemm = {.name = "tiled", .refuses = refuses, .workspace = workspace, .launch = launch_gemm};
+extern const Gemm gemm = {
+    .name = "tiled", .refuses = refuses, .workspace = workspace, .launch = launch_gemm};
 
 }  // namespace wt::gemm_tiled

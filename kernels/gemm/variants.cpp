@@ -1,15 +1,16 @@
 // The variants of the matrix product, and how gladly each is taken.
 //
 // On virtual GPUs, bf16, ms on two cores of a Xeon (`bin/compare gemm --precision bf16 --variants
-// tiled,wgmma_sm90,...`), AlexNet's fc7 at batch 8 and products of 1024 x 4096 weights at batch 128:
+// tiled,wgmma_sm90,...`), AlexNet's fc7 at batch 8 and products of 1024 x 4096 weights at batch
+// 128:
 //
 //                  tiled                wgmma_sm90
 //                  fprop dgrad wgrad    fprop dgrad wgrad
 //     fc7, 8       151   151   128      109   112   369
 //     128          102   69    101      43    68    152
 //
-// A step has all three: tiled comes first there. mma_sm80 (616, 727, 1440) is never taken unless it is
-// named.
+// A step has all three: tiled comes first there. mma_sm80 (616, 727, 1440) is never taken unless it
+// is named.
 #include "kernels/gemm/problem.h"
 
 namespace wt {

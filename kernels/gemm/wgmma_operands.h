@@ -1,5 +1,6 @@
-// What the wgmma matrix products (wgmma_sm90.cu, wgmma_sgd_sm90.cu) share: how a layout's operands lie in shared memory, the
-// tensor maps that say so to TMA, and the loop of the thread that copies them.
+// What the wgmma matrix products (wgmma_sm90.cu, wgmma_sgd_sm90.cu) share: how a layout's operands
+// lie in shared memory, the tensor maps that say so to TMA, and the loop of the thread that copies
+// them.
 #pragma once
 
 #include "kernels/gemm/wgmma_plan.h"
@@ -16,29 +17,36 @@ constexpr int stages_for(int bn) { return bn <= 64 ? 8 : bn <= 128 ? 6 : 4; }
 
 template <GemmLayout L, int BN, int kStages = stages_for(BN), int kConsumers = 2>
 using TileOf = WgmmaTile<SharedOperand<kBM, kBK, L == GemmLayout::tn ? Major::mn : Major::k>,
-                         SharedOperand<BN, kBK, L == GemmLayout::nt ? Major::k : Major::mn>, kStages, kConsumers>;
+                         SharedOperand<BN, kBK, L == GemmLayout::nt ? Major::k : Major::mn>,
+                         kStages, kConsumers>;
 
-// TMA wants tensors that start on 16 bytes. A matrix that does not (a shard's columns of a gathered one) is given a map from the
-// boundary before it, and coordinates `shift` elements further on: what lies before it is never asked for.
+// TMA wants tensors that start on 16 bytes. A matrix that does not (a shard's columns of a gathered
+// one) is given a map from the boundary before it, and coordinates `shift` elements further on:
+// what lies before it is never asked for.
 struct MatrixMap {
     CUtensorMap map;
     int shift;
 };
-inline MatrixMap matrix_map(DType type, const void* base, int64_t cols, int64_t rows, int64_t ld, int box_cols, int box_rows, int swizzle) {
+inline MatrixMap matrix_map(DType type, const void* base, int64_t cols, int64_t rows, int64_t ld,
+                            int box_cols, int box_rows, int swizzle) {
     const auto address = reinterpret_cast<uintptr_t>(base);
     const int shift = static_cast<int>(address % 16 / size_of(type));
-    return {tiled_map(type, reinterpret_cast<const void*>(address / 16 * 16), {uint64_t(cols + shift), uint64_t(rows)}, {ld * size_of(type)},
+    return {tiled_map(type, reinterpret_cast<const void*>(address / 16 * 16),
+                      {uint64_t(cols + shift), uint64_t(rows)}, {ld * size_of(type)},
                       {uint32_t(box_cols), uint32_t(box_rows)}, swizzle),
             shift};
 }
 
-// The map of an operand with `mn` rows (of m or n) and k of k, of which each of `multicast` blocks copies its share.
+// The map of an operand with `mn` rows (of m or n) and k of k, of which each of `multicast` blocks
+// copies its share.
 template <class Operand>
 MatrixMap operand_map(const void* base, int mn, int k, int ld, int multicast) {
     if constexpr (Operand::kMajor == Major::k)
-        return matrix_map(DType::bf16, base, k, mn, ld, Operand::kAcross, Operand::kDown / multicast, Operand::kSpan);
+        return matrix_map(DType::bf16, base, k, mn, ld, Operand::kAcross,
+                          Operand::kDown / multicast, Operand::kSpan);
     else
-        return matrix_map(DType::bf16, base, mn, k, ld, Operand::kAcross, Operand::kDown, Operand::kSpan);
+        return matrix_map(DType::bf16, base, mn, k, ld, Operand::kAcross, Operand::kDown,
+                          Operand::kSpan);
 }
 
 // What kernels are told of A and B beside their maps.
@@ -49,8 +57,11 @@ struct Inputs {
 
 // The copying thread's part of a unit: fills its stages, one after the other.
 template <class Tile>
-__device__ __forceinline__ void copy_unit(typename Tile::Stage* stages, PipelineProducer<Tile::kStages>& pipeline, const CUtensorMap& map_a,
-                                          const CUtensorMap& map_b, const Inputs& in, const WorkUnit& w, const Multicast& multicast) {
+__device__ __forceinline__ void copy_unit(typename Tile::Stage* stages,
+                                          PipelineProducer<Tile::kStages>& pipeline,
+                                          const CUtensorMap& map_a, const CUtensorMap& map_b,
+                                          const Inputs& in, const WorkUnit& w,
+                                          const Multicast& multicast) {
     using A = typename Tile::A;
     using B = typename Tile::B;
     for (int step = 0; step < w.steps; ++step) {
@@ -66,12 +77,14 @@ __device__ __forceinline__ void copy_unit(typename Tile::Stage* stages, Pipeline
                 ptx::tma_load(to, map_a, full, in.shift_a + w.m * Tile::BM + box * A::kAcross, k);
         };
         const auto copy_b = [&](uint8_t* to, int box, int down) {
-            const int across = in.shift_b + (B::kMajor == Major::k ? k : w.n * Tile::BN) + box * B::kAcross;
+            const int across =
+                in.shift_b + (B::kMajor == Major::k ? k : w.n * Tile::BN) + box * B::kAcross;
             const int row = B::kMajor == Major::k ? w.n * Tile::BN + down : k;
             if (multicast.size == 1)
                 ptx::tma_load(to, map_b, full, across, row);
             else
-                ptx::tma_load_multicast(to, map_b, full, multicast_mask(multicast.first), across, row);
+                ptx::tma_load_multicast(to, map_b, full, multicast_mask(multicast.first), across,
+                                        row);
         };
         copy_share<A>(stage.a, 0, 1, copy_a);
         copy_share<B>(stage.b, multicast.rank, multicast.size, copy_b);
@@ -79,8 +92,9 @@ __device__ __forceinline__ void copy_unit(typename Tile::Stage* stages, Pipeline
     }
 }
 
-// tn's bias gradient: sums of A over k, from the tiles in shared memory, beside the products. Of each 64 rows of m a
-// consumer's 128 threads take two each, of every fourth k; the quarters' sums are then added up in order.
+// tn's bias gradient: sums of A over k, from the tiles in shared memory, beside the products. Of
+// each 64 rows of m a consumer's 128 threads take two each, of every fourth k; the quarters' sums
+// are then added up in order.
 struct SharedRowSums {
     float quarter[2][4][64];  // [64 rows of the tile][k mod 4][row]
 };
@@ -89,7 +103,8 @@ struct SharedRowSums {
 template <class Tile>
 struct RowSummer {
     Vec<2> sum[Tile::kHeight];
-    const int pair = static_cast<int>(threadIdx.x) % 32, first = static_cast<int>(threadIdx.x) % 128 / 32;
+    const int pair = static_cast<int>(threadIdx.x) % 32,
+              first = static_cast<int>(threadIdx.x) % 128 / 32;
 
     __device__ __forceinline__ RowSummer() {
         unroll<Tile::kHeight>([&](auto h) { sum[h] = splat<2>(0); });
@@ -97,15 +112,19 @@ struct RowSummer {
     __device__ __forceinline__ void add(const typename Tile::Stage& stage, int consumer) {
         static_assert(Tile::BM == 128 && Tile::A::kMajor == Major::mn && Tile::A::kSpan == 128);
         unroll<Tile::kHeight>([&](auto h) {
-            const uint8_t* box = stage.a + (consumer * Tile::kHeight + h) * Tile::A::kBoxBytes;  // 64 k, each a row of 64 m
+            // 64 k, each a row of 64 m
+            const uint8_t* box = stage.a + (consumer * Tile::kHeight + h) * Tile::A::kBoxBytes;
 #pragma unroll 4
             for (int k = first; k < Tile::BK; k += 4)
-                sum[h] = sum[h] + load<2>(reinterpret_cast<const bf16*>(box + swizzled<128>(k, pair / 4) + pair % 4 * 4));
+                sum[h] = sum[h] + load<2>(reinterpret_cast<const bf16*>(
+                                      box + swizzled<128>(k, pair / 4) + pair % 4 * 4));
         });
         __syncwarp();
     }
     __device__ __forceinline__ void put(SharedRowSums& sums, int consumer) const {
-        unroll<Tile::kHeight>([&](auto h) { store(&sums.quarter[consumer * Tile::kHeight + h][first][2 * pair], sum[h]); });
+        unroll<Tile::kHeight>([&](auto h) {
+            store(&sums.quarter[consumer * Tile::kHeight + h][first][2 * pair], sum[h]);
+        });
     }
 };
 __device__ __forceinline__ float row_sum(const SharedRowSums& sums, int row) {

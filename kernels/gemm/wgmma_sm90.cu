@@ -1,24 +1,30 @@
-// Matrix products on Hopper's tensor cores: TMA copies tiles of A and B into a pipeline of stages, wgmma multiplies them, and
-// the sums leave with the layer's epilogue (bias, ReLU, dropout, or the gradient of ReLU).
+// Matrix products on Hopper's tensor cores: TMA copies tiles of A and B into a pipeline of stages,
+// wgmma multiplies them, and the sums leave with the layer's epilogue (bias, ReLU, dropout, or the
+// gradient of ReLU).
 //
-// Roles. A block is three warpgroups, persistent: it takes units of work until there are none (kernels/tile/scheduler.h).
+// Roles. A block is three warpgroups, persistent: it takes units of work until there are none
+// (kernels/tile/scheduler.h).
 //   warpgroup 0     one thread copies; it is up to kStages stages ahead, into the next unit too
 //   warpgroup 1, 2  consumers: each multiplies 64 of the tile's 128 rows and stores them
 //
-// Tiles are 128 x 64 to 128 x 256, 64 of k a stage; a stage of 128 x 256 is 48 KB, and 4 fit beside 32 KB for the store.
-// wgmma_plan.h chooses the width, and of what a cluster consists:
+// Tiles are 128 x 64 to 128 x 256, 64 of k a stage; a stage of 128 x 256 is 48 KB, and 4 fit beside
+// 32 KB for the store. wgmma_plan.h chooses the width, and of what a cluster consists:
 //   multicast  two blocks along m, which have B in common: each copies half of it into both
-//   splits     2, 4 or 8 blocks that divide k of one tile, where there are too few tiles to fill the machine (fc layers at
-//              small batches). Their sums meet in distributed shared memory, in order (kernels/tile/cluster_sum.h): no
-//              workspace, no second kernel, the same bits in every run
+//   splits     2, 4 or 8 blocks that divide k of one tile, where there are too few tiles to fill
+//              the machine (fc layers at small batches). Their sums meet in distributed shared
+//              memory, in order (kernels/tile/cluster_sum.h): no workspace, no second kernel, the
+//              same bits in every run
 //
-// C leaves through shared memory by TMA where it can (`staged`: rows of whole 16 bytes, no splits), so that the next unit's
-// products run beside the stores; else each thread stores its pairs. tn also adds up A's rows for the bias gradient.
+// C leaves through shared memory by TMA where it can (`staged`: rows of whole 16 bytes, no splits),
+// so that the next unit's products run beside the stores; else each thread stores its pairs. tn
+// also adds up A's rows for the bias gradient.
 //
-// Expected by wgmma_plan.h's model, not measured. A stage of 128 x 256 x 64 takes the tensor cores 1,024 clocks, 1,229 with
-// the power that they get, and L2 819 in a pair of blocks (1,229 alone). Forward of AlexNet's fc6 at batch 1024 is 128 tiles
-// in pairs, one wave of 144 stages: 177,000 clocks and 1,500 of start and end, 102 us at 1.755 GHz. At batch 128 it is 32
-// tiles of 128 x 128 in 4 splits, each 36 stages of 614 clocks (13 us); reading the weights' 75 MB takes longer, 18 us.
+// Expected by wgmma_plan.h's model, not measured. A stage of 128 x 256 x 64 takes the tensor cores
+// 1,024 clocks, 1,229 with the power that they get, and L2 819 in a pair of blocks (1,229 alone).
+// Forward of AlexNet's fc6 at batch 1024 is 128 tiles in pairs, one wave of 144 stages: 177,000
+// clocks and 1,500 of start and end, 102 us at 1.755 GHz. At batch 128 it is 32 tiles of 128 x 128
+// in 4 splits, each 36 stages of 614 clocks (13 us); reading the weights' 75 MB takes longer, 18
+// us.
 #include "kernels/gemm/epilogue_of.h"
 #include "kernels/gemm/wgmma_operands.h"
 #include "kernels/tile/cluster_sum.h"
@@ -47,15 +53,17 @@ struct SharedStorage {
     SharedRowSums sums;
 };
 
-// What an element of C goes through (kernels/tile/epilogue.h); rows and columns are counted from row0 and col0.
+// What an element of C goes through (kernels/tile/epilogue.h); rows and columns are counted from
+// row0 and col0.
 template <EpilogueOp F, class Out>
 struct ElementEpilogue {
     const Target<Out>& target;
     const int row0, col0;
-    uint32_t keep[4] = {};  // dropout: bits drawn by the thread and its three neighbours with the same rows
+    // dropout: bits drawn by the thread and its three neighbours with the same rows
+    uint32_t keep[4] = {};
 
-    // Dropout draws 8 columns at a time, and four threads have them: each draws for every fourth (row, group), and tells the
-    // others. Byte i of keep[s] is number 4 i + s of 2 rows x kGroups.
+    // Dropout draws 8 columns at a time, and four threads have them: each draws for every fourth
+    // (row, group), and tells the others. Byte i of keep[s] is number 4 i + s of 2 rows x kGroups.
     template <int kGroups>
     __device__ __forceinline__ void begin(int row, int col, int step) {
         if constexpr (F == EpilogueOp::dropout) {
@@ -63,8 +71,12 @@ struct ElementEpilogue {
             uint32_t bits = 0;
 #pragma unroll 1
             for (int i = 0; i < kGroups / 2; ++i) {
-                const int number = 4 * i + lane % 4, half = number / kGroups, group = number % kGroups;
-                bits |= (keep_bits<8>(target.epilogue, row0 + row + fragment_coord().row + 8 * half, col0 + col + group * step) & 255u) << 8 * i;
+                const int number = 4 * i + lane % 4, half = number / kGroups,
+                          group = number % kGroups;
+                bits |= (keep_bits<8>(target.epilogue, row0 + row + fragment_coord().row + 8 * half,
+                                      col0 + col + group * step) &
+                         255u)
+                        << 8 * i;
             }
             unroll<4>([&](auto s) { keep[s] = __shfl_sync(0xffffffffu, bits, (lane & ~3) + s); });
         }
@@ -76,10 +88,14 @@ struct ElementEpilogue {
             constexpr int kNumber = S::kHalf * S::kGroups + S::kGroup;
             v = apply_epilogue<EpilogueOp::plain>(target.epilogue, row0 + row, col0 + col, v);
             const uint32_t bits = keep[kNumber % 4] >> (8 * (kNumber / 4) + threadIdx.x % 4 * 2);
-            unroll<2>([&](auto j) { v.set(j, bits >> j & 1 ? v[j] * target.epilogue.keep_scale : 0.0f); });
+            unroll<2>([&](auto j) {
+                v.set(j, bits >> j & 1 ? v[j] * target.epilogue.keep_scale : 0.0f);
+            });
             return v;
         } else {
-            return row0 + row < target.rows ? apply_epilogue<F>(target.epilogue, row0 + row, col0 + col, v) : v;
+            return row0 + row < target.rows
+                       ? apply_epilogue<F>(target.epilogue, row0 + row, col0 + col, v)
+                       : v;
         }
     }
 };
@@ -98,13 +114,15 @@ struct DirectStore {
         const Epilogue<Out>& e = epilogue.target.epilogue;
         const int to_row = epilogue.row0 + row, to_col = epilogue.col0 + col;
         if (to_row < epilogue.target.rows && to_col < e.cols)
-            store_run(e.c + to_row * e.ld + to_col, e.cols - to_col, e.vectorizable, epilogue(row, col, v, spot));
+            store_run(e.c + to_row * e.ld + to_col, e.cols - to_col, e.vectorizable,
+                      epilogue(row, col, v, spot));
     }
 };
 
 // The producer's warpgroup: its first warp's elected thread starts all the block's copies.
 template <class Tile, class Staged>
-__device__ __forceinline__ void producer(SharedStorage<Tile, Staged>& shared, const CUtensorMap& map_a, const CUtensorMap& map_b,
+__device__ __forceinline__ void producer(SharedStorage<Tile, Staged>& shared,
+                                         const CUtensorMap& map_a, const CUtensorMap& map_b,
                                          const Inputs& in, bool staged) {
     const Multicast multicast(in.schedule);
     const bool copies = threadIdx.x < 32 && ptx::elect_one();
@@ -117,7 +135,8 @@ __device__ __forceinline__ void producer(SharedStorage<Tile, Staged>& shared, co
             cluster_sync();
         }
     });
-    ptx::griddep_launch_dependents();  // the next kernel's blocks may take this one's place as it ends
+    // the next kernel's blocks may take this one's place as it ends
+    ptx::griddep_launch_dependents();
     __syncwarp();
 }
 
@@ -160,8 +179,11 @@ struct Consumer {
             store_directly(w, acc, sums);
     }
 
-    // Writes the sums to shared memory, from where TMA takes pieces of C while the next unit is multiplied.
-    __device__ __forceinline__ void store_by_tma(const WorkUnit& w, const typename Tile::Accumulators& acc, bool sums) {
+    // Writes the sums to shared memory, from where TMA takes pieces of C while the next unit is
+    // multiplied.
+    __device__ __forceinline__ void store_by_tma(const WorkUnit& w,
+                                                 const typename Tile::Accumulators& acc,
+                                                 bool sums) {
         const int row0 = w.m * Tile::BM, col0 = w.n * Tile::BN;
         if (sums) {
             sync_warpgroup(consumer);
@@ -170,13 +192,15 @@ struct Consumer {
         unroll<Tile::kHeight>([&](auto h) {
             const int row = row0 + Tile::row_of(consumer, h);
             if (row >= target.rows) return;
-            store_staged<Staged>(shared.staged, consumer, turn, map_c, row, target.shift + col0, acc[h],
-                                 ElementEpilogue<F, Out>{target, row, col0});
+            store_staged<Staged>(shared.staged, consumer, turn, map_c, row, target.shift + col0,
+                                 acc[h], ElementEpilogue<F, Out>{target, row, col0});
         });
     }
 
     // Adds up the splits of k, and stores from the threads.
-    __device__ __forceinline__ void store_directly(const WorkUnit& w, const typename Tile::Accumulators& acc, bool sums) {
+    __device__ __forceinline__ void store_directly(const WorkUnit& w,
+                                                   const typename Tile::Accumulators& acc,
+                                                   bool sums) {
         const int row0 = w.m * Tile::BM, col0 = w.n * Tile::BN, splits = in.schedule.cluster_splits;
         const auto between = [&] {
             if (sums && w.split == 0) store_sums(row0, splits);
@@ -189,18 +213,24 @@ struct Consumer {
     __device__ __forceinline__ void store_sums(int row0, int splits) const {
         const int row = Tile::row_of(consumer, 0) + static_cast<int>(threadIdx.x) % 128;
         if (threadIdx.x % 128 >= 64 || row0 + row >= target.rows) return;
-        const int multicast = in.schedule.multicast, multicast_rank = static_cast<int>(ptx::cluster_rank()) % multicast;
+        const int multicast = in.schedule.multicast,
+                  multicast_rank = static_cast<int>(ptx::cluster_rank()) % multicast;
         float sum = 0;
         for (int s = 0; s < splits; ++s)
-            sum += row_sum(splits == 1 ? shared.sums : *ptx::map_shared_pointer(&shared.sums, s * multicast + multicast_rank), row);
+            sum += row_sum(splits == 1 ? shared.sums
+                                       : *ptx::map_shared_pointer(&shared.sums,
+                                                                  s * multicast + multicast_rank),
+                           row);
         target.bias_grad[row0 + row] = sum;
     }
 };
 
 template <GemmLayout L, EpilogueOp F, class Out, int BN>
 __global__ void __launch_bounds__(384, 1)
-    gemm_kernel(const __grid_constant__ CUtensorMap map_a, const __grid_constant__ CUtensorMap map_b, const __grid_constant__ CUtensorMap map_c,
-                const __grid_constant__ Inputs in, const __grid_constant__ Target<Out> target) {
+    gemm_kernel(const __grid_constant__ CUtensorMap map_a,
+                const __grid_constant__ CUtensorMap map_b,
+                const __grid_constant__ CUtensorMap map_c, const __grid_constant__ Inputs in,
+                const __grid_constant__ Target<Out> target) {
     using Tile = TileOf<L, BN>;
     using Staged = StagedStore<Out, BN>;
     static_assert(sizeof(SharedStorage<Tile, Staged>) <= kSharedPerBlock);
@@ -222,9 +252,13 @@ __global__ void __launch_bounds__(384, 1)
     } else {
         ptx::registers_increase<Tile::kConsumerRegisters>();
         const Multicast multicast(in.schedule);
-        Consumer<Tile, Staged, L == GemmLayout::tn, F> consumer{.shared = shared, .in = in, .target = target, .map_c = map_c,
-                                                                .consumer = warpgroup - 1,
-                                                                .pipeline = {shared.pipeline, multicast.size, multicast.first}};
+        Consumer<Tile, Staged, L == GemmLayout::tn, F> consumer{
+            .shared = shared,
+            .in = in,
+            .target = target,
+            .map_c = map_c,
+            .consumer = warpgroup - 1,
+            .pipeline = {shared.pipeline, multicast.size, multicast.first}};
         consumer.run();
     }
     end_block(cluster_size);
@@ -235,20 +269,27 @@ void launch_kernel(const GemmProblem& p, const GemmArgs& g, const Plan& plan) {
     using Tile = TileOf<L, BN>;
     using Staged = StagedStore<Out, BN>;
     const MatrixMap a = operand_map<typename Tile::A>(g.a, p.m, p.k, p.lda, 1);
-    const MatrixMap b = operand_map<typename Tile::B>(g.b, p.n, p.k, p.ldb, plan.schedule.multicast);
+    const MatrixMap b =
+        operand_map<typename Tile::B>(g.b, p.n, p.k, p.ldb, plan.schedule.multicast);
     Target<Out> t{};
     t.rows = p.m;
     t.bias_grad = L == GemmLayout::tn && p.bias ? g.bias_grad : nullptr;
     t.epilogue = epilogue_of<Out>(p, g);
     t.staged = p.ldc * sizeof(Out) % 16 == 0 && plan.schedule.cluster_splits == 1;
     MatrixMap c{};
-    if (t.staged) c = matrix_map(dtype_of<Out>, g.c, p.n, p.m, p.ldc, Staged::kColumns, Staged::kRows, Staged::kSpan);
+    if (t.staged)
+        c = matrix_map(dtype_of<Out>, g.c, p.n, p.m, p.ldc, Staged::kColumns, Staged::kRows,
+                       Staged::kSpan);
     t.shift = c.shift;
     launch("gemm.wgmma_sm90",
-           LaunchShape{.grid = dim3(static_cast<unsigned>(plan.blocks)), .block = dim3(Tile::kThreads), .stream = g.stream,
+           LaunchShape{.grid = dim3(static_cast<unsigned>(plan.blocks)),
+                       .block = dim3(Tile::kThreads),
+                       .stream = g.stream,
                        .shared = sizeof(SharedStorage<Tile, Staged>),
-                       .cluster = static_cast<unsigned>(plan.schedule.cluster_size()), .pdl = true},
-           gemm_kernel<L, F, Out, BN>, a.map, b.map, c.map, Inputs{plan.schedule, a.shift, b.shift}, t);
+                       .cluster = static_cast<unsigned>(plan.schedule.cluster_size()),
+                       .pdl = true},
+           gemm_kernel<L, F, Out, BN>, a.map, b.map, c.map, Inputs{plan.schedule, a.shift, b.shift},
+           t);
 }
 
 template <GemmLayout L, EpilogueOp F>
@@ -262,7 +303,8 @@ void launch_width(const GemmProblem& p, const GemmArgs& g, const Plan& plan) {
     } else if (p.out == DType::f32 && plan.bn == 256) {
         return launch_kernel<L, F, float, 256>(p, g, plan);
     }
-    return p.out == DType::bf16 ? launch_kernel<L, F, bf16, 128>(p, g, plan) : launch_kernel<L, F, float, 128>(p, g, plan);
+    return p.out == DType::bf16 ? launch_kernel<L, F, bf16, 128>(p, g, plan)
+                                : launch_kernel<L, F, float, 128>(p, g, plan);
 }
 
 template <GemmLayout L>
@@ -282,13 +324,19 @@ void launch_gemm(const GemmProblem& p, const GemmArgs& g) {
 
 std::string refuses(const GemmProblem& p) {
     if (p.dtype != DType::bf16) return "bf16 operands only";
-    if (p.lda % 8 || p.ldb % 8) return "rows of A and B must be multiples of 8 elements (16 bytes) apart";
-    if (p.sgd && p.ldc % 8) return "rows of the weights must be multiples of 8 elements apart for SGD";
+    if (p.lda % 8 || p.ldb % 8)
+        return "rows of A and B must be multiples of 8 elements (16 bytes) apart";
+    if (p.sgd && p.ldc % 8)
+        return "rows of the weights must be multiples of 8 elements apart for SGD";
     return "";
 }
 
 }  // namespace
 
-extern const Gemm gemm = {.name = "wgmma_sm90", .refuses = refuses, .workspace = nullptr, .launch = launch_gemm, .sm = 90};
+extern const Gemm gemm = {.name = "wgmma_sm90",
+                          .refuses = refuses,
+                          .workspace = nullptr,
+                          .launch = launch_gemm,
+                          .sm = 90};
 
 }  // namespace wt::gemm_wgmma

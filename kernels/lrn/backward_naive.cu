@@ -1,4 +1,5 @@
-// LRN backward, one thread per element: the formula of problem.h as it stands, every s_j of the window summed anew.
+// LRN backward, one thread per element: the formula of problem.h as it stands, every s_j of the
+// window summed anew.
 #include "kernels/launch.h"
 #include "kernels/lrn/problem.h"
 
@@ -36,8 +37,8 @@ void run(const LrnProblem& p, const LrnBackwardArgs& a) {
     if (!p.count()) return;
     by_dtype(p.dtype, [&]<class T>() {
         launch("lrn_backward_naive", {dim3(ceil_div(p.count(), 256)), dim3(256), a.stream},
-               lrn_backward_naive_kernel<T>, p, static_cast<const T*>(a.x), static_cast<const T*>(a.dy),
-               static_cast<T*>(a.dx));
+               lrn_backward_naive_kernel<T>, p, static_cast<const T*>(a.x),
+               static_cast<const T*>(a.dy), static_cast<T*>(a.dx));
     });
 }
 

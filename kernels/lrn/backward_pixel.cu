@@ -1,6 +1,6 @@
-// LRN backward, a thread per pixel: three vectorised passes over its channels through local arrays with borders of
-// zeros (squares; dy x s^(-beta - 1); dx). Suits a virtual GPU; on a real one the arrays lie in local memory and vec8
-// is faster.
+// LRN backward, a thread per pixel: three vectorised passes over its channels through local arrays
+// with borders of zeros (squares; dy x s^(-beta - 1); dx). Suits a virtual GPU; on a real one the
+// arrays lie in local memory and vec8 is faster.
 #include "kernels/common/stream.h"
 #include "kernels/lrn/power.h"
 #include "kernels/lrn/problem.h"
@@ -12,12 +12,14 @@ constexpr int kMaxChannels = 512, kMaxHalf = 7;
 constexpr int kAnyHalf = -1;
 constexpr int64_t kPixels = 64;  // of a block
 
-// Compiled for five channels and beta 3/4, which every network here has; others take the window's size and the power at run time.
+// Compiled for five channels and beta 3/4, which every network here has; others take the window's
+// size and the power at run time.
 template <class T, int kHalf, bool kThreeQuarters>
-__global__ void lrn_backward_pixel_kernel(LrnProblem p, const T* __restrict__ x, const T* __restrict__ dy,
-                                          T* __restrict__ dx) {
-    float square[kMaxChannels + 2 * kMaxHalf], term[kMaxChannels + 2 * kMaxHalf];  // of channel i at i + half
-    float direct[kMaxChannels];                                                    // dy s^-beta
+__global__ void lrn_backward_pixel_kernel(LrnProblem p, const T* __restrict__ x,
+                                          const T* __restrict__ dy, T* __restrict__ dx) {
+    // of channel i at i + half
+    float square[kMaxChannels + 2 * kMaxHalf], term[kMaxChannels + 2 * kMaxHalf];
+    float direct[kMaxChannels];  // dy s^-beta
     const int half = kHalf == kAnyHalf ? p.size / 2 : kHalf;
     for (int i = 0; i < half; ++i)
         square[i] = square[p.c + half + i] = term[i] = term[p.c + half + i] = 0;
@@ -48,7 +50,8 @@ __global__ void lrn_backward_pixel_kernel(LrnProblem p, const T* __restrict__ x,
 }
 
 std::string refuses(const LrnProblem& p) {
-    if (p.size % 2 == 0 || p.size < 1 || p.size > 2 * kMaxHalf + 1) return "size must be odd and at most 15";
+    if (p.size % 2 == 0 || p.size < 1 || p.size > 2 * kMaxHalf + 1)
+        return "size must be odd and at most 15";
     if (p.c > kMaxChannels) return "more than 512 channels";
     return {};
 }

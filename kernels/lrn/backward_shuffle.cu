@@ -1,7 +1,9 @@
-// LRN backward, 8 channels a lane, s recomputed: the neighbours' x and then their terms come by shuffle, so each term is
-// computed once, with no shared memory. A lane works on kUnits items, whose loads are in flight together.
+// LRN backward, 8 channels a lane, s recomputed: the neighbours' x and then their terms come by
+// shuffle, so each term is computed once, with no shared memory. A lane works on kUnits items,
+// whose loads are in flight together.
 //
-// Moves x, dy and dx once, the floor: 6 bytes an element at bf16, where 4.3 TB/s on 132 SMs leave 41 instructions for it.
+// Moves x, dy and dx once, the floor: 6 bytes an element at bf16, where 4.3 TB/s on 132 SMs leave
+// 41 instructions for it.
 #include <climits>
 
 #include "kernels/common/pack.h"
@@ -54,7 +56,8 @@ __global__ void __launch_bounds__(32 * kWarps)
         lrn::window_sums<kHalf, false>(all, sum);
 #pragma unroll
         for (int e = 0; e < kGroup; ++e) direct[e] -= factor * own[e] * sum[e];
-        if (item[u] == place + u * stride && lrn::owns(lanes)) store_pack(dx + int64_t(item[u]) * kGroup, direct);
+        if (item[u] == place + u * stride && lrn::owns(lanes))
+            store_pack(dx + int64_t(item[u]) * kGroup, direct);
     }
 }
 
@@ -68,20 +71,24 @@ std::string refuses(const LrnProblem& p) {
 
 void run(const LrnProblem& p, const LrnBackwardArgs& a) {
     if (!p.count()) return;
-    for (const void* pointer : {a.x, a.dy, static_cast<const void*>(a.dx)}) require_aligned("lrn_backward shuffle", pointer);
+    for (const void* pointer : {a.x, a.dy, static_cast<const void*>(a.dx)})
+        require_aligned("lrn_backward shuffle", pointer);
     const int items = static_cast<int>(p.count() / kGroup);
     const int lanes = lrn::lanes_used(p.c / kGroup);
-    const LaunchShape shape{dim3(static_cast<unsigned>(ceil_div(items, kUnits * kWarps * lanes))), dim3(32 * kWarps), a.stream};
+    const LaunchShape shape{dim3(static_cast<unsigned>(ceil_div(items, kUnits * kWarps * lanes))),
+                            dim3(32 * kWarps), a.stream};
     lrn::by_window(p, [&]<class T, int kHalf, bool kThreeQuarters>() {
-        launch("lrn_backward_shuffle", shape, lrn_backward_shuffle_kernel<T, kHalf, kThreeQuarters>, p,
-               lanes, items, static_cast<const T*>(a.x), static_cast<const T*>(a.dy), static_cast<T*>(a.dx));
+        launch("lrn_backward_shuffle", shape, lrn_backward_shuffle_kernel<T, kHalf, kThreeQuarters>,
+               p, lanes, items, static_cast<const T*>(a.x), static_cast<const T*>(a.dy),
+               static_cast<T*>(a.dx));
     });
 }
 
 }  // namespace
 
 extern const LrnBackward variant;
-const LrnBackward variant{.name = "shuffle", .refuses = refuses, .workspace = nullptr, .launch = run};
+const LrnBackward variant{
+    .name = "shuffle", .refuses = refuses, .workspace = nullptr, .launch = run};
 
 }  // namespace lrn_backward_shuffle
 }  // namespace wt

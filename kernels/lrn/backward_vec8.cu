@@ -1,5 +1,5 @@
-// LRN backward, 8 channels of a pixel at a time, s recomputed. The window's neighbours come from the groups before
-// and after, which other threads of the same warp load as well: L1 answers them.
+// LRN backward, 8 channels of a pixel at a time, s recomputed. The window's neighbours come from
+// the groups before and after, which other threads of the same warp load as well: L1 answers them.
 #include "kernels/common/pack.h"
 #include "kernels/common/stream.h"
 #include "kernels/lrn/by_window.h"
@@ -13,7 +13,8 @@ constexpr int kGroup = 8;
 constexpr int64_t kPixels = 64;  // of a block
 
 template <class T>
-__device__ __forceinline__ void load_three(const T* at, bool before, bool after, bool aligned, float (&v)[3 * kGroup]) {
+__device__ __forceinline__ void load_three(const T* at, bool before, bool after, bool aligned,
+                                           float (&v)[3 * kGroup]) {
     float part[kGroup];
     WT_LANES
     for (int i = 0; i < kGroup; ++i) v[i] = v[2 * kGroup + i] = 0;
@@ -33,8 +34,10 @@ __device__ __forceinline__ void load_three(const T* at, bool before, bool after,
 }
 
 template <class T, int kHalf, bool kThreeQuarters>
-__global__ void lrn_backward_vec8_kernel(LrnProblem p, bool aligned, const T* x, const T* dy, T* dx) {
-    static_assert(2 * kHalf <= kGroup, "the window of a window must lie in the neighbouring groups");
+__global__ void lrn_backward_vec8_kernel(LrnProblem p, bool aligned, const T* x, const T* dy,
+                                         T* dx) {
+    static_assert(2 * kHalf <= kGroup,
+                  "the window of a window must lie in the neighbouring groups");
     const int groups = p.c / kGroup;
     const int64_t first = blockIdx.x * kPixels, end = min(first + kPixels, p.pixels);
     for (int64_t pixel = first + threadIdx.y; pixel < end; pixel += blockDim.y)
@@ -45,13 +48,15 @@ __global__ void lrn_backward_vec8_kernel(LrnProblem p, bool aligned, const T* x,
             load_three(x + at, before, after, aligned, xs);
             load_three(dy + at, before, after, aligned, dys);
 
-            // term[j] belongs to channel j - kHalf of the group: dy_j x_j s_j^(-beta - 1). Outside the pixel x is 0.
+            // term[j] belongs to channel j - kHalf of the group: dy_j x_j s_j^(-beta - 1). Outside
+            // the pixel x is 0.
             constexpr int kTerms = kGroup + 2 * kHalf;
             float norm[kTerms] = {}, term[kTerms], direct[kTerms], sum[kGroup] = {};
 #pragma unroll
             for (int d = -kHalf; d <= kHalf; ++d) {
                 WT_LANES
-                for (int j = 0; j < kTerms; ++j) norm[j] += xs[kGroup - kHalf + j + d] * xs[kGroup - kHalf + j + d];
+                for (int j = 0; j < kTerms; ++j)
+                    norm[j] += xs[kGroup - kHalf + j + d] * xs[kGroup - kHalf + j + d];
             }
             WT_LANES
             for (int j = 0; j < kTerms; ++j) {
@@ -81,13 +86,15 @@ std::string refuses(const LrnProblem& p) {
 
 void run(const LrnProblem& p, const LrnBackwardArgs& a) {
     if (!p.count()) return;
-    const LaunchShape shape{dim3(ceil_div(p.pixels, kPixels)), pixel_block(p.c / kGroup, kPixels), a.stream};
+    const LaunchShape shape{dim3(ceil_div(p.pixels, kPixels)), pixel_block(p.c / kGroup, kPixels),
+                            a.stream};
     const size_t size = size_of(p.dtype);
-    const bool aligned =
-        packs_aligned(a.x, p.c, size) && packs_aligned(a.dy, p.c, size) && packs_aligned(a.dx, p.c, size);
+    const bool aligned = packs_aligned(a.x, p.c, size) && packs_aligned(a.dy, p.c, size) &&
+                         packs_aligned(a.dx, p.c, size);
     lrn::by_window(p, [&]<class T, int kHalf, bool kThreeQuarters>() {
-        launch("lrn_backward_vec8", shape, lrn_backward_vec8_kernel<T, kHalf, kThreeQuarters>, p, aligned,
-               static_cast<const T*>(a.x), static_cast<const T*>(a.dy), static_cast<T*>(a.dx));
+        launch("lrn_backward_vec8", shape, lrn_backward_vec8_kernel<T, kHalf, kThreeQuarters>, p,
+               aligned, static_cast<const T*>(a.x), static_cast<const T*>(a.dy),
+               static_cast<T*>(a.dx));
     });
 }
 

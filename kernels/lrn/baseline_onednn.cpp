@@ -1,9 +1,9 @@
 // LRN across channels by oneDNN, NHWC in place.
 //
-// oneDNN divides alpha by the window's size, so it is given alpha * size. Its JIT kernels know size 5, channels in
-// multiples of 16 and, backward, AVX-512 only; the rest is a reference loop of 40 to 130 ms an image: refused.
-// Its backward reads intermediate sums that its forward leaves behind; ours gets only x, so the forward runs
-// again into scratch first (three tensors of it).
+// oneDNN divides alpha by the window's size, so it is given alpha * size. Its JIT kernels know size
+// 5, channels in multiples of 16 and, backward, AVX-512 only; the rest is a reference loop of 40 to
+// 130 ms an image: refused. Its backward reads intermediate sums that its forward leaves behind;
+// ours gets only x, so the forward runs again into scratch first (three tensors of it).
 #include "kernels/lrn/problem.h"
 #include "kernels/vendor/onednn.h"
 
@@ -17,7 +17,9 @@ using dnnl::prop_kind;
 static Desc rows(const LrnProblem& p) { return nhwc(1, p.pixels, 1, p.c, p.dtype); }
 
 static dnnl::lrn_forward::primitive_desc forward(const LrnProblem& p, prop_kind kind) {
-    return {{kind, algorithm::lrn_across_channels, rows(p), p.size, p.alpha * p.size, p.beta, p.k}, user_scratchpad(), engine()};
+    return {{kind, algorithm::lrn_across_channels, rows(p), p.size, p.alpha * p.size, p.beta, p.k},
+            user_scratchpad(),
+            engine()};
 }
 
 struct Backward {
@@ -46,8 +48,8 @@ static Plan make_forward(const LrnProblem& p) {
 static Backward make_backward(const LrnProblem& p) {
     const auto fwd = forward(p, prop_kind::forward_training);
     const dnnl::lrn_backward::primitive_desc pd(
-        {algorithm::lrn_across_channels, rows(p), rows(p), p.size, p.alpha * p.size, p.beta, p.k}, user_scratchpad(),
-        engine(), fwd);
+        {algorithm::lrn_across_channels, rows(p), rows(p), p.size, p.alpha * p.size, p.beta, p.k},
+        user_scratchpad(), engine(), fwd);
     require_jit(pd);
     Backward b;
     b.sums = pd.workspace_desc();
@@ -76,7 +78,8 @@ static auto backward_plan(const LrnProblem& p) {
 template <class MakePlan>
 static std::string refuses(const LrnProblem& p, MakePlan&& make_plan) {
     if (std::string why = refuses_dtype(p.dtype); !why.empty()) return why;
-    if (p.size != 5 || p.c % 16) return "oneDNN has fast kernels for size 5 and channels in multiples of 16 only";
+    if (p.size != 5 || p.c % 16)
+        return "oneDNN has fast kernels for size 5 and channels in multiples of 16 only";
     try {
         make_plan(p);
     } catch (const Error&) {
@@ -97,9 +100,10 @@ static void launch_backward(const LrnProblem& p, const LrnBackwardArgs& a) {
         char* ws = static_cast<char*>(a.workspace);
         {
             Threads threads;
-            const dnnl::memory x(rows(p), engine(), const_cast<void*>(a.x)), y(rows(p), engine(), ws + b->y_at),
-                sums(b->sums, engine(), ws + b->sums_at);
-            b->recompute.execute(stream(), {{DNNL_ARG_SRC, x}, {DNNL_ARG_DST, y}, {DNNL_ARG_WORKSPACE, sums}});
+            const dnnl::memory x(rows(p), engine(), const_cast<void*>(a.x)),
+                y(rows(p), engine(), ws + b->y_at), sums(b->sums, engine(), ws + b->sums_at);
+            b->recompute.execute(
+                stream(), {{DNNL_ARG_SRC, x}, {DNNL_ARG_DST, y}, {DNNL_ARG_WORKSPACE, sums}});
             stream().wait();
         }
         void* operands[] = {const_cast<void*>(a.x), const_cast<void*>(a.dy), a.dx, ws + b->sums_at};
@@ -117,8 +121,10 @@ extern const LrnForward forward_variant = {
 extern const LrnBackward backward_variant = {
     .name = "onednn",
     .refuses = [](const LrnProblem& p) -> std::string {
-        // Rounding the sums to 8 bits put dx wrong by up to a tenth where its two terms nearly cancel.
-        if (p.dtype != DType::f32) return "fp32 only: oneDNN would keep the sums of its backward pass in bf16";
+        // Rounding the sums to 8 bits put dx wrong by up to a tenth where its two terms nearly
+        // cancel.
+        if (p.dtype != DType::f32)
+            return "fp32 only: oneDNN would keep the sums of its backward pass in bf16";
         return refuses(p, backward_plan);
     },
     .workspace = [](const LrnProblem& p) { return backward_plan(p)->total; },

@@ -1,4 +1,5 @@
-// What the LRN kernels share that are compiled for a window's size: which sizes there are, and the choice among them.
+// What the LRN kernels share that are compiled for a window's size: which sizes there are, and the
+// choice among them.
 #pragma once
 
 #include <string>
@@ -8,11 +9,12 @@
 namespace wt::lrn {
 
 inline std::string refuses_window(const LrnProblem& p) {
-    return p.size == 3 || p.size == 5 || p.size == 7 || p.size == 9 ? "" : "size must be 3, 5, 7 or 9";
+    return p.size == 3 || p.size == 5 || p.size == 7 || p.size == 9 ? ""
+                                                                    : "size must be 3, 5, 7 or 9";
 }
 
-// Calls f.operator()<T, kHalf, kThreeQuarters>() for a problem of windows of 2 kHalf + 1 channels: with the storage type, and
-// whether beta is 3/4.
+// Calls f.operator()<T, kHalf, kThreeQuarters>() for a problem of windows of 2 kHalf + 1 channels:
+// with the storage type, and whether beta is 3/4.
 template <class F>
 void by_window(const LrnProblem& p, F&& f) {
     by_dtype(p.dtype, [&]<class T>() {

@@ -24,8 +24,8 @@ std::string refuses(const LrnProblem& p) { return p.size % 2 ? "" : "size must b
 void run(const LrnProblem& p, const LrnForwardArgs& a) {
     if (!p.count()) return;
     by_dtype(p.dtype, [&]<class T>() {
-        launch("lrn_forward_naive", {dim3(ceil_div(p.count(), 256)), dim3(256), a.stream}, lrn_forward_naive_kernel<T>,
-               p, static_cast<const T*>(a.x), static_cast<T*>(a.y));
+        launch("lrn_forward_naive", {dim3(ceil_div(p.count(), 256)), dim3(256), a.stream},
+               lrn_forward_naive_kernel<T>, p, static_cast<const T*>(a.x), static_cast<T*>(a.y));
     });
 }
 

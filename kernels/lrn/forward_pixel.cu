@@ -1,6 +1,6 @@
-// LRN forward, a thread per pixel: squares of all channels into a local array with a border of zeros, then every
-// window from there. One long vectorised pass after the other suits a virtual GPU; on a real one the array lies in
-// local memory and vec8 is faster.
+// LRN forward, a thread per pixel: squares of all channels into a local array with a border of
+// zeros, then every window from there. One long vectorised pass after the other suits a virtual
+// GPU; on a real one the array lies in local memory and vec8 is faster.
 #include "kernels/common/stream.h"
 #include "kernels/lrn/power.h"
 #include "kernels/lrn/problem.h"
@@ -12,7 +12,8 @@ constexpr int kMaxChannels = 512, kMaxHalf = 7;
 constexpr int kAnyHalf = -1;
 constexpr int64_t kPixels = 64;  // of a block
 
-// Compiled for five channels and beta 3/4, which every network here has; others take the window's size and the power at run time.
+// Compiled for five channels and beta 3/4, which every network here has; others take the window's
+// size and the power at run time.
 template <class T, int kHalf, bool kThreeQuarters>
 __global__ void lrn_forward_pixel_kernel(LrnProblem p, const T* __restrict__ x, T* __restrict__ y) {
     float square[kMaxChannels + 2 * kMaxHalf];  // of channel i at i + half
@@ -29,13 +30,15 @@ __global__ void lrn_forward_pixel_kernel(LrnProblem p, const T* __restrict__ x, 
         for (int i = 0; i < p.c; ++i) {
             float sum = 0;
             for (int d = 0; d <= 2 * half; ++d) sum += square[i + d];
-            yp[i] = from_float<T>(to_float(xp[i]) * lrn_powers<kThreeQuarters>(p.k + p.alpha * sum, p.beta).y);
+            yp[i] = from_float<T>(to_float(xp[i]) *
+                                  lrn_powers<kThreeQuarters>(p.k + p.alpha * sum, p.beta).y);
         }
     }
 }
 
 std::string refuses(const LrnProblem& p) {
-    if (p.size % 2 == 0 || p.size < 1 || p.size > 2 * kMaxHalf + 1) return "size must be odd and at most 15";
+    if (p.size % 2 == 0 || p.size < 1 || p.size > 2 * kMaxHalf + 1)
+        return "size must be odd and at most 15";
     if (p.c > kMaxChannels) return "more than 512 channels";
     return {};
 }
@@ -50,7 +53,8 @@ void run(const LrnProblem& p, const LrnForwardArgs& a) {
     if (!p.count()) return;
     const LaunchShape shape{dim3(ceil_div(p.pixels, kPixels)), pixel_block(1, kPixels), a.stream};
     by_dtype(p.dtype, [&]<class T>() {
-        launch("lrn_forward_pixel", shape, kernel_for<T>(p), p, static_cast<const T*>(a.x), static_cast<T*>(a.y));
+        launch("lrn_forward_pixel", shape, kernel_for<T>(p), p, static_cast<const T*>(a.x),
+               static_cast<T*>(a.y));
     });
 }
 

@@ -1,7 +1,9 @@
-// LRN forward, 8 channels a lane, the window's ends from the neighbouring lanes by shuffle: each element is loaded and
-// squared once, with no shared memory. A lane works on kUnits items, whose loads are in flight together.
+// LRN forward, 8 channels a lane, the window's ends from the neighbouring lanes by shuffle: each
+// element is loaded and squared once, with no shared memory. A lane works on kUnits items, whose
+// loads are in flight together.
 //
-// Moves x and y once, the floor: 4 bytes an element at bf16, where 4.3 TB/s on 132 SMs leave 27 instructions for it.
+// Moves x and y once, the floor: 4 bytes an element at bf16, where 4.3 TB/s on 132 SMs leave 27
+// instructions for it.
 #include <climits>
 
 #include "kernels/common/pack.h"
@@ -22,7 +24,8 @@ constexpr int kWarps = 8, kUnits = 4;
 
 template <class T, int kHalf, bool kThreeQuarters>
 __global__ void __launch_bounds__(32 * kWarps)
-    lrn_forward_shuffle_kernel(LrnProblem p, int lanes, int items, const T* __restrict__ x, T* __restrict__ y) {
+    lrn_forward_shuffle_kernel(LrnProblem p, int lanes, int items, const T* __restrict__ x,
+                               T* __restrict__ y) {
     const int groups = p.c / kGroup, stride = kWarps * lanes;
     const int place = static_cast<int>(lrn::item_of_lane(blockIdx.x * kUnits * stride, lanes));
     int item[kUnits], g = (place + groups) % groups;
@@ -41,8 +44,10 @@ __global__ void __launch_bounds__(32 * kWarps)
         lrn::with_neighbours<kHalf>(own, g == 0, g == groups - 1, all);
         lrn::window_sums<kHalf, true>(all, sum);
 #pragma unroll
-        for (int e = 0; e < kGroup; ++e) own[e] *= lrn_powers<kThreeQuarters>(p.k + p.alpha * sum[e], p.beta).y;
-        if (item[u] == place + u * stride && lrn::owns(lanes)) store_pack(y + int64_t(item[u]) * kGroup, own);
+        for (int e = 0; e < kGroup; ++e)
+            own[e] *= lrn_powers<kThreeQuarters>(p.k + p.alpha * sum[e], p.beta).y;
+        if (item[u] == place + u * stride && lrn::owns(lanes))
+            store_pack(y + int64_t(item[u]) * kGroup, own);
     }
 }
 
@@ -56,20 +61,23 @@ std::string refuses(const LrnProblem& p) {
 
 void run(const LrnProblem& p, const LrnForwardArgs& a) {
     if (!p.count()) return;
-    for (const void* pointer : {a.x, static_cast<const void*>(a.y)}) require_aligned("lrn_forward shuffle", pointer);
+    for (const void* pointer : {a.x, static_cast<const void*>(a.y)})
+        require_aligned("lrn_forward shuffle", pointer);
     const int items = static_cast<int>(p.count() / kGroup);
     const int lanes = lrn::lanes_used(p.c / kGroup);
-    const LaunchShape shape{dim3(static_cast<unsigned>(ceil_div(items, kUnits * kWarps * lanes))), dim3(32 * kWarps), a.stream};
+    const LaunchShape shape{dim3(static_cast<unsigned>(ceil_div(items, kUnits * kWarps * lanes))),
+                            dim3(32 * kWarps), a.stream};
     lrn::by_window(p, [&]<class T, int kHalf, bool kThreeQuarters>() {
-        launch("lrn_forward_shuffle", shape, lrn_forward_shuffle_kernel<T, kHalf, kThreeQuarters>, p, lanes, items,
-               static_cast<const T*>(a.x), static_cast<T*>(a.y));
+        launch("lrn_forward_shuffle", shape, lrn_forward_shuffle_kernel<T, kHalf, kThreeQuarters>,
+               p, lanes, items, static_cast<const T*>(a.x), static_cast<T*>(a.y));
     });
 }
 
 }  // namespace
 
 extern const LrnForward variant;
-const LrnForward variant{.name = "shuffle", .refuses = refuses, .workspace = nullptr, .launch = run};
+const LrnForward variant{
+    .name = "shuffle", .refuses = refuses, .workspace = nullptr, .launch = run};
 
 }  // namespace lrn_forward_shuffle
 }  // namespace wt

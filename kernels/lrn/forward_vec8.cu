@@ -1,5 +1,5 @@
-// LRN forward, 8 channels of a pixel at a time. The window's neighbours come from the groups before and after, which
-// other threads of the same warp load as well: L1 answers them.
+// LRN forward, 8 channels of a pixel at a time. The window's neighbours come from the groups before
+// and after, which other threads of the same warp load as well: L1 answers them.
 #include "kernels/common/pack.h"
 #include "kernels/common/stream.h"
 #include "kernels/lrn/by_window.h"
@@ -52,11 +52,13 @@ std::string refuses(const LrnProblem& p) {
 
 void run(const LrnProblem& p, const LrnForwardArgs& a) {
     if (!p.count()) return;
-    const LaunchShape shape{dim3(ceil_div(p.pixels, kPixels)), pixel_block(p.c / kGroup, kPixels), a.stream};
-    const bool aligned = packs_aligned(a.x, p.c, size_of(p.dtype)) && packs_aligned(a.y, p.c, size_of(p.dtype));
+    const LaunchShape shape{dim3(ceil_div(p.pixels, kPixels)), pixel_block(p.c / kGroup, kPixels),
+                            a.stream};
+    const bool aligned =
+        packs_aligned(a.x, p.c, size_of(p.dtype)) && packs_aligned(a.y, p.c, size_of(p.dtype));
     lrn::by_window(p, [&]<class T, int kHalf, bool kThreeQuarters>() {
-        launch("lrn_forward_vec8", shape, lrn_forward_vec8_kernel<T, kHalf, kThreeQuarters>, p, aligned,
-               static_cast<const T*>(a.x), static_cast<T*>(a.y));
+        launch("lrn_forward_vec8", shape, lrn_forward_vec8_kernel<T, kHalf, kThreeQuarters>, p,
+               aligned, static_cast<const T*>(a.x), static_cast<T*>(a.y));
     });
 }
 

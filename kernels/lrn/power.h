@@ -10,8 +10,8 @@ struct LrnPowers {
     float inverse;  // 1 / s
 };
 
-// beta = 3/4 takes two square roots, two instructions of the special function unit; otherwise __powf, whose relative
-// error is below 2^-20 here.
+// beta = 3/4 takes two square roots, two instructions of the special function unit; otherwise
+// __powf, whose relative error is below 2^-20 here.
 template <bool kThreeQuarters>
 __device__ __forceinline__ LrnPowers lrn_powers(float s, float beta) {
     if constexpr (kThreeQuarters) {

@@ -20,15 +20,16 @@ namespace wt {
 struct LrnProblem {
     int64_t pixels = 1;  // n * h * w
     int c = 1;
-    int size = 5;        // odd
+    int size = 5;  // odd
     float alpha = 1e-4f, beta = 0.75f, k = 2.f;
     DType dtype = DType::f32;
-    bool aligned = true;  // every pointer of the arguments lies on 16 bytes; false: on any element
+    // every pointer of the arguments lies on 16 bytes; false: on any element
+    bool aligned = true;
 
     constexpr int64_t count() const { return pixels * c; }
     double forward_bytes() const { return 2.0 * count() * size_of(dtype); }   // x, y
     double backward_bytes() const { return 3.0 * count() * size_of(dtype); }  // x, dy, dx
-    auto operator<=>(const LrnProblem&) const = default;  // a key of caches
+    auto operator<=>(const LrnProblem&) const = default;                      // a key of caches
 };
 
 struct LrnForwardArgs {

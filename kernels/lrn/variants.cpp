@@ -1,18 +1,34 @@
 // LRN: the tables of variants. On real GPUs those that load an element once, 16 bytes a lane, come
-// first; on virtual ones `pixel`, one thread a pixel, whose loops over channels become vectors: shuffles
-// between lanes are switches between threads there.
+// first; on virtual ones `pixel`, one thread a pixel, whose loops over channels become vectors:
+// shuffles between lanes are switches between threads there.
 #include "kernels/lrn/problem.h"
 
 namespace wt {
 
-namespace lrn_forward_naive { extern const LrnForward variant; }
-namespace lrn_forward_vec8 { extern const LrnForward variant; }
-namespace lrn_forward_shuffle { extern const LrnForward variant; }
-namespace lrn_forward_pixel { extern const LrnForward variant; }
-namespace lrn_backward_naive { extern const LrnBackward variant; }
-namespace lrn_backward_vec8 { extern const LrnBackward variant; }
-namespace lrn_backward_shuffle { extern const LrnBackward variant; }
-namespace lrn_backward_pixel { extern const LrnBackward variant; }
+namespace lrn_forward_naive {
+extern const LrnForward variant;
+}
+namespace lrn_forward_vec8 {
+extern const LrnForward variant;
+}
+namespace lrn_forward_shuffle {
+extern const LrnForward variant;
+}
+namespace lrn_forward_pixel {
+extern const LrnForward variant;
+}
+namespace lrn_backward_naive {
+extern const LrnBackward variant;
+}
+namespace lrn_backward_vec8 {
+extern const LrnBackward variant;
+}
+namespace lrn_backward_shuffle {
+extern const LrnBackward variant;
+}
+namespace lrn_backward_pixel {
+extern const LrnBackward variant;
+}
 #ifdef WT_ONEDNN
 namespace lrn_onednn {
 extern const LrnForward forward_variant;

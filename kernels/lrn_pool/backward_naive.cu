@@ -1,19 +1,21 @@
-// LRN + max pooling backward, one thread per element of dx, which gathers from the pooling's windows for every channel
-// of the normalization's window and recomputes every s. Then the bias: a sum per row of pixels, and the sum of those.
+// LRN + max pooling backward, one thread per element of dx, which gathers from the pooling's
+// windows for every channel of the normalization's window and recomputes every s. Then the bias: a
+// sum per row of pixels, and the sum of those.
 #include "kernels/launch.h"
 #include "kernels/lrn_pool/problem.h"
 
 namespace wt::lrn_pool_backward_naive {
 namespace {
 
-// What the windows that chose channel c of a pixel send it, in row order. Without LRN, y tells whether the ReLU was
-// open there.
+// What the windows that chose channel c of a pixel send it, in row order. Without LRN, y tells
+// whether the ReLU was open there.
 template <class T>
-__device__ float gathered(const LrnPoolProblem& s, const T* dy, const uint8_t* argmax, const T* y, int n, int h, int w,
-                          int c) {
+__device__ float gathered(const LrnPoolProblem& s, const T* dy, const uint8_t* argmax, const T* y,
+                          int n, int h, int w, int c) {
     float sum = 0;
     for (int i = min(s.window, h + s.pad + 1) - 1; i >= 0; --i) {
-        const int top = h + s.pad - i, p = top / s.stride;  // the window that has the pixel in its row i
+        // the window that has the pixel in its row i
+        const int top = h + s.pad - i, p = top / s.stride;
         if (top % s.stride || p >= s.p()) continue;
         for (int j = min(s.window, w + s.pad + 1) - 1; j >= 0; --j) {
             const int left = w + s.pad - j, q = left / s.stride;
@@ -35,8 +37,8 @@ __device__ float norm_at(const LrnPoolProblem& s, const T* pixel, int c) {
 }
 
 template <class T>
-__global__ void lrn_pool_backward_naive_kernel(LrnPoolProblem s, const T* x, const T* y, const T* dy,
-                                               const uint8_t* argmax, T* dx) {
+__global__ void lrn_pool_backward_naive_kernel(LrnPoolProblem s, const T* x, const T* y,
+                                               const T* dy, const uint8_t* argmax, T* dx) {
     const int64_t e = int64_t(blockIdx.x) * blockDim.x + threadIdx.x;
     if (e >= s.x_count()) return;
     const int c = static_cast<int>(e % s.c);
@@ -50,7 +52,8 @@ __global__ void lrn_pool_backward_naive_kernel(LrnPoolProblem s, const T* x, con
         for (int j = max(0, c - s.size / 2); j <= min(s.c - 1, c + s.size / 2); ++j)
             sum += gathered(s, dy, argmax, y, n, h, w, j) * to_float(pixel[j]) *
                    powf(norm_at(s, pixel, j), -s.beta - 1);
-        d = d * powf(norm_at(s, pixel, c), -s.beta) - 2 * s.alpha * s.beta * to_float(pixel[c]) * sum;
+        d = d * powf(norm_at(s, pixel, c), -s.beta) -
+            2 * s.alpha * s.beta * to_float(pixel[c]) * sum;
         if (s.relu && !(to_float(pixel[c]) > 0)) d = 0;
     }
     dx[e] = from_float<T>(d);
@@ -82,9 +85,11 @@ void run(const LrnPoolProblem& s, const LrnPoolBackwardArgs& a) {
     auto* row_sums = static_cast<float*>(a.workspace);
     if (s.x_count())
         by_dtype(s.dtype, [&]<class T>() {
-            launch("lrn_pool_backward_naive", {dim3(ceil_div(s.x_count(), 256)), dim3(256), a.stream},
-                   lrn_pool_backward_naive_kernel<T>, s, static_cast<const T*>(a.x), static_cast<const T*>(a.y),
-                   static_cast<const T*>(a.dy), a.argmax, static_cast<T*>(a.dx));
+            launch("lrn_pool_backward_naive",
+                   {dim3(ceil_div(s.x_count(), 256)), dim3(256), a.stream},
+                   lrn_pool_backward_naive_kernel<T>, s, static_cast<const T*>(a.x),
+                   static_cast<const T*>(a.y), static_cast<const T*>(a.dy), a.argmax,
+                   static_cast<T*>(a.dx));
             if (s.bias)
                 launch("lrn_pool_bias_rows", {dim3(ceil_div(rows * s.c, 256)), dim3(256), a.stream},
                        lrn_pool_bias_rows_kernel<T>, s, static_cast<const T*>(a.dx), row_sums);
@@ -97,6 +102,7 @@ void run(const LrnPoolProblem& s, const LrnPoolBackwardArgs& a) {
 }  // namespace
 
 extern const LrnPoolBackward variant;
-const LrnPoolBackward variant{.name = "naive", .refuses = lrn_pool_refuses, .workspace = workspace, .launch = run};
+const LrnPoolBackward variant{
+    .name = "naive", .refuses = lrn_pool_refuses, .workspace = workspace, .launch = run};
 
 }  // namespace wt::lrn_pool_backward_naive

@@ -1,6 +1,7 @@
-// LRN + max pooling backward, a thread per row of dx: pixel by pixel it gathers from the windows that cover it, then
-// three passes over the channels through arrays with borders of zeros, as lrn's `pixel`. SIMD on a virtual GPU; on a
-// real one the arrays lie in local memory and `fused` has the threads it needs.
+// LRN + max pooling backward, a thread per row of dx: pixel by pixel it gathers from the windows
+// that cover it, then three passes over the channels through arrays with borders of zeros, as lrn's
+// `pixel`. SIMD on a virtual GPU; on a real one the arrays lie in local memory and `fused` has the
+// threads it needs.
 #include "kernels/common/pack.h"
 #include "kernels/launch.h"
 #include "kernels/lrn/power.h"
@@ -14,24 +15,31 @@ constexpr int kGroup = 8;
 constexpr int kMaxChannels = 512, kMaxHalf = 4;
 constexpr int kNoLrn = -1, kAnyHalf = -2;  // for kHalf
 
-// Compiled for five channels and beta 3/4, which every network here has; others take the window's size and the power at run time.
+// Compiled for five channels and beta 3/4, which every network here has; others take the window's
+// size and the power at run time.
 template <class T, int kHalf, bool kThreeQuarters>
-__global__ void lrn_pool_backward_row_kernel(LrnPoolProblem s, bool aligned, const T* __restrict__ x,
-                                             const T* __restrict__ y, const T* __restrict__ dy,
+__global__ void lrn_pool_backward_row_kernel(LrnPoolProblem s, bool aligned,
+                                             const T* __restrict__ x, const T* __restrict__ y,
+                                             const T* __restrict__ dy,
                                              const uint8_t* __restrict__ argmax, T* __restrict__ dx,
                                              float* __restrict__ partial) {
     const int half = kHalf == kAnyHalf ? s.size / 2 : kHalf == kNoLrn ? 0 : kHalf;
-    float square[kMaxChannels + 2 * kMaxHalf], term[kMaxChannels + 2 * kMaxHalf];  // of channel i at i + half
+    // of channel i at i + half
+    float square[kMaxChannels + 2 * kMaxHalf], term[kMaxChannels + 2 * kMaxHalf];
     float d[kMaxChannels], bias[kMaxChannels];
-    for (int i = 0; i < half; ++i) square[i] = square[s.c + half + i] = term[i] = term[s.c + half + i] = 0;
+    for (int i = 0; i < half; ++i)
+        square[i] = square[s.c + half + i] = term[i] = term[s.c + half + i] = 0;
     for (int c = 0; c < s.c; ++c) bias[c] = 0;
 
-    const int n = static_cast<int>(blockIdx.x) / s.h, h = static_cast<int>(blockIdx.x) % s.h + s.pad;
-    const int p0 = h < s.window ? 0 : (h - s.window) / s.stride + 1, p1 = min(s.p(), h / s.stride + 1);
+    const int n = static_cast<int>(blockIdx.x) / s.h,
+              h = static_cast<int>(blockIdx.x) % s.h + s.pad;
+    const int p0 = h < s.window ? 0 : (h - s.window) / s.stride + 1,
+              p1 = min(s.p(), h / s.stride + 1);
     const float factor = 2 * s.alpha * s.beta;
     for (int w = 0; w < s.w; ++w) {
         const int wp = w + s.pad;
-        const int q0 = wp < s.window ? 0 : (wp - s.window) / s.stride + 1, q1 = min(s.q(), wp / s.stride + 1);
+        const int q0 = wp < s.window ? 0 : (wp - s.window) / s.stride + 1,
+                  q1 = min(s.q(), wp / s.stride + 1);
         for (int c = 0; c < s.c; ++c) d[c] = 0;
         for (int p = p0; p < p1; ++p)
             for (int q = q0; q < q1; ++q) {
@@ -55,7 +63,8 @@ __global__ void lrn_pool_backward_row_kernel(LrnPoolProblem s, bool aligned, con
                     for (int e = 0; e < kGroup; ++e) d[c + e] += chosen[e] == here ? v[e] : 0.f;
                 }
                 for (int c = s.c / kGroup * kGroup; c < s.c; ++c)
-                    if (argmax[from + c] == here && (!gate || to_float(y[from + c]) > 0)) d[c] += to_float(dy[from + c]);
+                    if (argmax[from + c] == here && (!gate || to_float(y[from + c]) > 0))
+                        d[c] += to_float(dy[from + c]);
             }
         const int64_t at = (int64_t(blockIdx.x) * s.w + w) * s.c;
         if constexpr (kHalf != kNoLrn) {
@@ -108,13 +117,15 @@ auto kernel_for(const LrnPoolProblem& s)
 void run(const LrnPoolProblem& s, const LrnPoolBackwardArgs& a) {
     const int rows = s.x_count() ? s.n * s.h : 0;
     const size_t size = size_of(s.dtype);
-    const bool aligned = packs_aligned(a.dy, s.c, size) && packs_aligned(a.y, s.c, size) && packs_aligned(a.argmax, s.c, 1);
+    const bool aligned = packs_aligned(a.dy, s.c, size) && packs_aligned(a.y, s.c, size) &&
+                         packs_aligned(a.argmax, s.c, 1);
     auto* partial = static_cast<float*>(a.workspace);
     if (rows)
         by_dtype(s.dtype, [&]<class T>() {
-            launch("lrn_pool_backward_row", {dim3(static_cast<unsigned>(rows)), dim3(1), a.stream}, kernel_for<T>(s), s,
-                   aligned, static_cast<const T*>(a.x), static_cast<const T*>(a.y), static_cast<const T*>(a.dy),
-                   a.argmax, static_cast<T*>(a.dx), partial);
+            launch("lrn_pool_backward_row", {dim3(static_cast<unsigned>(rows)), dim3(1), a.stream},
+                   kernel_for<T>(s), s, aligned, static_cast<const T*>(a.x),
+                   static_cast<const T*>(a.y), static_cast<const T*>(a.dy), a.argmax,
+                   static_cast<T*>(a.dx), partial);
         });
     if (s.bias) launch_lrn_pool_bias_sum(rows, s.c, partial, a.db, a.stream);
 }
@@ -122,6 +133,7 @@ void run(const LrnPoolProblem& s, const LrnPoolBackwardArgs& a) {
 }  // namespace
 
 extern const LrnPoolBackward variant;
-const LrnPoolBackward variant{.name = "row", .refuses = refuses, .workspace = workspace, .launch = run};
+const LrnPoolBackward variant{
+    .name = "row", .refuses = refuses, .workspace = workspace, .launch = run};
 
 }  // namespace wt::lrn_pool_backward_row

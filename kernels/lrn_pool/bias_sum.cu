@@ -1,5 +1,6 @@
-// Adds blocks' partial sums of a bias gradient. 32 channels a block: a slice of its threads adds every kSlices-th
-// block's sums, so that few loads lie one behind the other, then the slices are added.
+// Adds blocks' partial sums of a bias gradient. 32 channels a block: a slice of its threads adds
+// every kSlices-th block's sums, so that few loads lie one behind the other, then the slices are
+// added.
 #include "kernels/lrn_pool/bias_sum.h"
 
 #include "kernels/launch.h"
@@ -13,9 +14,11 @@ struct SharedStorage {
     float slice[kSlices][32];
 };
 
-__global__ void lrn_pool_bias_sum_kernel(int blocks, int c, const float* __restrict__ partial, float* __restrict__ db) {
+__global__ void lrn_pool_bias_sum_kernel(int blocks, int c, const float* __restrict__ partial,
+                                         float* __restrict__ db) {
     auto& shared = shared_storage<SharedStorage>();
-    const int lane = threadIdx.x % 32, slice = threadIdx.x / 32, i = static_cast<int>(blockIdx.x) * 32 + lane;
+    const int lane = threadIdx.x % 32, slice = threadIdx.x / 32,
+              i = static_cast<int>(blockIdx.x) * 32 + lane;
     float sum = 0;
     if (i < c) {
 #pragma unroll 4
@@ -31,11 +34,14 @@ __global__ void lrn_pool_bias_sum_kernel(int blocks, int c, const float* __restr
 
 }  // namespace
 
-void launch_lrn_pool_bias_sum(int blocks, int c, const float* partial, float* db, cudaStream_t stream) {
+void launch_lrn_pool_bias_sum(int blocks, int c, const float* partial, float* db,
+                              cudaStream_t stream) {
     if (!c) return;
-    launch("lrn_pool_bias_sum", {.grid = dim3(static_cast<unsigned>(ceil_div(c, 32))),
-                                 .block = dim3(32 * kSlices), .stream = stream,
-                                 .shared = sizeof(SharedStorage)},
+    launch("lrn_pool_bias_sum",
+           {.grid = dim3(static_cast<unsigned>(ceil_div(c, 32))),
+            .block = dim3(32 * kSlices),
+            .stream = stream,
+            .shared = sizeof(SharedStorage)},
            lrn_pool_bias_sum_kernel, blocks, c, partial, db);
 }
 

@@ -9,7 +9,8 @@ namespace {
 std::string complete(void* problem) {
     auto& p = *static_cast<LrnPoolProblem*>(problem);
     if (!p.w) p.w = p.h;
-    if (p.window > p.h + 2 * p.pad || p.window > p.w + 2 * p.pad) return "the window must fit the padded image";
+    if (p.window > p.h + 2 * p.pad || p.window > p.w + 2 * p.pad)
+        return "the window must fit the padded image";
     return lrn_pool_refuses(p);
 }
 
@@ -32,7 +33,8 @@ const ProblemFields& fields_of(const LrnPoolProblem&) {
             field("beta", &P::beta, 0, 16, "exponent"),
             field("k", &P::k, 1e-6, 1e3, "added to the sum"),
             field("lrn", &P::lrn, "there is a normalization before the pooling"),
-            field("relu", &P::relu, "backward: x is the output of a ReLU, whose gradient is taken along"),
+            field("relu", &P::relu,
+                  "backward: x is the output of a ReLU, whose gradient is taken along"),
             field("bias", &P::bias, "backward: the sum of dx over all pixels is wanted"),
             field("aligned", &P::aligned, "every row begins at a multiple of 16 bytes"),
             dtype_field("dtype", &P::dtype, "of x, y and their gradients").by_precision(),

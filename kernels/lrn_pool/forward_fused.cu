@@ -1,10 +1,12 @@
-// LRN + max pooling forward in one pass over x: windows of 3 or 2, stride 2. A thread owns 8 channels of one column and
-// walks down the image. It normalizes each pixel once, keeps the maximum over a window's rows in registers, and lends
-// that to the windows of its columns through shared memory, a barrier for each row of the output.
+// LRN + max pooling forward in one pass over x: windows of 3 or 2, stride 2. A thread owns 8
+// channels of one column and walks down the image. It normalizes each pixel once, keeps the maximum
+// over a window's rows in registers, and lends that to the windows of its columns through shared
+// memory, a barrier for each row of the output.
 //
-// Moves x once but for a row between bands and a column between tiles (2% to 10% of x, which L2 answers), y and argmax:
-// the floor. At bf16 that leaves 19 instructions for an element of x at 4.3 TB/s on 132 SMs; the special function unit
-// alone has 16 of them to do (two square roots, at a quarter of a lane's rate).
+// Moves x once but for a row between bands and a column between tiles (2% to 10% of x, which L2
+// answers), y and argmax: the floor. At bf16 that leaves 19 instructions for an element of x at 4.3
+// TB/s on 132 SMs; the special function unit alone has 16 of them to do (two square roots, at a
+// quarter of a lane's rate).
 #include <algorithm>
 
 #include "kernels/common/pack.h"
@@ -23,7 +25,8 @@ namespace {
 using lrn::kGroup;
 constexpr int kHalf = 2;
 constexpr int kMaxWarps = 16, kMaxItems = 32 * kMaxWarps;
-constexpr int kFirstCode = 15;  // the code of a window's first element; an element's code is this minus its argmax
+// the code of a window's first element; an element's code is this minus its argmax
+constexpr int kFirstCode = 15;
 
 enum class Norm { none, three_quarters, any_power };
 
@@ -37,13 +40,16 @@ struct Tiling {
 template <class Key>
 struct SharedStorage {
     static constexpr int kPer = 16 / sizeof(Key), kPlanes = kGroup / kPer;
-    Pack<Key, kPer> keys[2][kPlanes][kMaxItems];  // two rows in turn, so that one barrier a row is enough
+    // two rows in turn, so that one barrier a row is enough
+    Pack<Key, kPer> keys[2][kPlanes][kMaxItems];
 };
 
 // Normalizes 8 channels of a row of x, and makes keys of them.
 template <class PoolKey, Norm kNorm, class T>
-__device__ __forceinline__ void make_keys(const LrnPoolProblem& s, const PackedFragment<T, kGroup>& raw, bool first, bool last,
-                                          int code, typename PoolKey::type (&keys)[kGroup]) {
+__device__ __forceinline__ void make_keys(const LrnPoolProblem& s,
+                                          const PackedFragment<T, kGroup>& raw, bool first,
+                                          bool last, int code,
+                                          typename PoolKey::type (&keys)[kGroup]) {
     const Vec<kGroup> v = unpack(raw);
     float out[kGroup];
 #pragma unroll
@@ -62,20 +68,22 @@ __device__ __forceinline__ void make_keys(const LrnPoolProblem& s, const PackedF
 
 template <class T, int kWindow, Norm kNorm, bool kSigned>
 __global__ void __launch_bounds__(kMaxItems, sizeof(T) == 2 ? 2 : 1)
-    lrn_pool_forward_fused_kernel(LrnPoolProblem s, Tiling t, const T* __restrict__ x, T* __restrict__ y,
-                                  uint8_t* __restrict__ argmax) {
+    lrn_pool_forward_fused_kernel(LrnPoolProblem s, Tiling t, const T* __restrict__ x,
+                                  T* __restrict__ y, uint8_t* __restrict__ argmax) {
     using Key = PoolKey<T, kSigned>;
     using Int = typename Key::type;
     using Storage = SharedStorage<Int>;
     auto& shared = shared_storage<Storage>();
     const int groups = s.c / kGroup, height = s.p(), width = s.q();
-    const int tile = blockIdx.x % t.tiles, band = blockIdx.x / t.tiles % t.bands, n = blockIdx.x / t.tiles / t.bands;
+    const int tile = blockIdx.x % t.tiles, band = blockIdx.x / t.tiles % t.bands,
+              n = blockIdx.x / t.tiles / t.bands;
     const int q0 = tile * t.tile_q, tile_q = min(t.tile_q, width - q0);
     const int p0 = band * t.band_p, p1 = min(p0 + t.band_p, height);
 
     const int items = (2 * tile_q - 2 + kWindow) * groups;
     const int lane_item = static_cast<int>(lrn::item_of_lane(0, t.lanes));
-    const int item = min(max(lane_item, 0), items - 1);  // beyond the ends a lane loads along and lends to nobody
+    // beyond the ends a lane loads along and lends to nobody
+    const int item = min(max(lane_item, 0), items - 1);
     const bool owns_item = lane_item == item && lrn::owns(t.lanes);
     const int g = item % groups;
     const bool first = g == 0, last = g == groups - 1;
@@ -83,21 +91,27 @@ __global__ void __launch_bounds__(kMaxItems, sizeof(T) == 2 ? 2 : 1)
     const T* at = x + ((int64_t(n) * s.h + 2 * p0) * s.w + 2 * q0) * s.c + int64_t(item) * kGroup;
 
     const int out_items = tile_q * groups, out = static_cast<int>(threadIdx.x);
-    const int window_item = out / groups * 2 * groups + out % groups;  // the item of its window's first column
+    // the item of its window's first column
+    const int window_item = out / groups * 2 * groups + out % groups;
     int64_t out_at = ((int64_t(n) * height + p0) * width + q0) * s.c + int64_t(out) * kGroup;
 
-    Int carried[kGroup];  // the row that ends one window and begins the next, with the code of the end
-    constexpr int kRow0 = kFirstCode - (kWindow - 2) * kWindow, kRow1 = kFirstCode - (kWindow - 1) * kWindow;
+    // the row that ends one window and begins the next, with the code of the end
+    Int carried[kGroup];
+    constexpr int kRow0 = kFirstCode - (kWindow - 2) * kWindow,
+                  kRow1 = kFirstCode - (kWindow - 1) * kWindow;
     if constexpr (kWindow == 3) {
         make_keys<Key, kNorm>(s, PackedFragment<T, kGroup>::load(at), first, last, kRow1, carried);
         at += pitch;
     }
     // The two rows that this row of the output is the first to need; loaded a step ahead.
-    PackedFragment<T, kGroup> row0 = PackedFragment<T, kGroup>::load(at), row1 = PackedFragment<T, kGroup>::load(at + pitch);
+    PackedFragment<T, kGroup> row0 = PackedFragment<T, kGroup>::load(at),
+                              row1 = PackedFragment<T, kGroup>::load(at + pitch);
     for (int p = p0; p < p1; ++p) {
         const PackedFragment<T, kGroup> now0 = row0, now1 = row1;
         at += 2 * pitch;
-        if (p + 1 < p1) row0 = PackedFragment<T, kGroup>::load(at), row1 = PackedFragment<T, kGroup>::load(at + pitch);
+        if (p + 1 < p1)
+            row0 = PackedFragment<T, kGroup>::load(at),
+            row1 = PackedFragment<T, kGroup>::load(at + pitch);
 
         Int best[kGroup], next[kGroup];
         make_keys<Key, kNorm>(s, now0, first, last, kRow0, best);
@@ -124,7 +138,8 @@ __global__ void __launch_bounds__(kMaxItems, sizeof(T) == 2 ? 2 : 1)
                 Pack<Int, Storage::kPer> part = keys[k][window_item];
                 unroll<kWindow - 1>([&](auto j) {
                     const Pack<Int, Storage::kPer> other = keys[k][window_item + (j + 1) * groups];
-                    unroll<Storage::kPer>([&](auto e) { part.v[e] = max(part.v[e], other.v[e] - (j + 1)); });
+                    unroll<Storage::kPer>(
+                        [&](auto e) { part.v[e] = max(part.v[e], other.v[e] - (j + 1)); });
                 });
                 unroll<Storage::kPer>([&](auto e) { top[k * Storage::kPer + e] = part.v[e]; });
             });
@@ -153,8 +168,9 @@ std::string refuses(const LrnPoolProblem& s) {
     return {};
 }
 
-// Tiles as wide as a block reaches, bands so short that some 1500 blocks make the last wave of them a small part, but
-// of 4 rows at least: each band normalizes one row that the band above it did too.
+// Tiles as wide as a block reaches, bands so short that some 1500 blocks make the last wave of them
+// a small part, but of 4 rows at least: each band normalizes one row that the band above it did
+// too.
 Tiling tiling(const LrnPoolProblem& s) {
     Tiling t;
     t.lanes = s.lrn ? lrn::lanes_used(s.c / kGroup) : 32;
@@ -169,17 +185,20 @@ Tiling tiling(const LrnPoolProblem& s) {
 
 void run(const LrnPoolProblem& s, const LrnPoolForwardArgs& a) {
     if (!s.y_count()) return;
-    for (const void* pointer : {a.x, static_cast<const void*>(a.y)}) require_aligned("lrn_pool_forward fused", pointer);
+    for (const void* pointer : {a.x, static_cast<const void*>(a.y)})
+        require_aligned("lrn_pool_forward fused", pointer);
     require_aligned("lrn_pool_forward fused", a.argmax, 8);
     const Tiling t = tiling(s);
     const int items = (2 * t.tile_q - 2 + s.window) * (s.c / kGroup);
     by_dtype(s.dtype, [&]<class T>() {
         auto start = [&]<int kWindow, Norm kNorm, bool kSigned>() {
-            const LaunchShape shape{.grid = dim3(static_cast<unsigned>(int64_t(s.n) * t.tiles * t.bands)),
-                                    .block = dim3(static_cast<unsigned>(ceil_div(items, t.lanes) * 32)),
-                                    .stream = a.stream,
-                                    .shared = sizeof(SharedStorage<typename PoolKey<T, kSigned>::type>)};
-            launch("lrn_pool_forward_fused", shape, lrn_pool_forward_fused_kernel<T, kWindow, kNorm, kSigned>, s, t,
+            const LaunchShape shape{
+                .grid = dim3(static_cast<unsigned>(int64_t(s.n) * t.tiles * t.bands)),
+                .block = dim3(static_cast<unsigned>(ceil_div(items, t.lanes) * 32)),
+                .stream = a.stream,
+                .shared = sizeof(SharedStorage<typename PoolKey<T, kSigned>::type>)};
+            launch("lrn_pool_forward_fused", shape,
+                   lrn_pool_forward_fused_kernel<T, kWindow, kNorm, kSigned>, s, t,
                    static_cast<const T*>(a.x), static_cast<T*>(a.y), a.argmax);
         };
         auto by_norm = [&]<int kWindow>() {
@@ -195,7 +214,8 @@ void run(const LrnPoolProblem& s, const LrnPoolForwardArgs& a) {
 }  // namespace
 
 extern const LrnPoolForward variant;
-const LrnPoolForward variant{.name = "fused", .refuses = refuses, .workspace = nullptr, .launch = run};
+const LrnPoolForward variant{
+    .name = "fused", .refuses = refuses, .workspace = nullptr, .launch = run};
 
 }  // namespace lrn_pool_forward_fused
 }  // namespace wt

@@ -1,4 +1,5 @@
-// LRN + max pooling forward, one thread per output element, which normalizes every element of its window anew.
+// LRN + max pooling forward, one thread per output element, which normalizes every element of its
+// window anew.
 #include "kernels/launch.h"
 #include "kernels/lrn_pool/problem.h"
 
@@ -32,8 +33,10 @@ __global__ void lrn_pool_forward_naive_kernel(LrnPoolProblem s, const T* x, T* y
             const int w = q * s.stride - s.pad + j;
             if (w < 0 || w >= s.w) continue;
             const float v = normalized(s, x + ((int64_t(n) * s.h + h) * s.w + w) * s.c, c);
-            // The first NaN stays: nothing is greater than it, and a NaN replaces only what is no NaN.
-            if (chosen < 0 || v > best || (v != v && best == best)) best = v, chosen = i * s.window + j;
+            // The first NaN stays: nothing is greater than it, and a NaN replaces only what is no
+            // NaN.
+            if (chosen < 0 || v > best || (v != v && best == best))
+                best = v, chosen = i * s.window + j;
         }
     }
     y[e] = from_float<T>(best);
@@ -44,13 +47,15 @@ void run(const LrnPoolProblem& s, const LrnPoolForwardArgs& a) {
     if (!s.y_count()) return;
     by_dtype(s.dtype, [&]<class T>() {
         launch("lrn_pool_forward_naive", {dim3(ceil_div(s.y_count(), 256)), dim3(256), a.stream},
-               lrn_pool_forward_naive_kernel<T>, s, static_cast<const T*>(a.x), static_cast<T*>(a.y), a.argmax);
+               lrn_pool_forward_naive_kernel<T>, s, static_cast<const T*>(a.x),
+               static_cast<T*>(a.y), a.argmax);
     });
 }
 
 }  // namespace
 
 extern const LrnPoolForward variant;
-const LrnPoolForward variant{.name = "naive", .refuses = lrn_pool_refuses, .workspace = nullptr, .launch = run};
+const LrnPoolForward variant{
+    .name = "naive", .refuses = lrn_pool_refuses, .workspace = nullptr, .launch = run};
 
 }  // namespace wt::lrn_pool_forward_naive

@@ -1,6 +1,7 @@
-// LRN + max pooling forward, a thread per row of the output: column by column it normalizes the pixels of the window's
-// rows, keeps their maximum, and takes the maximum of the last columns. Every loop runs over the channels, which is
-// SIMD on a virtual GPU; on a real one the arrays lie in local memory and `fused` has the threads it needs.
+// LRN + max pooling forward, a thread per row of the output: column by column it normalizes the
+// pixels of the window's rows, keeps their maximum, and takes the maximum of the last columns.
+// Every loop runs over the channels, which is SIMD on a virtual GPU; on a real one the arrays lie
+// in local memory and `fused` has the threads it needs.
 #include "kernels/launch.h"
 #include "kernels/lrn/power.h"
 #include "kernels/lrn_pool/problem.h"
@@ -11,19 +12,24 @@ namespace {
 constexpr int kMaxChannels = 512, kMaxHalf = 4, kMaxWindow = 3;
 constexpr int kNoLrn = -1, kAnyHalf = -2;  // for kHalf
 
-// Compiled for five channels and beta 3/4, which every network here has; others take the window's size and the power at run time.
+// Compiled for five channels and beta 3/4, which every network here has; others take the window's
+// size and the power at run time.
 template <class T, int kHalf, bool kThreeQuarters>
-__global__ void lrn_pool_forward_row_kernel(LrnPoolProblem s, const T* __restrict__ x, T* __restrict__ y,
-                                            uint8_t* __restrict__ argmax) {
+__global__ void lrn_pool_forward_row_kernel(LrnPoolProblem s, const T* __restrict__ x,
+                                            T* __restrict__ y, uint8_t* __restrict__ argmax) {
     const int half = kHalf == kAnyHalf ? s.size / 2 : kHalf == kNoLrn ? 0 : kHalf;
-    // Element w % window is column w's: the maximum over the window's rows, and where it is, as the argmax of its first column.
+    // Element w % window is column w's: the maximum over the window's rows, and where it is, as the
+    // argmax of its first column.
     float top[kMaxWindow][kMaxChannels];
     int place[kMaxWindow][kMaxChannels];
-    float square[kMaxChannels + 2 * kMaxHalf], value[kMaxChannels];  // square: of channel i at i + half
+    // square: of channel i at i + half
+    float square[kMaxChannels + 2 * kMaxHalf], value[kMaxChannels];
     for (int i = 0; i < half; ++i) square[i] = square[s.c + half + i] = 0;
 
-    const int width = s.q(), n = static_cast<int>(blockIdx.x) / s.p(), p = static_cast<int>(blockIdx.x) % s.p();
-    const int h0 = p * s.stride - s.pad, i0 = max(0, -h0), i1 = min(s.window, s.h - h0);  // rows inside the image
+    const int width = s.q(), n = static_cast<int>(blockIdx.x) / s.p(),
+              p = static_cast<int>(blockIdx.x) % s.p();
+    // rows inside the image
+    const int h0 = p * s.stride - s.pad, i0 = max(0, -h0), i1 = min(s.window, s.h - h0);
     int ready = 0;  // the columns of the window before this one are done
     for (int q = 0; q < width; ++q) {
         const int w0 = q * s.stride - s.pad, first = max(0, w0), end = min(s.w, w0 + s.window);
@@ -48,7 +54,8 @@ __global__ void lrn_pool_forward_row_kernel(LrnPoolProblem s, const T* __restric
                     for (int c = 0; c < s.c; ++c) where[c] = here;
                 else
                     for (int c = 0; c < s.c; ++c) {
-                        const bool take = !(value[c] <= best[c]) & (best[c] == best[c]);  // greater, or the first NaN
+                        // greater, or the first NaN
+                        const bool take = !(value[c] <= best[c]) & (best[c] == best[c]);
                         best[c] = take ? value[c] : best[c];
                         where[c] = take ? here : where[c];
                     }
@@ -66,7 +73,8 @@ __global__ void lrn_pool_forward_row_kernel(LrnPoolProblem s, const T* __restric
             for (int c = 0; c < s.c; ++c) {
                 const float a = best[c], b = other[c];
                 const int here = other_place[c] + w - w0;
-                const bool equal = (a == b) | ((a != a) & (b != b));  // then the first in row order
+                // then the first in row order
+                const bool equal = (a == b) | ((a != a) & (b != b));
                 const bool take = equal ? here < where[c] : !(b <= a) & (a == a);
                 best[c] = take ? b : a;
                 where[c] = take ? here : where[c];
@@ -96,14 +104,16 @@ auto kernel_for(const LrnPoolProblem& s) -> void (*)(LrnPoolProblem, const T*, T
 void run(const LrnPoolProblem& s, const LrnPoolForwardArgs& a) {
     if (!s.y_count()) return;
     by_dtype(s.dtype, [&]<class T>() {
-        launch("lrn_pool_forward_row", {dim3(static_cast<unsigned>(s.n * s.p())), dim3(1), a.stream}, kernel_for<T>(s),
-               s, static_cast<const T*>(a.x), static_cast<T*>(a.y), a.argmax);
+        launch("lrn_pool_forward_row",
+               {dim3(static_cast<unsigned>(s.n * s.p())), dim3(1), a.stream}, kernel_for<T>(s), s,
+               static_cast<const T*>(a.x), static_cast<T*>(a.y), a.argmax);
     });
 }
 
 }  // namespace
 
 extern const LrnPoolForward variant;
-const LrnPoolForward variant{.name = "row", .refuses = refuses, .workspace = nullptr, .launch = run};
+const LrnPoolForward variant{
+    .name = "row", .refuses = refuses, .workspace = nullptr, .launch = run};
 
 }  // namespace wt::lrn_pool_forward_row

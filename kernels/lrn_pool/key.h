@@ -1,6 +1,6 @@
-// What a maximum has to remember, in one integer: the value in the storage type as an ordered number above, a code of
-// its place below. One integer maximum then finds value and place, the first of equals (whose code is larger), and a
-// NaN before all else.
+// What a maximum has to remember, in one integer: the value in the storage type as an ordered
+// number above, a code of its place below. One integer maximum then finds value and place, the
+// first of equals (whose code is larger), and a NaN before all else.
 #pragma once
 
 #include <cuda_runtime.h>
@@ -39,8 +39,9 @@ struct PoolKey<bf16, kSigned> {
     }
 
 private:
-    // v rounded to bf16 above the code. On a GPU one conversion of a pair, whose lower number is the one with the code's
-    // bits, a subnormal: a lone v would be converted at a quarter of the rate, where it competes with the square roots.
+    // v rounded to bf16 above the code. On a GPU one conversion of a pair, whose lower number is
+    // the one with the code's bits, a subnormal: a lone v would be converted at a quarter of the
+    // rate, where it competes with the square roots.
     __device__ __forceinline__ static int packed(float v, int code) {
 #ifdef VGPU
         return __bfloat16_as_ushort(from_float<bf16>(v)) << 16 | code;
@@ -79,8 +80,10 @@ __device__ __forceinline__ void store_places(uint8_t* argmax, const Key (&key)[8
     unsigned word[2];
 #pragma unroll
     for (int i = 0; i < 2; ++i) {
-        const unsigned low = __byte_perm(static_cast<unsigned>(key[4 * i]), static_cast<unsigned>(key[4 * i + 1]), 0x0040);
-        const unsigned high = __byte_perm(static_cast<unsigned>(key[4 * i + 2]), static_cast<unsigned>(key[4 * i + 3]), 0x0040);
+        const unsigned low = __byte_perm(static_cast<unsigned>(key[4 * i]),
+                                         static_cast<unsigned>(key[4 * i + 1]), 0x0040);
+        const unsigned high = __byte_perm(static_cast<unsigned>(key[4 * i + 2]),
+                                          static_cast<unsigned>(key[4 * i + 3]), 0x0040);
         word[i] = ~__byte_perm(low, high, 0x5410) & 0x0f0f0f0fu;
     }
     *reinterpret_cast<uint2*>(argmax) = make_uint2(word[0], word[1]);

@@ -1,15 +1,19 @@
-// What follows a convolution in AlexNet, fused: local response normalization and max pooling (kernels/lrn and
-// kernels/pool define both) with no tensor between them, and the way back with the ReLU's and the bias's gradient.
+// What follows a convolution in AlexNet, fused: local response normalization and max pooling
+// (kernels/lrn and kernels/pool define both) with no tensor between them, and the way back with the
+// ReLU's and the bias's gradient.
 //
-//   forward   y, argmax = maxpool(lrn(x))       argmax as in kernels/pool: i * window + j of the first maximum, NaN wins
+//   forward   y, argmax = maxpool(lrn(x))
+//             argmax as in kernels/pool: i * window + j of the first maximum, NaN wins
 //   backward  g  = what the windows that chose a pixel send it (pool backward)
-//             dx = lrn backward of g, its s recomputed from x;  with relu: 0 where x is not above 0
-//             db[c] = sum of dx[.., c] over all pixels, fp32, in an order that only the problem decides
+//             dx = lrn backward of g, its s recomputed from x; with relu: 0 where x is not above 0
+//             db[c] = sum of dx[.., c] over all pixels, fp32, in an order that only the problem
+//                     decides
 //
-// x is the output of the convolution (bias and ReLU applied). With lrn = false there is no normalization: forward is
-// max pooling, and backward asks y instead of x: a window's maximum is above 0 exactly when the pixel it chose is,
-// and y has a quarter of the elements. A variant may take the maximum before or after lrn(x) is rounded to the
-// storage type: y is the same, but of numbers that round to one the second may be chosen. db may sum dx before or after too.
+// x is the output of the convolution (bias and ReLU applied). With lrn = false there is no
+// normalization: forward is max pooling, and backward asks y instead of x: a window's maximum is
+// above 0 exactly when the pixel it chose is, and y has a quarter of the elements. A variant may
+// take the maximum before or after lrn(x) is rounded to the storage type: y is the same, but of
+// numbers that round to one the second may be chosen. db may sum dx before or after too.
 #pragma once
 
 #include <cuda_runtime.h>
@@ -23,8 +27,8 @@ namespace wt {
 
 struct LrnPoolProblem {
     int n = 1, h = 1, w = 1, c = 1;
-    int window = 3, stride = 2, pad = 0;                   // of the pooling; pad < window <= 15
-    int size = 5;                                          // of the normalization; odd
+    int window = 3, stride = 2, pad = 0;  // of the pooling; pad < window <= 15
+    int size = 5;                         // of the normalization; odd
     float alpha = 1e-4f, beta = 0.75f, k = 2.f;
     DType dtype = DType::f32;
     bool lrn = true;
@@ -32,7 +36,9 @@ struct LrnPoolProblem {
     bool aligned = true;            // as in kernels/pool
 
     constexpr PoolProblem pool() const { return {n, h, w, c, window, stride, pad, dtype, aligned}; }
-    constexpr LrnProblem norm() const { return {int64_t(n) * h * w, c, size, alpha, beta, k, dtype, aligned}; }
+    constexpr LrnProblem norm() const {
+        return {int64_t(n) * h * w, c, size, alpha, beta, k, dtype, aligned};
+    }
     constexpr int p() const { return pool().p(); }
     constexpr int q() const { return pool().q(); }
     constexpr int64_t x_count() const { return pool().x_count(); }
@@ -40,7 +46,10 @@ struct LrnPoolProblem {
     double forward_bytes() const { return pool().forward_bytes(); }  // x, y, argmax
     // dx, dy, argmax, and either x, or y to know where the ReLU was open
     double backward_bytes() const {
-        return pool().backward_bytes() + double(lrn ? x_count() : relu ? y_count() : 0) * size_of(dtype);
+        return pool().backward_bytes() + double(lrn    ? x_count()
+                                                : relu ? y_count()
+                                                       : 0) *
+                                             size_of(dtype);
     }
     auto operator<=>(const LrnPoolProblem&) const = default;  // a key of caches
 };

@@ -1,4 +1,5 @@
-// Max-pool backward, one thread per input element: it gathers from the windows that cover it, in row order.
+// Max-pool backward, one thread per input element: it gathers from the windows that cover it, in
+// row order.
 #include "kernels/launch.h"
 #include "kernels/pool/problem.h"
 
@@ -6,7 +7,8 @@ namespace wt::pool_backward_naive {
 namespace {
 
 template <class T>
-__global__ void pool_backward_naive_kernel(PoolProblem s, const T* dy, const uint8_t* argmax, T* dx) {
+__global__ void pool_backward_naive_kernel(PoolProblem s, const T* dy, const uint8_t* argmax,
+                                           T* dx) {
     const int64_t e = int64_t(blockIdx.x) * blockDim.x + threadIdx.x;
     if (e >= s.x_count()) return;
     const int c = static_cast<int>(e % s.c);
@@ -37,13 +39,15 @@ void run(const PoolProblem& s, const PoolBackwardArgs& a) {
     if (!s.x_count()) return;
     by_dtype(s.dtype, [&]<class T>() {
         launch("pool_backward_naive", {dim3(ceil_div(s.x_count(), 256)), dim3(256), a.stream},
-               pool_backward_naive_kernel<T>, s, static_cast<const T*>(a.dy), a.argmax, static_cast<T*>(a.dx));
+               pool_backward_naive_kernel<T>, s, static_cast<const T*>(a.dy), a.argmax,
+               static_cast<T*>(a.dx));
     });
 }
 
 }  // namespace
 
 extern const PoolBackward variant;
-const PoolBackward variant{.name = "naive", .refuses = refuses, .workspace = nullptr, .launch = run};
+const PoolBackward variant{
+    .name = "naive", .refuses = refuses, .workspace = nullptr, .launch = run};
 
 }  // namespace wt::pool_backward_naive

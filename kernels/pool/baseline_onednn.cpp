@@ -1,6 +1,7 @@
-// Max pooling by oneDNN, NHWC in place. Its "workspace" for training is one byte for each output, the index
-// i * window + j of the first maximum in row order: our argmax, so both directions read and write it directly.
-// One difference: oneDNN passes over a NaN, and of a window without any larger number makes -FLT_MAX.
+// Max pooling by oneDNN, NHWC in place. Its "workspace" for training is one byte for each output,
+// the index i * window + j of the first maximum in row order: our argmax, so both directions read
+// and write it directly. One difference: oneDNN passes over a NaN, and of a window without any
+// larger number makes -FLT_MAX.
 #include "kernels/pool/problem.h"
 #include "kernels/vendor/onednn.h"
 
@@ -18,16 +19,23 @@ struct PoolLayouts {
 static PoolLayouts layouts(const PoolProblem& p) {
     const int end_h = (p.p() - 1) * p.stride + p.window - p.h - p.pad;
     const int end_w = (p.q() - 1) * p.stride + p.window - p.w - p.pad;
-    return {nhwc(p.n, p.h, p.w, p.c, p.dtype), nhwc(p.n, p.p(), p.q(), p.c, p.dtype),
-            Desc({p.n, p.c, p.p(), p.q()}, dnnl::memory::data_type::u8, dnnl::memory::format_tag::nhwc),
-            Dims{p.stride, p.stride}, Dims{p.window, p.window}, Dims{p.pad, p.pad}, Dims{end_h, end_w}};
+    return {
+        nhwc(p.n, p.h, p.w, p.c, p.dtype),
+        nhwc(p.n, p.p(), p.q(), p.c, p.dtype),
+        Desc({p.n, p.c, p.p(), p.q()}, dnnl::memory::data_type::u8, dnnl::memory::format_tag::nhwc),
+        Dims{p.stride, p.stride},
+        Dims{p.window, p.window},
+        Dims{p.pad, p.pad},
+        Dims{end_h, end_w}};
 }
 
 static dnnl::pooling_forward::primitive_desc forward(const PoolLayouts& o) {
     dnnl::pooling_forward::primitive_desc pd(
-        {dnnl::prop_kind::forward_training, algorithm::pooling_max, o.x, o.y, o.strides, o.window, o.pad, o.pad_end},
+        {dnnl::prop_kind::forward_training, algorithm::pooling_max, o.x, o.y, o.strides, o.window,
+         o.pad, o.pad_end},
         user_scratchpad(), engine());
-    if (pd.workspace_desc() != o.argmax) throw dnnl::error(dnnl_unimplemented, "the workspace is not our argmax");
+    if (pd.workspace_desc() != o.argmax)
+        throw dnnl::error(dnnl_unimplemented, "the workspace is not our argmax");
     return pd;
 }
 
@@ -45,7 +53,8 @@ static Plan make_forward(const PoolProblem& p) {
 static Plan make_backward(const PoolProblem& p) {
     const PoolLayouts o = layouts(p);
     const dnnl::pooling_backward::primitive_desc pd(
-        {algorithm::pooling_max, o.x, o.y, o.strides, o.window, o.pad, o.pad_end}, user_scratchpad(), engine(), forward(o));
+        {algorithm::pooling_max, o.x, o.y, o.strides, o.window, o.pad, o.pad_end},
+        user_scratchpad(), engine(), forward(o));
     Plan plan;
     plan.input(DNNL_ARG_DIFF_DST, o.y, o.y);
     plan.output(DNNL_ARG_DIFF_SRC, o.x, o.x);

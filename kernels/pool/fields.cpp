@@ -10,7 +10,8 @@ std::string complete(void* problem) {
     auto& p = *static_cast<PoolProblem*>(problem);
     if (!p.w) p.w = p.h;
     if (p.pad >= p.window) return "pad must be less than the window";
-    if (p.window > p.h + 2 * p.pad || p.window > p.w + 2 * p.pad) return "the window must fit the padded image";
+    if (p.window > p.h + 2 * p.pad || p.window > p.w + 2 * p.pad)
+        return "the window must fit the padded image";
     return "";
 }
 

@@ -22,8 +22,10 @@ __global__ void pool_forward_naive_kernel(PoolProblem s, const T* x, T* y, uint8
             const int w = q * s.stride - s.pad + j;
             if (w < 0 || w >= s.w) continue;
             const float v = to_float(x[((int64_t(n) * s.h + h) * s.w + w) * s.c + c]);
-            // The first NaN stays: nothing is greater than it, and a NaN replaces only what is no NaN.
-            if (chosen < 0 || v > best || (v != v && best == best)) best = v, chosen = i * s.window + j;
+            // The first NaN stays: nothing is greater than it, and a NaN replaces only what is no
+            // NaN.
+            if (chosen < 0 || v > best || (v != v && best == best))
+                best = v, chosen = i * s.window + j;
         }
     }
     y[e] = from_float<T>(best);
@@ -40,7 +42,8 @@ void run(const PoolProblem& s, const PoolForwardArgs& a) {
     if (!s.y_count()) return;
     by_dtype(s.dtype, [&]<class T>() {
         launch("pool_forward_naive", {dim3(ceil_div(s.y_count(), 256)), dim3(256), a.stream},
-               pool_forward_naive_kernel<T>, s, static_cast<const T*>(a.x), static_cast<T*>(a.y), a.argmax);
+               pool_forward_naive_kernel<T>, s, static_cast<const T*>(a.x), static_cast<T*>(a.y),
+               a.argmax);
     });
 }
 

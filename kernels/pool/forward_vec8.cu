@@ -19,7 +19,8 @@ __global__ void pool_forward_vec8_kernel(PoolProblem s, const T* x, T* y, uint8_
     const int groups = s.c / kGroup, rows = s.n * s.p(), width = s.q();
     for (int row = blockIdx.x; row < rows; row += gridDim.x) {
         const int n = row / s.p(), h0 = row % s.p() * s.stride - s.pad;
-        const int i0 = max(0, -h0), i1 = min(window, s.h - h0);  // the window's rows inside the image
+        // the window's rows inside the image
+        const int i0 = max(0, -h0), i1 = min(window, s.h - h0);
         for (int q = threadIdx.y; q < width; q += blockDim.y) {
             const int w0 = q * s.stride - s.pad;
             const int j0 = max(0, -w0), j1 = min(window, s.w - w0);
@@ -54,7 +55,8 @@ __global__ void pool_forward_vec8_kernel(PoolProblem s, const T* x, T* y, uint8_
                 if (kAligned || kPacksAnywhere)
                     store_pack(argmax + out, chosen);
                 else
-                    for (int e = 0; e < kGroup; ++e) argmax[out + e] = static_cast<uint8_t>(chosen[e]);
+                    for (int e = 0; e < kGroup; ++e)
+                        argmax[out + e] = static_cast<uint8_t>(chosen[e]);
             }
         }
     }
@@ -70,16 +72,16 @@ std::string refuses(const PoolProblem& s) {
 void run(const PoolProblem& s, const PoolForwardArgs& a) {
     if (!s.y_count()) return;
     const size_t size = size_of(s.dtype);
-    const bool aligned =
-        packs_aligned(a.x, s.c, size) && packs_aligned(a.y, s.c, size) && packs_aligned(a.argmax, s.c, 1);
+    const bool aligned = packs_aligned(a.x, s.c, size) && packs_aligned(a.y, s.c, size) &&
+                         packs_aligned(a.argmax, s.c, 1);
     const LaunchShape shape{dim3(s.n * s.p()), pixel_block(s.c / kGroup, s.q()), a.stream};
     by_dtype(s.dtype, [&]<class T>() {
         auto kernel = !aligned        ? pool_forward_vec8_kernel<T, 0, false>
                       : s.window == 3 ? pool_forward_vec8_kernel<T, 3, true>
                       : s.window == 2 ? pool_forward_vec8_kernel<T, 2, true>
                                       : pool_forward_vec8_kernel<T, 0, true>;
-        launch("pool_forward_vec8", shape.with_pdl(), kernel, s, static_cast<const T*>(a.x), static_cast<T*>(a.y),
-               a.argmax);
+        launch("pool_forward_vec8", shape.with_pdl(), kernel, s, static_cast<const T*>(a.x),
+               static_cast<T*>(a.y), a.argmax);
     });
 }
 

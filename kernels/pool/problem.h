@@ -1,6 +1,7 @@
 // Max pooling, overlapping when stride < window (Krizhevsky et al. 2012, section 3.4). NHWC.
 //
-//   y[n,p,q,c] = max over the window x[n, p*stride - pad + i, q*stride - pad + j, c], outside ignored
+//   y[n,p,q,c] = max over the window x[n, p*stride - pad + i, q*stride - pad + j, c], where what is
+//                outside x is ignored
 //   argmax[n,p,q,c] = i * window + j of the first maximum in row order (NaN wins, as in PyTorch)
 //   dx gathers: each pixel sums dy of the windows that chose it, in row order. No atomics.
 #pragma once
@@ -24,7 +25,9 @@ struct PoolProblem {
     constexpr int q() const { return (w + 2 * pad - window) / stride + 1; }
     constexpr int64_t x_count() const { return int64_t(n) * h * w * c; }
     constexpr int64_t y_count() const { return int64_t(n) * p() * q() * c; }
-    double forward_bytes() const { return double(x_count() + y_count()) * size_of(dtype) + y_count(); }
+    double forward_bytes() const {
+        return double(x_count() + y_count()) * size_of(dtype) + y_count();
+    }
     double backward_bytes() const { return forward_bytes(); }
     auto operator<=>(const PoolProblem&) const = default;  // a key of caches
 };

@@ -4,10 +4,18 @@
 
 namespace wt {
 
-namespace pool_forward_naive { extern const PoolForward variant; }
-namespace pool_forward_vec8 { extern const PoolForward variant; }
-namespace pool_backward_naive { extern const PoolBackward variant; }
-namespace pool_backward_vec8 { extern const PoolBackward variant; }
+namespace pool_forward_naive {
+extern const PoolForward variant;
+}
+namespace pool_forward_vec8 {
+extern const PoolForward variant;
+}
+namespace pool_backward_naive {
+extern const PoolBackward variant;
+}
+namespace pool_backward_vec8 {
+extern const PoolBackward variant;
+}
 namespace pool_once {
 extern const PoolForward forward;
 extern const PoolBackward backward;
@@ -23,8 +31,8 @@ Table<PoolProblem, PoolForwardArgs> pool_forward_variants() {
     static const PoolForward table[] = {
         pool_forward_naive::variant,
 #ifdef WT_ONEDNN
-        // Faster by 0.09 ms an image and core (AlexNet's three layers: 0.15, ours 0.24), which is 0.2% of a step,
-        // but it loses NaNs: a net that diverges should show it.
+        // Faster by 0.09 ms an image and core (AlexNet's three layers: 0.15, ours 0.24), which is
+        // 0.2% of a step, but it loses NaNs: a net that diverges should show it.
         preferred(pool_onednn::forward_variant, {.cpu = 2}),
 #endif
         preferred(pool_forward_vec8::variant, {.gpu = 1, .cpu = 3}),

@@ -10,9 +10,13 @@ namespace wt::probe {
 namespace {
 
 template <class T>
-__device__ double number(T v) { return static_cast<double>(v); }
+__device__ double number(T v) {
+    return static_cast<double>(v);
+}
 template <>
-__device__ double number(bf16 v) { return static_cast<double>(to_float(v)); }
+__device__ double number(bf16 v) {
+    return static_cast<double>(to_float(v));
+}
 
 template <class F>
 void by_kind(Kind k, F&& f) {
@@ -26,19 +30,23 @@ void by_kind(Kind k, F&& f) {
 }
 
 template <class T>
-__global__ void gather_kernel(Matrix m, const T* data, const int64_t* index, int64_t count, double* out) {
+__global__ void gather_kernel(Matrix m, const T* data, const int64_t* index, int64_t count,
+                              double* out) {
     const int64_t j = int64_t(blockIdx.x) * blockDim.x + threadIdx.x;
     if (j < count) out[j] = number(data[m.at(index[j])]);
 }
 
-// What one thread has seen of its share: squares of `want`, and once their mean is known, the worst difference.
+// What one thread has seen of its share: squares of `want`, and once their mean is known, the worst
+// difference.
 struct Seen {
     double squares, worst;
 };
 
 template <class T>
-__global__ void difference_kernel(Matrix m, const T* got, const T* want, int64_t want_ld, double rms, Seen* seen) {
-    const int64_t thread = int64_t(blockIdx.x) * blockDim.x + threadIdx.x, step = int64_t(gridDim.x) * blockDim.x;
+__global__ void difference_kernel(Matrix m, const T* got, const T* want, int64_t want_ld,
+                                  double rms, Seen* seen) {
+    const int64_t thread = int64_t(blockIdx.x) * blockDim.x + threadIdx.x,
+                  step = int64_t(gridDim.x) * blockDim.x;
     Seen s{0, 0};
     for (int64_t i = thread; i < m.count(); i += step) {
         const double w = number(want[i / m.cols * want_ld + i % m.cols]);
@@ -53,11 +61,12 @@ __global__ void difference_kernel(Matrix m, const T* got, const T* want, int64_t
 
 }  // namespace
 
-void gather(const Matrix& m, const int64_t* index, int64_t count, double* out, cudaStream_t stream) {
+void gather(const Matrix& m, const int64_t* index, int64_t count, double* out,
+            cudaStream_t stream) {
     if (!count) return;
     by_kind(m.kind, [&]<class T>() {
-        launch("gather", {dim3(static_cast<unsigned>(ceil_div(count, 256))), dim3(256), stream}, gather_kernel<T>, m,
-               static_cast<const T*>(m.data), index, count, out);
+        launch("gather", {dim3(static_cast<unsigned>(ceil_div(count, 256))), dim3(256), stream},
+               gather_kernel<T>, m, static_cast<const T*>(m.data), index, count, out);
     });
 }
 
@@ -75,10 +84,12 @@ double worst_difference(const Matrix& got, const Matrix& want, cudaStream_t stre
     const auto pass = [&](double rms) {
         by_kind(got.kind, [&]<class T>() {
             launch("difference", {dim3(kBlocks), dim3(kThreads), stream}, difference_kernel<T>, got,
-                   static_cast<const T*>(got.data), static_cast<const T*>(want.data), want.ld, rms, seen.get());
+                   static_cast<const T*>(got.data), static_cast<const T*>(want.data), want.ld, rms,
+                   seen.get());
         });
         WT_CUDA(cudaStreamSynchronize(stream));
-        WT_CUDA(cudaMemcpy(host.data(), seen.get(), host.size() * sizeof(Seen), cudaMemcpyDeviceToHost));
+        WT_CUDA(cudaMemcpy(host.data(), seen.get(), host.size() * sizeof(Seen),
+                           cudaMemcpyDeviceToHost));
         Seen all{0, 0};
         for (const Seen& s : host) {
             all.squares += s.squares;

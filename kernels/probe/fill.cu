@@ -7,12 +7,15 @@ namespace wt::probe {
 namespace {
 
 template <class T>
-__global__ void fill_uniform_kernel(T* x, int64_t count, float low, float high, uint32_t series, bool tf32) {
+__global__ void fill_uniform_kernel(T* x, int64_t count, float low, float high, uint32_t series,
+                                    bool tf32) {
     const int64_t first = (int64_t(blockIdx.x) * blockDim.x + threadIdx.x) * 4;
     if (first >= count) return;
-    const PhiloxCounter draw = philox4x32_10({{uint32_t(first), uint32_t(first >> 32), series, 0}}, {{0x5EED, 0}});
+    const PhiloxCounter draw =
+        philox4x32_10({{uint32_t(first), uint32_t(first >> 32), series, 0}}, {{0x5EED, 0}});
     for (int i = 0; i < 4 && first + i < count; ++i) {
-        // u lies in the middle of one of 2^22 steps. A range that is symmetric about 0 has no step around 0.
+        // u lies in the middle of one of 2^22 steps. A range that is symmetric about 0 has no step
+        // around 0.
         const float u = (float(draw.w[i] >> 10) + 0.5f) * 0x1p-22f;
         float v = to_float(from_float<T>(low + (high - low) * u));
         if (tf32) v = __uint_as_float(__float_as_uint(v) & 0xFFFFE000u);
@@ -25,7 +28,8 @@ __global__ void clear_fold_padding_kernel(T* x, Fold v, int64_t count) {
     const int64_t e = int64_t(blockIdx.x) * blockDim.x + threadIdx.x;
     if (e >= count) return;
     const int channels = v.fold * v.fold * v.c, place = static_cast<int>(e % channels) / v.c;
-    const int h = static_cast<int>(e / channels / v.fold_w % v.fold_h) * v.fold + place / v.fold - v.pad_h;
+    const int h =
+        static_cast<int>(e / channels / v.fold_w % v.fold_h) * v.fold + place / v.fold - v.pad_h;
     const int w = static_cast<int>(e / channels % v.fold_w) * v.fold + place % v.fold - v.pad_w;
     if (h < 0 || w < 0 || h >= v.h || w >= v.w) x[e] = from_float<T>(0);
 }
@@ -35,16 +39,19 @@ __global__ void clear_fold_padding_kernel(T* x, Fold v, int64_t count) {
 void clear_fold_padding(void* x, DType type, const Fold& v, cudaStream_t stream) {
     const int64_t count = int64_t(v.n) * v.fold_h * v.fold_w * v.fold * v.fold * v.c;
     by_dtype(type, [&]<class T>() {
-        launch("clear_fold_padding", {dim3(static_cast<unsigned>(ceil_div(count, 256))), dim3(256), stream},
+        launch("clear_fold_padding",
+               {dim3(static_cast<unsigned>(ceil_div(count, 256))), dim3(256), stream},
                clear_fold_padding_kernel<T>, static_cast<T*>(x), v, count);
     });
 }
 
-void fill_uniform(void* x, int64_t count, DType type, float low, float high, uint32_t series, bool tf32, cudaStream_t stream) {
+void fill_uniform(void* x, int64_t count, DType type, float low, float high, uint32_t series,
+                  bool tf32, cudaStream_t stream) {
     if (!count) return;
     by_dtype(type, [&]<class T>() {
-        launch("fill_uniform", {dim3(static_cast<unsigned>(ceil_div(count, 1024))), dim3(256), stream}, fill_uniform_kernel<T>,
-               static_cast<T*>(x), count, low, high, series, tf32);
+        launch("fill_uniform",
+               {dim3(static_cast<unsigned>(ceil_div(count, 1024))), dim3(256), stream},
+               fill_uniform_kernel<T>, static_cast<T*>(x), count, low, high, series, tf32);
     });
 }
 

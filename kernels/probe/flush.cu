@@ -16,7 +16,8 @@ __global__ void flush_kernel(const Words* buffer, int64_t count, uint32_t never,
         const Words v = buffer[i];
         for (int j = 0; j < 4; ++j) any.v[j] |= v.v[j];
     }
-    // The buffer is all zeros, which the compiler does not know: nothing is written, and no read can be left out.
+    // The buffer is all zeros, which the compiler does not know: nothing is written, and no read
+    // can be left out.
     if ((any.v[0] | any.v[1] | any.v[2] | any.v[3]) == never) *sink = any;
 }
 
@@ -28,8 +29,9 @@ void flush(const void* zeros, size_t bytes, cudaStream_t stream) {
 #else
     constexpr int kBlocks = 1024, kThreads = 256;
 #endif
-    launch("flush", {dim3(kBlocks), dim3(kThreads), stream}, flush_kernel, static_cast<const Words*>(zeros),
-           static_cast<int64_t>(bytes / sizeof(Words)), 1u, static_cast<Words*>(const_cast<void*>(zeros)));
+    launch("flush", {dim3(kBlocks), dim3(kThreads), stream}, flush_kernel,
+           static_cast<const Words*>(zeros), static_cast<int64_t>(bytes / sizeof(Words)), 1u,
+           static_cast<Words*>(const_cast<void*>(zeros)));
 }
 
 }  // namespace wt::probe

@@ -1,5 +1,5 @@
-// Approximate functions of the special function unit, one instruction each. CUDA's own rsqrtf adds three for
-// subnormal arguments, and sqrtf rounds correctly in about ten.
+// Approximate functions of the special function unit, one instruction each. CUDA's own rsqrtf adds
+// three for subnormal arguments, and sqrtf rounds correctly in about ten.
 #pragma once
 
 #include <cuda_runtime.h>

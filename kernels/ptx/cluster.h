@@ -1,4 +1,5 @@
-// Thread block clusters: blocks that run together and reach each other's shared memory (PTX 9.7.13.4, 9.7.9.23). sm_90.
+// Thread block clusters: blocks that run together and reach each other's shared memory (PTX
+// 9.7.13.4, 9.7.9.23). sm_90.
 #pragma once
 
 #include "kernels/ptx/ptx.h"
@@ -25,8 +26,8 @@ __device__ __forceinline__ uint32_t cluster_size() {
 #endif
 }
 
-// Cluster barrier in two halves; every thread of every block does both, in turn. arrive releases this thread's
-// writes, wait acquires the others'. Asynchronous operations are not covered.
+// Cluster barrier in two halves; every thread of every block does both, in turn. arrive releases
+// this thread's writes, wait acquires the others'. Asynchronous operations are not covered.
 __device__ __forceinline__ void cluster_arrive(WT_SITE) {
 #ifdef VGPU
     vgpu::cluster_arrive(site);
@@ -50,7 +51,8 @@ __device__ __forceinline__ void cluster_wait(WT_SITE) {
 #endif
 }
 
-// Makes mbarrier_init visible to the cluster's other blocks and to asynchronous copies; then a cluster barrier.
+// Makes mbarrier_init visible to the cluster's other blocks and to asynchronous copies; then a
+// cluster barrier.
 __device__ __forceinline__ void fence_mbarrier_init() {
 #ifndef VGPU
     asm volatile("fence.mbarrier_init.release.cluster;" ::: "memory");
@@ -63,7 +65,9 @@ __device__ __forceinline__ uint32_t map_shared(const void* shared, uint32_t rank
     return vgpu::map_shared(shared, rank);
 #else
     uint32_t r;
-    asm volatile("mapa.shared::cluster.u32 %0, %1, %2;" : "=r"(r) : "r"(shared_address(shared)), "r"(rank));
+    asm volatile("mapa.shared::cluster.u32 %0, %1, %2;"
+                 : "=r"(r)
+                 : "r"(shared_address(shared)), "r"(rank));
     return r;
 #endif
 }
@@ -74,7 +78,9 @@ __device__ __forceinline__ T* map_shared_pointer(T* shared, uint32_t rank) {
     return static_cast<T*>(vgpu::map_shared_pointer(shared, rank));
 #else
     uint64_t r;
-    asm volatile("mapa.u64 %0, %1, %2;" : "=l"(r) : "l"(reinterpret_cast<uint64_t>(shared)), "r"(rank));
+    asm volatile("mapa.u64 %0, %1, %2;"
+                 : "=l"(r)
+                 : "l"(reinterpret_cast<uint64_t>(shared)), "r"(rank));
     return reinterpret_cast<T*>(r);
 #endif
 }

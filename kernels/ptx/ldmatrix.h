@@ -1,7 +1,7 @@
-// ldmatrix and stmatrix: 8x8 matrices of 16-bit elements between shared memory and a warp's registers (PTX 9.7.14.5.15,
-// 9.7.14.5.16). Lane 8 j + r brings the address of row r of matrix j, 16 bytes, aligned to 16. Register j of a lane
-// holds elements [g][2t] and [g][2t + 1] of matrix j (g = lane / 4, t = lane % 4), with _trans [2t][g] and [2t + 1][g].
-// sm_75; stmatrix sm_90.
+// ldmatrix and stmatrix: 8x8 matrices of 16-bit elements between shared memory and a warp's
+// registers (PTX 9.7.14.5.15, 9.7.14.5.16). Lane 8 j + r brings the address of row r of matrix j,
+// 16 bytes, aligned to 16. Register j of a lane holds elements [g][2t] and [g][2t + 1] of matrix j
+// (g = lane / 4, t = lane % 4), with _trans [2t][g] and [2t + 1][g]. sm_75; stmatrix sm_90.
 #pragma once
 
 #include "kernels/ptx/ptx.h"
@@ -74,10 +74,11 @@ __device__ __forceinline__ void ldmatrix_x4_trans(uint32_t (&r)[4], const void* 
 #endif
 }
 
-// Count of ldmatrix_x4, or of ldmatrix_x4_trans. The same instructions; but virtual GPUs bring the lanes together once for
-// all of them, which is most of what they cost there.
+// Count of ldmatrix_x4, or of ldmatrix_x4_trans. The same instructions; but virtual GPUs bring the
+// lanes together once for all of them, which is most of what they cost there.
 template <bool Transpose, int Count>
-__device__ __forceinline__ void ldmatrix_x4_tile(uint32_t (&r)[Count][4], const void* const (&rows)[Count] WT_COMMA_SITE) {
+__device__ __forceinline__ void ldmatrix_x4_tile(uint32_t (&r)[Count][4],
+                                                 const void* const (&rows)[Count] WT_COMMA_SITE) {
 #ifdef VGPU
     vgpu::ldmatrix(r[0], rows, Count, 4, Transpose, site);
 #else
@@ -137,7 +138,8 @@ __device__ __forceinline__ void stmatrix_x4_trans(void* row, const uint32_t (&r)
 
 // Count of stmatrix_x4; see ldmatrix_x4_tile.
 template <int Count>
-__device__ __forceinline__ void stmatrix_x4_tile(void* const (&rows)[Count], const uint32_t (&r)[Count][4] WT_COMMA_SITE) {
+__device__ __forceinline__ void stmatrix_x4_tile(void* const (&rows)[Count],
+                                                 const uint32_t (&r)[Count][4] WT_COMMA_SITE) {
 #ifdef VGPU
     vgpu::stmatrix(rows, Count, 4, false, r[0], site);
 #else

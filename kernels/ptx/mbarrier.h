@@ -1,6 +1,7 @@
-// mbarrier: a barrier in shared memory that counts arrivals of threads and bytes of asynchronous copies (PTX 9.7.13.15).
-// A phase ends when the count of arrivals is met and no bytes are outstanding. A wait names the parity of the phase it
-// waits for; a fresh barrier lets parity 1 pass and holds parity 0. sm_90 (expect_tx, try_wait).
+// mbarrier: a barrier in shared memory that counts arrivals of threads and bytes of asynchronous
+// copies (PTX 9.7.13.15). A phase ends when the count of arrivals is met and no bytes are
+// outstanding. A wait names the parity of the phase it waits for; a fresh barrier lets parity 1
+// pass and holds parity 0. sm_90 (expect_tx, try_wait).
 #pragma once
 
 #include "kernels/ptx/ptx.h"
@@ -16,7 +17,8 @@ __device__ __forceinline__ void mbarrier_init(Mbarrier& bar, uint32_t count WT_C
 #ifdef VGPU
     vgpu::mbarrier_init(&bar.state, count, site);
 #else
-    asm volatile("mbarrier.init.shared::cta.b64 [%0], %1;" ::"r"(shared_address(&bar)), "r"(count) : "memory");
+    asm volatile("mbarrier.init.shared::cta.b64 [%0], %1;" ::"r"(shared_address(&bar)), "r"(count)
+                 : "memory");
 #endif
 }
 
@@ -33,7 +35,8 @@ __device__ __forceinline__ void mbarrier_arrive(Mbarrier& bar WT_COMMA_SITE) {
 #ifdef VGPU
     vgpu::mbarrier_arrive(&bar.state, site);
 #else
-    asm volatile("mbarrier.arrive.release.cta.shared::cta.b64 _, [%0];" ::"r"(shared_address(&bar)) : "memory");
+    asm volatile("mbarrier.arrive.release.cta.shared::cta.b64 _, [%0];" ::"r"(shared_address(&bar))
+                 : "memory");
 #endif
 }
 
@@ -42,15 +45,21 @@ __device__ __forceinline__ void mbarrier_expect_tx(Mbarrier& bar, uint32_t bytes
 #ifdef VGPU
     vgpu::mbarrier_expect_tx(&bar.state, bytes, site);
 #else
-    asm volatile("mbarrier.expect_tx.relaxed.cta.shared::cta.b64 [%0], %1;" ::"r"(shared_address(&bar)), "r"(bytes) : "memory");
+    asm volatile(
+        "mbarrier.expect_tx.relaxed.cta.shared::cta.b64 [%0], %1;" ::"r"(shared_address(&bar)),
+        "r"(bytes)
+        : "memory");
 #endif
 }
 
-__device__ __forceinline__ void mbarrier_arrive_expect_tx(Mbarrier& bar, uint32_t bytes WT_COMMA_SITE) {
+__device__ __forceinline__ void mbarrier_arrive_expect_tx(Mbarrier& bar,
+                                                          uint32_t bytes WT_COMMA_SITE) {
 #ifdef VGPU
     vgpu::mbarrier_arrive_expect_tx(&bar.state, bytes, site);
 #else
-    asm volatile("mbarrier.arrive.expect_tx.release.cta.shared::cta.b64 _, [%0], %1;" ::"r"(shared_address(&bar)), "r"(bytes)
+    asm volatile("mbarrier.arrive.expect_tx.release.cta.shared::cta.b64 _, [%0], %1;" ::"r"(
+                     shared_address(&bar)),
+                 "r"(bytes)
                  : "memory");
 #endif
 }
@@ -60,7 +69,8 @@ __device__ __forceinline__ void mbarrier_arrive_cluster(uint32_t address WT_COMM
 #ifdef VGPU
     vgpu::mbarrier_arrive_cluster(address, site);
 #else
-    asm volatile("mbarrier.arrive.release.cluster.shared::cluster.b64 _, [%0];" ::"r"(address) : "memory");
+    asm volatile("mbarrier.arrive.release.cluster.shared::cluster.b64 _, [%0];" ::"r"(address)
+                 : "memory");
 #endif
 }
 

@@ -1,9 +1,10 @@
-// What the wrappers of this folder share. Each function here is one PTX instruction with two bodies: inline assembly
-// for real GPUs, a call into the virtual GPU (host/vgpu/include/vgpu/ptx.h) otherwise. Names and operands follow the
-// PTX ISA, whose section is given; there is no `asm` outside this folder.
+// What the wrappers of this folder share. Each function here is one PTX instruction with two
+// bodies: inline assembly for real GPUs, a call into the virtual GPU (host/vgpu/include/vgpu/ptx.h)
+// otherwise. Names and operands follow the PTX ISA, whose section is given; there is no `asm`
+// outside this folder.
 //
-// Shared memory is passed as ordinary pointers. A wrapper that lets threads meet or wait takes, on virtual GPUs, the
-// place of its call, for the report of a deadlock.
+// Shared memory is passed as ordinary pointers. A wrapper that lets threads meet or wait takes, on
+// virtual GPUs, the place of its call, for the report of a deadlock.
 #pragma once
 
 #include <cuda_runtime.h>

@@ -1,5 +1,5 @@
-// Vector stores to global memory that stay vectors (PTX 9.7.9.12). A float4 or a struct assigned in one of two branches,
-// single elements in the other, nvcc 13.0 takes apart in both.
+// Vector stores to global memory that stay vectors (PTX 9.7.9.12). A float4 or a struct assigned in
+// one of two branches, single elements in the other, nvcc 13.0 takes apart in both.
 #pragma once
 
 #include "kernels/ptx/ptx.h"
@@ -11,7 +11,8 @@ __device__ __forceinline__ void store_16(void* to, uint4 v) {
 #ifdef VGPU
     *static_cast<uint4*>(to) = v;
 #else
-    asm volatile("st.global.v4.b32 [%0], {%1, %2, %3, %4};" ::"l"(__cvta_generic_to_global(to)), "r"(v.x), "r"(v.y), "r"(v.z), "r"(v.w)
+    asm volatile("st.global.v4.b32 [%0], {%1, %2, %3, %4};" ::"l"(__cvta_generic_to_global(to)),
+                 "r"(v.x), "r"(v.y), "r"(v.z), "r"(v.w)
                  : "memory");
 #endif
 }
@@ -21,7 +22,9 @@ __device__ __forceinline__ void store_8(void* to, uint2 v) {
 #ifdef VGPU
     *static_cast<uint2*>(to) = v;
 #else
-    asm volatile("st.global.v2.b32 [%0], {%1, %2};" ::"l"(__cvta_generic_to_global(to)), "r"(v.x), "r"(v.y) : "memory");
+    asm volatile("st.global.v2.b32 [%0], {%1, %2};" ::"l"(__cvta_generic_to_global(to)), "r"(v.x),
+                 "r"(v.y)
+                 : "memory");
 #endif
 }
 

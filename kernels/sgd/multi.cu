@@ -1,8 +1,9 @@
-// SGD with momentum over all tensors of a network in one launch. The tensors travel by value in the kernel's parameters
-// (1.7 KB of the 4 KB that every GPU takes); a block finds its tensor in the list of first blocks.
+// SGD with momentum over all tensors of a network in one launch. The tensors travel by value in the
+// kernel's parameters (1.7 KB of the 4 KB that every GPU takes); a block finds its tensor in the
+// list of first blocks.
 //   multi   a thread takes 8 elements at a time: on a virtual GPU a SIMD register
-//   multi4  4: on a real one every access of a warp to w, v and g is 512 bytes without gaps; with 8 it is half of every
-//           32-byte sector of 1 KB, and the other half again
+//   multi4  4: on a real one every access of a warp to w, v and g is 512 bytes without gaps; with 8
+//           it is half of every 32-byte sector of 1 KB, and the other half again
 #include "kernels/common/pack.h"
 #include "kernels/common/stream.h"
 #include "kernels/ptx/griddep.h"
@@ -28,10 +29,12 @@ __global__ void sgd_multi_kernel(Network net, const StepState* state) {
     while (i + 1 < net.tensors && static_cast<int>(blockIdx.x) >= net.first_block[i + 1]) ++i;
     const SgdTensor& t = net.tensor[i];
     const bool aligned = net.aligned >> i & 1;
-    const float momentum = state->momentum, lr = state->lr * t.lr_scale, decay = t.weight_decay * lr;
+    const float momentum = state->momentum, lr = state->lr * t.lr_scale,
+                decay = t.weight_decay * lr;
     const int64_t first = (static_cast<int>(blockIdx.x) - net.first_block[i]) * kPiece;
     const int64_t end = min(first + kPiece, t.count);
-    for (int64_t at = first + int64_t(threadIdx.x) * kGroup; at < end; at += int64_t(blockDim.x) * kGroup) {
+    for (int64_t at = first + int64_t(threadIdx.x) * kGroup; at < end;
+         at += int64_t(blockDim.x) * kGroup) {
         const int64_t left = end - at;
         float w[kGroup], v[kGroup], g[kGroup];
         load_pack(t.w + at, left, aligned, w);
@@ -49,7 +52,9 @@ __global__ void sgd_multi_kernel(Network net, const StepState* state) {
 }
 
 std::string refuses(const SgdProblem& p) {
-    return p.tensors <= kSgdMaxTensors ? "" : "more than 32 tensors: they travel in the kernel's parameters";
+    return p.tensors <= kSgdMaxTensors
+               ? ""
+               : "more than 32 tensors: they travel in the kernel's parameters";
 }
 
 template <int kGroup>
@@ -69,7 +74,10 @@ void run(const SgdProblem& p, const SgdArgs& a) {
     }
     if (!blocks) return;
     net.first_block[net.tensors] = static_cast<int>(blocks);
-    launch("sgd_multi", LaunchShape{dim3(static_cast<unsigned>(blocks)), dim3(plan_overrides.stream_threads), a.stream}.with_pdl(),
+    launch("sgd_multi",
+           LaunchShape{dim3(static_cast<unsigned>(blocks)), dim3(plan_overrides.stream_threads),
+                       a.stream}
+               .with_pdl(),
            sgd_multi_kernel<kGroup>, net, a.state);
 }
 

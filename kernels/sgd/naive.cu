@@ -20,13 +20,15 @@ void run(const SgdProblem& p, const SgdArgs& a) {
     for (int i = 0; i < p.tensors; ++i) {
         const SgdTensor& t = a.tensors[i];
         if (!t.count) continue;
-        launch("sgd_naive", {dim3(ceil_div(t.count, 256)), dim3(256), a.stream}, sgd_naive_kernel, t, a.state);
+        launch("sgd_naive", {dim3(ceil_div(t.count, 256)), dim3(256), a.stream}, sgd_naive_kernel,
+               t, a.state);
     }
 }
 
 }  // namespace
 
 extern const Sgd variant;
-const Sgd variant{.name = "naive", .refuses = fits_all<SgdProblem>, .workspace = nullptr, .launch = run};
+const Sgd variant{
+    .name = "naive", .refuses = fits_all<SgdProblem>, .workspace = nullptr, .launch = run};
 
 }  // namespace wt::sgd_naive

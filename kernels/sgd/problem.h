@@ -1,8 +1,8 @@
 // Stochastic gradient descent with momentum and weight decay (Krizhevsky et al. 2012, section 5):
 //   v <- momentum * v - weight_decay * lr * w - lr * g
 //   w <- w + v
-// with lr = state.lr * tensor.lr_scale. Also writes the bf16 copy the matrix units read, where asked.
-// All tensors of a network in one launch.
+// with lr = state.lr * tensor.lr_scale. Also writes the bf16 copy the matrix units read, where
+// asked. All tensors of a network in one launch.
 #pragma once
 
 #include <cuda_runtime.h>
@@ -15,9 +15,9 @@ namespace wt {
 
 struct SgdTensor {
     float* w;
-    float* v;          // momentum
-    const float* g;    // gradient
-    bf16* w_bf16;       // null: no bf16 copy
+    float* v;        // momentum
+    const float* g;  // gradient
+    bf16* w_bf16;    // null: no bf16 copy
     int64_t count;
     float weight_decay;
     float lr_scale;
@@ -26,8 +26,8 @@ struct SgdTensor {
 inline constexpr int kSgdMaxTensors = 32;
 
 struct SgdProblem {
-    int tensors = 0;        // at most kSgdMaxTensors
-    int64_t total = 0;      // elements of all tensors
+    int tensors = 0;                               // at most kSgdMaxTensors
+    int64_t total = 0;                             // elements of all tensors
     double bytes() const { return 20.0 * total; }  // w, v read and written, g read
 };
 

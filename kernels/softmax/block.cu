@@ -1,5 +1,5 @@
-// Softmax cross-entropy, one block per row: maximum, then sum and rank, then the gradient. A row is read three times,
-// from L1 after the first.
+// Softmax cross-entropy, one block per row: maximum, then sum and rank, then the gradient. A row is
+// read three times, from L1 after the first.
 #include <climits>
 #include <cub/block/block_reduce.cuh>
 
@@ -17,7 +17,9 @@ struct SumRank {
     int rank;
 };
 struct AddSumRank {
-    __device__ SumRank operator()(const SumRank& a, const SumRank& b) const { return {a.sum + b.sum, a.rank + b.rank}; }
+    __device__ SumRank operator()(const SumRank& a, const SumRank& b) const {
+        return {a.sum + b.sum, a.rank + b.rank};
+    }
 };
 struct Greater {
     __device__ float operator()(float a, float b) const { return fmaxf(a, b); }
@@ -36,7 +38,8 @@ struct SharedStorage {
 
 template <class T>
 __global__ void __launch_bounds__(kThreads)
-    softmax_block_kernel(SoftmaxProblem p, const float* logits, const int* labels, T* dlogits, SoftmaxRow* results) {
+    softmax_block_kernel(SoftmaxProblem p, const float* logits, const int* labels, T* dlogits,
+                         SoftmaxRow* results) {
     ptx::griddep_wait();
     ptx::griddep_launch_dependents();
     auto& shared = shared_storage<SharedStorage>();
@@ -52,7 +55,8 @@ __global__ void __launch_bounds__(kThreads)
     }
 
     float top = -INFINITY;
-    for (int j = thread; j < p.classes; j += kThreads) top = fmaxf(top, z[j]);  // skips NaNs; the sum meets them
+    // skips NaNs; the sum meets them
+    for (int j = thread; j < p.classes; j += kThreads) top = fmaxf(top, z[j]);
     top = ReduceMax(shared.max).Reduce(top, Greater());
     if (thread == 0) shared.top = top;
     __syncthreads();  // also frees shared.max for shared.sum_rank
@@ -82,10 +86,14 @@ void run(const SoftmaxProblem& p, const SoftmaxArgs& a) {
     auto* results = static_cast<SoftmaxRow*>(a.workspace);
     if (p.rows)
         by_dtype(p.dtype, [&]<class T>() {
-            launch("softmax_block", LaunchShape{.grid = dim3(p.rows), .block = dim3(kThreads),
-                                                .stream = a.stream,
-                                                .shared = sizeof(SharedStorage)}.with_pdl(),
-                   softmax_block_kernel<T>, p, a.logits, a.labels, static_cast<T*>(a.dlogits), results);
+            launch("softmax_block",
+                   LaunchShape{.grid = dim3(p.rows),
+                               .block = dim3(kThreads),
+                               .stream = a.stream,
+                               .shared = sizeof(SharedStorage)}
+                       .with_pdl(),
+                   softmax_block_kernel<T>, p, a.logits, a.labels, static_cast<T*>(a.dlogits),
+                   results);
         });
     launch_softmax_stats(p, results, a.stats, a.stream);
 }
@@ -93,6 +101,9 @@ void run(const SoftmaxProblem& p, const SoftmaxArgs& a) {
 }  // namespace
 
 extern const Softmax variant;
-const Softmax variant{.name = "block", .refuses = fits_all<SoftmaxProblem>, .workspace = softmax_rows_bytes, .launch = run};
+const Softmax variant{.name = "block",
+                      .refuses = fits_all<SoftmaxProblem>,
+                      .workspace = softmax_rows_bytes,
+                      .launch = run};
 
 }  // namespace wt::softmax_block

@@ -9,8 +9,8 @@ namespace wt::softmax_naive {
 namespace {
 
 template <class T>
-__global__ void softmax_naive_kernel(SoftmaxProblem p, const float* logits, const int* labels, T* dlogits,
-                                     SoftmaxRow* results) {
+__global__ void softmax_naive_kernel(SoftmaxProblem p, const float* logits, const int* labels,
+                                     T* dlogits, SoftmaxRow* results) {
     const int row = static_cast<int>(blockIdx.x * blockDim.x + threadIdx.x);
     if (row >= p.rows) return;
     const float* z = logits + int64_t(row) * p.ld_logits;
@@ -42,8 +42,9 @@ void run(const SoftmaxProblem& p, const SoftmaxArgs& a) {
     auto* results = static_cast<SoftmaxRow*>(a.workspace);
     if (p.rows)
         by_dtype(p.dtype, [&]<class T>() {
-            launch("softmax_naive", {dim3(ceil_div(p.rows, 32)), dim3(32), a.stream}, softmax_naive_kernel<T>, p,
-                   a.logits, a.labels, static_cast<T*>(a.dlogits), results);
+            launch("softmax_naive", {dim3(ceil_div(p.rows, 32)), dim3(32), a.stream},
+                   softmax_naive_kernel<T>, p, a.logits, a.labels, static_cast<T*>(a.dlogits),
+                   results);
         });
     launch_softmax_stats(p, results, a.stats, a.stream);
 }
@@ -51,6 +52,9 @@ void run(const SoftmaxProblem& p, const SoftmaxArgs& a) {
 }  // namespace
 
 extern const Softmax variant;
-const Softmax variant{.name = "naive", .refuses = fits_all<SoftmaxProblem>, .workspace = softmax_rows_bytes, .launch = run};
+const Softmax variant{.name = "naive",
+                      .refuses = fits_all<SoftmaxProblem>,
+                      .workspace = softmax_rows_bytes,
+                      .launch = run};
 
 }  // namespace wt::softmax_naive

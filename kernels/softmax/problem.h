@@ -3,8 +3,9 @@
 //   dlogits_ij  = scale * (softmax(z_i)_j - [j == label_i])
 //   rank_i      = number of classes that beat the label: z_ij > z_i,label, or equal with j < label
 //                 top-1 correct when rank 0, top-5 when rank < 5
-// A row with a NaN logit, or a label that is no class, has loss NaN (which stops a training) and is wrong.
-// A row with label -1 (padding of the last batch of an evaluation) counts nowhere and has gradient 0.
+// A row with a NaN logit, or a label that is no class, has loss NaN (which stops a training) and is
+// wrong. A row with label -1 (padding of the last batch of an evaluation) counts nowhere and has
+// gradient 0.
 #pragma once
 
 #include <cuda_runtime.h>
@@ -34,9 +35,9 @@ struct SoftmaxArgs {
 
     const float* logits;
     const int* labels;
-    void* dlogits;         // null: evaluation only
-    SoftmaxStats* stats;   // device; overwritten
-    void* workspace;       // per-row results before the ordered sum
+    void* dlogits;        // null: evaluation only
+    SoftmaxStats* stats;  // device; overwritten
+    void* workspace;      // per-row results before the ordered sum
     cudaStream_t stream;
 };
 

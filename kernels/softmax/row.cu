@@ -1,5 +1,5 @@
-// Softmax cross-entropy, one thread per row in 16 lanes of its own: SIMD and no barrier on a virtual GPU. On a real
-// one `block` has the threads it needs.
+// Softmax cross-entropy, one thread per row in 16 lanes of its own: SIMD and no barrier on a
+// virtual GPU. On a real one `block` has the threads it needs.
 #include <climits>
 #include <cmath>
 
@@ -13,8 +13,8 @@ namespace {
 constexpr int kLanes = 16;
 
 template <class T>
-__global__ void softmax_row_kernel(SoftmaxProblem p, const float* logits, const int* labels, T* dlogits,
-                                   SoftmaxRow* results) {
+__global__ void softmax_row_kernel(SoftmaxProblem p, const float* logits, const int* labels,
+                                   T* dlogits, SoftmaxRow* results) {
     const int row = blockIdx.x;
     const float* z = logits + int64_t(row) * p.ld_logits;
     T* dz = dlogits ? dlogits + int64_t(row) * p.ld_dlogits : nullptr;
@@ -29,24 +29,23 @@ __global__ void softmax_row_kernel(SoftmaxProblem p, const float* logits, const 
     float lane_top[kLanes];
     WT_LANES
     for (int l = 0; l < kLanes; ++l) lane_top[l] = -INFINITY;
-    for (int j = 0; j < whole; j += kLanes)
-        WT_LANES
-        for (int l = 0; l < kLanes; ++l) lane_top[l] = z[j + l] > lane_top[l] ? z[j + l] : lane_top[l];
+    for (int j = 0; j < whole; j += kLanes) WT_LANES
+    for (int l = 0; l < kLanes; ++l) lane_top[l] = z[j + l] > lane_top[l] ? z[j + l] : lane_top[l];
     float top = -INFINITY;
     for (int l = 0; l < kLanes; ++l) top = fmaxf(top, lane_top[l]);
-    for (int j = whole; j < p.classes; ++j) top = fmaxf(top, z[j]);  // skips NaNs; the sum meets them
+    // skips NaNs; the sum meets them
+    for (int j = whole; j < p.classes; ++j) top = fmaxf(top, z[j]);
 
     // A label that is no class makes the loss NaN, which stops the training that fed it.
     const float chosen = label >= 0 && label < p.classes ? z[label] : NAN;
     float lane_sum[kLanes] = {};
     int lane_rank[kLanes] = {};
-    for (int j = 0; j < whole; j += kLanes)
-        WT_LANES
-        for (int l = 0; l < kLanes; ++l) {
-            const float v = z[j + l];
-            lane_sum[l] += __expf(v - top);
-            lane_rank[l] += int(v > chosen) | (int(v == chosen) & int(j + l < label));
-        }
+    for (int j = 0; j < whole; j += kLanes) WT_LANES
+    for (int l = 0; l < kLanes; ++l) {
+        const float v = z[j + l];
+        lane_sum[l] += __expf(v - top);
+        lane_rank[l] += int(v > chosen) | (int(v == chosen) & int(j + l < label));
+    }
     float sum = 0;
     int rank = 0;
     for (int l = 0; l < kLanes; ++l) sum += lane_sum[l], rank += lane_rank[l];
@@ -67,15 +66,16 @@ __global__ void softmax_row_kernel(SoftmaxProblem p, const float* logits, const 
         for (int l = 0; l < kLanes; ++l) dz[j + l] = from_float<T>(d[l]);
     }
     for (int j = whole; j < p.classes; ++j) dz[j] = from_float<T>(factor * __expf(z[j] - top));
-    if (label >= 0 && label < p.classes) dz[label] = from_float<T>(factor * __expf(chosen - top) - p.scale);
+    if (label >= 0 && label < p.classes)
+        dz[label] = from_float<T>(factor * __expf(chosen - top) - p.scale);
 }
 
 void run(const SoftmaxProblem& p, const SoftmaxArgs& a) {
     auto* results = static_cast<SoftmaxRow*>(a.workspace);
     if (p.rows)
         by_dtype(p.dtype, [&]<class T>() {
-            launch("softmax_row", {dim3(p.rows), dim3(1), a.stream}, softmax_row_kernel<T>, p, a.logits, a.labels,
-                   static_cast<T*>(a.dlogits), results);
+            launch("softmax_row", {dim3(p.rows), dim3(1), a.stream}, softmax_row_kernel<T>, p,
+                   a.logits, a.labels, static_cast<T*>(a.dlogits), results);
         });
     launch_softmax_stats(p, results, a.stats, a.stream);
 }
@@ -83,6 +83,9 @@ void run(const SoftmaxProblem& p, const SoftmaxArgs& a) {
 }  // namespace
 
 extern const Softmax variant;
-const Softmax variant{.name = "row", .refuses = fits_all<SoftmaxProblem>, .workspace = softmax_rows_bytes, .launch = run};
+const Softmax variant{.name = "row",
+                      .refuses = fits_all<SoftmaxProblem>,
+                      .workspace = softmax_rows_bytes,
+                      .launch = run};
 
 }  // namespace wt::softmax_row

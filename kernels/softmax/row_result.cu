@@ -1,5 +1,6 @@
-// Adds the per-row results of softmax cross-entropy in row order: one block loads a piece of the rows together
-// (a lone thread would wait out the memory's latency for each), its first thread adds them.
+// Adds the per-row results of softmax cross-entropy in row order: one block loads a piece of the
+// rows together (a lone thread would wait out the memory's latency for each), its first thread adds
+// them.
 #include "kernels/softmax/row_result.h"
 
 #include "kernels/launch.h"
@@ -21,7 +22,8 @@ __global__ void softmax_stats_kernel(int rows, const SoftmaxRow* results, Softma
     SoftmaxStats sum{0, 0, 0, 0};
     for (int first = 0; first < rows; first += kPiece) {
         const int count = min(kPiece, rows - first);
-        if (static_cast<int>(threadIdx.x) < count) shared.rows[threadIdx.x] = results[first + threadIdx.x];
+        if (static_cast<int>(threadIdx.x) < count)
+            shared.rows[threadIdx.x] = results[first + threadIdx.x];
         __syncthreads();
         if (threadIdx.x == 0)
             for (int i = 0; i < count; ++i) {
@@ -39,10 +41,15 @@ __global__ void softmax_stats_kernel(int rows, const SoftmaxRow* results, Softma
 
 }  // namespace
 
-void launch_softmax_stats(const SoftmaxProblem& p, const SoftmaxRow* rows, SoftmaxStats* stats, cudaStream_t stream) {
-    launch("softmax_stats", LaunchShape{.grid = dim3(1), .block = dim3(kPiece), .stream = stream,
-                                        .shared = sizeof(SharedStorage)}.with_pdl(), softmax_stats_kernel, p.rows, rows,
-           stats);
+void launch_softmax_stats(const SoftmaxProblem& p, const SoftmaxRow* rows, SoftmaxStats* stats,
+                          cudaStream_t stream) {
+    launch("softmax_stats",
+           LaunchShape{.grid = dim3(1),
+                       .block = dim3(kPiece),
+                       .stream = stream,
+                       .shared = sizeof(SharedStorage)}
+               .with_pdl(),
+           softmax_stats_kernel, p.rows, rows, stats);
 }
 
 }  // namespace wt

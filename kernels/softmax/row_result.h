@@ -13,6 +13,7 @@ struct SoftmaxRow {
 inline size_t softmax_rows_bytes(const SoftmaxProblem& p) { return p.rows * sizeof(SoftmaxRow); }
 
 // Adds the rows' results in row order, so that the sum does not depend on the grid.
-void launch_softmax_stats(const SoftmaxProblem&, const SoftmaxRow* rows, SoftmaxStats* stats, cudaStream_t stream);
+void launch_softmax_stats(const SoftmaxProblem&, const SoftmaxRow* rows, SoftmaxStats* stats,
+                          cudaStream_t stream);
 
 }  // namespace wt

@@ -1,7 +1,8 @@
-// Softmax cross-entropy, one warp per row. Pieces of 1024 logits, 32 to a lane, lie in registers: eight 16-byte loads
-// are under way together, and a row of up to 1024 classes is read once. Longer rows keep a running maximum and rescale
-// the sum where a piece raises it (Milakov, Gimelshein: "Online normalizer calculation for softmax", 2018), and are
-// read again for the gradient, from L1. Maximum, sum and rank go round the warp by shuffles: no barrier, no shared memory.
+// Softmax cross-entropy, one warp per row. Pieces of 1024 logits, 32 to a lane, lie in registers:
+// eight 16-byte loads are under way together, and a row of up to 1024 classes is read once. Longer
+// rows keep a running maximum and rescale the sum where a piece raises it (Milakov, Gimelshein:
+// "Online normalizer calculation for softmax", 2018), and are read again for the gradient, from L1.
+// Maximum, sum and rank go round the warp by shuffles: no barrier, no shared memory.
 #include <cfloat>
 #include <climits>
 #include <cmath>
@@ -38,11 +39,12 @@ __device__ __forceinline__ void load_piece(const float* z, int first, int classe
 
 template <class T>
 __global__ void __launch_bounds__(32 * kWarps)
-    softmax_vec_kernel(SoftmaxProblem p, bool aligned_z, bool aligned_dz, const float* logits, const int* labels,
-                       T* dlogits, SoftmaxRow* results) {
+    softmax_vec_kernel(SoftmaxProblem p, bool aligned_z, bool aligned_dz, const float* logits,
+                       const int* labels, T* dlogits, SoftmaxRow* results) {
     ptx::griddep_wait();
     ptx::griddep_launch_dependents();
-    const int row = static_cast<int>(blockIdx.x * kWarps + threadIdx.x / 32), lane = threadIdx.x % 32;
+    const int row = static_cast<int>(blockIdx.x * kWarps + threadIdx.x / 32),
+              lane = threadIdx.x % 32;
     if (row >= p.rows) return;
     const float* z = logits + int64_t(row) * p.ld_logits;
     T* dz = dlogits ? dlogits + int64_t(row) * p.ld_dlogits : nullptr;
@@ -50,7 +52,8 @@ __global__ void __launch_bounds__(32 * kWarps)
     if (label == -1) {
         const float zeros[kGroup] = {};
         if (dz)
-            for (int j = own; j < p.classes; j += 32 * kGroup) store_pack<kGroup>(dz + j, p.classes - j, aligned_dz, zeros);
+            for (int j = own; j < p.classes; j += 32 * kGroup)
+                store_pack<kGroup>(dz + j, p.classes - j, aligned_dz, zeros);
         if (lane == 0) results[row] = {0, -1};
         return;
     }
@@ -64,10 +67,12 @@ __global__ void __launch_bounds__(32 * kWarps)
         float highest = top;
         unroll<kFragments>([&](auto h) {
 #pragma unroll
-            for (int e = 0; e < kGroup; ++e) highest = fmaxf(highest, v[h][e]);  // skips NaNs; the sum meets them
+            // skips NaNs; the sum meets them
+            for (int e = 0; e < kGroup; ++e) highest = fmaxf(highest, v[h][e]);
         });
         highest = over_warp(highest, [](float a, float b) { return fmaxf(a, b); });
-        if (highest == -INFINITY) highest = -FLT_MAX;  // -inf - -inf is NaN, and the next piece may have a number
+        // -inf - -inf is NaN, and the next piece may have a number
+        if (highest == -INFINITY) highest = -FLT_MAX;
         sum *= __expf(top - highest);
         top = highest;
         unroll<kFragments>([&](auto h) {
@@ -94,7 +99,8 @@ __global__ void __launch_bounds__(32 * kWarps)
             const int at = first + own + h * 32 * kGroup;
             float d[kGroup];
             WT_LANES
-            for (int e = 0; e < kGroup; ++e) d[e] = factor * __expf(v[h][e] - top) - (at + e == label ? p.scale : 0.f);
+            for (int e = 0; e < kGroup; ++e)
+                d[e] = factor * __expf(v[h][e] - top) - (at + e == label ? p.scale : 0.f);
             store_pack<kGroup>(dz + at, p.classes - at, aligned_dz, d);
         });
     }
@@ -106,8 +112,11 @@ void run(const SoftmaxProblem& p, const SoftmaxArgs& a) {
     const bool aligned_dz = packs_aligned(a.dlogits, p.ld_dlogits, size_of(p.dtype), kGroup);
     if (p.rows)
         by_dtype(p.dtype, [&]<class T>() {
-            launch("softmax_vec", LaunchShape{dim3(ceil_div(p.rows, kWarps)), dim3(32 * kWarps), a.stream}.with_pdl(),
-                   softmax_vec_kernel<T>, p, aligned_z, aligned_dz, a.logits, a.labels, static_cast<T*>(a.dlogits), results);
+            launch(
+                "softmax_vec",
+                LaunchShape{dim3(ceil_div(p.rows, kWarps)), dim3(32 * kWarps), a.stream}.with_pdl(),
+                softmax_vec_kernel<T>, p, aligned_z, aligned_dz, a.logits, a.labels,
+                static_cast<T*>(a.dlogits), results);
         });
     launch_softmax_stats(p, results, a.stats, a.stream);
 }
@@ -115,6 +124,9 @@ void run(const SoftmaxProblem& p, const SoftmaxArgs& a) {
 }  // namespace
 
 extern const Softmax variant;
-const Softmax variant{.name = "vec", .refuses = fits_all<SoftmaxProblem>, .workspace = softmax_rows_bytes, .launch = run};
+const Softmax variant{.name = "vec",
+                      .refuses = fits_all<SoftmaxProblem>,
+                      .workspace = softmax_rows_bytes,
+                      .launch = run};
 
 }  // namespace wt::softmax_vec

@@ -1,33 +1,40 @@
-// Adds up the splits of k that the blocks of a cluster have computed of one tile, through distributed shared memory: no
-// workspace, no second kernel, and always in the order of k. Each block then has a part of the tile's columns in its
-// hands, so that the epilogue, too, is shared out.
+// Adds up the splits of k that the blocks of a cluster have computed of one tile, through
+// distributed shared memory: no workspace, no second kernel, and always in the order of k. Each
+// block then has a part of the tile's columns in its hands, so that the epilogue, too, is shared
+// out.
 //
-// For 128 x 128 in 4 splits each block writes 64 KB and reads 4 x 16 KB, 3 of them from its neighbours. The network between
-// SMs is slower than their own shared memory by an order of magnitude; up to four times the tile is worth it where
-// the alternative is writing it to the L2 cache and reading it back in a kernel of its own.
+// For 128 x 128 in 4 splits each block writes 64 KB and reads 4 x 16 KB, 3 of them from its
+// neighbours. The network between SMs is slower than their own shared memory by an order of
+// magnitude; up to four times the tile is worth it where the alternative is writing it to the L2
+// cache and reading it back in a kernel of its own.
 #pragma once
 
 #include "kernels/tile/wgmma_store.h"
 
 namespace wt {
 
-// A block's sums: the four accumulators that a thread has of each 8 columns, side by side. It may lie where the stages are.
+// A block's sums: the four accumulators that a thread has of each 8 columns, side by side. It may
+// lie where the stages are.
 template <class Tile>
 struct alignas(16) PartialTile {
     float quad[Tile::kConsumers][Tile::kHeight][Tile::BN / 8][128][4];
 };
 
-// All threads of the cluster's consumers call this; its other threads call cluster_sync twice meanwhile. All stages that this
-// consumer reads must have been read, and may be written again afterwards. It calls f(row, column, pair, spot) for this
-// block's part of the columns, rows counted from the first of the tile, and stores nothing itself. A block's rank is
-// split * multicast + multicast_rank. between() runs while all blocks' shared memory may be read. With one split it is the
-// plain way for accumulators to be looped over.
+// All threads of the cluster's consumers call this; its other threads call cluster_sync twice
+// meanwhile. All stages that this consumer reads must have been read, and may be written again
+// afterwards. It calls f(row, column, pair, spot) for this block's part of the columns, rows
+// counted from the first of the tile, and stores nothing itself. A block's rank is split *
+// multicast + multicast_rank. between() runs while all blocks' shared memory may be read. With one
+// split it is the plain way for accumulators to be looped over.
 template <class Tile, class G, class F>
-__device__ __forceinline__ void sum_in_cluster(PartialTile<Tile>& partial, int consumer, const typename Tile::Accumulators& acc, int multicast,
-                                               int splits, G&& between, F&& f) {
+__device__ __forceinline__ void sum_in_cluster(PartialTile<Tile>& partial, int consumer,
+                                               const typename Tile::Accumulators& acc,
+                                               int multicast, int splits, G&& between, F&& f) {
     constexpr int kGroups = Tile::BN / 8, kBatch = 4;  // kBatch x splits loads are under way
-    const int thread = threadIdx.x % 128, rank = static_cast<int>(ptx::cluster_rank()), split = rank / multicast, multicast_rank = rank % multicast;
-    sync_consumers<Tile::kConsumers>();  // the other consumer's products may still read the stages that `partial` lies on
+    const int thread = threadIdx.x % 128, rank = static_cast<int>(ptx::cluster_rank()),
+              split = rank / multicast, multicast_rank = rank % multicast;
+    // the other consumer's products may still read the stages that `partial` lies on
+    sync_consumers<Tile::kConsumers>();
     unroll<Tile::kHeight>([&](auto h) {
         unroll<kGroups>([&](auto j) {
             Vec<4> v;
@@ -46,9 +53,12 @@ __device__ __forceinline__ void sum_in_cluster(PartialTile<Tile>& partial, int c
             unroll<kBatch>([&](auto b) { sum[b] = splat<4>(0); });
 #pragma unroll 1
             for (int s = 0; s < splits; ++s) {
-                const PartialTile<Tile>* there = ptx::map_shared_pointer(&partial, s * multicast + multicast_rank);
+                const PartialTile<Tile>* there =
+                    ptx::map_shared_pointer(&partial, s * multicast + multicast_rank);
                 unroll<kBatch>([&](auto b) {
-                    if (j0 + b * splits < kGroups) sum[b] = sum[b] + load<4>(there->quad[consumer][h][j0 + b * splits][thread]);
+                    if (j0 + b * splits < kGroups)
+                        sum[b] =
+                            sum[b] + load<4>(there->quad[consumer][h][j0 + b * splits][thread]);
                 });
             }
             const int row = Tile::row_of(consumer, h);

@@ -35,7 +35,9 @@ struct ContiguousK {
         const bool inside = r < rows && k < k_end;
         return {inside ? base + r * ld + k : base, inside ? k_end - k : 0};
     }
-    __device__ __forceinline__ PackedFragment<T, V> read(Row r) const { return load_fragment<T, V>(span(r)); }
+    __device__ __forceinline__ PackedFragment<T, V> read(Row r) const {
+        return load_fragment<T, V>(span(r));
+    }
     __device__ __forceinline__ void advance(int step) { k += step; }
 };
 
@@ -56,7 +58,9 @@ struct ContiguousMN {
     __device__ __forceinline__ Span<T> span() const {
         return {k < k_end ? base + k * ld + column : base, k < k_end ? columns - column : 0};
     }
-    __device__ __forceinline__ PackedFragment<T, V> read() const { return load_fragment<T, V>(span()); }
+    __device__ __forceinline__ PackedFragment<T, V> read() const {
+        return load_fragment<T, V>(span());
+    }
     __device__ __forceinline__ void advance(int step) { k += step; }
 };
 

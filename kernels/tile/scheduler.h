@@ -1,10 +1,11 @@
-// Which tiles a persistent block computes, one after the other. The schedule is static: unit u belongs to cluster
-// u mod (clusters of the grid), so that producer and consumers agree without exchanging a word, and every run computes the same.
+// Which tiles a persistent block computes, one after the other. The schedule is static: unit u
+// belongs to cluster u mod (clusters of the grid), so that producer and consumers agree without
+// exchanging a word, and every run computes the same.
 //
-// Units that run at the same time should read the same operands while these are in the L2 cache. So tiles go in bands of
-// kBand along m, and within a band m is fastest. With 132 tiles of 128 x 256 at a time, bands of 16 make that 16 x 8 tiles,
-// whose operands are 16 * 128 + 8 * 256 rows: a square, the least there is. Splits of k come last: all tiles of a split
-// read the same range of k.
+// Units that run at the same time should read the same operands while these are in the L2 cache. So
+// tiles go in bands of kBand along m, and within a band m is fastest. With 132 tiles of 128 x 256
+// at a time, bands of 16 make that 16 x 8 tiles, whose operands are 16 * 128 + 8 * 256 rows: a
+// square, the least there is. Splits of k come last: all tiles of a split read the same range of k.
 #pragma once
 
 #include <cuda_runtime.h>
@@ -15,7 +16,7 @@ namespace wt {
 
 // A unit of work: tile (m, n) of a group, and a range of k in steps of BK.
 struct WorkUnit {
-    int m, n;         // of the tile, counted in tiles
+    int m, n;  // of the tile, counted in tiles
     int group, split;
     int first, steps;  // its steps of k
 };
@@ -25,19 +26,22 @@ struct TileSchedule {
 
     int tiles_m = 1, tiles_n = 1;  // of one group
     int groups = 1;
-    int splits = 1;                // of k: `splits` x `split_steps` steps cover it; the last split may have fewer
+    int splits = 1;  // of k: `splits` x `split_steps` steps cover it; the last split may have fewer
     int split_steps = 1, total_steps = 1;
-    // A cluster is `multicast` blocks along m, which load B once for all of them, times `cluster_splits` blocks that split k
-    // of each of their tiles: 1, or all splits. A block's rank is its split * multicast + its number along m.
+    // A cluster is `multicast` blocks along m, which load B once for all of them, times
+    // `cluster_splits` blocks that split k of each of their tiles: 1, or all splits. A block's rank
+    // is its split * multicast + its number along m.
     int multicast = 1, cluster_splits = 1;
 
     __host__ __device__ int cluster_size() const { return multicast * cluster_splits; }
     __host__ __device__ int across() const { return (tiles_m + multicast - 1) / multicast; }
     // The number of work units; clusters process them in order.
-    __host__ __device__ int units() const { return groups * (splits / cluster_splits) * across() * tiles_n; }
+    __host__ __device__ int units() const {
+        return groups * (splits / cluster_splits) * across() * tiles_n;
+    }
 
-    // What block `rank` of the cluster does in unit u. Where multicast does not divide tiles_m, tiles may lie beyond the last
-    // one: such a block copies its share and stores nothing.
+    // What block `rank` of the cluster does in unit u. Where multicast does not divide tiles_m,
+    // tiles may lie beyond the last one: such a block copies its share and stores nothing.
     __device__ __forceinline__ WorkUnit unit(int u, int rank) const {
         const int tiles = across() * tiles_n, outer = u / tiles;
         const int band = (u - outer * tiles) / (kBand * tiles_n);
@@ -54,16 +58,19 @@ struct TileSchedule {
     }
 };
 
-// The loop over this cluster's units, the same in every role: calls f(unit) for each. Where f takes (unit, index, more), it is
-// told the unit's number among this cluster's and whether another follows.
+// The loop over this cluster's units, the same in every role: calls f(unit) for each. Where f takes
+// (unit, index, more), it is told the unit's number among this cluster's and whether another
+// follows.
 template <class F>
 __device__ __forceinline__ void for_each_unit(const TileSchedule& schedule, F&& f) {
-    const int cluster_size = schedule.cluster_size(), rank = static_cast<int>(blockIdx.x) % cluster_size;
+    const int cluster_size = schedule.cluster_size(),
+              rank = static_cast<int>(blockIdx.x) % cluster_size;
     const int clusters = static_cast<int>(gridDim.x) / cluster_size, units = schedule.units();
     const int first = static_cast<int>(blockIdx.x) / cluster_size;
     if constexpr (requires(const WorkUnit& w) { f(w, 0, true); }) {
         int index = 0;
-        for (int u = first; u < units; u += clusters, ++index) f(schedule.unit(u, rank), index, u + clusters < units);
+        for (int u = first; u < units; u += clusters, ++index)
+            f(schedule.unit(u, rank), index, u + clusters < units);
     } else {
         for (int u = first; u < units; u += clusters) f(schedule.unit(u, rank));
     }

@@ -1,6 +1,7 @@
-// Split-K: where a tiled product's result goes. Either straight through its epilogue to C; or, where C has too few tiles to
-// fill the machine, k is split: every split writes its partial sums, in fp32, to the workspace, and a second kernel adds the
-// partials up in order, so that results are the same bit for bit in every run, and does the epilogue.
+// Split-K: where a tiled product's result goes. Either straight through its epilogue to C; or,
+// where C has too few tiles to fill the machine, k is split: every split writes its partial sums,
+// in fp32, to the workspace, and a second kernel adds the partials up in order, so that results are
+// the same bit for bit in every run, and does the epilogue.
 #pragma once
 
 #include <algorithm>
@@ -15,19 +16,22 @@ namespace wt {
 // How k is divided. `splits` x `steps` steps of BK cover it; the last split may have fewer steps.
 struct SplitK {
     int splits = 1;
-    int steps = 1;        // of one split
+    int steps = 1;  // of one split
     int total_steps = 1;
-    bool force_workspace = false;  // one split, too, writes its partial sums: the reduction kernel has the epilogue
+    // one split, too, writes its partial sums: the reduction kernel has the epilogue
+    bool force_workspace = false;
 
     __host__ __device__ bool uses_workspace() const { return splits > 1 || force_workspace; }
 };
 
-// Divides k so that tiles x splits fills the machine with two blocks on each SM, with at least 16 steps in a split: below
-// that writing and adding partial sums costs more than idle SMs. A virtual GPU needs no splits, but computes the same sums.
+// Divides k so that tiles x splits fills the machine with two blocks on each SM, with at least 16
+// steps in a split: below that writing and adding partial sums costs more than idle SMs. A virtual
+// GPU needs no splits, but computes the same sums.
 inline SplitK split_k(int64_t tiles, int64_t k, int bk) {
     SplitK s;
     s.total_steps = static_cast<int>(std::max<int64_t>(1, ceil_div(k, bk)));
-    s.splits = static_cast<int>(std::clamp<int64_t>(2 * planned_sms() / tiles, 1, std::max(1, s.total_steps / 16)));
+    s.splits = static_cast<int>(
+        std::clamp<int64_t>(2 * planned_sms() / tiles, 1, std::max(1, s.total_steps / 16)));
     s.steps = static_cast<int>(ceil_div(s.total_steps, s.splits));
     s.splits = static_cast<int>(ceil_div(s.total_steps, s.steps));  // none empty
     return s;
@@ -42,17 +46,21 @@ struct SplitKOutput {
     Epilogue<Out> out;
     int rows = 0;
     int groups = 1;
-    int64_t group_stride = 0;   // elements from one group's C to the next
-    float* row_sums = nullptr;  // rows a group: receives the sums of A's rows over k; null: not wanted
+    int64_t group_stride = 0;  // elements from one group's C to the next
+    // rows a group: receives the sums of A's rows over k; null: not wanted
+    float* row_sums = nullptr;
     SplitK split;
     float* partials = nullptr;  // the workspace, where split.uses_workspace()
 
     __host__ __device__ int partial_ld() const { return partial_columns(out.cols); }
     __host__ __device__ int64_t partial_size() const { return int64_t(rows) * partial_ld(); }
     // The partial sums of a group and split; behind all of those the row sums of each.
-    __host__ __device__ float* partial(int group, int s) const { return partials + (int64_t(group) * split.splits + s) * partial_size(); }
+    __host__ __device__ float* partial(int group, int s) const {
+        return partials + (int64_t(group) * split.splits + s) * partial_size();
+    }
     __host__ __device__ float* partial_row_sums(int group, int s) const {
-        return partials + int64_t(groups) * split.splits * partial_size() + (int64_t(group) * split.splits + s) * rows;
+        return partials + int64_t(groups) * split.splits * partial_size() +
+               (int64_t(group) * split.splits + s) * rows;
     }
 };
 
@@ -61,7 +69,8 @@ inline size_t split_workspace(const SplitK& s, int rows, int cols, int groups, b
     return sizeof(float) * groups * s.splits * rows * (partial_columns(cols) + (row_sums ? 1 : 0));
 }
 
-// The tile that a block works on. Tiles across n are neighbours, so that they find A in the L2 cache.
+// The tile that a block works on. Tiles across n are neighbours, so that they find A in the L2
+// cache.
 struct BlockTile {
     int m, n, group, split, steps;
 };
@@ -80,7 +89,8 @@ __device__ __forceinline__ BlockTile my_tile(const SplitKOutput<Out>& r) {
 
 template <class Tile, class Out>
 dim3 product_grid(const SplitKOutput<Out>& r) {
-    return dim3(static_cast<unsigned>(ceil_div(r.rows, Tile::BM) * ceil_div(r.out.cols, Tile::BN)), r.split.splits, r.groups);
+    return dim3(static_cast<unsigned>(ceil_div(r.rows, Tile::BM) * ceil_div(r.out.cols, Tile::BN)),
+                r.split.splits, r.groups);
 }
 
 // Whether p + any multiple of ld may be accessed V elements at a time.
@@ -89,14 +99,16 @@ __host__ __device__ inline bool aligned_for(const T* p, int64_t ld) {
     return reinterpret_cast<uintptr_t>(p) % (V * sizeof(T)) == 0 && ld % V == 0;
 }
 
-// Stores a thread's 8 x 8 accumulators (rows m.., columns n.. and n+32..) and, from one tile across only, the row sums
-// (each thread reads the one it added up).
+// Stores a thread's 8 x 8 accumulators (rows m.., columns n.. and n+32..) and, from one tile across
+// only, the row sums (each thread reads the one it added up).
 template <class Tile, EpilogueOp F = EpilogueOp::plain, class Out, class ThreadOrigin>
-__device__ __forceinline__ void store_tile(const SplitKOutput<Out>& r, const BlockTile& t, ThreadOrigin origin, const Vec<8> (&acc)[8],
+__device__ __forceinline__ void store_tile(const SplitKOutput<Out>& r, const BlockTile& t,
+                                           ThreadOrigin origin, const Vec<8> (&acc)[8],
                                            const float* row_sum = nullptr) {
     const int thread = threadIdx.x;
     if (r.row_sums && t.n == 0 && thread < Tile::BM && t.m + thread < r.rows) {
-        float* sums = r.split.uses_workspace() ? r.partial_row_sums(t.group, t.split) : r.row_sums + int64_t(t.group) * r.rows;
+        float* sums = r.split.uses_workspace() ? r.partial_row_sums(t.group, t.split)
+                                               : r.row_sums + int64_t(t.group) * r.rows;
         sums[t.m + thread] = row_sum[thread];
     }
     const int row0 = t.m + origin.m;
@@ -142,7 +154,8 @@ template <EpilogueOp F = EpilogueOp::plain, class Out>
 void reduce_partials(const char* name, const SplitKOutput<Out>& r, cudaStream_t stream) {
     if (!r.split.uses_workspace()) return;
     const int64_t threads = int64_t(r.rows) * (r.partial_ld() / 4);
-    launch(name, {dim3(static_cast<unsigned>(ceil_div(threads, 256)), r.groups), dim3(256), stream}, reduce_partials_kernel<F, Out>, r);
+    launch(name, {dim3(static_cast<unsigned>(ceil_div(threads, 256)), r.groups), dim3(256), stream},
+           reduce_partials_kernel<F, Out>, r);
 }
 
 }  // namespace wt

@@ -1,23 +1,28 @@
-// The parts of a matrix product on Hopper's tensor cores, shared by gemm and the convolutions: how operands lie in shared
-// memory, how a block begins and ends, how its warpgroups share a tile, the loop over k, and where the sums are. How the
-// operands get there is each kernel's own matter: gemm copies boxes of matrices (TMA tiled), convolutions columns of images
-// (TMA im2col).
+// The parts of a matrix product on Hopper's tensor cores, shared by gemm and the convolutions: how
+// operands lie in shared memory, how a block begins and ends, how its warpgroups share a tile, the
+// loop over k, and where the sums are. How the operands get there is each kernel's own matter: gemm
+// copies boxes of matrices (TMA tiled), convolutions columns of images (TMA im2col).
 //
-// A block is three warpgroups. Warpgroup 0 is the producer: one of its threads starts copies, far ahead, and needs few
-// registers (setmaxnreg gives the rest away). Warpgroups 1 and 2 are consumers, of up to 128 registers of accumulators
-// (64 x 256 or 128 x 128 fp32), which do nothing but wait for a stage and issue wgmma over it. Two groups of products are
-// under way at any time: a stage is released when the one after it has been issued. Consumers share the work in two ways:
+// A block is three warpgroups. Warpgroup 0 is the producer: one of its threads starts copies, far
+// ahead, and needs few registers (setmaxnreg gives the rest away). Warpgroups 1 and 2 are
+// consumers, of up to 128 registers of accumulators (64 x 256 or 128 x 128 fp32), which do nothing
+// but wait for a stage and issue wgmma over it. Two groups of products are under way at any time: a
+// stage is released when the one after it has been issued. Consumers share the work in two ways:
 //   cooperative   each has half of a tile's rows: the biggest tiles, the least traffic
-//   in turn       each has a tile of its own, and one multiplies while the other is busy with its results: for epilogues
-//                 that take as long as the products (kernels/gemm/wgmma_sgd_sm90.cu; CUTLASS calls it ping-pong)
+//   in turn       each has a tile of its own, and one multiplies while the other is busy with its
+//                 results: for epilogues that take as long as the products
+//                 (kernels/gemm/wgmma_sgd_sm90.cu; CUTLASS calls it ping-pong)
 //
-//   clocks a stage of 128 x 256 x 64 takes the tensor cores: 2^21 multiply-adds / 2048 = 1024 (dense bf16 rate of an SM)
-//   bytes it needs: (128 + 256) * 64 * 2 = 48 KB from L2 (48 a clock; 32 where a pair of blocks shares B), and the wgmmas read
-//     2 * 4 * (64 + 256) * 16 * 2 = 80 KB of shared memory (80 of 128 a clock)
+// A stage of 128 x 256 x 64 takes
+//   the tensor cores  2^21 multiply-adds / 2048 = 1024 clocks (dense bf16 rate of an SM)
+//   L2                (128 + 256) * 64 * 2 = 48 KB: 48 bytes a clock; 32 where a pair of blocks
+//                     shares B
+//   shared memory     the wgmmas read 2 * 4 * (64 + 256) * 16 * 2 = 80 KB: 80 of 128 bytes a clock
 //
-// Operand layouts, as TMA writes them and wgmma descriptors name them (kernels/ptx/wgmma.h): boxes of kSpan bytes by so many
-// rows, one after the other, where kSpan is the swizzle. 128 bytes, 64 bf16, is the rule; 64 and 32 serve channel counts
-// that 64 does not divide: 96 = 3 boxes of 32, 48 = 3 boxes of 16.
+// Operand layouts, as TMA writes them and wgmma descriptors name them (kernels/ptx/wgmma.h): boxes
+// of kSpan bytes by so many rows, one after the other, where kSpan is the swizzle. 128 bytes, 64
+// bf16, is the rule; 64 and 32 serve channel counts that 64 does not divide: 96 = 3 boxes of 32, 48
+// = 3 boxes of 16.
 #pragma once
 
 #include <cstring>
@@ -41,50 +46,63 @@ template <int kRows_, int kDepth_, Major kMajor_, int kSpan_ = 128>
 struct SharedOperand {
     static constexpr int kRows = kRows_, kDepth = kDepth_, kSpan = kSpan_;
     static constexpr Major kMajor = kMajor_;
-    static constexpr int kAcross = kSpan / 2;                                // elements of a box's row
-    static constexpr int kDown = kMajor == Major::k ? kRows : kDepth;        // rows of a box
+    static constexpr int kAcross = kSpan / 2;                          // elements of a box's row
+    static constexpr int kDown = kMajor == Major::k ? kRows : kDepth;  // rows of a box
     static constexpr int kBoxes = (kMajor == Major::k ? kDepth : kRows) / kAcross;
     static constexpr int kBoxBytes = kDown * kSpan;
     static constexpr int kBytes = kBoxes * kBoxBytes;
     static_assert(kSpan == 128 || kSpan == 64 || kSpan == 32, "a swizzle of TMA and wgmma");
     static_assert((kMajor == Major::k ? kDepth : kRows) % kAcross == 0, "whole boxes");
-    static_assert(kDepth % 16 == 0 && kDown % 8 == 0, "whole products; boxes start where the swizzle's pattern does");
+    static_assert(kDepth % 16 == 0 && kDown % 8 == 0,
+                  "whole products; boxes start where the swizzle's pattern does");
 
-    // wgmma's descriptor of the rows from `first` on of the tile at `tile`, at k = 0. `first` is a multiple of 8 (k-major) or
-    // of a box (mn-major).
+    // wgmma's descriptor of the rows from `first` on of the tile at `tile`, at k = 0. `first` is a
+    // multiple of 8 (k-major) or of a box (mn-major).
     __device__ __forceinline__ static uint64_t descriptor(const uint8_t* tile, int first) {
-        return ptx::wgmma_descriptor(tile + offset(first), kMajor == Major::k ? 16 : kBoxBytes, 8 * kSpan, ptx::swizzle_of(kSpan));
+        return ptx::wgmma_descriptor(tile + offset(first), kMajor == Major::k ? 16 : kBoxBytes,
+                                     8 * kSpan, ptx::swizzle_of(kSpan));
     }
-    __host__ __device__ static constexpr uint32_t offset(int first) { return kMajor == Major::k ? first * kSpan : first / kAcross * kBoxBytes; }
+    __host__ __device__ static constexpr uint32_t offset(int first) {
+        return kMajor == Major::k ? first * kSpan : first / kAcross * kBoxBytes;
+    }
     // The bytes from k = 0 to k = 16 j.
     static constexpr uint32_t step(int j) {
         return kMajor == Major::mn ? j * 16 * kSpan : j * 32 / kSpan * kBoxBytes + j * 32 % kSpan;
     }
 };
 
-// Consumers compute BM x BN with operands A and B, from kStages stages. kConsumers share a tile: 2, or 1 where they take turns.
+// Consumers compute BM x BN with operands A and B, from kStages stages. kConsumers share a tile: 2,
+// or 1 where they take turns.
 template <class A_, class B_, int kStages_, int kConsumers_ = 2>
 struct WgmmaTile {
     using A = A_;
     using B = B_;
     static constexpr int BM = A::kRows, BN = B::kRows, BK = A::kDepth, kStages = kStages_;
-    static constexpr int kThreads = 384, kConsumers = kConsumers_, kConsumerWarps = 4 * kConsumers;  // warps that read a stage
-    static constexpr int kProducerRegisters = 40, kConsumerRegisters = 232;  // 128 * (40 + 2 * 232) = 64,512 of 65,536
-    static constexpr int kHeight = BM / 64 / kConsumers;  // wgmmas of 64 rows that a consumer issues for each 16 of k
+    // warps that read a stage
+    static constexpr int kThreads = 384, kConsumers = kConsumers_, kConsumerWarps = 4 * kConsumers;
+    // 128 * (40 + 2 * 232) = 64,512 of 65,536
+    static constexpr int kProducerRegisters = 40, kConsumerRegisters = 232;
+    // wgmmas of 64 rows that a consumer issues for each 16 of k
+    static constexpr int kHeight = BM / 64 / kConsumers;
     static_assert(A::kDepth == B::kDepth, "the same k");
-    static_assert(kHeight >= 1 && kHeight * 64 * kConsumers == BM, "64 rows, once or more, for each consumer");
+    static_assert(kHeight >= 1 && kHeight * 64 * kConsumers == BM,
+                  "64 rows, once or more, for each consumer");
     static_assert(kHeight * BN <= 256, "accumulators take at most 128 registers");
 
     struct alignas(1024) Stage {
         uint8_t a[A::kBytes];
         alignas(1024) uint8_t b[B::kBytes];
     };
-    static constexpr uint32_t kStageBytes = A::kBytes + B::kBytes;  // bytes that arrive for a stage
+    // bytes that arrive for a stage
+    static constexpr uint32_t kStageBytes = A::kBytes + B::kBytes;
 
-    // What a consumer's thread accumulates: acc[h] is its part of the 64 rows from row_of(consumer, h) on, as wgmma lays them
-    // out (fragment_coord below). `consumer` is 0 or 1, and 0 where consumers take turns.
+    // What a consumer's thread accumulates: acc[h] is its part of the 64 rows from row_of(consumer,
+    // h) on, as wgmma lays them out (fragment_coord below). `consumer` is 0 or 1, and 0 where
+    // consumers take turns.
     using Accumulators = float[kHeight][BN / 2];
-    __host__ __device__ static constexpr int row_of(int consumer, int h) { return (consumer * kHeight + h) * 64; }
+    __host__ __device__ static constexpr int row_of(int consumer, int h) {
+        return (consumer * kHeight + h) * 64;
+    }
 
     // Where the operands of a stage's products lie (ptx::wgmma_bf16_tile).
     struct Steps {
@@ -94,14 +112,18 @@ struct WgmmaTile {
     };
 };
 
-// ---- blocks and clusters ------------------------------------------------------------------------------------------------
+// ---- blocks and clusters ------------------------------------------------------------------------
 
-// Blocks of a cluster that load B once for all of them (TMA multicast): one alone, or two neighbours along m.
+// Blocks of a cluster that load B once for all of them (TMA multicast): one alone, or two
+// neighbours along m.
 constexpr int kMaxMulticast = 2;
-static_assert(kMaxMulticast == 2, "copy_share halves operands, and multicast_mask names two blocks");
+static_assert(kMaxMulticast == 2,
+              "copy_share halves operands, and multicast_mask names two blocks");
 
 // Which blocks of the cluster a multicast copy goes to: `first_rank` and the one after it.
-__host__ __device__ constexpr uint16_t multicast_mask(int first_rank = 0) { return static_cast<uint16_t>(3u << first_rank); }
+__host__ __device__ constexpr uint16_t multicast_mask(int first_rank = 0) {
+    return static_cast<uint16_t>(3u << first_rank);
+}
 
 // A barrier of all threads of all blocks of the cluster.
 __device__ __forceinline__ void cluster_sync() {
@@ -109,8 +131,8 @@ __device__ __forceinline__ void cluster_sync() {
     ptx::cluster_wait();
 }
 
-// What a block begins with; all its threads call. init_barriers() is run by one thread, which also prefetches its tensor
-// maps there: neither needs what the kernel before this one writes.
+// What a block begins with; all its threads call. init_barriers() is run by one thread, which also
+// prefetches its tensor maps there: neither needs what the kernel before this one writes.
 template <class F>
 __device__ __forceinline__ void begin_block(int cluster_size, F&& init_barriers) {
     if (threadIdx.x == 0) {
@@ -124,8 +146,8 @@ __device__ __forceinline__ void begin_block(int cluster_size, F&& init_barriers)
     ptx::griddep_wait();  // the kernel before this one is complete
 }
 
-// What a block ends with; all its threads call. No block leaves while another may still write into its shared memory, or
-// tell it that a stage is free.
+// What a block ends with; all its threads call. No block leaves while another may still write into
+// its shared memory, or tell it that a stage is free.
 __device__ __forceinline__ void end_block(int cluster_size) {
     if (cluster_size > 1) {
         __syncwarp();
@@ -133,16 +155,21 @@ __device__ __forceinline__ void end_block(int cluster_size) {
     }
 }
 
-// ---- warpgroups ---------------------------------------------------------------------------------------------------------
+// ---- warpgroups ---------------------------------------------------------------------------------
 
-// 0 is the producer's warpgroup, 1 and 2 are consumers. The shuffle tells the compiler that it is the same in all of a warp.
-__device__ __forceinline__ int warpgroup_index() { return __shfl_sync(0xffffffffu, static_cast<int>(threadIdx.x) / 128, 0); }
+// 0 is the producer's warpgroup, 1 and 2 are consumers. The shuffle tells the compiler that it is
+// the same in all of a warp.
+__device__ __forceinline__ int warpgroup_index() {
+    return __shfl_sync(0xffffffffu, static_cast<int>(threadIdx.x) / 128, 0);
+}
 
 // Numbers of named barriers (0 is __syncthreads); consumer 0 or 1 is added to the first two.
 enum NamedBarrier : uint32_t { kBarrierWarpgroup = 1, kBarrierTurn = 3, kBarrierConsumers = 5 };
 
 // A barrier of the 128 threads of warpgroup 1 + `consumer`.
-__device__ __forceinline__ void sync_warpgroup(int consumer) { ptx::bar_sync(kBarrierWarpgroup + consumer, 128); }
+__device__ __forceinline__ void sync_warpgroup(int consumer) {
+    ptx::bar_sync(kBarrierWarpgroup + consumer, 128);
+}
 
 // A barrier of `warpgroups` consumers: of all that share a tile.
 template <int warpgroups = 2>
@@ -150,26 +177,36 @@ __device__ __forceinline__ void sync_consumers() {
     ptx::bar_sync(kBarrierConsumers, 128 * warpgroups);
 }
 
-// Consumers in turn: all threads of both call these. Consumer 1 passes the first turn, so that consumer 0 can run first.
-__device__ __forceinline__ void pass_turn(int consumer) { ptx::bar_arrive(kBarrierTurn + 1 - consumer, 256); }
-__device__ __forceinline__ void await_turn(int consumer) { ptx::bar_sync(kBarrierTurn + consumer, 256); }
+// Consumers in turn: all threads of both call these. Consumer 1 passes the first turn, so that
+// consumer 0 can run first.
+__device__ __forceinline__ void pass_turn(int consumer) {
+    ptx::bar_arrive(kBarrierTurn + 1 - consumer, 256);
+}
+__device__ __forceinline__ void await_turn(int consumer) {
+    ptx::bar_sync(kBarrierTurn + consumer, 256);
+}
 
-// ---- the loop over k ----------------------------------------------------------------------------------------------------
+// ---- the loop over k ----------------------------------------------------------------------------
 
-// acc = A B of `steps` stages (at least 1) for one of the tile's consumers. `meanwhile(stage)` runs beside the products of each
-// stage, before it is released: it may read the stage with ordinary loads (and then ends with __syncwarp).
+// acc = A B of `steps` stages (at least 1) for one of the tile's consumers. `meanwhile(stage)` runs
+// beside the products of each stage, before it is released: it may read the stage with ordinary
+// loads (and then ends with __syncwarp).
 template <class Tile, class F>
-__device__ __forceinline__ void multiply(const typename Tile::Stage* stages, PipelineConsumer<Tile::kStages>& pipeline, int consumer, int steps,
-                                         typename Tile::Accumulators& acc, F&& meanwhile) {
+__device__ __forceinline__ void multiply(const typename Tile::Stage* stages,
+                                         PipelineConsumer<Tile::kStages>& pipeline, int consumer,
+                                         int steps, typename Tile::Accumulators& acc,
+                                         F&& meanwhile) {
     using A = typename Tile::A;
     using B = typename Tile::B;
     int before = 0;  // the stage whose products may still be under way
     for (int step = 0; step < steps; ++step) {
         pipeline.consumer_wait();
         const typename Tile::Stage& stage = stages[pipeline.stage()];
-        const uint64_t a = A::descriptor(stage.a, Tile::row_of(consumer, 0)), b = B::descriptor(stage.b, 0);
+        const uint64_t a = A::descriptor(stage.a, Tile::row_of(consumer, 0)),
+                       b = B::descriptor(stage.b, 0);
         ptx::wgmma_fence();
-        ptx::wgmma_bf16_tile<Tile::BN, A::kMajor == Major::mn, B::kMajor == Major::mn, typename Tile::Steps>(acc, a, b, step > 0);
+        ptx::wgmma_bf16_tile<Tile::BN, A::kMajor == Major::mn, B::kMajor == Major::mn,
+                             typename Tile::Steps>(acc, a, b, step > 0);
         ptx::wgmma_commit();
         meanwhile(pipeline.stage());
         ptx::wgmma_wait<1>();
@@ -182,28 +219,32 @@ __device__ __forceinline__ void multiply(const typename Tile::Stage* stages, Pip
     pipeline.consumer_release(before);
 }
 template <class Tile>
-__device__ __forceinline__ void multiply(const typename Tile::Stage* stages, PipelineConsumer<Tile::kStages>& pipeline, int consumer, int steps,
-                                         typename Tile::Accumulators& acc) {
+__device__ __forceinline__ void multiply(const typename Tile::Stage* stages,
+                                         PipelineConsumer<Tile::kStages>& pipeline, int consumer,
+                                         int steps, typename Tile::Accumulators& acc) {
     multiply<Tile>(stages, pipeline, consumer, steps, acc, [](int) {});
 }
 
-// Calls copy(to, box, down) for each box of an operand that block `rank` of `multicast` (1 or 2) copies, so that all of them
-// copy all of it; `down` is the row of the box that the copy starts at. A block alone copies every box whole. Two share
-// k-major boxes in halves of their rows (the tensor map's box has kDown / multicast), and mn-major ones by turns.
+// Calls copy(to, box, down) for each box of an operand that block `rank` of `multicast` (1 or 2)
+// copies, so that all of them copy all of it; `down` is the row of the box that the copy starts at.
+// A block alone copies every box whole. Two share k-major boxes in halves of their rows (the tensor
+// map's box has kDown / multicast), and mn-major ones by turns.
 template <class Operand, class F>
 __device__ __forceinline__ void copy_share(uint8_t* tile, int rank, int multicast, F&& copy) {
     if constexpr (Operand::kMajor == Major::k) {
         const int down = rank * (Operand::kDown / multicast);
-        for (int box = 0; box < Operand::kBoxes; ++box) copy(tile + box * Operand::kBoxBytes + down * Operand::kSpan, box, down);
+        for (int box = 0; box < Operand::kBoxes; ++box)
+            copy(tile + box * Operand::kBoxBytes + down * Operand::kSpan, box, down);
     } else {
-        for (int box = rank; box < Operand::kBoxes; box += multicast) copy(tile + box * Operand::kBoxBytes, box, 0);
+        for (int box = rank; box < Operand::kBoxes; box += multicast)
+            copy(tile + box * Operand::kBoxBytes, box, 0);
     }
 }
 
-// ---- sums ---------------------------------------------------------------------------------------------------------------
+// ---- sums ---------------------------------------------------------------------------------------
 
-// Where a thread's accumulators lie in 64 rows: element 4 j + i of wgmma's D is row `row` + 8 (i / 2), column
-// 8 j + `col` + i % 2.
+// Where a thread's accumulators lie in 64 rows: element 4 j + i of wgmma's D is row `row` + 8 (i /
+// 2), column 8 j + `col` + i % 2.
 struct FragmentCoord {
     int row, col;
 };
@@ -226,7 +267,8 @@ __device__ __forceinline__ uint32_t pack_bf16(const Vec<2>& v) {
     return bits;
 }
 
-// The byte where the 16-byte unit `unit` of row `row` lies, in shared memory that TMA swizzles with kSpan bytes a row.
+// The byte where the 16-byte unit `unit` of row `row` lies, in shared memory that TMA swizzles with
+// kSpan bytes a row.
 template <int kSpan>
 __device__ __forceinline__ int swizzled(int row, int unit) {
     const int start = row * kSpan;

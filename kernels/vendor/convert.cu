@@ -20,13 +20,15 @@ static __global__ void sum_columns_kernel(const T* a, int rows, int columns, int
 }
 
 void round_to_bf16(const float* in, bf16* out, int64_t count, cudaStream_t stream) {
-    launch("vendor.round_to_bf16", {dim3(ceil_div(count, 256)), dim3(256), stream}, round_to_bf16_kernel, in, out, count);
+    launch("vendor.round_to_bf16", {dim3(ceil_div(count, 256)), dim3(256), stream},
+           round_to_bf16_kernel, in, out, count);
 }
 
-void sum_columns(const void* a, DType type, int rows, int columns, int lda, float* sums, cudaStream_t stream) {
+void sum_columns(const void* a, DType type, int rows, int columns, int lda, float* sums,
+                 cudaStream_t stream) {
     by_dtype(type, [&]<class T>() {
-        launch("vendor.sum_columns", {dim3(ceil_div(columns, 64)), dim3(64), stream}, sum_columns_kernel<T>,
-               static_cast<const T*>(a), rows, columns, lda, sums);
+        launch("vendor.sum_columns", {dim3(ceil_div(columns, 64)), dim3(64), stream},
+               sum_columns_kernel<T>, static_cast<const T*>(a), rows, columns, lda, sums);
     });
 }
 

@@ -1,4 +1,5 @@
-// The small passes that turn our operands into what a vendor's library takes: types and sums its epilogues lack.
+// The small passes that turn our operands into what a vendor's library takes: types and sums its
+// epilogues lack.
 #pragma once
 
 #include <cuda_runtime.h>

@@ -38,8 +38,8 @@ using AlgoPreference = Descriptor<cublasLtMatmulPreference_t, cublasLtMatmulPref
 }  // namespace wt::cublas
 
 // Calls a cuBLAS function and throws wt::Error with the call's text when it fails.
-#define WT_CUBLAS_CALL(call)                                                     \
-    do {                                                                         \
-        if (cublasStatus_t s_ = (call); s_ != CUBLAS_STATUS_SUCCESS)             \
-            ::wt::cublas::throw_cublas(s_, #call, __FILE__, __LINE__);           \
+#define WT_CUBLAS_CALL(call)                                           \
+    do {                                                               \
+        if (cublasStatus_t s_ = (call); s_ != CUBLAS_STATUS_SUCCESS)   \
+            ::wt::cublas::throw_cublas(s_, #call, __FILE__, __LINE__); \
     } while (0)

@@ -1,5 +1,5 @@
-// cuDNN on real GPUs: what the baselines of conv and LRN share. cuDNN 9's legacy interface (cudnn.h), which takes
-// NHWC tensors and chooses an algorithm by its own heuristics.
+// cuDNN on real GPUs: what the baselines of conv and LRN share. cuDNN 9's legacy interface
+// (cudnn.h), which takes NHWC tensors and chooses an algorithm by its own heuristics.
 #pragma once
 
 #include <cudnn.h>
@@ -20,7 +20,9 @@ cudnnHandle_t handle();
 // The same, set to work on `stream`.
 cudnnHandle_t handle(cudaStream_t stream);
 
-constexpr cudnnDataType_t type_of(DType t) { return t == DType::f32 ? CUDNN_DATA_FLOAT : CUDNN_DATA_BFLOAT16; }
+constexpr cudnnDataType_t type_of(DType t) {
+    return t == DType::f32 ? CUDNN_DATA_FLOAT : CUDNN_DATA_BFLOAT16;
+}
 
 // What "alpha" and "beta" of every call are: results overwrite.
 inline constexpr float kOne = 1, kZero = 0;
@@ -44,10 +46,14 @@ private:
     T value_ = nullptr;
 };
 
-using Tensor = Descriptor<cudnnTensorDescriptor_t, cudnnCreateTensorDescriptor, cudnnDestroyTensorDescriptor>;
-using Filter = Descriptor<cudnnFilterDescriptor_t, cudnnCreateFilterDescriptor, cudnnDestroyFilterDescriptor>;
-using Convolution = Descriptor<cudnnConvolutionDescriptor_t, cudnnCreateConvolutionDescriptor, cudnnDestroyConvolutionDescriptor>;
-using Activation = Descriptor<cudnnActivationDescriptor_t, cudnnCreateActivationDescriptor, cudnnDestroyActivationDescriptor>;
+using Tensor =
+    Descriptor<cudnnTensorDescriptor_t, cudnnCreateTensorDescriptor, cudnnDestroyTensorDescriptor>;
+using Filter =
+    Descriptor<cudnnFilterDescriptor_t, cudnnCreateFilterDescriptor, cudnnDestroyFilterDescriptor>;
+using Convolution = Descriptor<cudnnConvolutionDescriptor_t, cudnnCreateConvolutionDescriptor,
+                               cudnnDestroyConvolutionDescriptor>;
+using Activation = Descriptor<cudnnActivationDescriptor_t, cudnnCreateActivationDescriptor,
+                              cudnnDestroyActivationDescriptor>;
 using Lrn = Descriptor<cudnnLRNDescriptor_t, cudnnCreateLRNDescriptor, cudnnDestroyLRNDescriptor>;
 
 // n x h x w x c, NHWC in memory.
@@ -59,10 +65,10 @@ int current_device();
 }  // namespace wt::cudnn
 
 // Calls a cuDNN function and throws wt::Error with the call's text when it fails.
-#define WT_CUDNN_CALL(call)                                                      \
-    do {                                                                         \
-        if (cudnnStatus_t s_ = (call); s_ != CUDNN_STATUS_SUCCESS)               \
-            ::wt::cudnn::throw_cudnn(s_, #call, __FILE__, __LINE__);             \
+#define WT_CUDNN_CALL(call)                                          \
+    do {                                                             \
+        if (cudnnStatus_t s_ = (call); s_ != CUDNN_STATUS_SUCCESS)   \
+            ::wt::cudnn::throw_cudnn(s_, #call, __FILE__, __LINE__); \
     } while (0)
 
 template <class T, cudnnStatus_t (*Create)(T*), cudnnStatus_t (*Destroy)(T)>

@@ -5,7 +5,8 @@
 namespace wt::cublas {
 
 void throw_cublas(cublasStatus_t s, const char* call, const char* file, int line) {
-    throw Error(std::string("cuBLAS: ") + cublasLtGetStatusString(s) + " from " + call + " at " + file + ":" + std::to_string(line));
+    throw Error(std::string("cuBLAS: ") + cublasLtGetStatusString(s) + " from " + call + " at " +
+                file + ":" + std::to_string(line));
 }
 
 // The library's context belongs to the device that was current when the handle was made.
@@ -13,7 +14,8 @@ namespace {
 struct Handles {
     std::map<int, cublasLtHandle_t> of_device;
     ~Handles() {
-        for (auto [device, handle] : of_device) cublasLtDestroy(handle);  // at the thread's end; nothing left to report to
+        // at the thread's end; nothing left to report to
+        for (auto [device, handle] : of_device) cublasLtDestroy(handle);
     }
 };
 }  // namespace

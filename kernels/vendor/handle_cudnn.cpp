@@ -5,7 +5,8 @@
 namespace wt::cudnn {
 
 void throw_cudnn(cudnnStatus_t s, const char* call, const char* file, int line) {
-    throw Error(std::string("cuDNN: ") + cudnnGetErrorString(s) + " from " + call + " at " + file + ":" + std::to_string(line));
+    throw Error(std::string("cuDNN: ") + cudnnGetErrorString(s) + " from " + call + " at " + file +
+                ":" + std::to_string(line));
 }
 
 int current_device() {
@@ -14,12 +15,14 @@ int current_device() {
     return device;
 }
 
-// A handle is not to be used by two threads at a time, and belongs to the device that was current when it was made.
+// A handle is not to be used by two threads at a time, and belongs to the device that was current
+// when it was made.
 namespace {
 struct Handles {
     std::map<int, cudnnHandle_t> of_device;
     ~Handles() {
-        for (auto [device, handle] : of_device) cudnnDestroy(handle);  // at the thread's end; nothing left to report to
+        // at the thread's end; nothing left to report to
+        for (auto [device, handle] : of_device) cudnnDestroy(handle);
     }
 };
 }  // namespace

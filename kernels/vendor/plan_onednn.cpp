@@ -17,7 +17,8 @@ dnnl::stream& stream() {
 
 // An instruction set's value has the bits of all that it includes.
 static bool has(dnnl::cpu_isa needed) {
-    const int isa = static_cast<int>(dnnl::get_effective_cpu_isa()), bits = static_cast<int>(needed);
+    const int isa = static_cast<int>(dnnl::get_effective_cpu_isa()),
+              bits = static_cast<int>(needed);
     return (isa & bits) == bits;
 }
 
@@ -37,11 +38,14 @@ Desc nhwc(int64_t n, int64_t h, int64_t w, int64_t c, DType t, int64_t pitch) {
     return Desc({n, c, h, w}, type_of(t), Dims{h * w * pitch, 1, w * pitch, pitch});
 }
 
-Desc any_like(const Desc& d) { return Desc(d.dims(), d.data_type(), dnnl::memory::format_tag::any); }
+Desc any_like(const Desc& d) {
+    return Desc(d.dims(), d.data_type(), dnnl::memory::format_tag::any);
+}
 
 size_t Plan::reserve(size_t bytes) {
     const size_t at = workspace_;
-    workspace_ += (bytes + 4095) / 4096 * 4096;  // whole pages: no two buffers share a cache line or a page
+    // whole pages: no two buffers share a cache line or a page
+    workspace_ += (bytes + 4095) / 4096 * 4096;
     return at;
 }
 
@@ -78,7 +82,8 @@ void Plan::run(std::span<void* const> pointers, void* workspace) const {
         args.emplace(o.arg, theirs);
     }
     if (scratchpad_.get_size())
-        args.emplace(DNNL_ARG_SCRATCHPAD, dnnl::memory(scratchpad_, engine(), base + scratchpad_at_));
+        args.emplace(DNNL_ARG_SCRATCHPAD,
+                     dnnl::memory(scratchpad_, engine(), base + scratchpad_at_));
     primitive_.execute(stream(), args);
     for (size_t i = 0; i < operands_.size(); ++i) {
         const Operand& o = operands_[i];
@@ -93,7 +98,8 @@ Threads::Threads() : before_(omp_get_max_threads()) { omp_set_num_threads(vgpu::
 Threads::~Threads() { omp_set_num_threads(before_); }
 
 void throw_onednn(const dnnl::error& e, const std::string& where) {
-    throw Error("oneDNN: " + where + ": " + e.message + " (status " + std::to_string(e.status) + ")");
+    throw Error("oneDNN: " + where + ": " + e.message + " (status " + std::to_string(e.status) +
+                ")");
 }
 
 void enqueue(cudaStream_t stream, const char* name, std::function<void()> work) {

@@ -1,4 +1,5 @@
-// What a vendor's library wants prepared once for each problem: descriptors, the choice of algorithm, sizes of scratch.
+// What a vendor's library wants prepared once for each problem: descriptors, the choice of
+// algorithm, sizes of scratch.
 #pragma once
 
 #include <map>

@@ -21,8 +21,10 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
     dir.write("batches.meta.txt", in.bytes(names));
     std::vector<uint8_t> batch;
     for (const uint8_t b : in.rest()) {
-        if (b == 0xAB) batch.resize(batch.size() + 3072, b);
-        else batch.push_back(b);
+        if (b == 0xAB)
+            batch.resize(batch.size() + 3072, b);
+        else
+            batch.push_back(b);
     }
     dir.write("data_batch_1.bin", batch);
     fuzz::answers([&] {

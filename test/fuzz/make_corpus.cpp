@@ -121,7 +121,8 @@ void pngs() {
             png(9, 3, bits, 3, noise((9 * bits + 7) / 8 * 3), noise(12)));
     }
     Bytes interlaced =
-        png(9, 9, 8, 0, noise(9 * 20));  // the right number of rows for Adam7, of the wrong lengths
+        // the right number of rows for Adam7, of the wrong lengths
+        png(9, 9, 8, 0, noise(9 * 20));
     interlaced[28] = 1;
     put("png", "interlaced", interlaced);
 }

@@ -13,8 +13,10 @@ inline std::vector<double> activation_forward(Activation kind, std::vector<doubl
     return x;
 }
 
-inline std::vector<double> activation_backward(Activation kind, const std::vector<double>& y, std::vector<double> dy) {
-    for (size_t i = 0; i < dy.size(); ++i) dy[i] *= kind == Activation::tanh ? 1 - y[i] * y[i] : y[i] > 0;
+inline std::vector<double> activation_backward(Activation kind, const std::vector<double>& y,
+                                               std::vector<double> dy) {
+    for (size_t i = 0; i < dy.size(); ++i)
+        dy[i] *= kind == Activation::tanh ? 1 - y[i] * y[i] : y[i] > 0;
     return dy;
 }
 

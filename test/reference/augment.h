@@ -8,12 +8,14 @@
 namespace wt::reference {
 
 inline std::vector<double> augment(const AugmentProblem& p, const std::vector<uint8_t>& images,
-                                   const std::vector<AugmentParams>& params, const float* mean, const float* inv_std) {
+                                   const std::vector<AugmentParams>& params, const float* mean,
+                                   const float* inv_std) {
     std::vector<double> y;
     auto pixel = [&](int n, int i, int j, int ch) {
         const AugmentParams& a = params[n];
         const int row = a.y0 + i, col = a.x0 + (a.mirror ? p.out_w - 1 - j : j);
-        const size_t at = ((size_t(n) * p.src_h + row) * p.src_w + col) * p.src_c + (p.src_c == 3 ? ch : 0);
+        const size_t at =
+            ((size_t(n) * p.src_h + row) * p.src_w + col) * p.src_c + (p.src_c == 3 ? ch : 0);
         return (double(images[at]) + a.noise[ch] - mean[ch]) * inv_std[ch];
     };
     if (p.fold > 1) {  // a scatter, unlike any kernel
@@ -22,10 +24,14 @@ inline std::vector<double> augment(const AugmentProblem& p, const std::vector<ui
             for (int i = 0; i < p.out_h; ++i)
                 for (int j = 0; j < p.out_w; ++j) {
                     const int f = p.fold, row = i + p.pad, col = j + p.pad;
-                    if (row / f >= p.fold_h || col / f >= p.fold_w) continue;  // not read by any filter
+                    // not read by any filter
+                    if (row / f >= p.fold_h || col / f >= p.fold_w) continue;
                     for (int ch = 0; ch < 3; ++ch)
-                        y[((((size_t(n) * p.fold_h + row / f) * p.fold_w + col / f) * f + row % f) * f + col % f) * 3 + ch] =
-                            pixel(n, i, j, ch);
+                        y[((((size_t(n) * p.fold_h + row / f) * p.fold_w + col / f) * f + row % f) *
+                               f +
+                           col % f) *
+                              3 +
+                          ch] = pixel(n, i, j, ch);
                 }
         return y;
     }

@@ -1,6 +1,7 @@
-// Convolution and its gradients in fp64, by their definitions (kernels/conv/problem.h), written as scatters over
-// (output, tap) pairs: another loop order than any kernel's. Each also returns for every result the sums of the
-// magnitudes and of the squares added up, against which rounding errors are judged.
+// Convolution and its gradients in fp64, by their definitions (kernels/conv/problem.h), written as
+// scatters over (output, tap) pairs: another loop order than any kernel's. Each also returns for
+// every result the sums of the magnitudes and of the squares added up, against which rounding
+// errors are judged.
 #pragma once
 
 #include <cmath>
@@ -14,7 +15,9 @@ struct Sums {
     std::vector<double> value, magnitude, square;
     explicit Sums(size_t n) : value(n), magnitude(n), square(n) {}
     void add(size_t i, double v) { value[i] += v, magnitude[i] += std::abs(v), square[i] += v * v; }
-    void scale(size_t i, double f) { value[i] *= f, magnitude[i] *= std::abs(f), square[i] *= f * f; }
+    void scale(size_t i, double f) {
+        value[i] *= f, magnitude[i] *= std::abs(f), square[i] *= f * f;
+    }
 };
 
 // An image stack as ConvProblem::fold has it stored: from plain NHWC, zeros outside the images.
@@ -27,14 +30,16 @@ inline std::vector<double> fold_input(const ConvProblem& v, const std::vector<do
                 for (int a = 0; a < v.fold; ++a)
                     for (int b = 0; b < v.fold; ++b)
                         for (int c = 0; c < v.c; ++c, ++to) {
-                            const int row = v.fold * i + a - v.pad_h, col = v.fold * j + b - v.pad_w;
+                            const int row = v.fold * i + a - v.pad_h,
+                                      col = v.fold * j + b - v.pad_w;
                             if (row >= 0 && col >= 0 && row < v.h && col < v.w)
                                 folded[to] = x[((size_t(n) * v.h + row) * v.w + col) * v.c + c];
                         }
     return folded;
 }
 
-// Calls f(x index, w index, y index) for every product of the convolution, padding left out; x unfolded.
+// Calls f(x index, w index, y index) for every product of the convolution, padding left out; x
+// unfolded.
 template <class F>
 void for_each_product(const ConvProblem& v, F&& f) {
     for (int n = 0; n < v.n; ++n)
@@ -43,17 +48,19 @@ void for_each_product(const ConvProblem& v, F&& f) {
                 for (int k = 0; k < v.k; ++k)
                     for (int r = 0; r < v.r; ++r)
                         for (int s = 0; s < v.s; ++s) {
-                            const int h = p * v.stride_h + r - v.pad_h, w = q * v.stride_w + s - v.pad_w;
+                            const int h = p * v.stride_h + r - v.pad_h,
+                                      w = q * v.stride_w + s - v.pad_w;
                             if (h < 0 || w < 0 || h >= v.h || w >= v.w) continue;
-                            const size_t x = ((size_t(n) * v.h + h) * v.w + w) * v.c + k / v.kg() * v.cg();
+                            const size_t x =
+                                ((size_t(n) * v.h + h) * v.w + w) * v.c + k / v.kg() * v.cg();
                             const size_t f0 = ((size_t(k) * v.r + r) * v.s + s) * v.cg();
                             const size_t y = ((size_t(n) * v.p() + p) * v.q() + q) * v.k + k;
                             for (int c = 0; c < v.cg(); ++c) f(x + c, f0 + c, y);
                         }
 }
 
-inline Sums conv_fprop(const ConvProblem& v, const std::vector<double>& x, const std::vector<double>& w,
-                       const std::vector<double>& bias) {
+inline Sums conv_fprop(const ConvProblem& v, const std::vector<double>& x,
+                       const std::vector<double>& w, const std::vector<double>& bias) {
     Sums y(v.y_count());
     if (v.bias)
         for (size_t i = 0; i < y.value.size(); ++i) y.add(i, bias[i % v.k]);
@@ -64,8 +71,8 @@ inline Sums conv_fprop(const ConvProblem& v, const std::vector<double>& x, const
 }
 
 // x is read with drelu only.
-inline Sums conv_dgrad(const ConvProblem& v, const std::vector<double>& dy, const std::vector<double>& w,
-                       const std::vector<double>& x = {}) {
+inline Sums conv_dgrad(const ConvProblem& v, const std::vector<double>& dy,
+                       const std::vector<double>& w, const std::vector<double>& x = {}) {
     Sums dx(v.x_count());
     for_each_product(v, [&](size_t xi, size_t wi, size_t yi) { dx.add(xi, dy[yi] * w[wi]); });
     if (v.drelu)
@@ -74,7 +81,8 @@ inline Sums conv_dgrad(const ConvProblem& v, const std::vector<double>& dy, cons
     return dx;
 }
 
-inline Sums conv_wgrad(const ConvProblem& v, const std::vector<double>& x, const std::vector<double>& dy) {
+inline Sums conv_wgrad(const ConvProblem& v, const std::vector<double>& x,
+                       const std::vector<double>& dy) {
     Sums dw(v.w_count());
     for_each_product(v, [&](size_t xi, size_t wi, size_t yi) { dw.add(wi, dy[yi] * x[xi]); });
     return dw;

@@ -11,7 +11,8 @@ namespace wt::reference {
 
 inline double lrn_norm(const LrnProblem& p, const double* x, int i) {
     double sum = 0;
-    for (int j = std::max(0, i - p.size / 2); j <= std::min(p.c - 1, i + p.size / 2); ++j) sum += x[j] * x[j];
+    for (int j = std::max(0, i - p.size / 2); j <= std::min(p.c - 1, i + p.size / 2); ++j)
+        sum += x[j] * x[j];
     return p.k + p.alpha * sum;
 }
 
@@ -19,7 +20,8 @@ inline std::vector<double> lrn_forward(const LrnProblem& p, const std::vector<do
     std::vector<double> y(x.size());
     for (int64_t n = 0; n < p.pixels; ++n)
         for (int i = 0; i < p.c; ++i)
-            y[n * p.c + i] = x[n * p.c + i] * std::pow(lrn_norm(p, &x[n * p.c], i), -double(p.beta));
+            y[n * p.c + i] =
+                x[n * p.c + i] * std::pow(lrn_norm(p, &x[n * p.c], i), -double(p.beta));
     return y;
 }
 

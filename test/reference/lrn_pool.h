@@ -7,7 +7,8 @@
 
 namespace wt::reference {
 
-inline std::vector<double> lrn_pool_normalized(const LrnPoolProblem& s, const std::vector<double>& x) {
+inline std::vector<double> lrn_pool_normalized(const LrnPoolProblem& s,
+                                               const std::vector<double>& x) {
     return s.lrn ? lrn_forward(s.norm(), x) : x;
 }
 
@@ -20,7 +21,8 @@ struct LrnPoolGradients {
 };
 
 inline LrnPoolGradients lrn_pool_backward(const LrnPoolProblem& s, const std::vector<double>& x,
-                                          const std::vector<double>& dy, const std::vector<uint8_t>& argmax) {
+                                          const std::vector<double>& dy,
+                                          const std::vector<uint8_t>& argmax) {
     LrnPoolGradients out{pool_backward(s.pool(), dy, argmax), std::vector<double>(s.c, 0.0),
                          std::vector<double>(s.c, 0.0)};
     if (s.lrn) out.dx = lrn_backward(s.norm(), x, out.dx);

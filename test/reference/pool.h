@@ -26,8 +26,11 @@ inline Pooled pool_forward(const PoolProblem& s, const std::vector<double>& x) {
                             const int h = p * s.stride - s.pad + i, w = q * s.stride - s.pad + j;
                             if (h < 0 || w < 0 || h >= s.h || w >= s.w) continue;
                             const double v = x[((int64_t(n) * s.h + h) * s.w + w) * s.c + c];
-                            const bool beats = !any || (!std::isnan(out.y[o]) && (std::isnan(v) || v > out.y[o]));
-                            if (beats) out.y[o] = v, out.argmax[o] = static_cast<uint8_t>(i * s.window + j);
+                            const bool beats =
+                                !any || (!std::isnan(out.y[o]) && (std::isnan(v) || v > out.y[o]));
+                            if (beats)
+                                out.y[o] = v,
+                                out.argmax[o] = static_cast<uint8_t>(i * s.window + j);
                             any = true;
                         }
                 }

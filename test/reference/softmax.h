@@ -1,4 +1,5 @@
-// Softmax cross-entropy in fp64, as kernels/softmax/problem.h defines it. Logits without gaps between the rows.
+// Softmax cross-entropy in fp64, as kernels/softmax/problem.h defines it. Logits without gaps
+// between the rows.
 #pragma once
 
 #include <cmath>
@@ -23,12 +24,15 @@ inline SoftmaxResult softmax(const SoftmaxProblem& p, const std::vector<double>&
         const double* z = &logits[size_t(i) * p.classes];
         double top = -INFINITY, sum = 0;
         bool nan = false;
-        for (int j = 0; j < p.classes; ++j) top = std::fmax(top, z[j]), nan = nan || std::isnan(z[j]);
+        for (int j = 0; j < p.classes; ++j)
+            top = std::fmax(top, z[j]), nan = nan || std::isnan(z[j]);
         for (int j = 0; j < p.classes; ++j) sum += std::exp(z[j] - top);
         for (int j = 0; j < p.classes; ++j)
-            r.dlogits[size_t(i) * p.classes + j] = p.scale * (std::exp(z[j] - top) / sum - (j == labels[i]));
+            r.dlogits[size_t(i) * p.classes + j] =
+                p.scale * (std::exp(z[j] - top) / sum - (j == labels[i]));
         int rank = 0;
-        for (int j = 0; j < p.classes; ++j) rank += z[j] > z[labels[i]] || (z[j] == z[labels[i]] && j < labels[i]);
+        for (int j = 0; j < p.classes; ++j)
+            rank += z[j] > z[labels[i]] || (z[j] == z[labels[i]] && j < labels[i]);
         r.stats.loss_sum += std::log(sum) - (z[labels[i]] - top);
         r.loss_magnitude += std::log(sum) + std::abs(z[labels[i]] - top);
         r.stats.rows += 1;

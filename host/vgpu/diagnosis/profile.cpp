@@ -30,12 +30,14 @@ struct Table {
         double total = 0;
         for (const auto& [key, s] : spent) {
             char text[512];
-            std::snprintf(text, sizeof text, "%9.1f %8ld %9.3f  %-24s %s", s.ms, s.times, s.ms / s.times, ranges[key.first].c_str(), key.second.c_str());
+            std::snprintf(text, sizeof text, "%9.1f %8ld %9.3f  %-24s %s", s.ms, s.times,
+                          s.ms / s.times, ranges[key.first].c_str(), key.second.c_str());
             lines.emplace_back(s.ms, text);
             total += s.ms;
         }
         std::sort(lines.rbegin(), lines.rend());
-        std::fprintf(stderr, "virtual GPUs: %.1f ms of work\n%9s %8s %9s  %-24s %s\n", total, "ms", "times", "ms each", "range", "operation");
+        std::fprintf(stderr, "virtual GPUs: %.1f ms of work\n%9s %8s %9s  %-24s %s\n", total, "ms",
+                     "times", "ms each", "range", "operation");
         for (const auto& [ms, text] : lines) std::fprintf(stderr, "%s\n", text.c_str());
     }
 };
@@ -72,17 +74,21 @@ void pop_range() {
 
 int current_range() { return stack.empty() ? 0 : stack.back(); }
 
-Timed::Timed(int range, const void* kernel, const char* other) : range_(range), kernel_(kernel), other_(other) {
+Timed::Timed(int range, const void* kernel, const char* other)
+    : range_(range), kernel_(kernel), other_(other) {
     if (profiling()) start_ = std::chrono::steady_clock::now();
 }
 
 Timed::~Timed() {
     if (!profiling()) return;
-    const std::chrono::duration<double, std::milli> took = std::chrono::steady_clock::now() - start_;
+    const std::chrono::duration<double, std::milli> took =
+        std::chrono::steady_clock::now() - start_;
     Table& t = table();
     std::lock_guard lock(t.mutex);
     std::string name = kernel_ ? symbol_name(kernel_) : other_;
-    if (const size_t open = name.find('('); open != std::string::npos && open > 0) name.resize(open);  // without the parameters
+    // without the parameters
+    if (const size_t open = name.find('('); open != std::string::npos && open > 0)
+        name.resize(open);
     if (name.starts_with("void ")) name.erase(0, 5);
     Spent& s = t.spent[{range_, name}];
     s.ms += took.count();

@@ -11,7 +11,8 @@ namespace vgpu {
 bool profiling();
 int current_range();  // of the calling thread; 0: none
 
-// Adds the time from construction to destruction to (range, name of the operation). On the dispatcher only.
+// Adds the time from construction to destruction to (range, name of the operation). On the
+// dispatcher only.
 class Timed {
 public:
     Timed(int range, const void* kernel, const char* other);

@@ -19,12 +19,13 @@ namespace vgpu {
 namespace {
 
 constexpr uint32_t kClocks = 1u << 25, kClocksLeft = 1u << 20;  // that a block may need
-constexpr uint64_t kPage = 1 << 16;                             // of global memory: shadow is made for so much at a time
-constexpr size_t kMostPages = 4096;                             // 2 GiB of shadow; then it starts anew
-constexpr uint32_t kSite = 1u << 23;                            // a place that is a Site
+constexpr uint64_t kPage = 1 << 16;   // of global memory: shadow is made for so much at a time
+constexpr size_t kMostPages = 4096;   // 2 GiB of shadow; then it starts anew
+constexpr uint32_t kSite = 1u << 23;  // a place that is a Site
 
 void* map_zeros(size_t bytes) {
-    void* p = mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    void* p = mmap(nullptr, bytes, PROT_READ | PROT_WRITE,
+                   MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     if (p == MAP_FAILED) throw std::bad_alloc();
     return p;
 }
@@ -35,15 +36,18 @@ inline void join(uint32_t* __restrict to, const uint32_t* __restrict by, uint32_
 
 }  // namespace
 
-Races::Races(Core& core) : core_(core) { std::fill(std::begin(cached_page_), std::end(cached_page_), ~uint64_t{0}); }
+Races::Races(Core& core) : core_(core) {
+    std::fill(std::begin(cached_page_), std::end(cached_page_), ~uint64_t{0});
+}
 
 Races::~Races() {
     for (Cell* c : shared_)
         if (c) munmap(static_cast<void*>(c), kSharedMax / 2 * sizeof(Cell));
-    for (auto& [number, page] : pages_) munmap(static_cast<void*>(page.cells), kPage / 2 * sizeof(Cell));
+    for (auto& [number, page] : pages_)
+        munmap(static_cast<void*>(page.cells), kPage / 2 * sizeof(Cell));
 }
 
-// ---- grids and blocks -----------------------------------------------------------------------------------
+// ---- grids and blocks ---------------------------------------------------------------------------
 
 void Races::begin_grid() {
     threads_ = core_.threads * core_.cluster;
@@ -51,7 +55,9 @@ void Races::begin_grid() {
     on_ = columns_ <= 1u << Epoch::kAgentBits;
     if (!on_) {
         static bool said = false;
-        if (!std::exchange(said, true)) std::fprintf(stderr, "vgpu: no races looked for in clusters of more than %u threads\n", (1u << Epoch::kAgentBits) - kSlots);
+        if (!std::exchange(said, true))
+            std::fprintf(stderr, "vgpu: no races looked for in clusters of more than %u threads\n",
+                         (1u << Epoch::kAgentBits) - kSlots);
         return;
     }
     early_ = core_.grid->dependent;
@@ -97,15 +103,18 @@ void Races::end_block() {
 void Races::forget_all() {
     for (Cell* c : shared_)
         if (c) madvise(static_cast<void*>(c), kSharedMax / 2 * sizeof(Cell), MADV_DONTNEED);
-    for (auto& [number, page] : pages_) munmap(static_cast<void*>(page.cells), kPage / 2 * sizeof(Cell));
+    for (auto& [number, page] : pages_)
+        munmap(static_cast<void*>(page.cells), kPage / 2 * sizeof(Cell));
     pages_.clear();
     std::fill(std::begin(cached_page_), std::end(cached_page_), ~uint64_t{0});
     max_clock_ = 0;
 }
 
-// ---- vector clocks ---------------------------------------------------------------------------------------
+// ---- vector clocks ------------------------------------------------------------------------------
 
-inline uint32_t Races::current_agent() const { return core_.block->rank * core_.threads + linear_thread(); }
+inline uint32_t Races::current_agent() const {
+    return core_.block->rank * core_.threads + linear_thread();
+}
 
 uint32_t Races::agent_of(const Fiber& f) const {
     const dim3& d = context.block_dim;
@@ -135,7 +144,9 @@ void Races::reset_if_old(SyncClock& c) const {
 
 void Races::release(uint32_t t, SyncClock& c) {
     reset_if_old(c);
-    if (materialized_[t] == generation_) join(c.clock.data(), vector_clock(t), columns_), join(c.proxy_clock.data(), proxy_clock(t), threads_);
+    if (materialized_[t] == generation_)
+        join(c.clock.data(), vector_clock(t), columns_),
+            join(c.proxy_clock.data(), proxy_clock(t), threads_);
     c.clock[t] = std::max(c.clock[t], own_clock_[t]);
     c.proxy_clock[t] = std::max(c.proxy_clock[t], own_proxy_clock_[t]);
     increment(t);
@@ -150,7 +161,8 @@ void Races::acquire(uint32_t t, const SyncClock& c) {
 
 void Races::sync_block(const Block& b) {
     if (!on_) return;
-    if (core_.cluster == 1 && !proxy_) {  // every thread acquires all others: their vector clocks stay the same
+    if (core_.cluster == 1 &&
+        !proxy_) {  // every thread acquires all others: their vector clocks stay the same
         common_clock_ = max_clock_++;
         ++generation_;
         std::fill(own_clock_.begin(), own_clock_.end(), max_clock_);
@@ -234,7 +246,7 @@ void Races::griddep_waited() {
     if (on_) griddep_[current_agent()] = block_generation_;
 }
 
-// ---- asynchronous operations --------------------------------------------------------------------------------
+// ---- asynchronous operations --------------------------------------------------------------------
 
 Races::Operation Races::start() {
     if (!on_) return {};
@@ -260,7 +272,7 @@ void Races::expect_waited(uint32_t place) {
     report(f);
 }
 
-// ---- accesses -----------------------------------------------------------------------------------------------
+// ---- accesses -----------------------------------------------------------------------------------
 
 inline bool Races::happens_before(Epoch s, const Accessor& a) {
     const uint32_t by = s.agent();
@@ -273,18 +285,23 @@ inline bool Races::fence_happens_before(Epoch s, const Accessor& a) {
     const uint32_t by = s.agent();
     if (by >= threads_) return true;
     if (by == a.thread) return s.clock() <= own_proxy_clock_[by];
-    return materialized_[a.thread] == generation_ ? s.clock() <= proxy_clock(a.thread)[by] : s.clock() <= block_start_;
+    return materialized_[a.thread] == generation_ ? s.clock() <= proxy_clock(a.thread)[by]
+                                                  : s.clock() <= block_start_;
 }
 
 template <bool kGlobal>
-inline void Races::expect_ordered(Epoch before, bool before_wrote, const Accessor& a, Kind kind, uint32_t mask, uint32_t place, uint64_t address,
-                          const Block* shared) {
+inline void Races::expect_ordered(Epoch before, bool before_wrote, const Accessor& a, Kind kind,
+                                  uint32_t mask, uint32_t place, uint64_t address,
+                                  const Block* shared) {
     if (before.clock() <= (kGlobal ? grid_start_ : block_start_) || !(before.mask() & mask)) return;
     if (before.atomic() && kind == Kind::atomic) return;
     const bool other_block = kGlobal && before.clock() <= block_start_;
-    const Found f{Found::race, before, before_wrote, kind, place, a.asynchronous(), other_block, shared, address};
-    if (other_block || !happens_before(before, a)) [[unlikely]] report(f);
-    if (!kGlobal && a.asynchronous() && before_wrote && !fence_happens_before(before, a)) [[unlikely]] {
+    const Found f{Found::race,      before,      before_wrote, kind,   place,
+                  a.asynchronous(), other_block, shared,       address};
+    if (other_block || !happens_before(before, a)) [[unlikely]]
+        report(f);
+    if (!kGlobal && a.asynchronous() && before_wrote && !fence_happens_before(before, a))
+        [[unlikely]] {
         Found unfenced = f;
         unfenced.what = Found::unfenced;
         report(unfenced);
@@ -292,8 +309,8 @@ inline void Races::expect_ordered(Epoch before, bool before_wrote, const Accesso
 }
 
 template <bool kGlobal>
-inline void Races::record(Cell* cell, uint32_t first, uint32_t bytes, uint64_t address, const Block* shared, const Accessor& a, Kind kind,
-                         uint32_t place) {
+inline void Races::record(Cell* cell, uint32_t first, uint32_t bytes, uint64_t address,
+                          const Block* shared, const Accessor& a, Kind kind, uint32_t place) {
     const uint32_t end = first + bytes;
     cell += first / 2;
     for (uint32_t at = first / 2 * 2; at < end; at += 2, ++cell) {
@@ -301,8 +318,10 @@ inline void Races::record(Cell* cell, uint32_t first, uint32_t bytes, uint64_t a
         const Epoch mine = Epoch::of(a.clock, a.agent, place, mask, kind == Kind::atomic);
         const uint64_t here = address + (at - first / 2 * 2);
         expect_ordered<kGlobal>(cell->write, true, a, kind, mask, place, here, shared);
-        if (!kGlobal && kind != Kind::write && cell->write.clock() <= block_start_ && unwritten_.what == Found::nothing) [[unlikely]] {
-            unwritten_ = {Found::unwritten, {}, false, kind, place, a.asynchronous(), false, shared, here};
+        if (!kGlobal && kind != Kind::write && cell->write.clock() <= block_start_ &&
+            unwritten_.what == Found::nothing) [[unlikely]] {
+            unwritten_ = {Found::unwritten, {},    false,  kind, place,
+                          a.asynchronous(), false, shared, here};
             unwritten_by_ = context.thread;
         }
         if (kind == Kind::read) {
@@ -311,7 +330,9 @@ inline void Races::record(Cell* cell, uint32_t first, uint32_t bytes, uint64_t a
                 cell->read.bits |= uint64_t{mask} << 1;
                 continue;
             }
-            const bool concurrent = r.clock() > (kGlobal ? grid_start_ : block_start_) && ((kGlobal && r.clock() <= block_start_) || !happens_before(r, a));
+            const bool concurrent =
+                r.clock() > (kGlobal ? grid_start_ : block_start_) &&
+                ((kGlobal && r.clock() <= block_start_) || !happens_before(r, a));
             if (!concurrent || next_random(coin_) & 1 << 20) cell->read = mine;
             continue;
         }
@@ -330,22 +351,26 @@ Races::Cell* Races::cells_of(const Block& b) {
 
 Races::Page& Races::page_of(uint64_t page) {
     const unsigned line = page % 64;
-    if (cached_page_[line] == page) [[likely]] return *cached_[line];
+    if (cached_page_[line] == page) [[likely]]
+        return *cached_[line];
     Page& p = pages_[page];
     if (!p.cells) p.cells = static_cast<Cell*>(map_zeros(kPage / 2 * sizeof(Cell)));
     cached_page_[line] = page;
     return *(cached_[line] = &p);
 }
 
-void Races::record_global(uint64_t address, uint32_t bytes, const Accessor& a, Kind kind, uint32_t place) {
+void Races::record_global(uint64_t address, uint32_t bytes, const Accessor& a, Kind kind,
+                          uint32_t place) {
     if (early_) expect_waited(place);
     for (uint64_t at = address, end = address + bytes; at < end;) {  // page by page
         const uint32_t n = static_cast<uint32_t>(std::min(end, (at / kPage + 1) * kPage) - at);
         Page& page = page_of(at / kPage);
         if (kind != Kind::read) page.written = a.clock;
-        // Most reads are of what no grid writes while it reads it; their cells would be a cache miss each.
+        // Most reads are of what no grid writes while it reads it; their cells would be a cache
+        // miss each.
         if (page.written > grid_start_ || (next_random(coin_) & 3 << 20) == 0)
-            record<true>(page.cells, static_cast<uint32_t>(at % kPage), n, at, nullptr, a, kind, place);
+            record<true>(page.cells, static_cast<uint32_t>(at % kPage), n, at, nullptr, a, kind,
+                         place);
         at += n;
     }
 }
@@ -358,7 +383,9 @@ void Races::access(const void* p, uint32_t bytes, Kind kind, uint32_t place) {
     size_t offset = address - reinterpret_cast<uint64_t>(b->shared);
     if (offset >= size) {
         if (address - kFirstAddress < kMaxDevices * kRange) {
-            if (why_outside_ = why_unreachable(core_, address, bytes); !why_outside_.empty()) [[unlikely]] report_outside(kind, place);
+            if (why_outside_ = why_unreachable(core_, address, bytes); !why_outside_.empty())
+                [[unlikely]]
+                report_outside(kind, place);
             const uint32_t t = current_agent();
             record_global(address, bytes, {t, t, own_clock_[t]}, kind, place);
             return;
@@ -370,27 +397,36 @@ void Races::access(const void* p, uint32_t bytes, Kind kind, uint32_t place) {
         if (offset >= kSharedMax) return;  // the thread's own
     }
     if (offset + bytes > size) [[unlikely]] {
-        why_outside_ = std::to_string(bytes) + " bytes at offset " + std::to_string(offset) + " of the block's " + std::to_string(size) + " of shared memory";
+        why_outside_ = std::to_string(bytes) + " bytes at offset " + std::to_string(offset) +
+                       " of the block's " + std::to_string(size) + " of shared memory";
         report_outside(kind, place);
     }
     const uint32_t t = current_agent();
-    record<false>(cells_of(*b), static_cast<uint32_t>(offset), bytes, offset, b, {t, t, own_clock_[t]}, kind, place);
+    record<false>(cells_of(*b), static_cast<uint32_t>(offset), bytes, offset, b,
+                  {t, t, own_clock_[t]}, kind, place);
 }
 
-void Races::access(const Operation& o, const Block& b, uint32_t offset, uint32_t bytes, Kind kind, uint32_t place) {
-    if (on_) record<false>(cells_of(b), offset, bytes, offset, &b, {current_agent(), threads_ + o.slot, o.clock}, kind, place);
+void Races::access(const Operation& o, const Block& b, uint32_t offset, uint32_t bytes, Kind kind,
+                   uint32_t place) {
+    if (on_)
+        record<false>(cells_of(b), offset, bytes, offset, &b,
+                      {current_agent(), threads_ + o.slot, o.clock}, kind, place);
 }
 
-void Races::access(const Operation& o, const char* global, uint32_t bytes, Kind kind, uint32_t place) {
+void Races::access(const Operation& o, const char* global, uint32_t bytes, Kind kind,
+                   uint32_t place) {
     const uint64_t address = reinterpret_cast<uint64_t>(global);
-    if (on_ && address - kFirstAddress < kMaxDevices * kRange) record_global(address, bytes, {current_agent(), threads_ + o.slot, o.clock}, kind, place);
+    if (on_ && address - kFirstAddress < kMaxDevices * kRange)
+        record_global(address, bytes, {current_agent(), threads_ + o.slot, o.clock}, kind, place);
 }
 
-// ---- places, and what is said ---------------------------------------------------------------------------------
+// ---- places, and what is said -------------------------------------------------------------------
 
 uint32_t Races::place(const void* returns_to) {
     // The call itself, to 4 bytes: it is 5 long.
-    return static_cast<uint32_t>((static_cast<const char*>(returns_to) - 1 - &__executable_start) >> 2) & (kSite - 1);
+    return static_cast<uint32_t>((static_cast<const char*>(returns_to) - 1 - &__executable_start) >>
+                                 2) &
+           (kSite - 1);
 }
 
 uint32_t Races::place(Site s) {
@@ -416,10 +452,12 @@ void Races::report(const Found& f) {
 
 namespace {
 
-// "kernels/conv/fprop_tiled.cu:52" of the code there, by addr2line of the compiler's tools; its offset where that is not.
+// "kernels/conv/fprop_tiled.cu:52" of the code there, by addr2line of the compiler's tools; its
+// offset where that is not.
 std::string source_line(uint32_t place) {
     char command[128];
-    std::snprintf(command, sizeof command, "addr2line -ie /proc/%d/exe 0x%x 2>/dev/null", static_cast<int>(getpid()), place << 2);
+    std::snprintf(command, sizeof command, "addr2line -ie /proc/%d/exe 0x%x 2>/dev/null",
+                  static_cast<int>(getpid()), place << 2);
     std::string first;
     if (FILE* lines = popen(command, "r")) {
         char line[1024];
@@ -438,7 +476,9 @@ std::string source_line(uint32_t place) {
     return command;
 }
 
-const char* verb(bool wrote, bool atomic) { return atomic ? "updates atomically" : wrote ? "writes" : "reads"; }
+const char* verb(bool wrote, bool atomic) {
+    return atomic ? "updates atomically" : wrote ? "writes" : "reads";
+}
 
 }  // namespace
 
@@ -452,11 +492,16 @@ std::string Races::describe() {
     const Found f = std::exchange(found_, {});
     const std::string here = text(Epoch::of(0, 0, f.place, 0, false));
     if (f.what == Found::early)
-        return "this kernel was launched to start before the one ahead of it is over, and the thread uses global memory at " + here + " before griddep_wait";
-    if (f.what == Found::outside) return "out of bounds: this thread " + std::string(verb(f.kind != Kind::read, f.kind == Kind::atomic)) + " at " + here + ": " + std::exchange(why_outside_, {});
+        return "this kernel was launched to start before the one ahead of it is over, and the thread uses global memory at " +
+               here + " before griddep_wait";
+    if (f.what == Found::outside)
+        return "out of bounds: this thread " +
+               std::string(verb(f.kind != Kind::read, f.kind == Kind::atomic)) + " at " + here +
+               ": " + std::exchange(why_outside_, {});
     char where[64];
     if (f.shared)
-        std::snprintf(where, sizeof where, "shared memory, offset 0x%llx", static_cast<unsigned long long>(f.address));
+        std::snprintf(where, sizeof where, "shared memory, offset 0x%llx",
+                      static_cast<unsigned long long>(f.address));
     else
         std::snprintf(where, sizeof where, "global memory, %p", reinterpret_cast<void*>(f.address));
     std::string who;
@@ -465,14 +510,25 @@ std::string Races::describe() {
     else if (a >= threads_)
         who = "an asynchronous operation";
     else
-        who = "thread " + std::to_string(a % core_.threads) + (core_.cluster > 1 ? " of block " + std::to_string(a / core_.threads) + " of the cluster" : "");
+        who = "thread " + std::to_string(a % core_.threads) +
+              (core_.cluster > 1
+                   ? " of block " + std::to_string(a / core_.threads) + " of the cluster"
+                   : "");
     const bool wrote = f.kind != Kind::read, atomic = f.kind == Kind::atomic;
-    const std::string mine = std::string(f.asynchronous ? "an asynchronous operation of this thread " : "this thread ") + verb(wrote, atomic) + " at " + here;
-    if (f.what == Found::unwritten) return "uninitialised (" + std::string(where) + "): " + mine + " what no thread has written in this block";
-    const std::string both = mine + " what " + who + ' ' + verb(f.before_wrote, f.before.atomic()) + " at " + text(f.before);
+    const std::string mine =
+        std::string(f.asynchronous ? "an asynchronous operation of this thread " : "this thread ") +
+        verb(wrote, atomic) + " at " + here;
+    if (f.what == Found::unwritten)
+        return "uninitialised (" + std::string(where) + "): " + mine +
+               " what no thread has written in this block";
+    const std::string both = mine + " what " + who + ' ' + verb(f.before_wrote, f.before.atomic()) +
+                             " at " + text(f.before);
     if (f.what == Found::unfenced)
-        return "no fence.proxy.async (" + std::string(where) + "): " + both + ", and ordinary stores are seen there only behind one";
-    return "race (" + std::string(where) + "): " + both + (f.other_block ? ", and blocks of a grid are not ordered" : ", and nothing orders the two");
+        return "no fence.proxy.async (" + std::string(where) + "): " + both +
+               ", and ordinary stores are seen there only behind one";
+    return "race (" + std::string(where) + "): " + both +
+           (f.other_block ? ", and blocks of a grid are not ordered"
+                          : ", and nothing orders the two");
 }
 
 }  // namespace vgpu

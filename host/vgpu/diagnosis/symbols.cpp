@@ -1,5 +1,5 @@
-// Names of functions, from the program's own symbol table (.symtab), demangled. Works for static functions and
-// templates, and needs neither -rdynamic nor debug information.
+// Names of functions, from the program's own symbol table (.symtab), demangled. Works for static
+// functions and templates, and needs neither -rdynamic nor debug information.
 #include <cxxabi.h>
 #include <dlfcn.h>
 #include <elf.h>
@@ -29,8 +29,9 @@ const std::vector<Symbol>& symbols() {
     static const std::vector<Symbol> table = [] {
         std::vector<Symbol> v;
         const int fd = open("/proc/self/exe", O_RDONLY | O_CLOEXEC);
-        struct stat st{};
-        if (fd < 0 || fstat(fd, &st) != 0 || st.st_size < static_cast<off_t>(sizeof(Elf64_Ehdr))) return v;
+        struct stat st {};
+        if (fd < 0 || fstat(fd, &st) != 0 || st.st_size < static_cast<off_t>(sizeof(Elf64_Ehdr)))
+            return v;
         void* map = mmap(nullptr, static_cast<size_t>(st.st_size), PROT_READ, MAP_PRIVATE, fd, 0);
         close(fd);
         if (map == MAP_FAILED) return v;
@@ -45,13 +46,15 @@ const std::vector<Symbol>& symbols() {
                 if (ELF64_ST_TYPE(s[k].st_info) == STT_FUNC && s[k].st_value)
                     v.push_back({s[k].st_value, s[k].st_size, names + s[k].st_name});
         }
-        std::sort(v.begin(), v.end(), [](const Symbol& a, const Symbol& b) { return a.address < b.address; });
+        std::sort(v.begin(), v.end(),
+                  [](const Symbol& a, const Symbol& b) { return a.address < b.address; });
         return v;
     }();
     return table;
 }
 
-// "ns::kernel<int, 4>" of "void ns::kernel<int, 4>(float*, int)": without the return type and the parameters.
+// "ns::kernel<int, 4>" of "void ns::kernel<int, 4>(float*, int)": without the return type and the
+// parameters.
 std::string short_name(const char* mangled) {
     int status = 0;
     char* text = abi::__cxa_demangle(mangled, nullptr, nullptr, &status);
@@ -84,7 +87,8 @@ std::string symbol_name(const void* function) {
         const uint64_t base = reinterpret_cast<uint64_t>(info.dli_fbase);
         for (const uint64_t a : {absolute - base, absolute}) {
             const auto& t = symbols();
-            auto it = std::upper_bound(t.begin(), t.end(), a, [](uint64_t x, const Symbol& s) { return x < s.address; });
+            auto it = std::upper_bound(t.begin(), t.end(), a,
+                                       [](uint64_t x, const Symbol& s) { return x < s.address; });
             if (it == t.begin()) continue;
             --it;
             if (a < it->address + std::max<uint64_t>(it->size, 1)) return short_name(it->name);

@@ -11,8 +11,8 @@
 #include <sanitizer/asan_interface.h>
 #endif
 
-// System V x86-64: rbx, rbp, r12-r15 and the stack pointer are the callee's to keep; everything else the compiler
-// has already saved around the call.
+// System V x86-64: rbx, rbp, r12-r15 and the stack pointer are the callee's to keep; everything
+// else the compiler has already saved around the call.
 asm(R"(
     .text
     .p2align 4
@@ -56,12 +56,15 @@ size_t stack_size() {
 #endif
     if (const char* text = std::getenv("VGPU_STACK"); text && *text) {
         char* end = nullptr;
-        const double asked = std::strtod(text, &end) * (*end == 'K' || *end == 'k' ? 1024.0 : *end == 'M' || *end == 'm' ? 1048576.0 : 1.0);
+        const double asked = std::strtod(text, &end) * (*end == 'K' || *end == 'k'   ? 1024.0
+                                                        : *end == 'M' || *end == 'm' ? 1048576.0
+                                                                                     : 1.0);
         if (*end && end[1] == 0) ++end;
         if (*end == 0 && asked >= 16 * 1024 && asked <= 64 * 1048576.0)
             bytes = static_cast<size_t>(asked);
         else
-            std::fprintf(stderr, "vgpu: VGPU_STACK=%s: must be a size from 16K to 64M; %zuK now\n", text, bytes / 1024);
+            std::fprintf(stderr, "vgpu: VGPU_STACK=%s: must be a size from 16K to 64M; %zuK now\n",
+                         text, bytes / 1024);
     }
     return (bytes + kPage - 1) / kPage * kPage;
 }
@@ -71,7 +74,8 @@ size_t stack_size() {
 void FiberPool::reserve() {
     static const size_t size = stack_size();  // said once where it is wrong
     stack_ = size;
-    void* p = mmap(nullptr, kMax * (stack_ + kPage), PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    void* p = mmap(nullptr, kMax * (stack_ + kPage), PROT_NONE,
+                   MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     if (p == MAP_FAILED) throw std::bad_alloc();
     chunks_.push_back({std::unique_ptr<Fiber[]>(new Fiber[kMax]), static_cast<char*>(p)});
 }
@@ -92,7 +96,8 @@ Fiber* FiberPool::fresh(unsigned i, void (*entry)()) {
     Fiber& f = c.fibers[i % kMax];
     if (!f.stack) {
         char* stack = c.base + i % kMax * (stack_ + kPage) + kPage;
-        // Where the kernel's limit of mappings is met (very many cores), stacks go on without guard pages.
+        // Where the kernel's limit of mappings is met (very many cores), stacks go on without guard
+        // pages.
         if (mprotect(stack, stack_, PROT_READ | PROT_WRITE) != 0 &&
             mprotect(c.base, kMax * (stack_ + kPage), PROT_READ | PROT_WRITE) != 0)
             throw std::bad_alloc();
@@ -102,10 +107,11 @@ Fiber* FiberPool::fresh(unsigned i, void (*entry)()) {
     ASAN_UNPOISON_MEMORY_REGION(f.stack, stack_);
     f.fake_stack = nullptr;
 #endif
-    // Tops are staggered: at equal offsets in their pages, all stacks would fight for the same cache sets.
+    // Tops are staggered: at equal offsets in their pages, all stacks would fight for the same
+    // cache sets.
     void** sp = reinterpret_cast<void**>(f.stack + stack_ - i * 320 % kPage / 64 * 64);
-    *--sp = nullptr;                          // keeps the stack aligned at entry, and ends backtraces
-    *--sp = reinterpret_cast<void*>(entry);   // vgpu_jump returns to it
+    *--sp = nullptr;  // keeps the stack aligned at entry, and ends backtraces
+    *--sp = reinterpret_cast<void*>(entry);  // vgpu_jump returns to it
     for (int r = 0; r < 6; ++r) *--sp = nullptr;
     f.sp = sp;
     f.wait = {};

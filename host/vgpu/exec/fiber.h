@@ -1,5 +1,5 @@
-// Fibers: a stack with a guard page, and a switch that saves only the six callee-saved registers (about 11 ns; no
-// system call, MXCSR is not touched). Fibers of one pool stay on one OS thread.
+// Fibers: a stack with a guard page, and a switch that saves only the six callee-saved registers
+// (about 11 ns; no system call, MXCSR is not touched). Fibers of one pool stay on one OS thread.
 #pragma once
 
 #include <cstddef>
@@ -22,15 +22,16 @@ namespace vgpu {
 // What a waiting thread waits for: for the report when nothing can go on.
 struct Wait {
     enum Kind : uint8_t { none, block, named, warp, mbarrier, cluster } kind = none;
-    uint8_t id = 0;      // named barrier; parity (mbarrier)
-    unsigned count = 0;  // threads (block, named), lane mask (warp), offset in shared memory (mbarrier)
+    uint8_t id = 0;  // named barrier; parity (mbarrier)
+    // threads (block, named), lane mask (warp), offset in shared memory (mbarrier)
+    unsigned count = 0;
     Site site;
     const char* what = nullptr;  // the operation's name, where the kind does not say it
 };
 
 struct Block;
 
-struct alignas(64) Fiber {  // what a switch touches lies in one or two cache lines
+struct alignas(64) Fiber {   // what a switch touches lies in one or two cache lines
     void* sp = nullptr;      // where to go on
     Fiber* next = nullptr;   // in the list it is in
     Block* block = nullptr;  // of the thread it holds

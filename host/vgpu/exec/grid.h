@@ -16,8 +16,10 @@ struct Grid {
     dim3 grid, block, cluster;     // cluster {1,1,1} unless a launch attribute asked for one
     size_t shared = 0;             // bytes of dynamic shared memory
     int device = 0;
-    bool dependent = false;        // launched so that it may start early: every thread must wait (griddepcontrol.wait)
-    const void* args = nullptr;    // the tuple of arguments, alive until run_grid returns
+    bool dependent =
+        // launched so that it may start early: every thread must wait (griddepcontrol.wait)
+        false;
+    const void* args = nullptr;  // the tuple of arguments, alive until run_grid returns
     void (*loop)(const void* kernel, const void* args) = nullptr;
 };
 

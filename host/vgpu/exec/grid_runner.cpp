@@ -36,10 +36,13 @@ uint64_t now_ns() {
 
 // ---- switching ------------------------------------------------------------------------------
 
-constexpr int kStackLines = 6;  // that a thread touches when it goes on: of the switch, and of what called it
+// that a thread touches when it goes on: of the switch, and of what called it
+constexpr int kStackLines = 6;
 
-// AddressSanitizer wants to know of every switch: before it, the stack it goes to; after it, that it came.
-inline void before_switch([[maybe_unused]] void** keep, [[maybe_unused]] const void* stack, [[maybe_unused]] size_t bytes) {
+// AddressSanitizer wants to know of every switch: before it, the stack it goes to; after it, that
+// it came.
+inline void before_switch([[maybe_unused]] void** keep, [[maybe_unused]] const void* stack,
+                          [[maybe_unused]] size_t bytes) {
 #ifdef VGPU_ASAN
     __sanitizer_start_switch_fiber(keep, stack, bytes);
 #endif
@@ -105,7 +108,8 @@ inline Fiber* pop_ready(Core& core) {
     Fiber* f = core.ready.pop();
     if (!f || !core.ready.head) return f;
     if (!core.random) {
-        // The stacks of a few hundred threads are more than the first cache: while this one runs, the next one's comes nearer.
+        // The stacks of a few hundred threads are more than the first cache: while this one runs,
+        // the next one's comes nearer.
         const Fiber* next = core.ready.head;
         const char* stack = static_cast<const char*>(next->sp);
         for (int line = 0; line < kStackLines; ++line) __builtin_prefetch(stack + 64 * line);
@@ -139,15 +143,19 @@ inline void run_other(Core& core) {
     }
 }
 
-// Of the block of the cluster whose threads start after this one's; the first one's when this is the last.
-inline unsigned next_rank(const Core& core) { return core.block->rank + 1 < core.cluster ? core.block->rank + 1 : 0; }
+// Of the block of the cluster whose threads start after this one's; the first one's when this is
+// the last.
+inline unsigned next_rank(const Core& core) {
+    return core.block->rank + 1 < core.cluster ? core.block->rank + 1 : 0;
+}
 
 // The running thread gets this fiber for its own; the loop goes on elsewhere.
 inline void leave_loop(Core& core) {
     Context& c = context;
     core.cursor = c.thread;
     core.cursor_block = core.block;
-    core.unstarted = c.thread.x + 1 < c.block_dim.x || c.thread.y + 1 < c.block_dim.y || c.thread.z + 1 < c.block_dim.z;
+    core.unstarted = c.thread.x + 1 < c.block_dim.x || c.thread.y + 1 < c.block_dim.y ||
+                     c.thread.z + 1 < c.block_dim.z;
     c.row_end = 0;
     ++core.live;
     ++core.block->live;
@@ -173,14 +181,16 @@ bool take_blocks(Core& core) {
 void seed_block(Core& core, uint64_t i) {
     core.random = (core.seed + i) * 0x9e3779b97f4a7c15u | 1;
     draw(core);
-    core.defers = 64 * (1 + static_cast<unsigned>(draw(core) % 4));  // in a quarter of the blocks everything
+    // in a quarter of the blocks everything
+    core.defers = 64 * (1 + static_cast<unsigned>(draw(core) % 4));
 }
 
 // Block i of the grid, or of a grid of clusters.
 uint3 coordinates(uint64_t i, const dim3& g) {
     if (g.y == 1 && g.z == 1) return {static_cast<unsigned>(i), 0, 0};
     const uint64_t rows = i / g.x;
-    return {static_cast<unsigned>(i % g.x), static_cast<unsigned>(rows % g.y), static_cast<unsigned>(rows / g.y)};
+    return {static_cast<unsigned>(i % g.x), static_cast<unsigned>(rows % g.y),
+            static_cast<unsigned>(rows / g.y)};
 }
 
 void start_block(Core& core, Block& b, const uint3& index) {
@@ -196,7 +206,8 @@ void start_cluster(Core& core, uint64_t i) {
     const uint3 at = coordinates(i, {g.x / c.x, g.y / c.y, g.z / c.z});
     for (unsigned r = 0; r < core.cluster; ++r) {
         const uint3 in = coordinates(r, c);
-        start_block(core, *core.blocks[r], {at.x * c.x + in.x, at.y * c.y + in.y, at.z * c.z + in.z});
+        start_block(core, *core.blocks[r],
+                    {at.x * c.x + in.x, at.y * c.y + in.y, at.z * c.z + in.z});
     }
     core.first_rank = core.random ? static_cast<unsigned>(draw(core) % core.cluster) : 0;
     core.reaches_out = false;
@@ -220,7 +231,8 @@ void look_for_end(Core& core, Block& b) {
     if (core.reaches_out) shield(core, b);
 }
 
-// Sets the context for this core's next block or cluster. False when there is none, or when its time is up.
+// Sets the context for this core's next block or cluster. False when there is none, or when its
+// time is up.
 bool next_block(Core& core) {
     if (core.block_next == core.block_end && !take_blocks(core)) return false;
     BlockSource& s = *core.source;
@@ -231,7 +243,8 @@ bool next_block(Core& core) {
         return false;
     }
     if (s.multiplier != 1 || s.offset)
-        i = static_cast<uint64_t>((static_cast<unsigned __int128>(i) * s.multiplier + s.offset) % s.end);
+        i = static_cast<uint64_t>((static_cast<unsigned __int128>(i) * s.multiplier + s.offset) %
+                                  s.end);
     if (core.seed) seed_block(core, i);
     if (core.cluster == 1) {
         context.block = coordinates(i, context.grid_dim);
@@ -245,7 +258,8 @@ bool next_block(Core& core) {
     return true;
 }
 
-// All threads of the running block have started: those of the cluster's next one. False when this was the last.
+// All threads of the running block have started: those of the cluster's next one. False when this
+// was the last.
 bool next_of_cluster(Core& core) {
     core.block->handed_out = true;
     const unsigned next = next_rank(core);
@@ -375,7 +389,8 @@ void fail(int code, const char* what, Site site) {
 
 Block::Block() {
     // A page of guard behind the largest shared memory a block may have.
-    void* p = mmap(nullptr, kSharedMax + 4096, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    void* p = mmap(nullptr, kSharedMax + 4096, PROT_READ | PROT_WRITE,
+                   MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     if (p == MAP_FAILED) throw std::bad_alloc();
     shared = static_cast<char*>(p);
     mprotect(shared + kSharedMax, 4096, PROT_NONE);
@@ -405,7 +420,8 @@ Core& this_core() {
 }
 
 // Runs blocks of the grid on this OS thread until there are none, the deadline passes or one fails.
-GridFailure work(Core& core, const Grid& grid, BlockSource& source, uint64_t deadline_ns, uint64_t seed) {
+GridFailure work(Core& core, const Grid& grid, BlockSource& source, uint64_t deadline_ns,
+                 uint64_t seed) {
     core.grid = &grid;
     core.source = &source;
     core.block_next = core.block_end = 0;
@@ -461,9 +477,11 @@ GridFailure work(Core& core, const Grid& grid, BlockSource& source, uint64_t dea
         after_switch(core.main_fake_stack);
         if (core.signal) describe_signal(core);
         if (core.failed && core.races)
-            if (std::string found = core.races->describe(); !found.empty()) core.what = std::move(found);
+            if (std::string found = core.races->describe(); !found.empty())
+                core.what = std::move(found);
         core.broken = core.failed != 0;
-        if (core.failed) failure = {core.failed, where(c, grid) + ": " + core.what, std::move(core.detail)};
+        if (core.failed)
+            failure = {core.failed, where(c, grid) + ": " + core.what, std::move(core.detail)};
     }
     c.core = nullptr;
     source.waits += core.waits;
@@ -482,22 +500,29 @@ void shuffle_blocks(BlockSource& s, uint64_t seed) {
 std::string refuse(const Grid& g) {
     const uint64_t threads = uint64_t{g.block.x} * g.block.y * g.block.z;
     if (threads == 0 || uint64_t{g.grid.x} * g.grid.y * g.grid.z == 0) return "the grid is empty";
-    if (threads > static_cast<unsigned>(kBlockThreads) || g.block.z > 64) return "more than 1024 threads in a block (or 64 in z)";
-    if (g.grid.x > 0x7fffffffu || g.grid.y > 65535 || g.grid.z > 65535) return "a grid may have 2^31-1 x 65535 x 65535 blocks";
-    if (g.shared > kSharedMax) return std::to_string(g.shared) + " bytes of shared memory; a block may have 227 KiB";
+    if (threads > static_cast<unsigned>(kBlockThreads) || g.block.z > 64)
+        return "more than 1024 threads in a block (or 64 in z)";
+    if (g.grid.x > 0x7fffffffu || g.grid.y > 65535 || g.grid.z > 65535)
+        return "a grid may have 2^31-1 x 65535 x 65535 blocks";
+    if (g.shared > kSharedMax)
+        return std::to_string(g.shared) + " bytes of shared memory; a block may have 227 KiB";
     const dim3& c = g.cluster;
-    if (uint64_t{c.x} * c.y * c.z == 0 || uint64_t{c.x} * c.y * c.z > kClusterBlocksNonPortable || g.grid.x % c.x || g.grid.y % c.y || g.grid.z % c.z)
+    if (uint64_t{c.x} * c.y * c.z == 0 || uint64_t{c.x} * c.y * c.z > kClusterBlocksNonPortable ||
+        g.grid.x % c.x || g.grid.y % c.y || g.grid.z % c.z)
         return "a cluster has 1 to 16 blocks and divides the grid";
     return {};
 }
 
-// On hardware such a kernel may read what the one before it has not written yet. Here it never starts early, so it would
-// pass every test.
+// On hardware such a kernel may read what the one before it has not written yet. Here it never
+// starts early, so it would pass every test.
 GridFailure check_waits(const Grid& g, const BlockSource& source) {
-    const uint64_t threads = uint64_t{g.grid.x} * g.grid.y * g.grid.z * g.block.x * g.block.y * g.block.z;
+    const uint64_t threads =
+        uint64_t{g.grid.x} * g.grid.y * g.grid.z * g.block.x * g.block.y * g.block.z;
     if (!g.dependent || source.waits >= threads) return {};
-    return {719, symbol_name(g.kernel) + ": launched as dependent on the kernel before it, but " + std::to_string(threads - source.waits) + " of " +
-                                std::to_string(threads) + " threads do not wait for that (griddep_wait)",
+    return {719,
+            symbol_name(g.kernel) + ": launched as dependent on the kernel before it, but " +
+                std::to_string(threads - source.waits) + " of " + std::to_string(threads) +
+                " threads do not wait for that (griddep_wait)",
             {}};
 }
 
@@ -527,16 +552,20 @@ GridFailure run_grid(const Grid& grid, uint64_t seed) {
         return {9, where(context, grid) + ": " + reason, {}};
     }
     BlockSource source;
-    source.end = uint64_t{grid.grid.x} * grid.grid.y * grid.grid.z / (uint64_t{grid.cluster.x} * grid.cluster.y * grid.cluster.z);
+    source.end = uint64_t{grid.grid.x} * grid.grid.y * grid.grid.z /
+                 (uint64_t{grid.cluster.x} * grid.cluster.y * grid.cluster.z);
     if (seed) shuffle_blocks(source, seed);
     // One core where races are looked for: it sees all blocks.
-    const int cores = Races::wanted() ? 1 : static_cast<int>(std::min<uint64_t>(core_count(), source.end));
-    GridFailure failure = work(this_core(), grid, source, cores > 1 ? now_ns() + kAloneNs : 0, seed);
+    const int cores =
+        Races::wanted() ? 1 : static_cast<int>(std::min<uint64_t>(core_count(), source.end));
+    GridFailure failure =
+        work(this_core(), grid, source, cores > 1 ? now_ns() + kAloneNs : 0, seed);
     const uint64_t done = source.next.load();
     if (failure) return failure;
     if (done >= source.end) return check_waits(grid, source);
 
-    source.chunk = static_cast<unsigned>(std::clamp<uint64_t>((source.end - done) / (16u * cores), 1, 256));
+    source.chunk =
+        static_cast<unsigned>(std::clamp<uint64_t>((source.end - done) / (16u * cores), 1, 256));
     std::mutex mutex;
 #pragma omp parallel num_threads(cores)
     {

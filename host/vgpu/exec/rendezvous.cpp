@@ -8,7 +8,9 @@ namespace vgpu {
 namespace {
 
 // Not by address: each translation unit has its own copy of a header's name.
-bool same_place(Site a, Site b) { return a.line == b.line && (a.file == b.file || std::strcmp(a.file, b.file) == 0); }
+bool same_place(Site a, Site b) {
+    return a.line == b.line && (a.file == b.file || std::strcmp(a.file, b.file) == 0);
+}
 
 unsigned existing_lanes(const Core& core, unsigned warp) {
     const unsigned n = core.threads - warp * 32;
@@ -30,12 +32,16 @@ int block_barrier(BlockOp op, int predicate, Site site) {
         b.expected = core.threads;
         b.site = site;
     } else if (!same_place(b.site, site)) [[unlikely]] {
-        note_failure(core, 719, "divergent barriers: this thread is in __syncthreads at " + describe_site(site) +
-                              " while others of its block wait in __syncthreads at " + describe_site(b.site));
+        note_failure(
+            core, 719,
+            "divergent barriers: this thread is in __syncthreads at " + describe_site(site) +
+                " while others of its block wait in __syncthreads at " + describe_site(b.site));
         abandon(core);
     } else if (b.expected != core.threads) [[unlikely]] {
-        note_failure(core, 719, "__syncthreads at " + describe_site(site) + " while bar.sync 0 for " +
-                              std::to_string(b.expected) + " threads is under way at " + describe_site(b.site));
+        note_failure(core, 719,
+                     "__syncthreads at " + describe_site(site) + " while bar.sync 0 for " +
+                         std::to_string(b.expected) + " threads is under way at " +
+                         describe_site(b.site));
         abandon(core);
     }
     b.sum += predicate != 0;
@@ -58,19 +64,25 @@ int block_barrier(BlockOp op, int predicate, Site site) {
 }
 
 // Counts this thread in; true when it completes the barrier.
-static bool arrive(Core& core, Barrier& b, unsigned id, unsigned threads, Site site, const char* what, bool waits) {
-    if (id >= kNamedBarriers || threads == 0 || threads % 32 || threads > (core.threads + 31) / 32 * 32) [[unlikely]] {
-        note_failure(core, 719, std::string(what) + ' ' + std::to_string(id) + ", " + std::to_string(threads) + " at " +
-                              describe_site(site) + ": ids are 0 to 15, threads a multiple of 32 within the block");
+static bool arrive(Core& core, Barrier& b, unsigned id, unsigned threads, Site site,
+                   const char* what, bool waits) {
+    if (id >= kNamedBarriers || threads == 0 || threads % 32 ||
+        threads > (core.threads + 31) / 32 * 32) [[unlikely]] {
+        note_failure(core, 719,
+                     std::string(what) + ' ' + std::to_string(id) + ", " + std::to_string(threads) +
+                         " at " + describe_site(site) +
+                         ": ids are 0 to 15, threads a multiple of 32 within the block");
         abandon(core);
     }
     if (b.arrived == 0) {
         b.expected = threads;
         b.site = site;
     } else if (b.expected != threads) [[unlikely]] {
-        note_failure(core, 719, std::string(what) + ' ' + std::to_string(id) + ", " + std::to_string(threads) + " at " +
-                              describe_site(site) + ", but the barrier under way (" + describe_site(b.site) +
-                              ") is for " + std::to_string(b.expected) + " threads");
+        note_failure(core, 719,
+                     std::string(what) + ' ' + std::to_string(id) + ", " + std::to_string(threads) +
+                         " at " + describe_site(site) + ", but the barrier under way (" +
+                         describe_site(b.site) + ") is for " + std::to_string(b.expected) +
+                         " threads");
         abandon(core);
     }
     if (core.races) core.races->arrive(id);
@@ -90,7 +102,8 @@ void bar_sync(unsigned id, unsigned threads, Site site) {
 
 void bar_arrive(unsigned id, unsigned threads, Site site) {
     Core& core = *context.core;
-    core.block->stale |= !arrive(core, core.barriers[id % kNamedBarriers], id, threads, site, "bar.arrive", false);
+    core.block->stale |=
+        !arrive(core, core.barriers[id % kNamedBarriers], id, threads, site, "bar.arrive", false);
 }
 
 // ---- warps ----------------------------------------------------------------------------------
@@ -133,11 +146,12 @@ const char* name_of(WarpOp op) {
 
 // Brings this lane to its rendezvous. The last lane calls finish(slot) and lets the others go on.
 template <class Finish>
-inline void meet(Core& core, Warp& warp, unsigned lane, unsigned warp_index, WarpOp op, unsigned mask, Site site, Finish finish,
-                 WarpWork work = nullptr) {
+inline void meet(Core& core, Warp& warp, unsigned lane, unsigned warp_index, WarpOp op,
+                 unsigned mask, Site site, Finish finish, WarpWork work = nullptr) {
     if (!(mask >> lane & 1)) [[unlikely]] {
-        note_failure(core, 719, std::string(name_of(op)) + " at " + describe_site(site) + ": its mask " + hex(mask) +
-                              " lacks the calling lane " + std::to_string(lane));
+        note_failure(core, 719,
+                     std::string(name_of(op)) + " at " + describe_site(site) + ": its mask " +
+                         hex(mask) + " lacks the calling lane " + std::to_string(lane));
         abandon(core);
     }
     const unsigned lanes = mask & existing_lanes(core, warp_index);
@@ -147,9 +161,12 @@ inline void meet(Core& core, Warp& warp, unsigned lane, unsigned warp_index, War
         slot.op = op;
         slot.work = work;
         slot.what = nullptr;
-    } else if (slot.expected != lanes || slot.op != op || (op == WarpOp::together && slot.work != work)) [[unlikely]] {
-        note_failure(core, 719, std::string(name_of(op)) + " with mask " + hex(lanes) + " at " + describe_site(site) +
-                              " while other lanes of the warp wait in " + name_of(slot.op) + " with mask " + hex(slot.expected));
+    } else if (slot.expected != lanes || slot.op != op ||
+               (op == WarpOp::together && slot.work != work)) [[unlikely]] {
+        note_failure(core, 719,
+                     std::string(name_of(op)) + " with mask " + hex(lanes) + " at " +
+                         describe_site(site) + " while other lanes of the warp wait in " +
+                         name_of(slot.op) + " with mask " + hex(slot.expected));
         abandon(core);
     }
     slot.arrived |= 1u << lane;
@@ -192,26 +209,36 @@ uint64_t warp_op(WarpOp op, unsigned mask, uint64_t value, unsigned source, Site
     return warp.out[lane];
 }
 
-void warp_together(unsigned mask, void* mine, void (*work)(void* const* lanes, unsigned mask), Site site) {
+void warp_together(unsigned mask, void* mine, void (*work)(void* const* lanes, unsigned mask),
+                   Site site) {
     Core& core = *context.core;
     const unsigned thread = linear_thread(), lane = thread % 32;
     Warp& warp = core.warps[thread / 32];
     warp.pointer[lane] = mine;
-    meet(core, warp, lane, thread / 32, WarpOp::together, mask, site, [&](unsigned lanes) {
-        void* pointers[32];
-        for (unsigned l = 0; l < 32; ++l) pointers[l] = lanes >> l & 1 ? warp.pointer[l] : nullptr;
-        work(pointers, lanes);
-    }, work);
+    meet(
+        core, warp, lane, thread / 32, WarpOp::together, mask, site,
+        [&](unsigned lanes) {
+            void* pointers[32];
+            for (unsigned l = 0; l < 32; ++l)
+                pointers[l] = lanes >> l & 1 ? warp.pointer[l] : nullptr;
+            work(pointers, lanes);
+        },
+        work);
 }
 
 // Out of whole_warp's way: the strings would cost every call a frame and six saved registers.
-[[noreturn, gnu::noinline, gnu::cold]] static void refuse_warp(Core& core, const WarpSlot& slot, const char* what, Site site) {
+[[noreturn, gnu::noinline, gnu::cold]] static void refuse_warp(Core& core, const WarpSlot& slot,
+                                                               const char* what, Site site) {
     const auto here = [&] { return std::string(what) + " at " + describe_site(site); };
     if (slot.arrived == 0)
-        note_failure(core, 719, here() + " needs all 32 lanes, and the block's last warp has " + std::to_string(core.threads % 32));
+        note_failure(core, 719,
+                     here() + " needs all 32 lanes, and the block's last warp has " +
+                         std::to_string(core.threads % 32));
     else
-        note_failure(core, 719, here() + " while other lanes of the warp are in " +
-                                 (slot.what ? slot.what + (" at " + describe_site(slot.site)) : name_of(slot.op)));
+        note_failure(
+            core, 719,
+            here() + " while other lanes of the warp are in " +
+                (slot.what ? slot.what + (" at " + describe_site(slot.site)) : name_of(slot.op)));
     abandon(core);
 }
 
@@ -221,19 +248,22 @@ void whole_warp(void* mine, WarpWork work, const char* what, Site site) {
     Warp& warp = core.warps[thread / 32];
     WarpSlot& slot = warp.slot[0];
     if (slot.arrived == 0) {
-        if (existing_lanes(core, thread / 32) != ~0u) [[unlikely]] refuse_warp(core, slot, what, site);
+        if (existing_lanes(core, thread / 32) != ~0u) [[unlikely]]
+            refuse_warp(core, slot, what, site);
         slot.expected = ~0u;
         slot.op = WarpOp::together;
         slot.work = work;
         slot.site = site;
         slot.what = what;
-    } else if (slot.work != work || slot.what != what || !same_place(slot.site, site)) [[unlikely]] {
+    } else if (slot.work != work || slot.what != what || !same_place(slot.site, site))
+        [[unlikely]] {
         refuse_warp(core, slot, what, site);
     }
     warp.pointer[lane] = mine;
     slot.arrived |= 1u << lane;
     if (slot.arrived != ~0u) {
-        wait_in(core, slot.waiting, {Wait::warp, static_cast<uint8_t>(WarpOp::together), ~0u, site, what});
+        wait_in(core, slot.waiting,
+                {Wait::warp, static_cast<uint8_t>(WarpOp::together), ~0u, site, what});
     } else {
         slot.arrived = 0;
         work(warp.pointer, ~0u);

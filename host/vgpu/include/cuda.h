@@ -1,5 +1,6 @@
-// The part of the CUDA driver API that virtual GPUs supply: tensor maps, with NVIDIA's names, values and checks.
-// A call that is refused explains itself through cudaGetErrorString of the same code.
+// The part of the CUDA driver API that virtual GPUs supply: tensor maps, with NVIDIA's names,
+// values and checks. A call that is refused explains itself through cudaGetErrorString of the same
+// code.
 #pragma once
 
 #include <cstdint>
@@ -65,15 +66,18 @@ enum CUtensorMapFloatOOBfill : int {
     CU_TENSOR_MAP_FLOAT_OOB_FILL_NAN_REQUEST_ZERO_FMA,
 };
 
-// Stricter than the driver in one thing: with a swizzle the box's inner dimension must fill its span, because where
-// shorter rows lie is not documented.
-CUresult cuTensorMapEncodeTiled(CUtensorMap* map, CUtensorMapDataType type, cuuint32_t rank, void* address, const cuuint64_t* dims,
-                                const cuuint64_t* strides, const cuuint32_t* box, const cuuint32_t* element_strides,
-                                CUtensorMapInterleave interleave, CUtensorMapSwizzle swizzle, CUtensorMapL2promotion promotion,
-                                CUtensorMapFloatOOBfill fill);
+// Stricter than the driver in one thing: with a swizzle the box's inner dimension must fill its
+// span, because where shorter rows lie is not documented.
+CUresult cuTensorMapEncodeTiled(CUtensorMap* map, CUtensorMapDataType type, cuuint32_t rank,
+                                void* address, const cuuint64_t* dims, const cuuint64_t* strides,
+                                const cuuint32_t* box, const cuuint32_t* element_strides,
+                                CUtensorMapInterleave interleave, CUtensorMapSwizzle swizzle,
+                                CUtensorMapL2promotion promotion, CUtensorMapFloatOOBfill fill);
 
 // Corners in the order W, H, D, as hardware takes them (NVIDIA's text says D, H, W).
-CUresult cuTensorMapEncodeIm2col(CUtensorMap* map, CUtensorMapDataType type, cuuint32_t rank, void* address, const cuuint64_t* dims,
-                                 const cuuint64_t* strides, const int* lower, const int* upper, cuuint32_t channels, cuuint32_t pixels,
-                                 const cuuint32_t* element_strides, CUtensorMapInterleave interleave, CUtensorMapSwizzle swizzle,
+CUresult cuTensorMapEncodeIm2col(CUtensorMap* map, CUtensorMapDataType type, cuuint32_t rank,
+                                 void* address, const cuuint64_t* dims, const cuuint64_t* strides,
+                                 const int* lower, const int* upper, cuuint32_t channels,
+                                 cuuint32_t pixels, const cuuint32_t* element_strides,
+                                 CUtensorMapInterleave interleave, CUtensorMapSwizzle swizzle,
                                  CUtensorMapL2promotion promotion, CUtensorMapFloatOOBfill fill);

@@ -1,8 +1,9 @@
-// bfloat16 for virtual GPUs: __nv_bfloat16, __nv_bfloat162 and the functions of CUDA's header of this name that
-// kernels here use. Conversions are branch-free integer code, which g++ vectorises.
+// bfloat16 for virtual GPUs: __nv_bfloat16, __nv_bfloat162 and the functions of CUDA's header of
+// this name that kernels here use. Conversions are branch-free integer code, which g++ vectorises.
 //
-// float -> bf16 rounds to nearest, ties to even; every NaN becomes 0x7fff, as cvt.rn.bf16.f32 does. bf16 -> float is
-// exact. Arithmetic is done in float and rounded once, as the hardware's bf16 instructions do.
+// float -> bf16 rounds to nearest, ties to even; every NaN becomes 0x7fff, as cvt.rn.bf16.f32 does.
+// bf16 -> float is exact. Arithmetic is done in float and rounded once, as the hardware's bf16
+// instructions do.
 #pragma once
 
 #include <bit>
@@ -22,7 +23,9 @@ constexpr unsigned short bf16_bits(float f) {
     const uint32_t rounded = (u + 0x7fffu + (u >> 16 & 1u)) >> 16;
     return static_cast<unsigned short>((u & 0x7fffffffu) > 0x7f800000u ? 0x7fffu : rounded);
 }
-constexpr float bf16_value(unsigned short b) { return std::bit_cast<float>(static_cast<uint32_t>(b) << 16); }
+constexpr float bf16_value(unsigned short b) {
+    return std::bit_cast<float>(static_cast<uint32_t>(b) << 16);
+}
 
 }  // namespace vgpu
 
@@ -72,32 +75,46 @@ constexpr __nv_bfloat16 __low2bfloat16(__nv_bfloat162 v) { return v.x; }
 constexpr __nv_bfloat16 __high2bfloat16(__nv_bfloat162 v) { return v.y; }
 
 // ---- arithmetic ----
-#define VGPU_BF16_OP(op, name)                                                                                          \
-    constexpr __nv_bfloat16 operator op(__nv_bfloat16 a, __nv_bfloat16 b) {                                             \
-        return static_cast<float>(a) op static_cast<float>(b);                                                          \
-    }                                                                                                                   \
-    constexpr __nv_bfloat16& operator op##=(__nv_bfloat16& a, __nv_bfloat16 b) { return a = a op b; }                   \
-    constexpr __nv_bfloat16 name(__nv_bfloat16 a, __nv_bfloat16 b) { return a op b; }                                   \
-    constexpr __nv_bfloat162 operator op(__nv_bfloat162 a, __nv_bfloat162 b) { return {a.x op b.x, a.y op b.y}; }       \
-    constexpr __nv_bfloat162& operator op##=(__nv_bfloat162& a, __nv_bfloat162 b) { return a = a op b; }                \
+#define VGPU_BF16_OP(op, name)                                                        \
+    constexpr __nv_bfloat16 operator op(__nv_bfloat16 a, __nv_bfloat16 b) {           \
+        return static_cast<float>(a) op static_cast<float>(b);                        \
+    }                                                                                 \
+    constexpr __nv_bfloat16& operator op##=(__nv_bfloat16& a, __nv_bfloat16 b) {      \
+        return a = a op b;                                                            \
+    }                                                                                 \
+    constexpr __nv_bfloat16 name(__nv_bfloat16 a, __nv_bfloat16 b) { return a op b; } \
+    constexpr __nv_bfloat162 operator op(__nv_bfloat162 a, __nv_bfloat162 b) {        \
+        return {a.x op b.x, a.y op b.y};                                              \
+    }                                                                                 \
+    constexpr __nv_bfloat162& operator op##=(__nv_bfloat162& a, __nv_bfloat162 b) {   \
+        return a = a op b;                                                            \
+    }                                                                                 \
     constexpr __nv_bfloat162 name##2(__nv_bfloat162 a, __nv_bfloat162 b) { return a op b; }
 VGPU_BF16_OP(+, __hadd)
 VGPU_BF16_OP(-, __hsub)
 VGPU_BF16_OP(*, __hmul)
 #undef VGPU_BF16_OP
-constexpr __nv_bfloat16 operator/(__nv_bfloat16 a, __nv_bfloat16 b) { return static_cast<float>(a) / static_cast<float>(b); }
+constexpr __nv_bfloat16 operator/(__nv_bfloat16 a, __nv_bfloat16 b) {
+    return static_cast<float>(a) / static_cast<float>(b);
+}
 constexpr __nv_bfloat16& operator/=(__nv_bfloat16& a, __nv_bfloat16 b) { return a = a / b; }
-constexpr __nv_bfloat162 operator/(__nv_bfloat162 a, __nv_bfloat162 b) { return {a.x / b.x, a.y / b.y}; }
+constexpr __nv_bfloat162 operator/(__nv_bfloat162 a, __nv_bfloat162 b) {
+    return {a.x / b.x, a.y / b.y};
+}
 constexpr __nv_bfloat16 __hdiv(__nv_bfloat16 a, __nv_bfloat16 b) { return a / b; }
 constexpr __nv_bfloat162 __h2div(__nv_bfloat162 a, __nv_bfloat162 b) { return a / b; }
-constexpr __nv_bfloat16 operator-(__nv_bfloat16 a) { return __nv_bfloat16_raw{static_cast<unsigned short>(a.bits_ ^ 0x8000u)}; }
+constexpr __nv_bfloat16 operator-(__nv_bfloat16 a) {
+    return __nv_bfloat16_raw{static_cast<unsigned short>(a.bits_ ^ 0x8000u)};
+}
 constexpr __nv_bfloat16 operator+(__nv_bfloat16 a) { return a; }
 constexpr __nv_bfloat16 __hneg(__nv_bfloat16 a) { return -a; }
 constexpr __nv_bfloat162 __hneg2(__nv_bfloat162 a) { return {-a.x, -a.y}; }
-constexpr __nv_bfloat16 __habs(__nv_bfloat16 a) { return __nv_bfloat16_raw{static_cast<unsigned short>(a.bits_ & 0x7fffu)}; }
+constexpr __nv_bfloat16 __habs(__nv_bfloat16 a) {
+    return __nv_bfloat16_raw{static_cast<unsigned short>(a.bits_ & 0x7fffu)};
+}
 constexpr __nv_bfloat162 __habs2(__nv_bfloat162 a) { return {__habs(a.x), __habs(a.y)}; }
-// a * b + c rounded once to float, then once to bf16. The exact product of two bf16 has 16 bits, so the double
-// rounding differs from a single one only where the float sum is itself a tie of bf16.
+// a * b + c rounded once to float, then once to bf16. The exact product of two bf16 has 16 bits, so
+// the double rounding differs from a single one only where the float sum is itself a tie of bf16.
 inline __nv_bfloat16 __hfma(__nv_bfloat16 a, __nv_bfloat16 b, __nv_bfloat16 c) {
     return __builtin_fmaf(static_cast<float>(a), static_cast<float>(b), static_cast<float>(c));
 }
@@ -106,8 +123,10 @@ inline __nv_bfloat162 __hfma2(__nv_bfloat162 a, __nv_bfloat162 b, __nv_bfloat162
 }
 
 // ---- comparison: false where a NaN is involved, but for != ----
-#define VGPU_BF16_COMPARE(op, name)                                                                                     \
-    constexpr bool operator op(__nv_bfloat16 a, __nv_bfloat16 b) { return static_cast<float>(a) op static_cast<float>(b); } \
+#define VGPU_BF16_COMPARE(op, name)                                \
+    constexpr bool operator op(__nv_bfloat16 a, __nv_bfloat16 b) { \
+        return static_cast<float>(a) op static_cast<float>(b);     \
+    }                                                              \
     constexpr bool name(__nv_bfloat16 a, __nv_bfloat16 b) { return a op b; }
 VGPU_BF16_COMPARE(==, __heq)
 VGPU_BF16_COMPARE(!=, __hne)
@@ -117,9 +136,19 @@ VGPU_BF16_COMPARE(>, __hgt)
 VGPU_BF16_COMPARE(>=, __hge)
 #undef VGPU_BF16_COMPARE
 constexpr bool __hisnan(__nv_bfloat16 a) { return (a.bits_ & 0x7fffu) > 0x7f80u; }
-constexpr int __hisinf(__nv_bfloat16 a) { return a.bits_ == 0x7f80u ? 1 : a.bits_ == 0xff80u ? -1 : 0; }
+constexpr int __hisinf(__nv_bfloat16 a) {
+    return a.bits_ == 0x7f80u ? 1 : a.bits_ == 0xff80u ? -1 : 0;
+}
 // The other operand where one is NaN.
-constexpr __nv_bfloat16 __hmax(__nv_bfloat16 a, __nv_bfloat16 b) { return __hisnan(b) || a > b ? a : b; }
-constexpr __nv_bfloat16 __hmin(__nv_bfloat16 a, __nv_bfloat16 b) { return __hisnan(b) || a < b ? a : b; }
-constexpr __nv_bfloat162 __hmax2(__nv_bfloat162 a, __nv_bfloat162 b) { return {__hmax(a.x, b.x), __hmax(a.y, b.y)}; }
-constexpr __nv_bfloat162 __hmin2(__nv_bfloat162 a, __nv_bfloat162 b) { return {__hmin(a.x, b.x), __hmin(a.y, b.y)}; }
+constexpr __nv_bfloat16 __hmax(__nv_bfloat16 a, __nv_bfloat16 b) {
+    return __hisnan(b) || a > b ? a : b;
+}
+constexpr __nv_bfloat16 __hmin(__nv_bfloat16 a, __nv_bfloat16 b) {
+    return __hisnan(b) || a < b ? a : b;
+}
+constexpr __nv_bfloat162 __hmax2(__nv_bfloat162 a, __nv_bfloat162 b) {
+    return {__hmax(a.x, b.x), __hmax(a.y, b.y)};
+}
+constexpr __nv_bfloat162 __hmin2(__nv_bfloat162 a, __nv_bfloat162 b) {
+    return {__hmin(a.x, b.x), __hmin(a.y, b.y)};
+}

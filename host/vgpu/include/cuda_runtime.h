@@ -1,5 +1,5 @@
-// The CUDA runtime for virtual GPUs: the API (cuda_runtime_api.h), what kernels use (vgpu/device.h),
-// and the calls that know a kernel's parameter types.
+// The CUDA runtime for virtual GPUs: the API (cuda_runtime_api.h), what kernels use
+// (vgpu/device.h), and the calls that know a kernel's parameter types.
 #pragma once
 
 #include <type_traits>
@@ -29,16 +29,20 @@ cudaError_t cudaHostAlloc(T** p, size_t bytes, unsigned flags) {
 
 // Starts kernel(args...), each argument converted to the kernel's parameter type and copied.
 template <class... Params, class... Args>
-cudaError_t cudaLaunchKernelEx(const cudaLaunchConfig_t* config, void (*kernel)(Params...), Args&&... args) {
-    static_assert(sizeof...(Params) == sizeof...(Args), "as many arguments as the kernel has parameters");
+cudaError_t cudaLaunchKernelEx(const cudaLaunchConfig_t* config, void (*kernel)(Params...),
+                               Args&&... args) {
+    static_assert(sizeof...(Params) == sizeof...(Args),
+                  "as many arguments as the kernel has parameters");
     return [&](std::remove_cv_t<Params>... converted) {
         const void* each[] = {static_cast<const void*>(&converted)..., nullptr};
-        return vgpu::launch(*config, reinterpret_cast<const void*>(kernel), vgpu::signature<Params...>, each);
+        return vgpu::launch(*config, reinterpret_cast<const void*>(kernel),
+                            vgpu::signature<Params...>, each);
     }(std::forward<Args>(args)...);
 }
 
 template <class... Params>
-cudaError_t cudaFuncSetAttribute(void (*kernel)(Params...), cudaFuncAttribute attribute, int value) {
+cudaError_t cudaFuncSetAttribute(void (*kernel)(Params...), cudaFuncAttribute attribute,
+                                 int value) {
     vgpu::know(reinterpret_cast<const void*>(kernel), vgpu::signature<Params...>);
     return cudaFuncSetAttribute(reinterpret_cast<const void*>(kernel), attribute, value);
 }
@@ -48,15 +52,16 @@ cudaError_t cudaFuncGetAttributes(cudaFuncAttributes* attributes, void (*kernel)
     return cudaFuncGetAttributes(attributes, reinterpret_cast<const void*>(kernel));
 }
 template <class... Params>
-cudaError_t cudaOccupancyMaxActiveBlocksPerMultiprocessor(int* blocks, void (*kernel)(Params...), int threads,
-                                                          size_t shared) {
+cudaError_t cudaOccupancyMaxActiveBlocksPerMultiprocessor(int* blocks, void (*kernel)(Params...),
+                                                          int threads, size_t shared) {
     vgpu::know(reinterpret_cast<const void*>(kernel), vgpu::signature<Params...>);
-    return cudaOccupancyMaxActiveBlocksPerMultiprocessor(blocks, reinterpret_cast<const void*>(kernel), threads,
-                                                         shared);
+    return cudaOccupancyMaxActiveBlocksPerMultiprocessor(
+        blocks, reinterpret_cast<const void*>(kernel), threads, shared);
 }
 template <class... Params>
-cudaError_t cudaLaunchKernel(void (*kernel)(Params...), dim3 grid, dim3 block, void** args, size_t shared = 0,
-                             cudaStream_t stream = nullptr) {
+cudaError_t cudaLaunchKernel(void (*kernel)(Params...), dim3 grid, dim3 block, void** args,
+                             size_t shared = 0, cudaStream_t stream = nullptr) {
     vgpu::know(reinterpret_cast<const void*>(kernel), vgpu::signature<Params...>);
-    return cudaLaunchKernel(reinterpret_cast<const void*>(kernel), grid, block, args, shared, stream);
+    return cudaLaunchKernel(reinterpret_cast<const void*>(kernel), grid, block, args, shared,
+                            stream);
 }

@@ -1,4 +1,5 @@
-// When the asynchronous operations that a seed put off happen, and what is checked when a block has ended.
+// When the asynchronous operations that a seed put off happen, and what is checked when a block has
+// ended.
 #include "host/vgpu/ptx/async.h"
 
 #include "host/vgpu/exec/core.h"
@@ -28,7 +29,8 @@ bool give_up(Core& core, Block& b) {
         bool anew = false;
         for (const Fiber* f = l.waiting.head; f; f = f->next) anew |= f->gave_up != core.progress;
         if (!anew) continue;
-        for (Fiber* f = l.waiting.head; f; f = f->next) f->gave_up = core.progress, f->give_up = true;
+        for (Fiber* f = l.waiting.head; f; f = f->next)
+            f->gave_up = core.progress, f->give_up = true;
         *reinterpret_cast<uint64_t*>(b.shared + l.offset) &= ~kWaited;
         release(core, l.waiting);
         return true;
@@ -56,7 +58,8 @@ bool unblock(Core& core) {
     size_t wanted = 0, chosen = 0;
     for (size_t i = 0; i < core.deferred.size();) {
         const Deferred& d = core.deferred[i];
-        if (d.kind == Deferred::copies && d.to->async.threads[d.thread].copied >= d.upto) {  // the thread has waited for them
+        if (d.kind == Deferred::copies &&
+            d.to->async.threads[d.thread].copied >= d.upto) {  // the thread has waited for them
             core.deferred[i] = core.deferred.back();
             core.deferred.pop_back();
             continue;
@@ -90,7 +93,9 @@ void end_async(Core& core, Block& b) {
             core.deferred.pop_back();
         } else {
             act_for(d);
-            note_failure(core, 719, "a copy into shared memory, started at " + describe_site(d.site) + ", that nobody waited for was under way when a block ended");
+            note_failure(core, 719,
+                         "a copy into shared memory, started at " + describe_site(d.site) +
+                             ", that nobody waited for was under way when a block ended");
             abandon(core);
         }
     }
@@ -98,7 +103,10 @@ void end_async(Core& core, Block& b) {
         Groups& g = a.threads[thread];
         if (g.stored > g.read) {
             context.thread = g.thread;
-            note_failure(core, 719, "the store at " + describe_site(g.stored_at) + " may still read shared memory when its block has ended (bulk_wait_read)");
+            note_failure(
+                core, 719,
+                "the store at " + describe_site(g.stored_at) +
+                    " may still read shared memory when its block has ended (bulk_wait_read)");
             abandon(core);
         }
         run_stores(g, ~0u, false);

@@ -1,5 +1,6 @@
-// What a block's asynchronous operations leave behind until they are complete: its mbarriers with the threads that wait
-// in them, the groups of its threads, and what a seed put off. The grid runner's inside (exec/core.h).
+// What a block's asynchronous operations leave behind until they are complete: its mbarriers with
+// the threads that wait in them, the groups of its threads, and what a seed put off. The grid
+// runner's inside (exec/core.h).
 #pragma once
 
 #include <cstdint>
@@ -15,14 +16,18 @@ namespace vgpu {
 
 struct Core;
 
-// ---- mbarriers (mbarrier.cpp) -----------------------------------------------------------------------
+// ---- mbarriers (mbarrier.cpp) -------------------------------------------------------------------
 
-// A barrier is its 64 bits in shared memory: bits 0-20 bytes outstanding (signed), 21-40 arrivals pending, 41-60
-// expected, 61 phase, 62 threads wait for it, 63 set in every live barrier. All ones and all zeros are none.
+// A barrier is its 64 bits in shared memory: bits 0-20 bytes outstanding (signed), 21-40 arrivals
+// pending, 41-60 expected, 61 phase, 62 threads wait for it, 63 set in every live barrier. All ones
+// and all zeros are none.
 inline constexpr int kPendingShift = 21, kExpectedShift = 41;
-inline constexpr uint64_t kCounts = (uint64_t{1} << 41) - 1, kCountMax = (1u << 20) - 1, kPhase = uint64_t{1} << 61,
-                          kWaited = uint64_t{1} << 62, kLive = uint64_t{1} << 63;
-inline int32_t outstanding(uint64_t state) { return static_cast<int32_t>(static_cast<int64_t>(state << 43) >> 43); }
+inline constexpr uint64_t kCounts = (uint64_t{1} << 41) - 1, kCountMax = (1u << 20) - 1,
+                          kPhase = uint64_t{1} << 61, kWaited = uint64_t{1} << 62,
+                          kLive = uint64_t{1} << 63;
+inline int32_t outstanding(uint64_t state) {
+    return static_cast<int32_t>(static_cast<int64_t>(state << 43) >> 43);
+}
 inline uint32_t pending(uint64_t state) { return state >> kPendingShift & kCountMax; }
 inline uint32_t expected(uint64_t state) { return state >> kExpectedShift & kCountMax; }
 
@@ -37,7 +42,8 @@ public:
     Live& at(uint32_t offset) { return live_[index_[offset / 8] - 1u]; }
     void add(uint32_t offset);
     void remove(uint32_t offset);
-    void clear(char* shared);  // the block has ended: its memory may hold anything next, but no barrier
+    // the block has ended: its memory may hold anything next, but no barrier
+    void clear(char* shared);
     bool empty() const { return live_.empty(); }
     auto begin() { return live_.begin(); }
     auto end() { return live_.end(); }
@@ -53,7 +59,7 @@ void arrive_on(Core&, Block&, uint64_t* bar, const char* what, Site);
 // The grid fails when there is no barrier at `bar` in the block.
 void expect_barrier(Core&, const Block&, const uint64_t* bar, const char* what, Site);
 
-// ---- groups of a thread, and what was put off --------------------------------------------------------------
+// ---- groups of a thread, and what was put off ---------------------------------------------------
 
 // A cp.async that was put off, or (bar set) the arrival that follows those before it.
 struct PutOffCopy {
@@ -65,7 +71,8 @@ struct PutOffCopy {
     Site site;
 };
 
-// A store of TMA that was put off: its source is read when `image` is filled, its destination written when it goes.
+// A store of TMA that was put off: its source is read when `image` is filled, its destination
+// written when it goes.
 struct PutOffStore {
     TensorMap map;
     int32_t at[5];
@@ -79,19 +86,22 @@ struct Groups {
     bool active = false;  // it is in Async::active
     uint3 thread{};
     uint32_t copies = 0, stores = 0;  // groups committed
-    uint32_t stored = 0, read = 0;    // groups up to the newest with a store; up to the newest whose sources are read
+    uint32_t stored = 0,
+             // groups up to the newest with a store; up to the newest whose sources are read
+        read = 0;
     Site stored_at;
     uint64_t copied = 0;              // put off and done since
     std::vector<PutOffCopy> put_off;  // in order; the first `done` are done
     size_t done = 0;
     std::vector<PutOffStore> stores_put_off;
-    std::vector<std::pair<uint32_t, Races::Operation>> reading, writing;  // stores by group, where races are looked for
+    // stores by group, where races are looked for
+    std::vector<std::pair<uint32_t, Races::Operation>> reading, writing;
 };
 
 struct Async {
     Barriers barriers;
-    std::vector<Groups> threads;    // of the block, by linear index; empty until one needs it
-    std::vector<unsigned> active;   // those that hold anything
+    std::vector<Groups> threads;   // of the block, by linear index; empty until one needs it
+    std::vector<unsigned> active;  // those that hold anything
     bool used() const { return !active.empty() || !barriers.empty(); }
 };
 Groups& my_groups(Core&);
@@ -99,7 +109,7 @@ Groups& my_groups(Core&);
 // The completion of a load on an mbarrier that was put off.
 struct Deferred {
     enum Kind : uint8_t { tiled, im2col, bulk, copies } kind = tiled;
-    Block* to = nullptr;      // whose shared memory and barrier
+    Block* to = nullptr;  // whose shared memory and barrier
     uint64_t* bar = nullptr;
     uint32_t address = 0, bytes = 0;
     TensorMap map{};
@@ -120,18 +130,19 @@ void run_copies(Core&, Block&, Groups&, uint64_t upto);
 // Does the thread's stores of the first `upto` groups, or only reads their sources.
 void run_stores(Groups&, uint32_t upto, bool read_only);
 
-// Called when no thread can run: lets something that was put off happen, or tells threads in mbarrier_try_wait to give
-// up once. Returns false when there is nothing left to do.
+// Called when no thread can run: lets something that was put off happen, or tells threads in
+// mbarrier_try_wait to give up once. Returns false when there is nothing left to do.
 bool unblock(Core&);
-// Called when a thread polls: something that was put off may happen now. Returns false when there is nothing.
+// Called when a thread polls: something that was put off may happen now. Returns false when there
+// is nothing.
 bool complete_any(Core&);
-// Called when every thread of the block has returned: does the stores that were put off, and fails the grid when a load
-// into the block's shared memory is still under way.
+// Called when every thread of the block has returned: does the stores that were put off, and fails
+// the grid when a load into the block's shared memory is still under way.
 void end_async(Core&, Block&);
 // The same without checks, after a grid that was abandoned.
 void forget_async(Block&);
 
-// ---- global memory ------------------------------------------------------------------------------------------
+// ---- global memory ------------------------------------------------------------------------------
 
 // Ranges of global memory known to be live and reachable for the running grid.
 struct Reachable {
@@ -141,8 +152,8 @@ struct Reachable {
     Range ranges[8];
     unsigned count = 0;
 };
-// Says why the running grid may not use that memory: it is not all in one live allocation, or it is another device's.
-// Empty when it may.
+// Says why the running grid may not use that memory: it is not all in one live allocation, or it is
+// another device's. Empty when it may.
 std::string why_unreachable(Core&, uint64_t from, uint64_t bytes);
 // The grid fails when a TMA operation would leave live memory that the device may use.
 void expect_reachable(Core&, uint64_t from, uint64_t bytes, const char* what, Site);

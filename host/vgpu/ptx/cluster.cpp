@@ -1,9 +1,10 @@
-// Clusters (PTX 9.7.13.3, 9.7.9.23) and dependent launches. The blocks of a cluster run on one core, their threads
-// starting one block after another, each with shared memory of its own.
+// Clusters (PTX 9.7.13.3, 9.7.9.23) and dependent launches. The blocks of a cluster run on one
+// core, their threads starting one block after another, each with shared memory of its own.
 //
-// Diagnosed: an operation on the shared memory of a block that has not started or has exited; halves of the barrier out
-// of turn. A pointer into another block's memory is an ordinary one here: used after that block has exited it faults,
-// before that block has started it reads and writes what that block then overwrites.
+// Diagnosed: an operation on the shared memory of a block that has not started or has exited;
+// halves of the barrier out of turn. A pointer into another block's memory is an ordinary one here:
+// used after that block has exited it faults, before that block has started it reads and writes
+// what that block then overwrites.
 #include <sys/mman.h>
 
 #include "host/vgpu/exec/core.h"
@@ -16,14 +17,19 @@
 namespace vgpu {
 namespace {
 
-[[noreturn, gnu::cold, gnu::noinline]] void refuse(Core& core, const char* what, const char* why, Site site) {
+[[noreturn, gnu::cold, gnu::noinline]] void refuse(Core& core, const char* what, const char* why,
+                                                   Site site) {
     note_failure(core, 719, std::string(what) + " at " + describe_site(site) + ": " + why);
     abandon(core);
 }
 
-[[noreturn, gnu::cold, gnu::noinline]] void refuse_block(Core& core, unsigned rank, const char* what, const char* why, Site site) {
-    note_failure(core, 719, std::string(what) + " at " + describe_site(site) + ": block " + std::to_string(rank) + " of its cluster of " +
-                             std::to_string(core.cluster) + ' ' + why);
+[[noreturn, gnu::cold, gnu::noinline]] void refuse_block(Core& core, unsigned rank,
+                                                         const char* what, const char* why,
+                                                         Site site) {
+    note_failure(core, 719,
+                 std::string(what) + " at " + describe_site(site) + ": block " +
+                     std::to_string(rank) + " of its cluster of " + std::to_string(core.cluster) +
+                     ' ' + why);
     abandon(core);
 }
 
@@ -43,12 +49,16 @@ uint32_t cluster_rank() { return context.core->block->rank; }
 uint32_t cluster_size() { return context.core->cluster; }
 
 Block& block_of_cluster(Core& core, unsigned rank, const char* what, Site site) {
-    if (rank >= core.cluster) [[unlikely]] refuse_block(core, rank, what, "does not exist", site);
+    if (rank >= core.cluster) [[unlikely]]
+        refuse_block(core, rank, what, "does not exist", site);
     Block& b = *core.blocks[rank];
     if (core.cluster > 1 && !b.started) [[unlikely]]
-        refuse_block(core, rank, what, "has not started: its shared memory may be used after a cluster barrier", site);
+        refuse_block(core, rank, what,
+                     "has not started: its shared memory may be used after a cluster barrier",
+                     site);
     if (core.cluster > 1 && b.exited) [[unlikely]]
-        refuse_block(core, rank, what, "has exited: a cluster barrier keeps its shared memory", site);
+        refuse_block(core, rank, what, "has exited: a cluster barrier keeps its shared memory",
+                     site);
     return b;
 }
 
@@ -118,14 +128,16 @@ void forget_cluster(Core& core) {
 
 uint32_t map_shared(const void* shared, uint32_t rank) {
     Core& core = *context.core;
-    if (rank >= core.cluster) refuse_block(core, rank, "map_shared", "does not exist", Site::current());
+    if (rank >= core.cluster)
+        refuse_block(core, rank, "map_shared", "does not exist", Site::current());
     return rank << 24 | shared_address(shared);
 }
 
 void* map_shared_pointer(const void* shared, uint32_t rank) {
     Core& core = *context.core;
     const uint32_t offset = shared_address(shared);
-    if (rank >= core.cluster) refuse_block(core, rank, "map_shared_pointer", "does not exist", Site::current());
+    if (rank >= core.cluster)
+        refuse_block(core, rank, "map_shared_pointer", "does not exist", Site::current());
     core.reaches_out = true;
     return core.blocks[rank]->shared + offset;
 }
@@ -134,10 +146,12 @@ void mbarrier_arrive_cluster(uint32_t address, Site site) {
     Core& core = *context.core;
     Block& b = block_of_cluster(core, address >> 24, "mbarrier_arrive_cluster", site);
     if (core.races) core.races->arrive(b, address & 0xffffff);
-    arrive_on(core, b, reinterpret_cast<uint64_t*>(b.shared + (address & 0xffffff)), "mbarrier_arrive_cluster", site);
+    arrive_on(core, b, reinterpret_cast<uint64_t*>(b.shared + (address & 0xffffff)),
+              "mbarrier_arrive_cluster", site);
 }
 
-// A later start is always legal. Waits are counted: a kernel launched as dependent needs one in every thread.
+// A later start is always legal. Waits are counted: a kernel launched as dependent needs one in
+// every thread.
 void griddep_wait() {
     Core& core = *context.core;
     ++core.waits;

@@ -1,5 +1,5 @@
-// mma.sync, ldmatrix, stmatrix, elect.sync: one meeting of a warp's 32 lanes for each, the work done once by the last.
-// Layouts: kernels/ptx/mma_sync.h, ldmatrix.h.
+// mma.sync, ldmatrix, stmatrix, elect.sync: one meeting of a warp's 32 lanes for each, the work
+// done once by the last. Layouts: kernels/ptx/mma_sync.h, ldmatrix.h.
 //
 // The meeting costs some 10 ns a lane, the m16n8k16 product itself 40 to 60 ns with AVX2.
 #include <algorithm>
@@ -33,15 +33,17 @@ inline void store(void* p, U4 v) { std::memcpy(p, &v, sizeof v); }
 
 #define VGPU_SHUFFLE(a, b, ...) __builtin_shufflevector(a, b, __VA_ARGS__)
 
-// Fragments go to and from tiles by 16-byte loads and shuffles in registers: 4-byte stores that a vector load picks up
-// again would wait for the store buffer, and cost more than the product. What a tile's registers become is f's affair:
-// f(register, to) stores four of a row.
+// Fragments go to and from tiles by 16-byte loads and shuffles in registers: 4-byte stores that a
+// vector load picks up again would wait for the store buffer, and cost more than the product. What
+// a tile's registers become is f's affair: f(register, to) stores four of a row.
 
 // A: registers [g][t], [g + 8][t], [g][t + 4], [g + 8][t + 4] of a tile of 16 x 8.
 template <class F>
 inline void gather_a(void* const* lanes, int fragment, F f) {
     for (int g = 0; g < 8; ++g) {
-        const auto a = [&](int t) { return load(static_cast<const MmaOperands*>(lanes[4 * g + t])->a + 4 * fragment); };
+        const auto a = [&](int t) {
+            return load(static_cast<const MmaOperands*>(lanes[4 * g + t])->a + 4 * fragment);
+        };
         const U4 r0 = a(0), r1 = a(1), r2 = a(2), r3 = a(3);
         const U4 p0 = VGPU_SHUFFLE(r0, r1, 0, 4, 1, 5), p1 = VGPU_SHUFFLE(r2, r3, 0, 4, 1, 5);
         const U4 p2 = VGPU_SHUFFLE(r0, r1, 2, 6, 3, 7), p3 = VGPU_SHUFFLE(r2, r3, 2, 6, 3, 7);
@@ -59,7 +61,10 @@ inline void gather_b(void* const* lanes, int fragment, F f) {
         U4 q[4];
         for (int i = 0; i < 4; ++i) {
             uint64_t two[2];
-            for (int j = 0; j < 2; ++j) std::memcpy(&two[j], static_cast<const MmaOperands*>(lanes[8 * i + 4 * j + t])->b + 2 * fragment, 8);
+            for (int j = 0; j < 2; ++j)
+                std::memcpy(
+                    &two[j],
+                    static_cast<const MmaOperands*>(lanes[8 * i + 4 * j + t])->b + 2 * fragment, 8);
             q[i] = load(two);
         }
         for (int h = 0; h < 2; ++h) {
@@ -74,7 +79,10 @@ using TileD = float[16][16];
 inline void gather_d(TileD& d, void* const* lanes, int fragment, int count) {
     for (int g = 0; g < 8; ++g)
         for (int j = 0; j < count; ++j) {
-            const auto r = [&](int t) { return load(static_cast<const MmaOperands*>(lanes[4 * g + t])->d + 4 * (fragment + j)); };
+            const auto r = [&](int t) {
+                return load(static_cast<const MmaOperands*>(lanes[4 * g + t])->d +
+                            4 * (fragment + j));
+            };
             const U4 d0 = r(0), d1 = r(1), d2 = r(2), d3 = r(3);
             store(&d[g][8 * j], VGPU_SHUFFLE(d0, d1, 0, 1, 4, 5));
             store(&d[g][8 * j + 4], VGPU_SHUFFLE(d2, d3, 0, 1, 4, 5));
@@ -85,8 +93,11 @@ inline void gather_d(TileD& d, void* const* lanes, int fragment, int count) {
 inline void scatter_d(const TileD& d, void* const* lanes, int fragment, int count) {
     for (int g = 0; g < 8; ++g)
         for (int j = 0; j < count; ++j) {
-            const U4 a = load(&d[g][8 * j]), b = load(&d[g][8 * j + 4]), c = load(&d[g + 8][8 * j]), e = load(&d[g + 8][8 * j + 4]);
-            const auto to = [&](int t, U4 v) { store(static_cast<const MmaOperands*>(lanes[4 * g + t])->d + 4 * (fragment + j), v); };
+            const U4 a = load(&d[g][8 * j]), b = load(&d[g][8 * j + 4]), c = load(&d[g + 8][8 * j]),
+                     e = load(&d[g + 8][8 * j + 4]);
+            const auto to = [&](int t, U4 v) {
+                store(static_cast<const MmaOperands*>(lanes[4 * g + t])->d + 4 * (fragment + j), v);
+            };
             to(0, VGPU_SHUFFLE(a, c, 0, 1, 4, 5));
             to(1, VGPU_SHUFFLE(a, c, 2, 3, 6, 7));
             to(2, VGPU_SHUFFLE(b, e, 0, 1, 4, 5));
@@ -94,8 +105,8 @@ inline void scatter_d(const TileD& d, void* const* lanes, int fragment, int coun
         }
 }
 
-// D[16][8 kAcross] += sum over k of A[16][k] B[k][..]: 8 sums of a vector in registers. Loads are of vectors and loops over
-// `sum` unrolled, else it would live in memory.
+// D[16][8 kAcross] += sum over k of A[16][k] B[k][..]: 8 sums of a vector in registers. Loads are
+// of vectors and loops over `sum` unrolled, else it would live in memory.
 template <int kAcross, int kK>
 inline void multiply(TileD& d, const float (&a)[16][kK], const float (&b)[kK][16]) {
     constexpr int kRows = 8 / kAcross;
@@ -125,8 +136,11 @@ inline void multiply(TileD& d, const float (&a)[16][kK], const float (&b)[kK][16
 template <int kK, class UnpackA, class UnpackB>
 inline void work_tile(void* const* lanes, UnpackA unpack_a, UnpackB unpack_b) {
     alignas(32) float d[16][16], a[16][kK], b[kMmaTile / 2][kK][16];
-    const auto [unused_d, unused_a, unused_b, rows, columns] = *static_cast<const MmaOperands*>(lanes[0]);
-    for (int n = 0; n < columns; ++n) gather_b(lanes, n, [&](int i, int column, U4 v) { unpack_b(b[n / 2], i, n % 2 * 8 + column, v); });
+    const auto [unused_d, unused_a, unused_b, rows, columns] =
+        *static_cast<const MmaOperands*>(lanes[0]);
+    for (int n = 0; n < columns; ++n)
+        gather_b(lanes, n,
+                 [&](int i, int column, U4 v) { unpack_b(b[n / 2], i, n % 2 * 8 + column, v); });
     for (int m = 0; m < rows; ++m) {
         gather_a(lanes, m, [&](int row, int i, U4 v) { unpack_a(a, row, i, v); });
         for (int n = 0; n < columns; n += 2) {
@@ -138,16 +152,16 @@ inline void work_tile(void* const* lanes, UnpackA unpack_a, UnpackB unpack_b) {
     }
 }
 
-// Registers are pairs along k. The order of the sum is free: A's columns are k = 0 2 4 .. 14, 1 3 .. 15 here, and so are
-// B's rows.
+// Registers are pairs along k. The order of the sum is free: A's columns are k = 0 2 4 .. 14, 1 3
+// .. 15 here, and so are B's rows.
 void work_bf16(void* const* lanes, unsigned) {
     work_tile<16>(
         lanes,
-        [](float (&a)[16][16], int row, int pair, U4 v) {
+        [](float(&a)[16][16], int row, int pair, U4 v) {
             store(&a[row][pair], v << 16);
             store(&a[row][pair + 8], v & 0xffff0000u);
         },
-        [](float (&b)[16][16], int pair, int column, U4 v) {
+        [](float(&b)[16][16], int pair, int column, U4 v) {
             store(&b[pair][column], v << 16);
             store(&b[pair + 8][column], v & 0xffff0000u);
         });
@@ -155,8 +169,8 @@ void work_bf16(void* const* lanes, unsigned) {
 
 void work_tf32(void* const* lanes, unsigned) {
     work_tile<8>(
-        lanes, [](float (&a)[16][8], int row, int k, U4 v) { store(&a[row][k], v & ~kTf32Lost); },
-        [](float (&b)[8][16], int k, int column, U4 v) { store(&b[k][column], v & ~kTf32Lost); });
+        lanes, [](float(&a)[16][8], int row, int k, U4 v) { store(&a[row][k], v & ~kTf32Lost); },
+        [](float(&b)[8][16], int k, int column, U4 v) { store(&b[k][column], v & ~kTf32Lost); });
 }
 
 struct LoadMatrices {
@@ -175,7 +189,9 @@ using Matrices = uint16_t[4][8][8];
 
 template <bool kTranspose>
 void work_ldmatrix(void* const* lanes, unsigned) {
-    const auto of = [&](int l) -> const LoadMatrices& { return *static_cast<const LoadMatrices*>(lanes[l]); };
+    const auto of = [&](int l) -> const LoadMatrices& {
+        return *static_cast<const LoadMatrices*>(lanes[l]);
+    };
     const auto [rows_unused, r_unused, count, matrices] = of(0);
     for (int i = 0; i < count; ++i) {
         alignas(16) Matrices m;
@@ -184,8 +200,10 @@ void work_ldmatrix(void* const* lanes, unsigned) {
             uint32_t* r = of(l).r + i * matrices;
             const int g = l / 4, t = l % 4;
             for (int j = 0; j < matrices; ++j) {
-                if constexpr (kTranspose) r[j] = m[j][2 * t][g] | static_cast<uint32_t>(m[j][2 * t + 1][g]) << 16;
-                else std::memcpy(&r[j], &m[j][g][2 * t], 4);
+                if constexpr (kTranspose)
+                    r[j] = m[j][2 * t][g] | static_cast<uint32_t>(m[j][2 * t + 1][g]) << 16;
+                else
+                    std::memcpy(&r[j], &m[j][g][2 * t], 4);
             }
         }
     }
@@ -193,16 +211,22 @@ void work_ldmatrix(void* const* lanes, unsigned) {
 
 template <bool kTranspose>
 void work_stmatrix(void* const* lanes, unsigned) {
-    const auto of = [&](int l) -> const StoreMatrices& { return *static_cast<const StoreMatrices*>(lanes[l]); };
-    const int count = of(0).count, matrices = std::min(of(0).matrices, 4);  // g++ takes it for more
+    const auto of = [&](int l) -> const StoreMatrices& {
+        return *static_cast<const StoreMatrices*>(lanes[l]);
+    };
+    // g++ takes it for more
+    const int count = of(0).count, matrices = std::min(of(0).matrices, 4);
     for (int i = 0; i < count; ++i) {
         Matrices m;
         for (int l = 0; l < 32; ++l) {
             const uint32_t* r = of(l).r + i * matrices;
             const int g = l / 4, t = l % 4;
             for (int j = 0; j < matrices; ++j) {
-                if constexpr (kTranspose) m[j][2 * t][g] = static_cast<uint16_t>(r[j]), m[j][2 * t + 1][g] = static_cast<uint16_t>(r[j] >> 16);
-                else std::memcpy(&m[j][g][2 * t], &r[j], 4);
+                if constexpr (kTranspose)
+                    m[j][2 * t][g] = static_cast<uint16_t>(r[j]),
+                             m[j][2 * t + 1][g] = static_cast<uint16_t>(r[j] >> 16);
+                else
+                    std::memcpy(&m[j][g][2 * t], &r[j], 4);
             }
         }
         for (int l = 0; l < 8 * matrices; ++l) std::memcpy(of(l).rows[i], m[l / 8][l % 8], 16);
@@ -213,24 +237,34 @@ void work_stmatrix(void* const* lanes, unsigned) {
 void check_row(const void* row, int matrices, const char* what, Races::Kind kind, Site site) {
     if (static_cast<int>(lane_id()) >= 8 * matrices) return;
     Core& core = *context.core;
-    const auto offset = reinterpret_cast<uintptr_t>(row) - reinterpret_cast<uintptr_t>(context.shared);
-    if (offset % 16 == 0 && offset + 16 <= core.grid->shared && offset < core.grid->shared) [[likely]] {
+    const auto offset =
+        reinterpret_cast<uintptr_t>(row) - reinterpret_cast<uintptr_t>(context.shared);
+    if (offset % 16 == 0 && offset + 16 <= core.grid->shared && offset < core.grid->shared)
+        [[likely]] {
         if (core.races) core.races->access(row, 16, kind, core.races->place(site));
         return;
     }
     char text[160];
     if (offset < core.grid->shared && offset % 16)
-        std::snprintf(text, sizeof text, "%s: lane %u's row is at byte %zu of shared memory, not a multiple of 16, at ", what, lane_id(), static_cast<size_t>(offset));
+        std::snprintf(
+            text, sizeof text,
+            "%s: lane %u's row is at byte %zu of shared memory, not a multiple of 16, at ", what,
+            lane_id(), static_cast<size_t>(offset));
     else
-        std::snprintf(text, sizeof text, "%s: lane %u's row is not in the block's %zu bytes of shared memory, at ", what, lane_id(), core.grid->shared);
-    note_failure(core, offset < core.grid->shared && offset % 16 ? 716 : 700, text + describe_site(site));
+        std::snprintf(text, sizeof text,
+                      "%s: lane %u's row is not in the block's %zu bytes of shared memory, at ",
+                      what, lane_id(), core.grid->shared);
+    note_failure(core, offset < core.grid->shared && offset % 16 ? 716 : 700,
+                 text + describe_site(site));
     abandon(core);
 }
 
 void work_elect(void* const* lanes, unsigned mask) {
     // Which lane is free to choose, but always the same of a mask.
     const uint64_t seed = context.core->seed;
-    unsigned skip = seed ? static_cast<unsigned>((seed * 0x9e3779b97f4a7c15u >> 32) + mask) % static_cast<unsigned>(std::popcount(mask)) : 0;
+    unsigned skip = seed ? static_cast<unsigned>((seed * 0x9e3779b97f4a7c15u >> 32) + mask) %
+                               static_cast<unsigned>(std::popcount(mask))
+                         : 0;
     unsigned lane = 0;
     for (unsigned l = 0; l < 32; ++l)
         if (mask >> l & 1 && skip-- == 0) lane = l;
@@ -251,7 +285,10 @@ void mma_m16n8k8_tf32(float* d, const uint32_t* a, const uint32_t* b, int m, int
         for (int i = 0; i < 4 * m; ++i) bits |= a[i];
         for (int i = 0; i < 2 * n; ++i) bits |= b[i];
         if (bits & kTf32Lost)
-            fail(719, "mma.sync of tf32 with an operand whose low 13 bits are not zero (to_tf32 rounds), which the PTX ISA does not define,", site);
+            fail(
+                719,
+                "mma.sync of tf32 with an operand whose low 13 bits are not zero (to_tf32 rounds), which the PTX ISA does not define,",
+                site);
     }
     MmaOperands mine{d, a, b, m, n};
     whole_warp(&mine, work_tf32, "mma.sync.m16n8k8", site);
@@ -264,14 +301,18 @@ uint32_t to_tf32(float f) {
     return (bits + 0x1000u) & ~kTf32Lost;  // halves away from zero; overflow runs into infinity
 }
 
-void ldmatrix(uint32_t* r, const void* const* rows, int count, int matrices, bool transpose, Site site) {
-    for (int i = 0; i < count; ++i) check_row(rows[i], matrices, "ldmatrix", Races::Kind::read, site);
+void ldmatrix(uint32_t* r, const void* const* rows, int count, int matrices, bool transpose,
+              Site site) {
+    for (int i = 0; i < count; ++i)
+        check_row(rows[i], matrices, "ldmatrix", Races::Kind::read, site);
     LoadMatrices mine{rows, r, count, matrices};
     whole_warp(&mine, transpose ? work_ldmatrix<true> : work_ldmatrix<false>, "ldmatrix", site);
 }
 
-void stmatrix(void* const* rows, int count, int matrices, bool transpose, const uint32_t* r, Site site) {
-    for (int i = 0; i < count; ++i) check_row(rows[i], matrices, "stmatrix", Races::Kind::write, site);
+void stmatrix(void* const* rows, int count, int matrices, bool transpose, const uint32_t* r,
+              Site site) {
+    for (int i = 0; i < count; ++i)
+        check_row(rows[i], matrices, "stmatrix", Races::Kind::write, site);
     StoreMatrices mine{rows, r, count, matrices};
     whole_warp(&mine, transpose ? work_stmatrix<true> : work_stmatrix<false>, "stmatrix", site);
 }

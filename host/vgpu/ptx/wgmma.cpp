@@ -1,12 +1,15 @@
 // wgmma and setmaxnreg: what a warpgroup's 128 threads do in common, in the order of the program.
 //
-// Each thread's call only notes that it came (about 5 ns, no switch): the first thread appends the instruction, or all of a call
-// for several, the others must bring the same, and only at wgmma_wait do they meet. Products run for all 128 threads at once, in order:
-//   seed 0      when the last thread commits their group: operands are read then, chains along k are one product;
-//   other seeds each group, as drawn, either product by product when the last thread issues it (the earliest legal time)
-//               or at the wait (the latest); then the accumulators are NaN in between.
-// A tile of accumulators stays in floats of its own until a wait leaves none of its products under way: results reach d
-// only there, so a kernel without the wait is wrong under every seed.
+// Each thread's call only notes that it came (about 5 ns, no switch): the first thread appends the
+// instruction, or all of a call for several, the others must bring the same, and only at wgmma_wait
+// do they meet. Products run for all 128 threads at once, in order:
+//   seed 0       when the last thread commits their group: operands are read then, chains along k
+//                are one product;
+//   other seeds  each group, as drawn, either product by product when the last thread issues it
+//                (the earliest legal time) or at the wait (the latest); then the accumulators are
+//                NaN in between.
+// A tile of accumulators stays in floats of its own until a wait leaves none of its products under
+// way: results reach d only there, so a kernel without the wait is wrong under every seed.
 #include <algorithm>
 #include <cstring>
 
@@ -18,9 +21,10 @@ namespace {
 
 using Op = WarpgroupOp;
 
-constexpr uint32_t kInFlight = 0x7ffff1f0;  // the NaN that fills accumulators which a seed puts off
-constexpr unsigned kRegisters = 65536;      // of a multiprocessor
-constexpr size_t kMostFlying = 64;          // accumulators of n = 8 in a thread's 255 registers
+// the NaN that fills accumulators which a seed puts off
+constexpr uint32_t kInFlight = 0x7ffff1f0;
+constexpr unsigned kRegisters = 65536;  // of a multiprocessor
+constexpr size_t kMostFlying = 64;      // accumulators of n = 8 in a thread's 255 registers
 
 struct Self {
     Core& core;
@@ -37,7 +41,10 @@ std::string describe(const Op& op) {
         case Op::wait: s = "wgmma.wait_group " + std::to_string(op.n()); break;
         case Op::registers_less: s = "setmaxnreg.dec " + std::to_string(op.n()); break;
         case Op::registers_more: s = "setmaxnreg.inc " + std::to_string(op.n()); break;
-        case Op::product: s = "wgmma m64n" + std::to_string(op.n()) + (op.type() == WgmmaType::bf16 ? "k16 bf16" : "k8 tf32"); break;
+        case Op::product:
+            s = "wgmma m64n" + std::to_string(op.n()) +
+                (op.type() == WgmmaType::bf16 ? "k16 bf16" : "k8 tf32");
+            break;
     }
     return s + " at " + describe_site(op.site());
 }
@@ -49,19 +56,29 @@ template <class Text>
     abandon(core);
 }
 
-[[noreturn, gnu::noinline, gnu::cold]] void diverge(Core& core, uint64_t key, Site site, const Op& theirs) {
+[[noreturn, gnu::noinline, gnu::cold]] void diverge(Core& core, uint64_t key, Site site,
+                                                    const Op& theirs) {
     Op mine;
     mine.key = key;
     mine.file = site.file;
-    if (mine.kind() == theirs.kind() && mine.n() == theirs.n() && mine.site().line == theirs.site().line)
-        fail_with(core, [&] { return describe(mine) + ": this thread's descriptors, transpositions or accumulate are not those of the other threads of its warpgroup"; });
-    fail_with(core, [&] { return describe(mine) + " while the other threads of the warpgroup do " + describe(theirs) + ": all 128 must do the same in the same order"; });
+    if (mine.kind() == theirs.kind() && mine.n() == theirs.n() &&
+        mine.site().line == theirs.site().line)
+        fail_with(core, [&] {
+            return describe(mine) +
+                   ": this thread's descriptors, transpositions or accumulate are not those of the other threads of its warpgroup";
+        });
+    fail_with(core, [&] {
+        return describe(mine) + " while the other threads of the warpgroup do " + describe(theirs) +
+               ": all 128 must do the same in the same order";
+    });
 }
 
-[[gnu::noinline, gnu::cold]] Warpgroup& first_use(Core& core, unsigned warpgroup, const char* what, Site site) {
+[[gnu::noinline, gnu::cold]] Warpgroup& first_use(Core& core, unsigned warpgroup, const char* what,
+                                                  Site site) {
     if (core.threads - warpgroup * kWarpgroup < kWarpgroup)
         fail_with(core, [&] {
-            return std::string(what) + " at " + describe_site(site) + " needs a warpgroup, 128 threads from a multiple of 128 on, and the block has " +
+            return std::string(what) + " at " + describe_site(site) +
+                   " needs a warpgroup, 128 threads from a multiple of 128 on, and the block has " +
                    std::to_string(core.threads) + " threads";
         });
     Warpgroups& all = core.block->warpgroups;
@@ -76,7 +93,8 @@ inline Self self(const char* what, Site site) {
     const unsigned thread = linear_thread(), warpgroup = thread / kWarpgroup;
     Warpgroups& all = core.block->warpgroups;
     Warpgroup* g = all.of[warpgroup].get();
-    if (!g || !all.used || core.threads - warpgroup * kWarpgroup < kWarpgroup) [[unlikely]] g = &first_use(core, warpgroup, what, site);
+    if (!g || !all.used || core.threads - warpgroup * kWarpgroup < kWarpgroup) [[unlikely]]
+        g = &first_use(core, warpgroup, what, site);
     return {core, *g, thread % kWarpgroup, warpgroup};
 }
 
@@ -95,7 +113,8 @@ inline Op& arrive(const Self& me, uint64_t key, Site site, uint64_t a = 0, uint6
         return g.ops.back();
     }
     Op& op = g.ops[at];
-    if (op.key != key || op.a != a || op.b != b) [[unlikely]] diverge(me.core, key, site, op);
+    if (op.key != key || op.a != a || op.b != b) [[unlikely]]
+        diverge(me.core, key, site, op);
     ++op.issued;
     return op;
 }
@@ -122,7 +141,9 @@ Accumulators take_spare(Warpgroup& g, int n) {
         g.spare.pop_back();
     }
     std::fill_n(s.d, kWarpgroup, nullptr);
-    if (!s.tile || s.n < n) s.tile.reset(new (std::align_val_t(64)) float[static_cast<size_t>((n + kPanel - 1) / kPanel * kPanel * kTileRows)]);
+    if (!s.tile || s.n < n)
+        s.tile.reset(new (std::align_val_t(
+            64)) float[static_cast<size_t>((n + kPanel - 1) / kPanel * kPanel * kTileRows)]);
     s.n = n;
     s.loaded = s.put_off = false;
     return s;
@@ -137,10 +158,15 @@ uint16_t find_accumulators(const Self& me, const float* d, const Op& op) {
         if (theirs == d && s.n == op.n()) return static_cast<uint16_t>(i);
         if (theirs && theirs < d + op.n() / 2 && d < theirs + s.n / 2)
             fail_with(me.core, [&] {
-                return describe(op) + ": some of its accumulators are in flight in a product of n = " + std::to_string(s.n) + ", which has not been waited for";
+                return describe(op) +
+                       ": some of its accumulators are in flight in a product of n = " +
+                       std::to_string(s.n) + ", which has not been waited for";
             });
     }
-    if (g.flying.size() == kMostFlying) fail_with(me.core, [&] { return describe(op) + ": more accumulators are in flight than a thread has registers"; });
+    if (g.flying.size() == kMostFlying)
+        fail_with(me.core, [&] {
+            return describe(op) + ": more accumulators are in flight than a thread has registers";
+        });
     g.flying.push_back(take_spare(g, op.n()));
     g.flying.back().put_off = op.put_off;
     return static_cast<uint16_t>(g.flying.size() - 1);
@@ -149,12 +175,18 @@ uint16_t find_accumulators(const Self& me, const float* d, const Op& op) {
 // A thread's accumulators go into flight.
 void take_off(const Self& me, Accumulators& s, float* d, const Op& op) {
     if (s.d[me.thread])
-        fail_with(me.core, [&] { return describe(op) + ": this thread's accumulators are not those that the other threads' would make them: they are in another order"; });
+        fail_with(me.core, [&] {
+            return describe(op) +
+                   ": this thread's accumulators are not those that the other threads' would make them: they are in another order";
+        });
     s.d[me.thread] = d;
     if (careful(me.core))
         for (const Accumulators& l : me.g.landed)
             if (l.d[me.thread] == d && l.n == s.n && hash(d, s.n) != l.hash[me.thread])
-                fail_with(me.core, [&] { return describe(op) + ": this thread has written its accumulators since the last wgmma_wait, and no wgmma_fence lies between"; });
+                fail_with(me.core, [&] {
+                    return describe(op) +
+                           ": this thread has written its accumulators since the last wgmma_wait, and no wgmma_fence lies between";
+                });
     if (!s.put_off) return;
     if (op.accumulate()) gather_thread(s.tile.get(), s.n, d, me.thread);
     s.loaded = op.accumulate();
@@ -168,7 +200,8 @@ void expect_untouched(Core& core, const Accumulators& s) {
             if (std::memcmp(s.d[t] + i, &kInFlight, sizeof kInFlight) != 0) {
                 context.thread = {};
                 fail_with(core, [&] {
-                    return "accumulators of a warpgroup (its thread " + std::to_string(t) + ", element " + std::to_string(i) +
+                    return "accumulators of a warpgroup (its thread " + std::to_string(t) +
+                           ", element " + std::to_string(i) +
                            ") were written while a wgmma was under way";
                 });
             }
@@ -209,7 +242,11 @@ void tell_reads(Core& core, const Op& op) {
 [[gnu::noinline]] void begin_product(const Self& me, Op& op, const float* d) {
     Core& core = me.core;
     Warpgroup& g = me.g;
-    if (!g.fenced) fail_with(core, [&] { return describe(op) + " without a wgmma_fence before it: a warpgroup's first wgmma needs one"; });
+    if (!g.fenced)
+        fail_with(core, [&] {
+            return describe(op) +
+                   " without a wgmma_fence before it: a warpgroup's first wgmma needs one";
+        });
     if (core.races) op.race = core.races->start();
     expect_operands(me, op);
     if (!g.group_open) g.group_put_off = puts_off(core), g.group_open = true;
@@ -218,8 +255,8 @@ void tell_reads(Core& core, const Op& op) {
     op.accumulators = find_accumulators(me, d, op);
 }
 
-// Does the products of ops[0 .. end) that are not done: chains at once, those to other accumulators between them afterwards.
-// Two chains with the same B, one below the other, unpack it once.
+// Does the products of ops[0 .. end) that are not done: chains at once, those to other accumulators
+// between them afterwards. Two chains with the same B, one below the other, unpack it once.
 void run(Warpgroup& g, size_t end) {
     Product chain[kMostProducts], before[kMostProducts];
     int count_before = 0;
@@ -230,23 +267,31 @@ void run(Warpgroup& g, size_t end) {
         int count = 0;
         for (size_t i = at; i < end && count < most_products(first.type()); ++i) {
             Op& op = g.ops[i];
-            if (op.kind() != Op::product || op.done || op.accumulators != first.accumulators) continue;
+            if (op.kind() != Op::product || op.done || op.accumulators != first.accumulators)
+                continue;
             if (op.type() != first.type() || (count && !op.accumulate())) break;
-            chain[count++] = {decode(op.a, op.transpose_a()), decode(op.b, op.transpose_b()), op.type(), op.n()};
+            chain[count++] = {decode(op.a, op.transpose_a()), decode(op.b, op.transpose_b()),
+                              op.type(), op.n()};
             op.done = true;
         }
         if (first.accumulate() && !s.loaded) gather(s.tile.get(), s.n, s.d);
         s.loaded = true;
-        const bool same_b = count == count_before && std::equal(chain, chain + count, before, [](const Product& p, const Product& q) { return p.same_b(q); });
-        multiply(s.tile.get(), s.n, first.accumulate(), chain, count, static_cast<const char*>(context.shared), same_b);
+        const bool same_b =
+            count == count_before &&
+            std::equal(chain, chain + count, before,
+                       [](const Product& p, const Product& q) { return p.same_b(q); });
+        multiply(s.tile.get(), s.n, first.accumulate(), chain, count,
+                 static_cast<const char*>(context.shared), same_b);
         std::copy_n(chain, count_before = count, before);
     }
 }
 
-// All threads have come to the wait: what it waits for is done, and accumulators with nothing left under way land.
+// All threads have come to the wait: what it waits for is done, and accumulators with nothing left
+// under way land.
 void finish_wait(const Self& me) {
     Warpgroup& g = me.g;
-    const uint32_t newest = static_cast<uint32_t>(g.ops.back().n()), upto = g.groups > newest ? g.groups - newest : 0;
+    const uint32_t newest = static_cast<uint32_t>(g.ops.back().n()),
+                   upto = g.groups > newest ? g.groups - newest : 0;
     size_t end = 0;
     for (size_t i = 0; i < g.ops.size(); ++i)
         if (g.ops[i].kind() == Op::product && g.ops[i].group < upto) end = i + 1;
@@ -274,8 +319,10 @@ void finish_wait(const Self& me) {
     std::vector<Accumulators> flying;
     for (size_t s = 0; s < g.flying.size(); ++s) {
         place[s] = static_cast<uint16_t>(flying.size());
-        if (under_way(s)) flying.push_back(std::move(g.flying[s]));
-        else land(me.core, g, g.flying[s]);
+        if (under_way(s))
+            flying.push_back(std::move(g.flying[s]));
+        else
+            land(me.core, g, g.flying[s]);
     }
     g.flying = std::move(flying);
     std::erase_if(g.ops, [&](const Op& o) { return o.kind() != Op::product || o.group < upto; });
@@ -291,22 +338,30 @@ void meet_again(const Self& me) {
 
 }  // namespace
 
-void wgmma(float* d, int n, WgmmaType type, uint64_t a, uint64_t b, bool accumulate, bool transpose_a, bool transpose_b, Site site) {
+void wgmma(float* d, int n, WgmmaType type, uint64_t a, uint64_t b, bool accumulate,
+           bool transpose_a, bool transpose_b, Site site) {
     const Self me = self("wgmma", site);
-    Op& op = arrive(me, Op::key_of(Op::product, n, site, type, transpose_a, transpose_b, accumulate), site, a, b);
+    Op& op =
+        arrive(me, Op::key_of(Op::product, n, site, type, transpose_a, transpose_b, accumulate),
+               site, a, b);
     Warpgroup& g = me.g;
     if (op.issued == 1) begin_product(me, op, d);
     Accumulators& s = g.flying[op.accumulators];
-    if (s.d[me.thread] != d) [[unlikely]] take_off(me, s, d, op);
-    if (op.issued == kWarpgroup && me.core.seed && !op.put_off) run(g, static_cast<size_t>(&op - g.ops.data()) + 1);
+    if (s.d[me.thread] != d) [[unlikely]]
+        take_off(me, s, d, op);
+    if (op.issued == kWarpgroup && me.core.seed && !op.put_off)
+        run(g, static_cast<size_t>(&op - g.ops.data()) + 1);
 }
 
-void wgmma_tile(float* d, int n, uint64_t a, uint64_t b, bool accumulate, bool transpose_a, bool transpose_b, const uint32_t* steps, int height, int count, Site site) {
+void wgmma_tile(float* d, int n, uint64_t a, uint64_t b, bool accumulate, bool transpose_a,
+                bool transpose_b, const uint32_t* steps, int height, int count, Site site) {
     const Self me = self("wgmma", site);
     Warpgroup& g = me.g;
     const size_t at = g.at[me.thread], all = static_cast<size_t>(height * count);
     const bool first = at == g.ops.size();
-    Op& op = arrive(me, Op::key_of(Op::product, n, site, WgmmaType::bf16, transpose_a, transpose_b, accumulate), site, a + steps[0], b + steps[height]);
+    Op& op = arrive(
+        me, Op::key_of(Op::product, n, site, WgmmaType::bf16, transpose_a, transpose_b, accumulate),
+        site, a + steps[0], b + steps[height]);
     if (first)
         op.together = static_cast<uint16_t>(all), op.steps = steps;
     else if (op.steps != steps || op.together != all) [[unlikely]]
@@ -320,13 +375,15 @@ void wgmma_tile(float* d, int n, uint64_t a, uint64_t b, bool accumulate, bool t
         }
         const Op& mine = g.ops[at + h];
         Accumulators& s = g.flying[mine.accumulators];
-        if (s.d[me.thread] != d) [[unlikely]] take_off(me, s, d, mine);
+        if (s.d[me.thread] != d) [[unlikely]]
+            take_off(me, s, d, mine);
     }
     if (first)
         for (size_t i = height; i < all; ++i) {
             const uint32_t* of = steps + i / height * (height + 1);
             Op next = g.ops[at + i % height];
-            next.key = Op::key_of(Op::product, n, site, WgmmaType::bf16, transpose_a, transpose_b, true);
+            next.key =
+                Op::key_of(Op::product, n, site, WgmmaType::bf16, transpose_a, transpose_b, true);
             next.a = a + of[i % height], next.b = b + of[height];
             expect_operands(me, next);
             g.ops.push_back(next);
@@ -350,16 +407,19 @@ void wgmma_commit(Site site) {
     const Self me = self("wgmma.commit_group", site);
     Op& op = arrive(me, Op::key_of(Op::commit, 0, site), site);
     if (op.issued == 1) ++me.g.groups, me.g.group_open = false;
-    if (op.issued == kWarpgroup && !me.core.seed) run(me.g, static_cast<size_t>(&op - me.g.ops.data()) + 1);
+    if (op.issued == kWarpgroup && !me.core.seed)
+        run(me.g, static_cast<size_t>(&op - me.g.ops.data()) + 1);
 }
 
 void wgmma_wait(int newest, Site site) {
     const Self me = self("wgmma.wait_group", site);
     if (me.core.races)
         for (const Op& op : me.g.ops)
-            if (op.kind() == Op::product && op.group + static_cast<uint32_t>(newest) < me.g.groups) me.core.races->acquire(op.race);
+            if (op.kind() == Op::product && op.group + static_cast<uint32_t>(newest) < me.g.groups)
+                me.core.races->acquire(op.race);
     if (arrive(me, Op::key_of(Op::wait, newest, site), site).issued < kWarpgroup) {
-        wait_in(me.core, me.g.waiting, {Wait::warp, 0, 0, site, "wgmma.wait_group (all 128 threads of the warpgroup)"});
+        wait_in(me.core, me.g.waiting,
+                {Wait::warp, 0, 0, site, "wgmma.wait_group (all 128 threads of the warpgroup)"});
         return;
     }
     finish_wait(me);
@@ -370,28 +430,38 @@ void set_max_registers(int n, bool increase, Site site) {
     const Self me = self("setmaxnreg", site);
     Core& core = me.core;
     Warpgroups& all = core.block->warpgroups;
-    // What ptxas gives the kernel is not known here: as much as one block to a multiprocessor may have.
+    // What ptxas gives the kernel is not known here: as much as one block to a multiprocessor may
+    // have.
     const unsigned at_launch = std::min(kRegisters / core.threads / 8 * 8, 255u);
     if (!all.registers[0])
         for (unsigned& r : all.registers) r = at_launch;
-    const Op& op = arrive(me, Op::key_of(increase ? Op::registers_more : Op::registers_less, n, site), site);
+    const Op& op =
+        arrive(me, Op::key_of(increase ? Op::registers_more : Op::registers_less, n, site), site);
     if (op.issued < kWarpgroup) {
-        wait_in(core, me.g.waiting, {Wait::warp, 0, 0, site, "setmaxnreg (all 128 threads of the warpgroup)"});
+        wait_in(core, me.g.waiting,
+                {Wait::warp, 0, 0, site, "setmaxnreg (all 128 threads of the warpgroup)"});
         return;
     }
     unsigned& mine_now = all.registers[me.warpgroup];
     const unsigned wanted = static_cast<unsigned>(n);
     if (increase ? wanted < mine_now : wanted > mine_now)
         fail_with(core, [&] {
-            return describe(op) + ": the warpgroup has " + std::to_string(mine_now) + " registers a thread" +
-                   (mine_now == at_launch ? " (65536 / " + std::to_string(core.threads) + " threads of the block)" : "");
+            return describe(op) + ": the warpgroup has " + std::to_string(mine_now) +
+                   " registers a thread" +
+                   (mine_now == at_launch
+                        ? " (65536 / " + std::to_string(core.threads) + " threads of the block)"
+                        : "");
         });
     const auto fits = [&] {
         unsigned sum = 0;
-        for (unsigned i = 0; i * kWarpgroup < core.threads; ++i) sum += (i == me.warpgroup ? wanted : all.registers[i]) * kWarpgroup;
+        for (unsigned i = 0; i * kWarpgroup < core.threads; ++i)
+            sum += (i == me.warpgroup ? wanted : all.registers[i]) * kWarpgroup;
         return sum <= kRegisters;
     };
-    while (increase && !fits()) wait_in(core, all.short_of_registers, {Wait::warp, 0, 0, site, "setmaxnreg.inc (until other warpgroups have given registers back)"});
+    while (increase && !fits())
+        wait_in(core, all.short_of_registers,
+                {Wait::warp, 0, 0, site,
+                 "setmaxnreg.inc (until other warpgroups have given registers back)"});
     mine_now = wanted;
     if (!increase) release(core, all.short_of_registers);
     std::erase_if(me.g.ops, [](const Op& o) { return o.kind() != Op::product; });
@@ -407,8 +477,11 @@ void end_warpgroups(Core& core, Block& b) {
             if (op.issued == kWarpgroup && !product) continue;
             context.thread = {};
             fail_with(core, [&] {
-                return describe(op) + (op.issued < kWarpgroup ? ": only " + std::to_string(op.issued) + " of the warpgroup's 128 threads came to it"
-                                                              : " has not been waited for (wgmma_commit, wgmma_wait), and its block has ended");
+                return describe(op) +
+                       (op.issued < kWarpgroup
+                            ? ": only " + std::to_string(op.issued) +
+                                  " of the warpgroup's 128 threads came to it"
+                            : " has not been waited for (wgmma_commit, wgmma_wait), and its block has ended");
             });
         }
         g.ops.clear();
@@ -422,8 +495,6 @@ void end_warpgroups(Core& core, Block& b) {
     b.warpgroups.used = false;
 }
 
-void forget_warpgroups(Block& b) {
-    b.warpgroups = {};
-}
+void forget_warpgroups(Block& b) { b.warpgroups = {}; }
 
 }  // namespace vgpu

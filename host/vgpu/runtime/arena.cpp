@@ -39,13 +39,15 @@ bool fills() {
 
 }  // namespace
 
-Arena::Arena(int device, size_t limit) : base_(kFirstAddress + device * kRange + kSkip), limit_(limit) {
+Arena::Arena(int device, size_t limit)
+    : base_(kFirstAddress + device * kRange + kSkip), limit_(limit) {
     const uint64_t first = kFirstAddress + device * kRange;
-    void* p = mmap(pointer(first), kRange, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED_NOREPLACE,
-                   -1, 0);
+    void* p = mmap(pointer(first), kRange, PROT_NONE,
+                   MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED_NOREPLACE, -1, 0);
     if (p != pointer(first)) {
-        std::fprintf(stderr, "vgpu: cannot reserve addresses for virtual GPU %d (%s); is ulimit -v set?\n", device,
-                     std::strerror(errno));
+        std::fprintf(stderr,
+                     "vgpu: cannot reserve addresses for virtual GPU %d (%s); is ulimit -v set?\n",
+                     device, std::strerror(errno));
         std::exit(1);
     }
     madvise(p, kRange, MADV_DONTDUMP);
@@ -67,7 +69,9 @@ uint64_t Arena::take(size_t block, size_t alignment) {
     auto best = free_.end();
     for (auto it = free_.begin(); it != free_.end(); ++it) {
         const uint64_t at = round_up(it->first, alignment);
-        if (at + block <= it->first + it->second && (best == free_.end() || it->second < best->second)) best = it;
+        if (at + block <= it->first + it->second &&
+            (best == free_.end() || it->second < best->second))
+            best = it;
     }
     uint64_t from, end;
     if (best != free_.end()) {
@@ -102,7 +106,8 @@ void Arena::give_back(uint64_t at, size_t block) {
     free_.emplace(at, block);
 }
 
-// Freed pages stay with us, for the next allocation, until they pass a quarter of the device's memory.
+// Freed pages stay with us, for the next allocation, until they pass a quarter of the device's
+// memory.
 void Arena::trim() {
     if (dirty_ <= std::max(limit_ / 4, size_t(256) << 20)) return;
     dirty_ = 0;

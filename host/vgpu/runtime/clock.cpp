@@ -53,11 +53,14 @@ void Clock::place() {
         int64_t ns;
         What what;
         uint32_t index;  // of a task; of an engine, for frees
-        bool operator<(const Event& o) const { return std::tie(ns, what, index) > std::tie(o.ns, o.what, o.index); }
+        bool operator<(const Event& o) const {
+            return std::tie(ns, what, index) > std::tie(o.ns, o.what, o.index);
+        }
     };
     std::priority_queue<Event> events;
     using Waiting = std::tuple<int64_t, uint64_t, uint32_t>;  // ready, order, task
-    std::vector<std::priority_queue<Waiting, std::vector<Waiting>, std::greater<>>> waiting(free_.size());
+    std::vector<std::priority_queue<Waiting, std::vector<Waiting>, std::greater<>>> waiting(
+        free_.size());
     std::vector<char> taken(free_.size());
     const auto grow = [&](int engine) {
         if (engine < static_cast<int>(free_.size())) return;

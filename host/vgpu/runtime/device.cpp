@@ -24,16 +24,22 @@ size_t parse_bytes(const char* s) {
     char* end = nullptr;
     const double n = std::strtod(s, &end);
     double unit = 1;
-    if (*end == 'k' || *end == 'K') unit = 1 << 10, ++end;
-    else if (*end == 'm' || *end == 'M') unit = 1 << 20, ++end;
-    else if (*end == 'g' || *end == 'G') unit = 1 << 30, ++end;
-    return *end || end == s || !(n * unit >= 1 && n * unit < 1e15) ? 0 : static_cast<size_t>(n * unit);
+    if (*end == 'k' || *end == 'K')
+        unit = 1 << 10, ++end;
+    else if (*end == 'm' || *end == 'M')
+        unit = 1 << 20, ++end;
+    else if (*end == 'g' || *end == 'G')
+        unit = 1 << 30, ++end;
+    return *end || end == s || !(n * unit >= 1 && n * unit < 1e15) ? 0
+                                                                   : static_cast<size_t>(n * unit);
 }
 
 size_t host_memory() {
-    size_t bytes = static_cast<size_t>(sysconf(_SC_PHYS_PAGES)) * static_cast<size_t>(sysconf(_SC_PAGESIZE));
+    size_t bytes =
+        static_cast<size_t>(sysconf(_SC_PHYS_PAGES)) * static_cast<size_t>(sysconf(_SC_PAGESIZE));
     size_t group = 0;  // a container's own limit, where it has one
-    for (const char* file : {"/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"})
+    for (const char* file :
+         {"/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"})
         if (std::ifstream(file) >> group && group > 0) bytes = std::min(bytes, group);
     return bytes;
 }
@@ -44,7 +50,8 @@ int wanted_devices() {
     char* end = nullptr;
     const long n = std::strtol(s, &end, 10);
     if (!*end && n >= 0 && n <= kMaxDevices) return static_cast<int>(n);
-    std::fprintf(stderr, "vgpu: VGPU_DEVICES=%s: must be 0 to 16; there are 2 virtual GPUs now\n", s);
+    std::fprintf(stderr, "vgpu: VGPU_DEVICES=%s: must be 0 to 16; there are 2 virtual GPUs now\n",
+                 s);
     return 2;
 }
 
@@ -53,13 +60,16 @@ size_t wanted_memory(int devices) {
     const size_t otherwise = host_memory() / 2 / std::max(devices, 1);
     if (!s || !*s) return otherwise;
     if (const size_t n = parse_bytes(s)) return n;
-    std::fprintf(stderr, "vgpu: VGPU_MEMORY=%s: must be a size such as 512M or 4G; %zu MiB per virtual GPU now\n", s,
-                 otherwise >> 20);
+    std::fprintf(
+        stderr,
+        "vgpu: VGPU_MEMORY=%s: must be a size such as 512M or 4G; %zu MiB per virtual GPU now\n", s,
+        otherwise >> 20);
     return otherwise;
 }
 
 Runtime* make_runtime() {
-    auto* rt = new Runtime;  // never deleted: static objects may still free their memory at the end
+    // never deleted: static objects may still free their memory at the end
+    auto* rt = new Runtime;
     const int n = wanted_devices();
     const size_t memory = wanted_memory(n);
     for (int d = 0; d < n; ++d) {
@@ -73,8 +83,9 @@ Runtime* make_runtime() {
     if (const char* s = std::getenv("VGPU_SEED"); s && *s) {
         char* end = nullptr;
         rt->seed = std::strtoull(s, &end, 0);
-        if (*end) std::fprintf(stderr, "vgpu: VGPU_SEED=%s: must be a number; the seed is %llu now\n", s,
-                               static_cast<unsigned long long>(rt->seed));
+        if (*end)
+            std::fprintf(stderr, "vgpu: VGPU_SEED=%s: must be a number; the seed is %llu now\n", s,
+                         static_cast<unsigned long long>(rt->seed));
     }
     std::atexit([] {
         runtime().shut_down();
@@ -194,10 +205,12 @@ cudaError_t cudaDeviceGetAttribute(int* value, cudaDeviceAttr attr, int device) 
         case cudaDevAttrMaxGridDimX: *value = p.maxGridSize[0]; break;
         case cudaDevAttrMaxGridDimY: *value = p.maxGridSize[1]; break;
         case cudaDevAttrMaxGridDimZ: *value = p.maxGridSize[2]; break;
-        case cudaDevAttrMaxSharedMemoryPerBlock: *value = static_cast<int>(p.sharedMemPerBlock); break;
+        case cudaDevAttrMaxSharedMemoryPerBlock:
+            *value = static_cast<int>(p.sharedMemPerBlock);
+            break;
         case cudaDevAttrWarpSize: *value = p.warpSize; break;
         case cudaDevAttrMaxRegistersPerBlock: *value = p.regsPerBlock; break;
-        case cudaDevAttrClockRate: *value = 1'000'000; break;        // kHz: nominal
+        case cudaDevAttrClockRate: *value = 1'000'000; break;  // kHz: nominal
         case cudaDevAttrMemoryClockRate: *value = 1'000'000; break;
         case cudaDevAttrMultiProcessorCount: *value = p.multiProcessorCount; break;
         case cudaDevAttrConcurrentKernels: *value = p.concurrentKernels; break;
@@ -213,14 +226,16 @@ cudaError_t cudaDeviceGetAttribute(int* value, cudaDeviceAttr attr, int device) 
             *value = static_cast<int>(p.sharedMemPerMultiprocessor);
             break;
         case cudaDevAttrCooperativeLaunch: *value = p.cooperativeLaunch; break;
-        case cudaDevAttrMaxSharedMemoryPerBlockOptin: *value = static_cast<int>(p.sharedMemPerBlockOptin); break;
+        case cudaDevAttrMaxSharedMemoryPerBlockOptin:
+            *value = static_cast<int>(p.sharedMemPerBlockOptin);
+            break;
         case cudaDevAttrMaxBlocksPerMultiprocessor: *value = p.maxBlocksPerMultiProcessor; break;
         case cudaDevAttrMemoryPoolsSupported: *value = p.memoryPoolsSupported; break;
         case cudaDevAttrClusterLaunch: *value = p.clusterLaunch; break;
         default:
             set_last_error(cudaErrorInvalidValue);
-            return explain(cudaErrorInvalidValue,
-                           "device attribute " + std::to_string(attr) + " is unknown to virtual GPUs");
+            return explain(cudaErrorInvalidValue, "device attribute " + std::to_string(attr) +
+                                                      " is unknown to virtual GPUs");
     }
     return cudaSuccess;
 }
@@ -235,7 +250,9 @@ cudaError_t cudaDeviceGetPCIBusId(char* text, int len, int device) {
 
 cudaError_t cudaDeviceSynchronize() {
     return device_api([](Runtime& rt, Lock& lock) {
-        if (cudaError_t e = forbid_wait(rt, nullptr, current, "cudaDeviceSynchronize"); e != cudaSuccess) return e;
+        if (cudaError_t e = forbid_wait(rt, nullptr, current, "cudaDeviceSynchronize");
+            e != cudaSuccess)
+            return e;
         rt.wait_device(lock, current);
         return rt.current().failed;
     });
@@ -245,7 +262,8 @@ cudaError_t cudaDeviceSynchronize() {
 cudaError_t cudaDeviceReset() {
     std::vector<std::shared_ptr<Stream>> streams;
     return api([&](Runtime& rt, Lock& lock) {
-        if (rt.on_dispatcher()) return explain(cudaErrorNotPermitted, "cudaDeviceReset in a host function");
+        if (rt.on_dispatcher())
+            return explain(cudaErrorNotPermitted, "cudaDeviceReset in a host function");
         Device& d = rt.current();
         if (d.failed == cudaSuccess) d.failed = cudaErrorLaunchFailure;  // drops what is queued
         for (auto& capture : rt.captures)

@@ -1,5 +1,6 @@
 // Stream capture and graphs. A graph's nodes keep what they do (kernel and argument bytes, copies,
-// closures); a launch queues one operation whose nodes the dispatcher runs in any order their edges allow.
+// closures); a launch queues one operation whose nodes the dispatcher runs in any order their edges
+// allow.
 
 #include <algorithm>
 
@@ -14,24 +15,30 @@ cudaError_t forbid_in_capture(Runtime& rt, const char* call) {
     bool forbidden = false;
     for (auto& c : rt.captures) {
         if (c->mode == cudaStreamCaptureModeRelaxed) continue;
-        if (c->mode == cudaStreamCaptureModeThreadLocal && c->thread != std::this_thread::get_id()) continue;
+        if (c->mode == cudaStreamCaptureModeThreadLocal && c->thread != std::this_thread::get_id())
+            continue;
         invalidate(*c);
         forbidden = true;
     }
-    return forbidden ? explain(cudaErrorStreamCaptureUnsupported, std::string(call) + " during a capture")
-                     : cudaSuccess;
+    return forbidden
+               ? explain(cudaErrorStreamCaptureUnsupported, std::string(call) + " during a capture")
+               : cudaSuccess;
 }
 
 cudaError_t forbid_wait(Runtime& rt, const Stream* stream, int device, const char* call) {
-    if (rt.on_dispatcher()) return explain(cudaErrorNotPermitted, std::string(call) + " in a host function");
+    if (rt.on_dispatcher())
+        return explain(cudaErrorNotPermitted, std::string(call) + " in a host function");
     if (stream && stream->capture) {
         invalidate(*stream->capture);
-        return explain(cudaErrorStreamCaptureUnsupported, std::string(call) + " on a capturing stream");
+        return explain(cudaErrorStreamCaptureUnsupported,
+                       std::string(call) + " on a capturing stream");
     }
     cudaError_t e = cudaSuccess;
     for (auto& c : rt.captures)
         for (const Stream* s : c->streams) {
-            if (s->device != device || (stream && (!stream->legacy || s->flags & cudaStreamNonBlocking))) continue;
+            if (s->device != device ||
+                (stream && (!stream->legacy || s->flags & cudaStreamNonBlocking)))
+                continue;
             invalidate(*c);
             e = explain(stream ? cudaErrorStreamCaptureImplicit : cudaErrorStreamCaptureUnsupported,
                         std::string(call) + " while a stream of the device is capturing");
@@ -44,11 +51,13 @@ cudaError_t capture(Runtime& rt, Stream& s, Work&& work) {
     if (c.invalid) return cudaErrorStreamCaptureInvalidated;
     if (std::holds_alternative<Free>(work)) {
         invalidate(c);
-        return explain(cudaErrorStreamCaptureUnsupported, "virtual GPUs have no memory nodes in graphs");
+        return explain(cudaErrorStreamCaptureUnsupported,
+                       "virtual GPUs have no memory nodes in graphs");
     }
     const uint32_t index = static_cast<uint32_t>(c.body->nodes.size());
     for (uint32_t before : s.frontier) c.body->nodes[before].before.push_back(index);
-    c.body->nodes.push_back({std::move(work), s.device, s.lane, s.frontier, {}, rt.generation, current_range()});
+    c.body->nodes.push_back(
+        {std::move(work), s.device, s.lane, s.frontier, {}, rt.generation, current_range()});
     s.frontier = {index};
     return cudaSuccess;
 }
@@ -62,7 +71,9 @@ cudaError_t cudaStreamBeginCapture(cudaStream_t handle, cudaStreamCaptureMode mo
         const auto s = rt.stream(handle);
         if (!s) return explain(cudaErrorInvalidResourceHandle, "not a live stream");
         if (rt.devices[s->device]->failed != cudaSuccess) return rt.devices[s->device]->failed;
-        if (s->legacy) return explain(cudaErrorStreamCaptureUnsupported, "the default stream cannot be captured");
+        if (s->legacy)
+            return explain(cudaErrorStreamCaptureUnsupported,
+                           "the default stream cannot be captured");
         if (s->capture) return explain(cudaErrorIllegalState, "the stream is capturing already");
         auto c = std::make_shared<Capture>();
         c->origin = s.get();
@@ -77,7 +88,8 @@ cudaError_t cudaStreamBeginCapture(cudaStream_t handle, cudaStreamCaptureMode mo
 }
 
 cudaError_t cudaStreamEndCapture(cudaStream_t handle, cudaGraph_t* graph) {
-    std::shared_ptr<GraphBody> dropped;  // dies outside of the lock: closures may own device memory
+    // dies outside of the lock: closures may own device memory
+    std::shared_ptr<GraphBody> dropped;
     if (graph) *graph = nullptr;
     return api([&](Runtime& rt, Lock&) {
         const auto s = rt.stream(handle);
@@ -107,7 +119,8 @@ cudaError_t cudaStreamEndCapture(cudaStream_t handle, cudaGraph_t* graph) {
         dropped = std::move(c->body);  // events recorded in the capture must not keep it
         if (c->invalid) return cudaErrorStreamCaptureInvalidated;
         if (std::find(joined.begin(), joined.end(), 0) != joined.end())
-            return explain(cudaErrorStreamCaptureUnjoined, "a stream that joined the capture was not waited for");
+            return explain(cudaErrorStreamCaptureUnjoined,
+                           "a stream that joined the capture was not waited for");
         *graph = reinterpret_cast<cudaGraph_t>(dropped.get());
         rt.graphs.emplace(*graph, dropped);
         return cudaSuccess;
@@ -141,10 +154,12 @@ cudaError_t cudaGraphLaunch(cudaGraphExec_t exec, cudaStream_t handle) {
         const auto s = rt.stream(handle);
         if (!s) return explain(cudaErrorInvalidResourceHandle, "not a live stream");
         const auto it = rt.execs.find(exec);
-        if (it == rt.execs.end()) return explain(cudaErrorInvalidValue, "not a live executable graph");
+        if (it == rt.execs.end())
+            return explain(cudaErrorInvalidValue, "not a live executable graph");
         if (s->capture) {
             invalidate(*s->capture);
-            return explain(cudaErrorStreamCaptureUnsupported, "virtual GPUs have no graphs inside graphs");
+            return explain(cudaErrorStreamCaptureUnsupported,
+                           "virtual GPUs have no graphs inside graphs");
         }
         auto run = std::make_unique<GraphRun>();
         run->body = it->second;
@@ -159,13 +174,16 @@ cudaError_t cudaGraphLaunch(cudaGraphExec_t exec, cudaStream_t handle) {
 }
 
 cudaError_t cudaGraphUpload(cudaGraphExec_t exec, cudaStream_t) {
-    return api([&](Runtime& rt, Lock&) { return rt.execs.count(exec) ? cudaSuccess : cudaErrorInvalidValue; });
+    return api([&](Runtime& rt, Lock&) {
+        return rt.execs.count(exec) ? cudaSuccess : cudaErrorInvalidValue;
+    });
 }
 
 cudaError_t cudaGraphGetNodes(cudaGraph_t graph, cudaGraphNode_t* nodes, size_t* count) {
     return api([&](Runtime& rt, Lock&) {
         const auto it = rt.graphs.find(graph);
-        if (it == rt.graphs.end() || !count) return explain(cudaErrorInvalidValue, "not a live graph");
+        if (it == rt.graphs.end() || !count)
+            return explain(cudaErrorInvalidValue, "not a live graph");
         auto& all = it->second->nodes;
         if (nodes)
             for (size_t i = 0; i < *count; ++i)
@@ -190,7 +208,8 @@ cudaError_t cudaGraphExecDestroy(cudaGraphExec_t exec) {
     std::shared_ptr<GraphBody> dropped;
     return api([&](Runtime& rt, Lock&) {
         const auto it = rt.execs.find(exec);
-        if (it == rt.execs.end()) return explain(cudaErrorInvalidValue, "not a live executable graph");
+        if (it == rt.execs.end())
+            return explain(cudaErrorInvalidValue, "not a live executable graph");
         dropped = std::move(it->second);
         rt.execs.erase(it);
         delete reinterpret_cast<char*>(exec);

@@ -30,7 +30,9 @@ FunctionSettings settings_of(const void* kernel) {
     return it == settings().end() ? FunctionSettings{} : it->second;
 }
 
-std::string text(dim3 d) { return std::to_string(d.x) + "x" + std::to_string(d.y) + "x" + std::to_string(d.z); }
+std::string text(dim3 d) {
+    return std::to_string(d.x) + "x" + std::to_string(d.y) + "x" + std::to_string(d.z);
+}
 
 cudaError_t check_code(const void* kernel) {
     if (!kernel) return explain(cudaErrorInvalidDeviceFunction, "the kernel is null");
@@ -42,30 +44,34 @@ cudaError_t check_code(const void* kernel) {
 }
 
 // What hardware of compute capability 9.0 refuses.
-cudaError_t check_shape(const cudaLaunchConfig_t& c, const void* kernel, dim3& cluster, bool& dependent) {
+cudaError_t check_shape(const cudaLaunchConfig_t& c, const void* kernel, dim3& cluster,
+                        bool& dependent) {
     const dim3 g = c.gridDim, b = c.blockDim;
     const auto refuse = [&](cudaError_t e, const std::string& why) {
         return explain(e, symbol_name(kernel) + ": " + why);
     };
     if (!g.x || !g.y || !g.z || g.x > INT_MAX || g.y > kGridYz || g.z > kGridYz)
-        return refuse(cudaErrorInvalidConfiguration, "grid " + text(g) + " must be 1 to 2^31-1, 65535, 65535 blocks");
+        return refuse(cudaErrorInvalidConfiguration,
+                      "grid " + text(g) + " must be 1 to 2^31-1, 65535, 65535 blocks");
     if (!b.x || !b.y || !b.z || b.z > kBlockZ || uint64_t(b.x) * b.y * b.z > kBlockThreads)
-        return refuse(cudaErrorInvalidConfiguration, "block " + text(b) + " must have 1 to 1024 threads, z up to 64");
+        return refuse(cudaErrorInvalidConfiguration,
+                      "block " + text(b) + " must have 1 to 1024 threads, z up to 64");
     const bool special = c.dynamicSmemBytes > kSharedDefault || c.numAttrs;
     const FunctionSettings f = special ? settings_of(kernel) : FunctionSettings{};
     if (c.dynamicSmemBytes > f.shared)
-        return refuse(cudaErrorInvalidValue, std::to_string(c.dynamicSmemBytes) + " bytes of shared memory, but " +
-                                                 std::to_string(f.shared) + " are allowed" +
-                                                 (c.dynamicSmemBytes <= kSharedMax
-                                                      ? " without cudaFuncAttributeMaxDynamicSharedMemorySize"
-                                                      : ""));
+        return refuse(cudaErrorInvalidValue,
+                      std::to_string(c.dynamicSmemBytes) + " bytes of shared memory, but " +
+                          std::to_string(f.shared) + " are allowed" +
+                          (c.dynamicSmemBytes <= kSharedMax
+                               ? " without cudaFuncAttributeMaxDynamicSharedMemorySize"
+                               : ""));
     for (unsigned i = 0; i < c.numAttrs; ++i) {
         const cudaLaunchAttribute& a = c.attrs[i];
         switch (a.id) {
             case cudaLaunchAttributeIgnore:
-            case cudaLaunchAttributePriority:
-                break;
-            case cudaLaunchAttributeProgrammaticStreamSerialization:  // a later start is always legal
+            case cudaLaunchAttributePriority: break;
+            // a later start is always legal
+            case cudaLaunchAttributeProgrammaticStreamSerialization:
                 dependent = a.val.programmaticStreamSerializationAllowed != 0;
                 break;
             case cudaLaunchAttributeClusterDimension:
@@ -73,17 +79,19 @@ cudaError_t check_shape(const cudaLaunchConfig_t& c, const void* kernel, dim3& c
                 break;
             case cudaLaunchAttributeCooperative:
                 if (a.val.cooperative)
-                    return refuse(cudaErrorNotSupported, "virtual GPUs have no cooperative launches");
+                    return refuse(cudaErrorNotSupported,
+                                  "virtual GPUs have no cooperative launches");
                 break;
             default:
                 return refuse(cudaErrorNotSupported, "launch attribute " + std::to_string(a.id));
         }
     }
     const uint64_t blocks = uint64_t(cluster.x) * cluster.y * cluster.z;
-    if (!blocks || blocks > (f.big_clusters ? kClusterBlocksNonPortable : kClusterBlocks) || g.x % cluster.x ||
-        g.y % cluster.y || g.z % cluster.z)
-        return refuse(cudaErrorInvalidClusterSize,
-                      "cluster " + text(cluster) + " must divide grid " + text(g) + " and have at most 8 blocks");
+    if (!blocks || blocks > (f.big_clusters ? kClusterBlocksNonPortable : kClusterBlocks) ||
+        g.x % cluster.x || g.y % cluster.y || g.z % cluster.z)
+        return refuse(cudaErrorInvalidClusterSize, "cluster " + text(cluster) +
+                                                       " must divide grid " + text(g) +
+                                                       " and have at most 8 blocks");
     return cudaSuccess;
 }
 
@@ -97,11 +105,12 @@ ArgumentBlock::ArgumentBlock(const Signature& s, const void* const* args)
         std::memcpy(bytes_.get() + s.parameters[i].offset, args[i], s.parameters[i].size);
 }
 
-// Every aligned 8-byte word of every argument, also inside structs, that is an address where a virtual
-// GPU has ever had memory must point into (or just past) a live allocation that the device may use. A
-// parameter that is a pointer must do so whatever it holds, or be null, or point to page-locked memory.
-// Inside a struct an address of freed memory is let pass: padding keeps what the stack held before, old
-// pointers too (and g++ 12's __builtin_clear_padding clears the wrong bytes of structs with arrays of structs).
+// Every aligned 8-byte word of every argument, also inside structs, that is an address where a
+// virtual GPU has ever had memory must point into (or just past) a live allocation that the device
+// may use. A parameter that is a pointer must do so whatever it holds, or be null, or point to
+// page-locked memory. Inside a struct an address of freed memory is let pass: padding keeps what
+// the stack held before, old pointers too (and g++ 12's __builtin_clear_padding clears the wrong
+// bytes of structs with arrays of structs).
 std::string check_arguments(const Runtime& rt, const Kernel& k, int device) {
     const Signature& s = *k.signature;
     for (uint32_t i = 0; i < s.count; ++i) {
@@ -112,10 +121,12 @@ std::string check_arguments(const Runtime& rt, const Kernel& k, int device) {
             const void* p = reinterpret_cast<const void*>(word);
             const int owner = owner_of(p);
             const bool exists = owner >= 0 && owner < static_cast<int>(rt.devices.size());
-            if (s.parameters[i].pointer ? !word : !exists || !rt.devices[owner]->arena.touched(word)) continue;
+            if (s.parameters[i].pointer ? !word
+                                        : !exists || !rt.devices[owner]->arena.touched(word))
+                continue;
             const auto where = [&] {
-                return "kernel " + symbol_name(k.grid.kernel) + " on device " + std::to_string(device) + ": argument " +
-                       std::to_string(i) + " points to ";
+                return "kernel " + symbol_name(k.grid.kernel) + " on device " +
+                       std::to_string(device) + ": argument " + std::to_string(i) + " points to ";
             };
             if (!exists) {
                 if (rt.find_pinned(p, 0)) continue;
@@ -127,7 +138,8 @@ std::string check_arguments(const Runtime& rt, const Kernel& k, int device) {
                 return where() + "memory of device " + std::to_string(owner) +
                        ", and peer access is not enabled (cudaDeviceEnablePeerAccess)";
             if (!live)
-                return where() + "freed memory of device " + std::to_string(owner) + " (no live allocation is there)";
+                return where() + "freed memory of device " + std::to_string(owner) +
+                       " (no live allocation is there)";
         }
     }
     return {};
@@ -138,17 +150,21 @@ cudaError_t launch(const cudaLaunchConfig_t& config, const void* kernel, const S
     return device_api([&](Runtime& rt, Lock& lock) {
         if (cudaError_t e = check_code(kernel); e != cudaSuccess) return e;
         const auto stream = rt.stream(config.stream);
-        if (!stream) return explain(cudaErrorInvalidResourceHandle, symbol_name(kernel) + ": not a live stream");
+        if (!stream)
+            return explain(cudaErrorInvalidResourceHandle,
+                           symbol_name(kernel) + ": not a live stream");
         if (stream->device != current_device())
             return explain(cudaErrorInvalidResourceHandle,
-                           symbol_name(kernel) + ": the stream belongs to device " + std::to_string(stream->device) +
-                               ", but device " + std::to_string(current_device()) + " is current (cudaSetDevice)");
+                           symbol_name(kernel) + ": the stream belongs to device " +
+                               std::to_string(stream->device) + ", but device " +
+                               std::to_string(current_device()) + " is current (cudaSetDevice)");
         dim3 cluster;
         bool dependent = false;
-        if (cudaError_t e = check_shape(config, kernel, cluster, dependent); e != cudaSuccess) return e;
+        if (cudaError_t e = check_shape(config, kernel, cluster, dependent); e != cudaSuccess)
+            return e;
         known().try_emplace(kernel, &signature);
-        Kernel k{{kernel, config.gridDim, config.blockDim, cluster, config.dynamicSmemBytes, stream->device, dependent, nullptr,
-                  signature.loop},
+        Kernel k{{kernel, config.gridDim, config.blockDim, cluster, config.dynamicSmemBytes,
+                  stream->device, dependent, nullptr, signature.loop},
                  &signature,
                  ArgumentBlock(signature, args)};
         k.grid.args = k.args.data();
@@ -165,7 +181,9 @@ void know(const void* kernel, const Signature& signature) {
 cudaError_t enqueue(cudaStream_t handle, const char* name, std::function<void()> work) {
     return api([&](Runtime& rt, Lock& lock) {
         const auto stream = rt.stream(handle);
-        if (!stream) return explain(cudaErrorInvalidResourceHandle, std::string(name) + ": not a live stream");
+        if (!stream)
+            return explain(cudaErrorInvalidResourceHandle,
+                           std::string(name) + ": not a live stream");
         return rt.submit(lock, *stream, Closure{name, std::move(work)});
     });
 }
@@ -180,7 +198,8 @@ cudaError_t cudaLaunchKernelExC(const cudaLaunchConfig_t* config, const void* ke
         const auto it = known().find(kernel);
         if (it == known().end())
             return explain(cudaErrorInvalidDeviceFunction,
-                           symbol_name(kernel) + ": virtual GPUs know its parameter types only after a typed call");
+                           symbol_name(kernel) +
+                               ": virtual GPUs know its parameter types only after a typed call");
         s = it->second;
         return cudaSuccess;
     });
@@ -200,16 +219,15 @@ cudaError_t cudaFuncSetAttribute(const void* kernel, cudaFuncAttribute attribute
         switch (attribute) {
             case cudaFuncAttributeMaxDynamicSharedMemorySize:
                 if (value < 0 || static_cast<size_t>(value) > kSharedMax)
-                    return explain(cudaErrorInvalidValue, symbol_name(kernel) + ": " + std::to_string(value) +
-                                                              " bytes of shared memory, of " +
-                                                              std::to_string(kSharedMax));
+                    return explain(cudaErrorInvalidValue,
+                                   symbol_name(kernel) + ": " + std::to_string(value) +
+                                       " bytes of shared memory, of " + std::to_string(kSharedMax));
                 settings()[kernel].shared = std::max<size_t>(value, kSharedDefault);
                 return cudaSuccess;
             case cudaFuncAttributeNonPortableClusterSizeAllowed:
                 settings()[kernel].big_clusters = value != 0;
                 return cudaSuccess;
-            case cudaFuncAttributePreferredSharedMemoryCarveout:
-                return cudaSuccess;
+            case cudaFuncAttributePreferredSharedMemoryCarveout: return cudaSuccess;
         }
         return cudaErrorInvalidValue;
     });
@@ -239,13 +257,15 @@ cudaError_t cudaFuncGetName(const char** name, const void* kernel) {
     });
 }
 
-cudaError_t cudaOccupancyMaxActiveBlocksPerMultiprocessor(int* blocks, const void* kernel, int threads, size_t shared) {
+cudaError_t cudaOccupancyMaxActiveBlocksPerMultiprocessor(int* blocks, const void* kernel,
+                                                          int threads, size_t shared) {
     return device_api([&](Runtime&, Lock&) {
         if (cudaError_t e = check_code(kernel); e != cudaSuccess) return e;
         if (threads <= 0 || threads > kBlockThreads) return cudaErrorInvalidValue;
         const int by_threads = kSmThreads / ((threads + 31) / 32 * 32);
-        const int by_shared =
-            shared > settings_of(kernel).shared ? 0 : static_cast<int>(kSharedPerSm / (shared + kSharedReserved));
+        const int by_shared = shared > settings_of(kernel).shared
+                                  ? 0
+                                  : static_cast<int>(kSharedPerSm / (shared + kSharedReserved));
         *blocks = std::min({kSmBlocks, by_threads, by_shared});
         return cudaSuccess;
     });

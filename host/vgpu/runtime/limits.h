@@ -1,12 +1,15 @@
-// What a virtual GPU can do: a GPU of compute capability 9.0, with a core of the host as a multiprocessor.
+// What a virtual GPU can do: a GPU of compute capability 9.0, with a core of the host as a
+// multiprocessor.
 #pragma once
 
 #include <cstddef>
 
 namespace vgpu {
 
-inline constexpr size_t kSharedDefault = 48 << 10;  // bytes of shared memory a block gets without asking
-inline constexpr size_t kSharedMax = 227 << 10;     // with cudaFuncAttributeMaxDynamicSharedMemorySize
+// bytes of shared memory a block gets without asking
+inline constexpr size_t kSharedDefault = 48 << 10;
+// with cudaFuncAttributeMaxDynamicSharedMemorySize
+inline constexpr size_t kSharedMax = 227 << 10;
 inline constexpr size_t kSharedPerSm = 228 << 10, kSharedReserved = 1 << 10;
 inline constexpr int kBlockThreads = 1024, kBlockZ = 64, kGridYz = 65535;
 inline constexpr int kSmThreads = 2048, kSmBlocks = 32;

@@ -29,7 +29,7 @@ namespace vgpu {
 
 using Lock = std::unique_lock<std::mutex>;
 
-// ---- work: what a queued operation or a node of a graph does -----------------------------------------
+// ---- work: what a queued operation or a node of a graph does ------------------------------------
 
 // The bytes of a kernel's arguments, as Signature lays them out.
 class ArgumentBlock {
@@ -51,14 +51,16 @@ struct Kernel {
     Grid grid;
     const Signature* signature;
     ArgumentBlock args;
-    std::string doomed = {};  // what the arguments' check found at the launch; fails the device when it runs
+    // what the arguments' check found at the launch; fails the device when it runs
+    std::string doomed = {};
 };
 
 struct Copy {
     void* dst;
     const void* src;
     size_t dpitch, spitch, width, height;  // bytes, rows
-    std::unique_ptr<std::byte[]> staged;   // what src held at the call, packed; null: read src when it runs
+    std::unique_ptr<std::byte[]>
+        staged;  // what src held at the call, packed; null: read src when it runs
 };
 
 struct Fill {
@@ -90,18 +92,20 @@ struct WaitEvent {
 };
 
 struct GraphRun;
-using Work = std::variant<Kernel, Copy, Fill, Closure, Free, RecordEvent, WaitEvent, std::unique_ptr<GraphRun>>;
+using Work = std::variant<Kernel, Copy, Fill, Closure, Free, RecordEvent, WaitEvent,
+                          std::unique_ptr<GraphRun>>;
 
-// ---- graphs --------------------------------------------------------------------------------------------
+// ---- graphs -------------------------------------------------------------------------------------
 
 struct Node {
     Work work;
     int device;
-    uint64_t lane;  // of the stream that captured it: as Stream::lane
+    uint64_t lane;                // of the stream that captured it: as Stream::lane
     std::vector<uint32_t> after;  // indices of earlier nodes
     std::vector<uint32_t> before;
-    uint64_t checked = 0;  // Runtime::generation at which the node's pointers were last found alive
-    int range = 0;         // it was captured in (profile.h)
+    // Runtime::generation at which the node's pointers were last found alive
+    uint64_t checked = 0;
+    int range = 0;  // it was captured in (profile.h)
 };
 
 struct GraphBody {
@@ -114,7 +118,7 @@ struct GraphRun {
     std::vector<uint32_t> waits;  // per node: predecessors not done
     std::vector<uint32_t> ready;
     size_t left;
-    When start;             // what the nodes without predecessors come after
+    When start;              // what the nodes without predecessors come after
     std::vector<When> ends;  // per node
 };
 
@@ -129,15 +133,15 @@ struct Capture {
     bool invalid = false, ended = false;
 };
 
-// ---- streams, events, devices ----------------------------------------------------------------------------
+// ---- streams, events, devices -------------------------------------------------------------------
 
 struct Operation {
     Work work;
-    uint64_t order;    // of submission, over all streams
-    uint64_t position; // in the stream
-    uint64_t checked;  // as Node::checked
-    int range;         // it was submitted in (profile.h)
-    When seen;         // what its thread had waited for
+    uint64_t order;     // of submission, over all streams
+    uint64_t position;  // in the stream
+    uint64_t checked;   // as Node::checked
+    int range;          // it was submitted in (profile.h)
+    When seen;          // what its thread had waited for
 };
 
 struct Stream {
@@ -166,18 +170,19 @@ struct Device {
     Arena arena;
     std::vector<bool> peer;  // whose memory kernels of this device may use
     std::shared_ptr<Stream> legacy;
-    uint64_t streams = 0;  // created so far
+    uint64_t streams = 0;              // created so far
     cudaError_t failed = cudaSuccess;  // stays until cudaDeviceReset
     std::string failure;
 };
 
-// ---- the runtime -----------------------------------------------------------------------------------------
+// ---- the runtime --------------------------------------------------------------------------------
 
 struct Runtime {
     std::mutex mutex;
     std::vector<std::unique_ptr<Device>> devices;
     uint64_t seed = 0;
-    uint64_t generation = 1;  // rises when memory or peer access that queued work may use goes away
+    // rises when memory or peer access that queued work may use goes away
+    uint64_t generation = 1;
     std::string last_failure;
     Clock clock;
 
@@ -193,14 +198,17 @@ struct Runtime {
     std::map<uint64_t, Pinned> pinned;
 
     Device& current();
-    // Null when the handle names no stream; 0 and cudaStreamLegacy name the current device's legacy stream.
+    // Null when the handle names no stream; 0 and cudaStreamLegacy name the current device's legacy
+    // stream.
     std::shared_ptr<Stream> stream(cudaStream_t);
     Event* event(cudaEvent_t);
     const Pinned* find_pinned(const void* p, size_t bytes, uint64_t* base = nullptr) const;
 
-    // Puts work on a stream, or into the graph that the stream captures. The caller waits when very much is queued.
+    // Puts work on a stream, or into the graph that the stream captures. The caller waits when very
+    // much is queued.
     cudaError_t submit(Lock&, Stream&, Work&&);
-    // The calling thread, which is not the dispatcher, waits until the condition holds; queued work runs meanwhile.
+    // The calling thread, which is not the dispatcher, waits until the condition holds; queued work
+    // runs meanwhile.
     void wait(Lock&, std::function<bool()> met);
     void wait_stream(Lock&, const std::shared_ptr<Stream>&);
     void wait_device(Lock&, int device);
@@ -262,9 +270,10 @@ private:
 };
 
 Runtime& runtime();  // the one there is, made by the first call
-bool unloading();    // the process ends, and the dispatcher with it: calls answer cudaErrorCudartUnloading
+// The process ends, and the dispatcher with it: calls answer cudaErrorCudartUnloading.
+bool unloading();
 
-// ---- errors -----------------------------------------------------------------------------------------------
+// ---- errors -------------------------------------------------------------------------------------
 
 // Makes `e` this thread's last error and keeps the explanation for cudaGetErrorString.
 cudaError_t explain(cudaError_t e, std::string why);
@@ -272,10 +281,11 @@ void set_last_error(cudaError_t e);
 int current_device();
 
 // Marks the device failed: every later call on it returns `code`, and its queued work is dropped.
-void fail_device(Runtime&, int device, cudaError_t code, const std::string& message, const std::string& detail);
+void fail_device(Runtime&, int device, cudaError_t code, const std::string& message,
+                 const std::string& detail);
 
-// Whether calls that could interfere with a capture are forbidden to this thread now; invalidates the
-// capture then, as CUDA does.
+// Whether calls that could interfere with a capture are forbidden to this thread now; invalidates
+// the capture then, as CUDA does.
 cudaError_t forbid_in_capture(Runtime&, const char* call);
 // The same for a call that would have to wait for `stream`, or for the whole device (null).
 cudaError_t forbid_wait(Runtime&, const Stream* stream, int device, const char* call);
@@ -308,7 +318,8 @@ cudaError_t device_api(F&& body) {
     });
 }
 
-// Returns an empty string when every pointer in the arguments is alive and reachable, else what is wrong.
+// Returns an empty string when every pointer in the arguments is alive and reachable, else what is
+// wrong.
 std::string check_arguments(const Runtime&, const Kernel&, int device);
 // Does the same for memory that a copy or memset touches; host memory always passes.
 std::string check_range(const Runtime&, const void* p, size_t pitch, size_t width, size_t height);

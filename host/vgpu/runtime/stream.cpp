@@ -56,7 +56,8 @@ cudaError_t cudaStreamDestroy(cudaStream_t handle) {
     std::shared_ptr<GraphBody> dropped;
     return api([&](Runtime& rt, Lock& lock) {
         if (!handle || handle == cudaStreamLegacy || !(s = rt.stream(handle))) return no_stream();
-        if (rt.on_dispatcher()) return explain(cudaErrorNotPermitted, "cudaStreamDestroy in a host function");
+        if (rt.on_dispatcher())
+            return explain(cudaErrorNotPermitted, "cudaStreamDestroy in a host function");
         if (s->capture) {
             const auto capture = s->capture;
             invalidate(*capture);
@@ -79,7 +80,9 @@ cudaError_t cudaStreamSynchronize(cudaStream_t handle) {
     return api([&](Runtime& rt, Lock& lock) {
         const auto s = rt.stream(handle);
         if (!s) return no_stream();
-        if (cudaError_t e = forbid_wait(rt, s.get(), s->device, "cudaStreamSynchronize"); e != cudaSuccess) return e;
+        if (cudaError_t e = forbid_wait(rt, s.get(), s->device, "cudaStreamSynchronize");
+            e != cudaSuccess)
+            return e;
         rt.wait_stream(lock, s);
         return rt.devices[s->device]->failed;
     });
@@ -89,7 +92,9 @@ cudaError_t cudaStreamQuery(cudaStream_t handle) {
     return api([&](Runtime& rt, Lock& lock) {
         const auto s = rt.stream(handle);
         if (!s) return no_stream();
-        if (cudaError_t e = forbid_wait(rt, s.get(), s->device, "cudaStreamQuery"); e != cudaSuccess) return e;
+        if (cudaError_t e = forbid_wait(rt, s.get(), s->device, "cudaStreamQuery");
+            e != cudaSuccess)
+            return e;
         const uint64_t until = s->submitted;
         if (s->completed < until) rt.run_one_operation(lock);
         if (rt.devices[s->device]->failed != cudaSuccess) return rt.devices[s->device]->failed;
@@ -135,7 +140,8 @@ cudaError_t cudaStreamWaitEvent(cudaStream_t handle, cudaEvent_t event, unsigned
         if (!e->record) return cudaSuccess;
         if (s->capture) {
             invalidate(*s->capture);
-            return explain(cudaErrorStreamCaptureIsolation, "the event was recorded outside of the capture");
+            return explain(cudaErrorStreamCaptureIsolation,
+                           "the event was recorded outside of the capture");
         }
         if (e->record->done && s->queue.empty()) {
             s->last = rt.clock.join(s->last, e->record->when);
@@ -177,11 +183,14 @@ cudaError_t cudaLaunchHostFunc(cudaStream_t handle, cudaHostFn_t fn, void* user_
         const auto s = rt.stream(handle);
         if (!s) return no_stream();
         if (!fn) return cudaErrorInvalidValue;
-        return rt.submit(lock, *s, Closure{"host function", [fn, user_data] { fn(user_data); }, true});
+        return rt.submit(lock, *s,
+                         Closure{"host function", [fn, user_data] { fn(user_data); }, true});
     });
 }
 
-cudaError_t cudaEventCreate(cudaEvent_t* event) { return cudaEventCreateWithFlags(event, cudaEventDefault); }
+cudaError_t cudaEventCreate(cudaEvent_t* event) {
+    return cudaEventCreateWithFlags(event, cudaEventDefault);
+}
 
 cudaError_t cudaEventCreateWithFlags(cudaEvent_t* event, unsigned flags) {
     return device_api([&](Runtime& rt, Lock&) {
@@ -212,8 +221,9 @@ cudaError_t cudaEventRecord(cudaEvent_t event, cudaStream_t handle) {
         Event* e = rt.event(event);
         if (!e) return no_event();
         if (e->device != s->device)
-            return explain(cudaErrorInvalidResourceHandle, "the event belongs to device " + std::to_string(e->device) +
-                                                               ", the stream to device " + std::to_string(s->device));
+            return explain(cudaErrorInvalidResourceHandle,
+                           "the event belongs to device " + std::to_string(e->device) +
+                               ", the stream to device " + std::to_string(s->device));
         if (rt.devices[s->device]->failed != cudaSuccess) return rt.devices[s->device]->failed;
         if (s->capture) {
             if (s->capture->invalid) return cudaErrorStreamCaptureInvalidated;
@@ -253,11 +263,13 @@ cudaError_t cudaEventSynchronize(cudaEvent_t event) {
     return api([&](Runtime& rt, Lock& lock) {
         const Event* e = rt.event(event);
         if (!e) return no_event();
-        if (cudaError_t f = forbid_in_capture(rt, "cudaEventSynchronize"); f != cudaSuccess) return f;
+        if (cudaError_t f = forbid_in_capture(rt, "cudaEventSynchronize"); f != cudaSuccess)
+            return f;
         if (e->capture) return cudaErrorCapturedEvent;
         const int device = e->device;
         if (const auto record = e->record) {
-            if (rt.on_dispatcher()) return explain(cudaErrorNotPermitted, "cudaEventSynchronize in a host function");
+            if (rt.on_dispatcher())
+                return explain(cudaErrorNotPermitted, "cudaEventSynchronize in a host function");
             rt.wait(lock, [record] { return record->done; });
             rt.observe(record->when);
         }
@@ -270,12 +282,15 @@ cudaError_t cudaEventElapsedTime(float* milliseconds, cudaEvent_t start, cudaEve
         const Event *a = rt.event(start), *b = rt.event(end);
         if (!a || !b) return no_event();
         if (a->device != b->device || (a->flags | b->flags) & cudaEventDisableTiming)
-            return explain(cudaErrorInvalidResourceHandle, "needs two events of one device, made with timing");
+            return explain(cudaErrorInvalidResourceHandle,
+                           "needs two events of one device, made with timing");
         if (rt.devices[a->device]->failed != cudaSuccess) return rt.devices[a->device]->failed;
         if (a->capture || b->capture) return cudaErrorCapturedEvent;
-        if (!a->record || !b->record) return explain(cudaErrorInvalidResourceHandle, "an event was never recorded");
+        if (!a->record || !b->record)
+            return explain(cudaErrorInvalidResourceHandle, "an event was never recorded");
         if (!a->record->done || !b->record->done) return cudaErrorNotReady;
-        *milliseconds = static_cast<float>(rt.clock.ns(b->record->when) - rt.clock.ns(a->record->when)) * 1e-6f;
+        *milliseconds =
+            static_cast<float>(rt.clock.ns(b->record->when) - rt.clock.ns(a->record->when)) * 1e-6f;
         return cudaSuccess;
     });
 }

@@ -22,7 +22,8 @@ namespace vgpu {
 namespace {
 
 constexpr size_t kMaxQueuedOperations = 4096, kMaxStagedBytes = size_t(256) << 20;
-constexpr size_t kUnplaced = size_t(1) << 15;  // operations after which the clock places what it has
+// operations after which the clock places what it has
+constexpr size_t kUnplaced = size_t(1) << 15;
 constexpr size_t kParallelCopy = size_t(4) << 20;  // bytes from which a copy uses all cores
 
 uint64_t order_key(uint64_t seed, uint64_t lane, uint64_t position, uint64_t node) {
@@ -38,17 +39,20 @@ void copy_rows(const Copy& c) {
     auto* to = static_cast<std::byte*>(c.dst);
     if (c.width * c.height >= kParallelCopy) {
         const bool flat = c.height == 1 || (pitch == c.width && c.dpitch == c.width);
-        const size_t chunk = size_t(1) << 20, rows = flat ? (c.width * c.height + chunk - 1) / chunk : c.height;
+        const size_t chunk = size_t(1) << 20,
+                     rows = flat ? (c.width * c.height + chunk - 1) / chunk : c.height;
 #pragma omp parallel for num_threads(core_count())
         for (size_t r = 0; r < rows; ++r) {
             if (flat)
-                std::memcpy(to + r * chunk, from + r * chunk, std::min(chunk, c.width * c.height - r * chunk));
+                std::memcpy(to + r * chunk, from + r * chunk,
+                            std::min(chunk, c.width * c.height - r * chunk));
             else
                 std::memcpy(to + r * c.dpitch, from + r * pitch, c.width);
         }
         return;
     }
-    for (size_t r = 0; r < c.height; ++r) std::memmove(to + r * c.dpitch, from + r * pitch, c.width);
+    for (size_t r = 0; r < c.height; ++r)
+        std::memmove(to + r * c.dpitch, from + r * pitch, c.width);
 }
 
 std::byte& last_byte(const Copy& c) {
@@ -76,7 +80,9 @@ void fill_rows(const Fill& f) {
 
 int engine_of(const Copy& c, int device) {
     const int to = owner_of(c.dst), from = owner_of(c.src);
-    if (to >= 0 && from >= 0) return to == from ? Clock::engine(device, Clock::kernels) : Clock::engine(to, Clock::from_devices);
+    if (to >= 0 && from >= 0)
+        return to == from ? Clock::engine(device, Clock::kernels)
+                          : Clock::engine(to, Clock::from_devices);
     if (to >= 0) return Clock::engine(to, Clock::from_host);
     return from >= 0 ? Clock::engine(from, Clock::to_host) : Clock::kNone;
 }
@@ -111,7 +117,7 @@ uint64_t mix(uint64_t a, uint64_t b) {  // splitmix64's finaliser
     return z ^ (z >> 31);
 }
 
-// ---- submitting -----------------------------------------------------------------------------------------
+// ---- submitting ---------------------------------------------------------------------------------
 
 bool Runtime::queues_are_full() const {
     return pending_ > kMaxQueuedOperations || staged_ > kMaxStagedBytes;
@@ -123,10 +129,13 @@ cudaError_t Runtime::submit(Lock& lock, Stream& s, Work&& work) {
     if (devices[s.device]->failed != cudaSuccess) return devices[s.device]->failed;
     if (s.capture) return capture(*this, s, std::move(work));
     if (s.legacy)
-        if (cudaError_t e = forbid_wait(*this, &s, s.device, "work on the default stream"); e != cudaSuccess) return e;
+        if (cudaError_t e = forbid_wait(*this, &s, s.device, "work on the default stream");
+            e != cudaSuccess)
+            return e;
     if (const Copy* c = std::get_if<Copy>(&work); c && c->staged) staged_ += c->width * c->height;
     if (s.queue.empty()) active_.push_back(&s);
-    s.queue.push_back({std::move(work), ++order_, s.submitted++, generation, current_range(), seen});
+    s.queue.push_back(
+        {std::move(work), ++order_, s.submitted++, generation, current_range(), seen});
     ++pending_;
     if (queues_are_full())
         wait(lock, [this] {
@@ -135,7 +144,7 @@ cudaError_t Runtime::submit(Lock& lock, Stream& s, Work&& work) {
     return cudaSuccess;
 }
 
-// ---- waiting ----------------------------------------------------------------------------------------------
+// ---- waiting ------------------------------------------------------------------------------------
 
 void Runtime::start_dispatcher() {
     if (dispatcher_.joinable()) return;
@@ -171,7 +180,8 @@ void Runtime::wait_stream(Lock& lock, const std::shared_ptr<Stream>& s) {
     }
     wait(lock, [this, s, until = order_] {  // the default stream comes after all blocking streams
         for (const Stream* o : active_)
-            if (o->device == s->device && !(o->flags & cudaStreamNonBlocking) && o->queue.front().order <= until)
+            if (o->device == s->device && !(o->flags & cudaStreamNonBlocking) &&
+                o->queue.front().order <= until)
                 return false;
         return true;
     });
@@ -234,11 +244,12 @@ void Runtime::shut_down() {
     if (dispatcher_.joinable()) dispatcher_.join();
 }
 
-// ---- choosing ---------------------------------------------------------------------------------------------
+// ---- choosing -----------------------------------------------------------------------------------
 
 bool Runtime::is_runnable(const Stream& s, const Operation& op) const {
     if (const auto* w = std::get_if<WaitEvent>(&op.work); w && !w->record->done) return false;
-    // The legacy default stream: after all earlier work of the device's blocking streams, before all later.
+    // The legacy default stream: after all earlier work of the device's blocking streams, before
+    // all later.
     if (s.legacy) {
         for (const Stream* o : active_)
             if (o != &s && o->device == s.device && !(o->flags & cudaStreamNonBlocking) &&
@@ -267,13 +278,14 @@ bool Runtime::choose_operation(Choice& best) const {
         } else if (graph && !(*graph)->ready.empty()) {
             const auto& ready = (*graph)->ready;
             for (uint32_t i = 0; i < ready.size(); ++i) {
-                const uint64_t key = order_key(seed, (*graph)->body->nodes[ready[i]].lane, op.position, ready[i] + 1);
+                const uint64_t key = order_key(seed, (*graph)->body->nodes[ready[i]].lane,
+                                               op.position, ready[i] + 1);
                 if (!best.stream || key < best.key) best = {s, i, true, key};
             }
         } else {
             // Recording and waiting cost nothing and hold others up: at once.
-            const bool free =
-                std::holds_alternative<RecordEvent>(op.work) || std::holds_alternative<WaitEvent>(op.work);
+            const bool free = std::holds_alternative<RecordEvent>(op.work) ||
+                              std::holds_alternative<WaitEvent>(op.work);
             const uint64_t key = free ? 0 : order_key(seed, s->lane, op.position, 0);
             if (!best.stream || key < best.key) best = {s, 0, graph != nullptr, key};
         }
@@ -281,7 +293,7 @@ bool Runtime::choose_operation(Choice& best) const {
     return best.stream != nullptr;
 }
 
-// ---- running ----------------------------------------------------------------------------------------------
+// ---- running ------------------------------------------------------------------------------------
 
 // The default stream comes after the device's blocking streams, and they after it; is_runnable has
 // seen to the order of submission.
@@ -289,7 +301,8 @@ std::vector<When> Runtime::predecessors_of(const Stream& s, const Operation& op)
     std::vector<When> after{s.last, op.seen};
     if (s.legacy) {
         for (const auto& [handle, o] : streams)
-            if (o->device == s.device && !(o->flags & cudaStreamNonBlocking)) after.push_back(o->last);
+            if (o->device == s.device && !(o->flags & cudaStreamNonBlocking))
+                after.push_back(o->last);
     } else if (!(s.flags & cudaStreamNonBlocking)) {
         after.push_back(devices[s.device]->legacy->last);
     }
@@ -297,7 +310,8 @@ std::vector<When> Runtime::predecessors_of(const Stream& s, const Operation& op)
 }
 
 When Runtime::finish_time(std::span<const When> after, Busy busy, uint64_t order) {
-    if (busy.engine != Clock::kNone || busy.ns) return clock.add(after, busy.engine, busy.ns, order);
+    if (busy.engine != Clock::kNone || busy.ns)
+        return clock.add(after, busy.engine, busy.ns, order);
     When w;
     for (const When& a : after) w = clock.join(w, a);
     return w;
@@ -333,17 +347,21 @@ bool Runtime::dispatch_next(Lock& lock) {
     } else {
         const Busy busy = execute(lock, op.work, s.device, op.checked, c.key, op.range);
         s.last = finish_time(predecessors_of(s, op), busy, op.order << 16);
-        if (const auto* w = std::get_if<WaitEvent>(&op.work)) s.last = clock.join(s.last, w->record->when);
-        if (const auto* r = std::get_if<RecordEvent>(&op.work)) r->record->when = s.last, r->record->done = true;
+        if (const auto* w = std::get_if<WaitEvent>(&op.work))
+            s.last = clock.join(s.last, w->record->when);
+        if (const auto* r = std::get_if<RecordEvent>(&op.work))
+            r->record->when = s.last, r->record->done = true;
     }
-    if (const Copy* copy = std::get_if<Copy>(&op.work); copy && copy->staged) staged_ -= copy->width * copy->height;
+    if (const Copy* copy = std::get_if<Copy>(&op.work); copy && copy->staged)
+        staged_ -= copy->width * copy->height;
     // What the work owns may call cudaFree when it dies: not under the lock.
     Work dead = std::move(op.work);
     s.queue.pop_front();
     if (s.queue.empty()) std::erase(active_, &s);
     ++s.completed;
     --pending_;
-    if (std::holds_alternative<Closure>(dead) || std::holds_alternative<std::unique_ptr<GraphRun>>(dead)) {
+    if (std::holds_alternative<Closure>(dead) ||
+        std::holds_alternative<std::unique_ptr<GraphRun>>(dead)) {
         lock.unlock();
         dead = WaitEvent{};
         lock.lock();

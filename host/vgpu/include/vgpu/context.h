@@ -1,8 +1,8 @@
 // What the running CUDA thread knows of itself, and how a kernel's loop gets its next thread.
 //
-// A block's threads run as a plain loop on one fiber: `while (next_thread()) kernel(args...)`. When a thread has
-// to wait (barrier, shuffle), that fiber becomes the thread's own and another fiber goes on with the loop. A kernel
-// that never waits so costs no switch at all.
+// A block's threads run as a plain loop on one fiber: `while (next_thread()) kernel(args...)`. When
+// a thread has to wait (barrier, shuffle), that fiber becomes the thread's own and another fiber
+// goes on with the loop. A kernel that never waits so costs no switch at all.
 #pragma once
 
 #include <cstdint>
@@ -14,22 +14,25 @@ namespace vgpu {
 struct Core;
 
 struct Context {
-    uint3 thread{};         // threadIdx
-    unsigned row_end = 0;   // next_thread() steps thread.x up to here; 0 in a fiber that hands out no threads
-    uint3 block{};          // blockIdx
+    uint3 thread{};  // threadIdx
+    unsigned row_end =
+        0;  // next_thread() steps thread.x up to here; 0 in a fiber that hands out no threads
+    uint3 block{};  // blockIdx
     dim3 block_dim, grid_dim;
-    void* shared = nullptr;    // the block's shared memory, 1024-byte aligned
-    Core* core = nullptr;  // the one that runs this thread; null outside kernels
+    void* shared = nullptr;  // the block's shared memory, 1024-byte aligned
+    Core* core = nullptr;    // the one that runs this thread; null outside kernels
 };
 
-// One per OS thread. Fibers never move between OS threads. initial-exec: an access is one fs-relative load.
+// One per OS thread. Fibers never move between OS threads. initial-exec: an access is one
+// fs-relative load.
 extern constinit thread_local Context context __attribute__((tls_model("initial-exec")));
 
 bool next_thread_slow();
 
 // Makes `context.thread` the next thread that has not run yet, and says whether there was one.
 inline bool next_thread() {
-    if (++context.thread.x < context.row_end) [[likely]] return true;
+    if (++context.thread.x < context.row_end) [[likely]]
+        return true;
     return next_thread_slow();
 }
 
@@ -39,7 +42,8 @@ inline void* shared_memory() { return context.shared; }
 // Index of this thread in its block, x fastest: warp = / 32, lane = % 32.
 inline unsigned linear_thread() {
     const Context& c = context;
-    if ((c.thread.y | c.thread.z) == 0) return c.thread.x;  // a branch that 1-D blocks always take: two products less
+    // a branch that 1-D blocks always take: two products less
+    if ((c.thread.y | c.thread.z) == 0) return c.thread.x;
     return c.thread.x + c.block_dim.x * (c.thread.y + c.block_dim.y * c.thread.z);
 }
 inline unsigned lane_id() { return linear_thread() % 32; }

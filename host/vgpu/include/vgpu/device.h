@@ -1,8 +1,9 @@
-// The device side of CUDA C++ for g++ and clang++: what kernel source needs from the compiler and from
-// <device_functions.h>. cuda_runtime.h includes it.
+// The device side of CUDA C++ for g++ and clang++: what kernel source needs from the compiler and
+// from <device_functions.h>. cuda_runtime.h includes it.
 //
-// There is no __shared__ and no __noinline__ here: shared memory goes through vgpu::shared_memory(), and a macro of
-// the second name would break the standard library's own headers.
+// There is no __shared__ and no __noinline__ here: shared memory goes through
+// vgpu::shared_memory(), and a macro of the second name would break the standard library's own
+// headers.
 #pragma once
 
 #define __global__

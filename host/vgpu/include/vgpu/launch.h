@@ -28,12 +28,15 @@ namespace detail {
 
 template <class... P>
 struct Layout {
-    static_assert((std::is_trivially_copyable_v<P> && ...), "kernel parameters are copied as bytes");
+    static_assert((std::is_trivially_copyable_v<P> && ...),
+                  "kernel parameters are copied as bytes");
     std::array<Parameter, sizeof...(P) + 1> at{};
     uint32_t bytes = 0, align = 8;
     constexpr Layout() {
-        constexpr uint32_t size[] = {uint32_t(sizeof(P))..., 0}, aligned[] = {uint32_t(alignof(P))..., 1};
-        constexpr bool pointer[] = {(std::is_pointer_v<P> && !std::is_function_v<std::remove_pointer_t<P>>)..., false};
+        constexpr uint32_t size[] = {uint32_t(sizeof(P))..., 0},
+                           aligned[] = {uint32_t(alignof(P))..., 1};
+        constexpr bool pointer[] = {
+            (std::is_pointer_v<P> && !std::is_function_v<std::remove_pointer_t<P>>)..., false};
         for (size_t i = 0; i < sizeof...(P); ++i) {
             bytes = (bytes + aligned[i] - 1) / aligned[i] * aligned[i];
             at[i] = {bytes, size[i], pointer[i]};
@@ -51,16 +54,18 @@ void loop(const void* kernel, const void* args) {
     const auto bytes = static_cast<const std::byte*>(args);
     [&]<size_t... I>(std::index_sequence<I...>) {
         while (next_thread())
-            f(*reinterpret_cast<const std::remove_cv_t<P>*>(bytes + layout<std::remove_cv_t<P>...>.at[I].offset)...);
-    }(std::index_sequence_for<P...>());
+            f(*reinterpret_cast<const std::remove_cv_t<P>*>(
+                bytes + layout<std::remove_cv_t<P>...>.at[I].offset)...);
+    }
+    (std::index_sequence_for<P...>());
 }
 
 }  // namespace detail
 
 template <class... P>
-inline constexpr Signature signature{&detail::loop<P...>, detail::layout<std::remove_cv_t<P>...>.at.data(),
-                                     sizeof...(P), detail::layout<std::remove_cv_t<P>...>.bytes,
-                                     detail::layout<std::remove_cv_t<P>...>.align};
+inline constexpr Signature signature{
+    &detail::loop<P...>, detail::layout<std::remove_cv_t<P>...>.at.data(), sizeof...(P),
+    detail::layout<std::remove_cv_t<P>...>.bytes, detail::layout<std::remove_cv_t<P>...>.align};
 
 // Checks the launch and queues it; `args` points to one converted argument per parameter.
 cudaError_t launch(const cudaLaunchConfig_t& config, const void* kernel, const Signature& signature,

@@ -10,8 +10,8 @@ namespace vgpu {
 
 inline constexpr auto plus = [](const auto& a, const auto& b) { return a + b; };
 
-// The order of CUB's warp reductions: a tree of halving distances in each 32 values, then the warps' results one
-// after another. Sums so round as they do on hardware.
+// The order of CUB's warp reductions: a tree of halving distances in each 32 values, then the
+// warps' results one after another. Sums so round as they do on hardware.
 template <class T, class Op>
 T reduce_in_warps(const T* v, int n, Op op) {
     T total{};
@@ -36,13 +36,15 @@ T fold(const T (&v)[N], Op op) {
 template <class T>
 T all_ones() {
     T v{};
-    if constexpr (std::is_trivially_copyable_v<T>) std::memset(static_cast<void*>(&v), 0xff, sizeof v);
+    if constexpr (std::is_trivially_copyable_v<T>)
+        std::memset(static_cast<void*>(&v), 0xff, sizeof v);
     return v;
 }
 
 inline void expect_block(int x, int y, int z, Site site) {
     const dim3& b = context.block_dim;
-    if (static_cast<int>(b.x) != x || static_cast<int>(b.y) != y || static_cast<int>(b.z) != z) [[unlikely]]
+    if (static_cast<int>(b.x) != x || static_cast<int>(b.y) != y || static_cast<int>(b.z) != z)
+        [[unlikely]]
         fail(719, "a CUB class made for another block size than this launch's", site);
 }
 
