@@ -9,6 +9,7 @@
 #   make sass          registers, spills and instructions of the kernels, checked; needs nvcc and a disassembler
 #   make compile-times CPU seconds that the compiler took for each file
 #   make fuzz          every reader of files and flags with random input, SECONDS=20 each; needs clang's libFuzzer (test/fuzz/README.md)
+#   make format        the C++ sources as .clang-format says, which CI checks; needs clang-format 14
 #   make decode-rate FILES="a.jpg ..."  images/s a core of each decoder
 #   make clean
 #   make help          these lines
@@ -245,7 +246,7 @@ SRC_lean     := kernels/gemm/tiled.cu
 SRC_compute  := $(filter-out $(SRC_test) $(SRC_emulated) $(SRC_host) $(SRC_lean),$(ALL_SRC))
 
 # ---- rules ----------------------------------------------------------------------------------
-.PHONY: all programs run test help decode-rate deps clean found gpu-report results sass sass-tools kernel-objects plain-kernels compile-times bin
+.PHONY: all programs run test help format decode-rate deps clean found gpu-report results sass sass-tools kernel-objects plain-kernels compile-times bin
 .SECONDARY:
 
 ifneq ($(MISSING),)
@@ -253,7 +254,7 @@ ifneq ($(MISSING),)
 ifdef DEPS_TRIED
   $(error still missing after make deps: $(MISSING); see $(PREFIX)/deps.log)
 endif
-WANTED := $(filter-out help deps clean gpu-report results sass-tools compile-times,$(or $(MAKECMDGOALS),all))
+WANTED := $(filter-out help format deps clean gpu-report results sass-tools compile-times,$(or $(MAKECMDGOALS),all))
 .PHONY: again $(WANTED)
 again:
 	@echo "missing: $(MISSING)"
@@ -400,6 +401,12 @@ compile-times:
 endif
 
 # The lines at the top of this file.
+# Tracked sources and new ones. Another major version formats otherwise.
+format:
+	$(Q)v=$$(clang-format --version 2>/dev/null | grep -oE 'version [0-9]+'); [ "$$v" = "version 14" ] || \
+	    { echo "make format needs clang-format 14 (package clang-format-14), not: $${v:-none}" >&2; exit 1; }
+	$(Q)git ls-files -co --exclude-standard '*.h' '*.cpp' '*.cu' '*.cuh' | xargs clang-format -i
+
 help:
 	@sed -n '/^#   make /,/^$$/s/^# \{0,1\}//p' $(firstword $(MAKEFILE_LIST))
 
