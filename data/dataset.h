@@ -24,9 +24,8 @@ public:
     virtual ~Dataset() = default;
     virtual int64_t size() const = 0;
     virtual int label(int64_t i) const = 0;
-    virtual std::string name(int64_t i) const {
-        return std::to_string(i);
-    }  // of its file, where each has its own
+    // of its file, where each has its own
+    virtual std::string name(int64_t i) const { return std::to_string(i); }
     // Writes image i, resized and cropped to the stored size, to out[height * width * channels].
     // False when the file cannot be read or decoded, which is noted for `bad_count`; the caller
     // takes another image. Safe to call from several threads.
@@ -56,8 +55,8 @@ struct DataSpec {
     std::string text;     // --data: KIND[:ARGUMENT]
     int net_input = 227;  // side of the network's input
     uint64_t seed = 1;    // of synthetic images; nothing else here is random
-    int64_t statistics_from =
-        1000;  // images (evenly spaced) behind mean, std_dev and pca; 0: leave them 0, 1, 0
+    // images (evenly spaced) behind mean, std_dev and pca; 0: leave them 0, 1, 0
+    int64_t statistics_from = 1000;
     bool held_out_only =
         false;       // for evaluation alone: the training split is not looked for, nor measured
     int stored = 0;  // side of stored images, at least net_input; 0: as stored_size has it
@@ -67,9 +66,8 @@ struct DataSpec {
 struct DataSplits {
     std::unique_ptr<Dataset> train;     // null with held_out_only
     std::unique_ptr<Dataset> held_out;  // null for a folder without val/ and test/; then say so
-    const Dataset& any() const {
-        return train ? *train : *held_out;
-    }                           // both have the same sizes and classes
+    // both have the same sizes and classes
+    const Dataset& any() const { return train ? *train : *held_out; }
     std::string held_out_name;  // "test" or "val"; "" without one
     // Statistics of the training split's pixels, in 0..255; one-channel sets have the same value
     // three times.

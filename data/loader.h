@@ -31,8 +31,8 @@ struct LoaderOptions {
     int depth = 3;             // batches in memory, given out ones included; at least 2
     int64_t start_step = 0;    // global step to begin at: a resumed run sees the same batches
     std::vector<int> unit_of;  // the network's number of each of the set's classes; empty: the same
-    bool evaluation =
-        false;  // keep the last partial batch, padded with label -1; unreadable images too
+    // keep the last partial batch, padded with label -1; unreadable images too
+    bool evaluation = false;
 };
 
 // Filled rows of one global batch, in pinned memory; the caller's from next() until release().

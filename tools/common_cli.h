@@ -60,9 +60,8 @@ public:
     ~CommandLine();
 
     // Names as CLI11 takes them: "--batch", "--device,--gpu", "NET". `value` keeps what it holds
-    // where the option is not given;
-    // --help shows that as the default, unless it is an empty text or a number that is not
-    // positive, which stand for something else.
+    // where the option is not given; --help shows that as the default, unless it is an empty text
+    // or a number that is not positive, which stand for something else.
     Option* add_option(const std::string& names, std::string& value, const std::string& about = "");
     Option* add_option(const std::string& names, double& value, const std::string& about = "");
     Option* add_option(const std::string& names, float& value, const std::string& about = "");

@@ -270,8 +270,8 @@ int run(int argc, char** argv) {
     const auto write_json = [&] { atomic_write_file(f.json, json_text(to_json(c), 1) + "\n"); };
     std::string lost;
     for (const BenchCase& bench_case : cases) {
-        if (automatic && !bench_case.parts.empty() && !c.automatic_fuses(bench_case))
-            continue;  // its parts were there before it
+        // its parts were there before it
+        if (automatic && !bench_case.parts.empty() && !c.automatic_fuses(bench_case)) continue;
         if (automatic) settings.variants = {bench_case.variants[bench_case.automatic].name};
         c.cases.push_back(compare_and_show(c, bench_case, watch, settings, sort));
         lost = c.cases.back().lost;

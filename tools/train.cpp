@@ -260,8 +260,8 @@ std::string text_of(const std::vector<std::string>& arguments) {
 // The arguments without these flags and their values; names without dashes.
 std::vector<std::string> without(const std::vector<std::string>& arguments,
                                  const std::vector<std::string>& names) {
-    const std::vector<std::string> alone = {"--eval-only",
-                                            "--overwrite"};  // those that have no value
+    // those that have no value
+    const std::vector<std::string> alone = {"--eval-only", "--overwrite"};
     std::vector<std::string> kept;
     for (size_t i = 0; i < arguments.size(); ++i) {
         const std::string flag = arguments[i].substr(0, arguments[i].find('='));

@@ -33,8 +33,8 @@ struct BenchCase {
     double flops = 0, bytes = 0;
     DType dtype = DType::f32;
     bool tf32 = false;
-    double largest =
-        0;  // elements of its largest tensor, of products and updates; 0: not asked for
+    // elements of its largest tensor, of products and updates; 0: not asked for
+    double largest = 0;
     double check_flops = 0, check_bytes = 0;  // of the problem that is checked
     std::string note;                         // what its check leaves out; "" : nothing
     // a fused operation: the names of the cases whose work it does

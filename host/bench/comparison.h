@@ -73,10 +73,10 @@ struct Settings {
 
 // What is heard from a comparison while it is under way. Either may be empty.
 struct Progress {
-    std::function<void(const std::string& doing, const std::string& variant)>
-        begins;  // "checking", "timing"; before it runs
-    std::function<void(const Compared&, const Row&)>
-        row;  // each row in the table's order, as soon as it is known
+    // "checking", "timing"; before it runs
+    std::function<void(const std::string& doing, const std::string& variant)> begins;
+    // each row in the table's order, as soon as it is known
+    std::function<void(const Compared&, const Row&)> row;
 };
 
 // Verifies every variant of the case, and times the right ones. An exception from one of them is

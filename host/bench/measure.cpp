@@ -125,8 +125,8 @@ Timing Stopwatch::measure(const std::function<void(cudaStream_t)>& work, const P
             for (int i = 0; i < n; ++i) sample(i);
         }
         stops_[0].synchronize();
-        if (const auto now = clocks_.now())
-            mhz.push_back(now->sm);  // the others are running, or the last one just ended
+        // the others are running, or the last one just ended
+        if (const auto now = clocks_.now()) mhz.push_back(now->sm);
         stops_[n - 1].synchronize();
 #endif
         for (int i = 0; i < n; ++i) ms.push_back(stops_[i].since(starts_[i]));

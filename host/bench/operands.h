@@ -53,8 +53,8 @@ struct Output {
     bool several =
         false;       // more than one answer is right: variants are not compared with each other
     int input = -1;  // changed in place: the input it starts as
-    DType rounding =
-        DType::f32;  // the coarsest type that a variant may round to on the way to this result
+    // the coarsest type that a variant may round to on the way to this result
+    DType rounding = DType::f32;
 };
 
 class Operands {

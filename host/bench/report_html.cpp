@@ -62,8 +62,8 @@ Scale scale_of(const Comparison& c, const Compared& p) {
         if (r.state == Row::State::timed && (fastest == 0 || r.timing.median_ms < fastest))
             fastest = r.timing.median_ms;
     if (!(s.least_ms > 0)) s = {fastest, false, 1};
-    if (fastest > 0)
-        s.top = std::clamp(s.least_ms / fastest, 1.0, 3.0);  // caches can beat the copy rate
+    // caches can beat the copy rate
+    if (fastest > 0) s.top = std::clamp(s.least_ms / fastest, 1.0, 3.0);
     return s;
 }
 

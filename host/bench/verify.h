@@ -45,8 +45,8 @@ private:
         std::vector<double> exact;
         double plain = 0;    // variant 0's error, at least the last place
         double allowed = 0;  // k
-        DeviceBuffer<std::byte>
-            want;  // what variant 0 left, all of it; empty where there is no memory for it
+        // what variant 0 left, all of it; empty where there is no memory for it
+        DeviceBuffer<std::byte> want;
     };
     void sample();
     std::vector<double> errors();  // of what is in the outputs now

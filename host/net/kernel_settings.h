@@ -1,6 +1,6 @@
 // Which variant each operation of a layer (LAYER.OP, which the flag calls LAYER.PASS) runs, and
-// which operations are fused:
-// --kernels auto|own|baseline|tune|LAYER.PASS=VARIANT,... and --fuse auto|on|off.
+// which operations are fused: --kernels auto|own|baseline|tune|LAYER.PASS=VARIANT,... and --fuse
+// auto|on|off.
 #pragma once
 
 #include <map>

@@ -13,10 +13,8 @@ namespace {
 NetSpec alexnet_of(const char* name, int groups, const NetOptions& o) {
     NetBuilder n(name, 227, o);
     n.conv("conv1", 96, 11, {.stride = 4}).act().lrn().pool();  // 55x55x96, 27x27x96
-    n.conv("conv2", 256, 5, {.pad = 2, .groups = groups, .bias = 1})
-        .act()
-        .lrn()
-        .pool();                                                             // 27x27x256, 13x13x256
+    // 27x27x256, 13x13x256
+    n.conv("conv2", 256, 5, {.pad = 2, .groups = groups, .bias = 1}).act().lrn().pool();
     n.conv("conv3", 384, 3, {.pad = 1}).act();                               // 13x13x384
     n.conv("conv4", 384, 3, {.pad = 1, .groups = groups, .bias = 1}).act();  // 13x13x384
     n.conv("conv5", 256, 3, {.pad = 1, .groups = groups, .bias = 1})

@@ -42,8 +42,8 @@ struct NetSpec {
     Shape input;
     std::vector<Layer> layers;
 
-    int first_fc()
-        const;  // index of the first fully connected layer: what is before it is replicated
+    // index of the first fully connected layer: what is before it is replicated
+    int first_fc() const;
     int classes() const { return layers.back().out; }
     int64_t parameters() const;
     int64_t macs() const;

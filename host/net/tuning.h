@@ -19,8 +19,8 @@
 namespace wt {
 
 struct TunedRow {
-    const char *device, *operation, *problem,
-        *variant;  // as device_name, Args::operation, text_of and Variant have them
+    // as device_name, Args::operation, text_of and Variant have them
+    const char *device, *operation, *problem, *variant;
 };
 std::span<const TunedRow> tuned_table();
 
@@ -39,9 +39,8 @@ public:
     const Entry* find(const std::string& operation, const std::string& problem) const;
     void set(const std::string& operation, const std::string& problem, Entry entry);
 
-    const std::map<std::pair<std::string, std::string>, Entry>& entries() const {
-        return entries_;
-    }  // by operation and problem
+    // by operation and problem
+    const std::map<std::pair<std::string, std::string>, Entry>& entries() const { return entries_; }
     const std::string& device() const { return device_; }
 
     // While it is set, what is asked for and not known is measured by it: LAYER.OP (for what it

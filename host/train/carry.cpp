@@ -18,8 +18,9 @@ const std::vector<SettingRule>& setting_rules() {
         {"--dropout", notice, notice, free},  // evaluation drops nothing
         {"--mean", same, notice, same},
         {"--std", same, notice, same},
-        {"--data", notice, free, free},  // named at the start; classes.h compares the classes
-        {"--seed", same, own, same},     // synthetic images depend on it
+        // named at the start; classes.h compares the classes
+        {"--data", notice, free, free},
+        {"--seed", same, own, same},  // synthetic images depend on it
         {"--augment", notice, own, own},
         {"--batch", same, own, own},  // times workers
         {"workers", notice, own, own},

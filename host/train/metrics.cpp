@@ -40,8 +40,8 @@ MetricsLog::MetricsLog(const std::string& dir, int64_t step) : path_(dir + "/met
         std::string kept;
         std::istringstream in(before.missing() ? "" : before.rest());
         for (std::string line; std::getline(in, line);)
-            if (!in.eof() && keeps(line, step, seconds_))
-                kept += line + '\n';  // at eof: no newline, a torn line
+            // at eof: no newline, a torn line
+            if (!in.eof() && keeps(line, step, seconds_)) kept += line + '\n';
         atomic_write_file(path_, kept);
     }
     fd_ = open(path_.c_str(), O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC | (step < 0 ? O_TRUNC : 0),

@@ -84,8 +84,8 @@ struct TrainOptions {
     std::string kernels = "auto";  // KernelSettings::parse
     Fuse fuse = Fuse::automatic;
     GraphUse graph = GraphUse::automatic;
-    bool early =
-        true;  // kernels that can start before the one ahead of them is over (kernels/launch.h)
+    // kernels that can start before the one ahead of them is over (kernels/launch.h)
+    bool early = true;
     int epochs = 0;
     int64_t steps = -1;  // instead of epochs, when not negative
     double lr = 0, momentum = 0, weight_decay = 0;
@@ -97,8 +97,8 @@ struct TrainOptions {
     AugmentMode augment = AugmentMode::crop;
     NetOptions net_options;  // activation, pool, lrn, dropout
     uint64_t seed = 1;
-    std::optional<std::vector<float>> mean,
-        std_dev;              // three each, 0..255 units; absent: of the data
+    // three each, 0..255 units; absent: of the data
+    std::optional<std::vector<float>> mean, std_dev;
     bool divide_std = false;  // by the data's, where std_dev is absent
     std::string out;          // folder of the run
     int64_t save_every = 0;   // steps; 0: every epoch and at the end
@@ -112,8 +112,8 @@ struct TrainOptions {
     std::string timeline;     // FILE.svg: a picture of one step; empty: none
     std::string comm = "threads";  // mpi, nccl: one process a worker (host/parallel/team.h)
     LinkProbe links;               // between the GPUs: --peer, --peer-limit
-    std::vector<std::string>
-        arguments;        // the flags themselves, kept in the checkpoint for --resume
+    // the flags themselves, kept in the checkpoint for --resume
+    std::vector<std::string> arguments;
     std::string command;  // the command line that began this part of the run
 
     // Where weights come from, and what is known of them; null: they are made.

@@ -3,8 +3,7 @@
 //
 //   FILE.npy  the logits, fp32, images x classes; a row of NaN for an image that could not be read
 //   FILE.csv  image, its class, and the five likeliest classes with their probabilities (softmax);
-//   no row for an
-//             image that could not be read
+//             no row for an image that could not be read
 #pragma once
 
 #include <string>

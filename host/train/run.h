@@ -105,9 +105,8 @@ private:
     int workers() const { return team_ ? team_->ranks() : static_cast<int>(o_.gpus.size()); }
     void announce_links();
     void advise();
-    double epoch() const {
-        return double(step_) / double(steps_per_epoch_);
-    }  // passes over the training images so far
+    // passes over the training images so far
+    double epoch() const { return double(step_) / double(steps_per_epoch_); }
 
     TrainOptions o_;
     Team* team_;

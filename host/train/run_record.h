@@ -2,11 +2,14 @@
 // command must know to compute with them as that run did. A part of a checkpoint's metadata:
 //
 //   settings       {"--lr": "0.01", ...}: settings_of(options), every flag with a bearing on the
-//   result classes        ["ankle boot", ...] in the order of the last layer's units normalisation
-//   {"mean": [R,G,B], "std": [R,G,B]}, 0..255 units: images less the mean, by the std input
-//   {"stored": side of stored images, "channels": 1 or 3, "pca": 9 numbers, row by row} data
-//   {"train": images, "held_out": images, "mean": [R,G,B] as measured} total_steps    of the run,
-//   as its flags had it command        the command line of the part of the run that wrote the file
+//                  result
+//   classes        ["ankle boot", ...] in the order of the last layer's units
+//   normalisation  {"mean": [R,G,B], "std": [R,G,B]}, 0..255 units: images less the mean, by the std
+//   input          {"stored": side of stored images, "channels": 1 or 3, "pca": 9 numbers, row by
+//                  row}
+//   data           {"train": images, "held_out": images, "mean": [R,G,B] as measured}
+//   total_steps    of the run, as its flags had it
+//   command        the command line of the part of the run that wrote the file
 #pragma once
 
 #include <cstdint>

@@ -75,8 +75,8 @@ bool Run::fork() const { return o_.resume && o_.origin->path != checkpoint_path(
 
 void Run::open_data_and_net() {
     NetOptions options = o_.net_options;
-    const NetSpec probe =
-        make_net(o_.net, options);  // its input size does not depend on the classes
+    // its input size does not depend on the classes
+    const NetSpec probe = make_net(o_.net, options);
     const RunRecord nothing;
     const RunRecord& record = o_.origin ? o_.origin->record() : nothing;
     const bool same_data = o_.resume || o_.eval_only;  // as the weights were trained on

@@ -256,9 +256,8 @@ void Run::run_steps() {
         if (next == shown_step) timeline.emplace(*group_);
         Submitted now = submit(next);
         if (timeline) show(*timeline, next);
-        if (pending)
-            // the device has the next step while the host looks at this one
-            finish(pending, &now);
+        // the device has the next step while the host looks at this one
+        if (pending) finish(pending, &now);
         pending = std::move(now);
         const int64_t done = next + 1;
         stop_asked();

@@ -72,8 +72,8 @@ float from_bf16(uint16_t h) { return std::bit_cast<float>(static_cast<uint32_t>(
 
 float from_f16(uint16_t h) {
     const uint32_t sign = (h & 0x8000u) << 16, exponent = (h >> 10) & 31, fraction = h & 0x3ffu;
-    if (exponent == 31)
-        return std::bit_cast<float>(sign | 0x7f800000u | fraction << 13);  // infinity, NaN
+    // infinity, NaN
+    if (exponent == 31) return std::bit_cast<float>(sign | 0x7f800000u | fraction << 13);
     if (exponent != 0) return std::bit_cast<float>(sign | (exponent + 112) << 23 | fraction << 13);
     const float v = static_cast<float>(fraction) * 0x1p-24f;  // subnormal or zero, exact
     return sign ? -v : v;
@@ -135,8 +135,8 @@ void write_safetensors(const std::string& path, std::span<const NamedTensor> ten
         at += bytes;
     }
     std::string head = json_text(header);
-    head.append((8 - head.size() % 8) % 8,
-                ' ');  // tensors begin 8-byte aligned, as the reference writer does
+    // tensors begin 8-byte aligned, as the reference writer does
+    head.append((8 - head.size() % 8) % 8, ' ');
     const uint64_t length = head.size();
 
     AtomicFile file(path, sizeof length + length + at, noun);

@@ -9,8 +9,7 @@ namespace wt {
 
 // --lr-policy
 //   plateau       divided by 10 when the held-out top-1 error has not improved for 3 evaluations,
-//                 at most 3
-//                 times (Krizhevsky et al. 2012, section 5)
+//                 at most 3 times (Krizhevsky et al. 2012, section 5)
 //   step:E1,E2    divided by 10 at the beginning of these epochs (counted from 0)
 //   linear        falls from lr to 0 over the whole run
 //   constant

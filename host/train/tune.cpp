@@ -83,8 +83,8 @@ void save_tuning(const std::string& path, const Tuning& tuning) {
 std::string tuning_path(const std::string& device) {
     const auto folder = [](const char* variable) -> std::string {
         const char* v = std::getenv(variable);
-        return v && *v == '/' ? v : "";  // a relative one is to be ignored, says the XDG base
-                                         // directory specification
+        // a relative one is to be ignored, says the XDG base directory specification
+        return v && *v == '/' ? v : "";
     };
     std::string cache = folder("XDG_CACHE_HOME");
     if (cache.empty() && !folder("HOME").empty()) cache = folder("HOME") + "/.cache";

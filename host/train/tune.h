@@ -10,10 +10,9 @@
 namespace wt {
 
 // Gives every configuration the choices that are known for its device: those of the program's own
-// table, and with
-// `--kernels tune` those of the file and what is measured now, `seconds` for each variant, which is
-// printed and written to the file. In a job rank 0 does so for all, so that all compute in the same
-// way; throws Error where their devices differ.
+// table, and with `--kernels tune` those of the file and what is measured now, `seconds` for each
+// variant, which is printed and written to the file. In a job rank 0 does so for all, so that all
+// compute in the same way; throws Error where their devices differ.
 void choose_kernels(std::vector<WorkerConfig>& configs, double seconds = 0.3, Team* team = nullptr);
 
 // Takes what is in the file, where it is of this device and these kernels. A file that cannot be

@@ -15,8 +15,8 @@ struct Core;
 
 struct Context {
     uint3 thread{};  // threadIdx
-    unsigned row_end =
-        0;  // next_thread() steps thread.x up to here; 0 in a fiber that hands out no threads
+    // next_thread() steps thread.x up to here; 0 in a fiber that hands out no threads
+    unsigned row_end = 0;
     uint3 block{};  // blockIdx
     dim3 block_dim, grid_dim;
     void* shared = nullptr;  // the block's shared memory, 1024-byte aligned
