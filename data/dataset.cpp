@@ -113,21 +113,14 @@ void measure_colours(DataSplits& s, int64_t samples) {
     });
     if (!total.pixels) return;
     const double count = double(total.pixels);
-    double cov[3][3], vec[3][3], value[3];
-    for (int a = 0; a < 3; ++a)
+    double mean[3], cov[3][3];
+    for (int a = 0; a < 3; ++a) {
+        mean[a] = double(total.x[a]) / count;
         for (int b = 0; b < 3; ++b)
             cov[a][b] = double(total.xx[a][b]) / count -
                         (double(total.x[a]) / count) * (double(total.x[b]) / count);
-    for (int a = 0; a < 3; ++a) {
-        s.mean[a] = float(double(total.x[a]) / count);
-        s.std_dev[a] = cov[a][a] > 1e-6 ? float(std::sqrt(cov[a][a])) : 1.0f;
     }
-    eigen3(cov, vec, value);
-    int by_size[3] = {0, 1, 2};
-    std::sort(by_size, by_size + 3, [&](int a, int b) { return value[a] > value[b]; });
-    for (int k = 0; k < 3; ++k)
-        for (int ch = 0; ch < 3; ++ch)
-            s.pca[ch][k] = float(vec[ch][by_size[k]] * std::sqrt(std::max(0.0, value[by_size[k]])));
+    set_colours(s, mean, cov);
 }
 
 // What kind of set a folder that was given without one seems to be; "" for no folder.
@@ -139,6 +132,7 @@ std::string kind_of_folder(const std::string& dir) {
         if (fs::exists(dir + "/" + name, none)) return "cifar10";
     for (const char* name : {"train-images-idx3-ubyte", "train-images-idx3-ubyte.gz"})
         if (fs::exists(dir + "/" + name, none)) return "mnist";
+    if (fs::exists(dir + "/stats.json", none)) return "records";
     return "folder";
 }
 
@@ -155,6 +149,7 @@ DataSplits open_kind(const DataSpec& spec) {
     if (kind == "mnist") return open_mnist(folder(), spec);
     if (kind == "cifar10") return open_cifar10(folder(), spec);
     if (kind == "folder") return open_folder(folder(), spec);
+    if (kind == "records") return open_records(folder(), spec);
     if (kind == "synthetic") {
         int64_t classes = 1000,
                 images = spec.train_images > 0 ? spec.train_images : kSyntheticImages;
@@ -176,16 +171,31 @@ DataSplits open_kind(const DataSpec& spec) {
     if (const std::string guess = kind_of_folder(spec.text); !guess.empty())
         throw UsageError("--data " + spec.text + ": a folder is given with its kind: --data " +
                          guess + ":" + spec.text);
-    throw UsageError("--data " + spec.text + ": " +
-                     unknown_name("kind of data", kind,
-                                  {"fashion-mnist", "mnist", "cifar10", "folder", "synthetic"}));
+    throw UsageError(
+        "--data " + spec.text + ": " +
+        unknown_name("kind of data", kind,
+                     {"fashion-mnist", "mnist", "cifar10", "folder", "records", "synthetic"}));
 }
 
 }  // namespace
 
+void set_colours(DataSplits& s, const double (&mean)[3], double (&cov)[3][3]) {
+    double vec[3][3], value[3];
+    for (int a = 0; a < 3; ++a) {
+        s.mean[a] = float(mean[a]);
+        s.std_dev[a] = cov[a][a] > 1e-6 ? float(std::sqrt(cov[a][a])) : 1.0f;
+    }
+    eigen3(cov, vec, value);
+    int by_size[3] = {0, 1, 2};
+    std::sort(by_size, by_size + 3, [&](int a, int b) { return value[a] > value[b]; });
+    for (int k = 0; k < 3; ++k)
+        for (int ch = 0; ch < 3; ++ch)
+            s.pca[ch][k] = float(vec[ch][by_size[k]] * std::sqrt(std::max(0.0, value[by_size[k]])));
+}
+
 DataSplits open_data(const DataSpec& spec) {
     DataSplits s = open_kind(spec);
-    if (s.train) measure_colours(s, spec.statistics_from);
+    if (s.train && !s.measured) measure_colours(s, spec.statistics_from);
     return s;
 }
 

@@ -30,6 +30,8 @@ public:
     // False when the file cannot be read or decoded, which is noted for `bad_count`; the caller
     // takes another image. Safe to call from several threads.
     virtual bool load(int64_t i, uint8_t* out) const = 0;
+    // Says that image i is wanted soon, where that helps: reading begins, nobody waits.
+    virtual void will_load(int64_t) const {}
 
     int height = 0, width = 0, channels = 0;
     std::vector<std::string> classes;
@@ -78,6 +80,7 @@ struct DataSplits {
     // N(0, 0.1 I): cuda-convnet2's form. The paper's text multiplies by the eigenvalue itself,
     // which has the wrong unit.
     float pca[3][3] = {};
+    bool measured = false;             // by the reader, over all training images
     std::string description;           // one line: what it is, how many, which size
     std::vector<std::string> notices;  // what was passed over, a line each
 };
@@ -87,6 +90,7 @@ struct DataSplits {
 //   mnist:DIR            the same reader, digits (not mirrored)
 //   cifar10:DIR          binary batches
 //   folder:DIR           DIR/train/<class>/*.{jpg,jpeg,png}, DIR/val (or DIR/test) likewise
+//   records:DIR          what bin/pack has made of such a folder (data/pack.h)
 //   synthetic[:CLASSES[:IMAGES]]  made up from seed and index, learnable, not stored; default 1000
 //                        classes. The held-out ones are the same however many training IMAGES there
 //                        are

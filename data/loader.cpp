@@ -146,8 +146,21 @@ void Loader::begin(Slot& slot) {
     slot.batch.step = fill_step_;
     slot.batch.epoch = uint64_t(fill_step_ / steps_per_epoch_);
     slot.batch.first = fill_step_ % steps_per_epoch_ * options_.global_batch;
+    expect(slot.batch);
     // One thread takes the first rows; the others may wait for the state to change.
     can_fill_.notify_all();
+}
+
+// All rows at once: a disk with many reads under way gives the most.
+void Loader::expect(const Batch& b) const {
+    const int64_t n = data_.size();
+    for (const int row : options_.rows)
+        if (b.first + row < n) data_.will_load(sample_at(b, row));
+}
+
+int64_t Loader::sample_at(const Batch& b, int row) const {
+    const int64_t position = b.first + row;
+    return options_.shuffle ? shuffled(options_.seed, b.epoch, position, data_.size()) : position;
 }
 
 void Loader::load_row(Slot& slot, int row) {
@@ -155,11 +168,11 @@ void Loader::load_row(Slot& slot, int row) {
     const Batch& b = slot.batch;
     const size_t image_bytes = size_t(data_.height) * data_.width * data_.channels;
     uint8_t* image = b.images + image_bytes * row;
-    const int64_t n = data_.size(), position = b.first + o.rows[row];
+    const int64_t n = data_.size();
     int label = -1;
     int64_t sample = 0;
-    if (position < n) {
-        sample = o.shuffle ? shuffled(o.seed, b.epoch, position, n) : position;
+    if (b.first + o.rows[row] < n) {
+        sample = sample_at(b, o.rows[row]);
         int64_t used = sample;
         bool good = data_.load(used, image);
         // In evaluation a substitute would count twice.

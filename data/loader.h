@@ -85,6 +85,8 @@ private:
     };
     void work(std::stop_token stop);
     void begin(Slot& slot);
+    void expect(const Batch& batch) const;
+    int64_t sample_at(const Batch& batch, int row) const;  // row: of the global batch
     void load_row(Slot& slot, int row);
 
     const Dataset& data_;

@@ -15,8 +15,12 @@ DataSplits open_fashion_mnist(const std::string& dir, const DataSpec& spec);
 DataSplits open_mnist(const std::string& dir, const DataSpec& spec);    // idx.cpp
 DataSplits open_cifar10(const std::string& dir, const DataSpec& spec);  // cifar10.cpp
 DataSplits open_folder(const std::string& dir, const DataSpec& spec);   // folder.cpp
+DataSplits open_records(const std::string& dir, const DataSpec& spec);  // records.cpp
 inline constexpr int64_t kSyntheticImages = 5120;  // of the training split, unless told otherwise
 DataSplits open_synthetic(int classes, int64_t images, const DataSpec& spec);  // synthetic.cpp
+
+// mean, std_dev and pca of these first and second moments of RGB. Destroys `covariance`.
+void set_colours(DataSplits& splits, const double (&mean)[3], double (&covariance)[3][3]);
 
 // The side that a set's images are stored at; `native`: see stored_size.
 inline int side_of(const DataSpec& spec, int native = 0) {

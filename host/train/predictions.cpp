@@ -7,6 +7,7 @@
 #include <limits>
 #include <numeric>
 
+#include "data/npy.h"
 #include "host/cuda/check.h"
 #include "host/train/atomic_file.h"
 
@@ -22,19 +23,6 @@ std::string field(const std::string& text) {
     std::string s = "\"";
     for (const char c : text) s += c == '"' ? std::string("\"\"") : std::string(1, c);
     return s + "\"";
-}
-
-// The header of an array of fp32 in C order, padded as NumPy pads it.
-std::string npy_header(size_t rows, size_t columns) {
-    std::string text = "{'descr': '<f4', 'fortran_order': False, 'shape': (" +
-                       std::to_string(rows) + ", " + std::to_string(columns) + "), }";
-    const size_t before = 10;  // magic, version, length
-    text.append(64 - (before + text.size() + 1) % 64, ' ');
-    text += '\n';
-    std::string header("\x93NUMPY\x01\x00", 8);
-    header += static_cast<char>(text.size() & 0xff);
-    header += static_cast<char>(text.size() >> 8);
-    return header + text;
 }
 
 }  // namespace
@@ -103,7 +91,10 @@ std::string Predictions::summary() const {
 }
 
 void Predictions::write() const {
-    atomic_write_file(path_, npy_ ? npy_header(images_, classes_.size()) + rows_ : rows_);
+    atomic_write_file(path_, npy_ ? npy_header("<f4", {static_cast<int64_t>(images_),
+                                                       static_cast<int64_t>(classes_.size())}) +
+                                        rows_
+                                  : rows_);
 }
 
 }  // namespace wt
