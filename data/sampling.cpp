@@ -41,6 +41,15 @@ AugmentParams draw_augment(AugmentMode mode, uint64_t seed, uint64_t epoch, uint
     return p;
 }
 
+AugmentParams view_of(int view, int views, int src_h, int src_w, int out) {
+    AugmentParams p{};
+    const int down = src_h - out, across = src_w - out, place = views == 1 ? 4 : view % 5;
+    p.y0 = static_cast<int16_t>(place == 4 ? down / 2 : place / 2 * down);
+    p.x0 = static_cast<int16_t>(place == 4 ? across / 2 : place % 2 * across);
+    p.mirror = view / 5;
+    return p;
+}
+
 int64_t shuffled(uint64_t seed, uint64_t epoch, int64_t i, int64_t n) {
     if (n < 2) return 0;
     // The halves differ by a bit when the width is odd, so each is changed by xor with a function

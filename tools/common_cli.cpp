@@ -185,6 +185,12 @@ CommandLine::Option* CommandLine::add_option(const std::string& names,
     impl_->options.emplace_back().option_ = impl_->app.add_option(names, value, about);
     return &impl_->options.back();
 }
+CommandLine::Option* CommandLine::add_option(const std::string& names,
+                                             std::vector<std::string>& value,
+                                             const std::string& about) {
+    impl_->options.emplace_back().option_ = impl_->app.add_option(names, value, about);
+    return &impl_->options.back();
+}
 CommandLine::Option* CommandLine::add_flag(const std::string& names, bool& value,
                                            const std::string& about) {
     impl_->options.emplace_back().option_ = impl_->app.add_flag(names, value, about);

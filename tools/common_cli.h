@@ -68,6 +68,9 @@ public:
     Option* add_option(const std::string& names, int& value, const std::string& about = "");
     Option* add_option(const std::string& names, int64_t& value, const std::string& about = "");
     Option* add_option(const std::string& names, uint64_t& value, const std::string& about = "");
+    // Any number of words: "IMAGE" without dashes takes all that are no flags'.
+    Option* add_option(const std::string& names, std::vector<std::string>& value,
+                       const std::string& about = "");
     // Two words after the flag: "--export torchvision OUT".
     Option* add_option(const std::string& names, std::pair<std::string, std::string>& value,
                        const std::string& about = "");

@@ -11,6 +11,7 @@
 #include "host/train/classes.h"
 #include "host/train/options.h"
 #include "host/train/origin.h"
+#include "host/train/stored_model.h"
 #include "tools/common_cli.h"
 
 namespace {
@@ -79,15 +80,8 @@ std::string print_file(const std::string& path, NetOptions& options) {
         std::printf("best     top-1 error %.2f%% after %lld steps\n", p.best.error,
                     static_cast<long long>(p.best.step));
     std::printf("\n");
+    options = options_of(r);
     options.classes = static_cast<int>(r.classes.size());
-    const auto setting = [&](const char* flag) {
-        return r.settings.contains(flag) ? r.settings.at(flag) : std::string();
-    };
-    options.tanh = value_in(kActivations, "activation", setting("--activation"));
-    options.plain_pool = value_in(kPools, "pool", setting("--pool"));
-    options.lrn = value_in(kOnOff, "lrn", setting("--lrn"));
-    if (const std::string p_drop = setting("--dropout"); !p_drop.empty())
-        options.dropout = std::stof(p_drop);
     return p.net;
 }
 

@@ -53,6 +53,9 @@ public:
     // in the order of the whole batch). To be called once that step is over, and before the next is
     // submitted.
     std::vector<float> get_logits() const;
+    // Likewise of another fully connected layer: its output with its activation, all units. With
+    // one worker.
+    std::vector<float> get_fc_output(const std::string& layer) const;
 
     void set_normalisation(const Normalisation& n);
     void set_weight_decay(float d);
@@ -79,6 +82,9 @@ private:
     }
     void* at(BufferRef p) const { return at<void>(p); }
     void* workspace() const { return at(layout_.workspace); }
+
+    // As fp32, whether stored so or as activations are.
+    std::vector<float> read_values(BufferRef from, int64_t n, bool always_fp32) const;
 
     class StepOperands;
     long submit(const HostBatch& batch, bool training);

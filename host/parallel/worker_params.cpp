@@ -74,13 +74,25 @@ std::vector<float> Worker::get_logits() const {
                        layout_.config.head_rows() * layout_.config.net.classes());
 }
 
+std::vector<float> Worker::get_fc_output(const std::string& layer) const {
+    for (const HeadOp& op : layout_.head) {
+        if (op.layer->name != layer) continue;
+        if (op.own.count != op.layer->out)
+            throw Error("the output of " + layer + " is on several workers");
+        return read_values(op.y, layout_.config.head_rows() * op.layer->out, op.last);
+    }
+    throw Error("no fully connected layer " + layer);
+}
+
 std::vector<float> Worker::get_values(int i) const {
-    const Param& p = layout_.params[i];
-    const int64_t n = layout_.rows[i].count * layout_.columns[i].count;
-    if (layout_.config.dtype == DType::f32 || p.bias)
-        return read_floats(at(layout_.storage[i].value), n);
+    return read_values(layout_.storage[i].value, layout_.rows[i].count * layout_.columns[i].count,
+                       layout_.params[i].bias);
+}
+
+std::vector<float> Worker::read_values(BufferRef from, int64_t n, bool always_fp32) const {
+    if (layout_.config.dtype == DType::f32 || always_fp32) return read_floats(at(from), n);
     std::vector<bf16> low(n);
-    WT_CUDA(cudaMemcpy(low.data(), at(layout_.storage[i].value), n * 2, cudaMemcpyDeviceToHost));
+    WT_CUDA(cudaMemcpy(low.data(), at(from), n * 2, cudaMemcpyDeviceToHost));
     std::vector<float> v(n);
     for (int64_t j = 0; j < n; ++j) v[j] = __bfloat162float(low[j]);
     return v;
