@@ -15,6 +15,7 @@
 #include "host/train/carry.h"
 #include "host/train/export_weights.h"
 #include "host/train/origin.h"
+#include "host/train/atomic_file.h"
 #include "host/train/predictions.h"
 #include "host/train/schedule.h"
 #include "host/train/torchvision_names.h"
@@ -153,6 +154,13 @@ void declare(CommandLine& app, Flags& f) {
     app.add_option(
         "--predictions", o.predictions,
         "with --eval-only: a FILE.npy of every held-out image's logits, or a FILE.csv of its likeliest classes");
+    app.add_option(
+        "--per-class", o.per_class,
+        "with --eval-only: a FILE.csv with each class's images, errors and what it is taken for");
+    app.add_option("--views", o.views,
+                   "with --eval-only: of each image: 1 is its centre; 10 its corners and centre, "
+                   "mirrored too, whose probabilities are averaged")
+        ->check(one_of("number of views", {"1", "10"}));
     app.add_option("--seed", o.seed, "of everything random");
     app.add_choice("--augment", o.augment, kAugments, "augmentation",
                    "none (centre crop), crop (and mirror), full (and colour noise)");
@@ -278,8 +286,9 @@ std::vector<std::string> without(const std::vector<std::string>& arguments,
 }
 
 // Flags that do not describe a run, but where it lies, who runs it and that it goes on.
-const std::vector<std::string> kPlace = {"resume",    "out",       "timeline",   "comm",
-                                         "eval-only", "overwrite", "predictions"};
+const std::vector<std::string> kPlace = {"resume",      "out",       "timeline",
+                                         "comm",        "eval-only", "overwrite",
+                                         "predictions", "per-class", "views"};
 
 // Files of older versions have their run's flags, and no settings: those are what the flags mean.
 Origin open_weights(const std::string& path, bool resume, Team* team) {
@@ -349,14 +358,22 @@ void check_flags(const Flags& f, bool elsewhere) {
     if (o.eval_only && !f.init_except.empty())
         throw UsageError("--init-except " + f.init_except +
                          " begins layers anew, and --eval-only trains none: leave one away");
-    if (o.predictions.empty()) return;
-    check_predictions_name(o.predictions);
-    if (!o.eval_only)
-        throw UsageError("--predictions " + o.predictions +
-                         " are of an evaluation: give --eval-only too");
-    if (o.comm != "threads")
-        throw UsageError("--predictions are written by one process: leave --comm " + o.comm +
-                         " away");
+    if (!o.predictions.empty()) check_predictions_name(o.predictions);
+    if (!o.per_class.empty()) {
+        if (!o.per_class.ends_with(".csv"))
+            throw UsageError("--per-class " + o.per_class + ": must be a file that ends in .csv");
+        if (o.eval_only) check_output(o.per_class);
+    }
+    const auto of_evaluation = [&](bool given, const std::string& flag) {
+        if (!given) return;
+        if (!o.eval_only) throw UsageError(flag + " are of an evaluation: give --eval-only too");
+        if (o.comm != "threads")
+            throw UsageError(flag + " are computed by one process: leave --comm " + o.comm +
+                             " away");
+    };
+    of_evaluation(!o.predictions.empty(), "--predictions " + o.predictions);
+    of_evaluation(!o.per_class.empty(), "the classes' errors of --per-class " + o.per_class);
+    of_evaluation(o.views != 1, "--views " + std::to_string(o.views));
 }
 
 // --export: from a checkpoint or a file of weights to another file.

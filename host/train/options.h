@@ -109,6 +109,8 @@ struct TrainOptions {
     bool eval_only = false;
     int loader_threads = 1;   // per worker
     std::string predictions;  // of an evaluation: FILE.npy or .csv (predictions.h); empty: none
+    std::string per_class;    // of an evaluation: FILE.csv (per_class.h); empty: none
+    int views = 1;            // of an image that is evaluated: 1 or 10 (data/sampling.h)
     std::string timeline;     // FILE.svg: a picture of one step; empty: none
     std::string comm = "threads";  // mpi, nccl: one process a worker (host/parallel/team.h)
     LinkProbe links;               // between the GPUs: --peer, --peer-limit

@@ -17,15 +17,14 @@ namespace {
 
 constexpr size_t kTop = 5;
 
-// A field of a CSV file (RFC 4180): quoted where it has to be.
-std::string field(const std::string& text) {
+}  // namespace
+
+std::string csv_field(const std::string& text) {
     if (text.find_first_of(",\"\r\n") == std::string::npos) return text;
     std::string s = "\"";
     for (const char c : text) s += c == '"' ? std::string("\"\"") : std::string(1, c);
     return s + "\"";
 }
-
-}  // namespace
 
 void check_predictions_name(const std::string& path) {
     if (!path.ends_with(".npy") && !path.ends_with(".csv"))
@@ -74,12 +73,12 @@ void Predictions::add_csv(const std::string& image, int label, const float* logi
     double sum = 0;
     for (size_t c = 0; c < classes_.size(); ++c)
         sum += std::exp(double(logits[c]) - logits[order[0]]);
-    rows_ += field(image) + "," + field(classes_[static_cast<size_t>(label)]);
+    rows_ += csv_field(image) + "," + csv_field(classes_[static_cast<size_t>(label)]);
     for (size_t k = 0; k < top; ++k) {
         char number[32];
         std::snprintf(number, sizeof number, ",%.6f",
                       std::exp(double(logits[order[k]]) - logits[order[0]]) / sum);
-        rows_ += "," + field(classes_[order[k]]) + number;
+        rows_ += "," + csv_field(classes_[order[k]]) + number;
     }
     rows_ += '\n';
 }

@@ -34,6 +34,9 @@ private:
     std::string rows_;
 };
 
+// A field of a CSV file (RFC 4180): quoted where it has to be.
+std::string csv_field(const std::string& text);
+
 // Throws UsageError, naming the flag, unless the file's name ends as one of the two.
 void check_predictions_name(const std::string& path);
 

@@ -34,7 +34,7 @@ inline double seconds_since(Clock::time_point t) {
     return std::chrono::duration<double>(Clock::now() - t).count();
 }
 
-class Predictions;
+struct EvaluationFiles;
 
 struct Evaluation {
     double loss = 0, top1_error = 0, top5_error = 0;  // errors in percent
@@ -82,7 +82,10 @@ private:
     bool normalisation_carried() const;
     void announce_notices() const;
     int nothing_left();
-    void predict(Predictions& predictions, const std::vector<Batch*>& batches);
+    struct Counts;
+    void evaluate_in_views(const std::vector<Batch*>& batches, std::vector<float>& scores);
+    Counts count_scores(const std::vector<Batch*>& batches, const std::vector<float>& scores,
+                        EvaluationFiles& files) const;
     std::string counted(const Evaluation& e) const;
     void list_bad_images() const;
     void watch(double loss);

@@ -1,32 +1,59 @@
 // Evaluation on the held-out images.
 #include <algorithm>
+#include <cmath>
 #include <cstdio>
 
+#include "host/printable.h"
+#include "host/train/per_class.h"
 #include "host/train/predictions.h"
+#include "host/train/predictor.h"
 #include "host/train/run.h"
 
 namespace wt {
+
+// What --eval-only writes besides.
+struct EvaluationFiles {
+    std::optional<Predictions> predictions;
+    std::optional<PerClass> per_class;
+};
+
+// Sums over images that count.
+struct Run::Counts {
+    double loss = 0;
+    int64_t top1 = 0, top5 = 0, images = 0;
+};
 
 // None when a stop cut it short.
 std::optional<Evaluation> Run::evaluate() {
     const auto eval_loaders = loaders(*data_.held_out, true);
     const int64_t batches = eval_loaders[0]->steps_per_epoch();
-    Evaluation e;
-    double loss = 0;
-    int64_t top1 = 0, top5 = 0;
+    EvaluationFiles files;
+    if (o_.eval_only && !o_.predictions.empty())
+        files.predictions.emplace(o_.predictions, match_.classes);
+    if (o_.eval_only && !o_.per_class.empty()) files.per_class.emplace(match_.classes);
+    const bool in_views = o_.eval_only && o_.views > 1;
+    const bool scored = in_views || files.predictions || files.per_class;
+    Counts sum;
     std::vector<Batch*> previous;
     long previous_ticket = -1;
-    std::optional<Predictions> predictions;
-    if (o_.eval_only && !o_.predictions.empty())
-        predictions.emplace(o_.predictions, match_.classes);
     const auto drain = [&] {
         if (previous_ticket < 0) return;
         SoftmaxStats stats{};
         for (int r = 0; r < group_->workers(); ++r) stats = group_->worker(r).wait(previous_ticket);
-        if (predictions) predict(*predictions, previous);
+        Counts counted{
+            .loss = stats.loss_sum, .top1 = stats.top1, .top5 = stats.top5, .images = stats.rows};
+        if (scored) {
+            std::vector<float> scores = group_->get_logits();
+            if (in_views) evaluate_in_views(previous, scores);
+            const Counts of_scores = count_scores(previous, scores, files);
+            if (in_views) counted = of_scores;
+        }
         for (int r = 0; r < group_->workers(); ++r) eval_loaders[r]->release(*previous[r]);
         previous_ticket = -1;
-        loss += stats.loss_sum, top1 += stats.top1, top5 += stats.top5, e.images += stats.rows;
+        sum.loss += counted.loss;
+        sum.top1 += counted.top1;
+        sum.top5 += counted.top5;
+        sum.images += counted.images;
     };
     bool whole = true;
     for (int64_t b = 0; b < batches; ++b) {
@@ -42,39 +69,81 @@ std::optional<Evaluation> Run::evaluate() {
         drain();
         previous = now;
         previous_ticket = tickets[0];
-        if (predictions) drain();  // before the next batch takes the place of its logits
+        if (scored) drain();  // before the next batch takes the place of its logits
     }
     drain();
     if (!whole) return {};
-    if (predictions) {
-        predictions->write();
-        std::printf("wrote %s: %s\n", o_.predictions.c_str(), predictions->summary().c_str());
+    if (files.predictions) {
+        files.predictions->write();
+        std::printf("wrote %s: %s\n", o_.predictions.c_str(), files.predictions->summary().c_str());
     }
-    const double n = std::max<int64_t>(1, e.images);
-    e.skipped = data_.held_out->size() + data_.held_out->left_out - e.images;
-    e.loss = loss / n;
-    e.top1_error = 100.0 * (1.0 - top1 / n);
-    e.top5_error = 100.0 * (1.0 - top5 / n);
+    if (files.per_class) {
+        files.per_class->write(o_.per_class);
+        std::printf("wrote %s: %s\n", o_.per_class.c_str(),
+                    printable(files.per_class->summary()).c_str());
+    }
+    const double n = std::max<int64_t>(1, sum.images);
+    Evaluation e;
+    e.images = sum.images;
+    e.skipped = data_.held_out->size() + data_.held_out->left_out - sum.images;
+    e.loss = sum.loss / n;
+    e.top1_error = 100.0 * (1.0 - sum.top1 / n);
+    e.top5_error = 100.0 * (1.0 - sum.top5 / n);
     return e;
+}
+
+// The batch has been evaluated in its first view, and these are its logits. They become the logarithms
+// of the probabilities' means over all views.
+void Run::evaluate_in_views(const std::vector<Batch*>& batches, std::vector<float>& scores) {
+    const auto classes = static_cast<size_t>(net_.classes());
+    const size_t rows = scores.size() / classes;
+    std::vector<float> sums(scores.size());
+    const Dataset& data = *data_.held_out;
+    const int views = view_count(o_.views, data.mirrors);
+    for (int v = 0; v < views; ++v) {
+        for (Batch* b : batches)
+            std::fill_n(b->params, b->count,
+                        view_of(v, o_.views, data.height, data.width, net_.input.h));
+        group_->run([&](Worker& w) {
+            const Batch& b = *batches[static_cast<size_t>(w.layout().config.rank - first_rank())];
+            w.wait(w.evaluate({b.images, b.params, b.labels}));
+        });
+        const std::vector<float> logits = group_->get_logits();
+        for (size_t i = 0; i < rows; ++i)
+            add_probabilities(&logits[i * classes], classes, &sums[i * classes]);
+    }
+    for (size_t i = 0; i < sums.size(); ++i)
+        scores[i] = std::log(sums[i] / static_cast<float>(views));
 }
 
 // Of the batch that has just been evaluated: its samples in the data set's order, whichever worker
 // had them.
-void Run::predict(Predictions& predictions, const std::vector<Batch*>& batches) {
-    const std::vector<float> logits = group_->get_logits();
+Run::Counts Run::count_scores(const std::vector<Batch*>& batches, const std::vector<float>& scores,
+                              EvaluationFiles& files) const {
+    Counts counts;
     std::vector<int> labels(static_cast<size_t>(global_batch_));
     for (size_t r = 0; r < batches.size(); ++r) {
         const std::vector<int> rows = batch_rows(configs_[r], configs_[r].rank);
         for (size_t i = 0; i < rows.size(); ++i)
             labels[static_cast<size_t>(rows[i])] = batches[r]->labels[i];
     }
+    const auto classes = static_cast<size_t>(net_.classes());
     const int64_t first = batches[0]->first,
                   end = std::min(first + global_batch_, data_.held_out->size());
     for (int64_t i = first; i < end; ++i) {
         const auto row = static_cast<size_t>(i - first);
-        predictions.add(data_.held_out->name(i), labels[row],
-                        &logits[row * static_cast<size_t>(net_.classes())]);
+        const float* s = &scores[row * classes];
+        const int label = labels[row];
+        if (files.predictions) files.predictions->add(data_.held_out->name(i), label, s);
+        if (files.per_class) files.per_class->add(label, s);
+        if (label < 0) continue;
+        const Ranked ranked = rank_of(s, classes, label);
+        ++counts.images;
+        counts.top1 += ranked.top1;
+        counts.top5 += ranked.top5;
+        counts.loss -= s[label];  // of scores that are logarithms of probabilities
     }
+    return counts;
 }
 
 // "19 of 20 images; 1 skipped: val/a/7.png (PNG: truncated)".
