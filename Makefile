@@ -11,6 +11,7 @@
 #   make fuzz          every reader of files and flags with random input, SECONDS=20 each; needs clang's libFuzzer (test/fuzz/README.md)
 #   make format        the C++ sources as .clang-format says, which CI checks; needs clang-format 14
 #   make decode-rate FILES="a.jpg ..."  images/s a core of each decoder
+#   make loader-rate DATA=records:DIR   images/s a core that the loader gives, beside memcpy
 #   make clean
 #   make help          these lines
 #
@@ -246,7 +247,7 @@ SRC_lean     := kernels/gemm/tiled.cu
 SRC_compute  := $(filter-out $(SRC_test) $(SRC_emulated) $(SRC_host) $(SRC_lean),$(ALL_SRC))
 
 # ---- rules ----------------------------------------------------------------------------------
-.PHONY: all programs run test help format decode-rate deps clean found gpu-report results sass sass-tools kernel-objects plain-kernels compile-times bin
+.PHONY: all programs run test help format decode-rate loader-rate deps clean found gpu-report results sass sass-tools kernel-objects plain-kernels compile-times bin
 .SECONDARY:
 
 ifneq ($(MISSING),)
@@ -389,7 +390,9 @@ $(PROGRAMS):
 # On one core; see profiling/README.md.
 decode-rate: $(OUT)/bin/decode_rate
 	$(Q)$(OUT)/bin/decode_rate $(FILES)
-$(OUT)/bin/decode_rate: $(HOST_OUT)/profiling/decode_rate.o $(LIB_OBJ) $(LINKED)
+loader-rate: $(OUT)/bin/loader_rate
+	$(Q)$(OUT)/bin/loader_rate $(DATA)
+$(OUT)/bin/decode_rate $(OUT)/bin/loader_rate: $(OUT)/bin/%: $(HOST_OUT)/profiling/%.o $(LIB_OBJ) $(LINKED)
 	@echo "  link $@"
 	$(Q)$(LINK) $(LDFLAGS) $(filter %.o,$^) $(JPEG_LIBS) $(LDLIBS) -o $@
 

@@ -251,11 +251,27 @@ TEST_CASE("net: kernel settings are parsed, and refused in words") {
 }
 
 TEST_CASE("schedule: policies") {
-    CHECK_THROWS_AS(Schedule("cosine", 1, 1, 1), UsageError);
+    for (const char* bad : {"cosin", "exponential:", "exponential:1", "exponential:0.5x"})
+        CHECK_THROWS_AS(Schedule(bad, 1, 1, 1), UsageError);
     CHECK_THROWS_AS(Schedule("step:", 1, 1, 1), UsageError);
     CHECK_THROWS_AS(Schedule("step:5,3", 1, 1, 1), UsageError);
     CHECK(Schedule("constant", 0.5, 10, 100).rate(99) == 0.5);
     CHECK(Schedule("linear", 1.0, 10, 100).rate(25) == doctest::Approx(0.75));
+    // Of 100 steps: (1 + cos(0)) / 2, a quarter of the way (2 + sqrt(2)) / 4, the middle.
+    const Schedule cosine("cosine", 2.0, 10, 100);
+    CHECK(cosine.rate(0) == 2);
+    CHECK(cosine.rate(25) == doctest::Approx(2 * 0.8535533905932737).epsilon(1e-12));
+    CHECK(cosine.rate(50) == doctest::Approx(1.0).epsilon(1e-12));
+    CHECK(cosine.rate(100) == doctest::Approx(0).epsilon(1e-12));
+    CHECK(cosine.falls_to_the_end());
+    const Schedule exponential("exponential:0.9", 2.0, 10, 100);
+    CHECK(exponential.rate(9) == 2);
+    CHECK(exponential.rate(39) == doctest::Approx(2 * 0.9 * 0.9 * 0.9).epsilon(1e-12));
+    // Half an epoch of warm-up: 5 steps.
+    const Schedule warm("linear", 1.0, 10, 100, 0.5);
+    for (int i = 0; i < 5; ++i)
+        CHECK(warm.rate(i) == doctest::Approx((1 - i / 100.0) * (i + 1) / 5).epsilon(1e-12));
+    CHECK(warm.rate(5) == doctest::Approx(0.95));
     const Schedule steps("step:2,4", 1.0, 10, 100);
     CHECK(steps.rate(19) == doctest::Approx(1.0));
     CHECK(steps.rate(20) == doctest::Approx(0.1));

@@ -47,7 +47,7 @@ TEST_CASE("pairs: a setting that was given, and the same flag later") {
         program("train") + kNet +
         "--data folder:set --batch 2 --activation tanh --pool plain --lrn off --dropout 0.1 "
         "--mean 100,110,120.25 --std 50,60,70 --seed 5 --augment none --precision tf32 --kernels own --fuse off "
-        "--fc-scheme b --fc-split alternate --fc-update per-pass --lr-scale k --lr 0.002 --lr-policy constant "
+        "--fc-scheme b --fc-split alternate --fc-update per-pass --lr-scale k --lr 0.002 --lr-policy constant --warmup 0.5 "
         "--momentum 0.8 --weight-decay 0.001 --freeze conv2 --epochs 5 --steps 2 --init paper --out r";
     const Result first = run(s, made);
     INFO(first.out << first.err);
@@ -57,33 +57,17 @@ TEST_CASE("pairs: a setting that was given, and the same flag later") {
     CHECK(before.at("--activation") == "tanh");
     CHECK(before.at("--data") == "folder:" + fs::canonical(s / "set").string());
 
-    const std::map<std::string, std::string> other = {{"--net", "mini"},
-                                                      {"--activation", "relu"},
-                                                      {"--pool", "overlap"},
-                                                      {"--lrn", "on"},
-                                                      {"--dropout", "0.2"},
-                                                      {"--mean", "1,2,3"},
-                                                      {"--std", "9,9,9"},
-                                                      {"--data", "folder:other"},
-                                                      {"--seed", "6"},
-                                                      {"--augment", "crop"},
-                                                      {"--batch", "1"},
-                                                      {"workers", "--gpus 0,0 --batch 1"},
-                                                      {"--precision", "fp32"},
-                                                      {"--kernels", "auto"},
-                                                      {"--fuse", "on"},
-                                                      {"--fc-scheme", "c"},
-                                                      {"--fc-split", "columns"},
-                                                      {"--fc-update", "accumulate"},
-                                                      {"--lr-scale", "none"},
-                                                      {"--lr", "0.004"},
-                                                      {"--lr-policy", "linear"},
-                                                      {"--momentum", "0.7"},
-                                                      {"--weight-decay", "0.002"},
-                                                      {"--epochs", "4"},
-                                                      {"--steps", "4"},
-                                                      {"--init", "he"},
-                                                      {"--freeze", "conv1"}};
+    const std::map<std::string, std::string> other = {
+        {"--net", "mini"},       {"--activation", "relu"},   {"--pool", "overlap"},
+        {"--lrn", "on"},         {"--dropout", "0.2"},       {"--mean", "1,2,3"},
+        {"--std", "9,9,9"},      {"--data", "folder:other"}, {"--seed", "6"},
+        {"--augment", "crop"},   {"--batch", "1"},           {"workers", "--gpus 0,0 --batch 1"},
+        {"--precision", "fp32"}, {"--kernels", "auto"},      {"--fuse", "on"},
+        {"--fc-scheme", "c"},    {"--fc-split", "columns"},  {"--fc-update", "accumulate"},
+        {"--lr-scale", "none"},  {"--lr", "0.004"},          {"--lr-policy", "linear"},
+        {"--warmup", "1"},       {"--momentum", "0.7"},      {"--weight-decay", "0.002"},
+        {"--epochs", "4"},       {"--steps", "4"},           {"--init", "he"},
+        {"--freeze", "conv1"}};
     struct Command {
         WeightsUse use;
         std::string text;

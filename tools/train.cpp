@@ -126,7 +126,12 @@ void declare(CommandLine& app, Flags& f) {
         ->check(between(0, 1e12))
         ->by_default("none");
     app.add_option("--lr", o.lr, "learning rate")->check(between(0, 1e3));
-    app.add_option("--lr-policy", o.lr_policy, "plateau, step:E1,E2,..., linear, constant");
+    app.add_option(
+        "--lr-policy", o.lr_policy,
+        "plateau, step:E1,E2,..., linear, cosine, exponential:G (a factor an epoch), constant");
+    app.add_option("--warmup", o.warmup,
+                   "epochs over which the rate rises to what the policy says, linearly")
+        ->check(between(0, 1e6));
     app.add_option("--momentum", o.momentum)->check(between(0, 1));
     app.add_option("--weight-decay", o.weight_decay)->check(between(0, 1));
     app.add_option("--dropout", o.net_options.dropout, "probability of zeroing")

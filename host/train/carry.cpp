@@ -33,6 +33,7 @@ const std::vector<SettingRule>& setting_rules() {
         {"--lr-scale", notice, own, own},
         {"--lr", notice, own, own},
         {"--lr-policy", notice, own, own},
+        {"--warmup", notice, own, own},
         {"--momentum", notice, own, own},
         {"--weight-decay", notice, own, own},
         {"--epochs", free, own, own},

@@ -74,6 +74,7 @@ std::map<std::string, std::string> settings_of(const TrainOptions& o, int worker
         {"--fuse", name_in(kFuses, o.fuse)},
         {"--lr", number_text(o.lr)},
         {"--lr-policy", o.lr_policy},
+        {"--warmup", number_text(o.warmup)},
         {"--momentum", number_text(o.momentum)},
         {"--weight-decay", number_text(o.weight_decay)},
         {"--init", o.init_file.empty() ? name_in(kInits, o.init) : absolute(o.init_file)},

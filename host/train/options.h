@@ -90,6 +90,7 @@ struct TrainOptions {
     int64_t steps = -1;  // instead of epochs, when not negative
     double lr = 0, momentum = 0, weight_decay = 0;
     std::string lr_policy;  // Schedule
+    double warmup = 0;      // epochs
     Init init = Init::paper;
     std::string init_file;                 // instead of init: a file of weights
     std::vector<std::string> init_except;  // layers that are made by `init` all the same

@@ -42,7 +42,7 @@ Run::Run(const TrainOptions& options, Team* team) : o_(options), team_(team) {
         total_steps_ = o_.steps >= 0 ? o_.steps : o_.epochs * steps_per_epoch_;
     }
     schedule_ = Schedule(o_.lr_policy, o_.lr, std::max<int64_t>(1, steps_per_epoch_),
-                         std::max<int64_t>(1, total_steps_));
+                         std::max<int64_t>(1, total_steps_), o_.warmup);
     if (o_.resume && !o_.eval_only) go_on_from(*o_.origin->position);
     configure();
     if (!o_.eval_only) train_loaders_ = loaders(*data_.train, false);

@@ -1,7 +1,10 @@
 #include "host/train/schedule.h"
 
+#include <algorithm>
+#include <charconv>
 #include <cmath>
 #include <cstdio>
+#include <numbers>
 #include <sstream>
 
 #include "host/cuda/check.h"
@@ -9,20 +12,31 @@
 namespace wt {
 
 Schedule::Schedule(const std::string& policy, double lr, int64_t steps_per_epoch,
-                   int64_t total_steps)
-    : lr_(lr), steps_per_epoch_(steps_per_epoch), total_steps_(total_steps) {
+                   int64_t total_steps, double warmup_epochs)
+    : lr_(lr),
+      warmup_steps_(std::llround(warmup_epochs * static_cast<double>(steps_per_epoch))),
+      steps_per_epoch_(steps_per_epoch),
+      total_steps_(total_steps) {
     const auto bad = [&] {
         return UsageError(
             "--lr-policy " + policy +
-            ": must be plateau, linear, constant or step:E1,E2,... with rising epochs");
+            ": must be plateau, linear, cosine, constant, exponential:G with G between 0 and 1, or "
+            "step:E1,E2,... with rising epochs");
     };
     if (policy == "plateau")
         policy_ = Policy::plateau;
     else if (policy == "linear")
         policy_ = Policy::linear;
+    else if (policy == "cosine")
+        policy_ = Policy::cosine;
     else if (policy == "constant")
         policy_ = Policy::constant;
-    else if (policy.starts_with("step:")) {
+    else if (policy.starts_with("exponential:")) {
+        policy_ = Policy::exponential;
+        const char* const end = policy.data() + policy.size();
+        const auto r = std::from_chars(policy.data() + 12, end, factor_);
+        if (r.ec != std::errc() || r.ptr != end || !(factor_ > 0 && factor_ < 1)) throw bad();
+    } else if (policy.starts_with("step:")) {
         policy_ = Policy::step;
         std::stringstream parts(policy.substr(5));
         for (std::string part; std::getline(parts, part, ',');) {
@@ -39,9 +53,19 @@ Schedule::Schedule(const std::string& policy, double lr, int64_t steps_per_epoch
 }
 
 double Schedule::rate(int64_t step) const {
+    const double rate = rate_of_policy(step);
+    if (step >= warmup_steps_) return rate;
+    return rate * static_cast<double>(step + 1) / static_cast<double>(warmup_steps_);
+}
+
+double Schedule::rate_of_policy(int64_t step) const {
+    const double done = std::min(1.0, double(step) / double(total_steps_));
     switch (policy_) {
         case Policy::plateau: return lr_ * std::pow(0.1, drops_);
-        case Policy::linear: return lr_ * std::max(0.0, 1.0 - double(step) / double(total_steps_));
+        case Policy::linear: return lr_ * (1.0 - done);
+        case Policy::cosine: return lr_ * (1 + std::cos(std::numbers::pi * done)) / 2;
+        case Policy::exponential:
+            return lr_ * std::pow(factor_, static_cast<double>(step / steps_per_epoch_));
         case Policy::constant: return lr_;
         case Policy::step: {
             int drops = 0;
