@@ -3,6 +3,7 @@
 #define DOCTEST_CONFIG_DISABLE
 #include "test/data_files.h"
 #include "test/jpeg_bytes.h"
+#include "test/pack_files.h"
 
 #ifdef WT_TURBO
 #include <cstdio>
@@ -159,6 +160,21 @@ void weights() {
     put("safetensors", "three", input("{" + tensor + "," + half + "}", 14));
     put("safetensors", "position", input("{" + position + "," + tensor + "}", 8));
     put("safetensors", "position_alone", input("{" + position + "}", 0));
+    Bytes tar;
+    add_member(tar, "a.png", Bytes(5, 'a'));
+    add_member(tar, "././@LongLink", Bytes(130, 'n'), 'L');
+    add_member(tar, "n", Bytes(600, 'b'));
+    const std::string pax = "17 path=longname\n";
+    add_member(tar, "x", Bytes(pax.begin(), pax.end()), 'x');
+    add_member(tar, "y", {});
+    tar.insert(tar.begin(), 1);
+    put("pack", "tar", tar);
+    put("pack", "mat", "\x02" + synsets_mat({{1, "n01", "one"}, {2, "n02", "two, zwei"}}));
+    std::string npy(118, ' ');
+    const std::string dictionary =
+        "{'descr': '|u1', 'fortran_order': False, 'shape': (3, 8, 8, 3), }";
+    npy.replace(0, dictionary.size(), dictionary);
+    put("pack", "npy", std::string("\x03\x93NUMPY\x01\x00\x76\x00", 11) + npy);
     put("safetensors", "raw", Bytes{0, 2, 0, 0, 0, 0, 0, 0, 0, '{', '}'});
 }
 
