@@ -13,7 +13,7 @@ crops, mirrored, brighter or darker, as PNG files of 256 x 256, which both sides
   3. fine-tuned on the five classes with all but the last layers frozen, exported, loaded by load_state_dict: against PyTorch,
      and what was frozen against what came in
 
-It ends with 1 when a logit differs by more than --tolerance.
+and bin/classify names the classes that PyTorch names, with the weights of 1 and of 3. It ends with 1 when a logit differs by more than --tolerance.
 """
 import argparse
 import io
@@ -115,6 +115,25 @@ def compare(what, ours, theirs):
           f"the largest difference is {apart:.2g}", flush=True)
 
 
+def compare_top5(what, weights, images, logits, names):
+    """bin/classify's five likeliest classes of each image and their probabilities, against PyTorch's."""
+    global failures
+    command = [os.path.join(os.path.dirname(ARGS.program), "classify"), weights, *images, "--json"]
+    print("$ " + " ".join(command[:2]) + " IMAGES --json", flush=True)
+    said = [json.loads(line) for line in subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout.splitlines()]
+    p = np.exp(logits.astype(np.float64) - logits.max(1, keepdims=True))
+    p /= p.sum(1, keepdims=True)
+    same, apart = 0, 0.0
+    for answer, row in zip(said, p, strict=True):
+        order = np.argsort(-row, kind="stable")[:5]
+        same += [c["class"] for c in answer["classes"]] == [names(k) for k in order]
+        apart = max(apart, max(abs(c["probability"] - row[c["number"]]) for c in answer["classes"]))
+    good = same == len(images) and apart <= ARGS.tolerance
+    failures += not good
+    print(f"{'ok' if good else 'WRONG':6}bin/classify with {what}: the same five likeliest classes of {same} of {len(images)} images; "
+          f"probabilities differ by {apart:.2g} at most", flush=True)
+
+
 def random_alexnet():
     torch.manual_seed(1)
     net = torchvision.models.alexnet(weights=None)
@@ -146,6 +165,10 @@ def main():
         train(*evaluate, "--init", f"{name}.safetensors", "--predictions", f"{name}.npy")
         compare(f"torchvision's weights as {name}", np.load(f"{name}.npy"), torch_logits(net, held_out("thousand"), mean, std))
 
+    net.load_state_dict({k: v.float() for k, v in load_file("fp32.safetensors").items()})
+    images = held_out("thousand")
+    compare_top5("torchvision's weights", "fp32.safetensors", images, torch_logits(net, images, mean, std), lambda k: f"class {k}")
+
     torch.save(state, "weights.pth")
     said = train(*evaluate, "--init", "weights.pth", "--predictions", "pth.npy", status=1)
     subprocess.run(re.search(r"(python3 -c '.*?') makes", said)[1].replace("python3", sys.executable, 1), shell=True, check=True)
@@ -166,6 +189,7 @@ def main():
         classes = json.loads(f.metadata()["classes"])
     theirs = torch_logits(back, held_out("five"), normalisation["mean"], normalisation["std"])
     compare("fine-tuned, exported, loaded by load_state_dict", np.load("run.npy"), theirs)
+    compare_top5("the fine-tuned network", "run/checkpoint.safetensors", held_out("five"), theirs, lambda k: classes[k])
     right = [classes[k] == os.path.basename(os.path.dirname(f)) for k, f in zip(theirs.argmax(1), held_out("five"))]
     print(f"      PyTorch finds the class of {sum(right)} of {len(right)} held-out images")
     frozen = [k for k in tuned if torch.equal(tuned[k], state[k]) if tuned[k].shape == state[k].shape]
