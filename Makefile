@@ -207,7 +207,7 @@ endif
 
 # ---- sources --------------------------------------------------------------------------------
 LIB_SRC := $(wildcard kernels/*.cu kernels/*/*.cu kernels/*.cpp kernels/*/*.cpp host/*.cpp host/cuda/*.cpp host/net/*.cpp \
-             host/parallel/*.cpp host/train/*.cpp host/model/*.cpp host/bench/*.cpp host/bench/ops/*.cpp data/*.cpp)
+             host/parallel/*.cpp host/train/*.cpp host/model/*.cpp host/draw/*.cpp host/report/*.cpp host/bench/*.cpp host/bench/ops/*.cpp data/*.cpp)
 ifeq ($(TARGET),vgpu)
   LIB_SRC += $(wildcard host/vgpu/*/*.cpp)
   LIB_SRC := $(filter-out %_cudnn.cpp %_cublas.cpp $(if $(ONEDNN),,%_onednn.cpp),$(LIB_SRC))

@@ -186,7 +186,7 @@ TEST_CASE("train: bad command lines are one line and exit 2") {
     check_one_line(run(s, train("--gpus 0,x")), 2, "--gpus 0,x");
     check_one_line(run(s, train("--batch 0")), 2, "--batch");
     check_one_line(run(s, train("--batch many")), 2, "--batch");
-    check_one_line(run(s, train("--lr-policy cosine")), 2, "--lr-policy cosine");
+    check_one_line(run(s, train("--lr-policy cosin")), 2, "--lr-policy cosin");
     check_one_line(run(s, train("--kernels conv2.wgrad=nope")), 2, "unknown variant 'nope'");
     check_one_line(run(s, train("--mean 1,2")), 2, "--mean 1,2");
     check_one_line(run(s, train("--data nothing:x")), 2, "nothing");
@@ -199,8 +199,8 @@ TEST_CASE("train: bad command lines are one line and exit 2") {
         check_one_line(run(s, train(std::string(flag) + " ''")), 2,
                        std::string(flag) + ": must not be empty");
     // Before any data are looked for.
-    check_one_line(run(s, train("--data folder:missing --lr-policy cosine")), 2,
-                   "--lr-policy cosine");
+    check_one_line(run(s, train("--data folder:missing --lr-policy cosin")), 2,
+                   "--lr-policy cosin");
     check_one_line(run(s, train("--data folder:missing --kernels fast")), 2, "--kernels fast");
     spit(s / "file", "x");
     check_one_line(run(s, train("--resume file")), 2,

@@ -4,47 +4,23 @@
 #include <cstdio>
 
 #include "host/bench/report.h"
+#include "host/draw/page.h"
 #include "kernels/variant.h"
 
 namespace wt::bench {
 
 namespace {
 
-std::string escaped(const std::string& text) {
-    std::string s;
-    for (char c : text)
-        s += c == '<'   ? "&lt;"
-             : c == '>' ? "&gt;"
-             : c == '&' ? "&amp;"
-             : c == '"' ? "&quot;"
-                        : std::string(1, c);
-    return s;
-}
-
-std::string number(double v, int digits = 3) {
-    char s[32];
-    std::snprintf(s, sizeof s, "%.*g", digits, v);
-    return s;
-}
-std::string fixed(double v, int places) {
-    char s[32];
-    std::snprintf(s, sizeof s, "%.*f", places, v);
-    return s;
-}
+using draw::escaped;
+using draw::fixed;
+using draw::number;
 
 constexpr const char* kStyle = R"(
-:root { color-scheme: light dark; --ground: #fff; --text: #1b1f24; --muted: #5d6670; --line: #d5dae0; --own: #2f6fde; --vendor: #9aa4b0; --ceiling: #c2410c; --bad: #b42318; }
-@media (prefers-color-scheme: dark) { :root { --ground: #14171a; --text: #e6e9ec; --muted: #98a2ad; --line: #333a42; --own: #6ea0ff; --vendor: #6b7683; --ceiling: #fb923c; --bad: #ff7b6b; } }
-body { margin: 0; background: var(--ground); color: var(--text); font: 15px/1.45 system-ui, sans-serif; }
-main { max-width: 1000px; margin: 0 auto; padding: 24px 16px 64px; }
-h1 { font-size: 22px; margin: 0 0 4px; } h2 { font-size: 16px; margin: 36px 0 2px; }
-p { margin: 2px 0; } .muted { color: var(--muted); font-size: 13px; } .bad { color: var(--bad); }
-.key i { display: inline-block; width: 12px; height: 12px; margin: 0 5px 0 14px; border-radius: 2px; vertical-align: -1px; }
-svg { display: block; width: 100%; height: auto; margin-top: 6px; } svg text { fill: var(--text); font: 13px system-ui, sans-serif; }
-svg .own { fill: var(--own); } svg .vendor { fill: var(--vendor); } svg .muted { fill: var(--muted); } svg .axis { stroke: var(--line); }
-svg .ceiling { stroke: var(--ceiling); stroke-width: 2; stroke-dasharray: 5 3; } svg .ceiling-text { fill: var(--ceiling); font-size: 12px; }
-table { border-collapse: collapse; margin-top: 8px; font-size: 14px; } td, th { text-align: left; padding: 3px 18px 3px 0; border-bottom: 1px solid var(--line); }
-td.n, th.n { text-align: right; font-variant-numeric: tabular-nums; }
+:root { --own: #2f6fde; --vendor: #9aa4b0; --ceiling: #c2410c; }
+@media (prefers-color-scheme: dark) { :root { --own: #6ea0ff; --vendor: #6b7683; --ceiling: #fb923c; } }
+svg .own { fill: var(--own); } svg .vendor { fill: var(--vendor); }
+svg .ceiling { stroke: var(--ceiling); stroke-width: 2; stroke-dasharray: 5 3; }
+svg .ceiling-text { fill: var(--ceiling); font-size: 12px; }
 )";
 
 // What a bar stands for: the share of the ceiling, or, where that is not known, of the fastest
@@ -157,9 +133,7 @@ std::string fused_table(const Comparison& c) {
 
 std::string to_html(const Comparison& c, Sort sort) {
     std::string s =
-        "<!doctype html>\n<html lang='en'><head><meta charset='utf-8'><meta name='viewport' content='width=device-width'>\n<title>Kernel variants, " +
-        escaped(c.device) + "</title>\n<style>" + kStyle +
-        "</style></head><body><main>\n<h1>Kernel variants" +
+        "<h1>Kernel variants" +
         (c.net.empty() ? "" : ": " + escaped(c.net) + ", batch " + std::to_string(c.batch)) + ", " +
         escaped(c.precision) + "</h1>\n";
     std::string head = heading(c);
@@ -169,12 +143,12 @@ std::string to_html(const Comparison& c, Sort sort) {
         at = end + 1;
     }
     s +=
-        "<p class='key muted'><i style='background:var(--own);margin-left:0'></i>ours<i style='background:var(--vendor)'></i>vendor's library"
+        "<p class='key muted'><i style='background:var(--own)'></i>ours<i style='background:var(--vendor)'></i>vendor's library"
         "<i style='background:var(--ceiling);height:2px;vertical-align:3px'></i>what the device can do at most. A bar is the share of that; \"x\" is the speed against "
         "the fastest vendor's; \"error\" is the error against fp64 over the plain variant's.</p>\n";
     s += fused_table(c);
     for (const Compared& p : c.cases) s += section(c, p, sort);
-    return s + "</main></body></html>\n";
+    return draw::page("Kernel variants, " + c.device, kStyle, s);
 }
 
 }  // namespace wt::bench

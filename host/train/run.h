@@ -101,6 +101,7 @@ private:
     void save(bool anew = false);
     Position position() const;
     void save_best();
+    void draw_report(bool last);
     void announce_best() const;
     void show(StepTimeline& timeline, int64_t step);
     bool first() const { return !team_ || team_->rank() == 0; }
@@ -134,6 +135,8 @@ private:
     int64_t watched_ = 0;
     bool warned_stuck_ = false, warned_high_ = false;
     int64_t saved_at_ = -1;
+    Clock::time_point report_drawn_{};
+    bool report_failed_ = false;
     std::unique_ptr<RunLock> lock_;
     Best best_;
     bool evaluation_due_ = false;

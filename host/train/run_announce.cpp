@@ -169,6 +169,7 @@ void Run::list_bad_images() const {
 int Run::interrupted() {
     save();  // stopped before the first step
     if (!first()) return stop_;
+    draw_report(true);
     std::string again = "bin/train";
     if (team_) again = "mpirun -np " + std::to_string(workers()) + " bin/train --comm " + o_.comm;
     std::fprintf(stop_ == 128 + SIGPIPE ? stderr : stdout,

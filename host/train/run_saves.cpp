@@ -3,6 +3,7 @@
 #include <filesystem>
 #include <sstream>
 
+#include "host/report/run_report.h"
 #include "host/train/run.h"
 
 namespace wt {
@@ -92,6 +93,20 @@ void Run::save_best() {
     const RunFolder folder(o_.out);
     if (saved_at_ != step_) return save_checkpoint(folder.best(), *group_, net_, position());
     if (first()) folder.make_best();
+}
+
+// The run's page and pictures, of the log and the checkpoint as they are. Not every checkpoint of a
+// quick run has its own: the log is read anew each time. A run does not end for want of a picture.
+void Run::draw_report(bool last) {
+    constexpr double kEvery = 10;  // seconds
+    if (!first() || (!last && seconds_since(report_drawn_) < kEvery)) return;
+    try {
+        write_run_report(o_.out);
+    } catch (const Error& e) {
+        if (!report_failed_) std::printf("notice  no report of this run: %s\n", e.what());
+        report_failed_ = true;
+    }
+    report_drawn_ = Clock::now();
 }
 
 }  // namespace wt

@@ -233,6 +233,7 @@ int Run::train() {
     if (total_steps_ == 0) save();
     if (!first()) return 0;
     log_->done({step_, epoch(), "finished", seconds});
+    draw_report(true);
     if (began_at > 0)
         std::printf("trained %lld more steps (%lld in all)",
                     static_cast<long long>(step_ - began_at), static_cast<long long>(step_));
@@ -267,6 +268,7 @@ void Run::run_steps() {
         const bool better = evaluates && evaluate_held_out();
         if (saves || stop_) save();
         if (better) save_best();
+        draw_report(false);
         last_step_ = Clock::now();
     }
 }

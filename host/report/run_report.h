@@ -1,0 +1,54 @@
+// What a run did, as one page: curves of loss and error, speed, the first layer's filters, and what the
+// run was. From its folder alone (metrics.jsonl, the newest checkpoint), while it runs or after it.
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <string>
+#include <vector>
+
+namespace wt {
+
+struct RunHistory {
+    struct Step {
+        int64_t step;
+        double loss, top1_error, lr, images_per_s, input_wait, seconds;
+    };
+    struct Eval {
+        int64_t step;
+        std::string split;
+        double loss, top1_error, top5_error, seconds;
+    };
+    std::string folder, reason;  // why it ended; "" while it runs
+    std::vector<Step> steps;
+    std::vector<Eval> evals;
+    std::map<std::string, std::string> choices;  // variant by operation
+    double seconds = 0;
+    // Of the checkpoint; 0 and empty where there is none yet.
+    int64_t global_batch = 0, checkpoint_step = 0;
+    std::string net, command;
+    uint64_t seed = 0;
+    std::map<std::string, std::string> settings;
+    std::vector<std::string> classes;
+    double best_error = -1;  // percent; negative: none
+    int64_t best_step = 0;
+    std::string
+        filters;  // a PNG of the first convolution's; "" where they have other channels than 1, 3
+    std::string filters_layer;
+
+    double images(int64_t step) const {
+        return static_cast<double>(step) * static_cast<double>(global_batch ? global_batch : 1);
+    }
+};
+
+// Throws Error, in one line, where the folder has no log or it is not understood. Lines that are torn
+// or of a kind that is not known are passed over.
+RunHistory read_run(const std::string& folder);
+
+// The page of one run or of several over each other. `timeline`: an SVG that is shown too; "".
+std::string report_page(const std::vector<RunHistory>& runs, const std::string& timeline = "");
+
+// FOLDER/report.html, curves.svg (the errors) and filters.png.
+void write_run_report(const std::string& folder);
+
+}  // namespace wt
