@@ -37,6 +37,11 @@ struct Preference {
     constexpr int on(int sm) const { return sm ? gpu : cpu; }
 };
 
+// Of a row that is another row's kernels with a fixed choice where that one has a plan (its tile,
+// say). As 0; and on virtual GPUs, whose times say nothing of a tile, it is neither measured by
+// --kernels tune nor compared unless it is named.
+inline constexpr Preference kFixedPlan{.gpu = -1, .cpu = -1};
+
 template <class Problem, class Args>
 struct Variant {
     const char* name;

@@ -1,0 +1,184 @@
+// Which tiles, clusters and waves the Hopper kernels plan for the layers of the networks: what
+// follows from how many clusters a GPU runs at once, and that no tile is missing which the model
+// would find much better. `bin/unit -tc="wgmma plans*" -s` prints the plans. All of it is
+// arithmetic: nothing is launched.
+#include <doctest/doctest.h>
+
+#include <algorithm>
+#include <cstdio>
+#include <map>
+#include <string>
+
+#include "host/bench/network_cases.h"
+#include "host/net/problem_text.h"
+#include "kernels/conv/wgmma_tiles.h"
+#include "kernels/gemm/wgmma_plan.h"
+
+using namespace wt;
+
+namespace {
+
+// An H100's SMs, with so many clusters of some sizes; of others as many as there are SMs.
+gemm_wgmma::ClustersAtOnce machine(std::map<int, int> counts, int sms = 132) {
+    return [=](int, int size) {
+        const auto it = counts.find(size);
+        return it == counts.end() ? sms / size : it->second;
+    };
+}
+const gemm_wgmma::ClustersAtOnce kH100 = machine({{4, 32}, {8, 16}});
+
+GemmProblem product(GemmLayout layout, int m, int n, int k) {
+    return {.layout = layout,
+            .m = m,
+            .n = n,
+            .k = k,
+            .lda = k,
+            .ldb = k,
+            .ldc = n,
+            .dtype = DType::bf16,
+            .out = layout == GemmLayout::tn ? DType::f32 : DType::bf16};
+}
+
+std::string text(const char* format, auto... values) {
+    char line[200];
+    std::snprintf(line, sizeof line, format, values...);
+    return line;
+}
+
+// Prints a layer's plan. `next`: clocks of the cheapest plan with another tile that there is, 0 where
+// there is none; `wanted`: of any width of whole 32 columns, which registers would allow.
+void tell(const std::string& layer, const std::string& plan, int64_t units, int64_t waves,
+          double filled, double clocks, double next, double wanted) {
+    INFO(layer << ": " << plan << ", " << units << " units in " << waves
+               << std::string(waves == 1 ? " wave, " : " waves, ")
+               << text("%.0f%% idle, %.0f clocks; next %.0f, of any width %.0f", 100 * (1 - filled),
+                       clocks, next, wanted));
+    CHECK((next == 0 || clocks <= next));
+    CHECK(wanted > 0.94 * clocks);
+}
+
+template <size_t N>
+void tell_conv(const std::string& layer, const conv_wgmma::TileSize (&tiles)[N],
+               const conv_wgmma::Extents& e) {
+    using namespace conv_wgmma;
+    const TilePlan plan = choose_tile(tiles, e, 132);
+    double next = 0, wanted = plan.clocks;
+    for (const TileSize& t : tiles)
+        if (const double clocks = plan_with(t, 0, e, 132).clocks;
+            t != plan.tile && (next == 0 || clocks < next))
+            next = clocks;
+    for (int bm : {128, 256})
+        for (int bn = 32; bm * bn <= 128 * 256 && bn <= 256; bn += 32)
+            wanted = std::min(wanted, plan_with({bm, bn}, 0, e, 132).clocks);
+    tell(layer, text("%dx%d in clusters of %d", plan.tile.bm, plan.tile.bn, plan.multicast),
+         plan.units, plan.waves, plan.filled, plan.clocks, next, wanted);
+}
+
+void tell_gemm(const std::string& layer, const GemmProblem& p) {
+    using namespace gemm_wgmma;
+    const Plan plan = choose_tile(p, kH100);
+    double next = 0, wanted = plan.clocks;
+    for (int bn : kWidths)
+        if (has_width(p, bn) && bn != plan.bn)
+            if (const double clocks = choose_tile(p, kH100, {.bn = bn}).clocks;
+                next == 0 || clocks < next)
+                next = clocks;
+    for (int bn = 32; bn <= 256; bn += 32)
+        for (int multicast : {1, kMaxMulticast})
+            for (int splits : {1, 2, 4, 8}) {
+                if ((multicast > 1 && p.m <= kBM) || multicast * splits > 8) continue;
+                if (splits > 1 && p.k < kStepsOfSplit * splits * kBK) continue;
+                const Plan other = plan_with(p, kH100, bn, multicast, splits);
+                if (other.bn) wanted = std::min(wanted, other.clocks);
+            }
+    const TileSchedule& s = plan.schedule;
+    tell(layer,
+         text("128x%d in clusters of %d (%d splits of k)", plan.bn, s.cluster_size(),
+              s.cluster_splits),
+         s.units(), plan.waves, plan.filled, plan.clocks, next, wanted);
+}
+
+}  // namespace
+
+TEST_CASE("wgmma plans: the layers of the networks") {
+    const auto plans = [](const char* net, int batch) {
+        for (const bench::BenchCase& c :
+             bench::network_cases(net, batch, bench::Precision::bf16, 0)) {
+            if (c.name.find('+') != std::string::npos) continue;  // fused: planned alike
+            const std::string layer = std::string(net) + " " + std::to_string(batch) + " " + c.name;
+            if (c.op == "conv_fprop" || c.op == "conv_dgrad") {
+                auto p = problem_of<ConvProblem>(c.problem);
+                p.dtype = DType::bf16;  // a case's text leaves the precision out
+                if (c.op == "conv_dgrad")
+                    tell_conv(layer, conv_wgmma::kDgradTiles, conv_wgmma::dgrad_extents(p));
+                else if (conv_wgmma::refuses_x(p).empty())
+                    tell_conv(layer, conv_wgmma::kFpropTiles, conv_wgmma::fprop_extents(p));
+            } else if (c.op == "gemm") {
+                auto p = problem_of<GemmProblem>(c.problem);
+                p.dtype = DType::bf16;
+                tell_gemm(layer, p);
+            }
+        }
+    };
+    for (const char* net : {"alexnet", "alexnet2012", "owt"})
+        for (int batch : {128, 256, 1024}) plans(net, batch);
+}
+
+TEST_CASE("wgmma plans: fewer clusters at once than SMs would hold make another plan") {
+    using namespace gemm_wgmma;
+    struct Layer {
+        const char* name;
+        GemmProblem p;
+    };
+    const Layer layers[] = {{"fc6 fprop", product(GemmLayout::nt, 128, 4096, 9216)},
+                            {"fc7 fprop", product(GemmLayout::nt, 128, 4096, 4096)},
+                            {"fc7 dgrad", product(GemmLayout::nn, 128, 4096, 4096)},
+                            {"fc7 fprop 256", product(GemmLayout::nt, 256, 4096, 4096)},
+                            {"fc8 fprop", product(GemmLayout::nt, 128, 1000, 4096)},
+                            {"fc8 fprop 256", product(GemmLayout::nt, 256, 1000, 4096)}};
+    const ClustersAtOnce fewer = machine({{4, 31}, {8, 14}});
+    for (const Layer& l : layers) {
+        const Plan full = choose_tile(l.p, kH100), plan = choose_tile(l.p, fewer);
+        const TileSchedule &a = full.schedule, &b = plan.schedule;
+        // What the plan for 32 and 16 clusters would take here.
+        const Plan kept = plan_with(l.p, fewer, full.bn, a.multicast, a.cluster_splits);
+        INFO(std::string(l.name) << ": 128x" << full.bn << " by " << a.cluster_size() << " in "
+                                 << full.waves << " waves, " << full.clocks
+                                 << " clocks; with fewer clusters " << kept.waves << " waves, "
+                                 << kept.clocks << "; so 128x" << plan.bn << " by "
+                                 << b.cluster_size() << " in " << plan.waves << ", "
+                                 << plan.clocks);
+        CHECK(full.waves == 1);
+        CHECK(a.cluster_size() >= 4);
+        CHECK(kept.waves == 2);
+        CHECK(plan.waves == 1);
+        CHECK(plan.clocks < kept.clocks);
+        CHECK(plan.blocks <= 132);
+    }
+    // Where no cluster fits, blocks alone do; and one SM is enough.
+    const GemmProblem p = product(GemmLayout::nt, 256, 512, 4096);
+    const Plan alone = choose_tile(p, machine({{2, 0}, {4, 0}, {8, 0}}));
+    CHECK(alone.schedule.cluster_size() == 1);
+    CHECK(choose_tile(p, machine({}, 1)).blocks == 1);
+    // The grid is whole clusters, at most as many as run at once.
+    const Plan three = plan_with(p, machine({{4, 3}}), 64, 2, 2);
+    CHECK(three.blocks == 12);
+    CHECK(three.waves == 3);  // 8 units
+}
+
+TEST_CASE("wgmma plans: the fc layers fill the machine") {
+    using namespace gemm_wgmma;
+    for (int batch : {128, 256, 512, 1024})
+        for (auto [units, inputs] : {std::pair{4096, 9216}, {4096, 4096}, {2048, 9216}})
+            for (GemmLayout layout : {GemmLayout::nt, GemmLayout::nn, GemmLayout::tn}) {
+                const GemmProblem p = product(layout, layout == GemmLayout::tn ? units : batch,
+                                              layout == GemmLayout::nt ? units : inputs,
+                                              layout == GemmLayout::nt   ? inputs
+                                              : layout == GemmLayout::nn ? units
+                                                                         : batch);
+                const Plan plan = choose_tile(p, kH100);
+                INFO(text_of(p) << ", " << plan.bn << " wide, " << plan.blocks << " blocks");
+                CHECK(plan.blocks >= 108);
+                CHECK(plan.blocks <= 132);
+            }
+}
