@@ -1,22 +1,28 @@
 // Which tiles, clusters and waves the Hopper kernels plan for the layers of the networks: what
 // follows from how many clusters a GPU runs at once, and that no tile is missing which the model
 // would find much better. `bin/unit -tc="wgmma plans*" -s` prints the plans. All of it is
-// arithmetic: nothing is launched.
+// arithmetic and questions: nothing is launched.
 #include <doctest/doctest.h>
 
 #include <algorithm>
 #include <cstdio>
 #include <map>
 #include <string>
+#include <tuple>
 
 #include "host/bench/network_cases.h"
+#include "host/cuda/device.h"
 #include "host/net/problem_text.h"
+#include "kernels/common/clusters.h"
+#include "kernels/common/machine.h"
 #include "kernels/conv/wgmma_tiles.h"
 #include "kernels/gemm/wgmma_plan.h"
 
 using namespace wt;
 
 namespace {
+
+__global__ void holds_an_sm(int) {}
 
 // An H100's SMs, with so many clusters of some sizes; of others as many as there are SMs.
 gemm_wgmma::ClustersAtOnce machine(std::map<int, int> counts, int sms = 132) {
@@ -122,6 +128,37 @@ TEST_CASE("wgmma plans: the layers of the networks") {
     };
     for (const char* net : {"alexnet", "alexnet2012", "owt"})
         for (int batch : {128, 256, 1024}) plans(net, batch);
+}
+
+TEST_CASE("wgmma plans: the fc layers' halves on two GPUs") {
+    for (int rows : {256, 512, 2048})  // both workers' images
+        for (auto [name, units, inputs] :
+             {std::tuple{"fc6", 2048, 9216}, {"fc7", 2048, 4096}, {"fc8", 500, 4096}}) {
+            const std::string layer = text("%d rows, half of %s", rows, name);
+            GemmProblem forward = product(GemmLayout::nt, rows, units, inputs);
+            if (units == 500) forward.out = DType::f32;
+            tell_gemm(layer + ", fprop", forward);
+            tell_gemm(layer + ", dgrad", product(GemmLayout::nn, rows, inputs, units));
+        }
+}
+
+TEST_CASE("wgmma plans: what this device holds") {
+    if (device_count() == 0 || (device_sm(0) != 0 && device_sm(0) != 90)) return;
+    const DeviceGuard guard(0);
+    int before = planned_sms() + 1;
+    for (unsigned size : {1u, 2u, 4u, 8u}) {
+        const int clusters = clusters_at_once({.grid = {},
+                                               .block = dim3(384),
+                                               .stream = nullptr,
+                                               .shared = kSharedPerBlock,
+                                               .cluster = size},
+                                              reinterpret_cast<const void*>(holds_an_sm));
+        INFO(clusters << " clusters of " << size << " blocks at once, " << planned_sms() << " SMs");
+        CHECK(clusters >= 1);
+        CHECK(clusters * int(size) <= planned_sms());
+        CHECK(clusters < before);
+        before = clusters;
+    }
 }
 
 TEST_CASE("wgmma plans: fewer clusters at once than SMs would hold make another plan") {
