@@ -7,16 +7,20 @@
 #include <algorithm>
 #include <cstdio>
 #include <map>
+#include <memory>
 #include <string>
 #include <tuple>
+#include <vector>
 
 #include "host/bench/network_cases.h"
 #include "host/cuda/device.h"
+#include "host/net/kernel_settings.h"
 #include "host/net/problem_text.h"
 #include "kernels/common/clusters.h"
 #include "kernels/common/machine.h"
 #include "kernels/conv/wgmma_tiles.h"
 #include "kernels/gemm/wgmma_plan.h"
+#include "test/program.h"
 
 using namespace wt;
 
@@ -218,4 +222,65 @@ TEST_CASE("wgmma plans: the fc layers fill the machine") {
                 CHECK(plan.blocks >= 108);
                 CHECK(plan.blocks <= 132);
             }
+}
+
+TEST_CASE("wgmma plans: rows with a fixed tile are measured on GPUs, and never taken unmeasured") {
+    const ConvProblem p{.n = 8,
+                        .h = 13,
+                        .w = 13,
+                        .c = 64,
+                        .k = 192,
+                        .r = 3,
+                        .s = 3,
+                        .pad_h = 1,
+                        .pad_w = 1,
+                        .dtype = DType::bf16};
+    const auto has = [](const std::vector<std::string>& names, const char* name) {
+        return std::find(names.begin(), names.end(), name) != names.end();
+    };
+    const char* const fixed = "wgmma_128x192_sm90";
+    for (const int sm : {0, 90}) {
+        const bench::BenchCase c = bench::make_case("conv", p, conv_fprop_variants(), sm);
+        for (KernelChoice choice : {KernelChoice::automatic, KernelChoice::own}) {
+            const std::vector<std::string> names = c.candidates(choice);
+            INFO("sm_" << sm);
+            CHECK(has(names, "wgmma_sm90"));
+            CHECK(has(names, fixed) == (sm == 90));
+            CHECK(has(names, "wgmma_single_sm90") == (sm == 90));
+            CHECK(c.variants[c.chosen(choice)].preference > 0);
+        }
+    }
+    CHECK(bench::make_case("conv", p, conv_fprop_variants(), 90)
+              .candidates(KernelChoice::own)
+              .size() > 6);
+
+    // A saved choice of one is taken; by name it is, too.
+    KernelSettings k = KernelSettings::parse("own");
+    const auto chosen = [&] {
+        return std::string(k.bind("conv2.fprop", conv_fprop_variants(), p, 90).variant->name);
+    };
+    CHECK(chosen() == "wgmma_sm90");
+    k.tuning = std::make_shared<Tuning>("test");
+    k.tuning->set("conv_fprop", text_of(p), {fixed, 1});
+    CHECK(chosen() == fixed);
+    k.by_layer_op["conv2.fprop"] = "wgmma_single_sm90";
+    CHECK(chosen() == "wgmma_single_sm90");
+}
+
+TEST_CASE("wgmma plans: bin/compare shows fixed tiles on GPUs, and on virtual ones by name") {
+    if (device_count() == 0 || (device_sm(0) != 0 && device_sm(0) != 90)) return;
+    const test::TempDir s;
+    const std::string compare = test::program("compare") +
+                                " conv_fprop --problem n=1,h=13,c=64,k=128,r=3,pad=1 --precision "
+                                "bf16 --check-only";
+    const test::Result all = test::run(s, compare);
+    INFO(all.out << all.err);
+    CHECK(all.status == 0);
+    CHECK(all.out.find("wgmma_sm90") != std::string::npos);
+    CHECK((all.out.find("wgmma_128x128_sm90") == std::string::npos) == kAutomaticUsesBaselines);
+    const test::Result named = test::run(s, compare + " --variants wgmma_128x128_sm90");
+    CHECK(named.status == 0);
+    INFO(named.out << named.err);
+    CHECK(named.out.find("wgmma_128x128_sm90") != std::string::npos);
+    CHECK(named.out.find(" right ") != std::string::npos);
 }
