@@ -38,8 +38,8 @@ struct Preference {
 };
 
 // Of a row that is another row's kernels with a fixed choice where that one has a plan (its tile,
-// say). As 0; and on virtual GPUs, whose times say nothing of a tile, it is neither measured by
-// --kernels tune nor compared unless it is named.
+// say). As 0; and bin/compare runs it only by name or with --variants all, --kernels tune on real
+// GPUs only: a CPU's times say nothing of a tile.
 inline constexpr Preference kFixedPlan{.gpu = -1, .cpu = -1};
 
 template <class Problem, class Args>

@@ -267,20 +267,28 @@ TEST_CASE("wgmma plans: rows with a fixed tile are measured on GPUs, and never t
     CHECK(chosen() == "wgmma_single_sm90");
 }
 
-TEST_CASE("wgmma plans: bin/compare shows fixed tiles on GPUs, and on virtual ones by name") {
+TEST_CASE("wgmma plans: bin/compare runs fixed tiles where they are asked for") {
     if (device_count() == 0 || (device_sm(0) != 0 && device_sm(0) != 90)) return;
     const test::TempDir s;
-    const std::string compare = test::program("compare") +
-                                " conv_fprop --problem n=1,h=13,c=64,k=128,r=3,pad=1 --precision "
-                                "bf16 --check-only";
-    const test::Result all = test::run(s, compare);
-    INFO(all.out << all.err);
-    CHECK(all.status == 0);
-    CHECK(all.out.find("wgmma_sm90") != std::string::npos);
-    CHECK((all.out.find("wgmma_128x128_sm90") == std::string::npos) == kAutomaticUsesBaselines);
-    const test::Result named = test::run(s, compare + " --variants wgmma_128x128_sm90");
-    CHECK(named.status == 0);
-    INFO(named.out << named.err);
-    CHECK(named.out.find("wgmma_128x128_sm90") != std::string::npos);
-    CHECK(named.out.find(" right ") != std::string::npos);
+    const auto compare = [&](const char* variants) {
+        const test::Result r =
+            test::run(s, test::program("compare") +
+                             " conv_fprop --problem n=1,h=13,c=64,k=128,r=3,pad=1 --precision bf16 "
+                             "--check-only" +
+                             variants);
+        INFO(variants << ": " << r.out << r.err);
+        CHECK(r.status == 0);
+        return r.out;
+    };
+    const auto rows = [&](const char* variants, const char* name) {
+        const std::string out = compare(variants);
+        int count = 0;
+        for (size_t at = 0; (at = out.find(name, at)) != std::string::npos; ++at) ++count;
+        return count;
+    };
+    CHECK(rows("", "wgmma_") == 2);  // wgmma_sm90, folded_wgmma_sm90
+    CHECK(rows(" --variants all", "wgmma_") == 8);
+    CHECK(rows(" --variants all", "naive") == 1);
+    CHECK(rows(" --variants wgmma_128x128_sm90", "wgmma_") == 1);
+    CHECK(rows(" --variants wgmma_single_sm90,wgmma_256x64_sm90", "wgmma_") == 2);
 }
