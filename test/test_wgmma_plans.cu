@@ -55,8 +55,8 @@ std::string text(const char* format, auto... values) {
     return line;
 }
 
-// Prints a layer's plan. `next`: clocks of the cheapest plan with another tile that there is, 0 where
-// there is none; `wanted`: of any width of whole 32 columns, which registers would allow.
+// Prints a layer's plan. `next`: clocks of the cheapest plan with another tile that there is, 0
+// where there is none; `wanted`: of any width of whole 32 columns, which registers would allow.
 void tell(const std::string& layer, const std::string& plan, int64_t units, int64_t waves,
           double filled, double clocks, double next, double wanted) {
     INFO(layer << ": " << plan << ", " << units << " units in " << waves
@@ -150,6 +150,7 @@ TEST_CASE("wgmma plans: what this device holds") {
     if (device_count() == 0 || (device_sm(0) != 0 && device_sm(0) != 90)) return;
     const DeviceGuard guard(0);
     int before = planned_sms() + 1;
+    std::string counts;
     for (unsigned size : {1u, 2u, 4u, 8u}) {
         const int clusters = clusters_at_once({.grid = {},
                                                .block = dim3(384),
@@ -157,12 +158,13 @@ TEST_CASE("wgmma plans: what this device holds") {
                                                .shared = kSharedPerBlock,
                                                .cluster = size},
                                               reinterpret_cast<const void*>(holds_an_sm));
-        INFO(clusters << " clusters of " << size << " blocks at once, " << planned_sms() << " SMs");
+        counts += text(" %d of %u", clusters, size);
         CHECK(clusters >= 1);
         CHECK(clusters * int(size) <= planned_sms());
         CHECK(clusters < before);
         before = clusters;
     }
+    MESSAGE("clusters at once:" << counts);
 }
 
 TEST_CASE("wgmma plans: fewer clusters at once than SMs would hold make another plan") {

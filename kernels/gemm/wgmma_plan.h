@@ -10,10 +10,10 @@
 //                  sums
 //
 // Waves: units over the clusters that fit at once, which the device says
-// (kernels/common/clusters.h). On most H100s that is 32 clusters of 4 and 16 of 8, and the plans for
-// the fc layers at small batches fill these exactly; where it is 31 and 14 they would take two
-// waves, and others are taken. What comes out for the fc layers of AlexNet (bf16; fc8 with 1000
-// units; `bin/unit -tc="wgmma plans*" -s` prints all of it):
+// (kernels/common/clusters.h). Where the parts of the chip have 16 or 18 SMs each, that is 32
+// clusters of 4 and 16 of 8, and the plans for the fc layers at small batches fill these exactly;
+// where it is 31 and 14 they would take two waves, and others are taken. What comes out for the fc
+// layers of AlexNet (bf16; fc8 with 1000 units; `bin/unit -tc="wgmma plans*" -s` prints all of it):
 //
 //   batch 128    fc6 fprop  m 128 n 4096 k 9216  16 tiles of 128 x 256, k in 8: one wave of 128
 //                                                blocks (with 14 clusters of 8: of 128 x 192 in 4)

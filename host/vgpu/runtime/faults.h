@@ -34,9 +34,9 @@ struct DeviceCode {
 DeviceCode code_for(int device);
 DeviceCode code_for(int capability, const std::string& architectures);
 
-// Clusters of `size` blocks, `per_sm` of which fit a multiprocessor, that run at once. VGPU_CLUSTERS
-// (4:31,8:14) says how many of which sizes, since GPUs of one model differ; of others it is what the
-// multiprocessors of limits.h come to, dealt out as evenly as can be.
+// Clusters of `size` blocks, `per_sm` of which fit a multiprocessor, that run at once.
+// VGPU_CLUSTERS (4:31,8:14) says how many of which sizes, since GPUs of one model differ; of others
+// it is what the multiprocessors of limits.h come to, dealt out as evenly as can be.
 int active_clusters(int size, int per_sm);
 
 }  // namespace vgpu
