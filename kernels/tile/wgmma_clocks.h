@@ -1,5 +1,5 @@
 // What an SM of an H100 or H200 does in how many clocks: the rates that the wgmma kernels' tiles
-// are chosen with. All are published figures or estimates from compiled code; none is measured here.
+// are chosen with. All are published figures or estimates from compiled code; none is measured.
 #pragma once
 
 namespace wt::wgmma_clocks {
