@@ -37,6 +37,11 @@ struct Preference {
     constexpr int on(int sm) const { return sm ? gpu : cpu; }
 };
 
+// Of a row that is another row's kernels with a fixed choice where that one has a plan (its tile,
+// say). As 0; and bin/compare runs it only by name or with --variants all, --kernels tune on real
+// GPUs only: a CPU's times say nothing of a tile.
+inline constexpr Preference kFixedPlan{.gpu = -1, .cpu = -1};
+
 template <class Problem, class Args>
 struct Variant {
     const char* name;

@@ -51,7 +51,8 @@ void for_each_problem(ConvPass pass, Table<ConvProblem, Args> table, F&& f) {
         ++i;
         std::vector<const V*> fit;
         for (size_t v = 0; v < table.size(); ++v) {
-            if ((table[v].sm && sm && table[v].sm != sm) || same_without_tf32(table[v], p, i))
+            if ((table[v].sm && sm && table[v].sm != sm) || same_without_tf32(table[v], p, i) ||
+                out_of_turn(table[v], v, i))
                 continue;
             if (const std::string no = table[v].refuses(p); !no.empty()) {
                 taken[v].why = no;

@@ -4,6 +4,8 @@
 #include <doctest/doctest.h>
 
 #include <algorithm>
+#include <set>
+#include <string>
 
 #include "host/cuda/stream.h"
 #include "kernels/common/machine.h"
@@ -14,19 +16,43 @@
 
 using namespace wt;
 using namespace wt::test;
-using conv_wgmma::TileSize;
 
 namespace {
 
-// Plans are made for so many SMs, and with this tile, until it ends.
+// Plans are made for so many SMs until it ends.
 struct PlanGuard {
     PlanOverrides before = plan_overrides;
-    explicit PlanGuard(int sms, TileSize tile = {0, 0}) {
-        plan_overrides.sms = sms;
-        plan_overrides.conv_tile_m = tile.bm;
-        plan_overrides.conv_tile_n = tile.bn;
-    }
+    explicit PlanGuard(int sms) { plan_overrides.sms = sms; }
     ~PlanGuard() { plan_overrides = before; }
+};
+
+// The rows of wgmma_sm90 and its fixed tiles that take a problem; and whether all of the fixed ones
+// have taken one of those asked about.
+template <class Args>
+struct WgmmaRows {
+    Table<ConvProblem, Args> table;
+    std::set<std::string> idle;
+
+    explicit WgmmaRows(Table<ConvProblem, Args> t) : table(t) {
+        for (const auto& v : table)
+            if (is_row(v)) idle.insert(v.name);
+        CHECK(idle.size() > 6);
+    }
+    static bool is_row(const Variant<ConvProblem, Args>& v) {
+        return v.preference.gpu < 0 || std::string(v.name) == "wgmma_sm90";
+    }
+    template <class F>
+    void for_each(const ConvProblem& p, F&& f) {
+        for (const auto& v : table) {
+            if (!is_row(v)) continue;
+            if (const std::string why = v.refuses(p); !why.empty()) {
+                CHECK_MESSAGE(why.find('\n') == std::string::npos, why);
+                continue;
+            }
+            idle.erase(v.name);
+            f(v);
+        }
+    }
 };
 
 template <class Args>
@@ -113,44 +139,63 @@ TEST_SUITE_BEGIN("kernels");  // what `make test RACES=1` runs
 
 TEST_CASE("conv: wgmma plans for the SMs that there are") {
     using namespace conv_wgmma;
-    // 132 tiles of 128 x 128 in pairs: one wave of 66 clusters on 132 SMs, two of 39 on 78.
-    const auto clocks = [](int sms) {
-        const PlanGuard machine(sms);
-        CHECK(planned_sms() == sms);
-        return product_clocks({128, 128}, 128 * 132, 128, 1, 10);
-    };
+    // 132 tiles of 128 x 128 in pairs: one wave of 66 clusters on 132 SMs, two of 57 on 114 (an
+    // H100 PCIe) and of 39 on 78 (an H20).
+    const Extents e{.rows = 128 * 132, .cols = 128, .groups = 1, .steps = 10};
+    const auto clocks = [&](int sms) { return plan_with({128, 128}, 0, e, sms).clocks; };
+    CHECK(plan_with({128, 128}, 0, e, 132).waves == 1);
+    CHECK(clocks(114) == doctest::Approx(2 * clocks(132)));
     CHECK(clocks(78) == doctest::Approx(2 * clocks(132)));
     CHECK(clocks(1) > clocks(78));  // one SM has no room for a pair, and none is divided by
     CHECK(planned_sms() > 1);
+    for (int sms : {132, 114, 78}) {
+        const PlanGuard machine(sms);
+        CHECK(planned_sms() == sms);
+    }
+    // And another tile may be the best of a smaller machine: conv5 of AlexNet at batch 256.
+    const Extents conv5{.rows = 256 * 13 * 13, .cols = 256, .groups = 1, .steps = 54};
+    const auto tile = [&](int sms) { return choose_tile(kFpropTiles, conv5, sms).tile; };
+    CHECK(tile(132) == TileSize{128, 256});
+    CHECK(choose_tile(kFpropTiles, conv5, 78).waves > choose_tile(kFpropTiles, conv5, 114).waves);
 }
 
 TEST_CASE("conv: wgmma, every tile") {
     std::vector<ConvProblem> problems = {
-        // Boxes of 16, 32 and 64 channels; groups; tiles that end within an image, and past the
-        // last filter.
+        // Boxes of 16, 32 and 64 channels, the widest tiles too; groups; tiles that end within an
+        // image, and past the last filter. dgrad's boxes are of filters.
         {.n = 3,
-         .h = 13,
-         .w = 13,
-         .c = 96,
-         .k = 160,
+         .h = 9,
+         .w = 9,
+         .c = 144,
+         .k = 144,
+         .r = 3,
+         .s = 3,
+         .pad_h = 1,
+         .pad_w = 1,
+         .dtype = DType::bf16},
+        {.n = 2,
+         .h = 9,
+         .w = 9,
+         .c = 272,
+         .k = 128,
          .r = 3,
          .s = 3,
          .pad_h = 1,
          .pad_w = 1,
          .groups = 2,
          .dtype = DType::bf16},
-        {.n = 7,
+        {.n = 3,
          .h = 10,
          .w = 12,
          .c = 32,
-         .k = 64,
+         .k = 144,
          .r = 3,
          .s = 2,
          .pad_h = 2,
          .pad_w = 1,
          .dtype = DType::bf16,
          .bias = false},
-        {.n = 5,
+        {.n = 3,
          .h = 9,
          .w = 14,
          .c = 64,
@@ -163,9 +208,9 @@ TEST_CASE("conv: wgmma, every tile") {
          .relu = true},
     };
     if (reduced_list()) problems.resize(1);
-    const ConvFprop& fprop = variant(conv_fprop_variants(), "wgmma_sm90");
-    const ConvDgrad& dgrad = variant(conv_dgrad_variants(), "wgmma_sm90");
-    const ConvWgrad& wgrad = variant(conv_wgrad_variants(), "wgmma_sm90");
+    WgmmaRows<ConvFpropArgs> fprop(conv_fprop_variants());
+    WgmmaRows<ConvDgradArgs> dgrad(conv_dgrad_variants());
+    WgmmaRows<ConvWgradArgs> wgrad(conv_wgrad_variants());
     for (const ConvProblem& p : problems) {
         const Operands o(p);
         ConvProblem backward = p;
@@ -173,29 +218,52 @@ TEST_CASE("conv: wgmma, every tile") {
         const reference::Sums dx =
             reference::conv_dgrad(backward, o.dy.exact, o.w.exact, o.x.exact);
         for (int sms : {132, 4}) {
-            for (const TileSize& t : conv_wgmma::kFpropTiles) {
-                INFO(text_of(p) << ", " << sms << " SMs, tile " << t.bm << "x" << t.bn);
-                const PlanGuard plan(sms, t);
-                check_fprop(fprop, p, o);
-            }
-            for (const TileSize& t : conv_wgmma::kDgradTiles) {
-                INFO(text_of(backward) << ", " << sms << " SMs, tile " << t.bm << "x" << t.bn);
-                const PlanGuard plan(sms, t);
-                REQUIRE(dgrad.refuses(backward) == "");
-                check<bf16>("dx", dx, p.r * p.s * p.kg(), dgrad.workspace_bytes(backward),
+            const PlanGuard plan(sms);
+            fprop.for_each(p, [&](const ConvFprop& v) {
+                INFO(text_of(p) << ", " << sms << " SMs, " << std::string(v.name));
+                check_fprop(v, p, o);
+            });
+            dgrad.for_each(backward, [&](const ConvDgrad& v) {
+                INFO(text_of(backward) << ", " << sms << " SMs, " << std::string(v.name));
+                check<bf16>("dx", dx, p.r * p.s * p.kg(), v.workspace_bytes(backward),
                             [&](bf16* out, void* workspace, cudaStream_t stream) {
-                                dgrad.launch(backward,
-                                             {o.dy.data(), o.w.data(), out, workspace, stream,
-                                              backward.drelu ? o.x.data() : nullptr});
+                                v.launch(backward, {o.dy.data(), o.w.data(), out, workspace, stream,
+                                                    backward.drelu ? o.x.data() : nullptr});
                             });
-            }
-            for (const TileSize& t : conv_wgmma::kWgradTiles) {
-                INFO(text_of(p) << ", " << sms << " SMs, tile " << t.bm << "x" << t.bn);
-                const PlanGuard plan(sms, t);
-                check_wgrad(wgrad, p, o);
-            }
+            });
+            wgrad.for_each(p, [&](const ConvWgrad& v) {
+                INFO(text_of(p) << ", " << sms << " SMs, " << std::string(v.name));
+                check_wgrad(v, p, o);
+            });
         }
     }
+    CHECK(fprop.idle.empty());
+    CHECK(dgrad.idle.empty());
+    CHECK(wgrad.idle.empty());
+}
+
+TEST_CASE("conv: wgmma, a fixed tile is refused where it is of no use") {
+    const auto why = [](const char* name, const ConvProblem& p) {
+        return variant(conv_fprop_variants(), name).refuses(p);
+    };
+    ConvProblem p{.n = 1,
+                  .h = 13,
+                  .w = 13,
+                  .c = 64,
+                  .k = 64,
+                  .r = 3,
+                  .s = 3,
+                  .pad_h = 1,
+                  .pad_w = 1,
+                  .dtype = DType::bf16};
+    CHECK(why("wgmma_sm90", p) == "");
+    CHECK(why("wgmma_256x64_sm90", p) == "");
+    CHECK(why("wgmma_128x128_sm90", p) == "64 columns fill half of its tile or less");
+    CHECK(why("wgmma_single_sm90", p) == "");
+    p.h = 11, p.w = 11;
+    CHECK(why("wgmma_single_sm90", p) == "one tile of rows: no blocks would share");
+    p.dtype = DType::f32;
+    CHECK(why("wgmma_256x64_sm90", p) == "bf16 only");
 }
 
 TEST_CASE("conv: wgmma, folded first layers") {

@@ -150,7 +150,8 @@ TEST_CASE("gemm: every variant, layout, precision and epilogue") {
         ++i;
         std::vector<const Gemm*> fit;
         for (size_t v = 0; v < table.size(); ++v) {
-            if ((table[v].sm && sm && table[v].sm != sm) || same_without_tf32(table[v], p, i))
+            if ((table[v].sm && sm && table[v].sm != sm) || same_without_tf32(table[v], p, i) ||
+                out_of_turn(table[v], v, i))
                 continue;
             if (const std::string no = table[v].refuses(p); !no.empty()) {
                 taken[v].why = no;

@@ -4,6 +4,9 @@
 // operations complete.
 #include <doctest/doctest.h>
 
+#include <set>
+#include <string>
+
 #include "host/cuda/stream.h"
 #include "kernels/common/machine.h"
 #include "kernels/gemm/wgmma_plan.h"
@@ -225,7 +228,10 @@ TEST_CASE("gemm wgmma: clusters, schedules and fusions") {
     for (const Case& test : cases) {
         const GemmProblem& p = test.p;
         REQUIRE(variant->refuses(p) == "");
-        const gemm_wgmma::Plan plan = gemm_wgmma::choose_tile(p, test.sms);
+        const gemm_wgmma::Plan plan = [&] {
+            const SmsGuard machine(test.sms);
+            return gemm_wgmma::plan_of(p);
+        }();
         const TileSchedule& s = plan.schedule;
         INFO(text_of(p) << (p.dropout > 0 ? " dropout"
                             : p.drelu     ? " drelu"
@@ -245,21 +251,45 @@ TEST_CASE("gemm wgmma: clusters, schedules and fusions") {
     CHECK(loops);
 }
 
-TEST_CASE("gemm wgmma: the plans of the fc layers fill the machine") {
-    for (int batch : {128, 256, 512, 1024})
-        for (auto [units, inputs] : {std::pair{4096, 9216}, {4096, 4096}, {2048, 9216}})
-            for (GemmLayout layout : {GemmLayout::nt, GemmLayout::nn, GemmLayout::tn}) {
-                GemmProblem p{.layout = layout,
-                              .dtype = DType::bf16,
-                              .out = layout == GemmLayout::tn ? DType::f32 : DType::bf16};
-                p.m = layout == GemmLayout::tn ? units : batch;
-                p.n = layout == GemmLayout::nt ? units : inputs;
-                p.k = layout == GemmLayout::nt ? inputs : layout == GemmLayout::nn ? units : batch;
-                const gemm_wgmma::Plan plan = gemm_wgmma::choose_tile(p, 132);
-                INFO(text_of(p) << ", " << plan.bn << " wide, " << plan.blocks << " blocks");
-                CHECK(plan.blocks >= 96);
-                CHECK(plan.blocks <= 132);
+TEST_CASE("gemm wgmma: every row with a fixed tile") {
+    if (device_sm(0) != 0 && device_sm(0) != 90) return;
+    constexpr DType f32 = DType::f32, low = DType::bf16;
+    std::vector<GemmProblem> problems = {problem(GemmLayout::nt, 136, 264, 72, 8, low),
+                                         problem(GemmLayout::nn, 264, 328, 136, 0, low),
+                                         problem(GemmLayout::nn, 136, 168, 520, 8, low),
+                                         problem(GemmLayout::tn, 136, 264, 72, 0, f32)};
+    problems[0].bias = true, problems[0].dropout = 0.4f;
+    problems[2].drelu = true;
+    problems[3].bias = true;
+    std::set<std::string> idle;
+    for (const Gemm& v : gemm_variants())
+        if (v.preference.gpu < 0) idle.insert(v.name);
+    CHECK(idle.size() == 6);
+    for (const GemmProblem& p : problems)
+        for (const Gemm& v : gemm_variants()) {
+            if (v.preference.gpu >= 0) continue;
+            if (const std::string why = v.refuses(p); !why.empty()) {
+                CHECK_MESSAGE(why.find('\n') == std::string::npos, why);
+                continue;
             }
+            idle.erase(v.name);
+            const int sms = idle.size() % 2 ? 132 : 2;
+            INFO(text_of(p) << ", " << sms << " SMs, " << std::string(v.name));
+            p.out == low ? check<bf16>(v, {p, sms}) : check<float>(v, {p, sms});
+        }
+    CHECK(idle.empty());
+
+    const auto why = [](const char* name, const GemmProblem& p) {
+        return find(gemm_variants(), name)->refuses(p);
+    };
+    GemmProblem p = problem(GemmLayout::nt, 128, 128, 64, 0, low);
+    CHECK(why("wgmma_128x192_sm90", p) == "");
+    CHECK(why("wgmma_128x160_sm90", p) == "no kernel of this width for such a product");
+    CHECK(why("wgmma_128x256_sm90", p) == "128 columns fill half of its tile or less");
+    CHECK(why("wgmma_single_sm90", p) == "one tile of rows: no blocks would share");
+    p.out = f32;
+    p.layout = GemmLayout::nn;
+    CHECK(why("wgmma_128x128_sm90", p) == "the only width for such a product: as wgmma_sm90");
 }
 
 TEST_SUITE_END();

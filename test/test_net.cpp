@@ -166,7 +166,7 @@ void check_table(Table<Problem, Args> table) {
     for (const int sm : {0, 90}) {
         std::set<int> ranks;
         for (const auto& v : table)
-            if (const int rank = v.preference.on(sm))
+            if (const int rank = v.preference.on(sm); rank > 0)
                 CHECK_MESSAGE(ranks.insert(rank).second, std::string(v.name)
                                                              << " shares its preference " << rank);
     }

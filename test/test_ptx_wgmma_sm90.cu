@@ -397,8 +397,9 @@ TEST_CASE("ptx: wgmma bf16 of n = 64, 96, 128, every major-ness and swizzle") {
     check_width<96>();
     check_width<128>();
 }
-TEST_CASE("ptx: wgmma bf16 of n = 192, 256, every major-ness and swizzle") {
+TEST_CASE("ptx: wgmma bf16 of n = 160, 192, 256, every major-ness and swizzle") {
     if (too_old()) return;
+    check_width<160>();
     check_width<192>();
     check_width<256>();
 }

@@ -74,7 +74,8 @@ Flags parse(int argc, char** argv) {
     app.add_option("--precision", f.precision, "fp32, tf32, bf16")
         ->check(one_of("precision", precision_names()));
     app.add_option("--variants", f.variants,
-                   "only these, with commas between; auto: only what training would run")
+                   "only these, with commas between; auto: only what training would run; all: also "
+                   "the rows with a fixed tile")
         ->check(not_empty());
     app.add_option("--device,--gpu", f.device, "which GPU")->check(between(0, 63));
     app.add_option("--seconds", f.seconds, "of timing each variant")->check(between(0, 600));
@@ -230,12 +231,13 @@ int run(int argc, char** argv) {
     const Flags f = parse(argc, argv);
     WT_CUDA(cudaSetDevice(f.device));
     const std::vector<BenchCase> cases = cases_of(f);
-    const bool automatic = f.variants == "auto";
+    const bool automatic = f.variants == "auto", all = f.variants == "all";
     Settings settings;
     settings.device = f.device;
     settings.check_only = f.check_only;
     settings.patience.seconds = f.seconds;
-    if (!f.variants.empty()) settings.variants = split(f.variants);
+    settings.fixed_plans = all;
+    if (!f.variants.empty() && !all) settings.variants = split(f.variants);
     if (!automatic) check_variants(settings.variants, cases);
     if (f.list) return list(cases), 0;
     check_architecture({f.device});

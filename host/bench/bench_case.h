@@ -165,6 +165,8 @@ BenchCase make_case(std::string name, const P& problem, Table<P, A> table, int s
         for (size_t i = 0; i < table.size(); ++i) {
             const auto& v = table[i];
             if (!entries[i].refuses.empty() || !allowed(v, choice, sm)) continue;
+            // On a CPU a tile's times say nothing.
+            if (sm == 0 && v.preference.on(sm) < 0) continue;
             // Made for the other kind of device, and slow on this one.
             if (v.preference.on(sm) == 0 && (v.preference.gpu || v.preference.cpu)) continue;
             names.push_back(v.name);

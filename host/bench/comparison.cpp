@@ -41,6 +41,7 @@ public:
         for (size_t i = 0; i < bench_case.variants.size(); ++i) {
             const BenchCase::Entry& v = bench_case.variants[i];
             if (!wanted(settings, v.name)) continue;
+            if (settings.variants.empty() && !settings.fixed_plans && v.preference < 0) continue;
             Row row{.state = Row::State::skipped,
                     .variant = v.name,
                     .baseline = v.baseline,

@@ -67,7 +67,8 @@ struct Comparison {
 struct Settings {
     int device = 0;
     bool check_only = false;
-    std::vector<std::string> variants;  // only these; empty: all
+    std::vector<std::string> variants;  // only these; empty: all but those with a fixed plan
+    bool fixed_plans = false;           // where no names are given: those too
     Patience patience = default_patience();
 };
 

@@ -22,8 +22,6 @@ int planned_sms();
 // large ones.
 struct PlanOverrides {
     int sms = 0;  // for planned_sms(); 0: as above
-    // wgmma convolutions that have a kernel for this tile take it; 0: the cheapest
-    int conv_tile_m = 0, conv_tile_n = 0;
     // Most threads of a memory-bound kernel's block (stream.h). A virtual GPU runs one loop the
     // faster, the fewer there are.
 #ifdef VGPU

@@ -2,6 +2,9 @@
 // among those that give the same bits every time. fp32 uses plain FMA (no TF32), bf16 the tensor
 // cores; sums are fp32.
 //
+// This is the legacy interface, one call a convolution. Frameworks use the graph interface, whose
+// kernels for Hopper these calls need not reach: they may be faster than this baseline.
+//
 // bf16 needs a bf16 bias (rounded into the workspace), and its filter gradient would come out in
 // bf16: ours are fp32, so that one is refused rather than compared at a lower precision.
 #include <array>

@@ -13,11 +13,13 @@
 //
 //   layer                  k         batch 128                             batch 256
 //   alexnet conv2    25 x 256   256x96:  365 x 1, 2.8 waves of 3      729 x 1, 5.5 of 6
-//   alexnet conv3     9 x 384   128x256: 169 x 1, 1.3 of 2 (128x128: 2.6 of 3)   338 x 1, 2.6 of 3
-//   alexnet conv4, 5  9 x 384, 256   128x128: 169 x 3, 3.8 of 4      256x128: 169 x 3, 3.9 of 4
+//   alexnet conv3     9 x 384   128x128: 169 x 2, 2.6 of 3         128x256: 338 x 1, 2.6 of 3
+//   alexnet conv4, 5  9 x 384, 256   256x128: 85 x 3, 1.95 of 2       169 x 3, 3.9 of 4
 //
 // conv2 is bound by L2: each byte of dy serves 96 columns only, which asks for 50 bytes a clock of
 // each SM at the full tensor rate; at 40 that is 0.8 of it. Predicted, not measured.
+#include <array>
+
 #include "kernels/conv/wgmma_common.h"
 
 namespace wt::conv_wgmma {
@@ -177,34 +179,24 @@ __global__ void __launch_bounds__(Tile::kThreads, 1)
     end_block(cluster_size);
 }
 
-struct DgradExtents {
-    int64_t rows, steps;
-    TileSize tile;
-};
-
-DgradExtents extents(const ConvProblem& p) {
-    DgradExtents e;
-    e.rows = int64_t(p.n) * p.h * p.w;
-    e.steps = ceil_div(int64_t(p.r) * p.s * p.kg(), kDepth);
-    e.tile = choose_tile(kDgradTiles, e.rows, p.cg(), p.groups, e.steps);
-    return e;
-}
-
-std::string refuses_dgrad(const ConvProblem& p) {
+std::string refuses_dgrad(const ConvProblem& p, TileChoice only) {
     if (p.stride_h != 1 || p.stride_w != 1)
         return "strides of 1 only: a strided layer's gradient is no convolution of dy";
     if (p.kg() % 16)
         return "the filters of a group must be a multiple of 16: whole boxes of patches";
     if (p.cg() % 8)
         return "the channels of a group must be a multiple of 8: rows of whole 16 bytes";
-    return refuses_any(p);
+    if (std::string why = refuses_any(p); !why.empty()) return why;
+    const Extents e = dgrad_extents(p);
+    return refuses_choice(only, e.rows, e.cols);
 }
 
 template <int BM, int BN, int kBox>
-void launch_tile(const ConvProblem& p, const ConvDgradArgs& a, const DgradExtents& e) {
+void launch_tile(const ConvProblem& p, const ConvDgradArgs& a, const TilePlan& plan) {
     using A = SharedOperand<BM, kDepth, Major::k, 2 * kBox>;
     using B = SharedOperand<BN, kDepth, Major::mn, 2 * store_columns(BN)>;
     using Tile = StoredTile<A, B>;
+    const Extents e = dgrad_extents(p);
     const DgradShape v{.window = {.rows = p.h,
                                   .cols = p.w,
                                   .stride_h = 1,
@@ -219,16 +211,12 @@ void launch_tile(const ConvProblem& p, const ConvDgradArgs& a, const DgradExtent
                        .channels = p.cg(),
                        .all_channels = p.c,
                        .filters = p.k,
-                       .schedule = schedule_of(e.tile, e.rows, p.cg(), p.groups, e.steps),
+                       .schedule = schedule_of(plan, e),
                        .x = p.drelu ? static_cast<const bf16*>(a.x) : nullptr};
     const uint64_t cg = p.cg(), taps = uint64_t(p.r) * p.s;
     launch("conv_dgrad.wgmma_sm90",
-           LaunchShape{.grid = dim3(blocks_of(v.schedule)),
-                       .block = dim3(Tile::kThreads),
-                       .stream = a.stream,
-                       .shared = sizeof(SharedStorage<Tile>),
-                       .cluster = unsigned(v.schedule.cluster_size()),
-                       .pdl = true},
+           persistent_shape(v.schedule, Tile::kThreads, sizeof(SharedStorage<Tile>), a.stream,
+                            reinterpret_cast<const void*>(dgrad_kernel<Tile>)),
            dgrad_kernel<Tile>, patches_map(a.dy, p.n, p.p(), p.q(), v.window, kBox, BM),
            tiled_map(DType::bf16, a.w, {cg, taps, uint64_t(p.k)}, {cg * 2, cg * taps * 2},
                      {B::kAcross, 1, kBox}, B::kSpan),
@@ -236,27 +224,42 @@ void launch_tile(const ConvProblem& p, const ConvDgradArgs& a, const DgradExtent
 }
 
 template <int kBox>
-void launch_box(const ConvProblem& p, const ConvDgradArgs& a, const DgradExtents& e) {
-    if (e.tile.bn == 256) return launch_tile<128, 256, kBox>(p, a, e);
-    if (e.tile.bn == 192) return launch_tile<128, 192, kBox>(p, a, e);
-    if (e.tile.bn == 96) return launch_tile<256, 96, kBox>(p, a, e);
-    if (e.tile.bn == 64) return launch_tile<256, 64, kBox>(p, a, e);
-    if (e.tile.bm == 256) return launch_tile<256, 128, kBox>(p, a, e);
-    launch_tile<128, 128, kBox>(p, a, e);
+void launch_box(const ConvProblem& p, const ConvDgradArgs& a, const TilePlan& plan) {
+    const TileSize t = plan.tile;
+    if (t.bn == 256) return launch_tile<128, 256, kBox>(p, a, plan);
+    if (t.bn == 192) return launch_tile<128, 192, kBox>(p, a, plan);
+    if (t.bn == 96) return launch_tile<256, 96, kBox>(p, a, plan);
+    if (t.bn == 64) return launch_tile<256, 64, kBox>(p, a, plan);
+    if (t.bm == 256) return launch_tile<256, 128, kBox>(p, a, plan);
+    launch_tile<128, 128, kBox>(p, a, plan);
 }
 
-void launch_dgrad(const ConvProblem& p, const ConvDgradArgs& a) {
-    const DgradExtents e = extents(p);
-    if (box_of(p.kg()) == 64) return launch_box<64>(p, a, e);
-    launch_box<16>(p, a, e);  // no network here has such a layer
+void launch_dgrad(const ConvProblem& p, const ConvDgradArgs& a, TileChoice only) {
+    const TilePlan plan = choose_tile(kDgradTiles, dgrad_extents(p), planned_sms(), only);
+    if (box_of(p.kg()) == 64) return launch_box<64>(p, a, plan);
+    launch_box<16>(p, a, plan);  // no network here has such a layer
+}
+
+template <int BM, int BN, int kMulticast = 0>
+ConvDgrad row(const char* name) {
+    static constexpr TileChoice kOnly{{BM, BN}, kMulticast};
+    return {
+        .name = name,
+        .refuses = [](const ConvProblem& p) { return refuses_dgrad(p, kOnly); },
+        .workspace = nullptr,
+        .launch = [](const ConvProblem& p, const ConvDgradArgs& a) { launch_dgrad(p, a, kOnly); },
+        .sm = 90};
 }
 
 }  // namespace
 
-extern const ConvDgrad dgrad = {.name = "wgmma_sm90",
-                                .refuses = refuses_dgrad,
-                                .workspace = nullptr,
-                                .launch = launch_dgrad,
-                                .sm = 90};
+extern const ConvDgrad dgrad = row<0, 0>("wgmma_sm90");
+
+// The same with a tile of kDgradTiles, or without pairs.
+extern const std::array<ConvDgrad, 7> dgrad_fixed{
+    row<128, 256>("wgmma_128x256_sm90"), row<256, 128>("wgmma_256x128_sm90"),
+    row<128, 192>("wgmma_128x192_sm90"), row<128, 128>("wgmma_128x128_sm90"),
+    row<256, 96>("wgmma_256x96_sm90"),   row<256, 64>("wgmma_256x64_sm90"),
+    row<0, 0, 1>("wgmma_single_sm90")};
 
 }  // namespace wt::conv_wgmma

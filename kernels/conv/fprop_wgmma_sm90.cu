@@ -16,6 +16,8 @@
 //
 // Predicted, not measured: the fraction of waves that is full, times 0.96 (store and first copies),
 // of 790 TFLOP/s: conv2 0.88, conv3 and conv4 0.93.
+#include <array>
+
 #include "kernels/conv/wgmma_common.h"
 
 namespace wt::conv_wgmma {
@@ -125,69 +127,70 @@ __global__ void __launch_bounds__(Tile::kThreads, 1)
     end_block(cluster_size);
 }
 
-struct FpropExtents {
-    int64_t rows;
-    int box;
-    int64_t steps;
-    TileSize tile;
-};
-
-FpropExtents extents(const ConvProblem& p) {
-    FpropExtents e{};
-    e.rows = int64_t(p.n) * p.p() * p.q();
-    e.box = box_of(p.cg());
-    e.steps = ceil_div(int64_t(p.r) * p.s * p.cg(), kDepth);
-    e.tile = choose_tile(kFpropTiles, e.rows, p.kg(), p.groups, e.steps);
-    return e;
+std::string refuses_fprop(const ConvProblem& p, TileChoice only) {
+    if (std::string why = refuses_x(p); !why.empty()) return why;
+    const Extents e = fprop_extents(p);
+    return refuses_choice(only, e.rows, e.cols);
 }
 
 template <int BM, int BN, int kBox>
-void launch_tile(const ConvProblem& p, const ConvFpropArgs& a, const FpropExtents& e) {
+void launch_tile(const ConvProblem& p, const ConvFpropArgs& a, const TilePlan& plan) {
     using A = SharedOperand<BM, kDepth, Major::k, 2 * kBox>;
     using B = SharedOperand<BN, kDepth, Major::k, 2 * kBox>;
     using Tile = StoredTile<A, B>;
+    const Extents e = fprop_extents(p);
     const FpropShape v{.window = input_window(p),
                        .filters = p.kg(),
-                       .schedule = schedule_of(e.tile, e.rows, p.kg(), p.groups, e.steps),
+                       .schedule = schedule_of(plan, e),
                        .bias = p.bias ? a.bias : nullptr,
                        .relu = p.relu};
     const uint64_t taps = uint64_t(p.r) * p.s * p.cg();
-    const unsigned cluster_size = v.schedule.cluster_size();
     launch("conv_fprop.wgmma_sm90",
-           LaunchShape{.grid = dim3(blocks_of(v.schedule)),
-                       .block = dim3(Tile::kThreads),
-                       .stream = a.stream,
-                       .shared = sizeof(SharedStorage<Tile>),
-                       .cluster = cluster_size,
-                       .pdl = true},
+           persistent_shape(v.schedule, Tile::kThreads, sizeof(SharedStorage<Tile>), a.stream,
+                            reinterpret_cast<const void*>(fprop_kernel<Tile>)),
            fprop_kernel<Tile>, patches_map(a.x, p.n, p.h, p.w, v.window, kBox, BM),
-           tiled_map(DType::bf16, a.w, {taps, uint64_t(p.k)}, {taps * 2}, {kBox, BN / cluster_size},
-                     2 * kBox),
+           tiled_map(DType::bf16, a.w, {taps, uint64_t(p.k)}, {taps * 2},
+                     {kBox, unsigned(BN / v.schedule.multicast)}, 2 * kBox),
            store_map(a.y, e.rows, p.kg(), p.groups, BN), v);
 }
 
 template <int kBox>
-void launch_box(const ConvProblem& p, const ConvFpropArgs& a, const FpropExtents& e) {
-    if (e.tile.bn == 256) return launch_tile<128, 256, kBox>(p, a, e);
-    if (e.tile.bn == 192) return launch_tile<128, 192, kBox>(p, a, e);
-    if (e.tile.bn == 64) return launch_tile<256, 64, kBox>(p, a, e);
-    if (e.tile.bm == 256) return launch_tile<256, 128, kBox>(p, a, e);
-    launch_tile<128, 128, kBox>(p, a, e);
+void launch_box(const ConvProblem& p, const ConvFpropArgs& a, const TilePlan& plan) {
+    const TileSize t = plan.tile;
+    if (t.bn == 256) return launch_tile<128, 256, kBox>(p, a, plan);
+    if (t.bn == 192) return launch_tile<128, 192, kBox>(p, a, plan);
+    if (t.bn == 64) return launch_tile<256, 64, kBox>(p, a, plan);
+    if (t.bm == 256) return launch_tile<256, 128, kBox>(p, a, plan);
+    launch_tile<128, 128, kBox>(p, a, plan);
 }
 
-void launch_fprop(const ConvProblem& p, const ConvFpropArgs& a) {
-    const FpropExtents e = extents(p);
-    if (e.box == 64) return launch_box<64>(p, a, e);
-    if (e.box == 32) return launch_box<32>(p, a, e);
-    launch_box<16>(p, a, e);
+void launch_fprop(const ConvProblem& p, const ConvFpropArgs& a, TileChoice only) {
+    const TilePlan plan = choose_tile(kFpropTiles, fprop_extents(p), planned_sms(), only);
+    const int box = box_of(p.cg());
+    if (box == 64) return launch_box<64>(p, a, plan);
+    if (box == 32) return launch_box<32>(p, a, plan);
+    launch_box<16>(p, a, plan);
+}
+
+template <int BM, int BN, int kMulticast = 0>
+ConvFprop row(const char* name) {
+    static constexpr TileChoice kOnly{{BM, BN}, kMulticast};
+    return {
+        .name = name,
+        .refuses = [](const ConvProblem& p) { return refuses_fprop(p, kOnly); },
+        .workspace = nullptr,
+        .launch = [](const ConvProblem& p, const ConvFpropArgs& a) { launch_fprop(p, a, kOnly); },
+        .sm = 90};
 }
 
 }  // namespace
 
-extern const ConvFprop fprop = {.name = "wgmma_sm90",
-                                .refuses = refuses_x,
-                                .workspace = nullptr,
-                                .launch = launch_fprop,
-                                .sm = 90};
+extern const ConvFprop fprop = row<0, 0>("wgmma_sm90");
+
+// The same with a tile of kFpropTiles, or without pairs.
+extern const std::array<ConvFprop, 6> fprop_fixed{
+    row<128, 256>("wgmma_128x256_sm90"), row<256, 128>("wgmma_256x128_sm90"),
+    row<128, 192>("wgmma_128x192_sm90"), row<128, 128>("wgmma_128x128_sm90"),
+    row<256, 64>("wgmma_256x64_sm90"),   row<0, 0, 1>("wgmma_single_sm90")};
 
 }  // namespace wt::conv_wgmma

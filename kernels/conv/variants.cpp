@@ -14,6 +14,9 @@
 //
 // So wgmma_sm90 comes before tiled there, and mma_sm80 is never taken unless it is named. Of the
 // first layer conv1_direct takes 138 and 104 ms (fprop, wgrad), folded_wgmma_sm90 190 and 189.
+#include <array>
+#include <vector>
+
 #include "kernels/conv/problem.h"
 
 namespace wt {
@@ -41,6 +44,9 @@ namespace conv_wgmma {
 extern const ConvFprop fprop;
 extern const ConvDgrad dgrad;
 extern const ConvWgrad wgrad;
+extern const std::array<ConvFprop, 6> fprop_fixed;
+extern const std::array<ConvDgrad, 7> dgrad_fixed;
+extern const std::array<ConvWgrad, 6> wgrad_fixed;
 }  // namespace conv_wgmma
 namespace conv1_wgmma {
 extern const ConvFprop fprop;
@@ -71,61 +77,79 @@ extern const ConvWgrad wgrad;
 }  // namespace conv_cudnn
 #endif
 
+namespace {
+
+// The rows of a table, and behind them those with a fixed tile: what --kernels tune and bin/compare
+// try beside the model's choice, wgmma_sm90.
+template <class V, size_t N>
+std::vector<V> with_fixed(std::vector<V> rows, const std::array<V, N>& fixed) {
+    for (const V& v : fixed) rows.push_back(preferred(v, kFixedPlan));
+    return rows;
+}
+
+}  // namespace
+
 // Variants live in other files: the arrays are made at the first call, when those are initialised.
 Table<ConvProblem, ConvFpropArgs> conv_fprop_variants() {
-    static const ConvFprop table[] = {
-        conv_naive::fprop,
+    static const auto table = with_fixed<ConvFprop>(
+        {
+            conv_naive::fprop,
 #ifdef WT_CUDNN
-        preferred(conv_cudnn::fprop, {.gpu = 1}),
+            preferred(conv_cudnn::fprop, {.gpu = 1}),
 #endif
-        preferred(conv_tiled::fprop, {.gpu = 2, .cpu = 1}),
-        preferred(conv1_direct::fprop, {.gpu = 3, .cpu = 4}),
-        preferred(conv_mma::fprop, {.gpu = 4}),
-        preferred(conv_wgmma::fprop, {.gpu = 5, .cpu = 2}),
-        preferred(conv1_wgmma::fprop, {.gpu = 6, .cpu = 3}),
+            preferred(conv_tiled::fprop, {.gpu = 2, .cpu = 1}),
+            preferred(conv1_direct::fprop, {.gpu = 3, .cpu = 4}),
+            preferred(conv_mma::fprop, {.gpu = 4}),
+            preferred(conv_wgmma::fprop, {.gpu = 5, .cpu = 2}),
+            preferred(conv1_wgmma::fprop, {.gpu = 6, .cpu = 3}),
 #ifdef WT_ONEDNN
-        preferred(conv_onednn::fprop, {.cpu = 5}),
-        preferred(conv_winograd_onednn::fprop, {.cpu = 6}),
-        preferred(conv_fold_onednn::fprop, {.cpu = 7}),
+            preferred(conv_onednn::fprop, {.cpu = 5}),
+            preferred(conv_winograd_onednn::fprop, {.cpu = 6}),
+            preferred(conv_fold_onednn::fprop, {.cpu = 7}),
 #endif
-    };
+        },
+        conv_wgmma::fprop_fixed);
     return table;
 }
 
 Table<ConvProblem, ConvDgradArgs> conv_dgrad_variants() {
-    static const ConvDgrad table[] = {
-        conv_naive::dgrad,
+    static const auto table = with_fixed<ConvDgrad>(
+        {
+            conv_naive::dgrad,
 #ifdef WT_CUDNN
-        preferred(conv_cudnn::dgrad, {.gpu = 1}),
+            preferred(conv_cudnn::dgrad, {.gpu = 1}),
 #endif
-        preferred(conv_tiled::dgrad, {.gpu = 2, .cpu = 1}),
-        preferred(conv_mma::dgrad, {.gpu = 4}),
-        preferred(conv_wgmma::dgrad, {.gpu = 5, .cpu = 2}),
+            preferred(conv_tiled::dgrad, {.gpu = 2, .cpu = 1}),
+            preferred(conv_mma::dgrad, {.gpu = 4}),
+            preferred(conv_wgmma::dgrad, {.gpu = 5, .cpu = 2}),
 #ifdef WT_ONEDNN
-        preferred(conv_onednn::dgrad, {.cpu = 5}),
-        preferred(conv_winograd_onednn::dgrad, {.cpu = 6}),
+            preferred(conv_onednn::dgrad, {.cpu = 5}),
+            preferred(conv_winograd_onednn::dgrad, {.cpu = 6}),
 #endif
-    };
+        },
+        conv_wgmma::dgrad_fixed);
     return table;
 }
 
 Table<ConvProblem, ConvWgradArgs> conv_wgrad_variants() {
-    static const ConvWgrad table[] = {
-        conv_naive::wgrad,
+    static const auto table = with_fixed<ConvWgrad>(
+        {
+            conv_naive::wgrad,
 #ifdef WT_CUDNN
-        preferred(conv_cudnn::wgrad, {.gpu = 1}),
+            preferred(conv_cudnn::wgrad, {.gpu = 1}),
 #endif
-        preferred(conv_tiled::wgrad, {.gpu = 2, .cpu = 1}),
-        preferred(conv1_direct::wgrad, {.gpu = 3, .cpu = 4}),
-        preferred(conv_mma::wgrad, {.gpu = 4}),
-        preferred(conv_wgmma::wgrad, {.gpu = 5, .cpu = 2}),
-        preferred(conv1_wgmma::wgrad, {.gpu = 6, .cpu = 3}),
+            preferred(conv_tiled::wgrad, {.gpu = 2, .cpu = 1}),
+            preferred(conv1_direct::wgrad, {.gpu = 3, .cpu = 4}),
+            preferred(conv_mma::wgrad, {.gpu = 4}),
+            preferred(conv_wgmma::wgrad, {.gpu = 5, .cpu = 2}),
+            preferred(conv1_wgmma::wgrad, {.gpu = 6, .cpu = 3}),
 #ifdef WT_ONEDNN
-        preferred(conv_onednn::wgrad, {.cpu = 5}),
-        preferred(conv_winograd_onednn::wgrad, {.cpu = 6}),
-        preferred(conv_fold_onednn::wgrad, {.cpu = 7}),
+            preferred(conv_onednn::wgrad, {.cpu = 5}),
+            preferred(conv_winograd_onednn::wgrad, {.cpu = 6}),
+            preferred(conv_fold_onednn::wgrad, {.cpu = 7}),
 #endif
-    };
+        },
+        conv_wgmma::wgrad_fixed);
     return table;
 }
 

@@ -17,6 +17,7 @@
 
 #include <algorithm>
 
+#include "kernels/common/clusters.h"
 #include "kernels/common/machine.h"
 #include "kernels/conv/gemm_map.h"
 #include "kernels/conv/wgmma_tiles.h"
@@ -30,22 +31,32 @@ namespace wt::conv_wgmma {
 
 // ---- tiles --------------------------------------------------------------------------------------
 
-// The order of a product's tiles. A cluster is a pair of blocks that share B where there are two
-// tiles along m, else a block.
-inline TileSchedule schedule_of(TileSize t, int64_t rows, int64_t cols, int groups, int64_t steps) {
+static_assert(kMostSharers == kMaxMulticast);
+
+// The order of a product's tiles. A cluster is the blocks that share B.
+inline TileSchedule schedule_of(const TilePlan& plan, const Extents& e) {
     TileSchedule s;
-    s.tiles_m = static_cast<int>(ceil_div(rows, t.bm));
-    s.tiles_n = static_cast<int>(ceil_div(cols, t.bn));
-    s.groups = groups;
-    s.split_steps = s.total_steps = static_cast<int>(steps);
-    s.multicast = s.tiles_m > 1 ? kMaxMulticast : 1;
+    s.tiles_m = static_cast<int>(ceil_div(e.rows, plan.tile.bm));
+    s.tiles_n = static_cast<int>(ceil_div(e.cols, plan.tile.bn));
+    s.groups = e.groups;
+    s.split_steps = s.total_steps = static_cast<int>(e.steps);
+    s.multicast = plan.multicast;
     return s;
 }
 
-// Blocks of the grid: one on every SM, unless there are fewer units of work.
-inline unsigned blocks_of(const TileSchedule& s) {
-    const int clusters = std::max(1, planned_sms() / s.cluster_size());
-    return static_cast<unsigned>(std::min(s.units(), clusters) * s.cluster_size());
+// The launch of a persistent kernel with one block an SM, unless there are fewer units of work.
+inline LaunchShape persistent_shape(const TileSchedule& s, unsigned threads, size_t shared,
+                                    cudaStream_t stream, const void* kernel) {
+    const int cluster_size = s.cluster_size();
+    LaunchShape shape{.grid = {},
+                      .block = dim3(threads),
+                      .stream = stream,
+                      .shared = shared,
+                      .cluster = unsigned(cluster_size),
+                      .pdl = true};
+    const int clusters = std::max(1, clusters_at_once(shape, kernel));
+    shape.grid = dim3(unsigned(std::min(s.units(), clusters) * cluster_size));
+    return shape;
 }
 
 // ---- patches ------------------------------------------------------------------------------------

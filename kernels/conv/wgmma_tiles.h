@@ -4,9 +4,9 @@
 #include <algorithm>
 #include <string>
 
-#include "kernels/common/machine.h"
 #include "kernels/conv/problem.h"
 #include "kernels/launch.h"
+#include "kernels/tile/wgmma_clocks.h"
 
 namespace wt::conv_wgmma {
 
@@ -44,6 +44,9 @@ inline std::string refuses_x(const ConvProblem& p) {
 
 // ---- tiles --------------------------------------------------------------------------------------
 
+// Blocks of a cluster that share B (kMaxMulticast of kernels/tile/wgmma_tile.h).
+inline constexpr int kMostSharers = 2;
+
 struct TileSize {
     int bm, bn;
     bool operator==(const TileSize&) const = default;
@@ -58,48 +61,84 @@ inline constexpr TileSize kDgradTiles[] = {{128, 256}, {256, 128}, {128, 192},
 inline constexpr TileSize kWgradTiles[] = {
     {128, 256}, {128, 192}, {256, 128}, {128, 128}, {256, 64}};
 
-// The clocks that one SM takes for a stage of a tile: a model, not a measurement. Tensor cores do
-// 2048 multiply-adds a clock. From shared memory, at 128 bytes a clock, wgmma reads 64 rows of A
-// and all of B for 64 x BN x 16. From L2 come all of A and, in a pair of blocks, half of B, of
-// which an SM gets perhaps 40 bytes a clock when all ask.
+// The tile and the blocks that share B, as a row of the table fixes them; 0: what the model finds
+// cheapest.
+struct TileChoice {
+    TileSize tile{0, 0};
+    int multicast = 0;  // 1: none share; else pairs do where there are two tiles along m
+};
+
+// A product of rows x cols in each of `groups`, `steps` stages deep.
+struct Extents {
+    int64_t rows, cols;
+    int groups;
+    int64_t steps;
+};
+
+inline Extents fprop_extents(const ConvProblem& p) {
+    return {.rows = int64_t(p.n) * p.p() * p.q(),
+            .cols = p.kg(),
+            .groups = p.groups,
+            .steps = ceil_div(int64_t(p.r) * p.s * p.cg(), kDepth)};
+}
+inline Extents dgrad_extents(const ConvProblem& p) {
+    return {.rows = int64_t(p.n) * p.h * p.w,
+            .cols = p.cg(),
+            .groups = p.groups,
+            .steps = ceil_div(int64_t(p.r) * p.s * p.kg(), kDepth)};
+}
+
+// What a product takes by the model, not by measurement.
+struct TilePlan {
+    TileSize tile{0, 0};
+    int multicast = 1;
+    int64_t units = 0, waves = 0;  // clusters' work; turns of all clusters at once
+    double filled = 0;             // of all the waves' places
+    double clocks = 0;
+};
+
+// The clocks that one SM takes for a stage of a tile. From shared memory wgmma reads 64 rows of A
+// and all of B for 64 x BN x 16. From L2 come all of A and, in a pair of blocks, half of B.
 inline double stage_clocks(TileSize t, int multicast) {
-    const double tensor = double(t.bm) * t.bn * kDepth / 2048;
-    const double shared = t.bm / 64.0 * (kDepth / 16) * (64 + t.bn) * 32 / 128;
-    const double l2 = (t.bm + double(t.bn) / multicast) * kDepth * 2 / 40;
+    const double tensor = double(t.bm) * t.bn * kDepth / wgmma_clocks::kMultiplyAdds;
+    const double shared =
+        t.bm / 64.0 * (kDepth / 16) * (64 + t.bn) * 32 / wgmma_clocks::kSharedBytes;
+    const double l2 = (t.bm + double(t.bn) / multicast) * kDepth * 2 / wgmma_clocks::kL2Bytes;
     return std::max({tensor, shared, l2});
 }
 
-// The clocks that a product of rows x cols in each of `groups`, `steps` stages deep, takes: waves
-// of as many tiles as there are SMs, times the stages and the store of one tile (its conversions
-// and stmatrix, about a clock for 32 elements, half of it beside the other warpgroup's products).
-inline double product_clocks(TileSize t, int64_t rows, int64_t cols, int groups, int64_t steps) {
-    const int64_t m = ceil_div(rows, t.bm);
-    const int multicast = m > 1 ? 2 : 1;
-    const int64_t units = ceil_div(m, multicast) * ceil_div(cols, t.bn) * groups,
-                  waves = ceil_div(units, std::max(1, planned_sms() / multicast));
-    return double(waves) *
-           (double(steps) * stage_clocks(t, multicast) + double(t.bm) * t.bn / 64 + 500);
+// Waves of as many tiles as there are SMs, times the stages and the epilogue of one tile.
+inline TilePlan plan_with(TileSize t, int multicast, const Extents& e, int sms) {
+    const int64_t m = ceil_div(e.rows, t.bm);
+    TilePlan plan{.tile = t, .multicast = m > 1 && multicast != 1 ? kMostSharers : 1};
+    const int clusters = std::max(1, sms / plan.multicast);
+    plan.units = ceil_div(m, plan.multicast) * ceil_div(e.cols, t.bn) * e.groups;
+    plan.waves = ceil_div(plan.units, clusters);
+    plan.filled = double(plan.units) / double(plan.waves * clusters);
+    plan.clocks = double(plan.waves) * (double(e.steps) * stage_clocks(t, plan.multicast) +
+                                        wgmma_clocks::epilogue(t.bm, t.bn));
+    return plan;
 }
 
-// The tile that a test asks for (PlanOverrides); 0 x 0: none.
-inline TileSize only_tile() { return {plan_overrides.conv_tile_m, plan_overrides.conv_tile_n}; }
-
+// The cheapest of several tiles, or the one that is chosen.
 template <size_t N>
-bool is_only(const TileSize (&candidates)[N]) {
-    return std::ranges::find(candidates, only_tile()) != std::end(candidates);
-}
-
-// The cheapest of several tiles.
-template <size_t N>
-TileSize choose_tile(const TileSize (&candidates)[N], int64_t rows, int64_t cols, int groups,
-                     int64_t steps) {
-    if (is_only(candidates)) return only_tile();
-    TileSize best = candidates[0];
-    for (const TileSize& t : candidates)
-        if (product_clocks(t, rows, cols, groups, steps) <
-            product_clocks(best, rows, cols, groups, steps))
-            best = t;
+TilePlan choose_tile(const TileSize (&candidates)[N], const Extents& e, int sms,
+                     TileChoice only = {}) {
+    TilePlan best;
+    for (const TileSize& t : candidates) {
+        if (only.tile.bm && t != only.tile) continue;
+        const TilePlan plan = plan_with(t, only.multicast, e, sms);
+        if (!best.units || plan.clocks < best.clocks) best = plan;
+    }
     return best;
+}
+
+// Why a row with a fixed choice is of no use for a product of rows x cols, "" where it is.
+inline std::string refuses_choice(TileChoice only, int64_t rows, int64_t cols) {
+    if (only.tile.bn >= 2 * cols)
+        return std::to_string(cols) + " columns fill half of its tile or less";
+    if (only.multicast == 1 && rows <= 128) return "one tile of rows: no blocks would share";
+    return "";
 }
 
 }  // namespace wt::conv_wgmma

@@ -26,6 +26,8 @@
 //
 // Predicted, not measured: conv2 0.9375 (20 tiles for 18.75) x 0.95 (partial sums, first copies) of
 // 790 TFLOP/s; conv3 to conv5, whose partial sums weigh more, 0.8 of it.
+#include <array>
+
 #include "kernels/conv/wgmma_common.h"
 #include "kernels/tile/stream_k.h"
 
@@ -266,7 +268,7 @@ __global__ void add_parts_kernel(const __grid_constant__ WgradShape v, TileSize 
 
 // Chooses the tile with the least work, padding included, and derives everything that follows from
 // it.
-WgradShape shape_of(const ConvProblem& p, TileSize& tile) {
+WgradShape shape_of(const ConvProblem& p, TileChoice only, TileSize& tile) {
     WgradShape v{};
     v.window = input_window(p);
     v.rows = p.r * p.s * p.cg();
@@ -274,10 +276,10 @@ WgradShape shape_of(const ConvProblem& p, TileSize& tile) {
     v.groups = p.groups;
     double least = 0;
     for (const TileSize& t : kWgradTiles) {
-        if (is_only(kWgradTiles) && t != only_tile()) continue;
+        if (only.tile.bm && t != only.tile) continue;
         const int m = static_cast<int>(ceil_div(v.rows, t.bm)),
                   n = static_cast<int>(ceil_div(v.filters, t.bn));
-        const int multicast = m > 1 ? kMaxMulticast : 1;
+        const int multicast = m > 1 && only.multicast != 1 ? kMaxMulticast : 1;
         const double work =
             double(ceil_div(m, multicast)) * multicast * n * stage_clocks(t, multicast);
         if (least > 0 && work >= least) continue;
@@ -291,6 +293,8 @@ WgradShape shape_of(const ConvProblem& p, TileSize& tile) {
     const int steps = static_cast<int>(ceil_div(int64_t(p.n) * p.p() * p.q(), kDepth));
     // Below 8 steps writing and adding partial sums costs more than idle SMs.
     const int64_t useful = std::max<int64_t>(units, int64_t(units) * steps / 8);
+    // Pairs of SMs: no device needs to be asked how many fit, and the workspace is sized before the
+    // kernel is known.
     v.plan = StreamKPlan(
         units, steps,
         static_cast<int>(std::min<int64_t>(std::max(1, planned_sms() / v.multicast), useful)));
@@ -298,18 +302,20 @@ WgradShape shape_of(const ConvProblem& p, TileSize& tile) {
     return v;
 }
 
-std::string refuses_wgrad(const ConvProblem& p) {
+std::string refuses_wgrad(const ConvProblem& p, TileChoice only) {
     if (std::string why = refuses_x(p); !why.empty()) return why;
+    if (std::string why = refuses_choice(only, int64_t(p.r) * p.s * p.cg(), p.kg()); !why.empty())
+        return why;
     TileSize tile;
-    const StreamKPlan plan = shape_of(p, tile).plan;
+    const StreamKPlan plan = shape_of(p, only, tile).plan;
     if (int64_t(plan.units) * plan.unit_steps >= int64_t(1) << 31)
         return "too many filters and pixels to count the steps in 32 bits";
     return "";
 }
 
-size_t workspace(const ConvProblem& p) {
+size_t workspace(const ConvProblem& p, TileChoice only) {
     TileSize tile;
-    const WgradShape v = shape_of(p, tile);
+    const WgradShape v = shape_of(p, only, tile);
     if (v.max_partials == 1) return 0;
     return sizeof(float) * v.groups * v.max_partials * v.filters *
            (size_t(v.rows) + (p.bias ? 1 : 0));
@@ -343,9 +349,9 @@ void launch_box(const ConvProblem& p, const ConvWgradArgs& a, const WgradShape& 
     launch_tile<128, 128, kBox>(p, a, v);
 }
 
-void launch_wgrad(const ConvProblem& p, const ConvWgradArgs& a) {
+void launch_wgrad(const ConvProblem& p, const ConvWgradArgs& a, TileChoice only) {
     TileSize tile;
-    WgradShape v = shape_of(p, tile);
+    WgradShape v = shape_of(p, only, tile);
     v.dw = a.dw;
     v.db = a.db;
     const bool direct = v.max_partials == 1;
@@ -367,12 +373,25 @@ void launch_wgrad(const ConvProblem& p, const ConvWgradArgs& a) {
            add_parts_kernel, v, tile);
 }
 
+template <int BM, int BN, int kMulticast = 0>
+ConvWgrad row(const char* name) {
+    static constexpr TileChoice kOnly{{BM, BN}, kMulticast};
+    return {
+        .name = name,
+        .refuses = [](const ConvProblem& p) { return refuses_wgrad(p, kOnly); },
+        .workspace = [](const ConvProblem& p) { return workspace(p, kOnly); },
+        .launch = [](const ConvProblem& p, const ConvWgradArgs& a) { launch_wgrad(p, a, kOnly); },
+        .sm = 90};
+}
+
 }  // namespace
 
-extern const ConvWgrad wgrad = {.name = "wgmma_sm90",
-                                .refuses = refuses_wgrad,
-                                .workspace = workspace,
-                                .launch = launch_wgrad,
-                                .sm = 90};
+extern const ConvWgrad wgrad = row<0, 0>("wgmma_sm90");
+
+// The same with a tile of kWgradTiles, or without pairs.
+extern const std::array<ConvWgrad, 6> wgrad_fixed{
+    row<128, 256>("wgmma_128x256_sm90"), row<128, 192>("wgmma_128x192_sm90"),
+    row<256, 128>("wgmma_256x128_sm90"), row<128, 128>("wgmma_128x128_sm90"),
+    row<256, 64>("wgmma_256x64_sm90"),   row<0, 0, 1>("wgmma_single_sm90")};
 
 }  // namespace wt::conv_wgmma

@@ -11,6 +11,9 @@
 //
 // A step has all three: tiled comes first there. mma_sm80 (616, 727, 1440) is never taken unless it
 // is named.
+#include <array>
+#include <vector>
+
 #include "kernels/gemm/problem.h"
 
 namespace wt {
@@ -26,7 +29,8 @@ extern const Gemm gemm;
 }
 namespace gemm_wgmma {
 extern const Gemm gemm;
-}
+extern const std::array<Gemm, 6> gemm_fixed;
+}  // namespace gemm_wgmma
 #ifdef WT_ONEDNN
 namespace gemm_onednn {
 extern const Gemm gemm;
@@ -40,18 +44,23 @@ extern const Gemm gemm;
 
 Table<GemmProblem, GemmArgs> gemm_variants() {
     // Made at the first call, when the variants' own files are initialised.
-    static const Gemm table[] = {
-        gemm_naive::gemm,
+    static const auto table = [] {
+        std::vector<Gemm> rows = {
+            gemm_naive::gemm,
 #ifdef WT_CUBLAS
-        preferred(gemm_cublas::gemm, {.gpu = 1}),
+            preferred(gemm_cublas::gemm, {.gpu = 1}),
 #endif
-        preferred(gemm_tiled::gemm, {.gpu = 2, .cpu = 2}),
-        preferred(gemm_mma::gemm, {.gpu = 3}),
-        preferred(gemm_wgmma::gemm, {.gpu = 4, .cpu = 1}),
+            preferred(gemm_tiled::gemm, {.gpu = 2, .cpu = 2}),
+            preferred(gemm_mma::gemm, {.gpu = 3}),
+            preferred(gemm_wgmma::gemm, {.gpu = 4, .cpu = 1}),
 #ifdef WT_ONEDNN
-        preferred(gemm_onednn::gemm, {.cpu = 3}),
+            preferred(gemm_onednn::gemm, {.cpu = 3}),
 #endif
-    };
+        };
+        // With a fixed tile: what --kernels tune and bin/compare try beside the model's choice.
+        for (const Gemm& v : gemm_wgmma::gemm_fixed) rows.push_back(preferred(v, kFixedPlan));
+        return rows;
+    }();
     return table;
 }
 

@@ -3,6 +3,7 @@
 // them.
 #pragma once
 
+#include "kernels/common/machine.h"
 #include "kernels/gemm/wgmma_plan.h"
 #include "kernels/ptx/tma.h"
 #include "kernels/tile/tensor_map.h"
@@ -10,14 +11,19 @@
 
 namespace wt::gemm_wgmma {
 
-void launch_sgd(const GemmProblem&, const GemmArgs&);  // wgmma_sgd_sm90.cu
+// wgmma_sgd_sm90.cu
+void launch_sgd(const GemmProblem&, const GemmArgs&, const Plan&);
+int sgd_clusters_at_once(int cluster_size);
 
 // How many stages leave 32 KB and a bit of 227 KB for what goes to C.
-constexpr int stages_for(int bn) { return bn <= 64 ? 8 : bn <= 128 ? 6 : 4; }
+constexpr int stages_for(int bn) { return bn <= 64 ? 8 : bn <= 128 ? 6 : bn <= 160 ? 5 : 4; }
+// Bytes of a row of n or k in a box of B that is n-major: what divides the tile.
+constexpr int span_for(int bn) { return bn % 64 == 0 ? 128 : 64; }
 
 template <GemmLayout L, int BN, int kStages = stages_for(BN), int kConsumers = 2>
 using TileOf = WgmmaTile<SharedOperand<kBM, kBK, L == GemmLayout::tn ? Major::mn : Major::k>,
-                         SharedOperand<BN, kBK, L == GemmLayout::nt ? Major::k : Major::mn>,
+                         SharedOperand<BN, kBK, L == GemmLayout::nt ? Major::k : Major::mn,
+                                       L == GemmLayout::nt ? 128 : span_for(BN)>,
                          kStages, kConsumers>;
 
 // TMA wants tensors that start on 16 bytes. A matrix that does not (a shard's columns of a gathered

@@ -21,6 +21,7 @@
 //   warpgroup 1, 2          consumers 0, 1
 //
 // Up to 96 KB an SM are in flight; 4.3 TB/s at a latency of 1 us takes 33 KB.
+#include "kernels/common/clusters.h"
 #include "kernels/gemm/wgmma_operands.h"
 
 namespace wt::gemm_wgmma {
@@ -270,10 +271,22 @@ __global__ void __launch_bounds__(384, 1)
     end_block(cluster_size);
 }
 
+LaunchShape shape_of(int cluster_size) {
+    return {.grid = dim3(static_cast<unsigned>(cluster_size)),
+            .block = dim3(Tile::kThreads),
+            .stream = nullptr,
+            .shared = sizeof(SharedStorage),
+            .cluster = static_cast<unsigned>(cluster_size),
+            .pdl = true};
+}
+
 }  // namespace
 
-void launch_sgd(const GemmProblem& p, const GemmArgs& g) {
-    const Plan plan = choose_tile(p, planned_sms());
+int sgd_clusters_at_once(int cluster_size) {
+    return clusters_at_once(shape_of(cluster_size), reinterpret_cast<const void*>(gemm_sgd_kernel));
+}
+
+void launch_sgd(const GemmProblem& p, const GemmArgs& g, const Plan& plan) {
     const MatrixMap a = operand_map<Tile::A>(g.a, p.m, p.k, p.lda, 1);
     const MatrixMap b = operand_map<Tile::B>(g.b, p.n, p.k, p.ldb, plan.schedule.multicast);
     const MatrixMap w = matrix_map(DType::f32, g.c, p.n, p.m, p.ldc, kPieceCols, kPieceRows, 128);
@@ -284,14 +297,10 @@ void launch_sgd(const GemmProblem& p, const GemmArgs& g) {
         w_bf16 = matrix_map(DType::bf16, g.w_bf16, p.n, p.m, p.ldc, kPieceCols, kPieceRows, 64);
     if (w.shift != v.shift)
         throw Error("gemm.wgmma_sm90 with SGD: weights and momentum must lie alike to 16 bytes");
-    launch("gemm.wgmma_sm90 sgd",
-           LaunchShape{.grid = dim3(static_cast<unsigned>(plan.blocks)),
-                       .block = dim3(Tile::kThreads),
-                       .stream = g.stream,
-                       .shared = sizeof(SharedStorage),
-                       .cluster = static_cast<unsigned>(plan.schedule.cluster_size()),
-                       .pdl = true},
-           gemm_sgd_kernel, a.map, b.map, w.map, v.map, w_bf16.map,
+    LaunchShape shape = shape_of(plan.schedule.cluster_size());
+    shape.grid = dim3(static_cast<unsigned>(plan.blocks));
+    shape.stream = g.stream;
+    launch("gemm.wgmma_sm90 sgd", shape, gemm_sgd_kernel, a.map, b.map, w.map, v.map, w_bf16.map,
            Inputs{plan.schedule, a.shift, b.shift},
            Weights{.rows = p.m,
                    .cols = p.n,

@@ -21,10 +21,12 @@
 //
 // Expected by wgmma_plan.h's model, not measured. A stage of 128 x 256 x 64 takes the tensor cores
 // 1,024 clocks, 1,229 with the power that they get, and L2 819 in a pair of blocks (1,229 alone).
-// Forward of AlexNet's fc6 at batch 1024 is 128 tiles in pairs, one wave of 144 stages: 177,000
-// clocks and 1,500 of start and end, 102 us at 1.755 GHz. At batch 128 it is 32 tiles of 128 x 128
-// in 4 splits, each 36 stages of 614 clocks (13 us); reading the weights' 75 MB takes longer, 18
-// us.
+// Forward of AlexNet's fc6 at batch 1024 is 128 tiles, one wave of 144 stages: 177,000 clocks and
+// 4,400 of start and epilogue, 103 us at 1.755 GHz. At batch 128 it is 16 tiles of 128 x 256 in 8
+// splits, each 18 stages of 1,229 clocks (13 us); reading the weights' 75 MB takes longer, 18 us.
+#include <array>
+
+#include "kernels/common/clusters.h"
 #include "kernels/gemm/epilogue_of.h"
 #include "kernels/gemm/wgmma_operands.h"
 #include "kernels/tile/cluster_sum.h"
@@ -264,6 +266,17 @@ __global__ void __launch_bounds__(384, 1)
     end_block(cluster_size);
 }
 
+// The launch of a kernel: of one block an SM and so many of these to a cluster.
+template <GemmLayout L, EpilogueOp F, class Out, int BN>
+LaunchShape shape_of(int cluster_size) {
+    return {.grid = dim3(static_cast<unsigned>(cluster_size)),
+            .block = dim3(TileOf<L, BN>::kThreads),
+            .stream = nullptr,
+            .shared = sizeof(SharedStorage<TileOf<L, BN>, StagedStore<Out, BN>>),
+            .cluster = static_cast<unsigned>(cluster_size),
+            .pdl = true};
+}
+
 template <GemmLayout L, EpilogueOp F, class Out, int BN>
 void launch_kernel(const GemmProblem& p, const GemmArgs& g, const Plan& plan) {
     using Tile = TileOf<L, BN>;
@@ -281,62 +294,98 @@ void launch_kernel(const GemmProblem& p, const GemmArgs& g, const Plan& plan) {
         c = matrix_map(dtype_of<Out>, g.c, p.n, p.m, p.ldc, Staged::kColumns, Staged::kRows,
                        Staged::kSpan);
     t.shift = c.shift;
-    launch("gemm.wgmma_sm90",
-           LaunchShape{.grid = dim3(static_cast<unsigned>(plan.blocks)),
-                       .block = dim3(Tile::kThreads),
-                       .stream = g.stream,
-                       .shared = sizeof(SharedStorage<Tile, Staged>),
-                       .cluster = static_cast<unsigned>(plan.schedule.cluster_size()),
-                       .pdl = true},
-           gemm_kernel<L, F, Out, BN>, a.map, b.map, c.map, Inputs{plan.schedule, a.shift, b.shift},
-           t);
+    LaunchShape shape = shape_of<L, F, Out, BN>(plan.schedule.cluster_size());
+    shape.grid = dim3(static_cast<unsigned>(plan.blocks));
+    shape.stream = g.stream;
+    launch("gemm.wgmma_sm90", shape, gemm_kernel<L, F, Out, BN>, a.map, b.map, c.map,
+           Inputs{plan.schedule, a.shift, b.shift}, t);
 }
 
-template <GemmLayout L, EpilogueOp F>
-void launch_width(const GemmProblem& p, const GemmArgs& g, const Plan& plan) {
+// Calls f.operator()<L, F, Out, BN>() with the parameters of the kernel that has this width.
+template <GemmLayout L, EpilogueOp F, class Call>
+void by_width(const GemmProblem& p, int bn, Call&& f) {
     if constexpr (L != GemmLayout::tn) {
         if (p.out == DType::bf16) {
-            if (plan.bn == 64) return launch_kernel<L, F, bf16, 64>(p, g, plan);
-            if (plan.bn == 192) return launch_kernel<L, F, bf16, 192>(p, g, plan);
-            if (plan.bn == 256) return launch_kernel<L, F, bf16, 256>(p, g, plan);
+            if (bn == 64) return f.template operator()<L, F, bf16, 64>();
+            if constexpr (L == GemmLayout::nn)
+                if (bn == 160) return f.template operator()<L, F, bf16, 160>();
+            if (bn == 192) return f.template operator()<L, F, bf16, 192>();
+            if (bn == 256) return f.template operator()<L, F, bf16, 256>();
+        } else if constexpr (L == GemmLayout::nt && F == EpilogueOp::plain) {
+            if (bn == 64) return f.template operator()<L, F, float, 64>();
         }
-    } else if (p.out == DType::f32 && plan.bn == 256) {
-        return launch_kernel<L, F, float, 256>(p, g, plan);
+    } else if (p.out == DType::f32 && bn == 256) {
+        return f.template operator()<L, F, float, 256>();
     }
-    return p.out == DType::bf16 ? launch_kernel<L, F, bf16, 128>(p, g, plan)
-                                : launch_kernel<L, F, float, 128>(p, g, plan);
+    return p.out == DType::bf16 ? f.template operator()<L, F, bf16, 128>()
+                                : f.template operator()<L, F, float, 128>();
 }
-
-template <GemmLayout L>
-void launch_layout(const GemmProblem& p, const GemmArgs& g, const Plan& plan) {
-    by_epilogue<L, bf16>(p, [&]<EpilogueOp F>() { launch_width<L, F>(p, g, plan); });
+template <GemmLayout L, class Call>
+void by_layout(const GemmProblem& p, int bn, Call&& f) {
+    by_epilogue<L, bf16>(p, [&]<EpilogueOp F>() { by_width<L, F>(p, bn, f); });
 }
-
-void launch_gemm(const GemmProblem& p, const GemmArgs& g) {
-    if (p.sgd) return launch_sgd(p, g);
-    const Plan plan = choose_tile(p, planned_sms());
+template <class Call>
+void by_kernel(const GemmProblem& p, int bn, Call&& f) {
     switch (p.layout) {
-        case GemmLayout::nt: return launch_layout<GemmLayout::nt>(p, g, plan);
-        case GemmLayout::nn: return launch_layout<GemmLayout::nn>(p, g, plan);
-        case GemmLayout::tn: return launch_layout<GemmLayout::tn>(p, g, plan);
+        case GemmLayout::nt: return by_layout<GemmLayout::nt>(p, bn, f);
+        case GemmLayout::nn: return by_layout<GemmLayout::nn>(p, bn, f);
+        case GemmLayout::tn: return by_layout<GemmLayout::tn>(p, bn, f);
     }
 }
 
-std::string refuses(const GemmProblem& p) {
+int kernel_clusters_at_once(const GemmProblem& p, int bn, int cluster_size) {
+    int clusters = 0;
+    by_kernel(p, bn, [&]<GemmLayout L, EpilogueOp F, class Out, int BN>() {
+        clusters = clusters_at_once(shape_of<L, F, Out, BN>(cluster_size),
+                                    reinterpret_cast<const void*>(gemm_kernel<L, F, Out, BN>));
+    });
+    return clusters;
+}
+
+void launch_gemm(const GemmProblem& p, const GemmArgs& g, Choice only) {
+    const Plan plan = plan_of(p, only);
+    if (p.sgd) return launch_sgd(p, g, plan);
+    by_kernel(p, plan.bn, [&]<GemmLayout L, EpilogueOp F, class Out, int BN>() {
+        launch_kernel<L, F, Out, BN>(p, g, plan);
+    });
+}
+
+std::string refuses(const GemmProblem& p, Choice only) {
     if (p.dtype != DType::bf16) return "bf16 operands only";
     if (p.lda % 8 || p.ldb % 8)
         return "rows of A and B must be multiples of 8 elements (16 bytes) apart";
     if (p.sgd && p.ldc % 8)
         return "rows of the weights must be multiples of 8 elements apart for SGD";
-    return "";
+    return refuses_choice(p, only);
+}
+
+template <int BN, int kMulticast = 0>
+Gemm row(const char* name) {
+    static constexpr Choice kOnly{BN, kMulticast};
+    return {.name = name,
+            .refuses = [](const GemmProblem& p) { return refuses(p, kOnly); },
+            .workspace = nullptr,
+            .launch = [](const GemmProblem& p, const GemmArgs& g) { launch_gemm(p, g, kOnly); },
+            .sm = 90};
 }
 
 }  // namespace
 
-extern const Gemm gemm = {.name = "wgmma_sm90",
-                          .refuses = refuses,
-                          .workspace = nullptr,
-                          .launch = launch_gemm,
-                          .sm = 90};
+Plan plan_of(const GemmProblem& p, Choice only) {
+    return choose_tile(
+        p,
+        [&](int bn, int cluster_size) {
+            return p.sgd ? sgd_clusters_at_once(cluster_size)
+                         : kernel_clusters_at_once(p, bn, cluster_size);
+        },
+        only);
+}
+
+extern const Gemm gemm = row<0>("wgmma_sm90");
+
+// The same with a width of kWidths, or without pairs.
+extern const std::array<Gemm, 6> gemm_fixed{
+    row<256>("wgmma_128x256_sm90"), row<192>("wgmma_128x192_sm90"), row<160>("wgmma_128x160_sm90"),
+    row<128>("wgmma_128x128_sm90"), row<64>("wgmma_128x64_sm90"),   row<0, 1>("wgmma_single_sm90")};
 
 }  // namespace wt::gemm_wgmma

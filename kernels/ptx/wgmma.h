@@ -163,6 +163,15 @@ __device__ __forceinline__ void wgmma_bf16(float (&d)[N / 2], uint64_t a, uint64
             : WT_D8(0), WT_D8(8), WT_D8(16), WT_D8(24), WT_D8(32), WT_D8(40), WT_D8(48), WT_D8(56)
             : "l"(a), "l"(b), "r"(static_cast<int>(accumulate)), "n"(int(TransposeA)),
               "n"(int(TransposeB)));
+    } else if constexpr (N == 160) {
+        asm volatile(
+            "{\n.reg .pred p;\nsetp.ne.b32 p, %82, 0;\n"
+            "wgmma.mma_async.sync.aligned.m64n160k16.f32.bf16.bf16 {" WT_R0 WT_R8 WT_R16 WT_R24
+                WT_R32 WT_R40 WT_R48 WT_R56 WT_R64 WT_R72 "}, %80, %81, p, 1, 1, %83, %84;\n}\n"
+            : WT_D8(0), WT_D8(8), WT_D8(16), WT_D8(24), WT_D8(32), WT_D8(40), WT_D8(48), WT_D8(56),
+              WT_D8(64), WT_D8(72)
+            : "l"(a), "l"(b), "r"(static_cast<int>(accumulate)), "n"(int(TransposeA)),
+              "n"(int(TransposeB)));
     } else if constexpr (N == 192) {
         asm volatile(
             "{\n.reg .pred p;\nsetp.ne.b32 p, %98, 0;\n"

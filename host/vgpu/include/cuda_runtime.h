@@ -59,6 +59,12 @@ cudaError_t cudaOccupancyMaxActiveBlocksPerMultiprocessor(int* blocks, void (*ke
         blocks, reinterpret_cast<const void*>(kernel), threads, shared);
 }
 template <class... Params>
+cudaError_t cudaOccupancyMaxActiveClusters(int* clusters, void (*kernel)(Params...),
+                                           const cudaLaunchConfig_t* config) {
+    vgpu::know(reinterpret_cast<const void*>(kernel), vgpu::signature<Params...>);
+    return cudaOccupancyMaxActiveClusters(clusters, reinterpret_cast<const void*>(kernel), config);
+}
+template <class... Params>
 cudaError_t cudaLaunchKernel(void (*kernel)(Params...), dim3 grid, dim3 block, void** args,
                              size_t shared = 0, cudaStream_t stream = nullptr) {
     vgpu::know(reinterpret_cast<const void*>(kernel), vgpu::signature<Params...>);

@@ -102,6 +102,11 @@ cudaError_t cudaFuncGetAttributes(cudaFuncAttributes* attributes, const void* ke
 cudaError_t cudaFuncGetName(const char** name, const void* kernel);
 cudaError_t cudaOccupancyMaxActiveBlocksPerMultiprocessor(int* blocks, const void* kernel,
                                                           int threads, size_t shared);
+// Of a launch with config's cluster, block and shared memory; refuses what the launch would refuse.
+// A virtual GPU runs any number of clusters: it answers as an H100 of 132 SMs, whatever the cores
+// of the CPU, so that kernels are planned alike everywhere (VGPU_CLUSTERS: as another GPU).
+cudaError_t cudaOccupancyMaxActiveClusters(int* clusters, const void* kernel,
+                                           const cudaLaunchConfig_t* config);
 // The kernel's parameter types must be known from a typed call: any template of cuda_runtime.h that
 // got the kernel itself. Else cudaErrorInvalidDeviceFunction.
 cudaError_t cudaLaunchKernelExC(const cudaLaunchConfig_t* config, const void* kernel, void** args);

@@ -2,10 +2,12 @@
 
 #include <cstdio>
 #include <cstdlib>
+#include <map>
 #include <sstream>
 #include <vector>
 
 #include "host/vgpu/runtime/arena.h"
+#include "host/vgpu/runtime/limits.h"
 
 namespace vgpu {
 namespace {
@@ -56,6 +58,27 @@ std::vector<int> read_capabilities() {
     return all;
 }
 
+// Sizes of clusters, and how many of each run at once.
+std::map<int, int> read_clusters() {
+    const char* s = setting("VGPU_CLUSTERS");
+    std::map<int, int> counts;
+    std::stringstream parts(s ? s : "");
+    for (std::string part; std::getline(parts, part, ',');) {
+        int size = 0, count = 0;
+        char rest = 0;
+        if (std::sscanf(part.c_str(), "%d:%d%c", &size, &count, &rest) != 2 || size < 1 ||
+            size > int(kClusterBlocksNonPortable) || count < 0) {
+            std::fprintf(stderr,
+                         "vgpu: VGPU_CLUSTERS=%s: must be sizes of 1 to 16 blocks and how many "
+                         "clusters of them run at once (4:31,8:14); it is an H100's now\n",
+                         s);
+            return {};
+        }
+        counts[size] = count;
+    }
+    return counts;
+}
+
 }  // namespace
 
 const PeerFault& peer_fault() {
@@ -82,6 +105,16 @@ DeviceCode code_for(int capability, const std::string& architectures) {
             best.architecture = built;
     if (!best.architecture && last && last <= capability) best = {last, true};
     return best;
+}
+
+int active_clusters(int size, int per_sm) {
+    static const std::map<int, int> told = read_clusters();
+    if (const auto it = told.find(size); it != told.end()) return it->second;
+    constexpr int kParts = (kClusterSms + kPartSms - 1) / kPartSms, kPairs = kClusterSms / 2;
+    int clusters = 0;
+    for (int part = 0; part < kParts; ++part)
+        clusters += 2 * ((kPairs + part) / kParts) * per_sm / size;
+    return clusters;
 }
 
 DeviceCode code_for(int device) {

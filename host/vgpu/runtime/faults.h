@@ -1,6 +1,6 @@
 // Faults of hardware that a virtual GPU can be told to have, so that tests meet what users of real
-// ones have met: links between GPUs that hang or deliver something else, and GPUs for which nothing
-// was built. Read from the environment, once.
+// ones have met: links between GPUs that hang or deliver something else, GPUs for which nothing was
+// built, and GPUs with room for fewer clusters. Read from the environment, once.
 #pragma once
 
 #include <string>
@@ -33,5 +33,10 @@ struct DeviceCode {
 };
 DeviceCode code_for(int device);
 DeviceCode code_for(int capability, const std::string& architectures);
+
+// Clusters of `size` blocks, `per_sm` of which fit a multiprocessor, that run at once.
+// VGPU_CLUSTERS (4:31,8:14) says how many of which sizes, since GPUs of one model differ; of others
+// it is what the multiprocessors of limits.h come to, dealt out as evenly as can be.
+int active_clusters(int size, int per_sm);
 
 }  // namespace vgpu

@@ -95,6 +95,15 @@ cudaError_t check_shape(const cudaLaunchConfig_t& c, const void* kernel, dim3& c
     return cudaSuccess;
 }
 
+// Blocks of a kernel that fit a multiprocessor.
+int blocks_per_sm(const void* kernel, int threads, size_t shared) {
+    const int by_threads = kSmThreads / ((threads + 31) / 32 * 32);
+    const int by_shared = shared > settings_of(kernel).shared
+                              ? 0
+                              : static_cast<int>(kSharedPerSm / (shared + kSharedReserved));
+    return std::min({kSmBlocks, by_threads, by_shared});
+}
+
 }  // namespace
 
 ArgumentBlock::ArgumentBlock(const Signature& s, const void* const* args)
@@ -262,11 +271,26 @@ cudaError_t cudaOccupancyMaxActiveBlocksPerMultiprocessor(int* blocks, const voi
     return device_api([&](Runtime&, Lock&) {
         if (cudaError_t e = check_code(kernel); e != cudaSuccess) return e;
         if (threads <= 0 || threads > kBlockThreads) return cudaErrorInvalidValue;
-        const int by_threads = kSmThreads / ((threads + 31) / 32 * 32);
-        const int by_shared = shared > settings_of(kernel).shared
-                                  ? 0
-                                  : static_cast<int>(kSharedPerSm / (shared + kSharedReserved));
-        *blocks = std::min({kSmBlocks, by_threads, by_shared});
+        *blocks = blocks_per_sm(kernel, threads, shared);
+        return cudaSuccess;
+    });
+}
+
+cudaError_t cudaOccupancyMaxActiveClusters(int* clusters, const void* kernel,
+                                           const cudaLaunchConfig_t* config) {
+    return device_api([&](Runtime&, Lock&) {
+        if (cudaError_t e = check_code(kernel); e != cudaSuccess) return e;
+        if (!clusters || !config)
+            return explain(cudaErrorInvalidValue, symbol_name(kernel) + ": null argument");
+        dim3 cluster;
+        bool dependent = false;
+        if (cudaError_t e = check_shape(*config, kernel, cluster, dependent); e != cudaSuccess)
+            return e;
+        const dim3 block = config->blockDim;
+        const int size = static_cast<int>(cluster.x * cluster.y * cluster.z);
+        *clusters = active_clusters(
+            size, blocks_per_sm(kernel, static_cast<int>(block.x * block.y * block.z),
+                                config->dynamicSmemBytes));
         return cudaSuccess;
     });
 }

@@ -15,5 +15,8 @@ inline constexpr int kBlockThreads = 1024, kBlockZ = 64, kGridYz = 65535;
 inline constexpr int kSmThreads = 2048, kSmBlocks = 32;
 inline constexpr int kL2 = 32 << 20;
 inline constexpr unsigned kClusterBlocks = 8, kClusterBlocksNonPortable = 16;
+// What is answered of clusters that run at once: those of an H100, whose 132 SMs come in pairs and
+// lie in parts (GPCs) of up to 18. A cluster stays within a part.
+inline constexpr int kClusterSms = 132, kPartSms = 18;
 
 }  // namespace vgpu

@@ -1,0 +1,24 @@
+// What an SM of an H100 or H200 does in how many clocks: the rates that the wgmma kernels' tiles
+// are chosen with. All are published figures or estimates from compiled code; none is measured.
+#pragma once
+
+namespace wt::wgmma_clocks {
+
+inline constexpr double kMultiplyAdds = 2048;  // bf16, of the tensor cores, in a clock
+inline constexpr double kSharedBytes = 128;    // read from shared memory in a clock
+// From L2, in a clock, when every SM asks; a published matrix product without multicast got 37.
+inline constexpr double kL2Bytes = 40;
+
+// From the last product of a tile of 128 x 256 to the first of the block's next tile. A consumer
+// warp issues 833 instructions for its 128 accumulators a thread (counted in conv_fprop's SASS for
+// sm_90: bias, ReLU, conversions, stmatrix), 2 warps to a scheduler; the rest is what these wait
+// for (loads of the bias, the store's boxes), the scheduler's divisions and the first stage's wait.
+inline constexpr double kEpilogue = 2900;
+// Of these, what does not depend on the tile's size.
+inline constexpr double kEpilogueOfAnyTile = 500;
+
+inline double epilogue(int bm, int bn) {
+    return kEpilogueOfAnyTile + (kEpilogue - kEpilogueOfAnyTile) * bm * bn / (128.0 * 256);
+}
+
+}  // namespace wt::wgmma_clocks
