@@ -19,7 +19,7 @@ struct Chart {
     std::string title, x_name, y_name;
     std::vector<Series> series;
     std::vector<std::pair<double, std::string>> marks;  // upright lines, each with a word
-    double width = 520, height = 280;
+    double width = 460, height = 260;
 };
 
 // "" where no series has a point. The y axis begins at 0; the x axis at the first point, or 0.

@@ -32,7 +32,7 @@ std::string filters_png(const std::vector<float>& weights, int filters, int chan
     const int down = (filters + across - 1) / across, gap = 2;
     const int cell_h = height * scale + gap, cell_w = width * scale + gap;
     const int w = across * cell_w + gap, h = down * cell_h + gap;
-    std::vector<uint8_t> rgb(static_cast<size_t>(w * h * 3), 128);
+    std::vector<uint8_t> rgb(static_cast<size_t>(w * h * 3), 235);
     for (int f = 0; f < filters; ++f) {
         const float* filter = &weights[static_cast<size_t>(f * channels * height * width)];
         const auto [low, high] = std::minmax_element(filter, filter + channels * height * width);

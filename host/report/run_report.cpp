@@ -1,5 +1,6 @@
 #include "host/report/run_report.h"
 
+#include <algorithm>
 #include <cmath>
 #include <filesystem>
 #include <set>
@@ -122,9 +123,11 @@ Chart of_steps(const std::vector<RunHistory>& runs, const Axis& axis, const std:
 
 std::string key_of(const Chart& c) {
     std::string s = "<p class='key muted'>";
+    const auto known = [](const auto& point) { return std::isfinite(point.second); };
     for (const Series& line : c.series)
-        s += "<i style='background:var(--s" + std::to_string(line.colour % 8) + ")'></i>" +
-             escaped(line.name);
+        if (std::any_of(line.points.begin(), line.points.end(), known))
+            s += "<i style='background:var(--s" + std::to_string(line.colour % 8) + ")'></i>" +
+                 escaped(line.name);
     return s + "</p>\n";
 }
 
@@ -166,7 +169,8 @@ std::string facts(const RunHistory& r) {
     if (!r.classes.empty())
         s += row("classes", std::to_string(r.classes.size()) + ": " + escaped(r.classes.front()) +
                                 " to " + escaped(r.classes.back()));
-    s += row("command", "<span class='command'>" + escaped(r.command) + "</span>");
+    if (!r.command.empty())
+        s += row("command", "<span class='command'>" + escaped(r.command) + "</span>");
     s += "</table>\n";
     const auto list = [](const std::string& title, const std::map<std::string, std::string>& all) {
         if (all.empty()) return std::string();
