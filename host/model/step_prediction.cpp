@@ -1,0 +1,140 @@
+#include "host/model/step_prediction.h"
+
+#include <cstdio>
+
+#include "host/cuda/check.h"
+#include "host/model/predict.h"
+
+namespace wt::model {
+
+WorkerConfig step_config(const std::string& net, int batch, const std::string& precision) {
+    WorkerConfig c;
+    c.net = make_net(net, {});
+    c.batch = batch;
+    c.sm = 90;
+    c.dtype = precision == "bf16" ? DType::bf16 : DType::f32;
+    c.tf32 = precision == "tf32";
+    return c;
+}
+
+StepPrediction predict_step(const Gpu& gpu, const Layout& layout) {
+    const WorkerConfig& c = layout.config;
+    if (c.workers > 1)
+        throw UsageError("a prediction is of one worker: bin/scaling is for " +
+                         std::to_string(c.workers));
+    StepPrediction step{.net = c.net.name,
+                        .precision = c.dtype == DType::bf16 ? "bf16"
+                                     : c.tf32               ? "tf32"
+                                                            : "fp32",
+                        .batch = c.batch,
+                        .rows = {},
+                        .without_model = {}};
+    for (const Step& s : layout.training_steps) {
+        const auto* l = std::get_if<Launch>(&s.action);
+        if (!l) continue;
+        StepPrediction::Row row{.stage = s.stage,
+                                .name = l->name,
+                                .operation = l->operation,
+                                .variant = l->variant,
+                                .problem = l->problem,
+                                .prediction = {}};
+        Prediction& p = row.prediction;
+        if (l->operation.empty()) {
+            p.known = true;
+            p.us = p.launch = gpu.copy_us;
+            p.bound = "launch";
+        } else {
+            p = predict(gpu, l->operation, l->variant, l->problem);
+            if (!p.known) step.without_model.push_back(l->name + "=" + l->variant);
+        }
+        step.us += p.known ? p.us : p.floor_us;
+        step.floor_us += p.floor_us;
+        step.rows.push_back(row);
+    }
+    return step;
+}
+
+std::string heading(const Gpu& gpu) {
+    return "predicted for " + gpu.name +
+           ": arithmetic by host/model/prediction.h, not a measurement\n";
+}
+
+std::string to_text(const Gpu& gpu, const StepPrediction& step) {
+    char line[256];
+    std::string text = heading(gpu);
+    std::snprintf(line, sizeof line, "%s, batch %d, %s, one worker; us\n\n", step.net.c_str(),
+                  step.batch, step.precision.c_str());
+    text += line;
+    std::snprintf(line, sizeof line, "%-26s %-18s %8s %8s %6s  %s\n", "", "variant", "predicted",
+                  "floor", "bound", "plan");
+    text += line;
+    for (const StepPrediction::Row& r : step.rows) {
+        const Prediction& p = r.prediction;
+        std::string plan = p.plan;
+        if (!p.known) plan = "no model: the floor is counted";
+        if (p.known && !p.issue_known)
+            plan += plan.empty() ? "issue: not known" : "; issue: not known";
+        std::snprintf(line, sizeof line, "%-26s %-18s %9.1f %8.1f %6s  %s\n", r.name.c_str(),
+                      r.operation.empty() ? "copy" : r.variant.c_str(), p.known ? p.us : p.floor_us,
+                      p.floor_us, p.bound.c_str(), plan.c_str());
+        text += line;
+    }
+    std::snprintf(line, sizeof line, "%-26s %-18s %9.1f %8.1f\n\n", "sum", "", step.us,
+                  step.floor_us);
+    text += line;
+    std::snprintf(line, sizeof line, "step %.2f ms, %.0f images/s; floor %.2f ms, %.0f images/s\n",
+                  step.us / 1e3, step.images_per_s(), step.floor_us / 1e3,
+                  step.floor_images_per_s());
+    return text + line;
+}
+
+Json to_json(const Prediction& p) {
+    if (!p.known) return {{"model", false}, {"floor_us", p.floor_us}};
+    return {{"model", true},
+            {"us", p.us},
+            {"floor_us", p.floor_us},
+            {"bound", p.bound},
+            {"plan", p.plan},
+            {"tensor_us", p.tensor},
+            {"issue_us", p.issue_known ? Json(p.issue) : Json(nullptr)},
+            {"shared_us", p.shared},
+            {"l2_us", p.l2},
+            {"hbm_us", p.memory},
+            {"epilogue_us", p.epilogue},
+            {"fence_us", p.fence},
+            {"launch_us", p.launch}};
+}
+
+Json to_json(const StepPrediction& step) {
+    Json rows = Json::array();
+    for (const StepPrediction::Row& r : step.rows) {
+        Json row{{"name", r.name},
+                 {"stage", name_of(r.stage)},
+                 {"op", r.operation},
+                 {"variant", r.variant},
+                 {"problem", r.problem}};
+        row.update(to_json(r.prediction));
+        rows.push_back(row);
+    }
+    return {{"net", step.net},
+            {"batch", step.batch},
+            {"precision", step.precision},
+            {"ms", step.us / 1e3},
+            {"images_per_s", step.images_per_s()},
+            {"floor_ms", step.floor_us / 1e3},
+            {"without_model", step.without_model},
+            {"passes", rows}};
+}
+
+Json to_json(const Gpu& gpu) {
+    Json all = Json::array();
+    for (const Constant& c : constants())
+        all.push_back({{"name", c.name},
+                       {"value", gpu.*c.member},
+                       {"unit", c.unit},
+                       {"what", c.what},
+                       {"source", c.source}});
+    return {{"name", gpu.name}, {"constants", all}};
+}
+
+}  // namespace wt::model

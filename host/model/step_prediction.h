@@ -1,0 +1,44 @@
+// A training step of one worker, predicted: the kernels of its list (host/parallel/step.h), one
+// after the other.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "host/json.h"
+#include "host/model/prediction.h"
+#include "host/parallel/layout.h"
+
+namespace wt::model {
+
+struct StepPrediction {
+    struct Row {
+        Stage stage;
+        std::string name, operation, variant, problem;  // of a copy: only the name
+        Prediction prediction;
+    };
+    std::string net, precision;
+    int batch = 0;
+    std::vector<Row> rows;
+    double us = 0, floor_us = 0;
+    // Kernels without a model count with their floor; they are these.
+    std::vector<std::string> without_model;
+
+    double images_per_s() const { return batch / us * 1e6; }
+    double floor_images_per_s() const { return batch / floor_us * 1e6; }
+};
+
+// What a configuration for `net` has to say of a step that `gpu` would run.
+WorkerConfig step_config(const std::string& net, int batch, const std::string& precision);
+// Throws UsageError where several workers share the step: bin/scaling is for that.
+StepPrediction predict_step(const Gpu& gpu, const Layout& layout);
+
+std::string to_text(const Gpu& gpu, const StepPrediction& step);
+Json to_json(const Prediction& p);
+Json to_json(const StepPrediction& step);
+// All constants with their sources.
+Json to_json(const Gpu& gpu);
+// "predicted for h200: ...", to stand above any such table.
+std::string heading(const Gpu& gpu);
+
+}  // namespace wt::model
