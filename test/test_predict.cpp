@@ -2,6 +2,9 @@
 // what holds of any prediction.
 #include <doctest/doctest.h>
 
+#include <cmath>
+#include <filesystem>
+#include <fstream>
 #include <set>
 
 #include "host/model/issue_slots_table.h"
@@ -182,4 +185,106 @@ TEST_CASE("predict: bin/summary --predict") {
                          "bin/scaling");
     test::check_one_line(test::run(dir, summary + " owt --steps --predict h200 --sm 80"), 2,
                          "--sm");
+}
+
+namespace {
+
+// As profiling/report.py writes it, of no GPU that there is.
+void write_made_up(const test::TempDir& dir, const std::string& gpu, double us, bool is_virtual) {
+    namespace fs = std::filesystem;
+    fs::create_directories(dir / "results/made-up");
+    const Json variant{
+        {"variant", "wgmma_sm90"}, {"baseline", false}, {"state", "timed"}, {"ms", us / 1e3}};
+    const Json problem{{"name", "conv2.fprop"},
+                       {"op", "conv_fprop"},
+                       {"problem", "n=256 h=27 w=27 c=96 k=256 r=5 s=5 pad=2 relu=1"},
+                       {"variants", {variant, {{"variant", "naive"}, {"state", "skipped"}}}}};
+    const Json run{{"device", gpu}, {"virtual", false},    {"net", "alexnet"},
+                   {"batch", 256},  {"precision", "bf16"}, {"problems", {problem}}};
+    const Json machine{{"gpu", gpu}, {"date", "made up"}, {"virtual", is_virtual}};
+    std::ofstream(dir / "results/made-up/compare.json")
+        << json_text({{"machine", machine}, {"runs", {run}}});
+    const Json step{{"who", "ours"}, {"net", "alexnet"},      {"batch", 256}, {"precision", "bf16"},
+                    {"ms", 4.0},     {"images_per_s", 64000}, {"workers", 1}};
+    std::ofstream(dir / "results/made-up/steps.json") << json_text(
+        {{"machine", machine}, {"steps", {step, {{"who", "ours"}, {"error", "none"}}}}});
+}
+
+}  // namespace
+
+TEST_CASE("predict: bin/compare --predict") {
+    const test::TempDir dir;
+    const std::string compare = test::program("compare") + " --precision bf16 --batch 256 ";
+    const auto all = test::run(dir, compare + "--predict h200 --json all.json");
+    CHECK(all.status == 0);
+    CHECK(all.out.find("measured:") == std::string::npos);
+    const Json j = parse_json(test::slurp(dir / "all.json"));
+    const StepPrediction s = step("h200", "alexnet", 256);
+    CHECK(j.at("step").at("ms").get<double>() == doctest::Approx(s.us / 1e3));
+    // The step's kernels that are among the problems have the same time; only own variants are.
+    int same = 0;
+    for (const auto& row : s.rows)
+        for (const auto& p : j.at("problems"))
+            for (const auto& v : p.at("variants")) {
+                CHECK(v.at("variant").get<std::string>().find("onednn") == std::string::npos);
+                if (p.at("name") != row.name || v.at("variant") != row.variant) continue;
+                if (row.problem != p.at("problem").get<std::string>() + " dtype=bf16") continue;
+                CAPTURE(row.name);
+                CHECK(v.at("us").get<double>() == doctest::Approx(row.prediction.us));
+                ++same;
+            }
+    CHECK(same >= 10);
+    CHECK(test::run(dir, compare + "gemm --problem m=512,n=512,k=512 --predict h100")
+              .out.find("no model") != std::string::npos);
+    // Kernels that nobody has disassembled are said to be so, not guessed.
+    Prediction p;
+    conv_wgmma(gpu_of("h200"), {.bm = 128, .bn = 256, .bk = 64, .units = 1, .steps = 1}, nullptr,
+               ConvProblem{}, p);
+    CHECK_FALSE(p.issue_known);
+    CHECK(to_json(p, 0).at("model") == false);
+
+    test::check_one_line(test::run(dir, compare + "--predict a100"), 2, "h200");
+    test::check_one_line(test::run(dir, compare + "--predict h200 --check-only"), 2,
+                         "--check-only");
+    test::check_one_line(test::run(dir, compare + "--measured ."), 2, "--predict");
+    test::check_one_line(test::run(dir, compare + "--predict h200 --measured none"), 1, "none");
+    test::check_one_line(test::run(dir, compare + "--predict h200 --layer conv9"), 2, "conv9");
+    test::check_one_line(test::run(dir, compare + "--predict h200 --variants wgma"), 2, "wgma");
+}
+
+TEST_CASE("predict: measured times stand beside predicted ones") {
+    const test::TempDir dir;
+    write_made_up(dir, "NVIDIA H200 (made up)", 400, false);
+    const std::string compare =
+        test::program("compare") + " --precision bf16 --batch 256 --measured results --predict ";
+    const auto r = test::run(dir, compare + "h200 --json j.json");
+    CHECK(r.status == 0);
+    CHECK(r.out.find("results/made-up/compare.json") != std::string::npos);
+    CHECK(r.out.find("measured 4.00 ms, 64000 images/s") != std::string::npos);
+    int beside = 0;
+    const Json j = parse_json(test::slurp(dir / "j.json"));
+    for (const auto& p : j.at("problems"))
+        for (const auto& v : p.at("variants"))
+            if (v.contains("measured_us")) {
+                ++beside;
+                CHECK(p.at("name") == "conv2.fprop");
+                CHECK(v.at("variant") == "wgmma_sm90");
+                CHECK(v.at("measured_us") == doctest::Approx(400));
+                CHECK(v.at("measured_of_predicted").get<double>() ==
+                      doctest::Approx(400 / v.at("us").get<double>()));
+            }
+    CHECK(beside == 1);
+    const auto steps = test::run(dir, test::program("summary") +
+                                          " alexnet --steps --predict h200 --batch 256 --precision "
+                                          "bf16 --measured results");
+    CHECK(steps.out.find("    400.0 ") != std::string::npos);
+    CHECK(steps.out.find("of predicted") != std::string::npos);
+    // Another GPU's, and a dry run's, are not this one's.
+    CHECK(test::run(dir, compare + "h100").out.find("made-up") == std::string::npos);
+    write_made_up(dir, "NVIDIA H200 (made up)", 400, true);
+    CHECK(test::run(dir, compare + "h200").out.find("made-up") == std::string::npos);
+    // A torn file is said to be one.
+    std::ofstream(dir / "results/made-up/compare.json")
+        << "{\"machine\": {\"gpu\": \"H200\"}, \"runs\": [{}]}";
+    test::check_one_line(test::run(dir, compare + "h200"), 1, "compare.json");
 }

@@ -3,6 +3,7 @@
 // bin/summary NET --steps: what one worker of a training step puts on its streams, in order.
 // bin/summary NET --steps --predict h200: what each of that should take there, and their sum.
 #include <cstdio>
+#include <filesystem>
 
 #include "host/cuda/check.h"
 #include "host/cuda/nearest.h"
@@ -100,7 +101,7 @@ struct StepFlags {
     int batch = 128, workers = 1, sm = -1;
     FcScheme scheme = FcScheme::a;
     Precision precision = Precision::fp32;
-    std::string kernels = "auto", predict, json;
+    std::string kernels = "auto", predict, json, measured = "profiling/results";
 };
 
 constexpr int kPredictedSm = 90;
@@ -123,12 +124,13 @@ void print_steps(const NetSpec& net, const StepFlags& f) {
             throw UsageError("--predict plans for compute capability 90: leave --sm away");
         c.sm = kPredictedSm;
         const model::StepPrediction step = model::predict_step(gpu, Layout(c));
-        std::printf("%s", model::to_text(gpu, step).c_str());
+        const auto measured = model::MeasuredResults::read(f.measured, gpu.name);
+        std::printf("%s", model::to_text(gpu, step, measured).c_str());
         if (!f.json.empty())
-            atomic_write_file(
-                f.json,
-                json_text({{"gpu", model::to_json(gpu)}, {"step", model::to_json(step)}}, 1) +
-                    "\n");
+            atomic_write_file(f.json, json_text({{"gpu", model::to_json(gpu)},
+                                                 {"step", model::to_json(step, measured)}},
+                                                1) +
+                                          "\n");
         return;
     }
     const Layout layout(c);
@@ -164,11 +166,18 @@ int run(int argc, char** argv) {
     app.add_option("--predict", f.predict,
                    "prints how long each kernel of the step should take on this GPU, and its floor")
         ->check(one_of("GPU", model::gpu_names()));
+    app.add_option("--measured", f.measured,
+                   "with --predict: a folder of folders that make gpu-report wrote")
+        ->check(not_empty());
     app.add_option("--json", f.json, "with --predict: writes all of it to this file")
         ->check(not_empty());
     app.parse(argc, argv);
-    if (!f.json.empty() && f.predict.empty())
-        throw UsageError("--json is of a prediction: give --predict too");
+    for (const std::string& flag : app.given()) {
+        if ((flag == "json" || flag == "measured") && f.predict.empty())
+            throw UsageError("--" + flag + " is of a prediction: give --predict too");
+        if (flag == "measured" && !std::filesystem::is_directory(f.measured))
+            throw Error(f.measured + " is no folder: give one that has make gpu-report's folders");
+    }
     if (!f.steps)
         for (const std::string& flag : app.given())
             if (flag != "NET" && flag != "classes")

@@ -104,10 +104,11 @@ void conv_wgmma(const Gpu& g, const ProductPlan& plan, const IssueSlots* slots,
     } else {
         Stage slowest = stage;
         if (problem.bias) {
-            // Blocks of the first row of tiles read dy again, to add it up.
-            const double more = us_of(2.0 * plan.bn * plan.bk / g.shared_bytes, g.feed_ghz);
-            slowest.shared += more;
-            slowest.whole += std::max(0.0, slowest.shared - stage.whole) * g.slowest_share;
+            // Blocks of the first row of tiles read dy again, to add it up; the others wait for them
+            // now and then.
+            slowest.shared +=
+                g.slowest_share * us_of(2.0 * plan.bn * plan.bk / g.shared_bytes, g.feed_ghz);
+            slowest.whole = std::max(slowest.whole, slowest.shared);
         }
         add_stages(p, slowest, plan.longest);
         p.plan += format(", %d stages a cluster of %.1f", plan.longest,

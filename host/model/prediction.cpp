@@ -189,7 +189,7 @@ bool model_of(const Gpu& g, const std::string& op, const std::string& variant,
     }
     if (op == "exchange_copy" || op == "exchange_reduce") {
         const bool copies = op == "exchange_copy";
-        if (!is(variant, "vec8") && !(copies && is(variant, "peer"))) return false;
+        if (!is(variant, "vec8") && !(copies && is(variant, "peer_copy"))) return false;
         double bytes = 0, count = 0;
         DType type = DType::f32;
         if (copies) {
@@ -199,7 +199,7 @@ bool model_of(const Gpu& g, const std::string& op, const std::string& variant,
             const auto c = problem_of<ReduceProblem>(text);
             bytes = c.bytes(), count = double(c.rows) * c.cols, type = c.dtype;
         }
-        if (is(variant, "peer")) {  // the copy engine: no thread issues anything
+        if (is(variant, "peer_copy")) {  // the copy engine: no thread issues anything
             p.memory = memory_us(g, bytes);
             finish_stream(g, p);
             return true;

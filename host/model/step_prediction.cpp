@@ -54,19 +54,36 @@ StepPrediction predict_step(const Gpu& gpu, const Layout& layout) {
     return step;
 }
 
-std::string heading(const Gpu& gpu) {
-    return "predicted for " + gpu.name +
-           ": arithmetic by host/model/prediction.h, not a measurement\n";
+std::string heading(const Gpu& gpu, const MeasuredResults& measured) {
+    std::string text = "predicted for " + gpu.name +
+                       ": arithmetic by host/model/prediction.h, not a measurement\n";
+    for (const std::string& file : measured.files()) text += "measured: " + file + "\n";
+    return text;
 }
 
-std::string to_text(const Gpu& gpu, const StepPrediction& step) {
+std::string sum_text(const StepPrediction& step, const MeasuredResults& measured) {
     char line[256];
-    std::string text = heading(gpu);
+    std::snprintf(line, sizeof line, "step %.2f ms, %.0f images/s; floor %.2f ms, %.0f images/s\n",
+                  step.us / 1e3, step.images_per_s(), step.floor_us / 1e3,
+                  step.floor_images_per_s());
+    std::string text = line;
+    if (const double us = measured.step_us(step.net, step.batch, step.precision); us > 0) {
+        std::snprintf(line, sizeof line, "measured %.2f ms, %.0f images/s: %.2f of predicted\n",
+                      us / 1e3, step.batch / us * 1e6, us / step.us);
+        text += line;
+    }
+    return text;
+}
+
+std::string to_text(const Gpu& gpu, const StepPrediction& step, const MeasuredResults& measured) {
+    char line[256];
+    const bool both = !measured.empty();
+    std::string text = heading(gpu, measured);
     std::snprintf(line, sizeof line, "%s, batch %d, %s, one worker; us\n\n", step.net.c_str(),
                   step.batch, step.precision.c_str());
     text += line;
-    std::snprintf(line, sizeof line, "%-26s %-18s %8s %8s %6s  %s\n", "", "variant", "predicted",
-                  "floor", "bound", "plan");
+    std::snprintf(line, sizeof line, "%-26s %-18s %9s %8s%s %6s  %s\n", "", "variant", "predicted",
+                  "floor", both ? "  measured  ratio" : "", "bound", "plan");
     text += line;
     for (const StepPrediction::Row& r : step.rows) {
         const Prediction& p = r.prediction;
@@ -74,38 +91,50 @@ std::string to_text(const Gpu& gpu, const StepPrediction& step) {
         if (!p.known) plan = "no model: the floor is counted";
         if (p.known && !p.issue_known)
             plan += plan.empty() ? "issue: not known" : "; issue: not known";
-        std::snprintf(line, sizeof line, "%-26s %-18s %9.1f %8.1f %6s  %s\n", r.name.c_str(),
-                      r.operation.empty() ? "copy" : r.variant.c_str(), p.known ? p.us : p.floor_us,
-                      p.floor_us, p.bound.c_str(), plan.c_str());
+        const double us = p.known ? p.us : p.floor_us;
+        std::snprintf(line, sizeof line, "%-26s %-18s %9.1f %8.1f", r.name.c_str(),
+                      r.operation.empty() ? "copy" : r.variant.c_str(), us, p.floor_us);
+        text += line;
+        if (both) {
+            const double seen =
+                measured.kernel_us(r.operation, r.problem, step.precision, r.variant);
+            if (seen > 0)
+                std::snprintf(line, sizeof line, " %9.1f %6.2f", seen, seen / us);
+            else
+                std::snprintf(line, sizeof line, " %9s %6s", "-", "-");
+            text += line;
+        }
+        std::snprintf(line, sizeof line, " %6s  %s\n", p.bound.c_str(), plan.c_str());
         text += line;
     }
     std::snprintf(line, sizeof line, "%-26s %-18s %9.1f %8.1f\n\n", "sum", "", step.us,
                   step.floor_us);
-    text += line;
-    std::snprintf(line, sizeof line, "step %.2f ms, %.0f images/s; floor %.2f ms, %.0f images/s\n",
-                  step.us / 1e3, step.images_per_s(), step.floor_us / 1e3,
-                  step.floor_images_per_s());
-    return text + line;
+    return text + line + sum_text(step, measured);
 }
 
-Json to_json(const Prediction& p) {
+Json to_json(const Prediction& p, double measured_us) {
     if (!p.known) return {{"model", false}, {"floor_us", p.floor_us}};
-    return {{"model", true},
-            {"us", p.us},
-            {"floor_us", p.floor_us},
-            {"bound", p.bound},
-            {"plan", p.plan},
-            {"tensor_us", p.tensor},
-            {"issue_us", p.issue_known ? Json(p.issue) : Json(nullptr)},
-            {"shared_us", p.shared},
-            {"l2_us", p.l2},
-            {"hbm_us", p.memory},
-            {"epilogue_us", p.epilogue},
-            {"fence_us", p.fence},
-            {"launch_us", p.launch}};
+    Json j{{"model", true},
+           {"us", p.us},
+           {"floor_us", p.floor_us},
+           {"bound", p.bound},
+           {"plan", p.plan},
+           {"tensor_us", p.tensor},
+           {"issue_us", p.issue_known ? Json(p.issue) : Json(nullptr)},
+           {"shared_us", p.shared},
+           {"l2_us", p.l2},
+           {"hbm_us", p.memory},
+           {"epilogue_us", p.epilogue},
+           {"fence_us", p.fence},
+           {"launch_us", p.launch}};
+    if (measured_us > 0) {
+        j["measured_us"] = measured_us;
+        j["measured_of_predicted"] = measured_us / p.us;
+    }
+    return j;
 }
 
-Json to_json(const StepPrediction& step) {
+Json to_json(const StepPrediction& step, const MeasuredResults& measured) {
     Json rows = Json::array();
     for (const StepPrediction::Row& r : step.rows) {
         Json row{{"name", r.name},
@@ -113,17 +142,23 @@ Json to_json(const StepPrediction& step) {
                  {"op", r.operation},
                  {"variant", r.variant},
                  {"problem", r.problem}};
-        row.update(to_json(r.prediction));
+        const double seen = r.operation.empty() ? 0
+                                                : measured.kernel_us(r.operation, r.problem,
+                                                                     step.precision, r.variant);
+        row.update(to_json(r.prediction, seen));
         rows.push_back(row);
     }
-    return {{"net", step.net},
-            {"batch", step.batch},
-            {"precision", step.precision},
-            {"ms", step.us / 1e3},
-            {"images_per_s", step.images_per_s()},
-            {"floor_ms", step.floor_us / 1e3},
-            {"without_model", step.without_model},
-            {"passes", rows}};
+    Json j{{"net", step.net},
+           {"batch", step.batch},
+           {"precision", step.precision},
+           {"ms", step.us / 1e3},
+           {"images_per_s", step.images_per_s()},
+           {"floor_ms", step.floor_us / 1e3},
+           {"without_model", step.without_model},
+           {"passes", rows}};
+    if (const double us = measured.step_us(step.net, step.batch, step.precision); us > 0)
+        j["measured_ms"] = us / 1e3;
+    return j;
 }
 
 Json to_json(const Gpu& gpu) {

@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "host/json.h"
+#include "host/model/measured_results.h"
 #include "host/model/prediction.h"
 #include "host/parallel/layout.h"
 
@@ -33,12 +34,15 @@ WorkerConfig step_config(const std::string& net, int batch, const std::string& p
 // Throws UsageError where several workers share the step: bin/scaling is for that.
 StepPrediction predict_step(const Gpu& gpu, const Layout& layout);
 
-std::string to_text(const Gpu& gpu, const StepPrediction& step);
-Json to_json(const Prediction& p);
-Json to_json(const StepPrediction& step);
+// With measured times and their ratios to the predicted ones where there are some.
+std::string to_text(const Gpu& gpu, const StepPrediction& step, const MeasuredResults& measured);
+// "step 3.61 ms, 71001 images/s; floor ..." in a line, and one of what was measured.
+std::string sum_text(const StepPrediction& step, const MeasuredResults& measured);
+Json to_json(const Prediction& p, double measured_us = 0);
+Json to_json(const StepPrediction& step, const MeasuredResults& measured);
 // All constants with their sources.
 Json to_json(const Gpu& gpu);
 // "predicted for h200: ...", to stand above any such table.
-std::string heading(const Gpu& gpu);
+std::string heading(const Gpu& gpu, const MeasuredResults& measured);
 
 }  // namespace wt::model
