@@ -97,21 +97,21 @@ def git(*arguments):
 
 
 def table(folder, nvcc):
+    paths = {name: os.path.join(folder, name + ".o") for name in OBJECTS}
+    missing = [name for name, path in paths.items() if not os.path.exists(path)]
+    if len(missing) == len(paths):
+        sys.exit(f"issue_slots.py: {folder} has none of the objects: run make TARGET=cuda OPT=-O0 ARCHS=90 $(profiling/issue_slots.py --objects)")
     env = dict(os.environ, PATH=find_tools(ROOT))
-    rows, missing = [], []
-    for name in OBJECTS:
-        path = os.path.join(folder, name + ".o")
-        if not os.path.exists(path):
-            missing.append(name)
+    rows = []
+    for name, path in paths.items():
+        if name in missing:
             continue
         found = [k for k in kernels(path, env) if k[0] in ("sm_90", "sm_90a")]
         names = readable([n for _, n, _ in found])
         rows += [(name, names[n], row(names[n], code)) for _, n, code in found]
-    if not rows:
-        sys.exit(f"issue_slots.py: {folder} has none of the objects: run make TARGET=cuda OPT=-O0 ARCHS=90 $(profiling/issue_slots.py --objects)")
     rows.sort(key=lambda r: (r[0], r[1]))
     lines = ["// Made by profiling/issue_slots.py, which says what the numbers are: do not edit.",
-             f"// Kernels of {git('log', '-1', '--format=%h', '--', 'kernels')}, compiled for sm_90 by {version(nvcc)}.",
+             f"// Kernels of {git('log', '-1', '--format=%h', '--', 'kernels', ':!kernels/product_plan.h', ':!kernels/*/product_plan.cu')}, compiled for sm_90 by {version(nvcc)}.",
              "// clang-format off", "#pragma once", "", "namespace wt::model {", "",
              "struct IssueSlots {", "    const char *object, *kernel;", "    int all, loop, multiplies, unit, producer, fences, store;", "};",
              "inline constexpr IssueSlots kIssueSlots[] = {"]

@@ -204,10 +204,13 @@ bool model_of(const Gpu& g, const std::string& op, const std::string& variant,
             finish_stream(g, p);
             return true;
         }
-        return stream(
-            g, p, bytes,
-            issue_of(copies ? "exchange/copy_vec8" : "exchange/reduce_vec8", {type_name(type)}),
-            count, 8);
+        return stream(g, p, bytes,
+                      // copies are of bits
+                      copies
+                          ? issue_of("exchange/copy_vec8",
+                                     {type == DType::bf16 ? "<unsigned short>" : "<unsigned int>"})
+                          : issue_of("exchange/reduce_vec8", {type_name(type)}),
+                      count, 8);
     }
     if (op == "augment") return augment(g, variant, problem_of<AugmentProblem>(text), p);
     if (op == "softmax") return softmax(g, variant, problem_of<SoftmaxProblem>(text), p);
