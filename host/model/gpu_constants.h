@@ -19,6 +19,7 @@ struct Gpu {
     double matrix_bf16 = 0, matrix_tf32 = 0, matrix_fp32 = 0, memory = 0;
     // a kernel's share of `memory`
     double stream_share = 0;
+    double sm_memory = 0;  // of one SM
     // of an SM, by the clock
     double tensor_macs = 0, mma_share = 0, lanes = 0, schedulers = 0, shared_bytes = 0,
            l2_bytes = 0, cluster_bytes = 0;

@@ -1,6 +1,7 @@
 // The models behind prediction.h, by kind of kernel. Each fills in what it knows; `finish` adds up.
 #pragma once
 
+#include <algorithm>
 #include <initializer_list>
 #include <string>
 
@@ -25,7 +26,7 @@ inline double issue_us(const Gpu& g, double warp_instructions) {
     return us_of(warp_instructions / (g.sms * g.schedulers * g.issue_share), g.stream_ghz);
 }
 inline double memory_us(const Gpu& g, double bytes) {
-    return bytes / (g.memory * g.stream_share) * 1e6;
+    return bytes / std::min(g.memory * g.stream_share, g.sms * g.sm_memory) * 1e6;
 }
 // Lanes of a warp that own 8 channels where LRN's neighbours come by shuffle
 // (kernels/lrn/lanes.h, which only device code can include).

@@ -250,11 +250,13 @@ double floor_of(const Gpu& g, const std::string& op, const std::string& text) {
 }  // namespace
 
 Prediction predict(const Gpu& gpu, const std::string& operation, const std::string& variant,
-                   const std::string& problem) {
-    const PlannedFor planned(gpu);
+                   const std::string& problem, int sms) {
+    Gpu part = gpu;
+    if (sms > 0 && sms < gpu.sms) part.sms = sms;
+    const PlannedFor planned(part);
     Prediction p;
     p.floor_us = floor_of(gpu, operation, problem);
-    p.known = model_of(gpu, operation, variant, problem, p);
+    p.known = model_of(part, operation, variant, problem, p);
     if (p.known) {
         p.us = std::max(p.us, p.floor_us);
         name_bound(p);

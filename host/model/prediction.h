@@ -33,8 +33,9 @@ struct Prediction {
 };
 
 // `operation`, `variant` and `problem` as in a step's list (host/parallel/step.h). Throws
-// UsageError where there is no such operation or problem.
+// UsageError where there is no such operation or problem. `sms`: it is planned for so many of the
+// GPU's; 0: for all.
 Prediction predict(const Gpu& gpu, const std::string& operation, const std::string& variant,
-                   const std::string& problem);
+                   const std::string& problem, int sms = 0);
 
 }  // namespace wt::model

@@ -4,6 +4,7 @@
 
 #include "host/cuda/check.h"
 #include "host/model/predict.h"
+#include "host/model/side_by_side.h"
 
 namespace wt::model {
 
@@ -29,9 +30,15 @@ StepPrediction predict_step(const Gpu& gpu, const Layout& layout) {
                         .batch = c.batch,
                         .rows = {},
                         .without_model = {}};
+    SideBySide order(static_cast<int>(gpu.sms));
     for (const Step& s : layout.training_steps) {
+        const int stream = static_cast<int>(s.stream);
+        if (const auto* r = std::get_if<Record>(&s.action)) order.record(stream, r->event);
+        if (const auto* a = std::get_if<Await>(&s.action)) order.await(stream, a->event);
         const auto* l = std::get_if<Launch>(&s.action);
         if (!l) continue;
+        // A launch is planned for all SMs; a copy leaves them to others.
+        constexpr int kAll = 0, kCopy = 1;
         StepPrediction::Row row{.stage = s.stage,
                                 .name = l->name,
                                 .operation = l->operation,
@@ -44,13 +51,16 @@ StepPrediction predict_step(const Gpu& gpu, const Layout& layout) {
             p.us = p.launch = gpu.copy_us;
             p.bound = "launch";
         } else {
-            p = predict(gpu, l->operation, l->variant, l->problem);
+            p = predict(gpu, l->operation, l->variant, l->problem, kAll);
             if (!p.known) step.without_model.push_back(l->name + "=" + l->variant);
         }
-        step.us += p.known ? p.us : p.floor_us;
+        const double us = p.known ? p.us : p.floor_us;
+        row.begins = order.kernel(stream, us, l->operation.empty() ? kCopy : kAll);
+        step.alone_us += us;
         step.floor_us += p.floor_us;
         step.rows.push_back(row);
     }
+    step.us = order.end();
     return step;
 }
 
@@ -107,7 +117,7 @@ std::string to_text(const Gpu& gpu, const StepPrediction& step, const MeasuredRe
         std::snprintf(line, sizeof line, " %6s  %s\n", p.bound.c_str(), plan.c_str());
         text += line;
     }
-    std::snprintf(line, sizeof line, "%-26s %-18s %9.1f %8.1f\n\n", "sum", "", step.us,
+    std::snprintf(line, sizeof line, "%-26s %-18s %9.1f %8.1f\n\n", "sum", "", step.alone_us,
                   step.floor_us);
     return text + line + sum_text(step, measured);
 }
@@ -145,6 +155,7 @@ Json to_json(const StepPrediction& step, const MeasuredResults& measured) {
         const double seen = r.operation.empty() ? 0
                                                 : measured.kernel_us(r.operation, r.problem,
                                                                      step.precision, r.variant);
+        row["begins_us"] = r.begins;
         row.update(to_json(r.prediction, seen));
         rows.push_back(row);
     }
@@ -153,6 +164,7 @@ Json to_json(const StepPrediction& step, const MeasuredResults& measured) {
            {"precision", step.precision},
            {"ms", step.us / 1e3},
            {"images_per_s", step.images_per_s()},
+           {"sum_ms", step.alone_us / 1e3},
            {"floor_ms", step.floor_us / 1e3},
            {"without_model", step.without_model},
            {"passes", rows}};

@@ -1,5 +1,5 @@
 // A training step of one worker, predicted: the kernels of its list (host/parallel/step.h), one
-// after the other.
+// after the other on each of its streams (side_by_side.h).
 #pragma once
 
 #include <string>
@@ -17,11 +17,13 @@ struct StepPrediction {
         Stage stage;
         std::string name, operation, variant, problem;  // of a copy: only the name
         Prediction prediction;
+        double begins = 0;  // us after the step's begin
     };
     std::string net, precision;
     int batch = 0;
     std::vector<Row> rows;
-    double us = 0, floor_us = 0;
+    double us = 0;                      // of the step
+    double alone_us = 0, floor_us = 0;  // sums over its kernels
     // Kernels without a model count with their floor; they are these.
     std::vector<std::string> without_model;
 
