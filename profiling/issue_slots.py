@@ -111,7 +111,7 @@ def table(folder, nvcc):
         rows += [(name, names[n], row(names[n], code)) for _, n, code in found]
     rows.sort(key=lambda r: (r[0], r[1]))
     lines = ["// Made by profiling/issue_slots.py, which says what the numbers are: do not edit.",
-             f"// Kernels of {git('log', '-1', '--format=%h', '--', 'kernels', ':!kernels/product_plan.h', ':!kernels/*/product_plan.cu')}, compiled for sm_90 by {version(nvcc)}.",
+             f"// Kernels of {git('log', '-1', '--format=%h', '--', 'kernels/*.cu', 'kernels/*.h', ':!kernels/product_plan.h', ':!kernels/*/product_plan.cu')}, compiled for sm_90 by {version(nvcc)}.",
              "// clang-format off", "#pragma once", "", "namespace wt::model {", "",
              "struct IssueSlots {", "    const char *object, *kernel;", "    int all, loop, multiplies, unit, producer, fences, store;", "};",
              "inline constexpr IssueSlots kIssueSlots[] = {"]

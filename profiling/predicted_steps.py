@@ -6,6 +6,7 @@ floors, sums and images/s (bin/summary --steps --predict; host/model/prediction.
     profiling/predicted_steps.py --save profiling/predicted/X.json   keeps it for later
     profiling/predicted_steps.py --before profiling/predicted/X.json each number behind what it was: "353 > 340"
     profiling/predicted_steps.py --write kernels/README.md [...]     the same into the file, between its two marks
+    profiling/predicted_steps.py --check kernels/README.md           exits 1 where its images/s are not today's
 
 --nets alexnet,owt --batches 128,256 --gpu h200 --precision bf16 and BIN=build/vgpu/bin are the defaults.
 """
@@ -56,7 +57,7 @@ def order(all_steps):
 
 def commit():
     """The last that changed a kernel."""
-    said = subprocess.run(["git", "-C", ROOT, "log", "-1", "--format=%h", "--", "kernels", ":!kernels/product_plan.h", ":!kernels/*/product_plan.cu"], stdout=subprocess.PIPE, text=True)
+    said = subprocess.run(["git", "-C", ROOT, "log", "-1", "--format=%h", "--", "kernels/*.cu", "kernels/*.h", ":!kernels/product_plan.h", ":!kernels/*/product_plan.cu"], stdout=subprocess.PIPE, text=True)
     return said.stdout.strip()
 
 
@@ -101,6 +102,15 @@ def write_between(path, text):
     os.replace(path + ".tmp", path)
 
 
+def check(path, now):
+    with open(path) as f:
+        rows = [line for line in f if line.startswith("| **images/s** |")]
+    said = [cell.split(">")[-1].strip() for cell in rows[0].strip(" |\n").split("|")[1:]] if rows else []
+    today = [f"{s['images_per_s']:,.0f}" for s in now.values()]
+    if said != today:
+        sys.exit(f"predicted_steps.py: {path} says {', '.join(said) or 'nothing'}, predicted are {', '.join(today)}: run profiling/predicted_steps.py --write {path}")
+
+
 def main():
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     p.add_argument("--nets", default="alexnet,owt")
@@ -109,6 +119,7 @@ def main():
     p.add_argument("--precision", default="bf16")
     p.add_argument("--save", help="writes what was predicted to this file")
     p.add_argument("--before", help="a file that --save wrote")
+    p.add_argument("--check", help="a file that --write has written")
     p.add_argument("--write", help="a file with the two marks")
     a = p.parse_args()
     before, was = {}, ""
@@ -119,6 +130,8 @@ def main():
         if (kept["gpu"], kept["precision"]) != (a.gpu, a.precision):
             sys.exit(f"predicted_steps.py: {a.before} is of {kept['gpu']}, {kept['precision']}")
     now = steps(a)
+    if a.check:
+        return check(a.check, now)
     text = f"Predicted for {a.gpu}, {a.precision}, kernels of {commit()}{was}; not measured.\n\n{table(now, before)}\n"
     write_between(a.write, text) if a.write else print(text, end="")
     if a.save:

@@ -159,6 +159,8 @@ json.dump(kept, open(sys.argv[1], "w"))
 END
     python3 profiling/predicted_steps.py --batches 64 --before "$WORK/before.json" >"$WORK/table.md" || bad "predicted_steps.py --before"
     grep -q '^| conv2.fprop | 1000 > ' "$WORK/table.md" || bad "predicted_steps.py --before: $(grep conv2.fprop "$WORK/table.md")"
+    python3 profiling/predicted_steps.py --check kernels/README.md || bad "kernels/README.md has other predicted steps"
+    says 1 "predicted are" python3 profiling/predicted_steps.py --batches 64,128 --check kernels/README.md
     says 1 "lacks the lines" python3 profiling/predicted_steps.py --batches 64 --write "$WORK/table.md"
     says 1 "nearest is alexnet" python3 profiling/predicted_steps.py --nets alexnett
     unset BIN

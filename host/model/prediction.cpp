@@ -156,7 +156,10 @@ bool model_of(const Gpu& g, const std::string& op, const std::string& variant,
                            op == "pool_forward", p);
             return true;
         }
-        return false;
+        if (!is(variant, "vec8")) return false;
+        // How often its loops over windows turn, the count of its instructions does not say.
+        const double bytes = op == "pool_forward" ? c.forward_bytes() : c.backward_bytes();
+        return stream(g, p, bytes, nullptr, double(c.x_count()), 8);
     }
     if (op == "lrn_forward" || op == "lrn_backward") {
         if (!is(variant, "shuffle") && !is(variant, "vec8")) return false;
