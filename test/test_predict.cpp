@@ -132,7 +132,12 @@ TEST_CASE("predict: more images take longer, and an H100 is no faster than an H2
             CAPTURE(precision);
             double before = 0;
             for (const int batch : {16, 64, 128, 256, 512, 1024}) {
-                const double us = step("h200", net, batch, precision).us;
+                const StepPrediction s = step("h200", net, batch, precision);
+                for (const auto& row : s.rows) {
+                    CAPTURE(row.name);
+                    if (row.prediction.known) CHECK(row.prediction.us >= row.prediction.floor_us);
+                }
+                const double us = s.us;
                 CHECK(us > before);
                 before = us;
                 CHECK(step("h100", net, batch, precision).us >= us);

@@ -260,10 +260,7 @@ Prediction predict(const Gpu& gpu, const std::string& operation, const std::stri
     Prediction p;
     p.floor_us = floor_of(gpu, operation, problem);
     p.known = model_of(part, operation, variant, problem, p);
-    if (p.known) {
-        p.us = std::max(p.us, p.floor_us);
-        name_bound(p);
-    }
+    if (p.known) name_bound(p);
     return p;
 }
 
