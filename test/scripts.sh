@@ -132,6 +132,40 @@ for part in "# GPU A, 2030-01-02" "build: FAILED, exit 2 in 3 s: no such file" "
     "| conv2.fprop | fast | 0.5000 | 458.0 TFLOP/s | 65% | 1.20x cudnn | WRONG: broken |" "1 of 1 parts did not end well"; do
     grep -qF -- "$part" "$D/summary.md" || bad "summary.md lacks '$part'"
 done
+# The same beside a prediction: a GPU made up, by report.py; and predictions of two times, one behind the other.
+H=$WORK/predicted/h200-made-up
+mkdir -p "$H"
+echo '{"gpu": "NVIDIA H200 (made up)", "date": "2030-01-02 03:04", "commit": "abc"}' >"$H/machine.json"
+cp "$WORK/step.json" "$H/steps.jsonl"
+cat >"$H/compare-alexnet-bf16.json" <<'END'
+{"net": "alexnet", "batch": 256, "precision": "bf16", "wrong": 0, "matrix_ceiling": null, "copy_ceiling": null, "problems": [
+ {"name": "conv2.fprop", "op": "conv_fprop", "problem": "n=256 h=27 w=27 c=96 k=256 r=5 s=5 pad=2 relu=1", "variants": [
+   {"variant": "wgmma_sm90", "baseline": false, "state": "timed", "ms": 0.4, "tflop_per_s": 573}]}]}
+END
+python3 profiling/report.py write "$H" || bad "report.py write of a made-up H200"
+if [ -x build/vgpu/bin/summary ]; then
+    predict="build/vgpu/bin/summary alexnet --steps --predict h200 --batch 256 --precision bf16"
+    $predict --measured "$WORK/predicted" >"$WORK/predicted.txt" 2>&1 || bad "summary --predict: $(cat "$WORK/predicted.txt")"
+    grep -qE '^conv2.fprop +wgmma_sm90 +[0-9.]+ +[0-9.]+ +400.0 ' "$WORK/predicted.txt" || bad "summary --predict: $(grep conv2.fprop "$WORK/predicted.txt")"
+    grep -q '^measured 20.00 ms, 12800 images/s' "$WORK/predicted.txt" || bad "summary --predict: $(tail -n1 "$WORK/predicted.txt")"
+    export BIN=build/vgpu/bin
+    python3 profiling/predicted_steps.py --batches 64 --save "$WORK/before.json" >"$WORK/table.md" || bad "predicted_steps.py --save"
+    grep -qE '^\| conv2.fprop \| [0-9]+ / [0-9]+ [a-zA-Z0-9]+ \| [0-9]+ / ' "$WORK/table.md" || bad "predicted_steps.py: $(grep conv2.fprop "$WORK/table.md")"
+    python3 - "$WORK/before.json" <<'END'
+import json, sys
+kept = json.load(open(sys.argv[1]))
+kept["steps"]["alexnet 64"]["passes"]["conv2.fprop"][0] = 1000
+json.dump(kept, open(sys.argv[1], "w"))
+END
+    python3 profiling/predicted_steps.py --batches 64 --before "$WORK/before.json" >"$WORK/table.md" || bad "predicted_steps.py --before"
+    grep -q '^| conv2.fprop | 1000 > ' "$WORK/table.md" || bad "predicted_steps.py --before: $(grep conv2.fprop "$WORK/table.md")"
+    python3 profiling/predicted_steps.py --check kernels/README.md || bad "kernels/README.md has other predicted steps"
+    says 1 "predicted are" python3 profiling/predicted_steps.py --batches 64,128 --check kernels/README.md
+    says 1 "lacks the lines" python3 profiling/predicted_steps.py --batches 64 --write "$WORK/table.md"
+    says 1 "nearest is alexnet" python3 profiling/predicted_steps.py --nets alexnett
+    unset BIN
+fi
+says 1 "none of the objects" bare python3 profiling/issue_slots.py "$WORK/none"
 says 1 "run make results" env RESULTS_ROOT="$ROOT" python3 profiling/results_table.py --check
 RESULTS_ROOT=$ROOT python3 profiling/results_table.py || bad "results_table.py with results"
 for part in "GPU A, [2030-01-02](profiling/results/gpu-a/summary.md)" '`alexnet` step, batch 256, bf16 | 12,800 images/s' \

@@ -1,10 +1,11 @@
 // bin/compare: runs every variant of an operation at the layer shapes of a network, checks each
 // against fp64, and times those that are right. Adding a variant to its operation's table is enough
-// to have it here. How: host/bench/.
+// to have it here. How: host/bench/. With --predict nothing runs: it prints what the times should be.
 #include <unistd.h>
 
 #include <algorithm>
 #include <cstdio>
+#include <filesystem>
 
 #ifdef VGPU
 #include "host/vgpu/exec/grid.h"
@@ -12,11 +13,13 @@
 #include <cuda_profiler_api.h>
 #endif
 
+#include "host/bench/predicted.h"
 #include "host/bench/report.h"
 #include "host/cuda/architecture.h"
 #include "host/cuda/nearest.h"
 #include "host/cuda/nvtx.h"
 #include "host/json.h"
+#include "host/model/gpu_constants.h"
 #include "host/net/spec.h"
 #include "host/train/atomic_file.h"
 #include "kernels/build_kind.h"
@@ -29,7 +32,7 @@ using namespace wt::bench;
 
 struct Flags {
     std::string op, net = "alexnet", layer, problem, precision = "fp32", variants, sort = "table",
-                    json, html;
+                    json, html, predict, measured = "profiling/results";
     int batch = 0, device = 0;
     double seconds = default_patience().seconds;
     bool check_only = false, profile = false, list = false;
@@ -54,6 +57,21 @@ void try_output(const char* flag, const std::string& path) {
     if (path == "-")
         throw UsageError(std::string(flag) + " -: must be a file; standard output is /dev/stdout");
     if (!path.empty()) check_output(path);
+}
+
+// What is of a run has no place beside --predict, and the other way round.
+void check_predict(const Flags& f, const std::vector<std::string>& given) {
+    static const std::vector<std::string> of_runs = {"device",     "seconds", "sort",   "html",
+                                                     "check-only", "list",    "profile"};
+    for (const std::string& flag : given) {
+        if (flag == "measured" && f.predict.empty())
+            throw UsageError("--measured is of a prediction: give --predict too");
+        if (!f.predict.empty() && std::find(of_runs.begin(), of_runs.end(), flag) != of_runs.end())
+            throw UsageError("--" + flag +
+                             " is of a run, and --predict runs nothing: leave it away");
+        if (flag == "measured" && !std::filesystem::is_directory(f.measured))
+            throw Error(f.measured + " is no folder: give one that has make gpu-report's folders");
+    }
 }
 
 Flags parse(int argc, char** argv) {
@@ -89,9 +107,18 @@ Flags parse(int argc, char** argv) {
     app.add_flag(
         "--profile", f.profile,
         "runs one variant of each problem, marked for a profiler, and nothing else (profiling/ncu.sh)");
+    app.add_option("--predict", f.predict,
+                   "runs nothing: prints how long the own variants should take on this GPU, and by "
+                   "what they are bound")
+        ->check(one_of("GPU", model::gpu_names()));
+    app.add_option(
+           "--measured", f.measured,
+           "with --predict: a folder of folders that make gpu-report wrote, to print beside")
+        ->check(not_empty());
     app.parse(argc, argv);
-    if (f.batch == 0) f.batch = kAutomaticUsesBaselines ? 8 : 128;
-    if (f.device >= device_count())
+    check_predict(f, app.given());
+    if (f.batch == 0) f.batch = kAutomaticUsesBaselines && f.predict.empty() ? 8 : 128;
+    if (f.predict.empty() && f.device >= device_count())
         throw UsageError("--device " + std::to_string(f.device) + ": there are " +
                          std::to_string(device_count()));
     if (!f.problem.empty() && f.op.empty())
@@ -111,6 +138,12 @@ Flags parse(int argc, char** argv) {
 
 std::vector<BenchCase> cases_of(const Flags& f) {
     const Precision precision = precision_of(f.precision);
+    if (!f.predict.empty()) {
+        if (!f.problem.empty())
+            return {problem_case(f.op, f.problem, precision, kPredictedArchitecture)};
+        return select(network_cases(f.net, f.batch, precision, kPredictedArchitecture), f.op,
+                      f.layer);
+    }
     if (!f.problem.empty()) return {problem_case(f.op, f.problem, precision, f.device)};
     return select(network_cases(f.net, f.batch, precision, f.device), f.op, f.layer);
 }
@@ -227,8 +260,30 @@ Compared compare_and_show(const Comparison& c, const BenchCase& bench_case, Stop
     return compared;
 }
 
+void predict(const Flags& f) {
+    const std::vector<BenchCase> cases = cases_of(f);
+    const bool of_net = f.problem.empty();
+    PredictWish wish{.gpu = f.predict,
+                     .net = of_net ? f.net : "",
+                     .batch = of_net ? f.batch : 0,
+                     .precision = precision_of(f.precision),
+                     .variants = {},
+                     .automatic = f.variants == "auto",
+                     .step = of_net && f.op.empty() && f.layer.empty(),
+                     .measured = f.measured};
+    if (!f.variants.empty() && !wish.automatic) {
+        wish.variants = split(f.variants);
+        check_variants(wish.variants, cases);
+    }
+    try_output("--json", f.json);
+    const Predicted all = predicted(wish, cases);
+    show(all.text);
+    if (!f.json.empty()) atomic_write_file(f.json, json_text(all.json, 1) + "\n");
+}
+
 int run(int argc, char** argv) {
     const Flags f = parse(argc, argv);
+    if (!f.predict.empty()) return predict(f), 0;
     WT_CUDA(cudaSetDevice(f.device));
     const std::vector<BenchCase> cases = cases_of(f);
     const bool automatic = f.variants == "auto", all = f.variants == "all";

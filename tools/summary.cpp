@@ -1,13 +1,18 @@
 // bin/summary NET: a network's layers, with output shapes, parameters and multiply-adds.
 // bin/summary FILE: what a file of weights says of itself, and the layers of its network.
 // bin/summary NET --steps: what one worker of a training step puts on its streams, in order.
+// bin/summary NET --steps --predict h200: what each of that should take there, and their sum.
 #include <cstdio>
+#include <filesystem>
 
 #include "host/cuda/check.h"
 #include "host/cuda/nearest.h"
+#include "host/json.h"
+#include "host/model/step_prediction.h"
 #include "host/net/spec.h"
 #include "host/parallel/step_text.h"
 #include "host/printable.h"
+#include "host/train/atomic_file.h"
 #include "host/train/classes.h"
 #include "host/train/options.h"
 #include "host/train/origin.h"
@@ -90,8 +95,10 @@ struct StepFlags {
     int batch = 128, workers = 1, sm = -1;
     FcScheme scheme = FcScheme::a;
     Precision precision = Precision::fp32;
-    std::string kernels = "auto";
+    std::string kernels = "auto", predict, json, measured = "profiling/results";
 };
+
+constexpr int kPredictedSm = 90;
 
 void print_steps(const NetSpec& net, const StepFlags& f) {
     WorkerConfig c;
@@ -103,6 +110,23 @@ void print_steps(const NetSpec& net, const StepFlags& f) {
     c.dtype = f.precision == Precision::bf16 ? DType::bf16 : DType::f32;
     c.tf32 = f.precision == Precision::tf32;
     c.kernels = KernelSettings::parse(f.kernels);
+    if (!f.predict.empty()) {
+        const model::Gpu gpu = model::gpu_of(f.predict);
+        if (f.workers > 1)
+            throw UsageError("--predict is of one worker: bin/scaling predicts several");
+        if (f.sm >= 0 && f.sm != kPredictedSm)
+            throw UsageError("--predict plans for compute capability 90: leave --sm away");
+        c.sm = kPredictedSm;
+        const model::StepPrediction step = model::predict_step(gpu, Layout(c));
+        const auto measured = model::MeasuredResults::read(f.measured, gpu.name);
+        std::printf("%s", model::to_text(gpu, step, measured).c_str());
+        if (!f.json.empty())
+            atomic_write_file(f.json, json_text({{"gpu", model::to_json(gpu)},
+                                                 {"step", model::to_json(step, measured)}},
+                                                1) +
+                                          "\n");
+        return;
+    }
     const Layout layout(c);
     std::printf("%s", step_text(layout, layout.training_steps).c_str());
 }
@@ -133,7 +157,21 @@ int run(int argc, char** argv) {
     app.add_option("--sm", f.sm, "compute capability to plan for, 90 for 9.0; 0: a virtual GPU")
         ->check(between(0, 999))
         ->by_default("this machine's");
+    app.add_option("--predict", f.predict,
+                   "prints how long each kernel of the step should take on this GPU, and its floor")
+        ->check(one_of("GPU", model::gpu_names()));
+    app.add_option("--measured", f.measured,
+                   "with --predict: a folder of folders that make gpu-report wrote")
+        ->check(not_empty());
+    app.add_option("--json", f.json, "with --predict: writes all of it to this file")
+        ->check(not_empty());
     app.parse(argc, argv);
+    for (const std::string& flag : app.given()) {
+        if ((flag == "json" || flag == "measured") && f.predict.empty())
+            throw UsageError("--" + flag + " is of a prediction: give --predict too");
+        if (flag == "measured" && !std::filesystem::is_directory(f.measured))
+            throw Error(f.measured + " is no folder: give one that has make gpu-report's folders");
+    }
     if (!f.steps)
         for (const std::string& flag : app.given())
             if (flag != "NET" && flag != "classes")

@@ -29,7 +29,8 @@ struct BenchCase {
     std::string
         name;        // LAYER.OP as in bin/train --kernels: "conv2.wgrad"; of --problem: the problem
     std::string op;  // "conv_wgrad"
-    std::string problem;  // "n=128 h=27 ...": what --problem takes
+    std::string problem;        // "n=128 h=27 ...": what --problem takes
+    std::string whole_problem;  // the same with what says the precision
     double flops = 0, bytes = 0;
     DType dtype = DType::f32;
     bool tf32 = false;
@@ -137,6 +138,7 @@ BenchCase make_case(std::string name, const P& problem, Table<P, A> table, int s
     c.name = std::move(name);
     c.op = A::operation;
     c.problem = text_of(problem, FieldSet::without_precision);
+    c.whole_problem = text_of(problem);
     if constexpr (requires { problem.flops(); }) c.flops = problem.flops();
     c.bytes = bytes_of<A>(problem);
     c.largest = largest_tensor(problem);

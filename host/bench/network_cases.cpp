@@ -12,14 +12,15 @@ namespace {
 // Cases by name, each once.
 class CaseList {
 public:
-    CaseList(Precision precision, int device) : precision_(precision), device_(device) {}
+    CaseList(Precision precision, Architecture architecture)
+        : precision_(precision), architecture_(architecture) {}
 
     bool has(const std::string& name) const { return index(name) < cases.size(); }
     // Adds a case before `position`, or at the end.
     void add(const std::string& name, const std::string& operation, const std::string& problem,
              std::vector<std::string> parts = {}, size_t position = SIZE_MAX) {
         if (has(name)) return;
-        BenchCase c = problem_case(operation, problem, precision_, device_);
+        BenchCase c = problem_case(operation, problem, precision_, architecture_);
         c.name = name;
         c.parts = std::move(parts);
         cases.insert(cases.begin() + std::min(position, cases.size()), std::move(c));
@@ -51,21 +52,26 @@ private:
             cases.begin());
     }
     Precision precision_;
-    int device_;
+    Architecture architecture_;
 };
 
 }  // namespace
 
 std::vector<BenchCase> network_cases(const std::string& net, int batch, Precision precision,
                                      int device) {
+    return network_cases(net, batch, precision, Architecture{device_sm(device)});
+}
+
+std::vector<BenchCase> network_cases(const std::string& net, int batch, Precision precision,
+                                     Architecture architecture) {
     WorkerConfig c;
     c.net = make_net(net, {});
     c.batch = batch;
-    c.device = device;
+    c.sm = architecture.sm;
     c.dtype = storage_of(precision);
     c.kernels.fuse = Fuse::off;  // the parts; Layout::fusions has what could be done in one
     c.tf32 = precision == Precision::tf32;
-    CaseList list(precision, device);
+    CaseList list(precision, architecture);
     const Layout alone(c);
     list.add(alone.training_steps, false);
     for (const Fusion& f : alone.fusions) list.add(f);

@@ -12,6 +12,7 @@ namespace wt::bench {
 // Every operation of a training step of the network, in the order of the step, and the fused ones
 // after their parts.
 std::vector<BenchCase> network_cases(const std::string& net, int batch, Precision, int device);
+std::vector<BenchCase> network_cases(const std::string& net, int batch, Precision, Architecture);
 
 // The cases whose operation is `op` (all when empty) and whose layer or LAYER.OP is `layer` (all
 // when empty). Throws UsageError naming the nearest when there is none.

@@ -81,6 +81,11 @@ BenchCase problem_case(const std::string& op, const std::string& text, Precision
     return operation_of(op).from_text(text, precision, device_sm(device));
 }
 
+BenchCase problem_case(const std::string& op, const std::string& text, Precision precision,
+                       Architecture architecture) {
+    return operation_of(op).from_text(text, precision, architecture.sm);
+}
+
 BenchCase problem_case(const std::string& op, const std::string& text, int device) {
     return operation_of(op).from_text(text, {}, device_sm(device));
 }

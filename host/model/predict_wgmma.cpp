@@ -1,0 +1,218 @@
+// Products on Hopper's tensor cores. A block's two consumer warpgroups multiply stages of 64 of k
+// that TMA brings; a stage takes the longest of
+//   tensor   bm x bn x 64 multiply-adds
+//   shared   what wgmma reads, 64 rows of A and all of B for each 64 x bn x 16, and what TMA writes
+//   L2       all of A and this block's share of B
+//   issue    the loop's instructions of two warps on each scheduler
+// and never less than a fence of GPU scope where the loop has one and blocks share B.
+#include <algorithm>
+#include <cstdio>
+
+#include "host/model/issue_slots_table.h"
+#include "host/model/predict.h"
+
+namespace wt::model {
+
+namespace {
+
+std::string format(const char* form, auto... values) {
+    char text[128];
+    std::snprintf(text, sizeof text, form, values...);
+    return text;
+}
+
+// Of one stage, us.
+struct Stage {
+    double tensor, shared, l2, issue, whole, fence;
+};
+
+Stage stage_of(const Gpu& g, const ProductPlan& plan, const IssueSlots* slots) {
+    const double a_bytes = 2.0 * plan.bm * plan.bk, b_bytes = 2.0 * plan.bn * plan.bk;
+    const double reads = plan.bm / 64.0 * (plan.bk / 16) * (64 + plan.bn) * 32;
+    Stage s{};
+    s.tensor = us_of(double(plan.bm) * plan.bn * plan.bk / g.tensor_macs, g.tensor_ghz);
+    s.shared = us_of((reads + a_bytes + b_bytes) / g.shared_bytes, g.feed_ghz);
+    s.l2 = us_of((a_bytes + b_bytes / plan.multicast) / g.l2_bytes, g.feed_ghz);
+    s.issue = slots ? us_of(2.0 * slots->loop / g.issue_share, g.issue_ghz) : 0;
+    s.whole = std::max({s.tensor, s.shared, s.l2, s.issue});
+    if (slots && slots->fences > 0 && plan.multicast > 1)
+        s.fence = std::max(s.whole * g.fence_share, g.fence_us - s.whole);
+    return s;
+}
+
+// Between one tile's products and the next one's, us: what two warps on each scheduler issue.
+double epilogue_us(const Gpu& g, const IssueSlots* slots) {
+    const double issued = slots ? 2.0 * slots->unit / g.issue_share : 0;
+    return us_of(issued + g.unit_clocks, g.issue_ghz);
+}
+
+// Adds `stages` stages on the SM that has most of them.
+void add_stages(Prediction& p, const Stage& s, double stages) {
+    p.tensor += stages * s.tensor;
+    p.shared += stages * s.shared;
+    p.l2 += stages * s.l2;
+    p.issue += stages * s.issue;
+    p.fence += stages * s.fence;
+    p.us += stages * (s.whole + s.fence);
+}
+
+std::string tile_text(const ProductPlan& plan) {
+    std::string text = format("%dx%d", plan.bm, plan.bn);
+    if (plan.multicast > 1) text += " in pairs";
+    if (plan.splits > 1) text += format(", k in %d", plan.splits);
+    return text;
+}
+
+std::string wave_text(const ProductPlan& plan) {
+    const double waves = plan.waves();
+    return waves < 1 ? format(", %d of %d at a time", plan.units, plan.at_once)
+                     : format(", %.2f of %d waves", waves,
+                              static_cast<int>(ceil_div(plan.units, plan.at_once)));
+}
+
+const IssueSlots* conv_slots(ConvPass pass, const ProductPlan& plan) {
+    static const char* objects[] = {"conv/fprop_wgmma_sm90", "conv/dgrad_wgmma_sm90",
+                                    "conv/wgrad_wgmma_sm90"};
+    static const char* kernels[] = {"fprop_kernel", "dgrad_kernel", "wgrad_kernel"};
+    const int i = static_cast<int>(pass);
+    const std::string major = pass == ConvPass::wgrad ? "(Major)1" : "(Major)0";
+    return issue_of(
+        objects[i],
+        {kernels[i], format("<SharedOperand<%d, 64, %s, %d>", plan.bm, major.c_str(), 2 * plan.box),
+         format(" SharedOperand<%d, 64,", plan.bn)});
+}
+
+}  // namespace
+
+void conv_wgmma(const Gpu& g, ConvPass pass, const ConvProblem& problem, Prediction& p) {
+    const ProductPlan plan = conv_wgmma_plan(pass, problem);
+    conv_wgmma(g, plan, conv_slots(pass, plan), problem, p);
+}
+
+void conv_wgmma(const Gpu& g, const ProductPlan& plan, const IssueSlots* slots,
+                const ConvProblem& problem, Prediction& p) {
+    const Stage stage = stage_of(g, plan, slots);
+    p.issue_known = slots;
+    p.plan = tile_text(plan);
+    p.launch = g.launch_us + g.fill_us;
+    p.memory = memory_us(g, problem.bytes());
+    if (plan.longest == 0) {
+        const double waves = static_cast<double>(ceil_div(plan.units, plan.at_once));
+        add_stages(p, stage, waves * plan.steps);
+        p.epilogue = waves * epilogue_us(g, slots);
+        p.plan += wave_text(plan);
+    } else {
+        Stage slowest = stage;
+        if (problem.bias) {
+            // Blocks of the first row of tiles read dy again, to add it up; the others wait for them
+            // now and then.
+            slowest.shared +=
+                g.slowest_share * us_of(2.0 * plan.bn * plan.bk / g.shared_bytes, g.feed_ghz);
+            slowest.whole = std::max(slowest.whole, slowest.shared);
+        }
+        add_stages(p, slowest, plan.longest);
+        p.plan += format(", %d stages a cluster of %.1f", plan.longest,
+                         double(plan.units) * plan.steps / plan.at_once);
+        // Partial sums: written, then added by a second kernel.
+        const double partials = 4.0 * plan.partial_tiles * plan.bm * plan.bn;
+        p.epilogue = std::max(epilogue_us(g, slots), partials / g.l2_writes * 1e6);
+        if (plan.partial_tiles > 0) {
+            p.launch += g.launch_us;
+            const double l2 = g.l2_bytes * g.sms * g.feed_ghz * 1e9;
+            p.epilogue +=
+                std::max(g.small_us, partials / l2 * 1e6 + memory_us(g, 4.0 * problem.w_count()));
+        }
+    }
+    p.us = std::max(p.us, p.memory) + p.epilogue + p.launch;
+}
+
+void gemm_wgmma(const Gpu& g, const GemmProblem& problem, Prediction& p) {
+    const ProductPlan plan = gemm_wgmma_plan(problem);
+    static const char* layouts[] = {"(GemmLayout)0", "(GemmLayout)1", "(GemmLayout)2"};
+    const char* epilogue = problem.dropout > 0 ? "(EpilogueOp)1"
+                           : problem.drelu     ? "(EpilogueOp)2"
+                                               : "(EpilogueOp)0";
+    const IssueSlots* slots =
+        problem.sgd
+            ? issue_of("gemm/wgmma_sgd_sm90", {"gemm_sgd_kernel"})
+            : issue_of("gemm/wgmma_sm90", {layouts[static_cast<int>(problem.layout)], epilogue,
+                                           problem.out == DType::bf16 ? "__nv_bfloat16" : "float",
+                                           format(", %d>", plan.bn)});
+    gemm_wgmma(g, plan, slots, problem, p);
+}
+
+void gemm_wgmma(const Gpu& g, const ProductPlan& plan, const IssueSlots* slots,
+                const GemmProblem& problem, Prediction& p) {
+    const Stage stage = stage_of(g, plan, slots);
+    const double waves = static_cast<double>(ceil_div(plan.units, plan.at_once));
+    p.issue_known = slots;
+    p.plan = tile_text(plan) + wave_text(plan);
+    p.launch = g.launch_us + g.fill_us;
+    p.memory = memory_us(g, problem.bytes());
+    add_stages(p, stage, waves * plan.steps);
+    if (!problem.sgd) {  // there the consumers take turns: one multiplies while the other updates
+        const double sums =
+            4.0 * plan.bm * plan.bn * (plan.splits - 1) / plan.splits / g.cluster_bytes;
+        // The code has two ways out, by TMA and from the threads; a tile takes one.
+        const double issued = slots ? 1.0 * slots->unit / g.issue_share : 0;
+        p.epilogue = waves * (us_of(issued + g.unit_clocks, g.issue_ghz) + us_of(sums, g.feed_ghz));
+    }
+    p.us = std::max(p.us + p.epilogue, p.memory) + p.launch;
+}
+
+// The first layer from folded input: kernels/conv/first_layer_wgmma.h.
+void first_layer_wgmma(const Gpu& g, ConvPass pass, const ConvProblem& problem, Prediction& p) {
+    const bool forward = pass == ConvPass::fprop;
+    constexpr int kRun = 128, kChannels = 48, kPlanes = 6, kSpan = 256;
+    const int width = problem.k <= 64 ? 64 : 96, taps = 9;
+    const int64_t runs = ceil_div(int64_t(problem.n) * problem.fold_h() * problem.fold_w(), kRun);
+    const IssueSlots* slots = forward ? issue_of("conv/first_layer_fprop_wgmma_sm90",
+                                                 {"fprop_kernel", format("<%d>", width)})
+                                      : issue_of("conv/first_layer_wgrad_wgmma_sm90",
+                                                 {"wgrad_kernel", format("<%d>", width)});
+    p.issue_known = slots;
+    p.memory = memory_us(g, problem.bytes());
+    Stage s{};
+    const auto tma = [&](double rows) { return us_of(rows / g.tma_rows, g.feed_ghz); };
+    if (forward) {
+        // A run's products are 64 x width x 16: rows x taps x channels / 16 of them. The other
+        // warpgroup stores meanwhile.
+        const double turns = static_cast<double>(ceil_div(runs, static_cast<int64_t>(g.sms))),
+                     products = kRun / 64 * taps * (kChannels / 16);
+        s.tensor = us_of(products * 64 * width * 16 / g.tensor_macs, g.tensor_ghz);
+        s.shared = us_of((products * (64 + width) * 32 + kPlanes * kSpan * 16) / g.shared_bytes,
+                         g.feed_ghz);
+        s.l2 = tma(kPlanes * kSpan);
+        s.issue = slots ? us_of(slots->unit / g.issue_share, g.issue_ghz) : 0;
+        s.whole = std::max({s.tensor, s.shared, s.l2, s.issue});
+        add_stages(p, s, turns);
+        p.plan = format("%d runs, %.1f of %d turns", static_cast<int>(runs), runs / g.sms,
+                        static_cast<int>(turns));
+        // All filters come before the first product, and a small kernel that folds them runs
+        // before that.
+        p.epilogue = tma(taps * kPlanes * width);
+        p.launch = 2 * g.launch_us + g.fill_us + g.small_us;
+    } else {
+        const int64_t most = std::max<int64_t>(1, static_cast<int64_t>(g.sms) / 3) * 2,
+                      length = std::max<int64_t>(4, ceil_div(runs, most)),
+                      ranges = ceil_div(ceil_div(runs, length), 2) * 2;
+        const double products = 2.0 * 3 * kRun / 16;  // two warpgroups, three taps, 64 x width x 16
+        s.tensor = us_of(products * 64 * width * 16 / g.tensor_macs, g.tensor_ghz);
+        s.shared = us_of((products * (64 + width) * 32 + kPlanes * kSpan * 16 + kRun * width * 2) /
+                             g.shared_bytes,
+                         g.feed_ghz);
+        s.l2 = tma(kPlanes * kSpan + 2.0 * kRun);
+        s.issue = slots ? us_of(2.0 * slots->loop / g.issue_share, g.issue_ghz) : 0;
+        s.whole = std::max({s.tensor, s.shared, s.l2, s.issue});
+        add_stages(p, s, static_cast<double>(length));
+        p.plan = format("%d runs in %d ranges of %d", static_cast<int>(runs),
+                        static_cast<int>(ranges), static_cast<int>(length));
+        const double partials = 4.0 * ranges * (taps * kChannels + 1) * width;
+        p.epilogue = partials / g.l2_writes * 1e6 + g.small_us +
+                     partials / (g.l2_bytes * g.sms * g.feed_ghz * 1e9) * 1e6;
+        p.launch = 2 * g.launch_us + g.fill_us;
+    }
+    p.us = std::max(p.us, p.memory) + p.epilogue + p.launch;
+}
+
+}  // namespace wt::model

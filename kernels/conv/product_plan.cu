@@ -1,0 +1,121 @@
+#include "kernels/product_plan.h"
+
+#include "kernels/conv/mma_common.h"
+#include "kernels/conv/tiled_common.h"
+#include "kernels/conv/wgmma_common.h"
+#include "kernels/tile/stream_k.h"
+
+namespace wt {
+
+namespace {
+
+// rows x cols of each group, summed over k.
+struct Product {
+    int64_t rows, cols, k;
+};
+
+Product product_of(ConvPass pass, const ConvProblem& p) {
+    const int64_t taps = int64_t(p.r) * p.s, outputs = int64_t(p.n) * p.p() * p.q();
+    switch (pass) {
+        case ConvPass::fprop: return {outputs, p.kg(), taps * p.cg()};
+        case ConvPass::dgrad: return {int64_t(p.n) * p.h * p.w, p.cg(), taps * p.kg()};
+        default: return {p.kg(), taps * p.cg(), outputs};
+    }
+}
+
+// As wgrad_wgmma_sm90.cu divides k: taps x channels by filters, the tile with the least work.
+ProductPlan wgrad_plan(const ConvProblem& p) {
+    using namespace conv_wgmma;
+    const int64_t rows = int64_t(p.r) * p.s * p.cg(), filters = p.kg();
+    ProductPlan plan;
+    int pairs = 0, across = 0;
+    double least = 0;
+    for (const TileSize& t : kWgradTiles) {
+        if (is_only(kWgradTiles) && t != only_tile()) continue;
+        const int64_t m = ceil_div(rows, t.bm), n = ceil_div(filters, t.bn);
+        const int multicast = m > 1 ? kMaxMulticast : 1;
+        const double work =
+            double(ceil_div(m, multicast) * multicast * n) * stage_clocks(t, multicast);
+        if (least > 0 && work >= least) continue;
+        least = work;
+        plan.bm = t.bm, plan.bn = t.bn, plan.multicast = multicast;
+        pairs = static_cast<int>(ceil_div(m, multicast)), across = static_cast<int>(n);
+    }
+    plan.units = pairs * across * p.groups;
+    plan.steps = static_cast<int>(ceil_div(int64_t(p.n) * p.p() * p.q(), kDepth));
+    const int64_t useful = std::max<int64_t>(plan.units, int64_t(plan.units) * plan.steps / 8);
+    plan.at_once =
+        static_cast<int>(std::min<int64_t>(std::max(1, planned_sms() / plan.multicast), useful));
+    const StreamKPlan k(plan.units, plan.steps, plan.at_once);
+    plan.longest = std::max(k.full_ranges > 0 ? k.range_steps : 0,
+                            k.remainder_steps > 0 ? k.remainder_share : 0);
+    if (k.max_partials() > 1)
+        for (int u = 0; u < plan.units; ++u) plan.partial_tiles += k.partials(u) * plan.multicast;
+    plan.blocks = plan.at_once * plan.multicast;
+    return plan;
+}
+
+ProductPlan blocks_plan(int bm, int bn, int bk, int an_sm, const SplitK& split, const Product& p,
+                        int groups) {
+    ProductPlan plan;
+    plan.bm = bm, plan.bn = bn, plan.bk = bk;
+    plan.splits = split.splits, plan.steps = split.steps;
+    plan.units =
+        static_cast<int>(ceil_div(p.rows, bm) * ceil_div(p.cols, bn) * groups) * split.splits;
+    plan.blocks = plan.units;
+    plan.at_once = an_sm * planned_sms();
+    return plan;
+}
+
+}  // namespace
+
+ProductPlan conv_wgmma_plan(ConvPass pass, const ConvProblem& p) {
+    using namespace conv_wgmma;
+    ProductPlan plan;
+    if (pass == ConvPass::wgrad) {
+        plan = wgrad_plan(p);
+    } else {
+        const Product v = product_of(pass, p);
+        const int64_t steps = ceil_div(v.k, kDepth);
+        const TileSize tile = pass == ConvPass::fprop
+                                  ? choose_tile(kFpropTiles, v.rows, v.cols, p.groups, steps)
+                                  : choose_tile(kDgradTiles, v.rows, v.cols, p.groups, steps);
+        const TileSchedule s = schedule_of(tile, v.rows, v.cols, p.groups, steps);
+        plan.bm = tile.bm, plan.bn = tile.bn;
+        plan.multicast = s.multicast;
+        plan.units = s.units(), plan.steps = s.split_steps;
+        plan.at_once = std::max(1, planned_sms() / s.cluster_size());
+        plan.blocks = static_cast<int>(blocks_of(s));
+    }
+    plan.bk = kDepth;
+    plan.box = box_of(pass == ConvPass::dgrad ? p.kg() : p.cg());
+    return plan;
+}
+
+ProductPlan conv_blocks_plan(ConvPass pass, const ConvProblem& problem, bool mma) {
+    const ConvProblem p = mma && problem.fold > 1 ? over_blocks(problem) : problem;
+    const Product v = product_of(pass, p);
+    const bool strided = pass == ConvPass::dgrad && p.stride_h * p.stride_w > 1;
+    const int rows = static_cast<int>(v.rows), cols = static_cast<int>(v.cols),
+              k = static_cast<int>(v.k);
+    if (mma) {
+        const conv_mma::Extents e{.rows = rows,
+                                  .cols = cols,
+                                  .k = k,
+                                  .dtype = p.dtype,
+                                  .along_k = pass == ConvPass::fprop,
+                                  .small = strided};
+        const int bm = e.big() ? 128 : 64, bn = e.wide() ? 96 : bm;
+        return blocks_plan(bm, bn, 64 / static_cast<int>(size_of(p.dtype)), e.big() ? 2 : 4,
+                           e.split(p.groups), v, p.groups);
+    }
+    const bool vectors = pass == ConvPass::fprop   ? conv_tiled::whole_vectors(p, p.cg(), p.cg())
+                         : pass == ConvPass::dgrad ? conv_tiled::whole_vectors(p, p.cg(), p.kg())
+                                                   : conv_tiled::whole_vectors(p, p.kg(), p.cg());
+    const conv_tiled::Extents e{
+        .rows = rows, .cols = cols, .k = k, .vectors = vectors, .small = strided};
+    return blocks_plan(e.edge(), e.edge(), conv_tiled::Big::BK, e.big() ? 2 : 4, e.split(p.groups),
+                       v, p.groups);
+}
+
+}  // namespace wt

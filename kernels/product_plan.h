@@ -1,0 +1,36 @@
+// How the launch of a product divides it over the machine, as numbers: for what has to know without
+// launching anything (host/model). kernels/conv/product_plan.cu and kernels/gemm/product_plan.cu
+// make them of the same functions that the launches call; a test compares the grids.
+#pragma once
+
+#include "kernels/conv/problem.h"
+#include "kernels/gemm/problem.h"
+
+namespace wt {
+
+struct ProductPlan {
+    int bm = 0, bn = 0, bk = 0;  // of a tile; bk: of a stage of k
+    int multicast = 1;           // blocks that share the loads of B
+    int splits = 1;              // of k, for each tile
+    int units = 0;               // of work: what a cluster (or a block) does at a time
+    int at_once = 1;             // how many units the machine works on at a time
+    int steps = 0;               // stages of k of a unit
+    int blocks = 0;              // of the grid
+    int box = 0;                 // convolutions on wgmma: channels of a copy
+    // Where stream-K divides k (wgrad on wgmma): stages of the busiest cluster, and how many tiles
+    // of partial sums are written; units and steps are the undivided ones. 0: it does not.
+    int longest = 0, partial_tiles = 0;
+
+    double waves() const { return double(units) / at_once; }
+};
+
+enum class ConvPass { fprop, dgrad, wgrad };
+
+// All plan for planned_sms(). They are of problems that the variant does not refuse.
+ProductPlan conv_wgmma_plan(ConvPass pass, const ConvProblem& p);
+ProductPlan gemm_wgmma_plan(const GemmProblem& p);
+// `mma`: of mma_sm80, else of tiled. Folded input (mma_sm80): of the convolution over blocks.
+ProductPlan conv_blocks_plan(ConvPass pass, const ConvProblem& p, bool mma);
+ProductPlan gemm_blocks_plan(const GemmProblem& p, bool mma);
+
+}  // namespace wt

@@ -1,0 +1,149 @@
+// What the model of a kernel's time takes for a launch's plan (kernels/product_plan.h) is what the
+// launch does: the grids of all convolutions and products of two networks, captured, not run.
+#include <doctest/doctest.h>
+
+#include <string>
+#include <vector>
+
+#include "host/cuda/buffer.h"
+#include "host/cuda/stream.h"
+#include "host/net/problem_text.h"
+#include "host/parallel/layout.h"
+#include "host/vgpu/runtime/runtime.h"
+#include "kernels/product_plan.h"
+
+using namespace wt;
+
+namespace {
+
+// The first kernel that `launch` puts on a stream, which does not run.
+template <class F>
+vgpu::Grid first_grid(F&& launch) {
+    const Stream stream(0);
+    WT_CUDA(cudaStreamBeginCapture(stream.get(), cudaStreamCaptureModeThreadLocal));
+    launch(stream.get());
+    cudaGraph_t graph = nullptr;
+    WT_CUDA(cudaStreamEndCapture(stream.get(), &graph));
+    cudaGraphNode_t node = nullptr;
+    size_t one = 1;
+    WT_CUDA(cudaGraphGetNodes(graph, &node, &one));
+    vgpu::Grid grid;
+    for (const auto& n : {reinterpret_cast<vgpu::Node*>(node)})
+        grid = std::get<vgpu::Kernel>(n->work).grid;
+    WT_CUDA(cudaGraphDestroy(graph));
+    return grid;
+}
+
+template <class Problem, class Args, class Point>
+void check_grids(Table<Problem, Args> table, const std::string& text, Point&& point_at,
+                 const std::vector<std::pair<const char*, ProductPlan>>& plans) {
+    const auto problem = problem_of<Problem>(text);
+    for (const auto& [name, plan] : plans) {
+        const auto* variant = find(table, name);
+        REQUIRE(variant);
+        if (!variant->refuses(problem).empty()) continue;
+        CAPTURE(name);
+        CAPTURE(text);
+        const vgpu::Grid grid = first_grid([&](cudaStream_t s) {
+            Args args = point_at(problem);
+            args.stream = s;
+            variant->launch(problem, args);
+        });
+        CHECK(int64_t(grid.grid.x) * grid.grid.y * grid.grid.z == plan.blocks);
+        if (std::string(name) == "wgmma_sm90" && plan.longest == 0)
+            CHECK(static_cast<int>(grid.cluster.x) ==
+                  plan.multicast * (std::string(Args::operation) == "gemm" ? plan.splits : 1));
+    }
+}
+
+void check_step(const std::string& net, int batch, DType dtype) {
+    WorkerConfig c;
+    c.net = make_net(net, {});
+    c.batch = batch;
+    c.dtype = dtype;
+    c.sm = 90;
+    const Layout layout(c);
+    DeviceBuffer<std::byte> bytes(0, 1 << 20, "an address");
+    void* p = bytes.data();
+    auto* f = reinterpret_cast<float*>(p);
+    int products = 0;
+    for (const Step& s : layout.training_steps) {
+        const auto* l = std::get_if<Launch>(&s.action);
+        if (!l) continue;
+        const std::string& text = l->problem;
+        const auto conv = [&](ConvPass pass) {
+            const auto problem = problem_of<ConvProblem>(text);
+            ++products;
+            std::vector<std::pair<const char*, ProductPlan>> plans = {
+                {"tiled", conv_blocks_plan(pass, problem, false)}};
+            if (dtype == DType::bf16 && problem.fold == 1) {
+                plans.emplace_back("wgmma_sm90", conv_wgmma_plan(pass, problem));
+                plans.emplace_back("mma_sm80", conv_blocks_plan(pass, problem, true));
+            }
+            return plans;
+        };
+        if (l->operation == "conv_fprop")
+            check_grids(
+                conv_fprop_variants(), text,
+                [&](const auto&) {
+                    return ConvFpropArgs{
+                        .x = p, .w = p, .bias = f, .y = p, .workspace = p, .stream = nullptr};
+                },
+                conv(ConvPass::fprop));
+        if (l->operation == "conv_dgrad")
+            check_grids(
+                conv_dgrad_variants(), text,
+                [&](const auto&) {
+                    return ConvDgradArgs{
+                        .dy = p, .w = p, .dx = p, .workspace = p, .stream = nullptr, .x = p};
+                },
+                conv(ConvPass::dgrad));
+        if (l->operation == "conv_wgrad")
+            check_grids(
+                conv_wgrad_variants(), text,
+                [&](const auto&) {
+                    return ConvWgradArgs{
+                        .x = p, .dy = p, .dw = f, .db = f, .workspace = p, .stream = nullptr};
+                },
+                conv(ConvPass::wgrad));
+        if (l->operation == "gemm") {
+            const auto problem = problem_of<GemmProblem>(text);
+            ++products;
+            std::vector<std::pair<const char*, ProductPlan>> plans = {
+                {"tiled", gemm_blocks_plan(problem, false)}};
+            if (dtype == DType::bf16) {
+                plans.emplace_back("wgmma_sm90", gemm_wgmma_plan(problem));
+                plans.emplace_back("mma_sm80", gemm_blocks_plan(problem, true));
+            }
+            check_grids(
+                gemm_variants(), text,
+                [&](const GemmProblem& g) {
+                    GemmArgs a{.a = p,
+                               .b = p,
+                               .bias = f,
+                               .c = p,
+                               .bias_grad = f,
+                               .workspace = p,
+                               .stream = nullptr};
+                    a.state = reinterpret_cast<const StepState*>(p);
+                    a.mask = p;
+                    a.ld_mask = g.n;
+                    a.momentum = f;
+                    a.w_bf16 = reinterpret_cast<bf16*>(p);
+                    return a;
+                },
+                plans);
+        }
+    }
+    CHECK(products >= 20);
+}
+
+}  // namespace
+
+TEST_CASE("product plans: the grids of launches") {
+    for (const char* net : {"alexnet", "owt"})
+        for (const int batch : {5, 128, 256}) {
+            check_step(net, batch, DType::bf16);
+            check_step(net, batch, DType::f32);
+        }
+}
