@@ -31,7 +31,6 @@ ProductPlan wgrad_plan(const ConvProblem& p) {
     int pairs = 0, across = 0;
     double least = 0;
     for (const TileSize& t : kWgradTiles) {
-        if (is_only(kWgradTiles) && t != only_tile()) continue;
         const int64_t m = ceil_div(rows, t.bm), n = ceil_div(filters, t.bn);
         const int multicast = m > 1 ? kMaxMulticast : 1;
         const double work =
@@ -75,17 +74,18 @@ ProductPlan conv_wgmma_plan(ConvPass pass, const ConvProblem& p) {
     if (pass == ConvPass::wgrad) {
         plan = wgrad_plan(p);
     } else {
-        const Product v = product_of(pass, p);
-        const int64_t steps = ceil_div(v.k, kDepth);
-        const TileSize tile = pass == ConvPass::fprop
-                                  ? choose_tile(kFpropTiles, v.rows, v.cols, p.groups, steps)
-                                  : choose_tile(kDgradTiles, v.rows, v.cols, p.groups, steps);
-        const TileSchedule s = schedule_of(tile, v.rows, v.cols, p.groups, steps);
-        plan.bm = tile.bm, plan.bn = tile.bn;
+        const Extents e = pass == ConvPass::fprop ? fprop_extents(p) : dgrad_extents(p);
+        const TilePlan chosen = pass == ConvPass::fprop
+                                    ? choose_tile(kFpropTiles, e, planned_sms())
+                                    : choose_tile(kDgradTiles, e, planned_sms());
+        const TileSchedule s = schedule_of(chosen, e);
+        plan.bm = chosen.tile.bm;
+        plan.bn = chosen.tile.bn;
         plan.multicast = s.multicast;
-        plan.units = s.units(), plan.steps = s.split_steps;
+        plan.units = s.units();
+        plan.steps = s.split_steps;
         plan.at_once = std::max(1, planned_sms() / s.cluster_size());
-        plan.blocks = static_cast<int>(blocks_of(s));
+        plan.blocks = std::min(plan.units, plan.at_once) * s.cluster_size();
     }
     plan.bk = kDepth;
     plan.box = box_of(pass == ConvPass::dgrad ? p.kg() : p.cg());

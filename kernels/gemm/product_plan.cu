@@ -8,15 +8,17 @@ namespace wt {
 
 ProductPlan gemm_wgmma_plan(const GemmProblem& p) {
     using namespace gemm_wgmma;
-    const Plan chosen = choose_tile(p, planned_sms());
+    const Plan chosen = plan_of(p);
     const TileSchedule& s = chosen.schedule;
     ProductPlan plan;
     plan.bm = kBM, plan.bn = chosen.bn, plan.bk = kBK;
     plan.multicast = s.multicast;
     plan.splits = s.cluster_splits;
     plan.units = s.units(), plan.steps = s.split_steps;
-    plan.at_once = clusters_at_once(planned_sms(), s.cluster_size());
     plan.blocks = chosen.blocks;
+    // Where all units run at once, the grid does not say how many more would.
+    plan.at_once = chosen.waves > 1 ? chosen.blocks / s.cluster_size()
+                                    : std::max(s.units(), planned_sms() / s.cluster_size());
     return plan;
 }
 
