@@ -13,6 +13,12 @@
 // time: otherwise conv2's operands at batch 256, 132 MB, would be read from memory ten times). Each
 // cluster writes its partial sums, and a second kernel adds up each tile's in order.
 //
+// Partial sums lie in memory as threads have them: 16 bytes of a thread beside those of the next,
+// so that a warp writes, and the second kernel reads, whole lines. (Stored where dw has them, a
+// warp's 32 floats would be in 4 places: 128 store instructions a thread instead of 32, each of 4
+// sectors.) The second kernel alone pays for the transpose, once for dw instead of once for each
+// part.
+//
 //                                                      steps of a cluster
 //   layer, batch 128     tiles            units  steps   evened out   equal ranges (G / U)
 //   alexnet conv2    128x256: 19 x 1      10     1458    221          243
@@ -20,9 +26,13 @@
 //   alexnet conv4    128x192: 27 x 2      28      338    144          169
 //   alexnet conv5    128x256: 27 x 1      14      338     72           85
 //
-// The bias gradient is the sum of dy over pixels: blocks of the first row of tiles add up each
-// stage's dy with ordinary loads beside its products, 32 KB of shared memory a stage, for which
-// wgmma leaves room (80 of 128 bytes a clock).
+// The bias gradient is the sum of dy over pixels. All pairs of a column of tiles have the same dy
+// in shared memory, so they share the work: pair p of P adds up the stages whose number is p modulo
+// P with ordinary loads beside the products, and each of its two blocks half of their pixels. A
+// stage's half is 16 KB, 128 clocks of shared memory, and some 100 instructions of a consumer's
+// warp; 1 stage in 9 (conv3) to 14. If each of these took 128 clocks longer, a block would lose 1 or
+// 2 % of its time; were it all done by one row of tiles, each stage of these would be 256 clocks
+// longer, a quarter to a third, and so the kernel, whose clusters have equal shares.
 //
 // Predicted, not measured: conv2 0.9375 (20 tiles for 18.75) x 0.95 (partial sums, first copies) of
 // 790 TFLOP/s; conv3 to conv5, whose partial sums weigh more, 0.8 of it.
@@ -37,19 +47,25 @@ struct WgradShape {
     Window window;      // of x
     int rows, filters;  // taps x channels; filters of a group
     int tiles_m, tiles_n, groups, multicast;
+    TileSize tile;
     StreamKPlan plan;  // of the units, pairs of tiles, over the clusters
     int max_partials;  // of a unit
-    float* partials;   // [group][max_partials][filters][rows]; dw itself when max_partials is 1
-    float* sums;       // [group][max_partials][filters]; db itself; null: not wanted
+    float* partials;   // [group, n, m of a tile][max_partials][a tile as store_partial has it]
+    float* sums;       // [group][m of a pair's tiles][max_partials][filters]; null: not wanted
     float *dw, *db;
 
     __host__ __device__ int pairs() const { return (tiles_m + multicast - 1) / multicast; }
     __host__ __device__ int unit_of(int group, int n, int m) const {
         return (group * tiles_n + n) * pairs() + m / multicast;
     }
-    // The first row of partial sums number i of a group.
-    __host__ __device__ int64_t partial_row(int group, int i) const {
-        return (int64_t(group) * max_partials + i) * filters;
+    __host__ __device__ int tiles() const { return groups * tiles_n * tiles_m; }
+    // Where partial sums number i of tile t of all tiles lie.
+    __host__ __device__ int64_t partial_at(int t, int i) const {
+        return (int64_t(t) * max_partials + i) * tile.bm * tile.bn;
+    }
+    // Where the sums of dy number i of the blocks with tiles m of a group lie.
+    __host__ __device__ int64_t sums_at(int group, int m, int i) const {
+        return ((int64_t(group) * pairs() * multicast + m) * max_partials + i) * filters;
     }
 };
 
@@ -82,8 +98,8 @@ struct WgradStorage {
     Pipeline<Tile::kStages> pipeline;
 };
 
-// Adds up dy over a stage's pixels: each consumer warp takes the rows of one box, 4 at a time, a
-// lane 8 filters.
+// Adds up dy over some of a stage's pixels: each consumer warp takes rows of one box, 4 at a time,
+// a lane 8 filters.
 template <class B>
 struct DySums {
     static constexpr int kWarps = 8 / B::kBoxes;  // to a box
@@ -92,11 +108,13 @@ struct DySums {
     __device__ __forceinline__ void clear() {
         unroll<8>([&](auto i) { sum[i] = 0; });
     }
-    __device__ __forceinline__ void add(const uint8_t* dy) {
+    // Part `rank` of `parts` (1 or 2) of the pixels.
+    __device__ __forceinline__ void add(const uint8_t* dy, int rank, int parts) {
         const int warp = threadIdx.x / 32 - 4, lane = threadIdx.x % 32;
         if (warp < kWarps * B::kBoxes) {
             const uint8_t* box = dy + warp / kWarps * B::kBoxBytes;
-            for (int row = warp % kWarps * 4 + lane / 8; row < kDepth; row += kWarps * 4) {
+            const int first = rank * (kDepth / 2), end = first + kDepth / parts;
+            for (int row = first + warp % kWarps * 4 + lane / 8; row < end; row += kWarps * 4) {
                 // TMA's swizzle
                 const uint4 v =
                     *reinterpret_cast<const uint4*>(box + row * 128 + ((lane ^ row) % 8 << 4));
@@ -166,52 +184,52 @@ __device__ __forceinline__ void producer(WgradStorage<Tile>& shared, const CUten
     ptx::griddep_launch_dependents();
 }
 
-// Stores a consumer's sums of a tile. Eight lanes of a warp have neighbouring rows, which are
-// neighbours in dw too: 32 bytes of a filter at a time.
+// Stores a consumer's sums of a tile: of each 64 rows and 8 columns a thread's four accumulators,
+// side by side. The second of a last pair may have no tile, and a last tile no rows.
 template <class Tile>
 __device__ __forceinline__ void store_partial(const WgradShape& v, const WorkTile& tile,
                                               int warpgroup,
                                               const typename Tile::Accumulators& acc) {
-    const int warp = threadIdx.x / 32 - 4, lane = threadIdx.x % 32;
-    const int filter = tile.n * Tile::BN + lane % 4 * 2;
-    const int64_t first_row = v.partial_row(tile.group, tile.partial);
+    constexpr int kQuads = Tile::BN / 8 * 128;  // of 64 rows
+    const int t = (tile.group * v.tiles_n + tile.n) * v.tiles_m + tile.m;
+    float* to = v.partials + v.partial_at(t, tile.partial) +
+                (warpgroup * Tile::kHeight * kQuads + threadIdx.x % 128) * 4;
     unroll<Tile::kHeight>([&](auto h) {
-        unroll<2>([&](auto half) {
-            const int row = tile.m * Tile::BM + Tile::row_of(warpgroup, h) + warp % 4 * 16 +
-                            lane / 4 + half * 8;
-            if (row >= v.rows) return;
-            float* to = v.partials + (first_row + filter) * v.rows + row;
-            unroll<Tile::BN / 8>([&](auto j) {
-                if (filter + j * 8 >= v.filters) return;  // filters come in eights
-                to[int64_t(j * 8) * v.rows] = acc[h][4 * j + 2 * half];
-                to[int64_t(j * 8 + 1) * v.rows] = acc[h][4 * j + 2 * half + 1];
-            });
+        if (tile.m * Tile::BM + Tile::row_of(warpgroup, h) >= v.rows) return;
+        unroll<Tile::BN / 8>([&](auto j) {
+            Vec<4> quad;
+            unroll<4>([&](auto i) { quad.set(i, acc[h][4 * j + i]); });
+            store(to + (h * kQuads + j * 128) * 4, quad);
         });
     });
 }
 
-// A warpgroup multiplies its half of each tile's rows, adds up dy where its tile is the first, and
-// stores both.
+// A warpgroup multiplies its half of each tile's rows, adds up its share of dy, and stores both.
 template <class Tile>
 __device__ __forceinline__ void consumer(WgradStorage<Tile>& shared, const WgradShape& v,
                                          int warpgroup) {
     PipelineConsumer<Tile::kStages> pipeline{shared.pipeline, v.multicast};
     DySums<typename Tile::B> sums;
+    const int pairs = v.pairs(), rank = static_cast<int>(blockIdx.x) % v.multicast;
 
     for_each_work_tile(v, [&](const WorkTile& tile) {
-        // Wait for stages, multiply them; meanwhile add up dy.
-        const bool sum_dy = v.sums && tile.m == 0;
+        // Wait for stages, multiply them; meanwhile add up dy of every step that is this pair's,
+        // number m / multicast modulo the pairs.
+        int others = 0x7fffffff;  // steps until the next of this pair's
+        if (v.sums) others = (tile.m / v.multicast + pairs - tile.first % pairs) % pairs;
         sums.clear();
         typename Tile::Accumulators acc;
         const auto add_dy = [&](int stage) {
-            if (sum_dy) sums.add(shared.stages[stage].b);
+            if (others-- > 0) return;
+            others = pairs - 1;
+            sums.add(shared.stages[stage].b, rank, v.multicast);
         };
         multiply<Tile>(shared.stages, pipeline, warpgroup, tile.steps, acc, add_dy);
 
         // Store the sums of dy, then the products' partial sums.
         const int filter = tile.n * Tile::BN;
-        if (sum_dy)
-            sums.put(shared.sums, v.sums + v.partial_row(tile.group, tile.partial) + filter,
+        if (v.sums)
+            sums.put(shared.sums, v.sums + v.sums_at(tile.group, tile.m, tile.partial) + filter,
                      v.filters - filter);
         store_partial<Tile>(v, tile, warpgroup, acc);
     });
@@ -241,32 +259,72 @@ __global__ void __launch_bounds__(Tile::kThreads, 1)
     end_block(v.multicast);
 }
 
-// Adds up the partial sums, a thread for 4 neighbours of dw; and a thread for each sum of dy. Tile:
-// of the product.
-__global__ void add_parts_kernel(const __grid_constant__ WgradShape v, TileSize tile) {
+// ---- the second kernel --------------------------------------------------------------------------
+
+constexpr int kAddThreads = 256, kAddWarps = kAddThreads / 32;
+struct AddStorage {
+    float sum[kAddWarps][32];
+};
+
+// A thread for what a consumer's thread has of 8 columns: two rows of two columns. Block number
+// `part` of those of tile t.
+__device__ __forceinline__ void add_products(const WgradShape& v, int t, int part) {
+    const int column = t / v.tiles_m, m = t - column * v.tiles_m, group = column / v.tiles_n,
+              n = column - group * v.tiles_n;
+    const int quad = part * kAddThreads + static_cast<int>(threadIdx.x);
+    const int rows = quad / (16 * v.tile.bn), thread = quad % 128, lane = thread % 32;
+    const int row = m * v.tile.bm + rows * 64 + thread / 32 * 16 + lane / 4,
+              filter = n * v.tile.bn + (quad / 128 - rows * (v.tile.bn / 8)) * 8 + lane % 4 * 2;
+    if (row >= v.rows || filter >= v.filters) return;  // rows come in sixteens, filters in eights
+    const int count = v.plan.partials(v.unit_of(group, n, m));
+    const float* from = v.partials + v.partial_at(t, 0) + quad * 4;
+    const int64_t step = v.partial_at(0, 1);
+    Vec<4> sum = load<4>(from);
+    for (int s = 1; s < count; ++s) sum = sum + load<4>(from + s * step);
+    float* to = v.dw + (int64_t(group) * v.filters + filter) * v.rows + row;
+    to[0] = sum[0];
+    to[v.rows] = sum[1];
+    to[8] = sum[2];
+    to[v.rows + 8] = sum[3];
+}
+
+// The sums of dy of 32 filters of a group: warps take the blocks' sums by turns, then their own are
+// added in order.
+__device__ __forceinline__ void add_sums_of_dy(const WgradShape& v, int group, int first_filter) {
+    AddStorage& shared = shared_storage<AddStorage>();
+    const int warp = threadIdx.x / 32, lane = threadIdx.x % 32, filter = first_filter + lane,
+              n = filter / v.tile.bn, blocks = v.pairs() * v.multicast;
+    float sum = 0;
+    if (filter < v.filters)
+        for (int m = warp; m < blocks; m += kAddWarps) {
+            const int count = v.plan.partials(v.unit_of(group, n, m));
+            const float* from = v.sums + v.sums_at(group, m, 0) + filter;
+            for (int s = 0; s < count; ++s) sum += from[int64_t(s) * v.filters];
+        }
+    shared.sum[warp][lane] = sum;
+    __syncthreads();
+    if (warp > 0 || filter >= v.filters) return;
+    sum = 0;
+    for (int w = 0; w < kAddWarps; ++w) sum += shared.sum[w][lane];
+    v.db[int64_t(group) * v.filters + filter] = sum;
+}
+
+// Adds up the partial sums, each tile's in the order of k, and puts them where w has them; the last
+// blocks those of dy.
+__global__ void __launch_bounds__(kAddThreads)
+    add_parts_kernel(const __grid_constant__ WgradShape v) {
     ptx::griddep_wait();
-    const int64_t i = int64_t(blockIdx.x) * blockDim.x + threadIdx.x, quads = v.rows / 4;
-    if (i < v.filters * quads) {
-        const int filter = static_cast<int>(i / quads), row = static_cast<int>(i % quads) * 4,
-                  group = blockIdx.y;
-        const int count = v.plan.partials(v.unit_of(group, filter / tile.bn, row / tile.bm));
-        const float* from = v.partials + (v.partial_row(group, 0) + filter) * v.rows + row;
-        Vec<4> sum = load<4>(from);
-        for (int s = 1; s < count; ++s) sum = sum + load<4>(from + int64_t(s) * v.filters * v.rows);
-        store(v.dw + (int64_t(group) * v.filters + filter) * v.rows + row, sum);
-    }
-    if (v.sums && i < v.filters) {
-        const int filter = static_cast<int>(i), group = blockIdx.y;
-        const int count = v.plan.partials(v.unit_of(group, filter / tile.bn, 0));
-        float sum = 0;
-        for (int s = 0; s < count; ++s) sum += v.sums[v.partial_row(group, s) + filter];
-        v.db[int64_t(group) * v.filters + filter] = sum;
-    }
+    const int block = static_cast<int>(blockIdx.x),
+              of_tile = v.tile.bm * v.tile.bn / 4 / kAddThreads, t = block / of_tile;
+    if (t < v.tiles()) return add_products(v, t, block - t * of_tile);
+    const int i = block - v.tiles() * of_tile, of_group = (v.filters + 31) / 32,
+              group = i / of_group;
+    add_sums_of_dy(v, group, (i - group * of_group) * 32);
 }
 
 // Chooses the tile with the least work, padding included, and derives everything that follows from
 // it.
-WgradShape shape_of(const ConvProblem& p, TileSize& tile) {
+WgradShape shape_of(const ConvProblem& p) {
     WgradShape v{};
     v.window = input_window(p);
     v.rows = p.r * p.s * p.cg();
@@ -282,7 +340,7 @@ WgradShape shape_of(const ConvProblem& p, TileSize& tile) {
             double(ceil_div(m, multicast)) * multicast * n * stage_clocks(t, multicast);
         if (least > 0 && work >= least) continue;
         least = work;
-        tile = t;
+        v.tile = t;
         v.tiles_m = m;
         v.tiles_n = n;
         v.multicast = multicast;
@@ -300,19 +358,15 @@ WgradShape shape_of(const ConvProblem& p, TileSize& tile) {
 
 std::string refuses_wgrad(const ConvProblem& p) {
     if (std::string why = refuses_x(p); !why.empty()) return why;
-    TileSize tile;
-    const StreamKPlan plan = shape_of(p, tile).plan;
+    const StreamKPlan plan = shape_of(p).plan;
     if (int64_t(plan.units) * plan.unit_steps >= int64_t(1) << 31)
         return "too many filters and pixels to count the steps in 32 bits";
     return "";
 }
 
 size_t workspace(const ConvProblem& p) {
-    TileSize tile;
-    const WgradShape v = shape_of(p, tile);
-    if (v.max_partials == 1) return 0;
-    return sizeof(float) * v.groups * v.max_partials * v.filters *
-           (size_t(v.rows) + (p.bias ? 1 : 0));
+    const WgradShape v = shape_of(p);
+    return sizeof(float) * (v.partial_at(v.tiles(), 0) + (p.bias ? v.sums_at(v.groups, 0, 0) : 0));
 }
 
 template <int BM, int BN, int kBox>
@@ -335,7 +389,8 @@ void launch_tile(const ConvProblem& p, const ConvWgradArgs& a, const WgradShape&
 }
 
 template <int kBox>
-void launch_box(const ConvProblem& p, const ConvWgradArgs& a, const WgradShape& v, TileSize tile) {
+void launch_box(const ConvProblem& p, const ConvWgradArgs& a, const WgradShape& v) {
+    const TileSize tile = v.tile;
     if (tile.bn == 256) return launch_tile<128, 256, kBox>(p, a, v);
     if (tile.bn == 192) return launch_tile<128, 192, kBox>(p, a, v);
     if (tile.bn == 64) return launch_tile<256, 64, kBox>(p, a, v);
@@ -344,27 +399,27 @@ void launch_box(const ConvProblem& p, const ConvWgradArgs& a, const WgradShape& 
 }
 
 void launch_wgrad(const ConvProblem& p, const ConvWgradArgs& a) {
-    TileSize tile;
-    WgradShape v = shape_of(p, tile);
+    WgradShape v = shape_of(p);
     v.dw = a.dw;
     v.db = a.db;
-    const bool direct = v.max_partials == 1;
-    v.partials = direct ? a.dw : static_cast<float*>(a.workspace);
-    v.sums = !p.bias ? nullptr : direct ? a.db : v.partials + v.partial_row(v.groups, 0) * v.rows;
+    v.partials = static_cast<float*>(a.workspace);
+    v.sums = p.bias ? v.partials + v.partial_at(v.tiles(), 0) : nullptr;
     const int box = box_of(p.cg());
     if (box == 64)
-        launch_box<64>(p, a, v, tile);
+        launch_box<64>(p, a, v);
     else if (box == 32)
-        launch_box<32>(p, a, v, tile);
+        launch_box<32>(p, a, v);
     else
-        launch_box<16>(p, a, v, tile);
-    if (direct) return;
-    const int64_t threads = std::max<int64_t>(int64_t(v.filters) * v.rows / 4, v.filters);
+        launch_box<16>(p, a, v);
+    const int64_t blocks = int64_t(v.tiles()) * (v.tile.bm * v.tile.bn / 4 / kAddThreads) +
+                           (p.bias ? v.groups * ceil_div(v.filters, 32) : 0);
     launch("conv_wgrad.wgmma_sm90 sum",
-           LaunchShape{dim3(static_cast<unsigned>(ceil_div(threads, 256)), v.groups), dim3(256),
-                       a.stream}
-               .with_pdl(),
-           add_parts_kernel, v, tile);
+           LaunchShape{.grid = dim3(static_cast<unsigned>(blocks)),
+                       .block = dim3(kAddThreads),
+                       .stream = a.stream,
+                       .shared = sizeof(AddStorage),
+                       .pdl = true},
+           add_parts_kernel, v);
 }
 
 }  // namespace
