@@ -217,7 +217,7 @@ TEST_CASE("conv: wgmma, dgrad by views") {
         with(5, 7, 17, 136, 64, 2, 3, 0, 1, 1, false),    // two tiles across, one nearly empty
         with(2, 8, 33, 64, 192, 4, 5, 1, 0, 1, true),     // a last tap 115 positions on
         with(9, 3, 4, 72, 64, 3, 3, 0, 0, 1, false),      // many small images to a tile; dy 1 x 2
-        with(2, 20, 16, 24, 64, 1, 1, 0, 0, 1, true),     // one tap
+        with(2, 20, 16, 128, 64, 1, 1, 0, 0, 1, true),    // one tap
         with(1, 16, 128, 192, 64, 1, 7, 0, 3, 1, false),  // one row of taps
     };
     if (reduced_list()) problems.resize(3);

@@ -15,11 +15,14 @@
 //   tile 256 x 96 (owt: 256 x 64)     views                      im2col, kernels/conv/wgmma_tiles.h
 //   tensor cores                      768 clocks (512)           768 (512)
 //   L2, 40 bytes a clock              249 (199): 10 KB (8)       973 (922): 38 KB (36)
-//   shared memory, 128 bytes a clock  751 (591): wgmma reads     992 (832): the same 80 KB (64),
-//                                     80 KB (64), TMA writes     TMA writes 44 KB (40)
+//   shared memory, 128 bytes a clock  751 (463): wgmma reads     992 (832): reads 80 KB (64),
+//                                     80 KB (48), TMA writes     writes 44 KB (40)
 //                                     14 KB (10)
-//   rows that TMA walks               216 (152)                  352 to 608
+//   rows that TMA walks               216 (152)                  352 (288)
 //   products for 1                    (29 / 27)^2 = 1.154        1
+//
+// With 64 channels these are the 64 rows of a product, and 128 positions its columns: of 64 columns
+// each 64 rows would want all 128 bytes a clock that shared memory has.
 //
 // The zeros between images' rows cost 15 % of the products, which is less than what im2col waits
 // for L2. 132 SMs, batch 256: 841 tiles in pairs are 6 waves and, the last one being cut in halves
@@ -28,8 +31,8 @@
 //
 //                           batch 128: views, im2col     batch 256: views, im2col
 //   alexnet conv2                  189, 202                     349, 403
-//   alexnet2012 conv2              136, 192                     270, 385
-//   owt conv2                      110, 143                     203, 287
+//   alexnet2012 conv2              120, 192                     235, 385
+//   owt conv2                       98, 143                     178, 287
 //   alexnet conv3                   59, 70 (2.6 of 3 waves)     116, 116
 //   alexnet conv4                   87, 77                      174, 154
 //
@@ -118,9 +121,10 @@ inline double views_step_clocks(const ConvProblem& p, int width, int rows) {
     const Positions at(p);
     const double dy = double(kTileRows + at.reach()) * kDepth * 2 / at.taps();  // bytes
     const double tensor = double(rows) * width * kDepth / 2048;
-    const double shared = (rows / 64.0 * (kDepth / 16) * (64 + width) * 32 +  // wgmma's reads
-                           double(width) * kDepth * 2 + dy) /
-                          128;
+    // What wgmmas read for 16 of k: 64 rows and their columns, 32 bytes of each. With 64 channels
+    // these are the rows, and each consumer's half of the positions the columns.
+    const double products = width == 64 ? 2 * (64 + rows / 2) : rows / 64 * (64 + width);
+    const double shared = (products * 32 * (kDepth / 16) + double(width) * kDepth * 2 + dy) / 128;
     const double l2 = (double(width) * kDepth * 2 / kMaxMulticast + 2 * dy) / 40;
     return std::max({tensor, shared, l2});
 }
@@ -150,5 +154,51 @@ inline bool suits_views(const ConvProblem& p) {
     return views_clocks(p, views_width(p)) <
            0.97 * product_clocks(tile, rows, p.cg(), p.groups, steps);
 }
+
+// ---- shared memory ------------------------------------------------------------------------------
+
+// How dy lies in shared memory, for views to start at any position:
+//   planes     of 8 filters, 16 bytes a position, no swizzle, as the first layer has its input
+//              (first_layer_wgmma.h): 8 copies of rows of 16 bytes for 64 filters
+//   swizzled   rows of 64 filters, 128 bytes, one copy. A view then starts within the 1,024 bytes
+//              after which the swizzle's pattern repeats. The pattern itself begins where TMA put
+//              it, at a multiple of 1,024 bytes, so the descriptor's base offset is 0 (PTX
+//              9.7.15.5.1.2), and the exclusive or must be of whole addresses. The test "ptx: wgmma
+//              reads rows from any row of a swizzled tile on" asks a GPU that; none has run it, so
+//              this form is only taken where it is named.
+// A stage: 64 filters of kPositions positions.
+template <bool kSwizzled>
+struct DyViews {
+    static constexpr int kAcross = kSwizzled ? 64 : 8;  // filters of a box
+    static constexpr int kBoxes = kDepth / kAcross, kPitch = kAcross * 2;
+    static constexpr int kBoxBytes = kPositions * kPitch, kBytes = kBoxes * kBoxBytes;
+
+    // wgmma's descriptor of the rows from `position` on, at filter 0.
+    __device__ __forceinline__ static uint64_t descriptor(const uint8_t* stage, int position) {
+        return ptx::wgmma_descriptor(stage + position * kPitch, kSwizzled ? 16 : kBoxBytes,
+                                     8 * kPitch,
+                                     kSwizzled ? ptx::Swizzle::b128 : ptx::Swizzle::none);
+    }
+    // The bytes to filter 16 j.
+    static constexpr uint32_t step(int j) { return kSwizzled ? j * 32 : j * 2 * kBoxBytes; }
+};
+
+// Whether positions are a product's columns, not its rows: 64 channels are wgmma's 64 rows.
+constexpr bool positions_across(int width) { return width == 64; }
+
+// Where the operands of a stage's products lie: kHeight x 64 positions are rows ...
+template <class Dy, class W, int kHeight_>
+struct ViewSteps {
+    static constexpr int kHeight = kHeight_, kCount = kDepth / 16;
+    static constexpr uint32_t a(int h, int j) { return h * 64 * Dy::kPitch + Dy::step(j); }
+    static constexpr uint32_t b(int j) { return W::step(j); }
+};
+// ... or columns.
+template <class Dy, class W>
+struct ViewAcrossSteps {
+    static constexpr int kHeight = 1, kCount = kDepth / 16;
+    static constexpr uint32_t a(int, int j) { return W::step(j); }
+    static constexpr uint32_t b(int j) { return Dy::step(j); }
+};
 
 }  // namespace wt::conv_views

@@ -24,7 +24,8 @@ struct WorkItem {
     int column, group;
 };
 
-// A warp's 16 rows of dx on their way out: 16 bytes of a row to a lane, kUnits times.
+// A warp's 16 positions of dx on their way out, through 16 rows of shared memory: 16 bytes of a row
+// to a lane, kUnits times.
 template <int BN>
 struct RowStore {
     static constexpr int kAcross = BN / 8, kUnits = 16 * kAcross / 32;
@@ -32,15 +33,13 @@ struct RowStore {
     // twice.
     static constexpr int kPitch = (BN + 8) * 2, kBytes = 16 * kPitch;
     const ViewsShape& v;
-    uint8_t* rows;  // in shared memory
-    int channel;    // the tile's first, of all
-    int channels;   // how many of the tile's exist
-    int pixel;      // of row lane % 16; -1: nowhere
+    int channel;   // the tile's first, of all
+    int channels;  // how many of the tile's exist
+    int pixel;     // of row lane % 16; -1: nowhere
     uint4 mask[kUnits];
 
-    __device__ __forceinline__ RowStore(const ViewsShape& shape, uint8_t* at, const WorkItem& item)
+    __device__ __forceinline__ RowStore(const ViewsShape& shape, const WorkItem& item)
         : v(shape),
-          rows(at),
           channel(item.group * shape.channels + item.column),
           channels(shape.channels - item.column) {}
 
@@ -65,32 +64,51 @@ struct RowStore {
         return (static_cast<int16_t>(sign) > 0 ? pair & 0xffffu : 0) |
                (static_cast<int32_t>(sign) >= 1 << 16 ? pair & 0xffff0000u : 0);
     }
-    // Stores the sums of these rows, then turns to those at `next` (below 0: none).
-    __device__ __forceinline__ void put(const float (&acc)[BN / 2], int next) {
-        const int lane = threadIdx.x % 32;
-        uint32_t packed[BN / 16][4];
-        void* to[BN / 16];
-        unroll<BN / 16>([&](auto j) {
-            unroll<4>([&](auto i) {  // rows 0-7 and 8-15 of the left 8 columns, then of the right
-                const int k = j * 8 + i / 2 * 4 + i % 2 * 2;
-                packed[j][i] = pack_bf16(pair_of(acc[k], acc[k + 1]));
-            });
-            // Lane l addresses row l % 16 of the left (l < 16) or right 8 columns.
-            to[j] = rows + lane % 16 * kPitch + (2 * j + lane / 16) * 16;
-        });
-        __syncwarp();  // the rows before are read
-        ptx::stmatrix_x4_tile(to, packed);
-        __syncwarp();
+    // Stores what `rows` in shared memory have.
+    __device__ __forceinline__ void send(const uint8_t* rows) const {
         unroll<kUnits>([&](auto i) {
-            const int at = i * 32 + lane, row = at / kAcross, unit = at % kAcross;
+            const int at = i * 32 + threadIdx.x % 32, row = at / kAcross, unit = at % kAcross;
             uint4 out = *reinterpret_cast<const uint4*>(rows + row * kPitch + unit * 16);
             if (v.x)
                 out = {masked(out.x, mask[i].x), masked(out.y, mask[i].y), masked(out.z, mask[i].z),
                        masked(out.w, mask[i].w)};
-            if (const int64_t at_dx = offset(i); at_dx >= 0) ptx::store_16(v.dx + at_dx, out);
+            if (const int64_t to = offset(i); to >= 0) ptx::store_16(v.dx + to, out);
         });
-        if (next >= 0) seek(next);
     }
 };
+
+// A warp's sums of 16 positions, its 16 rows of a product, as rows of shared memory.
+template <int BN>
+__device__ __forceinline__ void write_rows(uint8_t* rows, const float (&acc)[BN / 2]) {
+    const int lane = threadIdx.x % 32;
+    uint32_t packed[BN / 16][4];
+    void* to[BN / 16];
+    unroll<BN / 16>([&](auto j) {
+        unroll<4>([&](auto i) {  // rows 0-7 and 8-15 of the left 8 columns, then of the right
+            const int k = j * 8 + i / 2 * 4 + i % 2 * 2;
+            packed[j][i] = pack_bf16(pair_of(acc[k], acc[k + 1]));
+        });
+        // Lane l addresses row l % 16 of the left (l < 16) or right 8 columns.
+        to[j] = rows + lane % 16 * RowStore<BN>::kPitch + (2 * j + lane / 16) * 16;
+    });
+    ptx::stmatrix_x4_tile(to, packed);
+}
+
+// The same where positions are columns, kColumns of them: a warp has 16 channels of each, and
+// writes 32 bytes of each row.
+template <int BN, int kColumns>
+__device__ __forceinline__ void write_columns(uint8_t* rows, const float (&acc)[kColumns / 2]) {
+    const int lane = threadIdx.x % 32, warp = threadIdx.x / 32 % 4;
+    // Lane l addresses position l % 8 of the first (l < 16) or second 8, channels 0-7 or 8-15.
+    uint8_t* to =
+        rows + (lane / 16 * 8 + lane % 8) * RowStore<BN>::kPitch + (warp * 2 + lane / 8 % 2) * 16;
+    unroll<kColumns / 16>([&](auto j) {
+        uint32_t packed[4];  // channels 0-7 and 8-15 of the first 8 positions, then of the second
+        unroll<4>([&](auto i) {
+            packed[i] = pack_bf16(pair_of(acc[j * 8 + i * 2], acc[j * 8 + i * 2 + 1]));
+        });
+        ptx::stmatrix_x4_trans(to + j * 16 * RowStore<BN>::kPitch, packed);
+    });
+}
 
 }  // namespace wt::conv_views

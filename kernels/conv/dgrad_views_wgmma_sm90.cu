@@ -1,17 +1,8 @@
 // Gradient of the convolution's input on Hopper by views of dy instead of im2col, for layers whose
 // few channels make im2col wait for the L2 cache (dgrad_views.h says how and what is predicted).
-// Rows are positions, columns channels, k filters x taps. The filters are an MN-major operand, as
-// in dgrad_wgmma_sm90.cu, one tap of 64 filters a stage, shared by a pair of blocks.
-//
-// How dy lies in shared memory, for views to start at any position:
-//   planes     of 8 filters, 16 bytes a position, no swizzle, as the first layer has its input
-//              (first_layer_wgmma.h): 8 copies of rows of 16 bytes for 64 filters
-//   swizzled   rows of 64 filters, 128 bytes, one copy. A view then starts within the 1,024 bytes
-//              after which the swizzle's pattern repeats. The pattern itself begins where TMA put
-//              it, at a multiple of 1,024 bytes, so the descriptor's base offset is 0 (PTX
-//              9.7.15.5.1.2), and the exclusive or must be of whole addresses. The test "ptx: wgmma
-//              reads rows from any row of a swizzled tile on" asks a GPU that; none has run it, so
-//              this form is only taken where it is named.
+// Rows are positions, columns channels (or the other way round, for 64 channels), k filters x taps.
+// The filters are an MN-major operand, as in dgrad_wgmma_sm90.cu, one tap of 64 filters a stage,
+// shared by a pair of blocks.
 //
 // Two threads copy, of warps 0 and 1: filters, as many stages ahead as there are, and dy, of which
 // 25 taps take long enough for two stages. dx's rows are not evenly spaced among the positions:
@@ -22,33 +13,20 @@ namespace wt::conv_views {
 
 namespace {
 
-// 64 filters of kPositions positions of dy in shared memory.
-template <bool kSwizzled>
-struct DyViews {
-    static constexpr int kAcross = kSwizzled ? 64 : 8;  // filters of a box
-    static constexpr int kBoxes = kDepth / kAcross, kPitch = kAcross * 2;
-    static constexpr int kBoxBytes = kPositions * kPitch, kBytes = kBoxes * kBoxBytes;
-
-    // wgmma's descriptor of the rows from `position` on, at filter 0.
-    __device__ __forceinline__ static uint64_t descriptor(const uint8_t* stage, int position) {
-        return ptx::wgmma_descriptor(stage + position * kPitch, kSwizzled ? 16 : kBoxBytes,
-                                     8 * kPitch,
-                                     kSwizzled ? ptx::Swizzle::b128 : ptx::Swizzle::none);
-    }
-    // The bytes to filter 16 j.
-    static constexpr uint32_t step(int j) { return kSwizzled ? j * 32 : j * 2 * kBoxBytes; }
-};
-
 template <class Dy_, int BN_>
 struct ViewsStorage {
     using Dy = Dy_;
     static constexpr int BN = BN_;
     using W = SharedOperand<BN, kDepth, Major::mn, 2 * store_columns(BN)>;
-    static constexpr int kRowBytes = RowStore<BN>::kBytes, kDyStages = 2,
-                         kStages = stages_beside(W::kBytes, kDyStages*Dy::kBytes + 8 * kRowBytes);
+    // Each consumer warp has 16 rows on the way to dx; where positions are columns its warpgroup
+    // writes all 128 before any warp sends its own.
+    static constexpr int kRowBlocks = positions_across(BN) ? 16 : 8,
+                         kRowBytes = RowStore<BN>::kBytes, kDyStages = 2,
+                         kStages = stages_beside(W::kBytes,
+                                                 kDyStages*Dy::kBytes + kRowBlocks * kRowBytes);
     alignas(1024) uint8_t dy[kDyStages][Dy::kBytes];
     alignas(1024) uint8_t w[kStages][W::kBytes];
-    alignas(16) uint8_t rows[8][kRowBytes];  // each consumer warp's
+    alignas(16) uint8_t rows[kRowBlocks][kRowBytes];
     Pipeline<kDyStages> dy_pipeline;
     Pipeline<kStages> w_pipeline;
 };
@@ -116,42 +94,41 @@ __device__ __forceinline__ void produce_w(Storage& shared, const CUtensorMap& w,
     ptx::griddep_launch_dependents();
 }
 
-// Where the operands of a stage's products lie.
-template <class Storage, int kHeight_>
-struct ViewSteps {
-    using Dy = typename Storage::Dy;
-    static constexpr int kHeight = kHeight_, kCount = kDepth / 16;
-    static constexpr uint32_t a(int h, int j) { return h * 64 * Dy::kPitch + Dy::step(j); }
-    static constexpr uint32_t b(int j) { return Storage::W::step(j); }
-};
-
 // Multiplies and stores an item: kHeight x 64 positions of each consumer.
 template <int kHeight, class Storage>
 __device__ __forceinline__ void compute_item(Storage& shared, const ViewsShape& v,
                                              PipelineConsumer<Storage::kDyStages>& dy,
                                              PipelineConsumer<Storage::kStages>& w, int warpgroup,
                                              const WorkItem& item) {
-    constexpr int BN = Storage::BN, kPitch = Storage::Dy::kPitch;
-    const int warp = threadIdx.x / 32 - 4, row = warpgroup * kHeight * 64;
-    // The first signs arrive beside the products.
-    RowStore<BN> store(v, shared.rows[warp], item);
-    const int warp_position = item.first + row + warp % 4 * 16;
+    using Dy = typename Storage::Dy;
+    using W = typename Storage::W;
+    constexpr int BN = Storage::BN;
+    constexpr bool kAcross = positions_across(BN);
+    const int warp = threadIdx.x / 32 - 4, first = warpgroup * kHeight * 64;
+    // The first signs arrive beside the products. Either way a warp sends off 16 of each 64
+    // positions.
+    RowStore<BN> store(v, item);
+    const int warp_position = item.first + first + warp % 4 * 16;
     store.seek(warp_position);
 
-    float acc[kHeight][BN / 2];
+    float acc[kAcross ? 1 : kHeight][kAcross ? kHeight * 32 : BN / 2];
     int w_before = 0, dy_before = 0;  // the stages whose products may still be under way
     const int taps = v.positions.taps(), steps = v.filters / kDepth * taps;
     uint64_t view = 0;
-    // ptxas bears one loop around products, not two
     for (int step = 0, tap = 0, s = 0; step < steps; ++step) {
         if (tap == 0) {
             dy.consumer_wait();
-            view = Storage::Dy::descriptor(shared.dy[dy.stage()], row);
+            view = Dy::descriptor(shared.dy[dy.stage()], first);
         }
         w.consumer_wait();
-        const uint64_t b = Storage::W::descriptor(shared.w[w.stage()], 0);
+        const uint64_t filters = W::descriptor(shared.w[w.stage()], 0);
         ptx::wgmma_fence();
-        ptx::wgmma_bf16_tile<BN, false, true, ViewSteps<Storage, kHeight>>(acc, view, b, step > 0);
+        if constexpr (kAcross)
+            ptx::wgmma_bf16_tile<kHeight * 64, true, false, ViewAcrossSteps<Dy, W>>(acc, filters,
+                                                                                    view, step > 0);
+        else
+            ptx::wgmma_bf16_tile<BN, false, true, ViewSteps<Dy, W, kHeight>>(acc, view, filters,
+                                                                             step > 0);
         ptx::wgmma_commit();
         ptx::wgmma_wait<1>();
         if (step > 0) {
@@ -161,10 +138,10 @@ __device__ __forceinline__ void compute_item(Storage& shared, const ViewsShape& 
         w_before = w.stage();
         w.advance();
         // The next tap's view, or the next 64 filters.
-        view = ptx::wgmma_advance(view, kPitch);
+        view = ptx::wgmma_advance(view, Dy::kPitch);
         if (++s == v.positions.s) {
             s = 0;
-            view = ptx::wgmma_advance(view, (v.positions.cols - v.positions.s) * kPitch);
+            view = ptx::wgmma_advance(view, (v.positions.cols - v.positions.s) * Dy::kPitch);
         }
         if (++tap == taps) {
             tap = 0;
@@ -173,12 +150,26 @@ __device__ __forceinline__ void compute_item(Storage& shared, const ViewsShape& 
         }
     }
     ptx::wgmma_wait<0>();
-    unroll<kHeight>([&](auto h) { ptx::wgmma_keep(acc[h]); });
+    unroll<kAcross ? 1 : kHeight>([&](auto h) { ptx::wgmma_keep(acc[h]); });
     w.consumer_release(w_before);
     dy.consumer_release(dy_before);
 
-    unroll<kHeight>(
-        [&](auto h) { store.put(acc[h], h + 1 < kHeight ? warp_position + (h + 1) * 64 : -1); });
+    // Through shared memory, on to dx.
+    if constexpr (kAcross) {
+        sync_warpgroup(warpgroup);  // the rows before are sent
+        write_columns<BN, kHeight * 64>(shared.rows[warpgroup * 8], acc[0]);
+        sync_warpgroup(warpgroup);
+    }
+    unroll<kHeight>([&](auto h) {
+        uint8_t* rows = shared.rows[kAcross ? warpgroup * 8 + h * 4 + warp % 4 : warp];
+        if constexpr (!kAcross) {
+            __syncwarp();  // the rows before are sent
+            write_rows<BN>(rows, acc[h]);
+            __syncwarp();
+        }
+        store.send(rows);
+        if (h + 1 < kHeight) store.seek(warp_position + (h + 1) * 64);
+    });
 }
 
 template <class Storage>
