@@ -229,14 +229,17 @@ __global__ void __launch_bounds__(128)
     ptx::fence_proxy_async();
     __syncthreads();
     float d[32];
+    uint64_t da[4], db[4];  // made beforehand: ptxas wants nothing but products between fences
+#pragma unroll
+    for (int step = 0; step < 4; ++step) {
+        da[step] =
+            ptx::wgmma_advance(descriptor(s.a, la, step), static_cast<uint32_t>(first * swizzle));
+        db[step] = descriptor(s.b, lb, step);
+    }
     ptx::wgmma_keep(d);
     ptx::wgmma_fence();
 #pragma unroll
-    for (int step = 0; step < 4; ++step)
-        ptx::wgmma_bf16<64>(
-            d,
-            ptx::wgmma_advance(descriptor(s.a, la, step), static_cast<uint32_t>(first * swizzle)),
-            descriptor(s.b, lb, step), step > 0);
+    for (int step = 0; step < 4; ++step) ptx::wgmma_bf16<64>(d, da[step], db[step], step > 0);
     ptx::wgmma_commit();
     ptx::wgmma_wait<0>();
     ptx::wgmma_keep(d);
