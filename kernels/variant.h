@@ -53,6 +53,9 @@ struct Variant {
     void (*launch)(const Problem&, const Args&);
     bool baseline = false;  // a vendor library's: cuDNN, cuBLAS, oneDNN
     int sm = 0;             // needs exactly this architecture family (90: sm_90a); 0: any
+    // Whether the preference holds for this problem, by a prediction; null: for all that fit.
+    // Otherwise the variant is taken only where it is named, or measured.
+    bool (*suits)(const Problem&) = nullptr;
     // set in variants.cpp, by preferred(); of variant 0 it is not asked
     Preference preference = {};
 
@@ -92,8 +95,8 @@ bool allowed(const Variant<Problem, Args>& v, KernelChoice choice, int sm) {
     return choice == KernelChoice::automatic && kAutomaticUsesBaselines;
 }
 
-// The most preferred variant that fits the problem and the choice; variant 0 where none of those
-// with a preference does. `baseline` falls back to the project's own where no vendor has the
+// The most preferred variant that fits and suits the problem, and that the choice allows; variant 0
+// where none of those with a preference does. `baseline` falls back to the project's own where no vendor has the
 // operation.
 template <class Problem, class Args>
 const Variant<Problem, Args>& choose(Table<Problem, Args> table, const Problem& problem,
@@ -107,7 +110,7 @@ const Variant<Problem, Args>& choose(Table<Problem, Args> table, const Problem& 
                 choice == KernelChoice::baseline && v.baseline != best->baseline;
             if (vendor_first ? best->baseline : rank <= best->preference.on(sm)) continue;
         }
-        if (v.refuses(problem).empty()) best = &v;
+        if (v.refuses(problem).empty() && (!v.suits || v.suits(problem))) best = &v;
     }
     return best ? *best : table[0];
 }

@@ -112,6 +112,9 @@ inline std::vector<ConvProblem> conv_shapes(bool ordinary = !reduced_list()) {
          .pad_h = 1,
          .pad_w = 0},
     };
+    // dgrad by views: filters in 64s, zeros on one side only
+    list.push_back(
+        {.n = 2, .h = 9, .w = 11, .c = 24, .k = 64, .r = 3, .s = 4, .pad_h = 2, .pad_w = 1});
     if (!ordinary &&
         races_wanted()) {  // small first layers for the larger ones; two of several big tiles
         std::erase_if(list, [](const ConvProblem& p) { return p.r == 11; });

@@ -118,6 +118,15 @@ void check_fprop(const ConvFprop& v, const ConvProblem& p, const Operands& o) {
                                  workspace, stream});
                 });
 }
+void check_dgrad(const ConvDgrad& v, const ConvProblem& p, const Operands& o,
+                 const reference::Sums& dx) {
+    REQUIRE(v.refuses(p) == "");
+    check<bf16>("dx", dx, p.r * p.s * p.kg(), v.workspace_bytes(p),
+                [&](bf16* out, void* workspace, cudaStream_t stream) {
+                    v.launch(p, {o.dy.data(), o.w.data(), out, workspace, stream,
+                                 p.drelu ? o.x.data() : nullptr});
+                });
+}
 void check_wgrad(const ConvWgrad& v, const ConvProblem& p, const Operands& o) {
     REQUIRE(v.refuses(p) == "");
     const double pixels = double(p.n) * p.p() * p.q();
@@ -184,7 +193,18 @@ TEST_CASE("conv: wgmma, every tile") {
          .pad_w = 1,
          .groups = 2,
          .dtype = DType::bf16},
+        // wgrad: 3 tiles of 128 rows, so that a block of the last pair has none.
         {.n = 3,
+         .h = 7,
+         .w = 9,
+         .c = 32,
+         .k = 16,
+         .r = 3,
+         .s = 3,
+         .pad_h = 1,
+         .pad_w = 1,
+         .dtype = DType::bf16},
+        {.n = 7,
          .h = 10,
          .w = 12,
          .c = 32,
@@ -207,7 +227,7 @@ TEST_CASE("conv: wgmma, every tile") {
          .dtype = DType::bf16,
          .relu = true},
     };
-    if (reduced_list()) problems.resize(1);
+    if (reduced_list()) problems.resize(2);
     WgmmaRows<ConvFpropArgs> fprop(conv_fprop_variants());
     WgmmaRows<ConvDgradArgs> dgrad(conv_dgrad_variants());
     WgmmaRows<ConvWgradArgs> wgrad(conv_wgrad_variants());
@@ -264,6 +284,64 @@ TEST_CASE("conv: wgmma, a fixed tile is refused where it is of no use") {
     CHECK(why("wgmma_single_sm90", p) == "one tile of rows: no blocks would share");
     p.dtype = DType::f32;
     CHECK(why("wgmma_256x64_sm90", p) == "bf16 only");
+}
+
+TEST_CASE("conv: wgmma, dgrad by views") {
+    const ConvProblem plain{.dtype = DType::bf16};
+    const auto with = [&](int n, int h, int w, int c, int k, int r, int s, int pad_h, int pad_w,
+                          int groups, bool drelu) {
+        ConvProblem p = plain;
+        p.n = n, p.h = h, p.w = w, p.c = c, p.k = k, p.r = r, p.s = s, p.pad_h = pad_h,
+        p.pad_w = pad_w, p.groups = groups, p.drelu = drelu;
+        return p;
+    };
+    std::vector<ConvProblem> problems = {
+        with(2, 13, 13, 96, 64, 5, 5, 2, 2, 1, true),     // a tile that ends within an image
+        with(3, 9, 11, 48, 128, 3, 2, 1, 0, 2, false),    // groups; no column of zeros on one side
+        with(1, 6, 5, 8, 64, 3, 4, 2, 3, 1, true),        // no zeros between rows: full padding
+        with(5, 7, 17, 136, 64, 2, 3, 0, 1, 1, false),    // two tiles across, one nearly empty
+        with(2, 8, 33, 64, 192, 4, 5, 1, 0, 1, true),     // a last tap 115 positions on
+        with(9, 3, 4, 72, 64, 3, 3, 0, 0, 1, false),      // many small images to a tile; dy 1 x 2
+        with(2, 20, 16, 128, 64, 1, 1, 0, 0, 1, true),    // one tap
+        with(1, 16, 128, 192, 64, 1, 7, 0, 3, 1, false),  // one row of taps
+    };
+    if (reduced_list()) problems.resize(3);
+    const auto& planes = variant(conv_dgrad_variants(), "views_wgmma_sm90");
+    const auto& swizzled = variant(conv_dgrad_variants(), "views_swizzled_wgmma_sm90");
+    for (const ConvProblem& p : problems) {
+        const Operands o(p);
+        const reference::Sums dx = reference::conv_dgrad(p, o.dy.exact, o.w.exact, o.x.exact);
+        // One block and one pair with several tiles each; tiles in halves, all or those of a last
+        // wave.
+        for (int sms : {132, 6, 2, 1}) {
+            INFO(text_of(p) << ", " << sms << " SMs");
+            const PlanGuard plan(sms);
+            check_dgrad(planes, p, o, dx);
+            check_dgrad(swizzled, p, o, dx);
+        }
+    }
+    // What it cannot do it says.
+    ConvProblem strided = with(1, 9, 9, 8, 64, 3, 3, 1, 1, 1, false);
+    CHECK(planes.refuses(strided) == "");
+    strided.stride_w = 2;
+    for (const ConvProblem& p :
+         {strided, with(1, 9, 9, 8, 64, 3, 3, 3, 1, 1, false),
+          with(1, 9, 9, 8, 96, 3, 3, 1, 1, 1, false), with(1, 9, 9, 12, 64, 3, 3, 1, 1, 1, false),
+          with(1, 9, 64, 8, 64, 3, 3, 1, 1, 1, false),
+          with(1, 9, 9, 64, 128, 3, 3, 1, 1, 4, false)}) {
+        INFO(text_of(p));
+        CHECK(planes.refuses(p) != "");
+    }
+    // It is chosen by itself where few channels make im2col wait for L2, conv2 of both networks,
+    // and not where there are many, conv4.
+    const auto chosen = [](const ConvProblem& p) {
+        return std::string(choose(conv_dgrad_variants(), p, KernelChoice::own, 90).name);
+    };
+    for (int n : {128, 256}) {
+        CHECK(chosen(with(n, 27, 27, 96, 256, 5, 5, 2, 2, 1, true)) == "views_wgmma_sm90");
+        CHECK(chosen(with(n, 27, 27, 64, 192, 5, 5, 2, 2, 1, true)) == "views_wgmma_sm90");
+        CHECK(chosen(with(n, 13, 13, 384, 384, 3, 3, 1, 1, 1, true)) == "wgmma_sm90");
+    }
 }
 
 TEST_CASE("conv: wgmma, folded first layers") {

@@ -214,6 +214,38 @@ __global__ void __launch_bounds__(128)
     store<64>(out, d);
 }
 
+// out[64][64] = rows first ... first + 63 of A, which has 128, times B: the descriptor starts at
+// that row, wherever in the swizzle's pattern it is.
+constexpr int kViewRows = 128;
+struct ViewStorage {
+    alignas(1024) unsigned char a[kViewRows * kK * 2], b[64 * kK * 2];
+};
+__global__ void __launch_bounds__(128)
+    product_of_view(float* out, const bf16* a, const bf16* b, int first, int swizzle) {
+    ViewStorage& s = shared_storage<ViewStorage>();
+    const Layout la{kViewRows, swizzle, 2, false}, lb{64, 128, 2, false};
+    fill(s.a, la, a);
+    fill(s.b, lb, b);
+    ptx::fence_proxy_async();
+    __syncthreads();
+    float d[32];
+    uint64_t da[4], db[4];  // made beforehand: ptxas wants nothing but products between fences
+#pragma unroll
+    for (int step = 0; step < 4; ++step) {
+        da[step] =
+            ptx::wgmma_advance(descriptor(s.a, la, step), static_cast<uint32_t>(first * swizzle));
+        db[step] = descriptor(s.b, lb, step);
+    }
+    ptx::wgmma_keep(d);
+    ptx::wgmma_fence();
+#pragma unroll
+    for (int step = 0; step < 4; ++step) ptx::wgmma_bf16<64>(d, da[step], db[step], step > 0);
+    ptx::wgmma_commit();
+    ptx::wgmma_wait<0>();
+    ptx::wgmma_keep(d);
+    store<64>(out, d);
+}
+
 // Two accumulators of one warpgroup in flight at once, their products interleaved.
 __global__ void __launch_bounds__(128) two_accumulators(float* out, const bf16* a, const bf16* b) {
     PipelineStorage& s = shared_storage<PipelineStorage>();
@@ -448,6 +480,31 @@ TEST_CASE("ptx: wgmma in a pipeline of two buffers, accumulators changed between
         SeedGuard guard(seed);
         CHECK(run_pipeline(kTiles) == expected);
     }
+}
+
+// The ISA (9.7.15.5.1.2.2) gives the descriptor a start address, and a base offset of 0 where the
+// swizzle's pattern begins at a multiple of its length. So a start within the pattern is one whose
+// rows are found by the exclusive or of whole addresses. Without a swizzle rows are 16 bytes, and
+// any start will do.
+TEST_CASE("ptx: wgmma reads rows from any row of a swizzled tile on") {
+    if (too_old()) return;
+    const Stream stream(0);
+    DeviceBuffer<bf16> a(0, kViewRows * kK), b(0, 64 * kK);
+    DeviceBuffer<float> out(0, 64 * 64);
+    a.upload(values<bf16>(kViewRows * kK, 5));
+    b.upload(values<bf16>(64 * kK, 7));
+    const std::vector<float> all = expected_product(kViewRows, 64, 5, 7);
+    for (const int swizzle : {16, 32, 64, 128})
+        for (const int first : {0, 1, 2, 3, 4, 5, 6, 7, 8, 13, 29, 58, 62, 64}) {
+            CAPTURE(swizzle);
+            CAPTURE(first);
+            launch("product_of_view", {1, 128, stream.get(), sizeof(ViewStorage)}, product_of_view,
+                   out.data(), static_cast<const bf16*>(a.data()),
+                   static_cast<const bf16*>(b.data()), first, swizzle);
+            stream.synchronize();
+            const auto from = all.begin() + first * 64;
+            CHECK(out.download() == std::vector<float>(from, from + 64 * 64));
+        }
 }
 
 TEST_CASE("ptx: wgmmas of two accumulators, interleaved") {

@@ -48,8 +48,7 @@ ProductPlan wgrad_plan(const ConvProblem& p) {
     const StreamKPlan k(plan.units, plan.steps, plan.at_once);
     plan.longest = std::max(k.full_ranges > 0 ? k.range_steps : 0,
                             k.remainder_steps > 0 ? k.remainder_share : 0);
-    if (k.max_partials() > 1)
-        for (int u = 0; u < plan.units; ++u) plan.partial_tiles += k.partials(u) * plan.multicast;
+    for (int u = 0; u < plan.units; ++u) plan.partial_tiles += k.partials(u) * plan.multicast;
     plan.blocks = plan.at_once * plan.multicast;
     return plan;
 }

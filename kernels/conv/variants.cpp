@@ -52,6 +52,9 @@ namespace conv1_wgmma {
 extern const ConvFprop fprop;
 extern const ConvWgrad wgrad;
 }  // namespace conv1_wgmma
+namespace conv_views {
+extern const ConvDgrad dgrad, dgrad_swizzled;
+}  // namespace conv_views
 
 #ifdef WT_ONEDNN
 namespace conv_onednn {
@@ -122,6 +125,8 @@ Table<ConvProblem, ConvDgradArgs> conv_dgrad_variants() {
             preferred(conv_tiled::dgrad, {.gpu = 2, .cpu = 1}),
             preferred(conv_mma::dgrad, {.gpu = 4}),
             preferred(conv_wgmma::dgrad, {.gpu = 5, .cpu = 2}),
+            preferred(conv_views::dgrad, {.gpu = 6}),  // where it suits: few channels
+            conv_views::dgrad_swizzled,
 #ifdef WT_ONEDNN
             preferred(conv_onednn::dgrad, {.cpu = 5}),
             preferred(conv_winograd_onednn::dgrad, {.cpu = 6}),

@@ -16,7 +16,8 @@
 //   MN-major (m or n contiguous; bf16 only; transpose set): rows of S bytes hold S/2 elements along
 //     m or n; `stride` = bytes from 8 k to the next 8 (8 S when dense), `leading` = bytes from one
 //     slab of S/2 elements to the next. The next 16 k: start + 16 S.
-// Tiles start at multiples of 8 S bytes.
+// Swizzled tiles lie at multiples of 8 S bytes, where the swizzle's pattern repeats, and base
+// offsets are 0. A descriptor may start at any row of one (test/test_ptx_wgmma_sm90.cu).
 #pragma once
 
 #include "kernels/ptx/ptx.h"

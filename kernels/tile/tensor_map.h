@@ -29,8 +29,9 @@ struct Im2col {
     int upper_h,
         upper_w;  // the last one, counted from the last row (column): pad - (r - 1), pad - (s - 1)
     int stride_h = 1, stride_w = 1;
-    int channels, pixels;  // of a copy: channels * size is the swizzle's span; pixels at most 1024
-    int swizzle;           // 32, 64 or 128 bytes
+    int channels,
+        pixels;   // of a copy: channels * size is the swizzle's span, if any; pixels at most 1024
+    int swizzle;  // 0 (none), 32, 64 or 128 bytes
 };
 CUtensorMap im2col_map(DType, const void* base, const Im2col&);
 

@@ -209,8 +209,6 @@ const char* refuse(uint64_t d, bool mn_major, int mn, WgmmaType type, size_t sha
     if (d >> 49 & 7) return "its base offset is not 0";
     if (mn_major && type == WgmmaType::tf32) return "tf32 operands are K-major only";
     if (o.span > 16) {
-        if (o.start >> 7 & (o.span / 16 - 1))
-            return "its tile does not start at a multiple of 8 swizzled rows";
         const uint32_t row = mn_major ? std::min(static_cast<uint32_t>(mn) * 2, o.span) : 32;
         if (o.start % o.span + row > o.span) return "it begins within a swizzled row and leaves it";
     }
