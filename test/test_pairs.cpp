@@ -72,6 +72,7 @@ TEST_CASE("pairs: a setting that was given, and the same flag later") {
                                                       {"--precision", "fp32"},
                                                       {"--kernels", "auto"},
                                                       {"--fuse", "on"},
+                                                      {"--overlap", "wgrad"},
                                                       {"--fc-scheme", "c"},
                                                       {"--fc-split", "columns"},
                                                       {"--fc-update", "accumulate"},
