@@ -19,6 +19,9 @@ constexpr double kMemory = 3.7e12;    // bytes a second
 constexpr double kMemoryOfSm = 75e9;  // of the update's read and written bytes, by one SM
 constexpr double kMargin = 1.25;      // of the update's time: the trunk leaves it SMs for so long
 
+// What the lowest layer's update hides of the exchange of the trunk's gradient, where it stays.
+constexpr double kExchange = 20e-6;
+
 }  // namespace
 
 void Layout::choose_overlap() {
@@ -58,6 +61,7 @@ void Layout::plan_fc_update() {
     if (sms) limit_trunk(all - sms, seconds);
     // Alone it takes all of the memory's rate; beside the trunk, its SMs' share of that time.
     fc_gain = bytes / kMemory - seconds * sms / all;
+    if (config.workers > 1) fc_gain -= kExchange;
     if (config.overlap.automatic && (!early || fc_gain <= 0)) {
         limit_trunk(0, seconds);
         return;
