@@ -324,8 +324,10 @@ TEST_CASE("schemes: a missing wait is noticed") {
         };
         const Trial want = trial();
         CHECK(waits.size() > (workers > 1 ? 4 : 3));
-        for (const char* what : {"staged", "gradient ready", "gradient read", "fc ready"})
-            if (overlap.parts.wgrad && !(way.scheme == FcScheme::dp && what[0] == 'f') &&
+        for (const char* what :
+             {"staged", "gradient ready", "gradient read", "fc ready", "rows ready"})
+            if (overlap.parts.wgrad &&
+                !(way.scheme == FcScheme::dp && (what[0] == 'f' || what[0] == 'r')) &&
                 !(workers > 1 && std::string(what) == "gradient read"))
                 CHECK_MESSAGE(std::ranges::any_of(
                                   waits, [&](const std::string& w) { return w.starts_with(what); }),

@@ -4,6 +4,7 @@
 
 #include "host/cuda/device.h"
 #include "host/parallel/step_planner.h"
+#include "kernels/softmax/row_result.h"
 
 namespace wt {
 
@@ -239,6 +240,11 @@ void Layout::plan_input() {
             plan.add("labels of the whole batch", Use::input, config.head_rows() * sizeof(int));
     stats_count = config.scheme == FcScheme::dp ? config.workers : config.microbatch_count();
     stats = plan.add("loss and counts", Use::input, stats_count * sizeof(SoftmaxStats));
+    // With counts to exchange, everybody waits for them at once.
+    if (config.training && (config.workers == 1 || config.head_workers() > 1) &&
+        std::ranges::any_of(trunk, &TrunkOp::wgrad_beside))
+        loss_rows =
+            plan.add("loss of rows", Use::activations, config.head_rows() * sizeof(SoftmaxRow));
     // Gradients are means over the samples that one update of the fully connected layers is for.
     const float scale =
         1.f / static_cast<float>(config.per_microbatch ? config.microbatch_rows() : config.rows());

@@ -83,6 +83,9 @@ struct Layout {
     // Of the head's samples; those of one worker's head stay where they are staged.
     BufferRef all_labels;
     BufferRef dlogits, stats, staging;
+    // Of training, one result a row (SoftmaxRow), which wgrad's stream adds up; null: the softmax
+    // does so itself.
+    BufferRef loss_rows;
     BufferRef workspaces[kStreams];  // by StreamName; null: nothing there needs one
     int stats_count = 1;  // of the counts that add up to the batch's: by microbatch, or by worker
     BufferRef flat;       // head_rows x trunk outputs: what the head reads

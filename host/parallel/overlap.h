@@ -4,7 +4,8 @@
 //              backward pass: they move memory, it multiplies. On real GPUs they get few SMs and
 //              the convolutions that run meanwhile the others (SmLimit)
 //   wgrad      a convolution's weight gradient beside the gradient of its input and what follows
-//              from that below: blocks of the one fill the SMs that the other's last wave leaves
+//              from that below: blocks of the one fill the SMs that the other's last wave leaves.
+//              On the same stream, the sum of the rows' losses beside the head's backward pass
 //   input      the augmentation of a batch beside the step before it
 //
 // --overlap auto|on|off|PART,...; fc-update:N gives the update N SMs. Weights are the same bit for

@@ -86,13 +86,16 @@ enum class StreamName : uint8_t { compute, exchange, wgrad, update, input };
 inline constexpr int kStreams = 5;
 const char* name_of(StreamName);
 
+// The name of a launch that is no copy and has no variants.
+inline constexpr const char* kSumOfRows = "loss.sum";
+
 struct Launch {
     std::string name =
         {};  // LAYER.OP as --kernels names it ("conv2.wgrad"); of a copy, what is copied
     std::string range =
         {};  // of the profile and the timeline; launches in a row with the same one share it
     SpanKind span = SpanKind::compute;
-    std::string operation = {};  // "conv_wgrad"; empty: a copy
+    std::string operation = {};  // "conv_wgrad"; empty: a copy, or the sum of the rows' losses
     std::string problem = {};    // as text_of has it
     std::string variant = {};
     double flops = 0, bytes = 0;  // of the operation; 0, 0: a copy
@@ -116,13 +119,15 @@ struct Collect {
 // Events order the worker's own streams.
 struct Events {
     // staged: the batch is there. gradient_ready: what a convolution's wgrad on its own stream
-    // reads. fc_ready, fc_updated: the begin and end of the update beside the trunk.
+    // reads. fc_ready, fc_updated: the begin and end of the update beside the trunk. rows_ready:
+    // the losses of the rows.
     static constexpr int started = 0, summed = 1, returned = 2, released = 3, joined = 4,
-                         staged = 5, gradient_ready = 6, fc_ready = 7, fc_updated = 8;
+                         staged = 5, gradient_ready = 6, fc_ready = 7, fc_updated = 8,
+                         rows_ready = 9;
     // A gradient's buffer (Layout::trunk_gradients) is read by no wgrad any more.
-    static constexpr int gradient_read(int buffer) { return 9 + buffer; }
+    static constexpr int gradient_read(int buffer) { return 10 + buffer; }
     static constexpr int kGradientBuffers = 4;
-    static constexpr int gathered(int microbatch) { return 9 + kGradientBuffers + microbatch; }
+    static constexpr int gathered(int microbatch) { return 10 + kGradientBuffers + microbatch; }
     static constexpr int count(int microbatches) { return gathered(microbatches); }
 };
 struct Record {

@@ -107,6 +107,7 @@ private:
     void fc_forward(const HeadOp& op);
     void activate(const HeadOp& op);
     void loss();
+    void sum_rows(BufferRef results, int entry);
     void gather_stats();
     void head_backward();
     void fc_dgrad(int i);
@@ -143,7 +144,8 @@ private:
         (void)arguments(notes);
         l.run = [bound, arguments](Operands& o) mutable {
             Args a = arguments(o);
-            if constexpr (requires { a.workspace; }) a.workspace = o.workspace();
+            if constexpr (requires { a.workspace; })
+                if (!a.workspace) a.workspace = o.workspace();
             a.stream = o.stream();
             bound(a);
         };

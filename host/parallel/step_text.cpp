@@ -27,8 +27,8 @@ std::string launch_text(const Layout& l, const Launch& launch) {
         transfers.push_back(v.transfer);
         read += (read.empty() ? "" : ", ") + std::string("others' ") + l.transfers[v.transfer].name;
     }
-    const std::string what =
-        launch.operation.empty() ? "copy" : launch.operation + "=" + launch.variant;
+    const std::string what = launch.operation.empty() ? (launch.name == kSumOfRows ? "sum" : "copy")
+                                                      : launch.operation + "=" + launch.variant;
     char line[128];
     std::snprintf(line, sizeof line, "%-26s %-30s ", launch.name.c_str(), what.c_str());
     const std::string written = names(l, launch.writes);
@@ -50,6 +50,7 @@ std::string event_name(const Layout& l, int event) {
         case Events::gradient_ready: return "gradient ready";
         case Events::fc_ready: return "fc ready";
         case Events::fc_updated: return "fc updated";
+        case Events::rows_ready: return "rows ready";
     }
     if (event < Events::gathered(0)) {
         const int buffer = event - Events::gradient_read(0);

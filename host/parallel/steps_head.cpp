@@ -1,6 +1,7 @@
 // The fully connected layers: this worker's shard of each layer on everybody's samples, microbatch
 // by microbatch.
 #include "host/parallel/step_planner.h"
+#include "kernels/softmax/row_result.h"
 
 namespace wt {
 
@@ -192,19 +193,44 @@ void StepPlanner::loss() {
     const BufferRef logits = rows(l.head.back().y, classes, 4),
                     dlogits = rows(l.dlogits, classes, l.element_size());
     const size_t first_label = l.first_row(microbatch_) * sizeof(int);
+    const BufferRef results = training_ && l.loss_rows
+                                  ? l.loss_rows.plus(l.first_row(microbatch_) * sizeof(SoftmaxRow))
+                                  : BufferRef{};
     launch("loss.softmax", l.softmax,
            [=, &l, training = training_, to_host = stats_to_host()](Operands& o) {
                const BufferRef labels = l.labels_stay() ? l.labels[o.inputs().slot] : l.all_labels;
-               return SoftmaxArgs{
-                   .logits = o.in<float>(logits),
-                   .labels = o.in<int>(labels.plus(first_label)),
-                   .dlogits = training ? o.out(dlogits) : nullptr,
-                   .stats = to_host
-                                ? o.to_host(o.inputs().stats + entry)
-                                : o.out<SoftmaxStats>(l.stats.plus(entry * sizeof(SoftmaxStats))),
-                   .workspace = nullptr,
-                   .stream = nullptr};
+               SoftmaxArgs a{.logits = o.in<float>(logits),
+                             .labels = o.in<int>(labels.plus(first_label)),
+                             .dlogits = training ? o.out(dlogits) : nullptr,
+                             .stats = nullptr,
+                             .workspace = o.out(results),
+                             .stream = nullptr};
+               if (!results)
+                   a.stats = to_host
+                                 ? o.to_host(o.inputs().stats + entry)
+                                 : o.out<SoftmaxStats>(l.stats.plus(entry * sizeof(SoftmaxStats)));
+               return a;
            });
+    if (results) sum_rows(results, entry);
+}
+
+// Adds up the rows' losses and counts, beside the backward pass.
+void StepPlanner::sum_rows(BufferRef results, int entry) {
+    put(Record{Events::rows_ready});
+    stream_ = StreamName::wgrad;
+    put(Await{Events::rows_ready, "rows ready", microbatch_});
+    Launch l{.name = kSumOfRows};
+    const auto arguments = [=](Operands& o) {
+        return std::pair(o.in<SoftmaxRow>(results), o.to_host(o.inputs().stats + entry));
+    };
+    OperandNotes notes(l);
+    (void)arguments(notes);
+    l.run = [arguments, p = layout_.softmax.problem](Operands& o) {
+        const auto [rows, stats] = arguments(o);
+        launch_softmax_stats(p, rows, stats, o.stream());
+    };
+    emit(std::move(l));
+    stream_ = StreamName::compute;
 }
 
 // A replicated head counts its own samples only: here everybody gets all counts.
