@@ -51,6 +51,7 @@ struct Job {
     // layers that get their first weights again after every step
     std::vector<std::string> put_back = {};
     bool picture = false;  // of the last step
+    OverlapChoice overlap = {};
 };
 
 struct Outcome {
@@ -90,6 +91,7 @@ inline Outcome run(const Job& job, int steps) {
         c.microbatches = job.microbatches, c.packed = job.packed;
         c.bucket_bytes = job.bucket_bytes;
         c.frozen = job.frozen;
+        c.overlap = job.overlap;
         configs.push_back(c);
     }
     Group group(configs);

@@ -57,17 +57,35 @@ TEST_CASE("pairs: a setting that was given, and the same flag later") {
     CHECK(before.at("--activation") == "tanh");
     CHECK(before.at("--data") == "folder:" + fs::canonical(s / "set").string());
 
-    const std::map<std::string, std::string> other = {
-        {"--net", "mini"},       {"--activation", "relu"},   {"--pool", "overlap"},
-        {"--lrn", "on"},         {"--dropout", "0.2"},       {"--mean", "1,2,3"},
-        {"--std", "9,9,9"},      {"--data", "folder:other"}, {"--seed", "6"},
-        {"--augment", "crop"},   {"--batch", "1"},           {"workers", "--gpus 0,0 --batch 1"},
-        {"--precision", "fp32"}, {"--kernels", "auto"},      {"--fuse", "on"},
-        {"--fc-scheme", "c"},    {"--fc-split", "columns"},  {"--fc-update", "accumulate"},
-        {"--lr-scale", "none"},  {"--lr", "0.004"},          {"--lr-policy", "linear"},
-        {"--warmup", "1"},       {"--momentum", "0.7"},      {"--weight-decay", "0.002"},
-        {"--epochs", "4"},       {"--steps", "4"},           {"--init", "he"},
-        {"--freeze", "conv1"}};
+    const std::map<std::string, std::string> other = {{"--net", "mini"},
+                                                      {"--activation", "relu"},
+                                                      {"--pool", "overlap"},
+                                                      {"--lrn", "on"},
+                                                      {"--dropout", "0.2"},
+                                                      {"--mean", "1,2,3"},
+                                                      {"--std", "9,9,9"},
+                                                      {"--data", "folder:other"},
+                                                      {"--seed", "6"},
+                                                      {"--augment", "crop"},
+                                                      {"--batch", "1"},
+                                                      {"workers", "--gpus 0,0 --batch 1"},
+                                                      {"--precision", "fp32"},
+                                                      {"--kernels", "auto"},
+                                                      {"--fuse", "on"},
+                                                      {"--overlap", "wgrad"},
+                                                      {"--fc-scheme", "c"},
+                                                      {"--fc-split", "columns"},
+                                                      {"--fc-update", "accumulate"},
+                                                      {"--lr-scale", "none"},
+                                                      {"--lr", "0.004"},
+                                                      {"--lr-policy", "linear"},
+                                                      {"--warmup", "1"},
+                                                      {"--momentum", "0.7"},
+                                                      {"--weight-decay", "0.002"},
+                                                      {"--epochs", "4"},
+                                                      {"--steps", "4"},
+                                                      {"--init", "he"},
+                                                      {"--freeze", "conv1"}};
     struct Command {
         WeightsUse use;
         std::string text;

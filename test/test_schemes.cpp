@@ -293,9 +293,22 @@ struct Trial {
 // absence must show. (Where every convolution is a bucket of its own, the wait for the gradients of
 // all but the first is implied by the sharing of the one before: here the second bucket has two.)
 TEST_CASE("schemes: a missing wait is noticed") {
-    for (const Way& way : kWays) {
-        if (way.per_microbatch) continue;  // the same waits
-        Job job = job_of(way, 2, 2);
+    struct Trials {
+        Way way;
+        int workers;
+        OverlapChoice overlap;
+    };
+    std::vector<Trials> all;
+    for (const Way& way : kWays)
+        // per microbatch the same waits
+        if (!way.per_microbatch) all.push_back({way, 2, OverlapChoice::none()});
+    all.push_back({{FcScheme::a, false}, 1, OverlapChoice::all()});
+    all.push_back({{FcScheme::a, false}, 2, OverlapChoice::all()});
+    all.push_back({{FcScheme::c, true}, 2, OverlapChoice::all()});
+    all.push_back({{FcScheme::dp, false}, 2, OverlapChoice::all()});
+    for (const auto& [way, workers, overlap] : all) {
+        Job job = job_of(way, workers, 2);
+        job.overlap = overlap;
         job.evaluations = 5;  // in flight two at a time, with nothing else between them
         job.check = false;
         std::mutex mutex;
@@ -310,7 +323,15 @@ TEST_CASE("schemes: a missing wait is noticed") {
             return Trial{o.weights, o.told};
         };
         const Trial want = trial();
-        CHECK(waits.size() > 4);
+        CHECK(waits.size() > (workers > 1 ? 4 : 3));
+        for (const char* what :
+             {"staged", "gradient ready", "gradient read", "fc ready", "rows ready"})
+            if (overlap.parts.wgrad &&
+                !(way.scheme == FcScheme::dp && (what[0] == 'f' || what[0] == 'r')) &&
+                !(workers > 1 && std::string(what) == "gradient read"))
+                CHECK_MESSAGE(std::ranges::any_of(
+                                  waits, [&](const std::string& w) { return w.starts_with(what); }),
+                              what);
         leave_out_wait = nullptr;
         for (uint64_t seed = 1; seed <= 20; ++seed) {  // with all of them nothing is to be noticed
             vgpu::set_seed(seed);
@@ -328,7 +349,8 @@ TEST_CASE("schemes: a missing wait is noticed") {
                 if (!(trial() == want)) noticed = static_cast<int>(seed);
                 vgpu::set_seed(0);
             }
-            INFO(way.text() << ": without " << left_out);
+            INFO(way.text() << ", " << workers << " workers, overlap " << text_of(overlap.parts)
+                            << ": without " << left_out);
             CHECK(noticed > 0);
         }
         leave_out_wait = nullptr;

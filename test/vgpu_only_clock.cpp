@@ -103,6 +103,23 @@ TEST_CASE("vgpu clock: tasks come after what they wait for and have their engine
     CHECK(c.ns(c.join(nullptr, b)) == 7);
 }
 
+TEST_CASE("vgpu clock: several kernels at once, as many as are asked for") {
+    for (const int at_once : {1, 2, 3}) {
+        Clock c;
+        c.kernels_at_once(at_once);
+        const int k = Clock::engine(1, Clock::kernels), copies = Clock::engine(1, Clock::from_host);
+        std::vector<When> all;
+        for (int i = 0; i < 3; ++i) all.push_back(add(c, {}, k, 10, i + 1));
+        const When a = add(c, {}, copies, 10, 4), b = add(c, {}, copies, 10, 5);
+        const int64_t want[][3] = {{10, 20, 30}, {10, 10, 20}, {10, 10, 10}};
+        for (int i = 0; i < 3; ++i) CHECK(c.ns(all[i]) == want[at_once - 1][i]);
+        CHECK((c.ns(a) == 10 && c.ns(b) == 20));  // copies stay one at a time
+        // An engine goes on behind what was placed.
+        const int64_t next[] = {40, 20, 20};
+        CHECK(c.ns(add(c, {}, k, 10, 6)) == next[at_once - 1]);
+    }
+}
+
 TEST_CASE("vgpu clock: the order in which tasks were run does not matter") {
     constexpr int kTasks = 300, kStreams = 6;
     std::mt19937 random(7);

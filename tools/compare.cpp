@@ -23,6 +23,7 @@
 #include "host/net/spec.h"
 #include "host/train/atomic_file.h"
 #include "kernels/build_kind.h"
+#include "kernels/common/sm_limit.h"
 #include "tools/common_cli.h"
 
 namespace {
@@ -33,7 +34,7 @@ using namespace wt::bench;
 struct Flags {
     std::string op, net = "alexnet", layer, problem, precision = "fp32", variants, sort = "table",
                     json, html, predict, measured = "profiling/results";
-    int batch = 0, device = 0;
+    int batch = 0, device = 0, sms = 0;
     double seconds = default_patience().seconds;
     bool check_only = false, profile = false, list = false;
 };
@@ -96,6 +97,12 @@ Flags parse(int argc, char** argv) {
                    "the rows with a fixed tile")
         ->check(not_empty());
     app.add_option("--device,--gpu", f.device, "which GPU")->check(between(0, 63));
+    app.add_option(
+           "--sms", f.sms,
+           "kernels that are planned for the GPU's SMs (those of Hopper, split sums) plan for "
+           "so many at most, as beside others in training (--overlap)")
+        ->check(between(1, 1000))
+        ->by_default("all");
     app.add_option("--seconds", f.seconds, "of timing each variant")->check(between(0, 600));
     app.add_option("--sort", f.sort, "rows by: table, time, error, name")
         ->check(one_of("order", {"table", "time", "error", "name"}));
@@ -297,6 +304,7 @@ int run(int argc, char** argv) {
     if (f.list) return list(cases), 0;
     check_architecture({f.device});
     if (f.profile) {
+        const SmLimit limit(f.sms);
         for (const BenchCase& bench_case : cases) profile(bench_case, settings.variants, f.device);
         return 0;
     }
@@ -316,6 +324,7 @@ int run(int argc, char** argv) {
     c.device = device_name(f.device);
     c.precision = f.precision;
     c.checked_only = f.check_only;
+    c.sms = f.sms;
     if (f.problem.empty()) {
         c.net = f.net;
         c.batch = f.batch;
@@ -326,6 +335,7 @@ int run(int argc, char** argv) {
     show(heading(c));
     const auto write_json = [&] { atomic_write_file(f.json, json_text(to_json(c), 1) + "\n"); };
     std::string lost;
+    const SmLimit limit(f.sms);  // the ceilings are of all SMs
     for (const BenchCase& bench_case : cases) {
         // its parts were there before it
         if (automatic && !bench_case.parts.empty() && !c.automatic_fuses(bench_case)) continue;

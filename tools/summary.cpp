@@ -95,7 +95,7 @@ struct StepFlags {
     int batch = 128, workers = 1, sm = -1;
     FcScheme scheme = FcScheme::a;
     Precision precision = Precision::fp32;
-    std::string kernels = "auto", predict, json, measured = "profiling/results";
+    std::string kernels = "auto", overlap = "auto", predict, json, measured = "profiling/results";
 };
 
 constexpr int kPredictedSm = 90;
@@ -110,6 +110,7 @@ void print_steps(const NetSpec& net, const StepFlags& f) {
     c.dtype = f.precision == Precision::bf16 ? DType::bf16 : DType::f32;
     c.tf32 = f.precision == Precision::tf32;
     c.kernels = KernelSettings::parse(f.kernels);
+    c.overlap = OverlapChoice::parse(f.overlap);
     if (!f.predict.empty()) {
         const model::Gpu gpu = model::gpu_of(f.predict);
         if (f.workers > 1)
@@ -154,6 +155,7 @@ int run(int argc, char** argv) {
     app.add_choice("--precision", f.precision, kPrecisions, "precision",
                    "of activations and products");
     app.add_option("--kernels", f.kernels, "as in bin/train");
+    app.add_option("--overlap", f.overlap, "as in bin/train: auto, on, off or PART,...");
     app.add_option("--sm", f.sm, "compute capability to plan for, 90 for 9.0; 0: a virtual GPU")
         ->check(between(0, 999))
         ->by_default("this machine's");

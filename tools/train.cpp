@@ -118,6 +118,10 @@ void declare(CommandLine& app, Flags& f) {
         "operations done in one: auto (where that is faster), on (wherever it can be), off");
     app.add_choice("--graph", o.graph, kGraphs, "setting",
                    "replays a step as CUDA graphs: auto (on real GPUs), on, off");
+    app.add_option(
+        "--overlap", o.overlap,
+        "what runs beside other work of a step: auto (on GPUs, what is predicted to gain), "
+        "on, off, or PART,... of fc-update[:SMS], wgrad, input");
     app.add_choice(
         "--pdl,--early", o.early, kOnOff, "setting",
         "kernels may start before the one ahead of them is over (programmatic dependent launch)");
@@ -346,6 +350,7 @@ void check_flags(const Flags& f, bool elsewhere) {
             ": that is a file; give the run's folder, or begin a new run with --init " + f.resume);
     // This is checked before the data are opened, which may take minutes.
     KernelSettings::parse(o.kernels);
+    OverlapChoice::parse(o.overlap);
     Schedule(o.lr_policy, o.lr, 1, 1);
     if (!o.timeline.empty() && (o.timeline.size() < 5 || !o.timeline.ends_with(".svg")))
         throw UsageError("--timeline " + o.timeline + ": must be a file that ends in .svg");

@@ -46,6 +46,7 @@ struct Compared {
 struct Comparison {
     std::string device, precision, net;
     int batch = 0;
+    int sms = 0;  // kernels were planned for so many; 0: for all
     bool checked_only = false;
     bool complete = false;  // no case is left to be compared
     std::string driver;     // "" when not known

@@ -52,6 +52,7 @@ std::string heading(const Comparison& c) {
     std::string s = c.device;
     if (kAutomaticUsesBaselines)
         s += ": times are CPU times; products are checked with at most 2 samples";
+    if (c.sms) s += format("; planned for %d SMs", c.sms);
     s += "\n";
     if (c.checked_only) return s;
     s += "clocks    " +
@@ -159,6 +160,7 @@ Json to_json(const Comparison& c) {
            {"net", c.net.empty() ? json(nullptr) : json(c.net)},
            {"batch", c.batch ? json(c.batch) : json(nullptr)},
            {"precision", c.precision},
+           {"sms", c.sms ? json(c.sms) : json(nullptr)},
            {"driver", c.driver.empty() ? json(nullptr) : json(c.driver)},
            {"max_sm_mhz", c.most ? json(c.most->sm) : json(nullptr)},
            {"max_memory_mhz", c.most ? json(c.most->memory) : json(nullptr)},

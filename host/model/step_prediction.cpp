@@ -37,8 +37,7 @@ StepPrediction predict_step(const Gpu& gpu, const Layout& layout) {
         if (const auto* a = std::get_if<Await>(&s.action)) order.await(stream, a->event);
         const auto* l = std::get_if<Launch>(&s.action);
         if (!l) continue;
-        // A launch is planned for all SMs; a copy leaves them to others.
-        constexpr int kAll = 0, kCopy = 1;
+        constexpr int kCopy = 1;  // SMs: a copy leaves them to others
         StepPrediction::Row row{.stage = s.stage,
                                 .name = l->name,
                                 .operation = l->operation,
@@ -51,11 +50,11 @@ StepPrediction predict_step(const Gpu& gpu, const Layout& layout) {
             p.us = p.launch = gpu.copy_us;
             p.bound = "launch";
         } else {
-            p = predict(gpu, l->operation, l->variant, l->problem, kAll);
+            p = predict(gpu, l->operation, l->variant, l->problem, l->sms);
             if (!p.known) step.without_model.push_back(l->name + "=" + l->variant);
         }
         const double us = p.known ? p.us : p.floor_us;
-        row.begins = order.kernel(stream, us, l->operation.empty() ? kCopy : kAll);
+        row.begins = order.kernel(stream, us, l->operation.empty() ? kCopy : l->sms);
         step.alone_us += us;
         step.floor_us += p.floor_us;
         step.rows.push_back(row);

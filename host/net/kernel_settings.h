@@ -12,6 +12,7 @@
 #include "host/cuda/nearest.h"
 #include "host/net/problem_text.h"
 #include "host/net/tuning.h"
+#include "kernels/common/sm_limit.h"
 #include "kernels/variant.h"
 
 namespace wt {
@@ -21,9 +22,16 @@ template <class Problem, class Args>
 struct Bound {
     Problem problem;
     const Variant<Problem, Args>* variant = nullptr;
+    int sms = 0;  // it plans for so many SMs at most; 0: for all
 
-    size_t workspace() const { return variant->workspace_bytes(problem); }
-    void operator()(const Args& args) const { variant->launch(problem, args); }
+    size_t workspace() const {
+        const SmLimit limit(sms);
+        return variant->workspace_bytes(problem);
+    }
+    void operator()(const Args& args) const {
+        const SmLimit limit(sms);
+        variant->launch(problem, args);
+    }
     explicit operator bool() const { return variant != nullptr; }
 };
 

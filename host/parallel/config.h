@@ -10,6 +10,7 @@
 #include "host/cuda/device.h"
 #include "host/net/kernel_settings.h"
 #include "host/net/spec.h"
+#include "host/parallel/overlap.h"
 
 namespace wt {
 
@@ -50,6 +51,7 @@ struct WorkerConfig {
     int image_h = 256, image_w = 256, image_c = 3;  // of stored images
     bool training = true;                           // false: forward only, no gradients
     bool graph = kGraphByDefault;                   // launch captured graphs (graph_segments.h)
+    OverlapChoice overlap = {};                     // which parts of a step run beside others
     bool keep_gradients = false;  // of all weights, for Worker::get_gradient: no update in wgrad
     FcScheme scheme = FcScheme::a;
     FcSplit split = FcSplit::columns;

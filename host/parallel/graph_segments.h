@@ -1,9 +1,10 @@
 // A step as captured graphs: its launches cost the host one call, and the device starts each kernel
 // without asking.
 //
-// A step is cut into segments, and each is one graph. With one worker the whole step is one
-// segment. With several a segment ends at each event between workers (a post or a collect); these
-// are ordinary events between the graphs (exchange_peer.h). Why not events inside:
+// A step is cut into segments (step_segments.h), and each is one graph. With one worker the whole
+// step behind the arrival of its batch is one segment, in which streams fork and join (overlap.h).
+// With several a segment ends at each event between workers (a post or a collect); these are
+// ordinary events between the graphs (exchange_peer.h). Why not events inside:
 //   * Two workers wait for each other in every step. A wait inside a graph (cudaEventWaitExternal)
 //   is for what the event's
 //     last record was when the graph is launched, so each worker's graph would have to be launched
@@ -21,7 +22,7 @@
 // Input comes from another place of the host's memory at each step, so copying it is not in the
 // graph: it goes ahead on a stream of its own into one of two buffers, while the step before still
 // runs. There is a set of graphs for each of the buffers. All else that changes from step to step
-// is read from one address (StepState, page-locked memory).
+// comes with the input, in the same slot (StepState).
 #pragma once
 
 #include <vector>

@@ -37,8 +37,9 @@ struct TrunkOp {
     uint32_t dropout_layer = 0;  // keys the mask
     // Another layer's operation does this one's work, so there is nothing to run.
     bool fused_away_forward = false, fused_away_backward = false;
-    bool needs_dx = true;  // false where no layer below is trained
-    bool trained = true;   // conv: it has gradients and an update
+    bool needs_dx = true;       // false where no layer below is trained
+    bool trained = true;        // conv: it has gradients and an update
+    bool wgrad_beside = false;  // conv: its wgrad is on a stream of its own
     Bound<ConvProblem, ConvFpropArgs> fprop;
     Bound<ConvProblem, ConvDgradArgs> dgrad;
     Bound<ConvProblem, ConvWgradArgs> wgrad;
@@ -74,6 +75,7 @@ struct HeadOp {
     BufferRef bias;
     uint32_t dropout_layer = 0;  // keys the mask
     bool has_act = false, relu = false, has_dropout = false, last = false;
+    bool update_beside = false;  // wgrad, with its update, is beside the trunk's backward pass
     // The layer above's dgrad computes the gradients of activation and dropout.
     bool fused_away_backward = false;
     float mask_scale = 1;  // where dgrad does that for the layer below: the scale of its dropout

@@ -4,6 +4,7 @@
 
 #include "host/cuda/device.h"
 #include "host/parallel/step_planner.h"
+#include "kernels/softmax/row_result.h"
 
 namespace wt {
 
@@ -17,16 +18,18 @@ Layout::Layout(const WorkerConfig& c) : config(c) {
     for (int r = 0; r < config.workers; ++r) blocks_of.push_back(row_blocks(config, r));
     params = params_of(config.net);
     find_bottom();
+    choose_overlap();
     plan_params();
     plan_trunk();
     plan_head();
     plan_input();
     if (config.training) plan_update();
+    if (config.training) plan_fc_update();
     if (config.training) check_names();
     if (config.workers > 1) plan_transfers();
-    if (need_workspace_) workspace = plan.add("workspace", Use::workspace, need_workspace_);
     if (config.training) training_steps = StepPlanner(*this, true).plan();
     evaluation_steps = StepPlanner(*this, false).plan();
+    plan_workspaces();
 }
 
 void Layout::find_bottom() {
@@ -230,12 +233,18 @@ void Layout::plan_input() {
                              size_t(b) * config.image_h * config.image_w * config.image_c);
         draws[i] = plan.add("augmentation draws", Use::input, b * sizeof(AugmentParams));
         labels[i] = plan.add("labels", Use::input, b * sizeof(int));
+        if (config.training) state[i] = plan.add("step state", Use::input, sizeof(StepState));
     }
-    all_labels =
-        plan.add("labels of the whole batch", Use::input, config.head_rows() * sizeof(int));
-    state = plan.add("step state", Use::input, sizeof(StepState));
+    if (!labels_stay())
+        all_labels =
+            plan.add("labels of the whole batch", Use::input, config.head_rows() * sizeof(int));
     stats_count = config.scheme == FcScheme::dp ? config.workers : config.microbatch_count();
     stats = plan.add("loss and counts", Use::input, stats_count * sizeof(SoftmaxStats));
+    // With counts to exchange, everybody waits for them at once.
+    if (config.training && (config.workers == 1 || config.head_workers() > 1) &&
+        std::ranges::any_of(trunk, &TrunkOp::wgrad_beside))
+        loss_rows =
+            plan.add("loss of rows", Use::activations, config.head_rows() * sizeof(SoftmaxRow));
     // Gradients are means over the samples that one update of the fully connected layers is for.
     const float scale =
         1.f / static_cast<float>(config.per_microbatch ? config.microbatch_rows() : config.rows());

@@ -11,7 +11,7 @@
 //
 // layer_ops.h has what a layer runs. layout.cpp plans parameters, input and update,
 // layout_trunk.cpp, layout_head.cpp and layout_head_gradients.cpp the two parts, transfers.cpp what
-// is exchanged.
+// is exchanged, layout_overlap.cpp what runs beside what.
 #pragma once
 
 #include <algorithm>
@@ -78,12 +78,22 @@ struct Layout {
     // The samples of a rank that are in a microbatch; count 0: none are.
     RowBlock block_in(int rank, int microbatch) const;
     BufferRef images[2], draws[2], labels[2];  // staged input, double-buffered
-    BufferRef input, all_labels, dlogits, stats, state, workspace, staging;
+    BufferRef input[2];  // as the first layer reads it; both are one where it is made in the step
+    BufferRef state[2];  // StepState, by slot
+    // Of the head's samples; those of one worker's head stay where they are staged.
+    BufferRef all_labels;
+    BufferRef dlogits, stats, staging;
+    // Of training, one result a row (SoftmaxRow), which wgrad's stream adds up; null: the softmax
+    // does so itself.
+    BufferRef loss_rows;
+    BufferRef workspaces[kStreams];  // by StreamName; null: nothing there needs one
     int stats_count = 1;  // of the counts that add up to the batch's: by microbatch, or by worker
     BufferRef flat;       // head_rows x trunk outputs: what the head reads
     // batch x trunk outputs: this worker's rows of `flat`, or apart where those are not together.
     BufferRef trunk_y;
     BufferRef trunk_dy;  // batch x trunk outputs
+    // The buffers of the trunk's gradients: trunk_dy's, and those that layers alternate between.
+    std::vector<int> trunk_gradients;
     std::vector<Transfer> transfers;
     TransferIds ids;
     std::vector<TrunkOp> trunk;
@@ -98,6 +108,9 @@ struct Layout {
     int64_t flat_cols = 0;
     // Index in the network of the lowest layer that is trained: the backward pass ends with it.
     int bottom = 0;
+    Overlap overlap;     // what becomes of config.overlap
+    int fc_sms = 0;      // SMs of the fully connected layers' update beside the trunk; 0: all
+    double fc_gain = 0;  // seconds of a step that it should save by the prediction
 
     // What a worker puts on its streams, in order (step.h), and the fusions that were looked at for
     // it.
@@ -107,6 +120,11 @@ struct Layout {
     // LAYER.OP and the variant that runs it, in the order of planning.
     std::vector<std::pair<std::string, std::string>> choices;
 
+    // What a layer of the trunk reads in a step of this slot.
+    BufferRef x_of(const TrunkOp& op, int slot) const {
+        return op.x == input[0] ? input[slot] : op.x;
+    }
+    bool labels_stay() const { return config.head_workers() == 1; }
     bool frozen(int param) const { return !config.trains(config.net.layers[params[param].layer]); }
     // Whether the layer turns the gradient of its output into that of its input.
     bool goes_back(int layer) const { return config.training && layer > bottom; }
@@ -128,6 +146,12 @@ private:
     void plan_update();
     void bind_update(Bound<SgdProblem, SgdArgs>& bound, const std::vector<Update>& list);
     void check_names() const;
+
+    // ---- layout_overlap.cpp
+    void choose_overlap();
+    void plan_fc_update();
+    void limit_trunk(int sms, double seconds);
+    void plan_workspaces();
 
     // ---- layout_trunk.cpp
     void plan_trunk();
@@ -174,7 +198,6 @@ private:
     void plan_transfer_down(size_t head_layer, int microbatch);
     void plan_bucket_transfers(const Bucket& b);
 
-    size_t need_workspace_ = 0;
     std::vector<std::optional<LrnPoolProblem>> fused_pools_;  // by layer of the trunk
 
     // Whether `fused` is to do the work of the parts; `name` is how bin/compare calls it.
@@ -193,7 +216,6 @@ private:
     Bound<Problem, Args> bind(const std::string& layer_op, Table<Problem, Args> table,
                               const Problem& problem) {
         const auto bound = config.kernels.bind(layer_op, table, problem, config.architecture());
-        need_workspace_ = std::max(need_workspace_, bound.workspace());
         const std::pair<std::string, std::string> choice(layer_op, bound.variant->name);
         if (std::find(choices.begin(), choices.end(), choice) == choices.end())
             choices.push_back(choice);

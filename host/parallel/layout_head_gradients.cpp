@@ -172,6 +172,7 @@ void Layout::plan_wgrad(HeadOp& op) {
 // layers, and the one below them that reads theirs.
 void Layout::alias_trunk_gradient() {
     trunk_dy = head.front().dx;
+    trunk_gradients.push_back(trunk_dy.buffer);
     if (trunk.empty()) return;
     const int planned = trunk.back().dy.buffer;
     for (int i = static_cast<int>(trunk.size()) - 1; i >= 0 && trunk[i].dy.buffer == planned; --i) {

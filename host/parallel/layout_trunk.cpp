@@ -180,7 +180,11 @@ void Layout::plan_trunk() {
     first.fold = input_fold();
     const AugmentProblem made = augment_problem(first);
     augment = bind("input.augment", augment_variants(), made);
-    input = plan.add("input", Use::activations, made.y_count() * es);
+    for (BufferRef& p : input) {
+        if (&p != input && !overlap.input) break;
+        p = plan.add("input", Use::activations, made.y_count() * es);
+    }
+    if (!overlap.input) input[1] = input[0];
 
     for (int i = 0; i < end; ++i) fused_pools_.push_back(find_fused_pool(i));
 
@@ -189,7 +193,7 @@ void Layout::plan_trunk() {
     for (int i = 0; i < end; ++i)
         if (!in_place(net.layers[i])) last_writer = i;
 
-    BufferRef x = input;
+    BufferRef x = input[0];  // the first layer reads that of the step's slot
     int param = 0;
     for (int i = 0; i < end; ++i) {
         const Layer& l = net.layers[i];
@@ -342,7 +346,8 @@ void Layout::plan_pool(TrunkOp& op, int i) {
 }
 
 // Gradients alternate between two buffers, down to the lowest layer that is trained; in-place
-// layers write theirs to the buffer that they read.
+// layers write theirs to the buffer that they read. Three buffers, where a wgrad may still read one
+// while the layers below go on.
 void Layout::plan_trunk_gradients() {
     const NetSpec& net = config.net;
     const size_t es = size_of(config.dtype);
@@ -355,17 +360,22 @@ void Layout::plan_trunk_gradients() {
         largest = std::max(largest, net.layers[i].x.count());
         both = both || switches(trunk[i]);
     }
-    BufferRef buffers[2] = {
-        plan.add("trunk gradient A", Use::gradients, config.batch * largest * es), {}};
-    if (both)
-        buffers[1] = plan.add("trunk gradient B", Use::gradients, config.batch * largest * es);
-    int buffer = 0;
+    std::vector<BufferRef> buffers;
+    for (int i = 0; i < (!both ? 1 : overlap.wgrad ? 3 : 2); ++i) {
+        buffers.push_back(plan.add(std::string("trunk gradient ") + "ABC"[i], Use::gradients,
+                                   config.batch * largest * es));
+        trunk_gradients.push_back(buffers[i].buffer);
+    }
+    size_t buffer = 0;
     trunk_dy = buffers[0];
     for (int i = end - 1; i >= bottom; --i) {
         TrunkOp& op = trunk[i];
         op.dy = buffers[buffer];
+        // with several workers the lowest too: its bucket is posted from there
+        op.wgrad_beside = overlap.wgrad && op.layer->kind == LayerKind::conv && op.trained &&
+                          (i > bottom || config.workers > 1);
         if (i == bottom) return;
-        if (switches(op)) buffer ^= 1;
+        if (switches(op)) buffer = (buffer + 1) % buffers.size();
         op.dx = buffers[buffer];
     }
 }

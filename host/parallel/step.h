@@ -30,9 +30,8 @@ struct Normalisation {
 
 // What changes from step to step, or is set between steps.
 struct StepInputs {
-    int slot = 0;                      // which of the two buffers of the input (Layout::images)
-    const StepState* state = nullptr;  // host, page-locked
-    SoftmaxStats* stats = nullptr;     // host, page-locked: Layout::stats_count results go there
+    int slot = 0;                   // which of the two buffers of the input (Layout::images)
+    SoftmaxStats* stats = nullptr;  // host, page-locked: Layout::stats_count results go there
     Normalisation normalisation;
     float weight_decay = 0;
 };
@@ -53,6 +52,12 @@ public:
     T* in_out(BufferRef p) {
         return static_cast<T*>(resolve(p, true, true));
     }
+    // Page-locked memory of the host, which the launch writes.
+    template <class T>
+    T* to_host(T* p) {
+        note_host();
+        return p;
+    }
     // The part of a collected transfer that `rank` has posted for this one.
     virtual const void* view(int transfer, int rank) = 0;
     virtual void* workspace() = 0;
@@ -61,6 +66,7 @@ public:
 
 private:
     virtual void* resolve(BufferRef p, bool read, bool written) = 0;  // null for a null place
+    virtual void note_host() {}
 };
 
 enum class Stage : uint8_t {
@@ -74,8 +80,14 @@ enum class Stage : uint8_t {
 };
 const char* name_of(Stage);
 
-enum class StreamName : uint8_t { compute, exchange };
+// wgrad, update: what --overlap puts beside the work of `compute`. input: where batches arrive from
+// the host.
+enum class StreamName : uint8_t { compute, exchange, wgrad, update, input };
+inline constexpr int kStreams = 5;
 const char* name_of(StreamName);
+
+// The name of a launch that is no copy and has no variants.
+inline constexpr const char* kSumOfRows = "loss.sum";
 
 struct Launch {
     std::string name =
@@ -83,10 +95,13 @@ struct Launch {
     std::string range =
         {};  // of the profile and the timeline; launches in a row with the same one share it
     SpanKind span = SpanKind::compute;
-    std::string operation = {};  // "conv_wgrad"; empty: a copy
+    std::string operation = {};  // "conv_wgrad"; empty: a copy, or the sum of the rows' losses
     std::string problem = {};    // as text_of has it
     std::string variant = {};
     double flops = 0, bytes = 0;  // of the operation; 0, 0: a copy
+    size_t workspace = 0;         // bytes that it needs of its stream's workspace
+    int sms = 0;                  // it is planned for so many SMs; 0: for all
+    bool to_host = false;         // it writes to the host's memory
     std::vector<BufferRef> reads = {}, writes = {};
     struct View {
         int transfer, rank;
@@ -101,11 +116,19 @@ struct Post {
 struct Collect {
     int transfer;
 };
-// Events order the worker's own two streams.
+// Events order the worker's own streams.
 struct Events {
-    static constexpr int started = 0, summed = 1, returned = 2, released = 3, joined = 4;
-    static constexpr int gathered(int microbatch) { return 5 + microbatch; }
-    static constexpr int count(int microbatches) { return 5 + microbatches; }
+    // staged: the batch is there. gradient_ready: what a convolution's wgrad on its own stream
+    // reads. fc_ready, fc_updated: the begin and end of the update beside the trunk. rows_ready:
+    // the losses of the rows.
+    static constexpr int started = 0, summed = 1, returned = 2, released = 3, joined = 4,
+                         staged = 5, gradient_ready = 6, fc_ready = 7, fc_updated = 8,
+                         rows_ready = 9;
+    // A gradient's buffer (Layout::trunk_gradients) is read by no wgrad any more.
+    static constexpr int gradient_read(int buffer) { return 10 + buffer; }
+    static constexpr int kGradientBuffers = 4;
+    static constexpr int gathered(int microbatch) { return 10 + kGradientBuffers + microbatch; }
+    static constexpr int count(int microbatches) { return gathered(microbatches); }
 };
 struct Record {
     int event;

@@ -49,6 +49,7 @@ private:
         if (p && written) launch_.writes.push_back(p);
         return nullptr;
     }
+    void note_host() override { launch_.to_host = true; }
     Launch& launch_;
     StepInputs nothing_;
 };
@@ -79,7 +80,9 @@ public:
 private:
     // ---- steps.cpp
     void take_input();
+    void augment();
     void read_stats();
+    bool stats_to_host() const { return workers_ == 1 || shared_; }
     void update(const Bound<SgdProblem, SgdArgs>& sgd, const std::vector<Update>& list);
 
     // ---- steps_trunk.cpp
@@ -90,6 +93,10 @@ private:
     void conv_dgrad(const TrunkOp& op);
     void conv_wgrad(const TrunkOp& op);
     void trunk_layer_backward(const TrunkOp& op);
+    void begin_beside(const TrunkOp& op);
+    int buffer_of(BufferRef gradient) const;  // index in Layout::trunk_gradients
+    void before_writing(BufferRef gradient);
+    void join_wgrads();
 
     // ---- steps_head.cpp
     void post_rows();
@@ -100,11 +107,13 @@ private:
     void fc_forward(const HeadOp& op);
     void activate(const HeadOp& op);
     void loss();
+    void sum_rows(BufferRef results, int entry);
     void gather_stats();
     void head_backward();
     void fc_dgrad(int i);
     void activate_backward(const HeadOp& op);
     void fc_wgrad(const HeadOp& op);
+    void update_beside();
     void pass_down(int i);
 
     // ---- steps_buckets.cpp
@@ -129,11 +138,14 @@ private:
                  .variant = bound.variant->name};
         if constexpr (requires { bound.problem.flops(); }) l.flops = bound.problem.flops();
         l.bytes = bytes_of<Args>(bound.problem);
+        l.workspace = bound.workspace();
+        l.sms = bound.sms;
         OperandNotes notes(l);
         (void)arguments(notes);
         l.run = [bound, arguments](Operands& o) mutable {
             Args a = arguments(o);
-            if constexpr (requires { a.workspace; }) a.workspace = o.workspace();
+            if constexpr (requires { a.workspace; })
+                if (!a.workspace) a.workspace = o.workspace();
             a.stream = o.stream();
             bound(a);
         };
@@ -172,6 +184,14 @@ private:
     StreamName stream_ = StreamName::compute;
     std::string range_;
     SpanKind span_ = SpanKind::compute;
+    // Buffers of gradients (Layout::trunk_gradients) that wgrads on their own stream may still
+    // read, and these wgrads' weights, from the first on.
+    struct Reading {
+        int buffer, weight;
+    };
+    std::vector<Reading> reading_;
+    std::vector<const HeadOp*> beside_;  // whose update is to go beside the trunk
+    bool updating_beside_ = false;
     std::vector<int> posted_;  // buckets whose gradients are posted
     struct Free {
         int bucket;

@@ -27,32 +27,45 @@ std::string launch_text(const Layout& l, const Launch& launch) {
         transfers.push_back(v.transfer);
         read += (read.empty() ? "" : ", ") + std::string("others' ") + l.transfers[v.transfer].name;
     }
-    const std::string what =
-        launch.operation.empty() ? "copy" : launch.operation + "=" + launch.variant;
+    const std::string what = launch.operation.empty() ? (launch.name == kSumOfRows ? "sum" : "copy")
+                                                      : launch.operation + "=" + launch.variant;
     char line[128];
     std::snprintf(line, sizeof line, "%-26s %-30s ", launch.name.c_str(), what.c_str());
     const std::string written = names(l, launch.writes);
-    std::string text = line + read + " -> " + (written.empty() ? "the host" : written);
+    std::string text = line + read + " -> " + written;
+    if (launch.to_host) text += written.empty() ? "the host" : ", the host";
+    if (launch.sms) text += "   on " + std::to_string(launch.sms) + " SMs";
     if (!launch.problem.empty()) text += "   (" + launch.problem + ")";
     return text;
 }
 
-std::string event_name(int event) {
+std::string event_name(const Layout& l, int event) {
     switch (event) {
         case Events::started: return "started";
         case Events::summed: return "summed";
         case Events::returned: return "returned";
         case Events::released: return "released";
         case Events::joined: return "joined";
-        default: return "gathered " + std::to_string(event - Events::gathered(0));
+        case Events::staged: return "staged";
+        case Events::gradient_ready: return "gradient ready";
+        case Events::fc_ready: return "fc ready";
+        case Events::fc_updated: return "fc updated";
+        case Events::rows_ready: return "rows ready";
     }
+    if (event < Events::gathered(0)) {
+        const int buffer = event - Events::gradient_read(0);
+        return "gradient read (" + l.plan.entries()[l.trunk_gradients[buffer]].what + ")";
+    }
+    return "gathered " + std::to_string(event - Events::gathered(0));
 }
 
 }  // namespace
 
 std::string step_text(const Layout& layout, const StepList& steps) {
-    const bool streams = layout.config.workers > 1;
-    std::string text;
+    std::string text = "overlap " + text_of(layout.overlap);
+    if (layout.overlap.fc_update && layout.fc_sms)
+        text += ", fc-update on " + std::to_string(layout.fc_sms) + " SMs";
+    text += "\n";
     const Step* before = nullptr;
     for (const Step& s : steps) {
         if (!before || s.stage != before->stage || s.microbatch != before->microbatch) {
@@ -63,8 +76,8 @@ std::string step_text(const Layout& layout, const StepList& steps) {
             text += "\n";
         }
         before = &s;
-        char start[32] = "  ";
-        if (streams) std::snprintf(start, sizeof start, "  %-9s ", name_of(s.stream));
+        char start[32];
+        std::snprintf(start, sizeof start, "  %-9s ", name_of(s.stream));
         text += start;
         if (const auto* l = std::get_if<Launch>(&s.action)) text += launch_text(layout, *l);
         if (const auto* p = std::get_if<Post>(&s.action))
@@ -72,9 +85,9 @@ std::string step_text(const Layout& layout, const StepList& steps) {
         if (const auto* c = std::get_if<Collect>(&s.action))
             text += "collect " + layout.transfers[c->transfer].name;
         if (const auto* r = std::get_if<Record>(&s.action))
-            text += "record " + event_name(r->event);
+            text += "record " + event_name(layout, r->event);
         if (const auto* a = std::get_if<Await>(&s.action))
-            text += "wait for " + event_name(a->event);
+            text += "wait for " + event_name(layout, a->event);
         text += "\n";
     }
     return text;

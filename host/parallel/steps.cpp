@@ -10,7 +10,10 @@ const char* name_of(Stage s) {
     return names[static_cast<int>(s)];
 }
 
-const char* name_of(StreamName s) { return s == StreamName::compute ? "compute" : "exchange"; }
+const char* name_of(StreamName s) {
+    static const char* names[] = {"compute", "exchange", "wgrad", "update", "input"};
+    return names[static_cast<int>(s)];
+}
 
 void MemoryCopy::run(cudaStream_t stream) const {
     if (rows == 1)
@@ -59,8 +62,9 @@ StepList StepPlanner::plan() {
     stage_ = Stage::trunk_backward;
     if (training_) trunk_backward();
     stage_ = Stage::update;
+    if (updating_beside_) put(Await{Events::fc_updated, "fc updated"});
     if (training_) update(layout_.update, layout_.updates);
-    read_stats();
+    if (!stats_to_host()) read_stats();
     if (workers_ > 1) {
         stream_ = StreamName::exchange;
         put(Record{Events::joined});
@@ -70,27 +74,36 @@ StepList StepPlanner::plan() {
     return std::move(steps_);
 }
 
+// The batch has been put on its way to the device (Worker::copy_batch).
 void StepPlanner::take_input() {
     const Layout& l = layout_;
+    stream_ = StreamName::input;
+    if (l.overlap.input) augment();
+    put(Record{Events::staged});
+    stream_ = StreamName::compute;
+    put(Await{Events::staged, "staged"});
     range_ = "input.augment";
-    if (training_)
-        copy("step state", [&l](Operands& o) {
-            return MemoryCopy{
-                .to = o.out(l.state), .from = o.inputs().state, .row_bytes = sizeof(StepState)};
-        });
-    for (const RowBlock& b : l.blocks())
+    for (const RowBlock& b : l.blocks()) {
+        if (l.labels_stay()) break;
         copy("labels", [&l, b](Operands& o) {
             return MemoryCopy{.to = o.out(l.all_labels.plus(b.row * sizeof(int))),
                               .from = o.in(l.labels[o.inputs().slot].plus(b.local * sizeof(int))),
                               .row_bytes = b.count * sizeof(int)};
         });
+    }
+    range_.clear();
+    if (!l.overlap.input) augment();
+}
+
+void StepPlanner::augment() {
+    const Layout& l = layout_;
     launch("input.augment", l.augment, [&l](Operands& o) {
         const StepInputs& in = o.inputs();
         AugmentArgs a{.images = o.in<uint8_t>(l.images[in.slot]),
                       .params = o.in<AugmentParams>(l.draws[in.slot]),
                       .mean = {},
                       .inv_std = {},
-                      .y = o.out(l.input),
+                      .y = o.out(l.input[in.slot]),
                       .stream = nullptr};
         for (int i = 0; i < 3; ++i) {
             a.mean[i] = in.normalisation.mean[i];
@@ -98,12 +111,11 @@ void StepPlanner::take_input() {
         }
         return a;
     });
-    range_.clear();
 }
 
 void StepPlanner::read_stats() {
     copy("loss and counts", [&l = layout_](Operands& o) {
-        return MemoryCopy{.to = o.inputs().stats,
+        return MemoryCopy{.to = o.to_host(o.inputs().stats),
                           .from = o.in(l.stats),
                           .row_bytes = l.stats_count * sizeof(SoftmaxStats)};
     });
@@ -137,8 +149,9 @@ void StepPlanner::update(const Bound<SgdProblem, SgdArgs>& sgd, const std::vecto
             }
             tensors.push_back(t);
         }
-        return SgdArgs{
-            .tensors = tensors.data(), .state = o.in<StepState>(l.state), .stream = nullptr};
+        return SgdArgs{.tensors = tensors.data(),
+                       .state = o.in<StepState>(l.state[o.inputs().slot]),
+                       .stream = nullptr};
     });
     range_.clear();
 }

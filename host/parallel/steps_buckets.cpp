@@ -32,7 +32,7 @@ void StepPlanner::bucket_free(bool at_once) {
 void StepPlanner::finish_buckets() {
     if (free_.empty()) return;
     const Layout& l = layout_;
-    stream_ = StreamName::exchange;
+    const StreamName before = std::exchange(stream_, StreamName::exchange);
     span_ = SpanKind::exchange;
     for (const auto& [b, at_once] : free_) {
         const Bucket& bucket = l.buckets[b];
@@ -66,7 +66,7 @@ void StepPlanner::finish_buckets() {
     }
     range_.clear();
     span_ = SpanKind::compute;
-    stream_ = StreamName::compute;
+    stream_ = before;
     free_.clear();
 }
 

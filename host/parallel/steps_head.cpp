@@ -1,6 +1,7 @@
 // The fully connected layers: this worker's shard of each layer on everybody's samples, microbatch
 // by microbatch.
 #include "host/parallel/step_planner.h"
+#include "kernels/softmax/row_result.h"
 
 namespace wt {
 
@@ -127,9 +128,8 @@ void StepPlanner::fc_forward(const HeadOp& op) {
                                         : rows(op.act_y, op.ld_act_y, size);
     range_ = op.name_fprop;
     const auto& product = training_ ? op.fprop : op.fprop_eval;
-    const BufferRef state = product.problem.dropout > 0 ? l.state : BufferRef{};
     launch(op.name_fprop, product,
-           [&op, x, y, state, w = weight(op.weight),
+           [&op, &l, x, y, drops = product.problem.dropout > 0, w = weight(op.weight),
             row0 = config_.head_row0() + l.first_row(microbatch_)](Operands& o) {
                return GemmArgs{.a = o.in(x),
                                .b = o.in(w),
@@ -138,7 +138,7 @@ void StepPlanner::fc_forward(const HeadOp& op) {
                                .bias_grad = nullptr,
                                .workspace = nullptr,
                                .stream = nullptr,
-                               .state = o.in<StepState>(state),
+                               .state = drops ? o.in<StepState>(l.state[o.inputs().slot]) : nullptr,
                                .layer = op.dropout_layer,
                                .row0 = row0,
                                .col0 = op.own.first};
@@ -165,7 +165,7 @@ void StepPlanner::activate(const HeadOp& op) {
                     row0 = config_.head_row0() + l.first_row(microbatch_)](Operands& o) {
                        return DropoutArgs{.x = o.in(act_y),
                                           .y = o.out(own),
-                                          .state = o.in<StepState>(l.state),
+                                          .state = o.in<StepState>(l.state[o.inputs().slot]),
                                           .layer = op.dropout_layer,
                                           .row0 = row0,
                                           .col0 = op.own.first,
@@ -192,16 +192,45 @@ void StepPlanner::loss() {
     const int entry = config_.scheme == FcScheme::dp ? rank_ : microbatch_;
     const BufferRef logits = rows(l.head.back().y, classes, 4),
                     dlogits = rows(l.dlogits, classes, l.element_size());
-    const BufferRef labels = l.all_labels.plus(l.first_row(microbatch_) * sizeof(int)),
-                    stats = l.stats.plus(entry * sizeof(SoftmaxStats));
-    launch("loss.softmax", l.softmax, [=, training = training_](Operands& o) {
-        return SoftmaxArgs{.logits = o.in<float>(logits),
-                           .labels = o.in<int>(labels),
-                           .dlogits = training ? o.out(dlogits) : nullptr,
-                           .stats = o.out<SoftmaxStats>(stats),
-                           .workspace = nullptr,
-                           .stream = nullptr};
-    });
+    const size_t first_label = l.first_row(microbatch_) * sizeof(int);
+    const BufferRef results = training_ && l.loss_rows
+                                  ? l.loss_rows.plus(l.first_row(microbatch_) * sizeof(SoftmaxRow))
+                                  : BufferRef{};
+    launch("loss.softmax", l.softmax,
+           [=, &l, training = training_, to_host = stats_to_host()](Operands& o) {
+               const BufferRef labels = l.labels_stay() ? l.labels[o.inputs().slot] : l.all_labels;
+               SoftmaxArgs a{.logits = o.in<float>(logits),
+                             .labels = o.in<int>(labels.plus(first_label)),
+                             .dlogits = training ? o.out(dlogits) : nullptr,
+                             .stats = nullptr,
+                             .workspace = o.out(results),
+                             .stream = nullptr};
+               if (!results)
+                   a.stats = to_host
+                                 ? o.to_host(o.inputs().stats + entry)
+                                 : o.out<SoftmaxStats>(l.stats.plus(entry * sizeof(SoftmaxStats)));
+               return a;
+           });
+    if (results) sum_rows(results, entry);
+}
+
+// Adds up the rows' losses and counts, beside the backward pass.
+void StepPlanner::sum_rows(BufferRef results, int entry) {
+    put(Record{Events::rows_ready});
+    stream_ = StreamName::wgrad;
+    put(Await{Events::rows_ready, "rows ready", microbatch_});
+    Launch l{.name = kSumOfRows};
+    const auto arguments = [=](Operands& o) {
+        return std::pair(o.in<SoftmaxRow>(results), o.to_host(o.inputs().stats + entry));
+    };
+    OperandNotes notes(l);
+    (void)arguments(notes);
+    l.run = [arguments, p = layout_.softmax.problem](Operands& o) {
+        const auto [rows, stats] = arguments(o);
+        launch_softmax_stats(p, rows, stats, o.stream());
+    };
+    emit(std::move(l));
+    stream_ = StreamName::compute;
 }
 
 // A replicated head counts its own samples only: here everybody gets all counts.
@@ -230,7 +259,11 @@ void StepPlanner::head_backward() {
         if (partials >= 0)
             put(Post{partials, rows(op.row_parallel ? l.head[i - 1].dy : op.dx, op.layer->x.count(),
                                     l.element_size())});
-        if (updates && op.trained) fc_wgrad(op);
+        if (updates && op.trained && op.update_beside && last)
+            beside_.push_back(&op);
+        else if (updates && op.trained)
+            fc_wgrad(op);
+        if (i == 0 || !op.needs_dx) update_beside();
         if (partials >= 0) pass_down(i);  // behind the weight gradient
         if (!op.sharded && op.trained) {
             bucket_ready(op.weight);
@@ -238,7 +271,22 @@ void StepPlanner::head_backward() {
         }
         if (!op.needs_dx) break;  // nothing below is trained
     }
-    update(l.microbatch_update, l.microbatch_updates);
+    if (!updating_beside_) update(l.microbatch_update, l.microbatch_updates);
+}
+
+// The updates that go beside the trunk's backward pass, once no product of this step reads these
+// weights any more.
+void StepPlanner::update_beside() {
+    if (beside_.empty()) return;
+    put(Record{Events::fc_ready});
+    stream_ = StreamName::update;
+    put(Await{Events::fc_ready, "fc ready"});
+    for (const HeadOp* op : beside_) fc_wgrad(*op);
+    update(layout_.microbatch_update, layout_.microbatch_updates);
+    put(Record{Events::fc_updated});
+    stream_ = StreamName::compute;
+    updating_beside_ = true;
+    beside_.clear();
 }
 
 // Makes the gradient of the layer's input from that of its product. Column-parallel, it is this
@@ -286,7 +334,7 @@ void StepPlanner::activate_backward(const HeadOp& op) {
                [&op, &l, dy, row0 = config_.head_row0() + l.first_row(microbatch_)](Operands& o) {
                    return DropoutArgs{.x = o.in(dy),
                                       .y = o.out(dy),
-                                      .state = o.in<StepState>(l.state),
+                                      .state = o.in<StepState>(l.state[o.inputs().slot]),
                                       .layer = op.dropout_layer,
                                       .row0 = row0,
                                       .col0 = op.own.first,
@@ -322,7 +370,7 @@ void StepPlanner::fc_wgrad(const HeadOp& op) {
                a.c = o.in_out(st.w);
                a.momentum = o.in_out<float>(st.v);
                a.w_bf16 = o.out<bf16>(st.w_bf16);
-               a.state = o.in<StepState>(l.state);
+               a.state = o.in<StepState>(l.state[o.inputs().slot]);
                a.weight_decay = o.inputs().weight_decay;
                a.lr_scale = l.config.fc_lr_scale;
                return a;

@@ -1,4 +1,7 @@
 // The convolutional layers: whole layers on this worker's own samples.
+#include <algorithm>
+#include <utility>
+
 #include "host/parallel/step_planner.h"
 
 namespace wt {
@@ -13,8 +16,9 @@ void StepPlanner::trunk_layer_forward(const TrunkOp& op) {
     switch (op.layer->kind) {
         case LayerKind::conv:
             launch(name, op.fprop,
-                   [&op, w = weight(op.weight), bias = weight(op.weight + 1)](Operands& o) {
-                       return ConvFpropArgs{.x = o.in(op.x),
+                   [&op, &l = layout_, w = weight(op.weight),
+                    bias = weight(op.weight + 1)](Operands& o) {
+                       return ConvFpropArgs{.x = o.in(l.x_of(op, o.inputs().slot)),
                                             .w = o.in(w),
                                             .bias = o.in<float>(bias),
                                             .y = o.out(op.y),
@@ -58,7 +62,7 @@ void StepPlanner::trunk_dropout(const TrunkOp& op, BufferRef from, BufferRef to)
                [&op, &l = layout_, b, x = from.plus(offset), y = to.plus(offset)](Operands& o) {
                    return DropoutArgs{.x = o.in(x),
                                       .y = o.out(y),
-                                      .state = o.in<StepState>(l.state),
+                                      .state = o.in<StepState>(l.state[o.inputs().slot]),
                                       .layer = op.dropout_layer,
                                       .row0 = b.row + l.config.head_row0(),
                                       .col0 = 0,
@@ -91,17 +95,58 @@ void StepPlanner::trunk_backward() {
             l.trunk[above].layer->kind == LayerKind::conv)
             conv_dgrad(l.trunk[above]);
         for (int i = next; i > conv; --i) trunk_layer_backward(l.trunk[i]);
-        if (l.trunk[conv].trained) conv_wgrad(l.trunk[conv]);
+        const TrunkOp& op = l.trunk[conv];
+        if (op.wgrad_beside) begin_beside(op);
+        if (op.trained) conv_wgrad(op);
+        if (op.wgrad_beside) put(Record{Events::gradient_read(buffer_of(op.dy))});
+        const StreamName stream = std::exchange(stream_, StreamName::compute);
         bucket_free(false);  // the weights of the layer above are read no more
-        if (l.trunk[conv].trained) bucket_ready(l.trunk[conv].weight);
+        stream_ = stream;
+        if (op.trained) bucket_ready(op.weight);
+        stream_ = StreamName::compute;
         next = conv - 1;
     }
     bucket_free(true);  // nobody reads the lowest layer's weights any more
     finish_buckets();
+    join_wgrads();
+}
+
+// What is put on the list from here on is on the stream of weight gradients, behind all that makes
+// the gradient of the convolution's output.
+void StepPlanner::begin_beside(const TrunkOp& op) {
+    put(Record{Events::gradient_ready});
+    stream_ = StreamName::wgrad;
+    put(Await{Events::gradient_ready, "gradient ready", op.weight});
+    reading_.push_back({buffer_of(op.dy), op.weight});
+}
+
+int StepPlanner::buffer_of(BufferRef gradient) const {
+    const std::vector<int>& all = layout_.trunk_gradients;
+    return static_cast<int>(std::find(all.begin(), all.end(), gradient.buffer) - all.begin());
+}
+
+// Waits for the wgrad that still reads it, and with that for those before.
+void StepPlanner::before_writing(BufferRef gradient) {
+    const int buffer = buffer_of(gradient);
+    for (size_t i = reading_.size(); i-- > 0;) {
+        if (reading_[i].buffer != buffer) continue;
+        put(Await{Events::gradient_read(buffer), "gradient read", reading_[i].weight});
+        reading_.erase(reading_.begin(), reading_.begin() + static_cast<int>(i) + 1);
+        return;
+    }
+}
+
+// One worker's update is behind all of them. Several workers' buckets are posted on their stream.
+void StepPlanner::join_wgrads() {
+    if (workers_ > 1 || reading_.empty()) return;
+    const auto [buffer, weight] = reading_.back();
+    put(Await{Events::gradient_read(buffer), "gradient read", weight});
+    reading_.clear();
 }
 
 void StepPlanner::conv_dgrad(const TrunkOp& op) {
     if (!op.needs_dx) return;
+    before_writing(op.dx);
     launch(op.name_dgrad, op.dgrad, [&op, w = weight(op.weight)](Operands& o) {
         return ConvDgradArgs{.dy = o.in(op.dy),
                              .w = o.in(w),
@@ -113,8 +158,8 @@ void StepPlanner::conv_dgrad(const TrunkOp& op) {
 }
 
 void StepPlanner::conv_wgrad(const TrunkOp& op) {
-    launch(op.name_wgrad, op.wgrad, [&op](Operands& o) {
-        return ConvWgradArgs{.x = o.in(op.x),
+    launch(op.name_wgrad, op.wgrad, [&op, &l = layout_](Operands& o) {
+        return ConvWgradArgs{.x = o.in(l.x_of(op, o.inputs().slot)),
                              .dy = o.in(op.dy),
                              .dw = o.out<float>(op.grad),
                              .db = op.wgrad.problem.bias ? o.out<float>(op.grad_bias) : nullptr,
@@ -125,6 +170,7 @@ void StepPlanner::conv_wgrad(const TrunkOp& op) {
 
 void StepPlanner::trunk_layer_backward(const TrunkOp& op) {
     if (op.fused_away_backward) return;
+    before_writing(op.dx);
     const std::string& name = op.name_dgrad;
     switch (op.layer->kind) {
         case LayerKind::pool:

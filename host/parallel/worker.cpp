@@ -17,13 +17,10 @@ Worker::Worker(const WorkerConfig& config, std::unique_ptr<Exchange> exchange)
     WT_CUDA(cudaSetDevice(device));
     for (const MemoryPlan::Entry& e : layout_.plan.entries())
         buffers_.emplace_back(device, e.bytes, e.what.c_str());
-    compute_ = Stream(device);
-    comm_ = Stream(device);
-    copy_ = Stream(device);
-    for (int i = 0; i < 2; ++i) {
-        staged_[i] = Event(device);
-        finished_[i] = Event(device);
-    }
+    for (Stream& s : streams_) s = Stream(device);
+    for (Event& e : finished_) e = Event(device);
+    segments_[0] = segments_of(layout_.evaluation_steps);
+    segments_[1] = segments_of(layout_.training_steps);
     for (int e = 0; e < Events::count(config.microbatch_count()); ++e) events_.emplace_back(device);
     views_.resize(layout_.transfers.size());
     stats_ = PinnedBuffer<SoftmaxStats>(2 * layout_.stats_count);
@@ -47,9 +44,12 @@ void Worker::set_weight_decay(float d) {
 void Worker::set_timeline(Timeline* t) {
     timeline_ = t;
     if (!t) return;
-    t->lane("compute", compute_);
-    if (exchange_) t->lane("exchange", comm_);
-    t->lane("copy", copy_);
+    const Overlap& o = layout_.overlap;
+    t->lane("compute", stream(StreamName::compute));
+    if (o.wgrad) t->lane("wgrad", stream(StreamName::wgrad));
+    if (o.fc_update) t->lane("update", stream(StreamName::update));
+    if (exchange_) t->lane("exchange", stream(StreamName::exchange));
+    t->lane("copy", stream(StreamName::input));
 }
 
 // ---- a step -----------------------------------------------------------------------------------
@@ -61,82 +61,86 @@ public:
     const void* view(int transfer, int rank) override {
         return worker_.views_[transfer][rank].data;
     }
-    void* workspace() override { return worker_.at(worker_.layout_.workspace); }
-    cudaStream_t stream() override { return stream_; }
+    void* workspace() override {
+        return worker_.at(worker_.layout_.workspaces[static_cast<int>(stream_)]);
+    }
+    cudaStream_t stream() override { return worker_.stream(stream_).get(); }
     const StepInputs& inputs() override { return inputs_; }
-    void on(cudaStream_t stream) { stream_ = stream; }
+    void on(StreamName stream) { stream_ = stream; }
 
 private:
     void* resolve(BufferRef p, bool, bool) override { return worker_.at(p); }
     Worker& worker_;
     const StepInputs inputs_;
-    cudaStream_t stream_ = nullptr;
+    StreamName stream_ = StreamName::compute;
 };
 
-long Worker::train(const HostBatch& batch, const StepState& state) {
-    states_[submitted_ % 2] = state;
-    return submit(batch, true);
-}
+long Worker::train(const HostBatch& batch, const StepState& state) { return submit(batch, &state); }
 
-long Worker::evaluate(const HostBatch& batch) { return submit(batch, false); }
+long Worker::evaluate(const HostBatch& batch) { return submit(batch, nullptr); }
 
-long Worker::submit(const HostBatch& batch, bool training) {
+// `state`: of a training step; null: an evaluation.
+long Worker::submit(const HostBatch& batch, const StepState* state) {
     const int slot = submitted_ % 2;
+    const bool training = state != nullptr;
     const Timeline::Recording on(timeline_);
-    copy_batch(batch, slot);
+    copy_batch(batch, state, slot);
     const int finished = layout_.ids.finished;
-    if (finished >= 0 && submitted_ > 0) exchange_->collect(finished, compute_.get());
+    const cudaStream_t compute = stream(StreamName::compute).get();
+    if (finished >= 0 && submitted_ > 0) exchange_->collect(finished, compute);
     graph_segments_.begin(training, slot, timeline_ != nullptr);
     StepOperands operands(*this, {.slot = slot,
-                                  .state = &states_[slot],
                                   .stats = &stats_[slot * layout_.stats_count],
                                   .normalisation = normalisation_,
                                   .weight_decay = weight_decay_});
-    run(training ? layout_.training_steps : layout_.evaluation_steps, operands);
-    if (finished >= 0) exchange_->post(finished, nullptr, compute_.get());
-    finished_[slot].record(compute_.get());
+    run(training, operands);
+    if (finished >= 0) exchange_->post(finished, nullptr, compute);
+    finished_[slot].record(compute);
     return submitted_++;
 }
 
-// Launches in a row on one stream are a graph segment: it ends at what the peers or the other
-// stream must see.
-void Worker::run(const StepList& steps, StepOperands& operands) {
-    const auto launches = [](const Step& s) { return std::holds_alternative<Launch>(s.action); };
-    for (auto step = steps.begin(); step != steps.end();) {
-        Stream& s = stream(step->stream);
-        if (launches(*step)) {
-            const auto end = std::find_if(step, steps.end(), [&](const Step& o) {
-                return !launches(o) || o.stream != step->stream;
-            });
-            operands.on(s.get());
-            graph_segments_.run(s, [&] { launch({step, end}, operands); });
-            step = end;
-            continue;
-        }
-        if (const auto* post = std::get_if<Post>(&step->action))
-            exchange_->post(post->transfer, at(post->block), s.get());
-        if (const auto* collect = std::get_if<Collect>(&step->action))
-            views_[collect->transfer] = exchange_->collect(collect->transfer, s.get());
-        if (const auto* record = std::get_if<Record>(&step->action))
-            events_[record->event].record(s.get());
-        if (const auto* await = std::get_if<Await>(&step->action))
-            wait_for(s.get(), events_[await->event], {rank_, await->what, await->number});
-        ++step;
+void Worker::run(bool training, StepOperands& operands) {
+    const StepList& steps = training ? layout_.training_steps : layout_.evaluation_steps;
+    for (const StepSegment& segment : segments_[training]) {
+        const std::span<const Step> part(&steps[segment.begin], segment.end - segment.begin);
+        if (segment.graph)
+            graph_segments_.run(stream(part[0].stream), [&] { run(part, operands); });
+        else
+            act(part[0]);
     }
 }
 
-void Worker::launch(std::span<const Step> launches, StepOperands& operands) {
+// Launches in a row on a stream that have one range are one span of it.
+void Worker::run(std::span<const Step> steps, StepOperands& operands) {
     std::optional<Range> range;
     const Launch* before = nullptr;
-    for (const Step& step : launches) {
-        const Launch& l = std::get<Launch>(step.action);
-        if (!before || l.range != before->range || l.span != before->span) {
+    StreamName on = steps[0].stream;
+    for (const Step& step : steps) {
+        const Launch* l = std::get_if<Launch>(&step.action);
+        if (!l || !before || step.stream != on || l->range != before->range ||
+            l->span != before->span) {
             range.reset();
-            range.emplace(l.range.c_str(), operands.stream(), l.span);
+            operands.on(on = step.stream);
+            if (l) range.emplace(l->range.c_str(), operands.stream(), l->span);
         }
-        l.run(operands);
-        before = &l;
+        before = l;
+        if (l)
+            l->run(operands);
+        else
+            act(step);
     }
+}
+
+void Worker::act(const Step& step) {
+    const Stream& s = stream(step.stream);
+    if (const auto* post = std::get_if<Post>(&step.action))
+        exchange_->post(post->transfer, at(post->block), s.get());
+    if (const auto* collect = std::get_if<Collect>(&step.action))
+        views_[collect->transfer] = exchange_->collect(collect->transfer, s.get());
+    if (const auto* record = std::get_if<Record>(&step.action))
+        events_[record->event].record(s.get());
+    if (const auto* await = std::get_if<Await>(&step.action))
+        wait_for(s.get(), events_[await->event], {rank_, await->what, await->number});
 }
 
 SoftmaxStats Worker::wait(long ticket) {
@@ -153,25 +157,26 @@ SoftmaxStats Worker::wait(long ticket) {
 }
 
 void Worker::synchronize() {
-    copy_.synchronize();
-    compute_.synchronize();
-    comm_.synchronize();
+    for (const Stream& s : streams_) s.synchronize();
 }
 
-// Copies the batch to this slot's buffers, once the step that read them last has finished.
-void Worker::copy_batch(const HostBatch& batch, int slot) {
-    const Range range("loader", copy_.get(), SpanKind::copy);
+// Copies the batch to this slot's buffers, once the step that read them last has finished. The steps
+// themselves then wait for it (Events::staged).
+void Worker::copy_batch(const HostBatch& batch, const StepState* state, int slot) {
+    const Stream& input = stream(StreamName::input);
+    const Range range("loader", input.get(), SpanKind::copy);
     const Layout& l = layout_;
     const WorkerConfig& c = l.config;
-    if (submitted_ >= 2) copy_.wait(finished_[slot]);
+    if (submitted_ >= 2) input.wait(finished_[slot]);
     const auto copy = [&](BufferRef to, const void* from, size_t bytes) {
-        WT_CUDA(cudaMemcpyAsync(at(to), from, bytes, cudaMemcpyHostToDevice, copy_.get()));
+        WT_CUDA(cudaMemcpyAsync(at(to), from, bytes, cudaMemcpyHostToDevice, input.get()));
     };
     copy(l.images[slot], batch.images, size_t(c.batch) * c.image_h * c.image_w * c.image_c);
     copy(l.draws[slot], batch.draws, c.batch * sizeof(AugmentParams));
     copy(l.labels[slot], batch.labels, c.batch * sizeof(int));
-    staged_[slot].record(copy_.get());
-    compute_.wait(staged_[slot]);
+    if (!state) return;
+    states_[slot] = *state;
+    copy(l.state[slot], &states_[slot], sizeof(StepState));
 }
 
 }  // namespace wt

@@ -19,6 +19,7 @@
 #include "host/parallel/exchange.h"
 #include "host/parallel/layout.h"
 #include "host/parallel/graph_segments.h"
+#include "host/parallel/step_segments.h"
 
 namespace wt {
 
@@ -81,24 +82,25 @@ private:
         return p ? reinterpret_cast<T*>(buffers_[p.buffer].data() + p.offset) : nullptr;
     }
     void* at(BufferRef p) const { return at<void>(p); }
-    void* workspace() const { return at(layout_.workspace); }
 
     // As fp32, whether stored so or as activations are.
     std::vector<float> read_values(BufferRef from, int64_t n, bool always_fp32) const;
 
     class StepOperands;
-    long submit(const HostBatch& batch, bool training);
-    void copy_batch(const HostBatch& batch, int slot);
-    void run(const StepList& steps, StepOperands& operands);
-    void launch(std::span<const Step> launches, StepOperands& operands);
-    Stream& stream(StreamName name) { return name == StreamName::compute ? compute_ : comm_; }
+    long submit(const HostBatch& batch, const StepState* state);
+    void copy_batch(const HostBatch& batch, const StepState* state, int slot);
+    void run(bool training, StepOperands& operands);
+    void run(std::span<const Step> steps, StepOperands& operands);
+    void act(const Step& step);
+    Stream& stream(StreamName name) { return streams_[static_cast<int>(name)]; }
 
     Layout layout_;
     std::unique_ptr<Exchange> exchange_;
     int rank_;
     std::vector<DeviceBuffer<std::byte>> buffers_;
-    Stream compute_, comm_, copy_;
-    Event staged_[2], finished_[2];             // by slot of the input
+    Stream streams_[kStreams];                  // by StreamName
+    Event finished_[2];                         // by slot of the input
+    std::vector<StepSegment> segments_[2];      // of the evaluation's and the training's steps
     std::vector<Event> events_;                 // by number (Events)
     std::vector<std::vector<PeerView>> views_;  // of each transfer, as collected last
     PinnedBuffer<SoftmaxStats> stats_;          // stats_count of each slot

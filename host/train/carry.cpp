@@ -27,6 +27,7 @@ const std::vector<SettingRule>& setting_rules() {
         {"--precision", notice, own, notice},
         {"--kernels", notice, own, own},
         {"--fuse", notice, own, own},
+        {"--overlap", free, own, own},  // what it changes is rounding, and that on GPUs alone
         {"--fc-scheme", notice, own, own},
         {"--fc-split", notice, own, own},
         {"--fc-update", notice, own, own},

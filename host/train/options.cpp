@@ -72,6 +72,7 @@ std::map<std::string, std::string> settings_of(const TrainOptions& o, int worker
         {"--precision", name_in(kPrecisions, o.precision)},
         {"--kernels", o.kernels},
         {"--fuse", name_in(kFuses, o.fuse)},
+        {"--overlap", o.overlap},
         {"--lr", number_text(o.lr)},
         {"--lr-policy", o.lr_policy},
         {"--warmup", number_text(o.warmup)},

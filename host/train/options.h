@@ -84,6 +84,7 @@ struct TrainOptions {
     std::string kernels = "auto";  // KernelSettings::parse
     Fuse fuse = Fuse::automatic;
     GraphUse graph = GraphUse::automatic;
+    std::string overlap = "auto";  // OverlapChoice::parse
     // kernels that can start before the one ahead of them is over (kernels/launch.h)
     bool early = true;
     int epochs = 0;

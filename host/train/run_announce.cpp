@@ -116,6 +116,8 @@ void Run::announce() {
         std::printf("workers %zu: GPU %s\n", o_.gpus.size(), gpus.c_str());
     std::printf("memory  %s a worker: %s\n", human_bytes(plan.total()).c_str(),
                 plan.text().c_str());
+    if (const Overlap& overlap = group_->worker(0).layout().overlap; overlap != Overlap{})
+        std::printf("overlap %s: beside other work of a step\n", text_of(overlap).c_str());
     std::printf(
         "batch   %d a worker, %lld in all; rate %g (%s), momentum %g, weight decay %g, %s, kernels %s, seed %llu\n",
         o_.batch, static_cast<long long>(global_batch_), o_.lr, o_.lr_policy.c_str(), o_.momentum,

@@ -161,6 +161,7 @@ void Run::configure() {
         c.kernels = KernelSettings::parse(o_.kernels);
         c.kernels.fuse = o_.fuse;
         if (o_.graph != GraphUse::automatic) c.graph = o_.graph == GraphUse::on;
+        c.overlap = OverlapChoice::parse(o_.overlap);
         c.image_h = data_.any().height;
         c.image_w = data_.any().width;
         c.image_c = data_.any().channels;

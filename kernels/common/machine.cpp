@@ -2,9 +2,15 @@
 
 #include <cuda_runtime.h>
 
+#include <algorithm>
+
+#include "kernels/common/sm_limit.h"
+
 namespace wt {
 
 namespace {
+
+thread_local int sm_limit = 0;  // 0: none
 
 [[maybe_unused]] int ask_device() {
     int device = 0, sms = 0;
@@ -18,14 +24,21 @@ namespace {
 
 }  // namespace
 
+SmLimit::SmLimit(int sms) : before_(sm_limit) {
+    if (sms > 0) sm_limit = sm_limit > 0 ? std::min(sm_limit, sms) : sms;
+}
+
+SmLimit::~SmLimit() { sm_limit = before_; }
+
 int planned_sms() {
-    if (plan_overrides.sms > 0) return plan_overrides.sms;
 #ifdef VGPU
-    return kReferenceSms;
+    int sms = kReferenceSms;
 #else
-    static const int sms = ask_device();
-    return sms;
+    static const int of_device = ask_device();
+    int sms = of_device;
 #endif
+    if (plan_overrides.sms > 0) sms = plan_overrides.sms;
+    return sm_limit > 0 ? std::min(sms, sm_limit) : sms;
 }
 
 }  // namespace wt

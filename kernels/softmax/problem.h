@@ -35,9 +35,11 @@ struct SoftmaxArgs {
 
     const float* logits;
     const int* labels;
-    void* dlogits;        // null: evaluation only
-    SoftmaxStats* stats;  // device; overwritten
-    void* workspace;      // per-row results before the ordered sum
+    void* dlogits;  // null: evaluation only
+    // Of the device, or page-locked; overwritten. Null: the results of the rows stay in the
+    // workspace, for launch_softmax_stats (row_result.h).
+    SoftmaxStats* stats;
+    void* workspace;  // per-row results before the ordered sum
     cudaStream_t stream;
 };
 

@@ -12,7 +12,8 @@ struct SoftmaxRow {
 
 inline size_t softmax_rows_bytes(const SoftmaxProblem& p) { return p.rows * sizeof(SoftmaxRow); }
 
-// Adds the rows' results in row order, so that the sum does not depend on the grid.
+// Adds the rows' results in row order, so that the sum does not depend on the grid. Every variant
+// ends with it; without `stats` nothing is launched, and the results stay where they are.
 void launch_softmax_stats(const SoftmaxProblem&, const SoftmaxRow* rows, SoftmaxStats* stats,
                           cudaStream_t stream);
 

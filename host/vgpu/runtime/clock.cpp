@@ -61,13 +61,16 @@ void Clock::place() {
     using Waiting = std::tuple<int64_t, uint64_t, uint32_t>;  // ready, order, task
     std::vector<std::priority_queue<Waiting, std::vector<Waiting>, std::greater<>>> waiting(
         free_.size());
-    std::vector<char> taken(free_.size());
+    std::vector<int> taken(free_.size());
     const auto grow = [&](int engine) {
         if (engine < static_cast<int>(free_.size())) return;
         free_.resize(engine + 1), waiting.resize(engine + 1), taken.resize(engine + 1);
     };
     for (uint32_t e = 0; e < free_.size(); ++e)
-        if (free_[e] > 0) taken[e] = 1, events.push({free_[e], frees, e});
+        for (const int64_t end : free_[e]) {
+            ++taken[e];
+            events.push({end, frees, e});
+        }
     for (uint32_t i = 0; i < n; ++i) {
         grow(tasks_[i].engine);
         if (!tasks_[i].missing) events.push({tasks_[i].ready, readies, i});
@@ -80,7 +83,7 @@ void Clock::place() {
             const Event e = events.top();
             events.pop();
             if (e.what == frees) {
-                taken[e.index] = 0;
+                --taken[e.index];
                 touched.push_back(static_cast<int>(e.index));
                 continue;
             }
@@ -96,7 +99,7 @@ void Clock::place() {
             }
             t.end->ns = now;
             if (t.engine != kNone) {
-                taken[t.engine] = 0;
+                --taken[t.engine];
                 touched.push_back(t.engine);
             }
             for (uint32_t i = first[e.index]; i < first[e.index + 1]; ++i) {
@@ -107,12 +110,17 @@ void Clock::place() {
         }
         // Only now is it known which tasks could begin at this time.
         for (const int engine : touched) {
-            if (taken[engine] || waiting[engine].empty()) continue;
-            const uint32_t task = std::get<2>(waiting[engine].top());
-            waiting[engine].pop();
-            taken[engine] = 1;
-            free_[engine] = now + tasks_[task].busy;
-            events.push({free_[engine], ends, task});
+            while (taken[engine] < capacity(engine) && !waiting[engine].empty()) {
+                const uint32_t task = std::get<2>(waiting[engine].top());
+                waiting[engine].pop();
+                ++taken[engine];
+                const int64_t end = now + tasks_[task].busy;
+                events.push({end, ends, task});
+                std::vector<int64_t>& last = free_[engine];
+                last.push_back(end);
+                if (static_cast<int>(last.size()) > capacity(engine))
+                    last.erase(std::min_element(last.begin(), last.end()));
+            }
         }
     }
     tasks_.clear();

@@ -12,7 +12,10 @@
 //   * It has an engine to itself, and an engine takes up operations in the order in which they
 //     could begin. Each device has four: kernels (memsets and copies inside the device too), copies
 //     from the host, copies to the host, and copies from other devices, which are the
-//     destination's. Host functions, records and waits need no engine.
+//     destination's. Host functions, records and waits need no engine. With
+//     VGPU_KERNELS_AT_ONCE=N the first engine takes up to N operations, of different streams, at a
+//     time, each as long as it takes alone: what streams side by side could gain at the most. On a
+//     GPU, kernels that share its SMs and its memory slow each other down.
 //   * The host takes no time. What one thread learns from another (a flag, a lock) is not followed.
 // There is one clock for all devices, so times of two of them compare.
 //
@@ -51,6 +54,7 @@ public:
     When join(const When& a, const When& b);  // when both are over
     int64_t ns(const When&);                  // places everything, if need be
 
+    void kernels_at_once(int n) { kernels_at_once_ = n; }
     void place();  // everything added so far
     size_t unplaced() const { return tasks_.size(); }
 
@@ -67,7 +71,10 @@ private:
     };
     std::vector<Task> tasks_;
     std::vector<Edge> edges_;
-    std::vector<int64_t> free_;  // per engine: the end of the last that was placed
+    int capacity(size_t engine) const { return engine % engines == kernels ? kernels_at_once_ : 1; }
+    int kernels_at_once_ = 1;
+    // Per engine: when those that it was at last end; as many as it takes at a time.
+    std::vector<std::vector<int64_t>> free_;
 };
 
 }  // namespace vgpu

@@ -67,9 +67,20 @@ size_t wanted_memory(int devices) {
     return otherwise;
 }
 
+int wanted_kernels_at_once() {
+    const char* s = std::getenv("VGPU_KERNELS_AT_ONCE");
+    if (!s || !*s) return 1;
+    char* end = nullptr;
+    const long n = std::strtol(s, &end, 10);
+    if (!*end && n >= 1 && n <= 64) return static_cast<int>(n);
+    std::fprintf(stderr, "vgpu: VGPU_KERNELS_AT_ONCE=%s: must be 1 to 64; it is 1 now\n", s);
+    return 1;
+}
+
 Runtime* make_runtime() {
     // never deleted: static objects may still free their memory at the end
     auto* rt = new Runtime;
+    rt->clock.kernels_at_once(wanted_kernels_at_once());
     const int n = wanted_devices();
     const size_t memory = wanted_memory(n);
     for (int d = 0; d < n; ++d) {
