@@ -38,7 +38,7 @@ TEST_CASE("augment: every variant, every corner of the image, mirrored or not") 
     for (const Shape& s : shapes)
         for (DType t : {DType::f32, DType::bf16}) {
             INFO(s.src_h, "x", s.src_w, "x", s.src_c, " to ", s.out_h, "x", s.out_w, " fold ",
-                 s.fold, s.planes ? ", planes, " : ", ", int(t));
+                 s.fold, std::string(s.planes ? ", planes, " : ", "), int(t));
             AugmentProblem p;
             p.n = s.n, p.src_h = s.src_h, p.src_w = s.src_w, p.src_c = s.src_c, p.out_h = s.out_h,
             p.out_w = s.out_w;
