@@ -61,11 +61,23 @@ def timed(seconds, about):
 
 
 def step(paths, skip, about):
-    seconds = []
+    seconds, waited = [], 0
     for path in paths:
-        at = [j["seconds"] for j in lines(path) if j.get("kind") == "step"]
-        seconds += [b - a for a, b in zip(at[skip:], at[skip + 1:])]
+        steps = [j for j in lines(path) if j.get("kind") == "step"][skip:]
+        took = [b["seconds"] - a["seconds"] for a, b in zip(steps, steps[1:])]
+        waited += sum(t * (j.get("input_wait") or 0) for t, j in zip(took, steps[1:]))
+        seconds += took
+    if sum(seconds) > 0:
+        about = dict(about, input_wait=round(waited / sum(seconds), 4))
     return timed(seconds, about)
+
+
+# A step in which the GPU waits longer than this for images, as a share, measures the loader.
+MOST_WAIT = 0.02
+
+
+def loader_bound(s):
+    return s.get("input_wait", 0) > MOST_WAIT
 
 
 def comparisons(folder):
@@ -103,10 +115,14 @@ def steps_section(steps):
         if "error" in s:
             continue
         rows.append([s["who"], s["net"], str(s["batch"]), s["precision"], str(s.get("workers", 1)), f"{s['ms']:.3f}", f"{s['images_per_s']:.0f}",
-                     f"{100 * s['spread']:.1f}%", str(s["steps"])])
+                     f"{100 * s['spread']:.1f}%", str(s["steps"]), f"{100 * s['input_wait']:.1f}%" if "input_wait" in s else ""])
     if not rows:
         return ["No training step was timed.", ""]
-    return table(["", "net", "batch", "precision", "workers", "ms a step", "images/s", "spread", "steps"], rows)
+    out = table(["", "net", "batch", "precision", "workers", "ms a step", "images/s", "spread", "steps", "input wait"], rows)
+    slow = sum(loader_bound(s) for s in steps if "error" not in s)
+    if slow:
+        out += [f"**Bound by the loader: {slow} of these.** Where the GPU waited for images more than {100 * MOST_WAIT:.0f}% of the time, the step is not the GPU's: give the run more --loader-threads.", ""]
+    return out
 
 
 def against_torch(steps):
@@ -116,7 +132,8 @@ def against_torch(steps):
     for s in steps:
         mine = ours.get((s["net"], s["batch"], s["precision"])) if s["who"] == "PyTorch" and "ms" in s else None
         if mine:
-            rows.append([s["net"], str(s["batch"]), s["precision"], f"{mine['images_per_s']:.0f}", f"{s['images_per_s']:.0f}", f"{s['ms'] / mine['ms']:.2f}x", s.get("mode", "")])
+            ratio = "bound by the loader" if loader_bound(mine) else f"{s['ms'] / mine['ms']:.2f}x"
+            rows.append([s["net"], str(s["batch"]), s["precision"], f"{mine['images_per_s']:.0f}", f"{s['images_per_s']:.0f}", ratio, s.get("mode", "")])
     return table(["net", "batch", "precision", "images/s", "PyTorch", "ratio", "PyTorch's mode"], rows) if rows else ["Not measured.", ""]
 
 

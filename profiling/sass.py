@@ -8,7 +8,7 @@ kernels are what they should be. Exits 1 when one is not.
 
 Asked of every object *_sm90.o: code for sm_90a, and in it a kernel with wgmma (HGMMA) fed by the copy engine (UTMALDG;
 of a convolution at least one such load of im2col kind, but for the first layer's fprop, whose patches are views of
-boxes). Of every kernel on tensor cores (HGMMA or HMMA): no registers spilled to local memory (LDL, STL). Of the kernels
+contiguous planes: bulk copies, UBLKCP). Of every kernel on tensor cores (HGMMA or HMMA): no registers spilled to local memory (LDL, STL). Of the kernels
 of *vec*.o and *multi*.o: those that load vectors (LDG.128) store vectors too, which nvcc takes apart where a branch
 stores the same elements singly. Of the compiler's messages, kept beside the objects: no C75xx (wgmma serialised,
 setmaxnreg ignored), no spills.
@@ -91,7 +91,7 @@ def read_object(path, env):
             k = at(m[1])
         elif k and (m := INSTRUCTION.match(line)):
             k.count["all"] += 1
-            if m[1] not in ("HGMMA", "HMMA", "UTMALDG", "LDL", "STL", "LDG", "STG"):
+            if m[1] not in ("HGMMA", "HMMA", "UTMALDG", "UBLKCP", "LDL", "STL", "LDG", "STG"):
                 continue
             k.count[m[1]] += 1
             for width in ("64", "128"):
@@ -134,14 +134,15 @@ def complaints_of(path, kernels):
     bad, base = [], os.path.basename(path)
     if base.endswith("_sm90.o"):
         mine = [k for (arch, _), k in kernels.items() if arch == "sm_90a"]
-        fed = [k for k in mine if k.count["HGMMA"] and k.count["UTMALDG"]]
+        planes = "first_layer_fprop" in path
+        fed = [k for k in mine if k.count["HGMMA"] and k.count["UBLKCP" if planes else "UTMALDG"]]
         if not mine:
             bad.append("has no code for sm_90a")
         elif not any(k.count["HGMMA"] for k in mine):
             bad.append("has no wgmma (HGMMA) in it")
         elif not fed:
-            bad.append("has no wgmma kernel that loads by TMA (UTMALDG)")
-        elif os.sep + "conv" + os.sep in path and "first_layer_fprop" not in path and not any(k.count["IM2COL"] for k in fed):
+            bad.append("has no wgmma kernel that loads by " + ("bulk copies (UBLKCP)" if planes else "TMA (UTMALDG)"))
+        elif os.sep + "conv" + os.sep in path and not planes and not any(k.count["IM2COL"] for k in fed):
             bad.append("has no wgmma kernel that loads by im2col TMA (UTMALDG...IM2COL)")
     for (arch, _), k in kernels.items():
         spills = k.count["LDL"] + k.count["STL"]

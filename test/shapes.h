@@ -252,7 +252,12 @@ inline std::vector<ConvProblem> conv_problems(ConvPass pass, bool ordinary = !re
             if (pass == ConvPass::dgrad || p.stride_h != p.stride_w || p.stride_h == 1) continue;
             p.fold = p.stride_h;
             list.push_back(p);
+            if (p.dtype == DType::bf16 && p.fold * p.fold * p.c % 8 == 0) {
+                p.planes = true;
+                list.push_back(p);
+            }
             p.fold = 1;
+            p.planes = false;
         }
         ++i;
     }

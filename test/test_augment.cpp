@@ -12,6 +12,7 @@ TEST_CASE("augment: every variant, every corner of the image, mirrored or not") 
     struct Shape {
         int n, src_h, src_w, src_c, out_h, out_w;
         int fold = 1, pad = 0, fold_h = 1, fold_w = 1;
+        bool planes = false;
     };
     const Shape shapes[] = {{4, 64, 66, 3, 57, 59},
                             {5, 28, 28, 1, 24, 24},
@@ -24,16 +25,25 @@ TEST_CASE("augment: every variant, every corner of the image, mirrored or not") 
                             {4, 34, 38, 3, 31, 35, 4, 0, 8, 9},
                             {5, 28, 28, 1, 24, 24, 4, 2, 7, 7},
                             {2, 20, 22, 3, 19, 21, 4, 3, 5, 6},
-                            {3, 9, 8, 3, 7, 5, 2, 1, 5, 3}};
+                            {3, 9, 8, 3, 7, 5, 2, 1, 5, 3},
+                            // Planes: the last run part full and full, images whose bytes are no
+                            // whole words, one channel, a fold of 8.
+                            {4, 34, 38, 3, 31, 35, 4, 0, 8, 9, true},
+                            {8, 17, 19, 3, 16, 16, 4, 2, 4, 4, true},
+                            {3, 9, 7, 3, 7, 7, 4, 0, 2, 2, true},
+                            {5, 28, 28, 1, 24, 24, 4, 2, 7, 7, true},
+                            {2, 20, 22, 3, 19, 21, 4, 3, 5, 6, true},
+                            {2, 20, 22, 3, 19, 21, 8, 3, 3, 3, true}};
     const float mean[3] = {123.7f, 116.3f, 103.5f}, inv_std[3] = {1 / 58.4f, 1 / 57.1f, 1 / 57.4f};
     for (const Shape& s : shapes)
         for (DType t : {DType::f32, DType::bf16}) {
             INFO(s.src_h, "x", s.src_w, "x", s.src_c, " to ", s.out_h, "x", s.out_w, " fold ",
-                 s.fold, ", ", int(t));
+                 s.fold, std::string(s.planes ? ", planes, " : ", "), int(t));
             AugmentProblem p;
             p.n = s.n, p.src_h = s.src_h, p.src_w = s.src_w, p.src_c = s.src_c, p.out_h = s.out_h,
             p.out_w = s.out_w;
             p.dtype = t, p.fold = s.fold, p.pad = s.pad, p.fold_h = s.fold_h, p.fold_w = s.fold_w;
+            p.planes = s.planes;
             std::vector<uint8_t> images;
             for (double v :
                  random_values(size_t(s.n) * s.src_h * s.src_w * s.src_c, 51, 0, 255.999))
@@ -67,11 +77,15 @@ TEST_CASE("augment: every variant, every corner of the image, mirrored or not") 
         }
 }
 
-TEST_CASE("augment: two channels, or a crop larger than the image, are refused") {
+TEST_CASE("augment: what cannot be stored is refused") {
     AugmentProblem p;
     p.src_h = p.src_w = 8, p.out_h = p.out_w = 8, p.src_c = 2;
     for (const auto& v : augment_variants()) CHECK_FALSE(v.refuses(p).empty());
-    p.src_c = 3, p.out_w = 9;
+    p.src_c = 3, p.out_w = 9;  // larger than the image
+    for (const auto& v : augment_variants()) CHECK_FALSE(v.refuses(p).empty());
+    p.out_w = 8, p.planes = true;  // planes of single pixels, and of 12 channels
+    for (const auto& v : augment_variants()) CHECK_FALSE(v.refuses(p).empty());
+    p.fold = 2, p.fold_h = p.fold_w = 4;
     for (const auto& v : augment_variants()) CHECK_FALSE(v.refuses(p).empty());
 }
 

@@ -227,38 +227,47 @@ TEST_CASE("bench: folded input is read where it is stored, and its padding is ze
                   .stride_w = 4,
                   .pad_h = 2,
                   .pad_w = 1};
-    ConvProblem folded = p;
-    folded.fold = 4;
-    std::vector<double> x = random_values(p.x_count(), 1), stored(folded.x_count(), 0);
-    const int f = 4, H = folded.fold_h(), W = folded.fold_w(), C = f * f * p.c;
-    for (int n = 0; n < p.n; ++n)
-        for (int i = 0; i < H * f; ++i)
-            for (int j = 0; j < W * f; ++j)
-                for (int c = 0; c < p.c; ++c) {
-                    const int h = i - p.pad_h, w = j - p.pad_w;
-                    if (h < 0 || w < 0 || h >= p.h || w >= p.w) continue;
-                    stored[exact::at(n, i / f, j / f, (i % f * f + j % f) * p.c + c, H, W, C)] =
-                        x[exact::at(n, h, w, c, p.h, p.w, p.c)];
-                }
-    const auto w = random_values(p.w_count(), 2), bias = random_values(p.k, 3),
-               dy = random_values(p.y_count(), 4);
-    bool same = true;
-    for (int64_t i = 0; i < p.y_count(); ++i)
-        same &= near(exact::conv_fprop(p, x, w, bias, i),
-                     exact::conv_fprop(folded, stored, w, bias, i));
-    for (int64_t i = 0; i < p.w_count(); ++i)
-        same &= near(exact::conv_wgrad(p, x, dy, i), exact::conv_wgrad(folded, stored, dy, i));
-    CHECK(same);
+    const std::vector<double> x = random_values(p.x_count(), 1);
+    for (const bool planes : {false, true}) {
+        INFO("planes " << planes);
+        ConvProblem folded = p;
+        folded.fold = 4, folded.planes = planes;
+        std::vector<double> stored(folded.x_count(), 0);
+        const int f = 4, H = folded.fold_h(), W = folded.fold_w(), C = f * f * p.c;
+        for (int n = 0; n < p.n; ++n)
+            for (int i = 0; i < H * f; ++i)
+                for (int j = 0; j < W * f; ++j)
+                    for (int c = 0; c < p.c; ++c) {
+                        const int h = i - p.pad_h, w = j - p.pad_w;
+                        if (h < 0 || w < 0 || h >= p.h || w >= p.w) continue;
+                        const int channel = (i % f * f + j % f) * p.c + c;
+                        const size_t rows = folded.x_count() / C;  // of a plane, with those behind
+                        const size_t to =
+                            planes ? (channel / 8 * rows + (n * H + i / f) * W + j / f) * 8 +
+                                         channel % 8
+                                   : exact::at(n, i / f, j / f, channel, H, W, C);
+                        stored[to] = x[exact::at(n, h, w, c, p.h, p.w, p.c)];
+                    }
+        const auto w = random_values(p.w_count(), 2), bias = random_values(p.k, 3),
+                   dy = random_values(p.y_count(), 4);
+        bool same = true;
+        for (int64_t i = 0; i < p.y_count(); ++i)
+            same &= near(exact::conv_fprop(p, x, w, bias, i),
+                         exact::conv_fprop(folded, stored, w, bias, i));
+        for (int64_t i = 0; i < p.w_count(); ++i)
+            same &= near(exact::conv_wgrad(p, x, dy, i), exact::conv_wgrad(folded, stored, dy, i));
+        CHECK(same);
 
-    Operands o(0);
-    ConvFpropArgs a{};
-    fill(folded, a, o);
-    o.stream().synchronize();
-    std::vector<float> made(folded.x_count());
-    WT_CUDA(cudaMemcpy(made.data(), a.x, made.size() * 4, cudaMemcpyDeviceToHost));
-    // no number made is 0
-    for (size_t i = 0; i < made.size(); ++i) same &= (made[i] == 0) == (stored[i] == 0);
-    CHECK(same);
+        Operands o(0);
+        ConvFpropArgs a{};
+        fill(folded, a, o);
+        o.stream().synchronize();
+        std::vector<float> made(folded.x_count());
+        WT_CUDA(cudaMemcpy(made.data(), a.x, made.size() * 4, cudaMemcpyDeviceToHost));
+        // no number made is 0
+        for (size_t i = 0; i < made.size(); ++i) same &= (made[i] == 0) == (stored[i] == 0);
+        CHECK(same);
+    }
 }
 
 TEST_CASE("bench: operands are the same each time, never zero, and cut to tf32 where asked") {

@@ -345,8 +345,13 @@ TEST_CASE("conv: wgmma, dgrad by views") {
 }
 
 TEST_CASE("conv: wgmma, folded first layers") {
-    const ConvProblem first{
-        .n = 2, .c = 3, .stride_h = 4, .stride_w = 4, .dtype = DType::bf16, .fold = 4};
+    const ConvProblem first{.n = 2,
+                            .c = 3,
+                            .stride_h = 4,
+                            .stride_w = 4,
+                            .dtype = DType::bf16,
+                            .fold = 4,
+                            .planes = true};
     const auto with = [&](int n, int h, int w, int k, int r, int s, int pad, bool relu) {
         ConvProblem p = first;
         p.n = n, p.h = h, p.w = w, p.k = k, p.r = r, p.s = s, p.pad_h = p.pad_w = pad,

@@ -40,7 +40,8 @@ TEST_CASE("tuning: a problem's text has all that tells it from others") {
     for (const ConvProblem& p :
          {ConvProblem{}, ConvProblem{.n = 2}, ConvProblem{.stride_w = 2}, ConvProblem{.pad_h = 1},
           ConvProblem{.dtype = DType::bf16}, ConvProblem{.bias = false}, ConvProblem{.relu = true},
-          ConvProblem{.drelu = true}, ConvProblem{.tf32 = true}, ConvProblem{.fold = 4}})
+          ConvProblem{.drelu = true}, ConvProblem{.tf32 = true}, ConvProblem{.fold = 4},
+          ConvProblem{.fold = 4, .planes = true}})
         all.push_back(text_of(p));
     for (const GemmProblem& p :
          {GemmProblem{}, GemmProblem{.layout = GemmLayout::tn}, GemmProblem{.lda = 2},

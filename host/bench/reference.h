@@ -36,8 +36,10 @@ inline int64_t conv_input(const ConvProblem& v, int n, int p, int q, int r, int 
     if (h < 0 || w < 0 || h >= v.h || w >= v.w) return -1;
     if (v.fold == 1) return at(n, h, w, ch, v.h, v.w, v.c);
     const int f = v.fold, sh = h + v.pad_h, sw = w + v.pad_w;
-    return at(n, sh / f, sw / f, (sh % f * f + sw % f) * v.c + ch, v.fold_h(), v.fold_w(),
-              f * f * v.c);
+    const int channel = (sh % f * f + sw % f) * v.c + ch;
+    if (!v.planes) return at(n, sh / f, sw / f, channel, v.fold_h(), v.fold_w(), f * f * v.c);
+    const int64_t position = at(n, sh / f, sw / f, 0, v.fold_h(), v.fold_w(), 1);
+    return plane_offset(position, channel, plane_pitch(v.positions()));
 }
 inline int64_t conv_filter(const ConvProblem& v, int k, int r, int s, int c) {
     return at(k, r, s, c, v.r, v.s, v.cg());
@@ -223,10 +225,26 @@ Softmax softmax(const Z& z, int64_t first, int classes) {
     return s;
 }
 
-template <class I>
-double augment(const AugmentProblem& p, const I& images, const AugmentParams& draw,
-               const float* mean, const float* inv_std, int64_t i) {
-    const Nhwc e = nhwc(i, p.out_h, p.out_w, 3);
+// The pixel and channel of the crops that element i of the augmentation's result holds, however it
+// is stored; n is -1 where it holds none and is zero.
+inline Nhwc augmented(const AugmentProblem& p, int64_t i) {
+    if (p.fold == 1) return nhwc(i, p.out_h, p.out_w, 3);
+    const int f = p.fold, channels = f * f * 3;
+    const PlaneElement e = p.planes ? plane_element(i, plane_pitch(p.positions()))
+                                    : PlaneElement{i / channels, static_cast<int>(i % channels)};
+    const Nhwc block = nhwc(e.position, p.fold_h, p.fold_w, 1);
+    const Nhwc pixel{block.n, block.h * f + e.channel / 3 / f - p.pad,
+                     block.w * f + e.channel / 3 % f - p.pad, e.channel % 3};
+    const bool exists = e.position < p.positions() && pixel.h >= 0 && pixel.h < p.out_h &&
+                        pixel.w >= 0 && pixel.w < p.out_w;
+    return exists ? pixel : Nhwc{-1, 0, 0, 0};
+}
+template <class I, class D>
+double augment(const AugmentProblem& p, const I& images, const D& draws, const float* mean,
+               const float* inv_std, int64_t i) {
+    const Nhwc e = augmented(p, i);
+    if (e.n < 0) return 0;
+    const AugmentParams& draw = draws[e.n];
     const int col = draw.x0 + (draw.mirror ? p.out_w - 1 - e.w : e.w);
     return (double(images[at(e.n, draw.y0 + e.h, col, p.src_c == 3 ? e.c : 0, p.src_h, p.src_w,
                              p.src_c)]) +

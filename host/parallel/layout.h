@@ -162,7 +162,8 @@ private:
                     Table<Problem, Backward> backward, const Problem& problem);
     void plan_trunk_gradients();
     ConvProblem conv_problem(const Layer& l) const;
-    int input_fold();
+    void choose_input_layout(ConvProblem& first);
+    bool reads(const ConvProblem& stored, const std::string& name);
     AugmentProblem augment_problem(const ConvProblem& first) const;
     std::optional<LrnPoolProblem> fused_pool(int i) const {
         return i < static_cast<int>(fused_pools_.size()) ? fused_pools_[i] : std::nullopt;

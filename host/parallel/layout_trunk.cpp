@@ -119,29 +119,51 @@ ConvProblem Layout::conv_problem(const Layer& l) const {
             .tf32 = config.tf32};
 }
 
-// How the augmentation stores what the first convolution reads: folded where that one and its
-// gradient are no slower so.
-int Layout::input_fold() {
+// How the augmentation stores what the first convolution reads: as planes, else folded, where that
+// one and its gradient are no slower so. Both read the one input, so both must like the layout.
+void Layout::choose_input_layout(ConvProblem& first) {
+    const Layer& l = config.net.layers[0];
+    if (l.kind != LayerKind::conv || l.stride == 1) return;
+    ConvProblem folded = first, planes = first;
+    planes.fold = folded.fold = l.stride;
+    planes.planes = true;
+    // Positions of a plane are 16 bytes in bf16 only.
+    if (config.dtype == DType::bf16 && l.stride * l.stride * l.x.c % kPlaneChannels == 0 &&
+        reads(planes, "planes"))
+        first = planes;
+    else if (reads(folded, "folded"))
+        first = folded;
+}
+
+// Whether the augmentation can store the first convolution's input so, and that one and its
+// gradient are no slower for it. `name` is how bin/compare tells the layout.
+bool Layout::reads(const ConvProblem& stored, const std::string& name) {
     const NetSpec& net = config.net;
     const Layer& l = net.layers[0];
-    const KernelSettings& k = config.kernels;
-    const int sm = config.architecture();
-    if (l.kind != LayerKind::conv || l.stride == 1) return 1;
-    ConvProblem plain = conv_problem(l), folded = plain;
-    folded.fold = l.stride;
-    if (const AugmentProblem p = augment_problem(folded);
-        !choose(augment_variants(), p, k.choice, sm).refuses(p).empty())
-        return 1;
-    const std::string fprop = l.name + ".fprop", wgrad = l.name + ".wgrad";
+    ConvProblem plain = conv_problem(l), other = stored;
+    const AugmentProblem augmented = augment_problem(other);
+    const std::string input = "input.augment", fprop = l.name + ".fprop", wgrad = l.name + ".wgrad";
+    if (const auto asked = config.kernels.by_layer_op.find(input);
+        asked != config.kernels.by_layer_op.end()) {
+        const auto* v = find(augment_variants(), asked->second);
+        if (!v || !v->refuses(augmented).empty()) return false;
+    }
+    if (!choose(augment_variants(), augmented, config.kernels.choice, config.architecture())
+             .refuses(augmented)
+             .empty())
+        return false;
+    // For bin/compare only: what augmentation itself takes does not decide.
+    fusions.push_back(
+        {.fused = {input + "+" + name, AugmentArgs::operation, text_of(augmented)},
+         .parts = {part_of(Part{input, augment_variants(), augment_problem(plain)})}});
     bool both = true;
     if (config.training && config.trains(l))
-        both = fuses(wgrad + "+folded", wgrad, conv_wgrad_variants(), folded,
+        both = fuses(wgrad + "+" + name, wgrad, conv_wgrad_variants(), other,
                      Part{wgrad, conv_wgrad_variants(), plain});
-    plain.relu = folded.relu = is_relu(net.layers[1]);
-    both &= fuses(fprop + "+folded", fprop, conv_fprop_variants(), folded,
+    plain.relu = other.relu = is_relu(net.layers[1]);
+    both &= fuses(fprop + "+" + name, fprop, conv_fprop_variants(), other,
                   Part{fprop, conv_fprop_variants(), plain});
-    if (!both) return 1;
-    return l.stride;
+    return both;
 }
 
 AugmentProblem Layout::augment_problem(const ConvProblem& first) const {
@@ -157,6 +179,7 @@ AugmentProblem Layout::augment_problem(const ConvProblem& first) const {
         p.pad = first.pad_h;
         p.fold_h = first.fold_h();
         p.fold_w = first.fold_w();
+        p.planes = first.planes;
     }
     return p;
 }
@@ -175,9 +198,8 @@ void Layout::plan_trunk() {
         together = together && block.row - block.local == blocks()[0].row;
     trunk_y = together ? flat.plus(blocks()[0].row * flat_cols * es)
                        : plan.add("trunk output", Use::activations, b * flat_cols * es);
-    ConvProblem first =
-        conv_problem(net.layers[0]);  // of a network without convolutions: the same without fold
-    first.fold = input_fold();
+    ConvProblem first = conv_problem(net.layers[0]);
+    choose_input_layout(first);
     const AugmentProblem made = augment_problem(first);
     augment = bind("input.augment", augment_variants(), made);
     for (BufferRef& p : input) {
@@ -289,7 +311,10 @@ void Layout::plan_conv(TrunkOp& op, int i, int& param) {
     op.needs_dx = i > bottom;
     op.trained = !frozen(op.weight);
     ConvProblem p = conv_problem(l);
-    if (first) p.fold = augment.problem.fold;
+    if (first) {
+        p.fold = augment.problem.fold;
+        p.planes = augment.problem.planes;
+    }
     ConvProblem f = p;
     f.relu = i + 1 < end && is_relu(net.layers[i + 1]);
     op.fprop = bind(op.name_forward, conv_fprop_variants(), f);

@@ -19,6 +19,7 @@ inline std::string augment_refuses(const AugmentProblem& p) {
     if (p.out_h > p.src_h || p.out_w > p.src_w) return "the crop is larger than the image";
     if (p.fold < 1 || (p.fold > 1 && (p.pad < 0 || p.fold_h < 1 || p.fold_w < 1)))
         return "no such folding";
+    if (p.planes && (p.fold == 1 || p.fold * p.fold * 3 % kPlaneChannels)) return "no such planes";
     return {};
 }
 

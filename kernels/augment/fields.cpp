@@ -15,6 +15,8 @@ std::string complete(void* problem) {
     };
     if (!p.fold_h) p.fold_h = blocks(p.out_h);
     if (!p.fold_w) p.fold_w = blocks(p.out_w);
+    if (p.planes && (p.fold == 1 || p.fold * p.fold * 3 % kPlaneChannels))
+        return "planes need fold, and fold * fold * 3 to be a multiple of 8";
     return p.out_h > p.src_h || p.out_w > p.src_w ? "the crop must fit the image" : "";
 }
 
@@ -42,6 +44,7 @@ const ProblemFields& fields_of(const AugmentProblem&) {
                   "with fold: blocks down; 0: as many as hold the crop and its padding")
                 .if_not_given(),
             field("fold_w", &P::fold_w, 0, 4096, "and across").if_not_given(),
+            field("planes", &P::planes, "with fold: the blocks are stored as planes of 8 channels"),
             dtype_field("dtype", &P::dtype, "of the crop").by_precision(),
         });
     return all;

@@ -1,4 +1,4 @@
-// Augmentation, one thread per output element, folded or not.
+// Augmentation, one thread per output element, in every layout.
 #include "kernels/augment/colour.h"
 #include "kernels/launch.h"
 
@@ -10,25 +10,19 @@ __global__ void augment_naive_kernel(AugmentProblem p, AugmentColour colour, con
                                      const AugmentParams* params, T* y) {
     const int64_t e = int64_t(blockIdx.x) * blockDim.x + threadIdx.x;
     if (e >= p.y_count()) return;
-    const int ch = static_cast<int>(e % 3);
-    int64_t rest = e / 3;
-    int i, j;  // pixel of the crop
-    if (p.fold > 1) {
-        const int b = static_cast<int>(rest % p.fold), a = static_cast<int>(rest / p.fold % p.fold);
-        rest /= int64_t(p.fold) * p.fold;
-        j = static_cast<int>(rest % p.fold_w) * p.fold + b - p.pad;
-        i = static_cast<int>(rest / p.fold_w % p.fold_h) * p.fold + a - p.pad;
-        rest /= int64_t(p.fold_w) * p.fold_h;
-        if (i < 0 || i >= p.out_h || j < 0 || j >= p.out_w) {
-            y[e] = from_float<T>(0);
-            return;
-        }
-    } else {
-        j = static_cast<int>(rest % p.out_w);
-        i = static_cast<int>(rest / p.out_w % p.out_h);
-        rest /= int64_t(p.out_w) * p.out_h;
+    // The block of pixels, and the element's place in it; plain images are of blocks of one pixel.
+    const int f = p.fold, rows = f > 1 ? p.fold_h : p.out_h, cols = f > 1 ? p.fold_w : p.out_w;
+    const PlaneElement at = p.planes
+                                ? plane_element(e, plane_pitch(p.positions()))
+                                : PlaneElement{e / (f * f * 3), static_cast<int>(e % (f * f * 3))};
+    const int n = static_cast<int>(at.position / cols / rows), ch = at.channel % 3;
+    const int pad = f > 1 ? p.pad : 0;
+    const int i = static_cast<int>(at.position / cols % rows) * f + at.channel / 3 / f - pad;
+    const int j = static_cast<int>(at.position % cols) * f + at.channel / 3 % f - pad;
+    if (n >= p.n || i < 0 || i >= p.out_h || j < 0 || j >= p.out_w) {
+        y[e] = from_float<T>(0);
+        return;
     }
-    const int n = static_cast<int>(rest);
     const AugmentParams& a = params[n];
     const int row = a.y0 + i, col = a.x0 + (a.mirror ? p.out_w - 1 - j : j);
     const uint8_t v =

@@ -8,12 +8,17 @@
 //
 // With fold = f > 1 the output is stored as the first convolution reads it (kernels/conv/problem.h,
 // folded input): n x fold_h x fold_w x (f f 3), element [n, i, j, (a f + b) 3 + ch] being pixel (f
-// i + a - pad, f j + b - pad) of that y, zero outside it.
+// i + a - pad, f j + b - pad) of that y, zero outside it. With `planes` too, the same channels of
+// the same blocks as planes (kernels/common/planes.h), their zeros behind the last block included;
+// f f 3 is a multiple of 8.
+//
+// images and y lie on 16 bytes.
 #pragma once
 
 #include <cuda_runtime.h>
 
 #include "kernels/common/dtype.h"
+#include "kernels/common/planes.h"
 #include "kernels/variant.h"
 
 namespace wt {
@@ -33,10 +38,12 @@ struct AugmentProblem {
     int pad = 0;  // with fold: zeros above and to the left of the crop; the convolution's padding
     // with fold: blocks down and across that are stored; the convolution's fold_h(), fold_w()
     int fold_h = 1, fold_w = 1;
+    bool planes = false;  // with fold: see above
 
+    constexpr int64_t positions() const { return int64_t(n) * fold_h * fold_w; }  // with fold
     constexpr int64_t y_count() const {
-        return fold > 1 ? int64_t(n) * fold_h * fold_w * fold * fold * 3
-                        : int64_t(n) * out_h * out_w * 3;
+        if (fold == 1) return int64_t(n) * out_h * out_w * 3;
+        return (planes ? plane_pitch(positions()) : positions()) * fold * fold * 3;
     }
     double bytes() const {
         return double(n) * out_h * out_w * src_c + double(y_count()) * size_of(dtype);

@@ -17,6 +17,8 @@ std::string complete(void* problem) {
         return "the filter must fit the padded image";
     if (p.fold > 1 && (p.fold != p.stride_h || p.fold != p.stride_w))
         return "fold must be 1 or the stride";
+    if (p.planes && (p.fold == 1 || p.fold * p.fold * p.c % kPlaneChannels))
+        return "planes need fold, and fold * fold * c to be a multiple of 8";
     return "";
 }
 
@@ -45,6 +47,7 @@ const ProblemFields& fields_of(const ConvProblem&) {
             field("relu", &P::relu, "fprop: y = max(0, .)"),
             field("drelu", &P::drelu, "dgrad: 0 where x is not above 0"),
             field("fold", &P::fold, 1, 16, "how x is stored: the stride, or 1 for plain"),
+            field("planes", &P::planes, "with fold: x is stored as planes of 8 channels"),
             dtype_field("dtype", &P::dtype, "of x, w, y and their gradients").by_precision(),
             field("tf32", &P::tf32, "fp32 operands may be rounded to tf32").by_precision(),
         });

@@ -1,6 +1,8 @@
 #include "kernels/conv/first_layer_fold.h"
 
+#include "kernels/common/pack.h"
 #include "kernels/launch.h"
+#include "kernels/ptx/griddep.h"
 
 namespace wt {
 
@@ -38,6 +40,28 @@ __global__ void fold_kernel(Filters v, const T* w, T* folded) {
                        : from_float<T>(0.0f);
 }
 
+// A thread writes the 8 channels of a plane of one filter. It is on the way of every step, so
+// blocks of 4 x 4 pixels of 3 channels are constants here: dividing by variables would take most of
+// the time.
+__global__ void fold_into_planes_kernel(Filters v, int width, const bf16* w, bf16* planes) {
+    ptx::griddep_wait();
+    constexpr int kFold = 4, kChannels = 3, kPlanes = kFold * kFold * kChannels / kPlaneChannels;
+    const int i = blockIdx.x * blockDim.x + threadIdx.x, plane = i / width, filter = i % width;
+    const int tap = plane / kPlanes, row = tap / v.columns(), column = tap - row * v.columns();
+    if (plane >= v.taps() / kPlaneChannels) return;
+    float out[kPlaneChannels];
+#pragma unroll
+    for (int e = 0; e < kPlaneChannels; ++e) {
+        const int channel = plane % kPlanes * kPlaneChannels + e, pixel = channel / kChannels;
+        const int r = row * kFold + pixel / kFold, s = column * kFold + pixel % kFold;
+        const bool inside = filter < v.k && r < v.r && s < v.s;
+        out[e] = inside
+                     ? to_float(w[((filter * v.r + r) * v.s + s) * kChannels + channel % kChannels])
+                     : 0.0f;
+    }
+    store_pack<kPlaneChannels>(planes + int64_t(i) * kPlaneChannels, out);
+}
+
 __global__ void unfold_kernel(Filters v, const float* folded, float* dw) {
     const int64_t i = static_cast<int64_t>(blockIdx.x) * blockDim.x + threadIdx.x;
     const int taps = v.r * v.s * v.c;
@@ -56,6 +80,19 @@ void fold_weights(const ConvProblem& p, const void* w, void* folded, cudaStream_
         launch("fold_weights", {dim3(ceil_div(int64_t(v.k) * v.taps(), 256)), dim3(256), stream},
                fold_kernel<T>, v, static_cast<const T*>(w), static_cast<T*>(folded));
     });
+}
+
+void fold_weights_into_planes(const ConvProblem& p, const void* w, void* planes, int width,
+                              cudaStream_t stream) {
+    const Filters v = filters(p);
+    const int threads = v.taps() / kPlaneChannels * width;
+    launch("fold_weights_into_planes",
+           LaunchShape{.grid = dim3(static_cast<unsigned>(ceil_div(threads, 128))),
+                       .block = dim3(128),
+                       .stream = stream,
+                       .pdl = true},
+           fold_into_planes_kernel, v, width, static_cast<const bf16*>(w),
+           static_cast<bf16*>(planes));
 }
 
 void unfold_weight_gradients(const ConvProblem& p, const float* folded, float* dw,

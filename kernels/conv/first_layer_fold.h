@@ -18,6 +18,12 @@ inline ConvProblem over_blocks(const ConvProblem& p) {
 
 // w, k x r x s x c of p's type, to `folded`, k x r/f x s/f x f f c. One group.
 void fold_weights(const ConvProblem& p, const void* w, void* folded, cudaStream_t stream);
+// The same for kernels that read planes (kernels/common/planes.h), of a fold of 4 and 3 channels:
+// [plane][filter][8], plane 6 t + i being channels 8 i to 8 i + 7 of tap t of blocks. As many
+// filters as `width`: zeros behind the last. bf16, on 16 bytes. It starts while the kernel before
+// it still runs (PDL).
+void fold_weights_into_planes(const ConvProblem& p, const void* w, void* planes, int width,
+                              cudaStream_t stream);
 // The gradients of the folded filters to those of the filters.
 void unfold_weight_gradients(const ConvProblem& p, const float* folded, float* dw,
                              cudaStream_t stream);

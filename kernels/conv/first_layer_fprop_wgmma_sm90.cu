@@ -1,20 +1,24 @@
-// First layer forward on Hopper, from folded input (first_layer_wgmma.h): all filters, 96 x 432
-// bf16 in 83 KB, stay in shared memory for the whole kernel, only x streams. Blocks are persistent.
-// Two warpgroups take turns, each with a run of 128 positions of its own, so that one stores while
-// the other multiplies; the turn passes when one tap's products are left, so that the tensor cores
-// have work until the other's have begun.
+// First layer forward on Hopper, from planes (first_layer_wgmma.h): all filters, 96 x 432 bf16 in
+// 83 KB, stay in shared memory for the whole kernel, only x streams. Blocks are persistent. Two
+// warpgroups take turns, each with a run of 128 positions of its own, so that one stores while the
+// other multiplies; the turn passes when one tap's products are left, so that the tensor cores have
+// work until the other's have begun.
 //
 // Filters, too, lie in planes of 8 k (channel of a block, at a tap): 54 of them, 16 bytes a filter.
-// They come from a kernel that folds w (first_layer_fold.h).
+// A kernel writes them so (first_layer_fold.h), and one bulk copy of 83 KB brings them: 2,074
+// clocks at 40 bytes a clock from L2, behind which the first stage of x comes. The former kernel is
+// 41 blocks that start while the augmentation runs, as this one starts while that one does: no
+// launch waits for another to end. (The update could write w folded, which would spare the kernel's
+// own 2 us or so of a step of 2 to 4 ms, but then also loading weights, checkpoints and every other
+// reader of w would have to know of it.)
 //
 // Positions that are no outputs are left out of y, so that a tile's rows are not evenly spaced
 // there; a warp brings 16 rows through shared memory and writes whole lines of those that exist.
 //
 // alexnet, batch 256: 6,498 runs on 132 SMs, 49.2 in 50 turns of 27 x 2 products of 48 clocks, 2592
 // each: 89 us at the clock at which the tensor cores do 790 TFLOP/s (1.46 GHz). wgmma reads 107 of
-// 128 bytes a clock of shared memory, x needs 9 bytes a clock from L2 (19 where each 16 bytes of a
-// plane take a sector of 32). Memory, x and y once, 229 MB: 53 us at 4.3 TB/s. Predicted, not
-// measured.
+// 128 bytes a clock of shared memory; copies of x, 23 KB a turn, take 9 of L2's 40 and write 9 of
+// those 128. Memory, x and y once, 229 MB: 53 us at 4.3 TB/s. Predicted, not measured.
 #include "kernels/conv/first_layer_fold.h"
 #include "kernels/conv/first_layer_wgmma.h"
 
@@ -66,18 +70,18 @@ struct FpropShape {
 // One thread of warpgroup 0 copies the filters once, then x, run after run, as many stages ahead as
 // there are.
 template <int BN>
-__device__ __forceinline__ void producer(FpropStorage<BN>& shared, const CUtensorMap& x,
-                                         const CUtensorMap& w, const FpropShape& v) {
-    const int planes = v.folded.taps() * kPlanes, runs = v.folded.runs(),
-              blocks = static_cast<int>(gridDim.x);
-    ptx::mbarrier_arrive_expect_tx(shared.filters, planes * BN * 16);
-    for (int i = 0; i < planes; ++i)
-        ptx::tma_load(shared.w + i * BN * 16, w, shared.filters, i * 8, 0);
+__device__ __forceinline__ void producer(FpropStorage<BN>& shared, const bf16* x, const bf16* w,
+                                         const FpropShape& v) {
+    const int runs = v.folded.runs(), blocks = static_cast<int>(gridDim.x),
+              span = v.folded.span(v.folded.r);
+    const uint32_t filter_bytes = v.folded.taps() * kPlanes * BN * 16;
+    ptx::mbarrier_arrive_expect_tx(shared.filters, filter_bytes);
+    ptx::bulk_load(shared.w, w, filter_bytes, shared.filters);
 
     PipelineProducer<kStages> pipeline{shared.pipeline};
     for (int run = static_cast<int>(blockIdx.x); run < runs; run += blocks, pipeline.advance())
-        load_planes(shared.x[pipeline.stage()], x, pipeline.producer_acquire(kPlanes * kPlaneBytes),
-                    run);
+        load_planes(shared.x[pipeline.stage()], x, v.folded,
+                    pipeline.producer_acquire(kPlanes * span * 16), run * kRun, span);
     // the next kernel's blocks may take this one's place as it ends
     ptx::griddep_launch_dependents();
 }
@@ -170,13 +174,10 @@ __device__ __forceinline__ void consumer(FpropStorage<BN>& shared, const FpropSh
 
 template <int BN>
 __global__ void __launch_bounds__(384, 1)
-    fprop_kernel(const __grid_constant__ CUtensorMap x, const __grid_constant__ CUtensorMap w,
-                 const __grid_constant__ FpropShape v) {
+    fprop_kernel(const bf16* x, const bf16* w, const __grid_constant__ FpropShape v) {
     FpropStorage<BN>& shared = shared_storage<FpropStorage<BN>>();
-    // Prefetch the descriptors, initialise the barriers, wait for the kernel before this one.
+    // Initialise the barriers, wait for the kernel before this one.
     begin_block(1, [&] {
-        ptx::prefetch_tensor_map(x);
-        ptx::prefetch_tensor_map(w);
         ptx::mbarrier_init(shared.filters, 1);
         shared.pipeline.init(4);
     });
@@ -198,25 +199,27 @@ void launch_width(const ConvProblem& p, const ConvFpropArgs& a) {
                        .bias = p.bias ? a.bias : nullptr,
                        .relu = p.relu,
                        .y = static_cast<bf16*>(a.y)};
-    const uint64_t k = uint64_t(v.folded.taps()) * kChannels;
-    const CUtensorMap filters =
-        tiled_map(DType::bf16, a.workspace, {k, uint64_t(p.k)}, {k * 2}, {8, BN}, 0);
+    fold_weights_into_planes(p, a.w, a.workspace, BN, a.stream);
     launch("conv_fprop.folded_wgmma_sm90",
            LaunchShape{.grid = dim3(std::min(v.folded.runs(), planned_sms())),
                        .block = dim3(384),
                        .stream = a.stream,
                        .shared = sizeof(FpropStorage<BN>),
                        .pdl = true},
-           fprop_kernel<BN>, planes_map(a.x, v.folded), filters, v);
+           fprop_kernel<BN>, static_cast<const bf16*>(a.x), static_cast<const bf16*>(a.workspace),
+           v);
 }
 
+int width_of(const ConvProblem& p) { return p.k <= 64 ? 64 : 96; }
+
 void launch_fprop(const ConvProblem& p, const ConvFpropArgs& a) {
-    fold_weights(p, a.w, a.workspace, a.stream);
-    if (p.k <= 64) return launch_width<64>(p, a);
+    if (width_of(p) == 64) return launch_width<64>(p, a);
     launch_width<96>(p, a);
 }
 
-size_t workspace(const ConvProblem& p) { return sizeof(bf16) * p.k * Folded(p).taps() * kChannels; }
+size_t workspace(const ConvProblem& p) {
+    return sizeof(bf16) * width_of(p) * Folded(p).taps() * kChannels;
+}
 
 }  // namespace
 

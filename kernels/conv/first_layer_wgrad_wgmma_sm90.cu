@@ -1,4 +1,4 @@
-// Gradient of the first layer's filters on Hopper, from folded input (first_layer_wgmma.h): 3 x 3
+// Gradient of the first layer's filters on Hopper, from planes (first_layer_wgmma.h): 3 x 3
 // taps x 48 channels by 96 filters, summed over all output pixels. Positions are the k of the
 // product, 128 of them a stage: x once (its taps are views) and dy, both MN-major. dy comes by
 // im2col with a window 2 rows and columns larger than dy: zeros where a position is no output.
@@ -18,8 +18,12 @@
 // has them.
 //
 // alexnet, batch 256: 6,498 runs in 88 ranges, 74 each of 2304 clocks: 117 us at the clock at which
-// the tensor cores do 790 TFLOP/s (1.46 GHz); 21 and 42 bytes a clock from L2; 88 ranges' partial
-// sums of 166 KB. Predicted, not measured.
+// the tensor cores do 790 TFLOP/s (1.46 GHz); 88 ranges' partial sums of 166 KB. A stage is 24 KB
+// of dy, 3 boxes of 128 rows of 64 bytes, and what its rows of taps read of x, in 6 copies: 187
+// positions, 18 KB, for rows 0 and 1, 130, 12 KB, for row 2. So two blocks of three want 18 of L2's
+// 40 bytes a clock, the third, which takes a stage every 1152 clocks, 32. wgmma reads 107 of 128
+// bytes a clock of shared memory; copies write 18, and 32 in the third block, which is the tightest
+// place if writes count against the same 128. Predicted, not measured.
 #include "kernels/conv/first_layer_wgmma.h"
 
 namespace wt::conv1_wgmma {
@@ -75,6 +79,9 @@ struct BlockRole {
     __device__ __forceinline__ int tap_row(int warpgroup) const {
         return ranges == 2 ? 2 : warpgroup;
     }
+    // The rows of taps that it does.
+    __device__ __forceinline__ int first_tap_row() const { return ranges == 2 ? 2 : 0; }
+    __device__ __forceinline__ int tap_rows() const { return ranges == 2 ? 1 : 2; }
     __device__ __forceinline__ int reading_warps() const {
         return ranges == 2 ? 4 : 8;
     }  // of a stage
@@ -82,17 +89,20 @@ struct BlockRole {
 
 // One thread of warpgroup 0 copies x and dy, run after run, as many stages ahead as there are.
 template <int BN>
-__device__ __forceinline__ void producer(WgradStorage<BN>& shared, const CUtensorMap& x,
+__device__ __forceinline__ void producer(WgradStorage<BN>& shared, const bf16* x,
                                          const CUtensorMap& dy, const WgradShape& v,
                                          const BlockRole& role) {
     using Dy = typename WgradStorage<BN>::Dy;
-    const int runs = v.ranges.runs;
+    // Behind the last run dy is zero: x may be anything that is finite.
+    const int runs = v.ranges.runs, last = v.folded.runs() - 1,
+              span = v.folded.span(role.tap_rows());
     PipelineProducer<kStages> pipeline{shared.pipeline};
     for (int i = 0; i < runs * role.ranges; ++i, pipeline.advance()) {
         const int run = role.ranges == 2 ? (role.first_range + i % 2) * runs + i / 2
                                          : role.first_range * runs + i;
-        ptx::Mbarrier& bar = pipeline.producer_acquire(kPlanes * kPlaneBytes + Dy::kBytes);
-        load_planes(shared.x[pipeline.stage()], x, bar, run);
+        ptx::Mbarrier& bar = pipeline.producer_acquire(kPlanes * span * 16 + Dy::kBytes);
+        load_planes(shared.x[pipeline.stage()], x, v.folded, bar,
+                    min(run, last) * kRun + role.first_tap_row() * v.folded.w, span);
         const Pixel corner = v.window.corner(run * kRun);
         for (int j = 0; j < Dy::kBoxes; ++j)
             ptx::tma_load_im2col(shared.dy[pipeline.stage()] + j * Dy::kBoxBytes, dy, bar,
@@ -132,7 +142,8 @@ template <int BN>
 __device__ __forceinline__ void consumer(WgradStorage<BN>& shared, const WgradShape& v,
                                          const BlockRole& role, int warpgroup) {
     using Dy = typename WgradStorage<BN>::Dy;
-    const int tap_row = role.tap_row(warpgroup);
+    const int tap_row = role.tap_row(warpgroup),
+              from = (tap_row - role.first_tap_row()) * v.folded.w * 16;  // in a plane, bytes
     PipelineConsumer<kStages> pipeline{shared.pipeline};
     if (role.ranges == 2 && warpgroup) pipeline.advance();
     float acc[kTapsAcross][BN / 2];
@@ -140,9 +151,8 @@ __device__ __forceinline__ void consumer(WgradStorage<BN>& shared, const WgradSh
     for (int step = 0; step < v.ranges.runs; ++step) {
         // Wait for the stage, multiply, release the stage before.
         pipeline.consumer_wait();
-        const uint64_t a =
-            ptx::wgmma_descriptor(shared.x[pipeline.stage()] + tap_row * v.folded.w * 16, 128,
-                                  kPlaneBytes, ptx::Swizzle::none);
+        const uint64_t a = ptx::wgmma_descriptor(shared.x[pipeline.stage()] + from, 128,
+                                                 kPlaneBytes, ptx::Swizzle::none);
         const uint64_t b = Dy::descriptor(shared.dy[pipeline.stage()], 0);
         ptx::wgmma_fence();
         ptx::wgmma_bf16_tile<BN, true, true, TapSteps<Dy>>(acc, a, b, step > 0);
@@ -161,7 +171,7 @@ __device__ __forceinline__ void consumer(WgradStorage<BN>& shared, const WgradSh
 
 template <int BN>
 __global__ void __launch_bounds__(384, 1)
-    wgrad_kernel(const __grid_constant__ CUtensorMap x, const __grid_constant__ CUtensorMap dy,
+    wgrad_kernel(const bf16* x, const __grid_constant__ CUtensorMap dy,
                  const __grid_constant__ WgradShape v) {
     using Storage = WgradStorage<BN>;
     Storage& shared = shared_storage<Storage>();
@@ -171,9 +181,8 @@ __global__ void __launch_bounds__(384, 1)
         for (int i = threadIdx.x; i < 2 * kPlaneBytes / 4; i += 384)
             reinterpret_cast<uint32_t*>(shared.x[s] + kPlanes * kPlaneBytes)[i] = 0x3f803f80;
     ptx::fence_proxy_async();
-    // Prefetch the descriptors, initialise the barriers, wait for the kernel before this one.
+    // Prefetch the descriptor, initialise the barriers, wait for the kernel before this one.
     begin_block(1, [&] {
-        ptx::prefetch_tensor_map(x);
         ptx::prefetch_tensor_map(dy);
         shared.pipeline.init(role.reading_warps());
     });
@@ -271,7 +280,7 @@ void launch_width(const ConvProblem& p, const ConvWgradArgs& a) {
                        .stream = a.stream,
                        .shared = sizeof(WgradStorage<BN>),
                        .pdl = true},
-           wgrad_kernel<BN>, planes_map(a.x, folded),
+           wgrad_kernel<BN>, static_cast<const bf16*>(a.x),
            patches_map(a.dy, folded.n, folded.p, folded.q, v.window, Dy::kAcross, kRun), v);
     launch("conv_wgrad.folded_wgmma_sm90 sum",
            LaunchShape{.grid = dim3(kPartialRows, BN / 32),

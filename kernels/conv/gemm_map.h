@@ -24,6 +24,7 @@ struct ConvShape {
     int stride_h, stride_w, pad_h, pad_w;
     int groups, cg, kg;        // cg, kg: channels and filters of one group
     int fold, fold_h, fold_w;  // how x is stored: kernels/conv/problem.h
+    int64_t plane_pitch;       // 0: not as planes
 
     ConvShape(const ConvProblem& a)
         : n(a.n),
@@ -44,7 +45,8 @@ struct ConvShape {
           kg(a.kg()),
           fold(a.fold),
           fold_h(a.fold_h()),
-          fold_w(a.fold_w()) {}
+          fold_w(a.fold_w()),
+          plane_pitch(a.planes ? wt::plane_pitch(a.positions()) : 0) {}
 };
 
 // A pixel of an image stack: n, row, column.
@@ -86,6 +88,14 @@ __host__ __device__ inline int64_t folded_offset(const ConvShape& v, const Pixel
             place) *
                v.c +
            group * v.cg + tap.c;
+}
+
+// The same where x is stored as planes.
+__host__ __device__ inline int64_t planes_offset(const ConvShape& v, const Pixel& out, int group,
+                                                 const Tap& tap) {
+    const int channels = v.fold * v.fold * v.c;
+    const int64_t offset = folded_offset(v, out, group, tap);
+    return plane_offset(offset / channels, static_cast<int>(offset % channels), v.plane_pitch);
 }
 
 // Offset of y[n, p, q, filter of the group] or of dy.

@@ -20,6 +20,7 @@ using Small = mma::Tile<T, 64, 64, 2, 2>;
 inline std::string refuses(const ConvProblem& p, bool of_filters) {
     if (p.dtype == DType::f32 && !p.tf32) return "fp32 operands must not be rounded to tf32";
     if (p.fold > 1 && p.groups > 1) return "folded input of several groups";
+    if (p.planes) return "does not read planes";
     const ConvProblem q = p.fold > 1 ? over_blocks(p) : p;
     if (!conv_tiled::whole_vectors(q, q.cg(), of_filters ? q.kg() : 0))
         return of_filters ? "channels and filters of a group must be whole 16 bytes"

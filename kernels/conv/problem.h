@@ -16,6 +16,11 @@
 // pixel (f i + a - pad_h, f j + b - pad_w) of the image, zero outside it: the padding is stored. f
 // must be both strides; then the convolution is one of stride 1 over blocks of ceil(r/f) x
 // ceil(s/f) taps of f f c channels.
+//
+// With `planes` too, the same blocks are stored as planes of 8 channels (kernels/common/planes.h),
+// position (n fold_h + i) fold_w + j; f f c is a multiple of 8. Hopper's first-layer kernels read
+// those and nothing else; mma_sm80, which gathers 16 bytes at a time anyway, reads blocks one after
+// the other, and in fp32 too.
 #pragma once
 
 #include <cuda_runtime.h>
@@ -23,6 +28,7 @@
 #include <compare>
 
 #include "kernels/common/dtype.h"
+#include "kernels/common/planes.h"
 #include "kernels/variant.h"
 
 namespace wt {
@@ -39,7 +45,8 @@ struct ConvProblem {
     bool drelu = false;        // dgrad only: see above
     bool tf32 =
         false;  // fp32 operands may be rounded to tf32 (10 bits of fraction) for the matrix units
-    int fold = 1;  // how x is stored, fprop and wgrad: see above
+    int fold = 1;         // how x is stored, fprop and wgrad: see above
+    bool planes = false;  // with fold: see above
 
     int p() const { return (h + 2 * pad_h - r) / stride_h + 1; }  // output height
     int q() const { return (w + 2 * pad_w - s) / stride_w + 1; }  // output width
@@ -49,9 +56,10 @@ struct ConvProblem {
         return p() - 1 + (r + fold - 1) / fold;
     }  // blocks that are read, down and across
     int fold_w() const { return q() - 1 + (s + fold - 1) / fold; }
+    int64_t positions() const { return int64_t(n) * fold_h() * fold_w(); }  // with fold: blocks
     int64_t x_count() const {
-        return fold > 1 ? int64_t(n) * fold_h() * fold_w() * fold * fold * c
-                        : int64_t(n) * h * w * c;
+        if (fold == 1) return int64_t(n) * h * w * c;
+        return (planes ? plane_pitch(positions()) : positions()) * fold * fold * c;
     }
     int64_t y_count() const { return int64_t(n) * p() * q() * k; }
     int64_t w_count() const { return int64_t(k) * r * s * cg(); }

@@ -22,8 +22,9 @@ __global__ void wgrad_kernel(ConvShape v, const T* x, const T* dy, float* dw) {
             for (int q = 0; q < v.q; ++q) {
                 const int col = input_col(v, q, tap.s);
                 if (v.fold == 1 && (col < 0 || col >= v.w)) continue;
-                const int64_t at = v.fold > 1 ? folded_offset(v, {n, p, q}, group, tap)
-                                              : input_offset(v, n, row, col, group, tap.c);
+                const int64_t at = v.plane_pitch ? planes_offset(v, {n, p, q}, group, tap)
+                                   : v.fold > 1  ? folded_offset(v, {n, p, q}, group, tap)
+                                                 : input_offset(v, n, row, col, group, tap.c);
                 sum +=
                     to_float(dy[output_offset(v, n, p, q, group, filter % v.kg)]) * to_float(x[at]);
             }

@@ -1,5 +1,6 @@
 // Random operands, four numbers a draw of Philox.
 #include "kernels/common/philox.h"
+#include "kernels/common/planes.h"
 #include "kernels/launch.h"
 #include "kernels/probe/probe.h"
 
@@ -24,24 +25,28 @@ __global__ void fill_uniform_kernel(T* x, int64_t count, float low, float high, 
 }
 
 template <class T>
-__global__ void clear_fold_padding_kernel(T* x, Fold v, int64_t count) {
+__global__ void clear_fold_padding_kernel(T* x, Fold v, int64_t positions, int64_t count) {
     const int64_t e = int64_t(blockIdx.x) * blockDim.x + threadIdx.x;
     if (e >= count) return;
-    const int channels = v.fold * v.fold * v.c, place = static_cast<int>(e % channels) / v.c;
+    const int channels = v.fold * v.fold * v.c;
+    const PlaneElement at = v.planes ? plane_element(e, plane_pitch(positions))
+                                     : PlaneElement{e / channels, static_cast<int>(e % channels)};
+    const int place = at.channel / v.c;
     const int h =
-        static_cast<int>(e / channels / v.fold_w % v.fold_h) * v.fold + place / v.fold - v.pad_h;
-    const int w = static_cast<int>(e / channels % v.fold_w) * v.fold + place % v.fold - v.pad_w;
-    if (h < 0 || w < 0 || h >= v.h || w >= v.w) x[e] = from_float<T>(0);
+        static_cast<int>(at.position / v.fold_w % v.fold_h) * v.fold + place / v.fold - v.pad_h;
+    const int w = static_cast<int>(at.position % v.fold_w) * v.fold + place % v.fold - v.pad_w;
+    if (at.position >= positions || h < 0 || w < 0 || h >= v.h || w >= v.w) x[e] = from_float<T>(0);
 }
 
 }  // namespace
 
 void clear_fold_padding(void* x, DType type, const Fold& v, cudaStream_t stream) {
-    const int64_t count = int64_t(v.n) * v.fold_h * v.fold_w * v.fold * v.fold * v.c;
+    const int64_t positions = int64_t(v.n) * v.fold_h * v.fold_w;
+    const int64_t count = (v.planes ? plane_pitch(positions) : positions) * v.fold * v.fold * v.c;
     by_dtype(type, [&]<class T>() {
         launch("clear_fold_padding",
                {dim3(static_cast<unsigned>(ceil_div(count, 256))), dim3(256), stream},
-               clear_fold_padding_kernel<T>, static_cast<T*>(x), v, count);
+               clear_fold_padding_kernel<T>, static_cast<T*>(x), v, positions, count);
     });
 }
 

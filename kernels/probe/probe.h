@@ -36,6 +36,7 @@ void fill_uniform(void* x, int64_t count, DType type, float low, float high, uin
 struct Fold {
     int n, fold_h, fold_w, fold, c;  // stored: n x fold_h x fold_w x (fold fold c)
     int h, w, pad_h, pad_w;          // the image
+    bool planes;                     // stored as planes; what lies behind the last position too
 };
 void clear_fold_padding(void* x, DType type, const Fold&, cudaStream_t);
 

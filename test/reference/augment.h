@@ -4,12 +4,17 @@
 #include <vector>
 
 #include "kernels/augment/problem.h"
+#include "test/reference/conv.h"
 
 namespace wt::reference {
 
-inline std::vector<double> augment(const AugmentProblem& p, const std::vector<uint8_t>& images,
+inline std::vector<double> augment(AugmentProblem p, const std::vector<uint8_t>& images,
                                    const std::vector<AugmentParams>& params, const float* mean,
                                    const float* inv_std) {
+    if (p.planes) {
+        p.planes = false;
+        return as_planes(augment(p, images, params, mean, inv_std), p.fold * p.fold * 3);
+    }
     std::vector<double> y;
     auto pixel = [&](int n, int i, int j, int ch) {
         const AugmentParams& a = params[n];

@@ -20,8 +20,25 @@ struct Sums {
     }
 };
 
-// An image stack as ConvProblem::fold has it stored: from plain NHWC, zeros outside the images.
-inline std::vector<double> fold_input(const ConvProblem& v, const std::vector<double>& x) {
+// Blocks of `channels` elements one after the other, as planes of 8 channels with zeros behind the
+// last block up to twice 128 positions behind the start of the last run of 128.
+inline std::vector<double> as_planes(const std::vector<double>& blocks, int channels) {
+    const size_t positions = blocks.size() / channels, last_run = (positions - 1) / 128 * 128;
+    std::vector<double> planes;
+    for (int plane = 0; plane < channels; plane += 8)
+        for (size_t i = 0; i < last_run + 256; ++i)
+            for (int c = plane; c < plane + 8; ++c)
+                planes.push_back(i < positions ? blocks[i * channels + c] : 0);
+    return planes;
+}
+
+// An image stack as ConvProblem::fold and planes have it stored: from plain NHWC, zeros outside the
+// images.
+inline std::vector<double> fold_input(ConvProblem v, const std::vector<double>& x) {
+    if (v.planes) {
+        v.planes = false;
+        return as_planes(fold_input(v, x), v.fold * v.fold * v.c);
+    }
     std::vector<double> folded(v.x_count());
     size_t to = 0;
     for (int n = 0; n < v.n; ++n)

@@ -19,10 +19,9 @@ void set_pointers(const AugmentProblem& p, AugmentArgs& a, Operands& o) {
     for (int i = 0; i < 3; ++i) a.mean[i] = 120, a.inv_std[i] = 1 / 60.f;
     const uint8_t* stored = o.host(std::move(images));
     const AugmentParams* drawn = o.host(std::move(draws));
-    a.y = o.output(int64_t(p.n) * p.out_h * p.out_w * 3, p.dtype, 1, [=](int64_t i, double) {
+    a.y = o.output(p.y_count(), p.dtype, 1, [=](int64_t i, double) {
         const float mean[3] = {120, 120, 120}, inv_std[3] = {1 / 60.f, 1 / 60.f, 1 / 60.f};
-        return exact::augment(p, stored, drawn[i / (int64_t(p.out_h) * p.out_w * 3)], mean, inv_std,
-                              i);
+        return exact::augment(p, stored, drawn, mean, inv_std, i);
     });
 }
 

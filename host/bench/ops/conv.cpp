@@ -12,9 +12,18 @@ Input conv_x(const ConvProblem& p, Operands& o) {
     const Input x = o.matrix(p.x_count(), p.dtype);
     if (p.fold > 1)
         o.then([p](void* data, cudaStream_t s) {
-            probe::clear_fold_padding(
-                data, p.dtype,
-                {p.n, p.fold_h(), p.fold_w(), p.fold, p.c, p.h, p.w, p.pad_h, p.pad_w}, s);
+            probe::clear_fold_padding(data, p.dtype,
+                                      {.n = p.n,
+                                       .fold_h = p.fold_h(),
+                                       .fold_w = p.fold_w(),
+                                       .fold = p.fold,
+                                       .c = p.c,
+                                       .h = p.h,
+                                       .w = p.w,
+                                       .pad_h = p.pad_h,
+                                       .pad_w = p.pad_w,
+                                       .planes = p.planes},
+                                      s);
         });
     return x;
 }
