@@ -268,6 +268,34 @@ TEST_CASE(
     }
 }
 
+TEST_CASE("lrn_pool: a window that the ReLU closed sends nothing, and says so") {
+    LrnPoolProblem p{.n = 1, .h = 9, .w = 9, .c = 16, .alpha = 0.1f};
+    auto x = inputs(p, 0);
+    for (int64_t i = 0; i < p.x_count(); ++i)
+        if (i % p.c == 5) x[i] = 0;
+    for (DType t : {DType::f32, DType::bf16})
+        for (int window : {2, 3}) {
+            p.dtype = t, p.window = window;
+            const DeviceArray xd(p.dtype, x);
+            // Forward and backward of every pair of variants: what one writes the others read.
+            each_variant("lrn_pool forward", lrn_pool_forward_variants(), p,
+                         [&](const LrnPoolForward& v) {
+                             const Forward got = run(v, p, xd, 0);
+                             for (int64_t i = 5; i < p.y_count(); i += p.c)
+                                 CHECK(got.argmax[i] == window * window);
+                             const DeviceArray yd(p.dtype, got.y),
+                                 dyd(p.dtype, std::vector<double>(p.y_count(), 1.0));
+                             DeviceBuffer<uint8_t> argmax(0, p.y_count());
+                             argmax.upload(got.argmax);
+                             for (const LrnPoolBackward& b : lrn_pool_backward_variants()) {
+                                 if (!b.refuses(p).empty()) continue;
+                                 INFO("backward ", b.name);
+                                 CHECK(run(b, p, xd, yd, dyd, argmax, 0).db[5] == 0);
+                             }
+                         });
+        }
+}
+
 TEST_CASE("lrn_pool: what no variant can compute is refused by every one") {
     auto refused = [](const LrnPoolProblem& p) {
         for (const auto& v : lrn_pool_forward_variants()) CHECK_FALSE(v.refuses(p).empty());

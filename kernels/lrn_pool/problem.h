@@ -8,6 +8,7 @@
 //             and backward need not compare every x with 0
 //   backward  g  = what the windows that chose a pixel send it (pool backward)
 //             dx = lrn backward of g, its s recomputed from x; with relu: 0 where x is not above 0
+//             (or NaN, where a neighbouring channel's gradient is not finite)
 //             db[c] = sum of dx[.., c] over all pixels, fp32, in an order that only the problem
 //                     decides
 //
