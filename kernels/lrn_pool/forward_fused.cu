@@ -7,9 +7,9 @@
 // answers), y and argmax: 2.7 bytes an element at bf16. That is the floor, and leaves 17 issued
 // instructions for an element of x at 85% of 4.3 TB/s on 132 SMs. nvcc 13.0 makes 246 of a step of
 // two rows; half of the warps skip the 57 that write, so 217, or 13.6 an element, 32 of them for
-// the special function unit (without LRN 173 and 145). Predicted, not measured, for norm1 and norm2 of alexnet at batch 256: 50 and 33 us
-// of issue at 3/4 of its rate, 42 and 27 us of that unit at its full one, below the 54 and 34 us
-// that the bytes take at 87% of the copy rate.
+// the special function unit (without LRN 173 and 145). Predicted, not measured, for norm1
+// and norm2 of alexnet at batch 256: 50 and 33 us of issue at 3/4 of its rate, 42 and 27 us of that
+// unit at its full one, below the 54 and 34 us that the bytes take at 87% of the copy rate.
 #include <algorithm>
 
 #include "kernels/common/pack.h"
