@@ -149,7 +149,8 @@ TEST_CASE("lrn_pool forward: every variant against lrn followed by pool") {
                         wrong += !same(got.y[i], y) && !(std::abs(got.y[i] - y) <= slack);
                         repeated += !same(got.y[i], again.y[i]) || got.argmax[i] != again.argmax[i];
                         if (got.argmax[i] == want.argmax[i]) continue;
-                        // Closed or not is no matter of rounding: x s^-beta is 0 where x or s^-beta is.
+                        // Closed or not is no matter of rounding: x s^-beta is 0 where x or s^-beta
+                        // is.
                         if (p.closes() && (y <= 0 || got.argmax[i] == closed_place(p.window))) {
                             ++wrong_place;
                             continue;

@@ -4,8 +4,8 @@
 //
 //   forward   y, argmax = maxpool(lrn(x))
 //             argmax as in kernels/pool: i * window + j of the first maximum, NaN wins; but with
-//             lrn and relu closed_place() where the maximum is not above 0: its gradient ends there,
-//             and backward need not compare every x with 0
+//             lrn and relu closed_place() where the maximum is not above 0: its gradient ends
+//             there, and backward need not compare every x with 0
 //   backward  g  = what the windows that chose a pixel send it (pool backward)
 //             dx = lrn backward of g, its s recomputed from x; with relu: 0 where x is not above 0
 //             (or NaN, where a neighbouring channel's gradient is not finite)
