@@ -284,9 +284,9 @@ int64_t blocks_for(const LrnPoolProblem& s, int64_t steps) {
     return std::max(period, most / period * period);
 }
 
-// The band's rows by what they make an SM do in all its rounds. A band begins with the windows above
-// it: that costs 0.4 of a step with LRN, a whole one without. An SM that has fewer blocks in the
-// last round is done sooner, if not in proportion.
+// The band's rows by what they make an SM do in all its rounds. A band begins with the windows
+// above it: that costs 0.4 of a step with LRN, a whole one without. An SM that has fewer blocks in
+// the last round is done sooner, if not in proportion.
 Walk walk(const LrnPoolProblem& s, int64_t* blocks) {
     const int row_pairs = (s.h + 1) / 2;
     Walk best{};
