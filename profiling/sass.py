@@ -10,8 +10,8 @@ Asked of every object *_sm90.o: code for sm_90a, and in it a kernel with wgmma (
 of a convolution at least one such load of im2col kind, but for the first layer's fprop, whose patches are views of
 contiguous planes: bulk copies, UBLKCP). Of every kernel on tensor cores (HGMMA or HMMA): no registers spilled to local memory (LDL, STL). Of the kernels
 of *vec*.o and *multi*.o: those that load vectors (LDG.128) store vectors too, which nvcc takes apart where a branch
-stores the same elements singly. Of the compiler's messages, kept beside the objects: no C75xx (wgmma serialised,
-setmaxnreg ignored), no spills.
+stores the same elements singly. Of the memory-bound kernels in VECTORS_ONLY: no single elements moved in their loops.
+Of the compiler's messages, kept beside the objects: no C75xx (wgmma serialised, setmaxnreg ignored), no spills.
 
 Occupancy is what registers and the declared block allow (65536 registers and 64 warps a multiprocessor, as sm_80 and
 sm_90 have); shared memory given at launch is not in the object and may allow less.
@@ -157,6 +157,60 @@ def complaints_of(path, kernels):
     return bad
 
 
+# ---- vectors in the loops of memory-bound kernels ---------------------------------------------------------
+# Objects of the memory-bound kernels that a GPU run chooses and that refuse what does not start on whole vectors. Those
+# that take any pointer (softmax, SGD, dropout, activation) have a scalar path beside the vectors, which no count tells
+# from a fault. Beside each: how many loads of 4 or 8 bytes it may have for one of 16: LRN's halo, two channels on
+# either side.
+VECTORS_ONLY = {"lrn_pool/forward_fused.o": 2, "lrn_pool/backward_fused.o": 2, "lrn/forward_shuffle.o": 0, "lrn/backward_shuffle.o": 0}
+GLOBAL_ACCESS = re.compile(r"^\s+/\*([0-9a-f]{4,})\*/\s+(?:@!?U?P\w+\s+)?(LDG|STG)((?:\.[A-Za-z0-9_]+)*)")
+BACK = re.compile(r"^\s+/\*([0-9a-f]{4,})\*/\s.*\bBRA(?:\.\w+)* .*?(0x[0-9a-f]+)")
+
+
+def access_bytes(suffixes):
+    """Bytes a thread moves by LDG or STG with these suffixes."""
+    words = suffixes.split(".")
+    return next((size for word, size in (("128", 16), ("64", 8), ("U8", 1), ("S8", 1), ("U16", 2), ("S16", 2)) if word in words), 4)
+
+
+def scalar_complaints(path, dump):
+    """Of one of VECTORS_ONLY, from its `cuobjdump --dump-sass`: kernels that move single elements in a loop that moves vectors
+    (without such a loop: anywhere), or no vectors at all."""
+    halo = next((n for name, n in VECTORS_ONLY.items() if path.replace(os.sep, "/").endswith("/" + name)), None)
+    if halo is None:
+        return []
+    kernels, name, arch = {}, "", ""
+    for line in dump.splitlines():
+        if m := re.match(r"\s+code for (\S+)", line):
+            arch = m[1]
+        elif m := re.match(r"\s+Function : (\S+)", line):
+            name = m[1]
+            kernels[arch, name] = ([], [])
+        elif name and (m := GLOBAL_ACCESS.match(line)):
+            kernels[arch, name][0].append((int(m[1], 16), m[2], access_bytes(m[3])))
+        elif name and (m := BACK.match(line)) and int(m[2], 16) < int(m[1], 16):
+            kernels[arch, name][1].append((int(m[2], 16), int(m[1], 16)))
+    bad = []
+    for (arch, name), (accesses, loops) in kernels.items():
+        inside = [[a for a in accesses if first <= a[0] <= last] for first, last in loops]
+        inside = [a for a in inside if any(size == 16 for _, _, size in a)]
+        if accesses and not inside:  # then the grid is its loop
+            inside = [accesses]
+        for loop in inside:
+            wide = sum(what == "LDG" and size == 16 for _, what, size in loop)
+            narrow = sum(what == "LDG" and 4 <= size < 16 for _, what, size in loop)
+            # argmax is a byte an element: 8 of them beside 16 bytes of a tensor.
+            places = sum(what == "LDG" and size == 8 for _, what, size in loop)
+            tiny = [f"{what} of {size}" for _, what, size in loop if size < (4 if what == "LDG" else 8)]
+            if not any(size == 16 for _, _, size in loop):
+                bad.append(f"{name} ({arch}) moves nothing as 16 bytes a thread")
+            elif tiny:
+                bad.append(f"{name} ({arch}) moves single elements in its loop: {', '.join(sorted(set(tiny)))} bytes")
+            elif narrow - places > halo * wide:
+                bad.append(f"{name} ({arch}) has {narrow - places} loads of 4 bytes in its loop, for {wide} of 16")
+    return bad
+
+
 def main():
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     p.add_argument("folder", nargs="?", help="build/cuda/kernels")
@@ -176,6 +230,9 @@ def main():
     for path in objects:
         kernels_of[path] = read_object(path, env)
         bad += [f"{os.path.relpath(path, a.folder)}: {c}" for c in complaints_of(path, kernels_of[path])]
+        if any(path.replace(os.sep, "/").endswith("/" + name) for name in VECTORS_ONLY):
+            dump = subprocess.run(["cuobjdump", "--dump-sass", path], stdout=subprocess.PIPE, text=True, env=env, check=True).stdout
+            bad += [f"{os.path.relpath(path, a.folder)}: {c}" for c in scalar_complaints(path, dump)]
     names = readable(sorted({k.name for ks in kernels_of.values() for k in ks.values()}))
     print(f"{'registers':>9} {'threads':>8} {'warps':>6} {'occup.':>7} {'shared':>7} {'stack':>6} {'HGMMA':>6} {'HMMA':>5} {'UTMALDG':>8} {'im2col':>6} {'instr.':>7}  kernel")
     shown = 0

@@ -33,6 +33,8 @@ for f in profiling/*.sh profiling/peers/*.sh; do
 done
 make help | grep -q '^  make gpu-report' || bad "make help does not say what there is to make"
 
+python3 test/sass_vectors.py >"$WORK/out" 2>&1 || bad "sass.py and single elements: $(cat "$WORK/out")"
+
 # ---- names and tools --------------------------------------------------------------------------------------
 says 1 "which kernel?" profiling/ncu.sh
 says 1 "must be LAYER.PASS" profiling/ncu.sh conv2

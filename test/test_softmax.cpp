@@ -151,6 +151,15 @@ TEST_CASE("softmax: a row with label -1 counts nowhere and has gradient 0") {
     }
 }
 
+TEST_CASE("softmax: numbers of rows that are no whole number of warps") {
+    for (int rows : {1, 2, 31, 32, 33, 64, 255, 256, 257, 289}) {
+        auto labels = random_labels(rows, 4);
+        labels[rows / 2] = -1;
+        check(problem(rows, 4), rounded(random_values(size_t(rows) * 4, 35, -6, 6), DType::f32),
+              labels);
+    }
+}
+
 TEST_CASE("softmax: a NaN, or a label that is no class, makes the loss NaN and the row wrong") {
     for (int classes : {3, 10, 300})
         for (int where : {0, 1, classes - 1}) {

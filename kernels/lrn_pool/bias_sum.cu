@@ -4,6 +4,7 @@
 #include "kernels/lrn_pool/bias_sum.h"
 
 #include "kernels/launch.h"
+#include "kernels/ptx/griddep.h"
 
 namespace wt {
 namespace {
@@ -14,8 +15,9 @@ struct SharedStorage {
     float slice[kSlices][32];
 };
 
-__global__ void lrn_pool_bias_sum_kernel(int blocks, int c, const float* __restrict__ partial,
-                                         float* __restrict__ db) {
+__global__ void lrn_pool_bias_sum_kernel(int blocks, int c, const float* partial, float* db) {
+    ptx::griddep_wait();
+    ptx::griddep_launch_dependents();
     auto& shared = shared_storage<SharedStorage>();
     const int lane = threadIdx.x % 32, slice = threadIdx.x / 32,
               i = static_cast<int>(blockIdx.x) * 32 + lane;
@@ -38,10 +40,11 @@ void launch_lrn_pool_bias_sum(int blocks, int c, const float* partial, float* db
                               cudaStream_t stream) {
     if (!c) return;
     launch("lrn_pool_bias_sum",
-           {.grid = dim3(static_cast<unsigned>(ceil_div(c, 32))),
-            .block = dim3(32 * kSlices),
-            .stream = stream,
-            .shared = sizeof(SharedStorage)},
+           LaunchShape{.grid = dim3(static_cast<unsigned>(ceil_div(c, 32))),
+                       .block = dim3(32 * kSlices),
+                       .stream = stream,
+                       .shared = sizeof(SharedStorage)}
+               .with_pdl(),
            lrn_pool_bias_sum_kernel, blocks, c, partial, db);
 }
 

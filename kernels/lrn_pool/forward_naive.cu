@@ -40,7 +40,7 @@ __global__ void lrn_pool_forward_naive_kernel(LrnPoolProblem s, const T* x, T* y
         }
     }
     y[e] = from_float<T>(best);
-    argmax[e] = static_cast<uint8_t>(chosen);
+    argmax[e] = static_cast<uint8_t>(s.closes() && best <= 0 ? closed_place(s.window) : chosen);
 }
 
 void run(const LrnPoolProblem& s, const LrnPoolForwardArgs& a) {

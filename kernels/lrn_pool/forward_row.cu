@@ -80,6 +80,10 @@ __global__ void lrn_pool_forward_row_kernel(LrnPoolProblem s, const T* __restric
                 where[c] = take ? here : where[c];
             }
         }
+        if (kHalf != kNoLrn && s.relu) {
+            const int closed = closed_place(s.window);
+            for (int c = 0; c < s.c; ++c) where[c] = best[c] <= 0 ? closed : where[c];
+        }
         const int64_t out = (int64_t(blockIdx.x) * width + q) * s.c;
         for (int c = 0; c < s.c; ++c) y[out + c] = from_float<T>(best[c]);
         for (int c = 0; c < s.c; ++c) argmax[out + c] = static_cast<uint8_t>(where[c]);

@@ -1,6 +1,7 @@
 // What a maximum has to remember, in one integer: the value in the storage type as an ordered
-// number above, a code of its place below. One integer maximum then finds value and place, the
-// first of equals (whose code is larger), and a NaN before all else.
+// number above, a code of its place below (at most 0x7000, so that it is no NaN as a bf16). One
+// integer maximum then finds value and place, the first of equals (whose code is larger), and a NaN
+// before all else.
 #pragma once
 
 #include <cuda_runtime.h>
@@ -73,10 +74,12 @@ struct PoolKey<float, kSigned> {
     }
 };
 
-// The places of 8 keys, kTop minus their codes; both below 16. argmax is aligned.
-template <int kTop, class Key>
-__device__ __forceinline__ void store_places(uint8_t* argmax, const Key (&key)[8]) {
-    static_assert(kTop == 15, "then the difference is a complement");
+// Of 8 keys whose places are `base` minus their codes, both below 16: the low 4 bits of the
+// difference, a byte each. argmax is aligned.
+template <class Key>
+__device__ __forceinline__ void store_places(uint8_t* argmax, const Key (&key)[8], int base) {
+    // 16 in every byte, so that no byte borrows of the next.
+    const unsigned from = (base & 15) * 0x01010101u + 0x10101010u;
     unsigned word[2];
 #pragma unroll
     for (int i = 0; i < 2; ++i) {
@@ -84,7 +87,7 @@ __device__ __forceinline__ void store_places(uint8_t* argmax, const Key (&key)[8
                                          static_cast<unsigned>(key[4 * i + 1]), 0x0040);
         const unsigned high = __byte_perm(static_cast<unsigned>(key[4 * i + 2]),
                                           static_cast<unsigned>(key[4 * i + 3]), 0x0040);
-        word[i] = ~__byte_perm(low, high, 0x5410) & 0x0f0f0f0fu;
+        word[i] = (from - (__byte_perm(low, high, 0x5410) & 0x0f0f0f0fu)) & 0x0f0f0f0fu;
     }
     *reinterpret_cast<uint2*>(argmax) = make_uint2(word[0], word[1]);
 }

@@ -3,9 +3,12 @@
 // ReLU's and the bias's gradient.
 //
 //   forward   y, argmax = maxpool(lrn(x))
-//             argmax as in kernels/pool: i * window + j of the first maximum, NaN wins
+//             argmax as in kernels/pool: i * window + j of the first maximum, NaN wins; but with
+//             lrn and relu closed_place() where the maximum is not above 0: its gradient ends
+//             there, and backward need not compare every x with 0
 //   backward  g  = what the windows that chose a pixel send it (pool backward)
 //             dx = lrn backward of g, its s recomputed from x; with relu: 0 where x is not above 0
+//             (or NaN, where a neighbouring channel's gradient is not finite)
 //             db[c] = sum of dx[.., c] over all pixels, fp32, in an order that only the problem
 //                     decides
 //
@@ -25,6 +28,9 @@
 
 namespace wt {
 
+// The argmax of a window that sends its gradient to no pixel: no place of it.
+constexpr int closed_place(int window) { return window * window; }
+
 struct LrnPoolProblem {
     int n = 1, h = 1, w = 1, c = 1;
     int window = 3, stride = 2, pad = 0;  // of the pooling; pad < window <= 15
@@ -43,6 +49,8 @@ struct LrnPoolProblem {
     constexpr int q() const { return pool().q(); }
     constexpr int64_t x_count() const { return pool().x_count(); }
     constexpr int64_t y_count() const { return pool().y_count(); }
+    // Whether argmax has closed_place() where the maximum is not above 0.
+    constexpr bool closes() const { return lrn && relu; }
     double forward_bytes() const { return pool().forward_bytes(); }  // x, y, argmax
     // dx, dy, argmax, and either x, or y to know where the ReLU was open
     double backward_bytes() const {

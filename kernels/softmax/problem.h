@@ -16,7 +16,7 @@
 namespace wt {
 
 struct SoftmaxStats {
-    double loss_sum;  // over the counted rows, added in row order
+    double loss_sum;  // over the counted rows, in an order that p.rows decides
     int rows;         // counted
     int top1, top5;   // correct
 };

@@ -12,8 +12,16 @@ inline std::vector<double> lrn_pool_normalized(const LrnPoolProblem& s,
     return s.lrn ? lrn_forward(s.norm(), x) : x;
 }
 
+// Pooling of what is normalized already.
+inline Pooled lrn_pool_pooled(const LrnPoolProblem& s, const std::vector<double>& normalized) {
+    Pooled out = pool_forward(s.pool(), normalized);
+    for (size_t i = 0; s.closes() && i < out.y.size(); ++i)
+        if (out.y[i] <= 0) out.argmax[i] = static_cast<uint8_t>(closed_place(s.window));
+    return out;
+}
+
 inline Pooled lrn_pool_forward(const LrnPoolProblem& s, const std::vector<double>& x) {
-    return pool_forward(s.pool(), lrn_pool_normalized(s, x));
+    return lrn_pool_pooled(s, lrn_pool_normalized(s, x));
 }
 
 struct LrnPoolGradients {

@@ -46,6 +46,7 @@ inline std::vector<double> pool_backward(const PoolProblem& s, const std::vector
         for (int p = 0; p < s.p(); ++p)
             for (int q = 0; q < s.q(); ++q)
                 for (int c = 0; c < s.c; ++c, ++o) {
+                    if (argmax[o] >= s.window * s.window) continue;  // lrn_pool's closed_place()
                     const int h = p * s.stride - s.pad + argmax[o] / s.window;
                     const int w = q * s.stride - s.pad + argmax[o] % s.window;
                     dx[((int64_t(n) * s.h + h) * s.w + w) * s.c + c] += dy[o];

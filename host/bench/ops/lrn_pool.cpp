@@ -6,9 +6,15 @@
 #include "kernels/lrn_pool/problem.h"
 
 namespace wt::bench {
+namespace {
+
+// Behind a ReLU nothing is below 0, and a pixel that a window chose is above it.
+double lowest(const LrnPoolProblem& p) { return p.closes() ? kLrnHigh / 64 : -kLrnHigh / 4; }
+
+}  // namespace
 
 void set_pointers(const LrnPoolProblem& p, LrnPoolForwardArgs& a, Operands& o) {
-    const Input x = o.random(p.x_count(), p.dtype, -kLrnHigh / 4, kLrnHigh, off(p));
+    const Input x = o.random(p.x_count(), p.dtype, lowest(p), kLrnHigh, off(p));
     const exact::LrnPooled normalized{p, x};
     a.x = x;
     a.y = o.output(
@@ -32,8 +38,7 @@ void set_pointers(const LrnPoolProblem& p, LrnPoolForwardArgs& a, Operands& o) {
 
 void set_pointers(const LrnPoolProblem& p, LrnPoolBackwardArgs& a, Operands& o) {
     const Input dy = o.random(p.y_count(), p.dtype, -1, 1, off(p));
-    const Input x =
-        p.lrn ? o.random(p.x_count(), p.dtype, -kLrnHigh / 4, kLrnHigh, off(p)) : Input();
+    const Input x = p.lrn ? o.random(p.x_count(), p.dtype, lowest(p), kLrnHigh, off(p)) : Input();
     const Input y = !p.lrn && p.relu ? o.random(p.y_count(), p.dtype, -1, 1, off(p)) : Input();
     std::vector<uint8_t> argmax = some_argmax(p.pool());
     a.dy = dy, a.x = x, a.y = y, a.argmax = o.values(argmax, off(p));
