@@ -119,24 +119,26 @@ struct DirectStore {
     }
 };
 
-// The producer's warpgroup: its first warp's elected thread starts all the block's copies.
+// The producer's warpgroup: its first warp's elected thread starts all the block's copies. It is
+// elected where it branches off, in each unit anew (ptx::elect_one says why).
 template <class Tile, class Staged>
 __device__ __forceinline__ void producer(SharedStorage<Tile, Staged>& shared,
                                          const CUtensorMap& map_a, const CUtensorMap& map_b,
                                          const Inputs& in, bool staged) {
     const Multicast multicast(in.schedule);
-    const bool copies = threadIdx.x < 32 && ptx::elect_one();
+    const int warp = warp_index();
     PipelineProducer<Tile::kStages> pipeline{shared.pipeline};
     for_each_unit(in.schedule, [&](const WorkUnit& w) {
-        if (copies) copy_unit<Tile>(shared.stage, pipeline, map_a, map_b, in, w, multicast);
+        if (warp == 0 && ptx::elect_one())
+            copy_unit<Tile>(shared.stage, pipeline, map_a, map_b, in, w, multicast);
         if (!staged) {  // the next unit's stages lie where the consumers' sums are (sum_in_cluster)
             __syncwarp();
-            cluster_sync();
-            cluster_sync();
+            meet_in_sum();
         }
     });
-    // the next kernel's blocks may take this one's place as it ends
-    ptx::griddep_launch_dependents();
+    // The next kernel's blocks may take this one's place as it ends. A block has said so when its
+    // first thread has: the one that copies, so that it is after the last copy.
+    if (warp == 0 && ptx::elect_one()) ptx::griddep_launch_dependents();
     __syncwarp();
 }
 
@@ -153,7 +155,7 @@ struct Consumer {
     int turn = 0;  // of the store's pieces
 
     __device__ __forceinline__ void run() {
-        for_each_unit(in.schedule, [&](const WorkUnit& w) { unit(w); });
+        for_each_unit<true>(in.schedule, [&](const WorkUnit& w) { unit(w); });
         drain_stores();
     }
 
