@@ -211,8 +211,8 @@ def no_loop_over_lanes(_, k):
         yield f"has a loop over lanes (BRA.U.ANY) around {len(bad)} copies"
 
 
-# Variants that no default chooses on a GPU, and which may use local memory.
-NOT_CHOSEN = re.compile(r"naive|pixel|row|vec128")
+# Variants that no default chooses on a GPU may use local memory: by object, and dropout's vec128 by its kernel's name.
+NOT_CHOSEN = re.compile(r"^(\w*naive|pixels8|\w+_pixel|\w+_row)\.o |dropout_vec_kernelI\w+Li16E")
 
 
 def no_local_memory(base, k):

@@ -59,6 +59,10 @@ template <EpilogueOp F, class Out>
 struct ElementEpilogue {
     const Target<Out>& target;
     const int row0, col0;
+    // plain, dropout: the biases of the thread's columns, loaded together and once for both of its
+    // rows: between the stores to shared memory the compiler may not move loads
+    static constexpr int kMaxGroups = 8;
+    Vec<2> bias[kMaxGroups] = {};
     // dropout: bits drawn by the thread and its three neighbours with the same rows
     uint32_t keep[4] = {};
 
@@ -66,6 +70,16 @@ struct ElementEpilogue {
     // (row, group), and tells the others. Byte i of keep[s] is number 4 i + s of 2 rows x kGroups.
     template <int kGroups>
     __device__ __forceinline__ void begin(int row, int col, int step) {
+        if constexpr (F == EpilogueOp::plain || F == EpilogueOp::dropout) {
+            static_assert(kGroups <= kMaxGroups);
+            const Epilogue<Out>& e = target.epilogue;
+            unroll<kGroups>([&](auto group) {
+                const int column = col0 + col + group * step + fragment_coord().col;
+                unroll<2>([&](auto j) {
+                    bias[group].set(j, e.bias && column + j < e.cols ? e.bias[column + j] : 0.0f);
+                });
+            });
+        }
         if constexpr (F == EpilogueOp::dropout) {
             const int lane = threadIdx.x % 32;
             uint32_t bits = 0;
@@ -84,9 +98,14 @@ struct ElementEpilogue {
     // The value for rows and columns beyond C does not matter: it is not stored.
     template <class S>
     __device__ __forceinline__ Vec<2> operator()(int row, int col, Vec<2> v, S) const {
-        if constexpr (F == EpilogueOp::dropout) {
+        if constexpr (F == EpilogueOp::plain || F == EpilogueOp::dropout) {
+            v = v + bias[S::kGroup];
+            unroll<2>([&](auto j) { v.set(j, target.epilogue.relu && v[j] < 0 ? 0 : v[j]); });
+        }
+        if constexpr (F == EpilogueOp::plain) {
+            return v;
+        } else if constexpr (F == EpilogueOp::dropout) {
             constexpr int kNumber = S::kHalf * S::kGroups + S::kGroup;
-            v = apply_epilogue<EpilogueOp::plain>(target.epilogue, row0 + row, col0 + col, v);
             const uint32_t bits = keep[kNumber % 4] >> (8 * (kNumber / 4) + threadIdx.x % 4 * 2);
             unroll<2>([&](auto j) {
                 v.set(j, bits >> j & 1 ? v[j] * target.epilogue.keep_scale : 0.0f);
