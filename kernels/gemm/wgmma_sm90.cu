@@ -63,6 +63,8 @@ struct ElementEpilogue {
     // rows: between the stores to shared memory the compiler may not move loads
     static constexpr int kMaxGroups = 8;
     Vec<2> bias[kMaxGroups] = {};
+    // drelu: the mask of these columns in both rows, likewise
+    Vec<2> mask[2][F == EpilogueOp::drelu ? kMaxGroups : 1] = {};
     // dropout: bits drawn by the thread and its three neighbours with the same rows
     uint32_t keep[4] = {};
 
@@ -78,6 +80,25 @@ struct ElementEpilogue {
                 unroll<2>([&](auto j) {
                     bias[group].set(j, e.bias && column + j < e.cols ? e.bias[column + j] : 0.0f);
                 });
+            });
+        }
+        if constexpr (F == EpilogueOp::drelu) {
+            static_assert(kGroups <= kMaxGroups);
+            const Epilogue<Out>& e = target.epilogue;
+            const FragmentCoord coord = fragment_coord();
+            const int first = col0 + col + coord.col;
+            const bool whole = e.vectorizable && col0 + col + (kGroups - 1) * step + 8 <= e.cols;
+            unroll<2>([&](auto half) {  // a row beyond C has the last one's mask, and is not stored
+                const int of_row = min(row0 + row + coord.row + 8 * half, target.rows - 1);
+                const Out* from = e.mask + of_row * e.ld_mask + first;
+                if (whole)
+                    unroll<kGroups>(
+                        [&](auto group) { mask[half][group] = load<2>(from + group * step); });
+                else
+                    unroll<kGroups>([&](auto group) {
+                        mask[half][group] =
+                            load_run<2>(from + group * step, e.cols - first - group * step, false);
+                    });
             });
         }
         if constexpr (F == EpilogueOp::dropout) {
@@ -97,7 +118,7 @@ struct ElementEpilogue {
     }
     // The value for rows and columns beyond C does not matter: it is not stored.
     template <class S>
-    __device__ __forceinline__ Vec<2> operator()(int row, int col, Vec<2> v, S) const {
+    __device__ __forceinline__ Vec<2> operator()(int, int, Vec<2> v, S) const {
         if constexpr (F == EpilogueOp::plain || F == EpilogueOp::dropout) {
             v = v + bias[S::kGroup];
             unroll<2>([&](auto j) { v.set(j, target.epilogue.relu && v[j] < 0 ? 0 : v[j]); });
@@ -112,9 +133,10 @@ struct ElementEpilogue {
             });
             return v;
         } else {
-            return row0 + row < target.rows
-                       ? apply_epilogue<F>(target.epilogue, row0 + row, col0 + col, v)
-                       : v;
+            static_assert(F == EpilogueOp::drelu);
+            const Vec<2>& m = mask[S::kHalf][S::kGroup];
+            unroll<2>([&](auto j) { v.set(j, m[j] > 0 ? v[j] * target.epilogue.mask_scale : 0); });
+            return v;
         }
     }
 };
