@@ -61,6 +61,30 @@ mkdir -p "$WORK/none"
 says 1 "" bare python3 profiling/sass.py "$WORK/none"
 ls /usr/local/cuda/bin/cuobjdump build/deps/sass >/dev/null 2>&1 || says 1 "or run \`make sass-tools\`" bare python3 profiling/sass.py --tools
 
+# ---- what guards say of a disassembly made up: a loop over k inside one over tiles, and a producer ------------
+# guard STATUS PART ADDRESS INSTRUCTION: sass.py of the same with the NOP at an address replaced.
+guard() {
+    sed "s|^\( */\*$3\*/ *\)NOP ;|\1$4 ;|" test/sass_dump.txt >"$WORK/dump.txt"
+    python3 profiling/sass.py --dump --json "$WORK/sass.json" "$WORK/dump.txt" >"$WORK/out" 2>&1
+    [ $? = "$1" ] && grep -qF -- "$2" "$WORK/out" || bad "sass.py with '$4' at $3 (expected $1 with '$2'): $(cat "$WORK/out")"
+}
+guard 0 "7 (10)          8 (8)          8 (8)  " 0070 NOP
+python3 - "$WORK/sass.json" <<'END' || bad "sass.py --json: $(cat "$WORK/sass.json")"
+import json, sys
+kernel, = json.load(open(sys.argv[1]))
+loops = [(loop["inside"], loop["longest_way"]["instructions"]) for loop in kernel["loops"]]
+assert loops == [(None, 16), (None, 10), (0, 7), (1, 8), (2, 2), (3, 2)], loops
+assert kernel["k_loop"]["classes"]["tensor"] == 1 and kernel["epilogue"]["classes"]["tma_store"] == 2, kernel
+assert kernel["producer"]["stall_clocks"] == 8 and kernel["instructions"] == 30, kernel
+END
+guard 1 "kernel (sm_90a) waits for memory at each stage: 1 MEMBAR" 0070 MEMBAR.ALL.GPU
+guard 0 "7 (10)" 0070 MEMBAR.ALL.CTA
+guard 0 "7 (10)" 0100 MEMBAR.ALL.GPU
+guard 1 "loop over lanes (BRA.U.ANY) around 1 copies" 01a0 "@P4 BRA.U.ANY 0x180"
+guard 1 "goes through local memory: 0 LDL, 1 STL" 00d0 "STL [R1], R5"
+says 1 "has no disassembled function" python3 profiling/sass.py --dump LICENSE
+says 1 "build/none is not there" python3 profiling/sass.py --dump build/none
+
 # ---- a trace made up: two steps, three kernels each, one of them from a graph -------------------------------
 python3 - "$WORK/trace.sqlite" <<'END'
 import sqlite3, sys

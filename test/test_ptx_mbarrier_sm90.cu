@@ -8,6 +8,7 @@
 #include "host/cuda/device.h"
 #include "host/cuda/stream.h"
 #include "kernels/launch.h"
+#include "kernels/ptx/cluster.h"
 #include "kernels/ptx/cp_async.h"
 #include "kernels/ptx/tma.h"
 #include "test/seeds.h"
@@ -116,6 +117,7 @@ __global__ void fetch_and_consume(const int* in, int rounds, int* out) {
             ptx::mbarrier_init(s.full[i], 1);
             ptx::mbarrier_init(s.empty[i], static_cast<uint32_t>(consumers));
         }
+    if (threadIdx.x == 0) ptx::fence_mbarrier_init();  // copies complete on `full`
     __syncthreads();
     unsigned sum = 0;
     for (int i = 0; i < rounds; ++i) {

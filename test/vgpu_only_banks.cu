@@ -125,6 +125,16 @@ int stmatrix_wavefronts(int chunk) {
         16);
 }
 
+// Pairs of floats of a piece of weights, in rows of 128 bytes.
+int pair_wavefronts(int group, bool in_turn) {
+    const auto address = [=] {
+        const FragmentCoord at = fragment_coord();
+        const int of_row = in_turn ? group_at_turn(at.row, group) : group;
+        return swizzled<128>(at.row, of_row * 2 + at.col / 4) + at.col % 4 * 4;
+    };
+    return wavefronts(of_threads(128, address), 8);
+}
+
 }  // namespace
 
 TEST_CASE("banks: mma.sync's tiles are copied and read without conflicts") {
@@ -141,4 +151,8 @@ TEST_CASE("banks: SIMT tiles are read without conflicts, stored by two threads t
 TEST_CASE("banks: accumulators of wgmma are stored without conflicts") {
     for (int chunk = 0; chunk < 4; ++chunk) CHECK(stmatrix_wavefronts<128>(chunk) == 4);
     for (int chunk = 0; chunk < 2; ++chunk) CHECK(stmatrix_wavefronts<64>(chunk) == 4);
+    for (int group = 0; group < 4; ++group) {
+        CHECK(pair_wavefronts(group, true) == 2);
+        CHECK(pair_wavefronts(group, false) == 4);  // as they lie
+    }
 }

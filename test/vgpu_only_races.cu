@@ -138,6 +138,49 @@ __global__ void clusters(int* out, int left) {
     ptx::cluster_arrive(), ptx::cluster_wait();
 }
 
+// Block 0 writes into block 1's memory, which reads that and says so; then block 0 writes again.
+// left 1: the arrival that hands over is one for what has been read; 2: block 1 says so too early.
+__global__ void letters(int* out, int left) {
+    Memory& s = shared_storage<Memory>();
+    const int t = static_cast<int>(threadIdx.x);
+    if (t == 0) {
+        ptx::mbarrier_init(s.full, 64), ptx::mbarrier_init(s.empty, 64);
+        ptx::fence_mbarrier_init();
+    }
+    ptx::cluster_arrive_relaxed(), ptx::cluster_wait();
+    for (int turn = 0; turn < 3; ++turn) {
+        if (ptx::cluster_rank() == 0) {
+            ptx::map_shared_pointer(&s, 1)->data[0][t] = turn + t;
+            const uint32_t full = ptx::map_shared(&s.full, 1);
+            if (left == 1)
+                ptx::mbarrier_arrive_cluster_read(full);
+            else
+                ptx::mbarrier_arrive_cluster(full);
+            ptx::mbarrier_wait(s.empty, turn % 2);
+        } else {
+            ptx::mbarrier_wait(s.full, turn % 2);
+            const uint32_t empty = ptx::map_shared(&s.empty, 0);
+            if (left == 2) ptx::mbarrier_arrive_cluster_read(empty);
+            out[t] = s.data[0][t];
+            if (left != 2) ptx::mbarrier_arrive_cluster_read(empty);
+        }
+    }
+    ptx::cluster_arrive_relaxed(), ptx::cluster_wait();
+}
+
+// What another block's thread has read may be overwritten behind a relaxed arrival; left 1: there
+// is none.
+__global__ void read_and_overwrite(int* out, int left) {
+    Memory& s = shared_storage<Memory>();
+    const int t = static_cast<int>(threadIdx.x), rank = static_cast<int>(ptx::cluster_rank());
+    s.data[0][t] = t + rank;
+    ptx::cluster_arrive(), ptx::cluster_wait();
+    out[rank * 64 + t] = ptx::map_shared_pointer(&s, 1 - rank)->data[0][t];
+    if (left == 0) ptx::cluster_arrive_relaxed(), ptx::cluster_wait();
+    s.data[0][t] = 0;
+    ptx::cluster_arrive_relaxed(), ptx::cluster_wait();
+}
+
 // ---- what is no race ----------------------------------------------------------------------------
 
 __global__ void neighbours(int* out, int) {
@@ -357,6 +400,11 @@ TEST_CASE("races: barriers order what lies before and behind them") {
     expect(cluster, clusters, out, 0, nullptr);
     expect(cluster, clusters, out, 1, kShared, "of the cluster");
     expect(cluster, clusters, out, 2, kShared, "of the cluster");
+    expect(cluster, letters, out, 0, nullptr);
+    expect(cluster, letters, out, 1, kShared, "of the cluster");
+    expect(cluster, letters, out, 2, kShared, "of the cluster");
+    expect(cluster, read_and_overwrite, out, 0, nullptr);
+    expect(cluster, read_and_overwrite, out, 1, kShared, "of the cluster");
 }
 
 TEST_CASE("races: neighbouring bytes, atomics and common reads are none") {

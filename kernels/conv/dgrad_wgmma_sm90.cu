@@ -18,6 +18,8 @@
 //
 // conv2 is bound by L2: each byte of dy serves 96 columns only, which asks for 50 bytes a clock of
 // each SM at the full tensor rate; at 40 that is 0.8 of it. Predicted, not measured.
+// Between two tiles of 128 x 256 a warp issues 546 instructions (make sass), two warps on each
+// scheduler: about 1,100 clocks, predicted.
 #include <array>
 
 #include "kernels/conv/wgmma_common.h"
@@ -41,21 +43,25 @@ template <int kAcross>
 struct Mask {
     uint32_t pair[kAcross / 8][2];
 
-    // x: at this thread's row and column of the box.
-    __device__ __forceinline__ void fetch(const bf16* x, int64_t pitch, int rows, int columns) {
-        unroll<kAcross / 8>([&](auto j) {
-            unroll<2>([&](auto half) {
+    // Everything passes.
+    __device__ __forceinline__ void fill() {
+        unroll<kAcross / 8>([&](auto j) { pair[j][0] = pair[j][1] = 0x3f803f80; });
+    }
+    // x: at row 0 of images, in this thread's first column of the box, where `columns` are left;
+    // its rows are `row` and 8 below, or what lies at `last` for those that do not exist.
+    __device__ __forceinline__ void fetch(const bf16* x, int64_t pitch, int row, int last,
+                                          int columns) {
+        unroll<2>([&](auto half) {
+            const bf16* from = x + min(row + half * 8, last) * pitch;
+            unroll<kAcross / 8>([&](auto j) {  // channels come in eights
                 pair[j][half] =
-                    half * 8 < rows && j * 8 < columns
-                        ? *reinterpret_cast<const uint32_t*>(x + half * 8 * pitch + j * 8)
-                        : 0;
+                    j * 8 < columns ? *reinterpret_cast<const uint32_t*>(from + j * 8) : 0;
             });
         });
     }
-    // Whether the low or high half is above 0: bf16 orders as int16 does, negative ones below 0.
-    __device__ __forceinline__ static bool low(uint32_t p) { return static_cast<int16_t>(p) > 0; }
-    __device__ __forceinline__ static bool high(uint32_t p) {
-        return static_cast<int32_t>(p) >= 1 << 16;
+    // Two gradients as bf16, or 0 where the input was not above 0.
+    __device__ __forceinline__ uint32_t apply(const Vec<2>& gradient, int j, int half) const {
+        return pack_bf16(gradient) & ptx::greater_bf16x2(pair[j][half], 0);
     }
 };
 
@@ -111,24 +117,22 @@ __device__ __forceinline__ void consumer(SharedStorage<Tile>& shared, const CUte
     const int warp = threadIdx.x / 32 - 4, lane = threadIdx.x % 32;
     PipelineConsumer<Tile::kStages> pipeline{shared.pipeline, v.schedule.multicast};
     Store store{shared.boxes[warp]};
+    Mask<Store::kAcross> next_mask;
+    if (!v.x) next_mask.fill();
 
-    for_each_unit(v.schedule, [&](const WorkUnit& unit) {
+    for_each_unit<true>(v.schedule, [&](const WorkUnit& unit) {
         const int warp_row = unit.m * Tile::BM + Tile::row_of(warpgroup, 0) + warp % 4 * kStoreRows,
                   column = unit.n * Tile::BN;
         const int thread_row = warp_row + lane / 4, thread_column = column + lane % 4 * 2;
 
         // Load the first mask, so that it arrives beside the products.
-        const bf16* x = v.x ? v.x + int64_t(thread_row) * v.all_channels + unit.group * v.channels +
-                                  thread_column
-                            : nullptr;
-        Mask<Store::kAcross> next_mask;
         const auto fetch_mask = [&](int box) {
             const int down = box / Store::kChunks * 64,
-                      across = box % Store::kChunks * Store::kAcross;
-            next_mask.fetch(x + int64_t(down) * v.all_channels + across, v.all_channels,
-                            v.pixels - thread_row - down, v.channels - thread_column - across);
+                      across = thread_column + box % Store::kChunks * Store::kAcross;
+            next_mask.fetch(v.x + unit.group * v.channels + across, v.all_channels,
+                            thread_row + down, v.pixels - 1, v.channels - across);
         };
-        if (x) fetch_mask(0);
+        if (v.x) fetch_mask(0);
 
         // Wait for stages, multiply them.
         typename Tile::Accumulators acc;
@@ -139,14 +143,9 @@ __device__ __forceinline__ void consumer(SharedStorage<Tile>& shared, const CUte
         unroll<kBoxes>([&](auto box) {
             constexpr int h = box / Store::kChunks, chunk = box % Store::kChunks;
             const Mask<Store::kAcross> mask = next_mask;
-            if (x && box + 1 < kBoxes) fetch_mask(box + 1);
-            const auto apply_mask = [&](int half, int offset, Vec<2> pair) {
-                if (x) {
-                    const uint32_t sign = mask.pair[offset % Store::kAcross / 8][half];
-                    if (!mask.low(sign)) pair.set(0, 0);
-                    if (!mask.high(sign)) pair.set(1, 0);
-                }
-                return pair;
+            if (v.x && box + 1 < kBoxes) fetch_mask(box + 1);
+            const auto apply_mask = [&](int half, int offset, const Vec<2>& pair) {
+                return mask.apply(pair, offset % Store::kAcross / 8, half);
             };
             store.put(dx, acc[h], chunk, warp_row + h * 64, column, unit.group, apply_mask);
         });
@@ -171,7 +170,7 @@ __global__ void __launch_bounds__(Tile::kThreads, 1)
     const int warpgroup = warpgroup_index();
     if (warpgroup == 0) {
         ptx::registers_decrease<Tile::kProducerRegisters>();
-        if (threadIdx.x == 0) producer(shared, dy, w, v);
+        if (warp_index() == 0 && ptx::elect_one()) producer(shared, dy, w, v);
     } else {
         ptx::registers_increase<Tile::kConsumerRegisters>();
         consumer(shared, dx, v, warpgroup - 1);

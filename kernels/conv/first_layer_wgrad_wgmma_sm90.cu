@@ -191,7 +191,7 @@ __global__ void __launch_bounds__(384, 1)
     const int warpgroup = warpgroup_index();
     if (warpgroup == 0) {
         ptx::registers_decrease<40>();
-        if (threadIdx.x == 0) producer<BN>(shared, x, dy, v, role);
+        if (warp_index() == 0 && ptx::elect_one()) producer<BN>(shared, x, dy, v, role);
     } else {
         ptx::registers_increase<232>();
         consumer<BN>(shared, v, role, warpgroup - 1);

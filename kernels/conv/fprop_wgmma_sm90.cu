@@ -15,7 +15,9 @@
 //   owt     conv2   25 x  64   128x192: 729 x 1, 5.5 of 6
 //
 // Predicted, not measured: the fraction of waves that is full, times 0.96 (store and first copies),
-// of 790 TFLOP/s: conv2 0.88, conv3 and conv4 0.93.
+// of 790 TFLOP/s: conv2 0.88, conv3 and conv4 0.93. Between two tiles of 128 x 256 a warp issues 488
+// instructions (make sass), two warps on each scheduler: about 1,000 clocks and what they wait for,
+// the time of one stage.
 #include <array>
 
 #include "kernels/conv/wgmma_common.h"
@@ -29,7 +31,20 @@ struct FpropShape {
     int filters;    // of a group
     TileSchedule schedule;
     const float* bias;  // null: none
-    bool relu;
+    uint32_t least;     // two bf16 below which no output lies: 0 with ReLU, else -infinity
+};
+
+// The biases of a thread's columns of one box of the store, in pairs.
+template <int kAcross>
+struct Bias {
+    Vec<2> pair[kAcross / 8];
+
+    // bias: of this thread's first column of the box, where `columns` are left.
+    __device__ __forceinline__ void fetch(const float* bias, int columns) {
+        unroll<kAcross / 8>([&](auto j) {  // filters come in eights
+            pair[j] = j * 8 < columns ? load<2>(bias + j * 8) : splat<2>(0);
+        });
+    }
 };
 
 // One thread of warpgroup 0 starts all the block's copies, as many stages ahead as there are.
@@ -72,31 +87,39 @@ __device__ __forceinline__ void producer(SharedStorage<Tile>& shared, const CUte
 template <class Tile>
 __device__ __forceinline__ void consumer(SharedStorage<Tile>& shared, const CUtensorMap& y,
                                          const FpropShape& v, int warpgroup) {
+    using Store = TileStore<Tile>;
+    constexpr int kBoxes = Tile::kHeight * Store::kChunks;
     const int warp = threadIdx.x / 32 - 4, lane = threadIdx.x % 32;
     PipelineConsumer<Tile::kStages> pipeline{shared.pipeline, v.schedule.multicast};
-    TileStore<Tile> store{shared.boxes[warp]};
+    Store store{shared.boxes[warp]};
 
-    for_each_unit(v.schedule, [&](const WorkUnit& unit) {
+    for_each_unit<true>(v.schedule, [&](const WorkUnit& unit) {
+        // Load the first box's biases, so that they arrive beside the products.
+        const int column = unit.n * Tile::BN, thread_column = column + lane % 4 * 2;
+        const float* biases = v.bias + unit.group * v.filters + thread_column;
+        Bias<Store::kAcross> next_bias;
+        const auto fetch_bias = [&](int box) {
+            const int across = box % Store::kChunks * Store::kAcross;
+            next_bias.fetch(biases + across, v.bias ? v.filters - thread_column - across : 0);
+        };
+        fetch_bias(0);
+
         // Wait for stages, multiply them.
         typename Tile::Accumulators acc;
         multiply<Tile>(shared.stages, pipeline, warpgroup, unit.steps, acc);
         if (unit.m >= v.schedule.tiles_m) return;  // the second of a pair, behind the last tile
 
-        // Epilogue, on the way to y.
-        const int column = unit.n * Tile::BN, thread_column = column + lane % 4 * 2;
-        const float* bias = v.bias ? v.bias + unit.group * v.filters + thread_column : nullptr;
-        const auto add_bias_relu = [&](int, int offset, Vec<2> pair) {
-            unroll<2>([&](auto i) {
-                float f = pair[i];
-                if (bias && thread_column + offset < v.filters) f += bias[offset + i];
-                if (v.relu && f < 0) f = 0;
-                pair.set(i, f);
-            });
-            return pair;
-        };
-        unroll<Tile::kHeight>([&](auto h) {
-            const int row = unit.m * Tile::BM + Tile::row_of(warpgroup, h) + warp % 4 * kStoreRows;
-            store.put_rows(y, acc[h], row, column, unit.group, add_bias_relu);
+        // Epilogue, on the way to y, box by box; the next box's biases are loaded meanwhile.
+        const int warp_row = unit.m * Tile::BM + Tile::row_of(warpgroup, 0) + warp % 4 * kStoreRows;
+        unroll<kBoxes>([&](auto box) {
+            constexpr int h = box / Store::kChunks, chunk = box % Store::kChunks;
+            const Bias<Store::kAcross> bias = next_bias;
+            if (box + 1 < kBoxes) fetch_bias(box + 1);
+            const auto add_bias_relu = [&](int, int offset, const Vec<2>& pair) {
+                return ptx::max_nan_bf16x2(pack_bf16(pair + bias.pair[offset % Store::kAcross / 8]),
+                                           v.least);
+            };
+            store.put(y, acc[h], chunk, warp_row + h * 64, column, unit.group, add_bias_relu);
         });
     });
     store.drain();
@@ -119,7 +142,7 @@ __global__ void __launch_bounds__(Tile::kThreads, 1)
     const int warpgroup = warpgroup_index();
     if (warpgroup == 0) {
         ptx::registers_decrease<Tile::kProducerRegisters>();
-        if (threadIdx.x == 0) producer(shared, x, w, v);
+        if (warp_index() == 0 && ptx::elect_one()) producer(shared, x, w, v);
     } else {
         ptx::registers_increase<Tile::kConsumerRegisters>();
         consumer(shared, y, v, warpgroup - 1);
@@ -136,21 +159,23 @@ std::string refuses_fprop(const ConvProblem& p, TileChoice only) {
 template <int BM, int BN, int kBox>
 void launch_tile(const ConvProblem& p, const ConvFpropArgs& a, const TilePlan& plan) {
     using A = SharedOperand<BM, kDepth, Major::k, 2 * kBox>;
-    using B = SharedOperand<BN, kDepth, Major::k, 2 * kBox>;
+    using B = SharedOperand<BN, kDepth, Major::k>;
     using Tile = StoredTile<A, B>;
     const Extents e = fprop_extents(p);
     const FpropShape v{.window = input_window(p),
                        .filters = p.kg(),
                        .schedule = schedule_of(plan, e),
                        .bias = p.bias ? a.bias : nullptr,
-                       .relu = p.relu};
+                       .least = p.relu ? 0 : 0xff80ff80};
+    if (reinterpret_cast<uintptr_t>(v.bias) % sizeof(float2))
+        throw Error("conv_fprop.wgmma_sm90: the bias must start on 8 bytes");
     const uint64_t taps = uint64_t(p.r) * p.s * p.cg();
     launch("conv_fprop.wgmma_sm90",
            persistent_shape(v.schedule, Tile::kThreads, sizeof(SharedStorage<Tile>), a.stream,
                             reinterpret_cast<const void*>(fprop_kernel<Tile>)),
            fprop_kernel<Tile>, patches_map(a.x, p.n, p.h, p.w, v.window, kBox, BM),
            tiled_map(DType::bf16, a.w, {taps, uint64_t(p.k)}, {taps * 2},
-                     {kBox, unsigned(BN / v.schedule.multicast)}, 2 * kBox),
+                     {B::kAcross, unsigned(BN / v.schedule.multicast)}, B::kSpan),
            store_map(a.y, e.rows, p.kg(), p.groups, BN), v);
 }
 

@@ -21,6 +21,7 @@
 #include "kernels/common/machine.h"
 #include "kernels/conv/gemm_map.h"
 #include "kernels/conv/wgmma_tiles.h"
+#include "kernels/ptx/bf16x2.h"
 #include "kernels/ptx/ldmatrix.h"
 #include "kernels/ptx/tma.h"
 #include "kernels/tile/scheduler.h"
@@ -178,8 +179,8 @@ inline CUtensorMap store_map(const void* y, int64_t rows, int group_columns, int
 // Carries a consumer warp's sums to memory as kernels/tile/wgmma_store.h does a warpgroup's: 16
 // rows by one box of columns at a time, two boxes in turn, so that no other warp is waited for and
 // a map of (column of a group, group, row) keeps a group's tile from reaching into the next.
-// epilogue(half, column, pair) returns what becomes of two neighbouring sums: those of row lane / 4
-// + 8 half of the warp's 16, and of the tile's columns lane % 4 * 2 after `column`.
+// epilogue(half, column, pair) returns what becomes of two neighbouring sums, packed as bf16: those
+// of row lane / 4 + 8 half of the warp's 16, and of the tile's columns lane % 4 * 2 after `column`.
 template <class Tile>
 struct TileStore {
     static constexpr int kAcross = store_columns(Tile::BN), kSpan = 2 * kAcross,
@@ -194,7 +195,7 @@ struct TileStore {
         const int lane = threadIdx.x % 32;
         uint8_t* box = boxes[turn];
         turn ^= 1;
-        if (lane == 0) ptx::bulk_wait_read<1>();  // the store before last has read this box
+        if (ptx::elect_one()) ptx::bulk_wait_read<1>();  // the store before last has read this box
         __syncwarp();
         uint32_t packed[kAcross / 16][4];
         void* to[kAcross / 16];
@@ -202,7 +203,7 @@ struct TileStore {
             unroll<4>([&](auto i) {  // rows 0-7 and 8-15 of the left 8 columns, then of the right
                 const int first = chunk * kAcross + j * 16 + i / 2 * 8;
                 const int k = first / 2 + i % 2 * 2;
-                packed[j][i] = pack_bf16(epilogue(i % 2, first, pair_of(acc[k], acc[k + 1])));
+                packed[j][i] = epilogue(i % 2, first, pair_of(acc[k], acc[k + 1]));
             });
             // Lane l addresses row l % 16 of the left (l < 16) or right 8 columns.
             to[j] = box + swizzled<kSpan>(lane % 16, 2 * j + lane / 16);
@@ -210,21 +211,14 @@ struct TileStore {
         ptx::stmatrix_x4_tile(to, packed);
         ptx::fence_proxy_async();
         __syncwarp();
-        if (lane == 0) {
+        if (ptx::elect_one()) {
             ptx::tma_store(map, box, column + chunk * kAcross, group, row);
             ptx::bulk_commit();
         }
     }
-    // Stores the sums of 16 rows, all columns of the tile.
-    template <class F>
-    __device__ __forceinline__ void put_rows(const CUtensorMap& map,
-                                             const float (&acc)[Tile::BN / 2], int row, int column,
-                                             int group, F&& epilogue) {
-        unroll<kChunks>([&](auto chunk) { put(map, acc, chunk, row, column, group, epilogue); });
-    }
-    // Before the block ends, and its shared memory with it.
+    // Before the block ends, and its shared memory with it: by then it must have been read.
     __device__ __forceinline__ static void drain() {
-        if (threadIdx.x % 32 == 0) ptx::bulk_wait<0>();
+        if (ptx::elect_one()) ptx::bulk_wait_read<0>();
     }
 };
 

@@ -173,7 +173,7 @@ __global__ void __launch_bounds__(Tile::kThreads, 1)
     const int warpgroup = warpgroup_index();
     if (warpgroup == 0) {
         ptx::registers_decrease<Tile::kProducerRegisters>();
-        if (threadIdx.x == 0) producer(shared, x, dy, v);
+        if (warp_index() == 0 && ptx::elect_one()) producer(shared, x, dy, v);
     } else {
         ptx::registers_increase<Tile::kConsumerRegisters>();
         consumer(shared, v, warpgroup - 1);

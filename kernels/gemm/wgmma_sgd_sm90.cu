@@ -147,8 +147,14 @@ __device__ __forceinline__ void update_piece(Piece& piece, bool w_bf16, const Sg
     constexpr int kOwn = kPieceCols / 2;
     const FragmentCoord coord = fragment_coord();
     const auto pair_offset = [&](int q) {
-        return swizzled<128>(coord.row + q % 2 * 8, q / 2 * 2 + coord.col / 4) + coord.col % 4 * 4;
+        const int group = group_at_turn(coord.row, q / 2);
+        return swizzled<128>(coord.row + q % 2 * 8, group * 2 + coord.col / 4) + coord.col % 4 * 4;
     };
+    // The gradients in that order.
+    float g[kOwn];
+#pragma unroll
+    for (int i = 0; i < kOwn; ++i)
+        g[i] = group_at_turn(coord.row, 0) ? grad[kFirst + (i ^ kOwn / 2)] : grad[kFirst + i];
     // All are loaded before any is stored, so that loads overlap; between them a plain loop, which
     // a CPU does 8 at a time.
     float x[kOwn], v[kOwn];
@@ -163,7 +169,7 @@ __device__ __forceinline__ void update_piece(Piece& piece, bool w_bf16, const Sg
     });
 #pragma unroll
     for (int i = 0; i < kOwn; ++i) {
-        v[i] = rates.momentum * v[i] - rates.decay * x[i] - rates.lr * grad[kFirst + i];
+        v[i] = rates.momentum * v[i] - rates.decay * x[i] - rates.lr * g[i];
         x[i] += v[i];
     }
     unroll<kOwn / 2>([&](auto q) {
@@ -177,7 +183,8 @@ __device__ __forceinline__ void update_piece(Piece& piece, bool w_bf16, const Sg
     for (int i = 0; i < kOwn / 2; ++i) rounded[i] = __floats2bfloat162_rn(x[2 * i], x[2 * i + 1]);
     unroll<kOwn / 2>([&](auto q) {
         *reinterpret_cast<__nv_bfloat162*>(
-            piece.w_bf16 + swizzled<64>(coord.row + q % 2 * 8, q / 2) + coord.col * 2) = rounded[q];
+            piece.w_bf16 + swizzled<64>(coord.row + q % 2 * 8, group_at_turn(coord.row, q / 2)) +
+            coord.col * 2) = rounded[q];
     });
 }
 
@@ -189,7 +196,7 @@ __device__ __forceinline__ void consumer(SharedStorage& shared, const Inputs& in
     PipelineConsumer<Tile::kStages> pipeline{shared.pipeline, multicast.size, multicast.first};
     PipelineConsumer<kPieces> pieces{shared.pieces[warpgroup]};
     if (warpgroup == 1) pass_turn(1);
-    for_each_unit(in.schedule, [&](const WorkUnit& w, int index, bool more) {
+    for_each_unit<true>(in.schedule, [&](const WorkUnit& w, int index, bool more) {
         if (index % 2 != warpgroup) return pipeline.skip(w.steps);
 
         // Wait for this warpgroup's turn and for stages, multiply them; meanwhile add up A's rows.
@@ -248,11 +255,14 @@ __global__ void __launch_bounds__(384, 1)
     const int warpgroup = warpgroup_index();
     if (warpgroup == 0) {
         ptx::registers_decrease<Tile::kProducerRegisters>();
-        const int warp = static_cast<int>(threadIdx.x) / 32;
+        const int warp = warp_index();
         if (warp < 3 && ptx::elect_one()) {
-            if (warp == 0)
+            if (warp == 0) {
                 producer(shared, map_a, map_b, in);
-            else
+                // The next kernel's blocks may take this one's place as it ends. A block has said
+                // so when its first thread has: after the last copy of operands.
+                ptx::griddep_launch_dependents();
+            } else
                 PieceMover{.shared = shared,
                            .map_w = map_w,
                            .map_v = map_v,
@@ -261,8 +271,6 @@ __global__ void __launch_bounds__(384, 1)
                            .consumer = warp - 1}
                     .run(in.schedule);
         }
-        // the next kernel's blocks may take this one's place as it ends
-        ptx::griddep_launch_dependents();
         __syncwarp();
     } else {
         ptx::registers_increase<Tile::kConsumerRegisters>();

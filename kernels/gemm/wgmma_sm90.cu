@@ -61,6 +61,12 @@ template <EpilogueOp F, class Out>
 struct ElementEpilogue {
     const Target<Out>& target;
     const int row0, col0;
+    // plain, dropout: the biases of the thread's columns, loaded together and once for both of its
+    // rows: between the stores to shared memory the compiler may not move loads
+    static constexpr int kMaxGroups = 8;
+    Vec<2> bias[kMaxGroups] = {};
+    // drelu: the mask of these columns in both rows, likewise
+    Vec<2> mask[2][F == EpilogueOp::drelu ? kMaxGroups : 1] = {};
     // dropout: bits drawn by the thread and its three neighbours with the same rows
     uint32_t keep[4] = {};
 
@@ -68,6 +74,35 @@ struct ElementEpilogue {
     // (row, group), and tells the others. Byte i of keep[s] is number 4 i + s of 2 rows x kGroups.
     template <int kGroups>
     __device__ __forceinline__ void begin(int row, int col, int step) {
+        if constexpr (F == EpilogueOp::plain || F == EpilogueOp::dropout) {
+            static_assert(kGroups <= kMaxGroups);
+            const Epilogue<Out>& e = target.epilogue;
+            unroll<kGroups>([&](auto group) {
+                const int column = col0 + col + group * step + fragment_coord().col;
+                unroll<2>([&](auto j) {
+                    bias[group].set(j, e.bias && column + j < e.cols ? e.bias[column + j] : 0.0f);
+                });
+            });
+        }
+        if constexpr (F == EpilogueOp::drelu) {
+            static_assert(kGroups <= kMaxGroups);
+            const Epilogue<Out>& e = target.epilogue;
+            const FragmentCoord coord = fragment_coord();
+            const int first = col0 + col + coord.col;
+            const bool whole = e.vectorizable && col0 + col + (kGroups - 1) * step + 8 <= e.cols;
+            unroll<2>([&](auto half) {  // a row beyond C has the last one's mask, and is not stored
+                const int of_row = min(row0 + row + coord.row + 8 * half, target.rows - 1);
+                const Out* from = e.mask + of_row * e.ld_mask + first;
+                if (whole)
+                    unroll<kGroups>(
+                        [&](auto group) { mask[half][group] = load<2>(from + group * step); });
+                else
+                    unroll<kGroups>([&](auto group) {
+                        mask[half][group] =
+                            load_run<2>(from + group * step, e.cols - first - group * step, false);
+                    });
+            });
+        }
         if constexpr (F == EpilogueOp::dropout) {
             const int lane = threadIdx.x % 32;
             uint32_t bits = 0;
@@ -85,19 +120,25 @@ struct ElementEpilogue {
     }
     // The value for rows and columns beyond C does not matter: it is not stored.
     template <class S>
-    __device__ __forceinline__ Vec<2> operator()(int row, int col, Vec<2> v, S) const {
-        if constexpr (F == EpilogueOp::dropout) {
+    __device__ __forceinline__ Vec<2> operator()(int, int, Vec<2> v, S) const {
+        if constexpr (F == EpilogueOp::plain || F == EpilogueOp::dropout) {
+            v = v + bias[S::kGroup];
+            unroll<2>([&](auto j) { v.set(j, target.epilogue.relu && v[j] < 0 ? 0 : v[j]); });
+        }
+        if constexpr (F == EpilogueOp::plain) {
+            return v;
+        } else if constexpr (F == EpilogueOp::dropout) {
             constexpr int kNumber = S::kHalf * S::kGroups + S::kGroup;
-            v = apply_epilogue<EpilogueOp::plain>(target.epilogue, row0 + row, col0 + col, v);
             const uint32_t bits = keep[kNumber % 4] >> (8 * (kNumber / 4) + threadIdx.x % 4 * 2);
             unroll<2>([&](auto j) {
                 v.set(j, bits >> j & 1 ? v[j] * target.epilogue.keep_scale : 0.0f);
             });
             return v;
         } else {
-            return row0 + row < target.rows
-                       ? apply_epilogue<F>(target.epilogue, row0 + row, col0 + col, v)
-                       : v;
+            static_assert(F == EpilogueOp::drelu);
+            const Vec<2>& m = mask[S::kHalf][S::kGroup];
+            unroll<2>([&](auto j) { v.set(j, m[j] > 0 ? v[j] * target.epilogue.mask_scale : 0); });
+            return v;
         }
     }
 };
@@ -121,24 +162,26 @@ struct DirectStore {
     }
 };
 
-// The producer's warpgroup: its first warp's elected thread starts all the block's copies.
+// The producer's warpgroup: its first warp's elected thread starts all the block's copies. It is
+// elected where it branches off, in each unit anew (ptx::elect_one says why).
 template <class Tile, class Staged>
 __device__ __forceinline__ void producer(SharedStorage<Tile, Staged>& shared,
                                          const CUtensorMap& map_a, const CUtensorMap& map_b,
                                          const Inputs& in, bool staged) {
     const Multicast multicast(in.schedule);
-    const bool copies = threadIdx.x < 32 && ptx::elect_one();
+    const int warp = warp_index();
     PipelineProducer<Tile::kStages> pipeline{shared.pipeline};
     for_each_unit(in.schedule, [&](const WorkUnit& w) {
-        if (copies) copy_unit<Tile>(shared.stage, pipeline, map_a, map_b, in, w, multicast);
+        if (warp == 0 && ptx::elect_one())
+            copy_unit<Tile>(shared.stage, pipeline, map_a, map_b, in, w, multicast);
         if (!staged) {  // the next unit's stages lie where the consumers' sums are (sum_in_cluster)
             __syncwarp();
-            cluster_sync();
-            cluster_sync();
+            meet_in_sum();
         }
     });
-    // the next kernel's blocks may take this one's place as it ends
-    ptx::griddep_launch_dependents();
+    // The next kernel's blocks may take this one's place as it ends. A block has said so when its
+    // first thread has: the one that copies, so that it is after the last copy.
+    if (warp == 0 && ptx::elect_one()) ptx::griddep_launch_dependents();
     __syncwarp();
 }
 
@@ -155,7 +198,7 @@ struct Consumer {
     int turn = 0;  // of the store's pieces
 
     __device__ __forceinline__ void run() {
-        for_each_unit(in.schedule, [&](const WorkUnit& w) { unit(w); });
+        for_each_unit<true>(in.schedule, [&](const WorkUnit& w) { unit(w); });
         drain_stores();
     }
 

@@ -35,7 +35,8 @@ __device__ __forceinline__ void cluster_arrive(WT_SITE) {
     asm volatile("barrier.cluster.arrive.release.aligned;" ::: "memory");
 #endif
 }
-// The same without the release: nothing written so far is promised to the others.
+// The same without the release, which is a fence that waits for all that the thread has in memory:
+// nothing written so far is promised to the others. What this thread has read, they may overwrite.
 __device__ __forceinline__ void cluster_arrive_relaxed(WT_SITE) {
 #ifdef VGPU
     vgpu::cluster_arrive(site, true);

@@ -64,12 +64,26 @@ __device__ __forceinline__ void mbarrier_arrive_expect_tx(Mbarrier& bar,
 #endif
 }
 
-// Arrives at a barrier of a block of the cluster; `address` from map_shared (cluster.h).
+// Arrives at a barrier of a block of the cluster, and hands over what this thread has written;
+// `address` from map_shared (cluster.h). The release at the cluster's scope is a fence: it waits
+// for all that the thread has in memory, a round trip to the L2 cache.
 __device__ __forceinline__ void mbarrier_arrive_cluster(uint32_t address WT_COMMA_SITE) {
 #ifdef VGPU
     vgpu::mbarrier_arrive_cluster(address, site);
 #else
     asm volatile("mbarrier.arrive.release.cluster.shared::cluster.b64 _, [%0];" ::"r"(address)
+                 : "memory");
+#endif
+}
+
+// The same where nothing is handed over: says that this thread has read, that its loads' values
+// are there and its wgmmas waited for, so that those may be overwritten. What it has written may
+// not be seen yet. One instruction without a fence: the release is this block's, as CUTLASS has it.
+__device__ __forceinline__ void mbarrier_arrive_cluster_read(uint32_t address WT_COMMA_SITE) {
+#ifdef VGPU
+    vgpu::mbarrier_arrive_cluster_read(address, site);
+#else
+    asm volatile("mbarrier.arrive.release.cta.shared::cluster.b64 _, [%0];" ::"r"(address)
                  : "memory");
 #endif
 }

@@ -20,7 +20,16 @@ struct alignas(16) PartialTile {
     float quad[Tile::kConsumers][Tile::kHeight][Tile::BN / 8][128][4];
 };
 
-// All threads of the cluster's consumers call this; its other threads call cluster_sync twice
+// What the cluster's threads that are no consumers do meanwhile: they keep both appointments, that
+// the sums are there and that they have been read. They have nothing to hand over themselves.
+__device__ __forceinline__ void meet_in_sum() {
+    for (int i = 0; i < 2; ++i) {
+        ptx::cluster_arrive_relaxed();
+        ptx::cluster_wait();
+    }
+}
+
+// All threads of the cluster's consumers call this; its other threads call meet_in_sum
 // meanwhile. All stages that this consumer reads must have been read, and may be written again
 // afterwards. It calls f(row, column, pair, spot) for this block's part of the columns, rows
 // counted from the first of the tile, and stores nothing itself. A block's rank is split *
@@ -71,7 +80,9 @@ __device__ __forceinline__ void sum_in_cluster(PartialTile<Tile>& partial, int c
             });
         }
     ptx::fence_proxy_async();  // before TMA writes the stages again
-    cluster_sync();
+    // All have read; the arrival need not wait for what f has stored, as a release would.
+    ptx::cluster_arrive_relaxed();
+    ptx::cluster_wait();
 }
 
 }  // namespace wt

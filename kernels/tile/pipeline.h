@@ -84,14 +84,15 @@ struct PipelineConsumer {
     // tells two phases apart, not three.
     __device__ __forceinline__ void skip(int stages) { state.skip(stages); }
 
-    // This warp is done with a stage; all its lanes call. One lane arrives for each block of the
-    // multicast.
+    // This warp has read a stage; all its lanes call. One lane arrives for each block of the
+    // multicast. Nothing written is handed over, so no fence is paid for: with one, each stage
+    // would wait for a round trip to the L2 cache between its products and its release.
     __device__ __forceinline__ void consumer_release(int stage) const {
         const uint32_t lane = threadIdx.x % 32;
         if (multicast == 1) {
             if (lane == 0) ptx::mbarrier_arrive(pipeline.empty[stage]);
         } else if (lane < static_cast<uint32_t>(multicast)) {
-            ptx::mbarrier_arrive_cluster(
+            ptx::mbarrier_arrive_cluster_read(
                 ptx::map_shared(&pipeline.empty[stage], first_rank + lane));
         }
     }

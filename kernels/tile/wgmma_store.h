@@ -104,14 +104,14 @@ __device__ __forceinline__ void store_staged(typename Staged::Storage& storage, 
                                              int& turn, const CUtensorMap& c, int row, int col,
                                              const float (&d)[kHalf], F&& f) {
     static_assert(kHalf * 2 == Staged::BN);
-    const bool leader = threadIdx.x % 128 == 0;
+    const bool first_warp = warp_index() % 4 == 0;  // its elected lane copies
     unroll<Staged::BN / Staged::kColumns>([&](auto p) {
         uint8_t* piece = storage.piece[consumer][turn];
         write_piece<Staged, p * Staged::kColumns>(piece, d, f);
         ptx::fence_proxy_async();
-        if (leader) ptx::bulk_wait_read<Staged::kPieces - 2>();
+        if (first_warp && ptx::elect_one()) ptx::bulk_wait_read<Staged::kPieces - 2>();
         sync_warpgroup(consumer);
-        if (leader) {
+        if (first_warp && ptx::elect_one()) {
             ptx::tma_store(c, piece, col + p * Staged::kColumns, row);
             ptx::bulk_commit();
         }
@@ -120,7 +120,7 @@ __device__ __forceinline__ void store_staged(typename Staged::Storage& storage, 
 }
 // The consumers' threads call this before the block ends, and its shared memory with it.
 __device__ __forceinline__ void drain_stores() {
-    if (threadIdx.x % 128 == 0) ptx::bulk_wait_read<0>();
+    if (warp_index() % 4 == 0 && ptx::elect_one()) ptx::bulk_wait_read<0>();
 }
 
 }  // namespace wt

@@ -132,26 +132,31 @@ __device__ __forceinline__ void cluster_sync() {
 }
 
 // What a block begins with; all its threads call. init_barriers() is run by one thread, which also
-// prefetches its tensor maps there: neither needs what the kernel before this one writes.
+// prefetches its tensor maps there: neither needs what the kernel before this one writes. In a
+// cluster of several blocks it orders barriers only, not what threads have stored before.
 template <class F>
 __device__ __forceinline__ void begin_block(int cluster_size, F&& init_barriers) {
     if (threadIdx.x == 0) {
         init_barriers();
         ptx::fence_mbarrier_init();
     }
-    if (cluster_size > 1)
-        cluster_sync();  // the others' barriers are ready, too
-    else
+    if (cluster_size > 1) {
+        // The others' barriers are ready, too: the fence has released them, the arrival need not.
+        ptx::cluster_arrive_relaxed();
+        ptx::cluster_wait();
+    } else {
         __syncthreads();
+    }
     ptx::griddep_wait();  // the kernel before this one is complete
 }
 
 // What a block ends with; all its threads call. No block leaves while another may still write into
-// its shared memory, or tell it that a stage is free.
+// its shared memory, or tell it that a stage is free. Nothing is handed over: relaxed.
 __device__ __forceinline__ void end_block(int cluster_size) {
     if (cluster_size > 1) {
         __syncwarp();
-        cluster_sync();
+        ptx::cluster_arrive_relaxed();
+        ptx::cluster_wait();
     }
 }
 
@@ -161,6 +166,11 @@ __device__ __forceinline__ void end_block(int cluster_size) {
 // the same in all of a warp.
 __device__ __forceinline__ int warpgroup_index() {
     return __shfl_sync(0xffffffffu, static_cast<int>(threadIdx.x) / 128, 0);
+}
+
+// The warp's number in the block, the same way.
+__device__ __forceinline__ int warp_index() {
+    return __shfl_sync(0xffffffffu, static_cast<int>(threadIdx.x) / 32, 0);
 }
 
 // Numbers of named barriers (0 is __syncthreads); consumer 0 or 1 is added to the first two.
@@ -232,7 +242,7 @@ __device__ __forceinline__ void multiply(const typename Tile::Stage* stages,
 template <class Operand, class F>
 __device__ __forceinline__ void copy_share(uint8_t* tile, int rank, int multicast, F&& copy) {
     if constexpr (Operand::kMajor == Major::k) {
-        const int down = rank * (Operand::kDown / multicast);
+        const int down = multicast > 1 ? rank * (Operand::kDown / kMaxMulticast) : 0;
         for (int box = 0; box < Operand::kBoxes; ++box)
             copy(tile + box * Operand::kBoxBytes + down * Operand::kSpan, box, down);
     } else {
@@ -274,5 +284,10 @@ __device__ __forceinline__ int swizzled(int row, int unit) {
     const int start = row * kSpan;
     return start + ((unit * 16) ^ ((start >> 7 & (kSpan / 16 - 1)) << 4));
 }
+
+// Which of a row's four groups of 8 floats (128 bytes, swizzled) a thread takes at its turn `group`:
+// odd rows are two groups ahead. A half warp's pairs of 8 bytes are then on different banks; in the
+// same order rows r and r + 1 would be on the same, since the swizzle exchanges their two units.
+__device__ __forceinline__ int group_at_turn(int row, int group) { return group ^ row % 2 * 2; }
 
 }  // namespace wt

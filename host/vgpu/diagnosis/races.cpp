@@ -74,7 +74,7 @@ void Races::begin_grid() {
     own_proxy_clock_.resize(threads_);
     materialized_.assign(threads_, 0);
     griddep_.assign(threads_, 0);
-    vector_clocks_.resize(size_t{threads_} * 2 * columns_);
+    vector_clocks_.resize(size_t{threads_} * 3 * columns_);
     named_.resize(size_t{core_.cluster} * kNamedBarriers);
     shared_.resize(std::max<size_t>(shared_.size(), core_.cluster));
 }
@@ -127,6 +127,7 @@ void Races::materialize(uint32_t t) {
     materialized_[t] = generation_;
     std::fill_n(vector_clock(t), threads_, common_clock_);
     std::fill_n(proxy_clock(t), threads_, block_start_);
+    std::fill_n(write_clock(t), threads_, common_clock_);
     std::fill_n(vector_clock(t) + threads_, kSlots, block_start_);
     std::fill_n(proxy_clock(t) + threads_, kSlots, block_start_);
 }
@@ -139,15 +140,19 @@ void Races::reset_if_old(SyncClock& c) const {
     c.generation = generation_;
     c.clock.assign(columns_, common_clock_);
     c.proxy_clock.assign(columns_, block_start_);
+    c.write_clock.assign(columns_, common_clock_);
     std::fill_n(c.clock.begin() + threads_, kSlots, block_start_);
 }
 
-void Races::release(uint32_t t, SyncClock& c) {
+void Races::release(uint32_t t, SyncClock& c, Hands hands) {
     reset_if_old(c);
-    if (materialized_[t] == generation_)
-        join(c.clock.data(), vector_clock(t), columns_),
-            join(c.proxy_clock.data(), proxy_clock(t), threads_);
+    if (materialized_[t] == generation_) {
+        join(c.clock.data(), vector_clock(t), columns_);
+        join(c.proxy_clock.data(), proxy_clock(t), threads_);
+        if (hands == Hands::all) join(c.write_clock.data(), write_clock(t), threads_);
+    }
     c.clock[t] = std::max(c.clock[t], own_clock_[t]);
+    if (hands == Hands::all) c.write_clock[t] = std::max(c.write_clock[t], own_clock_[t]);
     c.proxy_clock[t] = std::max(c.proxy_clock[t], own_proxy_clock_[t]);
     increment(t);
 }
@@ -157,6 +162,7 @@ void Races::acquire(uint32_t t, const SyncClock& c) {
     materialize(t);
     join(vector_clock(t), c.clock.data(), columns_);
     join(proxy_clock(t), c.proxy_clock.data(), threads_);
+    join(write_clock(t), c.write_clock.data(), threads_);
 }
 
 void Races::sync_block(const Block& b) {
@@ -198,8 +204,8 @@ void Races::complete(unsigned barrier, const Fiber* waiting, bool mine) {
 
 inline uint32_t key_of(const Block& b, uint32_t mbarrier) { return b.rank << 18 | mbarrier; }
 
-void Races::arrive(const Block& b, uint32_t mbarrier) {
-    if (on_) release(current_agent(), mbarriers_[key_of(b, mbarrier)].pending);
+void Races::arrive(const Block& b, uint32_t mbarrier, Hands hands) {
+    if (on_) release(current_agent(), mbarriers_[key_of(b, mbarrier)].pending, hands);
 }
 
 void Races::arrive(const Block& b, uint32_t mbarrier, const Operation& o) {
@@ -222,8 +228,8 @@ void Races::waited(const Block& b, uint32_t mbarrier) {
     if (on_) acquire(current_agent(), mbarriers_[key_of(b, mbarrier)].done);
 }
 
-void Races::arrive_cluster() {
-    if (on_) release(current_agent(), cluster_.pending);
+void Races::arrive_cluster(Hands hands) {
+    if (on_) release(current_agent(), cluster_.pending, hands);
 }
 void Races::complete_cluster() {
     if (on_) end_phase(cluster_);
@@ -274,10 +280,12 @@ void Races::expect_waited(uint32_t place) {
 
 // ---- accesses -----------------------------------------------------------------------------------
 
-inline bool Races::happens_before(Epoch s, const Accessor& a) {
+inline bool Races::happens_before(Epoch s, bool wrote, const Accessor& a) {
     const uint32_t by = s.agent();
     if (by == a.agent || by == a.thread) return true;
-    if (materialized_[a.thread] == generation_) return s.clock() <= vector_clock(a.thread)[by];
+    if (materialized_[a.thread] == generation_)
+        return s.clock() <=
+               (wrote && by < threads_ ? write_clock(a.thread) : vector_clock(a.thread))[by];
     return s.clock() <= (by < threads_ ? common_clock_ : block_start_);
 }
 
@@ -298,7 +306,7 @@ inline void Races::expect_ordered(Epoch before, bool before_wrote, const Accesso
     const bool other_block = kGlobal && before.clock() <= block_start_;
     const Found f{Found::race,      before,      before_wrote, kind,   place,
                   a.asynchronous(), other_block, shared,       address};
-    if (other_block || !happens_before(before, a)) [[unlikely]]
+    if (other_block || !happens_before(before, before_wrote, a)) [[unlikely]]
         report(f);
     if (!kGlobal && a.asynchronous() && before_wrote && !fence_happens_before(before, a))
         [[unlikely]] {
@@ -332,7 +340,7 @@ inline void Races::record(Cell* cell, uint32_t first, uint32_t bytes, uint64_t a
             }
             const bool concurrent =
                 r.clock() > (kGlobal ? grid_start_ : block_start_) &&
-                ((kGlobal && r.clock() <= block_start_) || !happens_before(r, a));
+                ((kGlobal && r.clock() <= block_start_) || !happens_before(r, false, a));
             if (!concurrent || next_random(coin_) & 1 << 20) cell->read = mine;
             continue;
         }

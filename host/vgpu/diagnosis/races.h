@@ -89,22 +89,26 @@ public:
     void access(const Operation&, const char* global, uint32_t bytes, Kind, uint32_t place);
 
     // ---- what orders them -----------------------------------------------------------------------
+    // What an arrival orders of what its thread has accessed and knows of: everything; or reads
+    // and asynchronous operations, not threads' writes (a barrier's arrival that is relaxed, or
+    // released at the block's scope where the barrier is another block's).
+    enum class Hands : uint8_t { all, reads };
     // The vector clock of what orders threads (a barrier, an mbarrier): a thread that arrives
     // releases its own into it, and one that goes on acquires it.
     struct SyncClock {
         uint64_t generation = 0;
-        std::vector<uint32_t> clock, proxy_clock;  // by agent
+        std::vector<uint32_t> clock, proxy_clock, write_clock;  // by agent
     };
     void sync_block(const Block&);  // all its threads, at __syncthreads
     void sync_warp(unsigned warp, unsigned lanes);
     void arrive(unsigned barrier);  // the running thread, at a named barrier of its block
     // and all who wait in it go on
     void complete(unsigned barrier, const Fiber* waiting, bool me);
-    void arrive(const Block&, uint32_t mbarrier);
+    void arrive(const Block&, uint32_t mbarrier, Hands = Hands::all);
     void arrive(const Block&, uint32_t mbarrier, const Operation&);
     void complete(const Block&, uint32_t mbarrier);  // its phase
     void waited(const Block&, uint32_t mbarrier);
-    void arrive_cluster();
+    void arrive_cluster(Hands);
     void complete_cluster();
     void waited_cluster();
     void fence_proxy();
@@ -166,20 +170,22 @@ private:
     uint32_t current_agent() const;
     uint32_t agent_of(const Fiber&) const;
     // Of thread t: the clock of each agent up to which that agent's accesses happen before what t
-    // does next; and up to which they do so for the asynchronous proxy. Only while materialized_[t]
+    // does next; up to which they do so for the asynchronous proxy; and up to which a thread's
+    // writes do so, if that is earlier than its reads (Hands::reads). Only while materialized_[t]
     // is generation_: see common_clock_.
-    uint32_t* vector_clock(uint32_t t) { return vector_clocks_.data() + size_t{t} * 2 * columns_; }
+    uint32_t* vector_clock(uint32_t t) { return vector_clocks_.data() + size_t{t} * 3 * columns_; }
     uint32_t* proxy_clock(uint32_t t) { return vector_clock(t) + columns_; }
+    uint32_t* write_clock(uint32_t t) { return vector_clock(t) + 2 * columns_; }
     void materialize(uint32_t t);
     // Whether the access of that epoch happens before this accessor's next one; and for an ordinary
     // store and an accessor of the asynchronous proxy, whether a fence of the proxy lies between
     // the two.
-    bool happens_before(Epoch, const Accessor&);
+    bool happens_before(Epoch, bool wrote, const Accessor&);
     bool fence_happens_before(Epoch, const Accessor&);
     void forget_all();
     void increment(uint32_t t);  // its own clock: a new epoch of thread t begins
     void reset_if_old(SyncClock&) const;
-    void release(uint32_t t, SyncClock&);
+    void release(uint32_t t, SyncClock&, Hands = Hands::all);
     void acquire(uint32_t t, const SyncClock&);
     Cell* cells_of(const Block&);
     Page& page_of(uint64_t page);

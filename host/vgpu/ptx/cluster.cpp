@@ -97,7 +97,7 @@ void cluster_arrive(Site site, bool relaxed) {
     mine = static_cast<uint8_t>(1 + core.cluster_barrier.phase);
     ++core.cluster_barrier.arrived;
     ++core.cluster_barrier.between;
-    if (core.races && !relaxed) core.races->arrive_cluster();
+    if (core.races) core.races->arrive_cluster(relaxed ? Races::Hands::reads : Races::Hands::all);
     own_fiber(core);  // it will wait; and its return can be seen
     settle_cluster_barrier(core);
 }
@@ -142,12 +142,19 @@ void* map_shared_pointer(const void* shared, uint32_t rank) {
     return core.blocks[rank]->shared + offset;
 }
 
-void mbarrier_arrive_cluster(uint32_t address, Site site) {
+static void arrive_remotely(uint32_t address, Races::Hands hands, const char* what, Site site) {
     Core& core = *context.core;
-    Block& b = block_of_cluster(core, address >> 24, "mbarrier_arrive_cluster", site);
-    if (core.races) core.races->arrive(b, address & 0xffffff);
-    arrive_on(core, b, reinterpret_cast<uint64_t*>(b.shared + (address & 0xffffff)),
-              "mbarrier_arrive_cluster", site);
+    Block& b = block_of_cluster(core, address >> 24, what, site);
+    // A release at a block's scope is a whole one where it is that block's own barrier.
+    if (core.races)
+        core.races->arrive(b, address & 0xffffff, &b == core.block ? Races::Hands::all : hands);
+    arrive_on(core, b, reinterpret_cast<uint64_t*>(b.shared + (address & 0xffffff)), what, site);
+}
+void mbarrier_arrive_cluster(uint32_t address, Site site) {
+    arrive_remotely(address, Races::Hands::all, "mbarrier_arrive_cluster", site);
+}
+void mbarrier_arrive_cluster_read(uint32_t address, Site site) {
+    arrive_remotely(address, Races::Hands::reads, "mbarrier_arrive_cluster_read", site);
 }
 
 // A later start is always legal. Waits are counted: a kernel launched as dependent needs one in

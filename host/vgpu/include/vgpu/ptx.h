@@ -50,6 +50,8 @@ void mbarrier_arrive(uint64_t* bar, Site);
 void mbarrier_expect_tx(uint64_t* bar, uint32_t bytes, Site);
 void mbarrier_arrive_expect_tx(uint64_t* bar, uint32_t bytes, Site);
 void mbarrier_arrive_cluster(uint32_t address, Site);
+// Orders what the thread has read, and not what it has written.
+void mbarrier_arrive_cluster_read(uint32_t address, Site);
 bool mbarrier_try_wait(uint64_t* bar, uint32_t parity, Site);
 
 void cp_async(void* shared, const void* global, int bytes, int src_bytes, Site = Site::current());
