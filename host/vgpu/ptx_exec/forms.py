@@ -163,7 +163,7 @@ class Emitter:
         return o
 
     def shared(self, o):
-        """An address of the shared window, as uint64_t that does not wrap at 32 bits."""
+        """An address of the shared window. With a register of 32 bits it wraps, as nvcc counts on."""
         o = self.memory(o)
         if isinstance(o.base, Symbol):
             address, space = self.symbol(o.base)
@@ -173,6 +173,8 @@ class Emitter:
             address = self.name(o.base)
         else:
             raise FormError('an address is a register of 32 or 64 bits')
+        if isinstance(o.base, Register) and SIZES[o.base.type] == 4:
+            return f'{address} + {o.offset % (1 << 32)}u' if o.offset else address
         return f'{address} + {o.offset}ll' if o.offset else address
 
     def generic(self, o, spaces, coordinates=False):
