@@ -7,6 +7,7 @@
 #   make gpu-report    on a machine with a GPU: everything measured, into profiling/results/   REPORT=--quick|--dry
 #   make results       README.md's table from profiling/results/
 #   make sass          registers, spills and instructions of the kernels, checked; needs nvcc and a disassembler
+#   make ptx-faults PTX=1  are faults in the assembly of kernels/ptx/ seen, one at a time?   FAULTS="-k mma" some of them
 #   make compile-times CPU seconds that the compiler took for each file
 #   make fuzz          every reader of files and flags with random input, SECONDS=20 each; needs clang's libFuzzer (test/fuzz/README.md)
 #   make format        the C++ sources as .clang-format says, which CI checks; needs clang-format 14
@@ -182,7 +183,7 @@ ifeq ($(TARGET),vgpu)
   endif
   ifneq ($(PTX),)
     PTX_NVCC := $(NVCC) -I. $(if $(wildcard $(DEPS_USR)/include),-isystem $(DEPS_USR)/include) $(CXXSTD) -O2 $(NVCC_LANGUAGE)
-    # PTX says which products are fused with sums, and its integers wrap. -O1: half of the time of -O3 for the same work.
+    # PTX says which products are fused with sums, and its integers wrap.
     PTX_FLAGS := $(if $(RACES),-fsanitize=thread --param=tsan-instrument-func-entry-exit=0) -Ihost/vgpu/include -DVGPU -I. $(CXXSTD) -O1 -g1 -march=native -ffp-contract=off -fno-strict-aliasing -fwrapv -w
   endif
   LDFLAGS += -fopenmp -rdynamic
@@ -276,7 +277,7 @@ SRC_lean     := kernels/gemm/tiled.cu
 SRC_compute  := $(filter-out $(SRC_test) $(SRC_emulated) $(SRC_host) $(SRC_lean),$(ALL_SRC))
 
 # ---- rules ----------------------------------------------------------------------------------
-.PHONY: all programs run test help format decode-rate deps clean found gpu-report results sass sass-tools kernel-objects plain-kernels compile-times bin
+.PHONY: all programs run test help format decode-rate deps clean found gpu-report results sass sass-tools kernel-objects plain-kernels compile-times bin ptx-faults
 .SECONDARY:
 
 ifneq ($(MISSING),)
@@ -374,6 +375,13 @@ $(OUT)/%.ptx.o: $(PTX_OUT)/%.ptx.cpp $(STAMP)
 	@mkdir -p $(@D)
 	$(call say,c++  $<)
 	$(Q)$(call timed,$(CXX) $(PTX_FLAGS) -MMD -MP -c $< -o $@)
+# Faults in the wrappers' assembly, one at a time: does this build see them? Only the tests' PTX is needed.
+PTX_TESTS := $(patsubst %.cu,%,$(wildcard test/test_ptx_*.cu))
+FAULT_OBJ := $(filter-out %.ptx.o,$(LIB_OBJ) $(COMMON_OBJ)) $(HOST_OUT)/test/main.o $(PTX_TESTS:%=$(CU_OUT)/%.o)
+ptx-faults: found $(FAULT_OBJ) $(PTX_TESTS:%=$(PTX_OUT)/%.ptx)
+	$(Q)python3 test/ptx_faults.py --ptx $(PTX_OUT)/test --objects '$(FAULT_OBJ)' $(FAULTS) \
+	    --compile '$(CXX) $(PTX_FLAGS) -fsanitize=thread --param=tsan-instrument-func-entry-exit=0' \
+	    --link '$(LINK) $(LDFLAGS) OBJECTS $(JPEG_LIBS) $(LDLIBS)'
 -include $(patsubst $(OUT)/%.ptx.o,$(PTX_OUT)/%.d,$(filter %.ptx.o,$(LIB_OBJ) $(TEST_OBJ)))
 endif
 $(HOST_OUT)/%.o: %.cpp $(HOST_STAMP)
