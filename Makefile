@@ -305,7 +305,7 @@ endif
 comma := ,
 LIBRARIES := $(if $(filter vgpu,$(TARGET)),oneDNN $(if $(ONEDNN),yes,none),cuDNN $(if $(CUDNN),yes,none)$(comma) cuBLAS $(if $(CUBLAS),yes,none)$(comma) NCCL $(if $(NCCL),yes,none))$(comma) MPI $(if $(MPI_HEADER),yes,none)$(comma) libjpeg-turbo $(if $(JPEG_HEADER),yes,none)
 found:
-	@echo "target  $(TARGET)$(if $(SAN), with sanitizers)$(if $(RACES), with races looked for)$(if $(PTX), with kernels in PTX of sm_$(PTX_ARCH)) ($(WHY))"
+	@echo "target  $(TARGET)$(if $(SAN), with sanitizers)$(if $(PTX), with kernels in PTX of sm_$(PTX_ARCH))$(if $(RACES),$(if $(PTX),$(comma) and) with races looked for) ($(WHY))"
 	@echo "found   $(notdir $(CXX)) $$($(CXX) -dumpfullversion -dumpversion); nvcc $(NVCC_VERSION); GPU $(or $(GPU),none); $(LIBRARIES)"
 
 # It may write over the run that it left the last time, but not over one that RUN names.
