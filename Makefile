@@ -7,6 +7,7 @@
 #   make gpu-report    on a machine with a GPU: everything measured, into profiling/results/   REPORT=--quick|--dry
 #   make results       README.md's table from profiling/results/
 #   make sass          registers, spills and instructions of the kernels, checked; needs nvcc and a disassembler
+#   make ptx-faults PTX=1  are faults in the assembly of kernels/ptx/ seen, one at a time?   FAULTS="-k mma" some of them
 #   make compile-times CPU seconds that the compiler took for each file
 #   make fuzz          every reader of files and flags with random input, SECONDS=20 each; needs clang's libFuzzer (test/fuzz/README.md)
 #   make format        the C++ sources as .clang-format says, which CI checks; needs clang-format 14
@@ -20,6 +21,7 @@
 #   PREFIX=DIR         where libraries were unpacked   default: build/deps
 #   SAN=1              AddressSanitizer and UBSan for all but the kernels (vgpu)
 #   RACES=1            for the kernels: races, missing fences, bounds, and UBSan (vgpu)
+#   PTX=1              kernels as nvcc compiles them, their PTX translated to C++ (vgpu, needs nvcc); PTX_ARCH=80|90
 #   BUILD=DIR          where objects go                default: build
 #   NO_MPI=1           without MPI, even where it is (bin/train --comm mpi is then refused)
 #   NO_TURBO=1         without libjpeg-turbo, even where it is (stb_image then decodes JPEG too)
@@ -35,6 +37,8 @@ PREFIX ?= $(BUILD)/deps
 ARCHS  ?= 80 90
 SAN    ?=
 RACES  ?=
+PTX    ?=
+PTX_ARCH ?= 90
 PCH    ?= 1
 Q      := $(if $(V),,@)
 
@@ -73,9 +77,20 @@ endif
 ifneq ($(and $(SAN),$(RACES)),)
   $(error SAN=1 and RACES=1 are two builds: g++ does not do both at once)
 endif
+ifneq ($(PTX),)
+  ifneq ($(SAN),)
+    $(error PTX=1 goes with RACES=1, not with SAN=1, which leaves kernels as they are)
+  endif
+  ifeq ($(NVCC),)
+    $(error PTX=1 needs nvcc, which makes the PTX: install the CUDA toolkit (12.3 or later) and put nvcc on PATH)
+  endif
+  ifneq ($(filter-out 80 90,$(PTX_ARCH))$(filter-out 1,$(words $(PTX_ARCH))),)
+    $(error unknown PTX_ARCH '$(PTX_ARCH)': must be 80 or 90)
+  endif
+endif
 ifeq ($(TARGET),cuda)
-  ifneq ($(SAN)$(RACES),)
-    $(error SAN=1 and RACES=1 are for TARGET=vgpu; on a GPU use compute-sanitizer)
+  ifneq ($(SAN)$(RACES)$(PTX),)
+    $(error SAN=1, RACES=1 and PTX=1 are for TARGET=vgpu; on a GPU use compute-sanitizer)
   endif
   ifeq ($(NVCC),)
     $(error TARGET=cuda needs nvcc: install the CUDA toolkit (12.3 or later) and put nvcc on PATH, or use TARGET=vgpu)
@@ -100,15 +115,21 @@ ifneq ($(JPEG_HEADER),)
 endif
 
 # ---- flags ----------------------------------------------------------------------------------
-OUT := $(BUILD)/$(TARGET)$(if $(SAN),-san)$(if $(RACES),-races)
-# Where objects of *.cpp go, and of kernels/*.cu: with RACES=1 the first are those of an ordinary build, with SAN=1 the second.
-HOST_OUT := $(if $(RACES),$(BUILD)/$(TARGET),$(OUT))
-KERNEL_OUT := $(if $(SAN),$(BUILD)/$(TARGET),$(OUT))
+PTX_OUT := $(BUILD)/$(TARGET)-ptx$(PTX_ARCH)
+OUT := $(if $(PTX),$(PTX_OUT),$(BUILD)/$(TARGET))$(if $(SAN),-san)$(if $(RACES),-races)
+# Where objects of *.cpp go, and of *.cu: with RACES=1 the first are those of an ordinary build, with SAN=1 the second, with
+# PTX=1 both: its own are the kernels' translated PTX, which a launch takes instead.
+HOST_OUT := $(if $(RACES)$(PTX),$(BUILD)/$(TARGET),$(OUT))
+CU_OUT := $(if $(PTX),$(BUILD)/$(TARGET),$(OUT))
+KERNEL_OUT := $(if $(SAN),$(BUILD)/$(TARGET),$(CU_OUT))
 CPPFLAGS += -I. $(if $(wildcard $(DEPS_USR)/include),-isystem $(DEPS_USR)/include)
 # restrict: g++ 12 sees overlaps in text + std::string that are none (its bug 105651).
 # psabi: a note at every kernel that takes a tensor map by value, about g++ 4.6.
 WARN := -Wall -Wextra -Wno-unknown-pragmas $(if $(findstring clang,$(CXX)),,-Wno-restrict -Wno-psabi)
 CXXSTD := -std=c++20
+# What the PTX depends on is the same for TARGET=cuda and PTX=1.
+NVCC_LANGUAGE := -lineinfo --expt-relaxed-constexpr --extended-lambda -Xcompiler=-Wall,-Wextra,-Wno-unknown-pragmas \
+                 -diag-suppress=20012 --threads 1
 LDLIBS += -lz -lpthread
 DEPS_LIB := $(DEPS_USR)/lib/x86_64-linux-gnu
 # RPATH, not RUNPATH: oneDNN's own libraries are found through it too.
@@ -156,10 +177,15 @@ ifeq ($(TARGET),vgpu)
     CXXFLAGS += -fsanitize=address $(UNDEFINED) -fno-omit-frame-pointer
     LDFLAGS += -fsanitize=address,undefined
   endif
-  ifneq ($(RACES),)
+  ifneq ($(and $(RACES),$(if $(PTX),,1)),)
     # thread: its calls are taken by functions of ours (host/vgpu/diagnosis/races.h), its library is not linked.
     RACE_FLAGS := -Og -fsanitize=thread --param=tsan-instrument-func-entry-exit=0 $(UNDEFINED)
     RACE_LINK := -fsanitize=undefined
+  endif
+  ifneq ($(PTX),)
+    PTX_NVCC := $(NVCC) -I. $(if $(wildcard $(DEPS_USR)/include),-isystem $(DEPS_USR)/include) $(CXXSTD) -O2 $(NVCC_LANGUAGE)
+    # PTX says which products are fused with sums, and its integers wrap.
+    PTX_FLAGS := $(if $(RACES),-fsanitize=thread --param=tsan-instrument-func-entry-exit=0) -Ihost/vgpu/include -DVGPU -I. $(CXXSTD) -O1 -g1 -march=native -ffp-contract=off -fno-strict-aliasing -fwrapv -w
   endif
   LDFLAGS += -fopenmp -rdynamic
   CU_COMPILE = $(CXX) -x c++ $(CPPFLAGS) $(CXXFLAGS) $(LEVEL) $(RACE_FLAGS) $(USE_PCH) -MMD -MP -c $< -o $@
@@ -198,8 +224,7 @@ else
   GENCODE = $(foreach a,$(ARCHS),-gencode=arch=compute_$(a),code=sm_$(a)) -gencode=arch=compute_$(NEWEST),code=compute_$(NEWEST)
   # Files that use wgmma and TMA need the a-architecture; -arch would add a plain pass that rejects them.
   %_sm90.o: GENCODE := -gencode=arch=compute_90a,code=sm_90a
-  NVCCFLAGS += $(CXXSTD) $(HOST_OPT) -lineinfo --expt-relaxed-constexpr --extended-lambda -Xcompiler=-Wall,-Wextra,-Wno-unknown-pragmas \
-               -Xptxas=--warn-on-spills -diag-suppress=20012 --threads 1
+  NVCCFLAGS += $(CXXSTD) $(HOST_OPT) $(NVCC_LANGUAGE) -Xptxas=--warn-on-spills
   # What the compiler says is kept beside the object: profiling/sass.py reads it.
   CU_COMPILE = $(NVCC) $(CPPFLAGS) $(NVCCFLAGS) $(GENCODE) -MMD -MP -c $< -o $@ >$(@:.o=.log) 2>&1; rc=$$?; cat $(@:.o=.log) >&2; exit $$rc
   LINK = $(CXX)
@@ -222,13 +247,19 @@ endif
 TOOLS := $(patsubst tools/%.cpp,%,$(filter-out tools/common_%.cpp $(if $(filter cuda,$(TARGET)),tools/vgpu.cpp),$(wildcard tools/*.cpp)))
 COMMON_SRC := $(wildcard tools/common_*.cpp)
 
-objects     = $(patsubst %.cu,$(OUT)/%.o,$(filter %.cu,$(1))) $(patsubst %.cpp,$(HOST_OUT)/%.o,$(filter %.cpp,$(1)))
+objects     = $(patsubst %.cu,$(CU_OUT)/%.o,$(filter %.cu,$(1))) $(patsubst %.cpp,$(HOST_OUT)/%.o,$(filter %.cpp,$(1)))
 KERNEL_OBJ := $(patsubst %.cu,$(KERNEL_OUT)/%.o,$(filter %.cu,$(LIB_SRC)))
 LIB_OBJ    := $(KERNEL_OBJ) $(call objects,$(filter-out %.cu,$(LIB_SRC)))
 TEST_OBJ   := $(call objects,$(TEST_SRC))
 COMMON_OBJ := $(call objects,$(COMMON_SRC))
 TOOL_OBJ   := $(TOOLS:%=$(HOST_OUT)/tools/%.o)
 PROGRAMS   := $(addprefix $(OUT)/bin/,$(TOOLS))
+ifneq ($(PTX),)
+  # Files of sm_90 alone have no code for sm_80.
+  ptx_objects = $(patsubst %.cu,$(OUT)/%.ptx.o,$(filter-out $(if $(filter 80,$(PTX_ARCH)),%_sm90.cu),$(filter %.cu,$(1))))
+  LIB_OBJ  += $(call ptx_objects,$(LIB_SRC))
+  TEST_OBJ += $(call ptx_objects,$(filter-out test/vgpu_only_%,$(TEST_SRC)))
+endif
 # What bin/train alone does not need, so that `make run` need not wait for it.
 TRAIN_OBJ  := $(filter-out $(addprefix $(HOST_OUT)/host/,model/% bench/report.o bench/report_html.o),$(LIB_OBJ))
 
@@ -247,7 +278,7 @@ SRC_lean     := kernels/gemm/tiled.cu
 SRC_compute  := $(filter-out $(SRC_test) $(SRC_emulated) $(SRC_host) $(SRC_lean),$(ALL_SRC))
 
 # ---- rules ----------------------------------------------------------------------------------
-.PHONY: all programs run test help format decode-rate loader-rate deps clean found gpu-report results sass sass-tools kernel-objects plain-kernels compile-times bin
+.PHONY: all programs run test help format decode-rate loader-rate deps clean found gpu-report results sass sass-tools kernel-objects plain-kernels compile-times bin ptx-faults
 .SECONDARY:
 
 ifneq ($(MISSING),)
@@ -269,13 +300,13 @@ all: found programs
 programs: $(PROGRAMS) bin
 bin:
 ifeq ($(BUILD),build)
-	@[ "$$(readlink bin)" = "$(OUT)/bin" ] || { ln -sfn $(OUT)/bin bin; echo "bin/    is now $(OUT)/bin$(if $(SAN)$(RACES), (a build for finding faults: slow; \`make\` turns it back))"; }
+	@[ "$$(readlink bin)" = "$(OUT)/bin" ] || { ln -sfn $(OUT)/bin bin; echo "bin/    is now $(OUT)/bin$(if $(SAN)$(RACES)$(PTX), (a build for finding faults: slow; \`make\` turns it back))"; }
 endif
 
 comma := ,
 LIBRARIES := $(if $(filter vgpu,$(TARGET)),oneDNN $(if $(ONEDNN),yes,none),cuDNN $(if $(CUDNN),yes,none)$(comma) cuBLAS $(if $(CUBLAS),yes,none)$(comma) NCCL $(if $(NCCL),yes,none))$(comma) MPI $(if $(MPI_HEADER),yes,none)$(comma) libjpeg-turbo $(if $(JPEG_HEADER),yes,none)
 found:
-	@echo "target  $(TARGET)$(if $(SAN), with sanitizers)$(if $(RACES), with races looked for) ($(WHY))"
+	@echo "target  $(TARGET)$(if $(SAN), with sanitizers)$(if $(PTX), with kernels in PTX of sm_$(PTX_ARCH))$(if $(RACES),$(if $(PTX),$(comma) and) with races looked for) ($(WHY))"
 	@echo "found   $(notdir $(CXX)) $$($(CXX) -dumpfullversion -dumpversion); nvcc $(NVCC_VERSION); GPU $(or $(GPU),none); $(LIBRARIES)"
 
 # It may write over the run that it left the last time, but not over one that RUN names.
@@ -284,18 +315,20 @@ run: found $(OUT)/bin/train bin
 
 # The programs too: some tests run them.
 # With RACES=1 the suite `kernels`: PTX; the operations, alone and as bin/compare has them; steps of small networks.
-T ?= $(if $(RACES),-ts=kernels)
-test: found $(if $(RACES),,programs) $(OUT)/bin/unit
-	$(Q)$(OUT)/bin/unit $(T)
+# With PTX=1 the same without the tests of what only g++ compiles; on virtual GPUs of sm_80 with PTX of sm_80.
+T ?= $(if $(RACES)$(PTX),-ts=kernels)
+test: found $(if $(RACES)$(PTX),,programs) $(OUT)/bin/unit
+	$(Q)$(if $(PTX),$(if $(filter 80,$(PTX_ARCH)),VGPU_CAPABILITY=8.0) )$(OUT)/bin/unit $(if $(PTX),-sfe=*vgpu_only_races*,*vgpu_only_wgmma*) $(T)
 
 # A change of flags rebuilds what it touches: the stamp's text is the flags (and the CPU, which -march=native
 # means: a tree copied to another machine is built anew). The second one's is what is linked, so that removing
 # a file links again.
 CPU := $(shell sed -n 's/^model name.*: //p;T;q' /proc/cpuinfo)
 HOST_FLAGS_NOW := $(strip $(TARGET) $(CXX) $(CPPFLAGS) $(MPI_FLAGS) $(CXXFLAGS) $(OPT) $(LEAN_OPT) $(HOST_OPT) $(EMULATED_OPT) $(PCH) $(LDFLAGS) $(LDLIBS) $(if $(filter cuda,$(TARGET)),$(NVCC) $(NVCCFLAGS) $(ARCHS)) $(CPU))
-FLAGS_NOW := $(strip $(HOST_FLAGS_NOW) $(RACE_FLAGS) $(RACE_LINK))
+FLAGS_NOW := $(strip $(HOST_FLAGS_NOW) $(RACE_FLAGS) $(RACE_LINK) $(if $(PTX),$(PTX_FLAGS)))
 STAMP := $(OUT)/flags
 HOST_STAMP := $(HOST_OUT)/flags
+CU_STAMP := $(CU_OUT)/flags
 LINKED := $(OUT)/linked
 # Of the kernels' sources and flags: what was measured of others says nothing (host/train/tune.cpp).
 KERNELS_ID := $(firstword $(shell (cat $(sort $(wildcard kernels/*.h kernels/*/*.h kernels/*/*.cu kernels/*/*.cpp)); echo '$(HOST_FLAGS_NOW)') | cksum))
@@ -314,20 +347,44 @@ $(HOST_OUT)/test/%_mpi.o: private CPPFLAGS += -DWT_MPIRUN='"$(MPIRUN)"'
 stamp = mkdir -p $(OUT)/bin $(HOST_OUT); echo '$(2)' | cmp -s - $(1) || echo '$(2)' > $(1);
 # Not with -n, which is to change nothing.
 $(if $(findstring n,$(firstword -$(MAKEFLAGS))),,$(shell $(call stamp,$(STAMP),$(FLAGS_NOW)) $(call stamp,$(HOST_STAMP),$(HOST_FLAGS_NOW)) $(call stamp,$(LINKED),$(TEST_OBJ) $(LIB_OBJ) $(COMMON_OBJ) $(JPEG_LIBS)) \
-  $(call stamp,$(HOST_OUT)/kernels_id,$(KERNELS_ID)) $(call stamp,$(HOST_OUT)/jpeg_flags,$(JPEG_FLAGS))))
+  $(call stamp,$(HOST_OUT)/kernels_id,$(KERNELS_ID)) $(call stamp,$(HOST_OUT)/jpeg_flags,$(JPEG_FLAGS)) \
+  $(if $(PTX),mkdir -p $(PTX_OUT); $(call stamp,$(PTX_OUT)/nvcc_flags,$(NVCC_VERSION) $(PTX_NVCC)))))
 
 # "[ 12/180]": the number of this compile, and of all that a dry run finds to do when the first begins.
 done := 0
-total = $(eval total := $(shell $(MAKE) -n --no-print-directory COUNTING=1 $(foreach v,TARGET BUILD PREFIX ARCHS SAN RACES CXX PCH NO_MPI NO_TURBO,$(v)='$($(v))') $(MAKECMDGOALS) 2>/dev/null | grep -c '^echo "counted'))$(total)
+total = $(eval total := $(shell $(MAKE) -n --no-print-directory COUNTING=1 $(foreach v,TARGET BUILD PREFIX ARCHS SAN RACES PTX PTX_ARCH CXX PCH NO_MPI NO_TURBO,$(v)='$($(v))') $(MAKECMDGOALS) 2>/dev/null | grep -c '^echo "counted'))$(total)
 count = $(eval done := $(shell echo $$(($(done) + 1))))$(shell printf '[%3d/%d]' $(done) $(total))
 say = @echo "$(if $(COUNTING),counted,$(count)) $(1)"
 # Runs a compiler, and notes the seconds that it took for `make compile-times`.
 timed = TIMEFORMAT='%U %S $<'; { time $(1) 2>&3; } 3>&2 2>>$(OUT)/seconds
 
-$(OUT)/%.o: %.cu $(STAMP)
+$(CU_OUT)/%.o: %.cu $(CU_STAMP)
 	@mkdir -p $(@D)
 	$(call say,cu   $<)
 	$(Q)$(call timed,$(CU_COMPILE))
+ifneq ($(PTX),)
+# In place of the rule above: kernels' objects are an ordinary build's, and what they become in PTX is beside them.
+PTX_ARCH_OF = $(if $(filter %_sm90.cu,$<),90a,$(PTX_ARCH))
+TRANSLATOR := host/vgpu/ptx_exec/translate.py host/vgpu/ptx_exec/parse.py host/vgpu/ptx_exec/forms.py
+$(PTX_OUT)/%.ptx: %.cu $(PTX_OUT)/nvcc_flags
+	@mkdir -p $(@D)
+	$(call say,ptx  $<)
+	$(Q)$(call timed,$(PTX_NVCC) -arch=compute_$(PTX_ARCH_OF) -ptx -MD -MP -MT $@ -MF $(@:.ptx=.d) $< -o $@)
+$(PTX_OUT)/%.ptx.cpp: $(PTX_OUT)/%.ptx $(TRANSLATOR)
+	$(Q)python3 host/vgpu/ptx_exec/translate.py $< $@
+$(OUT)/%.ptx.o: $(PTX_OUT)/%.ptx.cpp $(STAMP)
+	@mkdir -p $(@D)
+	$(call say,c++  $<)
+	$(Q)$(call timed,$(CXX) $(PTX_FLAGS) -MMD -MP -c $< -o $@)
+# Faults in the wrappers' assembly, one at a time: does this build see them? Only the tests' PTX is needed.
+PTX_TESTS := $(patsubst %.cu,%,$(wildcard test/test_ptx_*.cu))
+FAULT_OBJ := $(filter-out %.ptx.o,$(LIB_OBJ) $(COMMON_OBJ)) $(HOST_OUT)/test/main.o $(PTX_TESTS:%=$(CU_OUT)/%.o)
+ptx-faults: found $(FAULT_OBJ) $(PTX_TESTS:%=$(PTX_OUT)/%.ptx)
+	$(Q)python3 test/ptx_faults.py --ptx $(PTX_OUT)/test --objects '$(FAULT_OBJ)' $(FAULTS) \
+	    --compile '$(CXX) $(PTX_FLAGS) -fsanitize=thread --param=tsan-instrument-func-entry-exit=0' \
+	    --link '$(LINK) $(LDFLAGS) OBJECTS $(JPEG_LIBS) $(LDLIBS)'
+-include $(patsubst $(OUT)/%.ptx.o,$(PTX_OUT)/%.d,$(filter %.ptx.o,$(LIB_OBJ) $(TEST_OBJ)))
+endif
 $(HOST_OUT)/%.o: %.cpp $(HOST_STAMP)
 	@mkdir -p $(@D)
 	$(call say,c++  $<)
@@ -343,7 +400,7 @@ $(1): private USE_PCH := -include $(4)/pch/$(2).h
 $(1): $(4)/pch/$(2).h.gch
 $(4)/pch/$(2).h.gch: private LEVEL := $(3)
 $(4)/pch/$(2).h.gch: private RACE := $(5)
-$(4)/pch/$(2).h.gch: $(if $(filter host test,$(2)),$(2),kernels)/precompiled.h $(STAMP) $(HOST_STAMP)
+$(4)/pch/$(2).h.gch: $(if $(filter host test,$(2)),$(2),kernels)/precompiled.h $(CU_STAMP) $(HOST_STAMP)
 	@mkdir -p $$(@D)
 	$$(call say,h    $$< for $(2))
 	@cp $$< $(4)/pch/$(2).h
@@ -358,9 +415,9 @@ ifneq ($(findstring clang,$(CXX))$(filter cuda,$(TARGET)),)
 endif
 SORTS := compute:$(OPT) lean:$(LEAN_OPT) host:$(HOST_OPT) emulated:$(EMULATED_OPT) test:$(HOST_OPT)
 each_sort = $(foreach k,$(SORTS),$(eval $(call compiled_as,$(call objects,$(filter $(1),$(SRC_$(word 1,$(subst :, ,$(k)))))),$(word 1,$(subst :, ,$(k))),$(word 2,$(subst :, ,$(k))),$(2),$(3))))
-ifeq ($(OUT),$(HOST_OUT))
+ifeq ($(CU_OUT),$(HOST_OUT))
   ifeq ($(TARGET),vgpu)
-    $(call each_sort,%.cpp %.cu,$(OUT))
+    $(call each_sort,%.cpp %.cu,$(HOST_OUT))
   else
     $(call each_sort,%.cpp,$(OUT))
   endif
@@ -432,5 +489,5 @@ sass-tools:
 	$(Q)python3 -m pip install --quiet --no-deps --upgrade --target $(BUILD)/deps/sass nvidia-cuda-cuobjdump nvidia-cuda-nvdisasm
 
 clean:
-	$(Q)rm -rf $(BUILD)/vgpu $(BUILD)/vgpu-san $(BUILD)/vgpu-races $(BUILD)/cuda $(BUILD)/ci
+	$(Q)rm -rf $(BUILD)/vgpu $(BUILD)/vgpu-san $(BUILD)/vgpu-races $(wildcard $(BUILD)/vgpu-ptx*) $(BUILD)/cuda $(BUILD)/ci
 	$(Q)[ ! -L bin ] || rm -f bin

@@ -206,6 +206,13 @@ done
 grep -qF '[2030-01-02](gpu-a/summary.md)' "$ROOT/profiling/results/README.md" || bad "the table beside the results has another link"
 [ "$(tail -n1 "$ROOT/README.md")" = tail ] || bad "results_table.py changed what is outside the marks"
 
+# ---- PTX on virtual GPUs: what its reader takes and refuses (host/vgpu/ptx_exec) ----------------------------
+python3 test/test_ptx_translate.py >"$WORK/out" 2>&1 || bad "test_ptx_translate.py: $(tail -n 20 "$WORK/out")"
+python3 test/ptx_faults.py --help >/dev/null || bad "ptx_faults.py --help"
+says 1 "none.ptx: No such file" python3 host/vgpu/ptx_exec/translate.py --check "$WORK/none.ptx"
+printf '.version 9.0\n.target sm_90\n.visible .entry k()\n{\n.reg .b32 %%r<2>;\nfoo.b32 %%r1, 0;\nret;\n}\n' >"$WORK/bad.ptx"
+says 1 "bad.ptx:6: foo.b32 is not a form that is known: foo.b32 %r1, 0" python3 host/vgpu/ptx_exec/translate.py "$WORK/bad.ptx" "$WORK/bad.cpp"
+
 # ---- this repository's README -----------------------------------------------------------------------------
 python3 profiling/results_table.py --check || bad "README.md is not up to date"
 

@@ -79,25 +79,47 @@ std::string short_name(const char* mangled) {
 
 }  // namespace
 
+namespace {
+
+// The symbol that holds an address of this program; null when none does.
+const Symbol* symbol_of(const void* function, const Dl_info& info) {
+    const uint64_t absolute = reinterpret_cast<uint64_t>(function);
+    // A position-independent program's table counts from where it was loaded, another's from 0.
+    const uint64_t base = reinterpret_cast<uint64_t>(info.dli_fbase);
+    for (const uint64_t a : {absolute - base, absolute}) {
+        const auto& t = symbols();
+        auto it = std::upper_bound(t.begin(), t.end(), a,
+                                   [](uint64_t x, const Symbol& s) { return x < s.address; });
+        if (it == t.begin()) continue;
+        --it;
+        if (a < it->address + std::max<uint64_t>(it->size, 1)) return &*it;
+    }
+    return nullptr;
+}
+
+}  // namespace
+
 std::string symbol_name(const void* function) {
     Dl_info info{};
-    const uint64_t absolute = reinterpret_cast<uint64_t>(function);
     if (dladdr(function, &info)) {
-        // A position-independent program's table counts from where it was loaded, another's from 0.
-        const uint64_t base = reinterpret_cast<uint64_t>(info.dli_fbase);
-        for (const uint64_t a : {absolute - base, absolute}) {
-            const auto& t = symbols();
-            auto it = std::upper_bound(t.begin(), t.end(), a,
-                                       [](uint64_t x, const Symbol& s) { return x < s.address; });
-            if (it == t.begin()) continue;
-            --it;
-            if (a < it->address + std::max<uint64_t>(it->size, 1)) return short_name(it->name);
-        }
+        if (const Symbol* s = symbol_of(function, info)) return short_name(s->name);
         if (info.dli_sname) return short_name(info.dli_sname);
     }
     char s[40];
     std::snprintf(s, sizeof s, "kernel %p", function);
     return s;
+}
+
+std::vector<std::string> mangled_names(const void* function) {
+    std::vector<std::string> names;
+    Dl_info info{};
+    if (!dladdr(function, &info)) return names;
+    const Symbol* s = symbol_of(function, info);
+    if (!s) return names;
+    const uint64_t address = s->address;
+    for (const Symbol* begin = symbols().data(); s >= begin && s->address == address; --s)
+        names.push_back(s->name);
+    return names;
 }
 
 }  // namespace vgpu

@@ -4,6 +4,7 @@
 
 #include <cstdint>
 #include <string>
+#include <vector>
 
 #include "vgpu/dim3.h"
 
@@ -37,6 +38,8 @@ GridFailure run_grid(const Grid&, uint64_t seed);
 
 // Name of a function from the program's symbol table, demangled; "kernel 0x..." when unknown.
 std::string symbol_name(const void* function);
+// Its mangled names, of which a function with aliases has several; none when unknown.
+std::vector<std::string> mangled_names(const void* function);
 
 // Threads that a grid may use: VGPU_THREADS, or the number of cores.
 int core_count();

@@ -3,6 +3,7 @@
 #include <climits>
 #include <cstring>
 
+#include "host/vgpu/ptx_exec/kernels.h"
 #include "host/vgpu/runtime/faults.h"
 #include "host/vgpu/runtime/limits.h"
 #include "host/vgpu/runtime/runtime.h"
@@ -104,6 +105,20 @@ int blocks_per_sm(const void* kernel, int threads, size_t shared) {
     return std::min({kSmBlocks, by_threads, by_shared});
 }
 
+// In a program that runs compiled PTX: what is launched instead of g++'s version of the kernel.
+cudaError_t find_ptx(const cudaLaunchConfig_t& c, const void* kernel, const Signature*& signature) {
+    const ptx_exec::Found found = ptx_exec::find(kernel, *signature);
+    if (!found.signature) return explain(cudaErrorInvalidDeviceFunction, found.why);
+    const uint64_t threads = uint64_t(c.blockDim.x) * c.blockDim.y * c.blockDim.z;
+    if (found.bound && threads > found.bound)
+        return explain(cudaErrorInvalidValue,
+                       symbol_name(kernel) + ": blocks of " + std::to_string(threads) +
+                           " threads, and it is compiled for at most " +
+                           std::to_string(found.bound) + " (__launch_bounds__)");
+    signature = found.signature;
+    return cudaSuccess;
+}
+
 }  // namespace
 
 ArgumentBlock::ArgumentBlock(const Signature& s, const void* const* args)
@@ -154,10 +169,13 @@ std::string check_arguments(const Runtime& rt, const Kernel& k, int device) {
     return {};
 }
 
-cudaError_t launch(const cudaLaunchConfig_t& config, const void* kernel, const Signature& signature,
+cudaError_t launch(const cudaLaunchConfig_t& config, const void* kernel, const Signature& host,
                    const void* const* args) {
     return device_api([&](Runtime& rt, Lock& lock) {
         if (cudaError_t e = check_code(kernel); e != cudaSuccess) return e;
+        const Signature* signature = &host;
+        if (ptx_exec::present())
+            if (cudaError_t e = find_ptx(config, kernel, signature); e != cudaSuccess) return e;
         const auto stream = rt.stream(config.stream);
         if (!stream)
             return explain(cudaErrorInvalidResourceHandle,
@@ -171,11 +189,11 @@ cudaError_t launch(const cudaLaunchConfig_t& config, const void* kernel, const S
         bool dependent = false;
         if (cudaError_t e = check_shape(config, kernel, cluster, dependent); e != cudaSuccess)
             return e;
-        known().try_emplace(kernel, &signature);
+        known().try_emplace(kernel, &host);
         Kernel k{{kernel, config.gridDim, config.blockDim, cluster, config.dynamicSmemBytes,
-                  stream->device, dependent, nullptr, signature.loop},
-                 &signature,
-                 ArgumentBlock(signature, args)};
+                  stream->device, dependent, nullptr, signature->loop},
+                 signature,
+                 ArgumentBlock(*signature, args)};
         k.grid.args = k.args.data();
         k.doomed = check_arguments(rt, k, stream->device);
         return rt.submit(lock, *stream, std::move(k));
