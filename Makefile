@@ -261,7 +261,7 @@ ifneq ($(PTX),)
   TEST_OBJ += $(call ptx_objects,$(filter-out test/vgpu_only_%,$(TEST_SRC)))
 endif
 # What bin/train alone does not need, so that `make run` need not wait for it.
-TRAIN_OBJ  := $(filter-out $(addprefix $(HOST_OUT)/host/,model/% bench/report.o bench/report_html.o),$(LIB_OBJ))
+TRAIN_OBJ  := $(filter-out $(addprefix $(HOST_OUT)/host/,model/% bench/predicted.o bench/report.o bench/report_html.o),$(LIB_OBJ))
 
 # Sources by how they are compiled (see OPT above), and by which of the C++ library's headers they find precompiled.
 ALL_SRC      := $(LIB_SRC) $(TEST_SRC) $(COMMON_SRC) $(TOOLS:%=tools/%.cpp)

@@ -64,10 +64,14 @@ TEST_CASE("input layout: augmentation, fprop and wgrad agree on it") {
     CHECK(layout_of("mini", 90, DType::bf16, false, "input.augment=naive") ==
           "planes naive folded_wgmma_sm90 folded_wgmma_sm90");
     // Images of one channel; evaluation only; a first layer that is not trained.
-    CHECK(layout_of("mini", 90, DType::bf16, false, "auto", {.image_c = 1}) == hopper);
-    CHECK(layout_of("mini", 90, DType::bf16, false, "auto", {.training = false}) ==
+    WorkerConfig grey, evaluating, frozen;
+    grey.image_c = 1;
+    evaluating.training = false;
+    frozen.frozen = {"conv1"};
+    CHECK(layout_of("mini", 90, DType::bf16, false, "auto", grey) == hopper);
+    CHECK(layout_of("mini", 90, DType::bf16, false, "auto", evaluating) ==
           "planes fold folded_wgmma_sm90");
-    CHECK(layout_of("mini", 90, DType::bf16, false, "auto", {.frozen = {"conv1"}}) ==
+    CHECK(layout_of("mini", 90, DType::bf16, false, "auto", frozen) ==
           "planes fold folded_wgmma_sm90");
     // A first layer of stride 1 has nothing to fold.
     CHECK(layout_of("cifar", 90, DType::bf16).starts_with("plain"));

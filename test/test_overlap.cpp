@@ -331,7 +331,7 @@ TEST_CASE("overlap: a limit of SMs is one of the thread's plans, and ends") {
                              .bias = true,
                              .sgd = true};
     const SmLimit some(14);
-    CHECK(gemm_wgmma::choose_tile(update, planned_sms()).blocks == 14);
+    CHECK(gemm_wgmma::plan_of(update).blocks == 14);
 }
 
 // With a limit, convolutions split their sums otherwise. The order of the launches changes nothing.
