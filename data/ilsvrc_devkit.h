@@ -1,4 +1,5 @@
-// ILSVRC2012_devkit_t12.tar.gz: which class each validation image is of, and what classes are called.
+// ILSVRC2012_devkit_t12.tar.gz: which class each validation image is of, and what classes are
+// called.
 #pragma once
 
 #include <cstdint>
@@ -9,7 +10,8 @@ namespace wt {
 
 struct IlsvrcDevkit {
     struct Synset {
-        int id = 0;  // 1 to 1000 are the challenge's classes: not in the order of their WordNet ids
+        // 1 to 1000 are the challenge's classes: not in the order of their WordNet ids
+        int id = 0;
         std::string wnid, words;  // "n01440764", "tench, Tinca tinca"
     };
     std::vector<Synset> synsets;  // by id, the challenge's only

@@ -1,4 +1,5 @@
-// Headers of NumPy's array files (.npy, format version 1.0): what `numpy.load(mmap_mode="r")` reads.
+// Headers of NumPy's array files (.npy, format version 1.0): what `numpy.load(mmap_mode="r")`
+// reads.
 #pragma once
 
 #include <cstddef>

@@ -1,5 +1,5 @@
-// What bin/pack packs: the images of a folder or of ILSVRC's archives, in the order in which they will
-// be stored. Opens no image.
+// What bin/pack packs: the images of a folder or of ILSVRC's archives, in the order in which they
+// will be stored. Opens no image.
 #pragma once
 
 #include <cstdint>
@@ -41,9 +41,9 @@ struct PackRequest {
 
 // `folder` is one of
 //   DIR/train/CLASS/*.jpg|jpeg|png, and DIR/val or DIR/test likewise, if there
-//   the same with DIR/val/*.JPEG flat: then val_labels says each image's class. A line is "FILE CLASS"
-//     (Kaggle's LOC_val_solution.csv too), "FILE NUMBER" with the class's place in sorted order
-//     (Caffe's val.txt), or "CLASS" alone for the files in the order of their names
+//   the same with DIR/val/*.JPEG flat: then val_labels says each image's class. A line is "FILE
+//     CLASS" (Kaggle's LOC_val_solution.csv too), "FILE NUMBER" with the class's place in sorted
+//     order (Caffe's val.txt), or "CLASS" alone for the files in the order of their names
 //   DIR/CLASS/*.jpg|jpeg|png: one split, called train
 //   DIR with ILSVRC2012_img_train.tar, and with ILSVRC2012_img_val.tar and
 //     ILSVRC2012_devkit_t12.tar.gz, which has the classes of val: read as they are

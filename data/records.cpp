@@ -1,5 +1,5 @@
-// Records that bin/pack has made (data/pack.h): images.npy mapped into memory, so that a sample is a
-// copy from the page cache, and the kernel keeps what fits.
+// Records that bin/pack has made (data/pack.h): images.npy mapped into memory, so that a sample is
+// a copy from the page cache, and the kernel keeps what fits.
 #include <fcntl.h>
 #include <sys/mman.h>
 
@@ -36,7 +36,8 @@ public:
     const uint8_t* data() const { return data_; }
     size_t size() const { return size_; }
 
-    // Samples are met in shuffled order: the kernel's guess that the next one follows reads in vain.
+    // Samples are met in shuffled order: the kernel's guess that the next one follows reads in
+    // vain.
     void expect_random() const { ::madvise(const_cast<uint8_t*>(data_), size_, MADV_RANDOM); }
     // Starts reading; does not wait.
     void will_need(size_t offset, size_t n) const {
@@ -100,7 +101,8 @@ public:
     }
 
     int native() const { return std::min(native_h_, native_w_); }
-    // Images are given out at that size: resized as they are loaded where they are stored otherwise.
+    // Images are given out at that size: resized as they are loaded where they are stored
+    // otherwise.
     void store_at(int h, int w) {
         height = h;
         width = w;

@@ -17,9 +17,9 @@ enum class AugmentMode { none, crop, full };
 AugmentParams draw_augment(AugmentMode mode, uint64_t seed, uint64_t epoch, uint64_t sample,
                            int src_h, int src_w, int out, const float pca[3][3]);
 
-// The views of an image that are evaluated (Krizhevsky et al. 2012, section 4.1). views 1: the centre.
-// 10: the four corners and the centre, then these mirrored; the first five where nothing is to be
-// mirrored.
+// The views of an image that are evaluated (Krizhevsky et al. 2012, section 4.1). views 1: the
+// centre. 10: the four corners and the centre, then these mirrored; the first five where nothing is
+// to be mirrored.
 constexpr int view_count(int views, bool mirrors) { return views == 10 && !mirrors ? 5 : views; }
 AugmentParams view_of(int view, int views, int src_h, int src_w, int out);
 

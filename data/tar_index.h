@@ -1,6 +1,6 @@
-// What is in a tar archive, and where: ustar, with GNU's long names and POSIX's (pax) names and sizes.
-// Members are then read at their offsets by any number of threads, without unpacking; an archive in
-// an archive (ILSVRC's training images) is indexed in the same way.
+// What is in a tar archive, and where: ustar, with GNU's long names and POSIX's (pax) names and
+// sizes. Members are then read at their offsets by any number of threads, without unpacking; an
+// archive in an archive (ILSVRC's training images) is indexed in the same way.
 #pragma once
 
 #include <cstdint>

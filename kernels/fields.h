@@ -29,8 +29,8 @@ struct Field {
         false;           // worked out from other fields where it is not given, and then not printed
     double unset = 0;    // what stands in a derived one until then
     bool shown = false;  // printed also when it has its usual value
-    bool precision =
-        false;  // bin/compare sets it by --precision and leaves it out of a problem's title
+    // bin/compare sets it by --precision and leaves it out of a problem's title
+    bool precision = false;
 
     double get(const void* problem) const;
     void set(void* problem, double value) const;

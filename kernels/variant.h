@@ -96,8 +96,8 @@ bool allowed(const Variant<Problem, Args>& v, KernelChoice choice, int sm) {
 }
 
 // The most preferred variant that fits and suits the problem, and that the choice allows; variant 0
-// where none of those with a preference does. `baseline` falls back to the project's own where no vendor has the
-// operation.
+// where none of those with a preference does. `baseline` falls back to the project's own where no
+// vendor has the operation.
 template <class Problem, class Args>
 const Variant<Problem, Args>& choose(Table<Problem, Args> table, const Problem& problem,
                                      KernelChoice choice, int sm) {

@@ -1,6 +1,6 @@
 // How many images a second one loading thread gives from a set whose pixels are in memory (the page
-// cache has records after the first round), with crops drawn for a network's input of 227, beside what
-// memcpy gives on the same bytes.
+// cache has records after the first round), with crops drawn for a network's input of 227, beside
+// what memcpy gives on the same bytes.
 //
 //   make loader-rate DATA=records:DIR
 #include <algorithm>

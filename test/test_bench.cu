@@ -586,8 +586,8 @@ TEST_CASE("compare: what is there is in the file when it is killed, and said to 
     const auto j = nlohmann::json::parse(slurp(s / "c.json"));
     CHECK(j["complete"] == false);
     CHECK(j["problems"].size() >= 1);
-    CHECK(r.out.find("augment input.augment, fp32, batch 2, ") !=
-          std::string::npos);  // through a file, and before it ended
+    // through a file, and before it ended
+    CHECK(r.out.find("augment input.augment, fp32, batch 2, ") != std::string::npos);
     CHECK(r.err.find("compare: checking input.augment=naive\n") != std::string::npos);
     // Whole, and through a pipe that somebody reads.
     CHECK(run(s, program("compare") + " softmax --net mini --batch 2 --check-only --json "

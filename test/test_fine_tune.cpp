@@ -131,8 +131,8 @@ TEST_CASE("fine-tune: predictions are those of the evaluation, whoever computes 
     const TempDir s;
     require_done(run(s, train("--steps 2 --out r")));
     const std::string eval = program("train") + " --resume r --eval-only ";
-    const Result one =
-        run(s, eval + "--gpus 0 --batch 7 --predictions one.npy");  // the last batch is not whole
+    // the last batch is not whole
+    const Result one = run(s, eval + "--gpus 0 --batch 7 --predictions one.npy");
     require_done(one);
     CHECK(said(one, "wrote one.npy: logits of "));
     const auto logits = npy(s / "one.npy");

@@ -215,8 +215,8 @@ TEST_CASE("freeze: bytes sent, by the formula") {
                                          << text(names));
                     const double got = double(sent) / steps / K;
                     CHECK(got >= want - 1);
-                    CHECK(got <=
-                          want + (dp ? 6 * 8 : 1));  // biases start at multiples of 8 elements
+                    // biases start at multiples of 8 elements
+                    CHECK(got <= want + (dp ? 6 * 8 : 1));
                 }
 }
 

@@ -188,8 +188,8 @@ TEST_CASE("progress: plain lines by steps and by time") {
             }
         });
     };
-    CHECK(count(run(100, 1), "\n") ==
-          11);  // the first, each ten seconds (11, 21, ... 91), the last
+    // the first, each ten seconds (11, 21, ... 91), the last
+    CHECK(count(run(100, 1), "\n") == 11);
     CHECK(count(run(100, 0.01), "\n") == 2);
     o.every_steps = 25;
     CHECK(count(run(101, 0.01), "\n") == 5);  // 1, 26, 51, 76, 101

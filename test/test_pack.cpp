@@ -1,5 +1,5 @@
-// bin/pack and the records that it makes: NumPy's headers, tar archives, ILSVRC's development kit, the
-// bytes whatever the threads and however often it is killed, and the set as training sees it.
+// bin/pack and the records that it makes: NumPy's headers, tar archives, ILSVRC's development kit,
+// the bytes whatever the threads and however often it is killed, and the set as training sees it.
 #include <random>
 
 #include "data/dataset.h"

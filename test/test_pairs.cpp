@@ -180,8 +180,8 @@ TEST_CASE("pairs: classes, by name") {
         CHECK(own.classes == found);
         CHECK(has(own.notice, "the last layer is trained for these"));
     }
-    CHECK(match_classes({}, abc, WeightsUse::evaluate, "FILE", "DATA").classes ==
-          abc);  // nothing known
+    // nothing known
+    CHECK(match_classes({}, abc, WeightsUse::evaluate, "FILE", "DATA").classes == abc);
     CHECK(classes_text({"a", "b", "c", "d", "e", "f"}) == "6 classes (a, b, c, d, e, ...)");
 }
 
@@ -214,8 +214,8 @@ TEST_CASE("pairs: a data set with other classes, in another order, elsewhere, or
     fs::create_directories(s / "part");
     fs::copy(s / "set/val", s / "part/val", fs::copy_options::recursive);
     const Result whole = run(s, evaluate + "--data folder:part");
-    CHECK(result_of(whole) ==
-          result_of(run(s, evaluate)));  // without train/, and with nothing said
+    // without train/, and with nothing said
+    CHECK(result_of(whole) == result_of(run(s, evaluate)));
     fs::remove_all(s / "part/val/ant");
     const Result part = run(s, evaluate + "--data folder:part");
     CHECK(result_of(part) == result_of(two));

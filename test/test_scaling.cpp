@@ -72,8 +72,8 @@ TEST_CASE("scaling: tasks wait for what they need and have resources to themselv
     const auto a = s.add("a", {gpu}, 2, {});
     const auto b = s.add("b", {link}, 3, {a}, 0.5);  // under way while c computes
     const auto c = s.add("c", {gpu}, 1, {a});
-    const auto d =
-        s.add("d", {gpu, link}, 1, {});  // free gpu at 0 goes to a, which was added first
+    // free gpu at 0 goes to a, which was added first
+    const auto d = s.add("d", {gpu, link}, 1, {});
     const auto e = s.add("e", {gpu}, 1, {b, c});
     CHECK(s.run() == doctest::Approx(7));
     const auto& t = s.tasks();

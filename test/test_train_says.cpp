@@ -155,8 +155,8 @@ TEST_CASE("train: a run goes on in another folder, and the first stays as it is"
     check_one_line(run(s, program("train") + " --resume r --out r/ --overwrite"), 2,
                    "leave one away");
     CHECK(run(s, program("train") + " --resume r --out n --overwrite --epochs 2").status == 0);
-    CHECK(run(s, program("train") + " --resume r/ --out ./r --epochs 2").status ==
-          0);  // its own folder
+    // its own folder
+    CHECK(run(s, program("train") + " --resume r/ --out ./r --epochs 2").status == 0);
     CHECK(step_of(s / "r/checkpoint.safetensors") == "8");
     // As a run that was never parted from it.
     REQUIRE(run(s, program("train") + kCifar + "--data folder:set --epochs 1 --out a").status == 0);

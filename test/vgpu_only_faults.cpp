@@ -61,8 +61,8 @@ TEST_CASE("architecture: programs say at their start that nothing was built for 
     check_one_line(run(s, "VGPU_CAPABILITY=7.5 " + program("unit") + " -tc='*philox*'"), 1,
                    "unit: GPU 0 (virtual GPU 0) has compute capability 7.5");
     CHECK(run(s, second + train + "0,0").status == 0);  // those that are used
-    CHECK(run(s, "VGPU_CAPABILITY=12.0 " + train + "0,1 --overwrite").status ==
-          0);  // PTX, translated by the driver
+    // PTX, translated by the driver
+    CHECK(run(s, "VGPU_CAPABILITY=12.0 " + train + "0,1 --overwrite").status == 0);
 }
 
 TEST_CASE("architecture: without the check the first kernel fails as CUDA's would") {

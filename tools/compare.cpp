@@ -1,6 +1,7 @@
 // bin/compare: runs every variant of an operation at the layer shapes of a network, checks each
 // against fp64, and times those that are right. Adding a variant to its operation's table is enough
-// to have it here. How: host/bench/. With --predict nothing runs: it prints what the times should be.
+// to have it here. How: host/bench/. With --predict nothing runs: it prints what the times should
+// be.
 #include <unistd.h>
 
 #include <algorithm>

@@ -1,5 +1,5 @@
-// bin/pack FOLDER OUT: image folders or ILSVRC's archives to records, which training maps into memory.
-// bin/pack FOLDER --check: looks the images over and packs nothing.
+// bin/pack FOLDER OUT: image folders or ILSVRC's archives to records, which training maps into
+// memory. bin/pack FOLDER --check: looks the images over and packs nothing.
 #include <unistd.h>
 
 #include <chrono>

@@ -1,11 +1,12 @@
 // What the streams of each worker did in one step: spans between events, as a picture, and how much
 // of the communication no computation hid.
 //
-//   Timeline t(worker, "GPU 0");             // one a worker
-//   t.lane("compute", stream);               // the first lane is the worker's own work; others run beside it
-//   Timeline::align({&t, ...});              // when the streams have nothing left to do
-//   { const Timeline::Recording on(&t);      // on the thread that submits the step
-//     const Range range("conv2.wgrad", stream);  ... }   // nvtx.h; SpanKind::exchange and ::wait for what is not computing
+//   Timeline t(worker, "GPU 0");          // one a worker
+//   t.lane("compute", stream);            // the first lane is the worker's own work
+//   Timeline::align({&t, ...});           // when the streams have nothing left to do
+//   { const Timeline::Recording on(&t);   // on the thread that submits the step
+//     const Range range("conv2.wgrad", stream);  ... }
+//                                         // nvtx.h; SpanKind::exchange, ::wait: it does not compute
 //   const StepPicture p = Timeline::read({&t, ...});   // waits for the events
 //   to_svg(p), to_chrome_trace(p), exposure(p, worker)
 //

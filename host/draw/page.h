@@ -1,5 +1,5 @@
-// Pages that are one file: no script, no font, no picture from elsewhere; light or dark as the reader's
-// system is, and readable from 400 pixels of width.
+// Pages that are one file: no script, no font, no picture from elsewhere; light or dark as the
+// reader's system is, and readable from 400 pixels of width.
 #pragma once
 
 #include <string>

@@ -1,6 +1,6 @@
 // What the model of a kernel's time (prediction.h) assumes of a GPU: one table, each number with
-// its unit and with where it comes from. `bin/compare --predict h200 --json FILE` writes it into the
-// file. A number is
+// its unit and with where it comes from. `bin/compare --predict h200 --json FILE` writes it into
+// the file. A number is
 //   measured   on such a GPU, by whom the source says (no GPU has run this project yet)
 //   published  by somebody who measured, or in a data sheet
 //   estimate   by us, from what the source says; the first to replace when a GPU is at hand

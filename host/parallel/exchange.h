@@ -52,8 +52,8 @@ struct Transfer {
     std::vector<BlockSlice> parts;  // [from * ranks + to]
     // collect returns the rank's own part too, where it is read like the others
     bool own = false;
-    bool barrier =
-        false;  // nothing moves; whoever collects goes on when everybody's post is complete
+    // nothing moves; whoever collects goes on when everybody's post is complete
+    bool barrier = false;
     // Transfers of one group, other than -1, are posted in a row on one stream: who has waited for
     // one post of a rank on a stream need not wait for another there.
     int group = -1;

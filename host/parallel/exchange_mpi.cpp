@@ -37,8 +37,8 @@ MpiExchange::~MpiExchange() {
         }
     }
     if (left_over)
-        new PinnedBuffer<std::byte>(
-            std::move(outgoing_));  // MPI may read it until the process ends
+        // MPI may read it until the process ends
+        new PinnedBuffer<std::byte>(std::move(outgoing_));
 }
 
 template <class F>
@@ -129,8 +129,8 @@ std::vector<PeerView> MpiExchange::collect(int t, cudaStream_t stream) {
         if (from == rank_) {
             wait_for(s.ready);
             if (lies_packed(p))
-                views[from].data =
-                    static_cast<const std::byte*>(s.block) + p.offset;  // as good as packed
+                // as good as packed
+                views[from].data = static_cast<const std::byte*>(s.block) + p.offset;
             else
                 pack(staged(t, from), s.block, p, cudaMemcpyDeviceToDevice, stream);
             continue;

@@ -124,8 +124,8 @@ void Layout::plan_sharded(int i) {
     own[i] = {0, static_cast<int64_t>(n)};
     Storage& st = storage[i];
     if (row_parallel && p.bias)
-        st.value = st.w =
-            plan.add(p.name, Use::weights, p.rows * 4).plus(units.first * 4);  // HeadOp::bias
+        // HeadOp::bias
+        st.value = st.w = plan.add(p.name, Use::weights, p.rows * 4).plus(units.first * 4);
     else
         st.value = st.w = plan.add(p.name, Use::weights, n * 4);
     if (config.training && !frozen(i)) st.v = plan.add(p.name + " momentum", Use::weights, n * 4);

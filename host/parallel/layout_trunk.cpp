@@ -210,8 +210,8 @@ void Layout::plan_trunk() {
 
     for (int i = 0; i < end; ++i) fused_pools_.push_back(find_fused_pool(i));
 
-    int last_writer =
-        -1;  // the last layer that is not in place: writes this worker's rows of `flat`
+    // the last layer that is not in place: writes this worker's rows of `flat`
+    int last_writer = -1;
     for (int i = 0; i < end; ++i)
         if (!in_place(net.layers[i])) last_writer = i;
 

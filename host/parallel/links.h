@@ -21,8 +21,8 @@ struct Link {
     int from = 0, to = 0;  // data flows from one to the other
     State state = State::none;
     std::string fault;  // of a broken one: what went wrong
-    double gb_per_s =
-        0;  // a copy's; where there is no peer access that works, through page-locked host memory
+    // a copy's; where there is no peer access that works, through page-locked host memory
+    double gb_per_s = 0;
     std::string text() const;  // "link 0 -> 1: peer access, 370 GB/s"
 };
 

@@ -90,10 +90,10 @@ const char* name_of(StreamName);
 inline constexpr const char* kSumOfRows = "loss.sum";
 
 struct Launch {
-    std::string name =
-        {};  // LAYER.OP as --kernels names it ("conv2.wgrad"); of a copy, what is copied
-    std::string range =
-        {};  // of the profile and the timeline; launches in a row with the same one share it
+    // LAYER.OP as --kernels names it ("conv2.wgrad"); of a copy, what is copied
+    std::string name = {};
+    // of the profile and the timeline; launches in a row with the same one share it
+    std::string range = {};
     SpanKind span = SpanKind::compute;
     std::string operation = {};  // "conv_wgrad"; empty: a copy, or the sum of the rows' losses
     std::string problem = {};    // as text_of has it

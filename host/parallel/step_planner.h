@@ -162,9 +162,8 @@ private:
         emit(std::move(l));
     }
 
-    BufferRef weight(int param) const {
-        return layout_.storage[param].value;
-    }  // what the matrix units read
+    // what the matrix units read
+    BufferRef weight(int param) const { return layout_.storage[param].value; }
     // Where the rows of this microbatch, or of another, begin in a matrix with `ld` elements of
     // `size` bytes a row.
     BufferRef rows(BufferRef p, int64_t ld, size_t size) const {

@@ -94,8 +94,8 @@ MpiTeam::MpiTeam(const TeamOptions& options) : options_(options) {
 
 MpiTeam::~MpiTeam() {
     leaving_ = true;
-    const bool failed =
-        std::uncaught_exceptions() > 0;  // the others are not coming: nothing to wait for
+    // the others are not coming: nothing to wait for
+    const bool failed = std::uncaught_exceptions() > 0;
     try {
         if (!failed) barrier();
     } catch (...) {

@@ -160,8 +160,8 @@ void Worker::synchronize() {
     for (const Stream& s : streams_) s.synchronize();
 }
 
-// Copies the batch to this slot's buffers, once the step that read them last has finished. The steps
-// themselves then wait for it (Events::staged).
+// Copies the batch to this slot's buffers, once the step that read them last has finished. The
+// steps themselves then wait for it (Events::staged).
 void Worker::copy_batch(const HostBatch& batch, const StepState* state, int slot) {
     const Stream& input = stream(StreamName::input);
     const Range range("loader", input.get(), SpanKind::copy);

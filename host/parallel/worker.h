@@ -64,9 +64,8 @@ public:
     // Steps are recorded there, without graphs, until it is null again.
     void set_timeline(Timeline* t);
 
-    int64_t bytes_sent() const {
-        return exchange_ ? exchange_->bytes_sent() : 0;
-    }  // to other workers
+    // to other workers
+    int64_t bytes_sent() const { return exchange_ ? exchange_->bytes_sent() : 0; }
 
     // Submits a training step, or an evaluation of the batch. `ticket` numbers the submissions; at
     // most two may be under way. The batch must stay as it is until wait(ticket).

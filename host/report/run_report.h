@@ -1,5 +1,6 @@
-// What a run did, as one page: curves of loss and error, speed, the first layer's filters, and what the
-// run was. From its folder alone (metrics.jsonl, the newest checkpoint), while it runs or after it.
+// What a run did, as one page: curves of loss and error, speed, the first layer's filters, and what
+// the run was. From its folder alone (metrics.jsonl, the newest checkpoint), while it runs or after
+// it.
 #pragma once
 
 #include <cstdint>
@@ -41,8 +42,8 @@ struct RunHistory {
     }
 };
 
-// Throws Error, in one line, where the folder has no log or it is not understood. Lines that are torn
-// or of a kind that is not known are passed over.
+// Throws Error, in one line, where the folder has no log or it is not understood. Lines that are
+// torn or of a kind that is not known are passed over.
 RunHistory read_run(const std::string& folder);
 
 // The page of one run or of several over each other. `timeline`: an SVG that is shown too; "".

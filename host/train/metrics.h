@@ -3,10 +3,10 @@
 //
 //   {"kind":"kernels","step":0,"choices":{"conv1.fprop":"tiled",...}}   the variants that the first
 //                                                                       worker runs
-//   {"kind":"step","step":120,"epoch":0.26,"loss":0.81,"top1_error":25,"lr":0.01,"images_per_s":512.3,"input_wait":0.02,
-//    "seconds":60.1}
-//   {"kind":"eval","step":468,"epoch":1,"split":"val","loss":0.52,"top1_error":18.4,"top5_error":1.1,"images":10000,
-//    "skipped":0,"seconds":240.5}
+//   {"kind":"step","step":120,"epoch":0.26,"loss":0.81,"top1_error":25,"lr":0.01,
+//    "images_per_s":512.3,"input_wait":0.02,"seconds":60.1}
+//   {"kind":"eval","step":468,"epoch":1,"split":"val","loss":0.52,"top1_error":18.4,
+//    "top5_error":1.1,"images":10000,"skipped":0,"seconds":240.5}
 //   {"kind":"done","step":1404,"epoch":3,"reason":"finished","seconds":180.2}
 //
 // `epoch` counts passes over the training data, with a fraction within one. Errors are in percent,

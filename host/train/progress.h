@@ -1,7 +1,10 @@
 // How far a run is, for a person: a bar that redraws itself on a terminal, plain lines elsewhere.
 //
-//   epoch 1/3 [=====>              ] 120/468  loss 0.8123  error 25.0%  lr 0.01  512 images/s  input wait 2%  eta 0:42
-//   epoch 1/3  step 120/468  loss 0.8123  error 25.0%  lr 0.01  512 images/s  input wait 2%  eta 0:42
+//   epoch 1/3 [=====>       ] 120/468  loss 0.8123  error 25.0%  lr 0.01  512 images/s
+//     input wait 2%  eta 0:42
+//   epoch 1/3  step 120/468  loss 0.8123  error 25.0%  lr 0.01  512 images/s
+//     input wait 2%  eta 0:42
+// (each in one line).
 //
 // The loss is the last step's; the training error, the rate and the share of the time that was
 // spent waiting for images are means over the steps since the last line, or since the bar was last

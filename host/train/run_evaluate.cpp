@@ -92,8 +92,8 @@ std::optional<Evaluation> Run::evaluate() {
     return e;
 }
 
-// The batch has been evaluated in its first view, and these are its logits. They become the logarithms
-// of the probabilities' means over all views.
+// The batch has been evaluated in its first view, and these are its logits. They become the
+// logarithms of the probabilities' means over all views.
 void Run::evaluate_in_views(const std::vector<Batch*>& batches, std::vector<float>& scores) {
     const auto classes = static_cast<size_t>(net_.classes());
     const size_t rows = scores.size() / classes;

@@ -12,8 +12,8 @@ namespace wt {
 //                 at most 3 times (Krizhevsky et al. 2012, section 5)
 //   step:E1,E2    divided by 10 at the beginning of these epochs (counted from 0)
 //   linear        falls from lr to 0 over the whole run
-//   cosine        lr (1 + cos(pi t)) / 2 with t from 0 to 1 over the whole run (Loshchilov and Hutter,
-//                 arXiv 1608.03983, without restarts)
+//   cosine        lr (1 + cos(pi t)) / 2 with t from 0 to 1 over the whole run (Loshchilov and
+//                 Hutter, arXiv 1608.03983, without restarts)
 //   exponential:G times G at the beginning of every epoch but the first, 0 < G < 1
 //   constant
 // A warm-up multiplies the rate of its steps i = 0, 1, ... by (i + 1) / steps (Goyal et al., arXiv

@@ -1,5 +1,5 @@
-// A file of weights as a network to compute with: its layers, classes and normalisation, as the file
-// says them.
+// A file of weights as a network to compute with: its layers, classes and normalisation, as the
+// file says them.
 #pragma once
 
 #include <string>

@@ -12,9 +12,8 @@ namespace {
 struct Filters {
     int k, r, s, c, f;
     __host__ __device__ int columns() const { return (s + f - 1) / f; }
-    __host__ __device__ int taps() const {
-        return (r + f - 1) / f * columns() * f * f * c;
-    }  // of a folded filter
+    // of a folded filter
+    __host__ __device__ int taps() const { return (r + f - 1) / f * columns() * f * f * c; }
 };
 
 Filters filters(const ConvProblem& p) {

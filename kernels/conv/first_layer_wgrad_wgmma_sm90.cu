@@ -82,9 +82,8 @@ struct BlockRole {
     // The rows of taps that it does.
     __device__ __forceinline__ int first_tap_row() const { return ranges == 2 ? 2 : 0; }
     __device__ __forceinline__ int tap_rows() const { return ranges == 2 ? 1 : 2; }
-    __device__ __forceinline__ int reading_warps() const {
-        return ranges == 2 ? 4 : 8;
-    }  // of a stage
+    // of a stage
+    __device__ __forceinline__ int reading_warps() const { return ranges == 2 ? 4 : 8; }
 };
 
 // One thread of warpgroup 0 copies x and dy, run after run, as many stages ahead as there are.

@@ -15,9 +15,9 @@
 //   owt     conv2   25 x  64   128x192: 729 x 1, 5.5 of 6
 //
 // Predicted, not measured: the fraction of waves that is full, times 0.96 (store and first copies),
-// of 790 TFLOP/s: conv2 0.88, conv3 and conv4 0.93. Between two tiles of 128 x 256 a warp issues 488
-// instructions (make sass), two warps on each scheduler: about 1,000 clocks and what they wait for,
-// the time of one stage.
+// of 790 TFLOP/s: conv2 0.88, conv3 and conv4 0.93. Between two tiles of 128 x 256 a warp issues
+// 488 instructions (make sass), two warps on each scheduler: about 1,000 clocks and what they wait
+// for, the time of one stage.
 #include <array>
 
 #include "kernels/conv/wgmma_common.h"

@@ -43,8 +43,8 @@ struct ConvProblem {
     bool bias = true;          // fprop adds it, wgrad computes db
     bool relu = false;         // fprop only: y = max(0, .)
     bool drelu = false;        // dgrad only: see above
-    bool tf32 =
-        false;  // fp32 operands may be rounded to tf32 (10 bits of fraction) for the matrix units
+    // fp32 operands may be rounded to tf32 (10 bits of fraction) for the matrix units
+    bool tf32 = false;
     int fold = 1;         // how x is stored, fprop and wgrad: see above
     bool planes = false;  // with fold: see above
 
@@ -52,9 +52,8 @@ struct ConvProblem {
     int q() const { return (w + 2 * pad_w - s) / stride_w + 1; }  // output width
     int cg() const { return c / groups; }                         // input channels a filter sees
     int kg() const { return k / groups; }                         // filters of a group
-    int fold_h() const {
-        return p() - 1 + (r + fold - 1) / fold;
-    }  // blocks that are read, down and across
+    // blocks that are read, down and across
+    int fold_h() const { return p() - 1 + (r + fold - 1) / fold; }
     int fold_w() const { return q() - 1 + (s + fold - 1) / fold; }
     int64_t positions() const { return int64_t(n) * fold_h() * fold_w(); }  // with fold: blocks
     int64_t x_count() const {

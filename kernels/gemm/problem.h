@@ -41,8 +41,8 @@ struct GemmProblem {
     float dropout = 0;         // nt only: probability of zeroing
     bool drelu = false;        // nn only
     bool sgd = false;          // tn only: C is the fp32 weights, ldc between their rows; out is f32
-    bool tf32 =
-        false;  // fp32 operands may be rounded to tf32 (10 bits of fraction) for the matrix units
+    // fp32 operands may be rounded to tf32 (10 bits of fraction) for the matrix units
+    bool tf32 = false;
     bool aligned = true;  // the first elements of A and B lie on 16 bytes; false: on any element
 
     double flops() const { return 2.0 * m * n * k; }

@@ -22,9 +22,8 @@ struct Matrix {
     Kind kind = Kind::f32;
 
     constexpr int64_t count() const { return rows * cols; }
-    constexpr int64_t at(int64_t i) const {
-        return i / cols * ld + i % cols;
-    }  // where element i of the rows x cols lies
+    // where element i of the rows x cols lies
+    constexpr int64_t at(int64_t i) const { return i / cols * ld + i % cols; }
 };
 
 // x[i] uniform in [low, high) and never 0, rounded to the type: a function of (series, i) alone.

@@ -7,9 +7,9 @@ namespace wt::ptx {
 
 // elect.sync: true in one lane of the warp, always the same one. All 32 lanes call it. sm_90.
 // Branch on it at once, `if (warp == 0 && elect_one())` with a warp number that is the same in all
-// lanes: then ptxas knows that one lane goes on. Of threadIdx.x == 0, or of a bool kept from before,
-// it does not, and puts a loop over lanes around every TMA instruction, which doubles the producer's
-// loop.
+// lanes: then ptxas knows that one lane goes on. Of threadIdx.x == 0, or of a bool kept from
+// before, it does not, and puts a loop over lanes around every TMA instruction, which doubles the
+// producer's loop.
 __device__ __forceinline__ bool elect_one(WT_SITE) {
 #ifdef VGPU
     return vgpu::elect_one(site);

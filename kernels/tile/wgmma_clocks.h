@@ -10,9 +10,9 @@ inline constexpr double kSharedBytes = 128;    // read from shared memory in a c
 inline constexpr double kL2Bytes = 40;
 
 // From the last product of a tile of 128 x 256 to the first of the block's next tile. A consumer
-// warp issues 488 instructions for its 128 accumulators a thread (make sass, conv_fprop: bias, ReLU,
-// conversions, stmatrix), 2 warps to a scheduler: 976 clocks. The rest, an estimate, is what these
-// wait for: the boxes of the store before, stmatrix before the store, and the first stage.
+// warp issues 488 instructions for its 128 accumulators a thread (make sass, conv_fprop: bias,
+// ReLU, conversions, stmatrix), 2 warps to a scheduler: 976 clocks. The rest, an estimate, is what
+// these wait for: the boxes of the store before, stmatrix before the store, and the first stage.
 inline constexpr double kEpilogue = 1900;
 // Of these, what does not depend on the tile's size.
 inline constexpr double kEpilogueOfAnyTile = 500;

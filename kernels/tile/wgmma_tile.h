@@ -285,9 +285,10 @@ __device__ __forceinline__ int swizzled(int row, int unit) {
     return start + ((unit * 16) ^ ((start >> 7 & (kSpan / 16 - 1)) << 4));
 }
 
-// Which of a row's four groups of 8 floats (128 bytes, swizzled) a thread takes at its turn `group`:
-// odd rows are two groups ahead. A half warp's pairs of 8 bytes are then on different banks; in the
-// same order rows r and r + 1 would be on the same, since the swizzle exchanges their two units.
+// Which of a row's four groups of 8 floats (128 bytes, swizzled) a thread takes at its turn
+// `group`: odd rows are two groups ahead. A half warp's pairs of 8 bytes are then on different
+// banks; in the same order rows r and r + 1 would be on the same, since the swizzle exchanges their
+// two units.
 __device__ __forceinline__ int group_at_turn(int row, int group) { return group ^ row % 2 * 2; }
 
 }  // namespace wt

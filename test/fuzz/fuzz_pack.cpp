@@ -1,5 +1,5 @@
-// What bin/pack and records read besides images: tar archives, the synsets of ILSVRC's development kit,
-// headers of NumPy's arrays.
+// What bin/pack and records read besides images: tar archives, the synsets of ILSVRC's development
+// kit, headers of NumPy's arrays.
 #include <cstring>
 
 #include "data/ilsvrc_devkit.h"
@@ -11,7 +11,8 @@ using namespace wt;
 
 namespace {
 
-// Right checksums wherever a block says that it is a header, or nothing behind the first is reached.
+// Right checksums wherever a block says that it is a header, or nothing behind the first is
+// reached.
 void mend_checksums(std::vector<uint8_t>& tar) {
     for (size_t at = 0; at + 512 <= tar.size(); at += 512) {
         uint8_t* h = &tar[at];
