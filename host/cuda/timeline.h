@@ -6,7 +6,7 @@
 //   Timeline::align({&t, ...});           // when the streams have nothing left to do
 //   { const Timeline::Recording on(&t);   // on the thread that submits the step
 //     const Range range("conv2.wgrad", stream);  ... }
-//                                         // nvtx.h; SpanKind::exchange, ::wait: it does not compute
+//                                         // nvtx.h; SpanKind: or it does not compute
 //   const StepPicture p = Timeline::read({&t, ...});   // waits for the events
 //   to_svg(p), to_chrome_trace(p), exposure(p, worker)
 //
