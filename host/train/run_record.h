@@ -4,7 +4,7 @@
 //   settings       {"--lr": "0.01", ...}: settings_of(options), every flag with a bearing on the
 //                  result
 //   classes        ["ankle boot", ...] in the order of the last layer's units
-//   normalisation  {"mean": [R,G,B], "std": [R,G,B]}, 0..255 units: images less the mean, over the std
+//   normalisation  {"mean": [R,G,B], "std": [R,G,B]}, 0..255 units: less the mean, over the std
 //   input          {"stored": side of stored images, "channels": 1 or 3, "pca": 9 numbers, row by
 //                  row}
 //   data           {"train": images, "held_out": images, "mean": [R,G,B] as measured}
