@@ -47,7 +47,7 @@ TEST_CASE("pairs: a setting that was given, and the same flag later") {
         program("train") + kNet +
         "--data folder:set --batch 2 --activation tanh --pool plain --lrn off --dropout 0.1 "
         "--mean 100,110,120.25 --std 50,60,70 --seed 5 --augment none --precision tf32 --kernels own --fuse off "
-        "--fc-scheme b --fc-split alternate --fc-update per-pass --lr-scale k --lr 0.002 --lr-policy constant --warmup 0.5 "
+        "--fc-scheme b --fc-split alternate --fc-update per-pass --lr-scale k --lr 0.002 --lr-policy constant --warmup 0.5 --check-replicas 1 "
         "--momentum 0.8 --weight-decay 0.001 --freeze conv2 --epochs 5 --steps 2 --init paper --out r";
     const Result first = run(s, made);
     INFO(first.out << first.err);
@@ -80,6 +80,7 @@ TEST_CASE("pairs: a setting that was given, and the same flag later") {
                                                       {"--lr", "0.004"},
                                                       {"--lr-policy", "linear"},
                                                       {"--warmup", "1"},
+                                                      {"--check-replicas", "2"},
                                                       {"--momentum", "0.7"},
                                                       {"--weight-decay", "0.002"},
                                                       {"--epochs", "4"},

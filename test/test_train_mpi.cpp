@@ -263,3 +263,11 @@ TEST_CASE(
                 "sm_80, sm_90 and") == 1);
     CHECK_FALSE(fs::exists(s / "unbuilt"));
 }
+
+TEST_CASE("replicas: processes compare theirs too") {
+    const TempDir s;
+    const Result r = run(s, mpirun(2) + program("train") +
+                                " --comm mpi --net cifar --data synthetic:10 --batch 2 --steps 2 "
+                                "--check-replicas 1 --out r");
+    CHECK_MESSAGE(r.status == 0, r.err);
+}

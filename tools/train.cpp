@@ -184,6 +184,10 @@ void declare(CommandLine& app, Flags& f) {
     app.add_option("--save-every", o.save_every, "steps between checkpoints")
         ->check(between(1, 1e12))
         ->by_default("every epoch, and at the end");
+    app.add_option("--check-replicas", o.check_replicas,
+                   "steps between comparisons of the workers' replicated weights; the run ends "
+                   "where they differ; 0: none")
+        ->check(between(0, 1e12));
     app.add_option(
            "--eval-every", o.eval_every,
            "steps between evaluations of the held-out images, one at the end besides; 0: that one alone")

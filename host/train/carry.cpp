@@ -35,6 +35,7 @@ const std::vector<SettingRule>& setting_rules() {
         {"--lr", notice, own, own},
         {"--lr-policy", notice, own, own},
         {"--warmup", notice, own, own},
+        {"--check-replicas", free, own, own},
         {"--momentum", notice, own, own},
         {"--weight-decay", notice, own, own},
         {"--epochs", free, own, own},

@@ -76,6 +76,7 @@ std::map<std::string, std::string> settings_of(const TrainOptions& o, int worker
         {"--lr", number_text(o.lr)},
         {"--lr-policy", o.lr_policy},
         {"--warmup", number_text(o.warmup)},
+        {"--check-replicas", number_text(o.check_replicas)},
         {"--momentum", number_text(o.momentum)},
         {"--weight-decay", number_text(o.weight_decay)},
         {"--init", o.init_file.empty() ? name_in(kInits, o.init) : absolute(o.init_file)},

@@ -90,8 +90,9 @@ struct TrainOptions {
     int epochs = 0;
     int64_t steps = -1;  // instead of epochs, when not negative
     double lr = 0, momentum = 0, weight_decay = 0;
-    std::string lr_policy;  // Schedule
-    double warmup = 0;      // epochs
+    std::string lr_policy;       // Schedule
+    double warmup = 0;           // epochs
+    int64_t check_replicas = 0;  // steps between comparisons of the workers' weights; 0: none
     Init init = Init::paper;
     std::string init_file;                 // instead of init: a file of weights
     std::vector<std::string> init_except;  // layers that are made by `init` all the same

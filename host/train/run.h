@@ -94,6 +94,7 @@ private:
     void warn(double loss, const char* how, const char* where, double chance,
               const std::string& advice);
     void run_steps();
+    void check_replicas();
     bool input_ready();
     double input_waits() const;
     bool evaluation_falls_on(int64_t done) const;

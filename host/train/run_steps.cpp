@@ -6,6 +6,7 @@
 
 #include "host/cuda/device.h"
 #include "host/parallel/stop_signals.h"
+#include "host/parallel/replicas.h"
 #include "host/train/run.h"
 
 namespace wt {
@@ -245,6 +246,18 @@ int Run::train() {
     return 0;
 }
 
+// Before a checkpoint of this step is written: what the last one has was alike.
+void Run::check_replicas() {
+    const std::string differs = differing_replica(*group_);
+    if (differs.empty()) return;
+    throw Error("--check-replicas: after step " + std::to_string(step_) + " " + differs +
+                ": a fault of memory or of an exchange; " +
+                (saved_at_ > 0
+                     ? checkpoint_path(o_.out) + " is of step " + std::to_string(saved_at_) +
+                           ", --resume " + o_.out + " goes on from there"
+                     : "no checkpoint has been written yet"));
+}
+
 void Run::run_steps() {
     // The first steps make plans and handles.
     const int64_t shown_step = o_.timeline.empty() ? -1 : std::min(step_ + 2, total_steps_ - 1);
@@ -262,9 +275,15 @@ void Run::run_steps() {
         pending = std::move(now);
         const int64_t done = next + 1;
         stop_asked();
-        const bool evaluates = evaluation_falls_on(done), saves = stop_ || save_falls_on(done);
-        if (!evaluates && !saves) continue;
+        const bool evaluates = evaluation_falls_on(done), saves = stop_ || save_falls_on(done),
+                   checks = o_.check_replicas > 0 && done % o_.check_replicas == 0;
+        if (!evaluates && !saves && !checks) continue;
         finish(pending);
+        if (checks) check_replicas();
+        if (!evaluates && !saves) {
+            last_step_ = Clock::now();
+            continue;
+        }
         const bool better = evaluates && evaluate_held_out();
         if (saves || stop_) save();
         if (better) save_best();
