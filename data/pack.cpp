@@ -347,6 +347,13 @@ std::string lines(const std::vector<std::string>& texts) {
     return all;
 }
 
+std::string names_text(const PackSource& source) {
+    std::string text;
+    for (size_t c = 0; c < source.classes.size(); ++c)
+        text += source.classes[c] + "\t" + source.readable[c] + "\n";
+    return text;
+}
+
 std::string stats_text(const PackSource& source, const PackOptions& options, uint64_t fingerprint,
                        const std::vector<std::unique_ptr<SplitPacker>>& splits) {
     Json j;
@@ -444,7 +451,7 @@ PackResult pack(const PackSource& source, const PackOptions& options,
                         " could be read: " + quarantine.substr(0, quarantine.find('\n')));
     }
     write_whole(out / "classes.txt", lines(source.classes));
-    if (!source.readable.empty()) write_whole(out / "names.txt", lines(source.readable));
+    if (!source.readable.empty()) write_whole(out / "names.txt", names_text(source));
     if (!quarantine.empty()) write_whole(out / "unreadable.txt", quarantine);
     write_whole(out / "stats.json", stats_text(source, options, fingerprint, splits));
     for (const auto& s : splits) s->forget_state();

@@ -1,7 +1,7 @@
 // Packs images into records: decoded, resized and cropped once, so that training reads pixels.
 //
 //   OUT/classes.txt         a class a line; its number is its line's, from 0
-//   OUT/names.txt           readable names, a line a class, where they are known
+//   OUT/names.txt           readable names, where they are known: a line CLASS, a tab, NAME each
 //   OUT/stats.json          sizes, images a class, mean, covariance and deviation of RGB
 //   OUT/train/images.npy    uint8 [images, side, side, 3]: short side `side`, the centre of it
 //   OUT/train/labels.npy    int64 [images]

@@ -113,6 +113,11 @@ TEST_CASE("classify: agrees with the evaluation, in one view and ten, from files
     CHECK(text.status == 0);
     CHECK_MESSAGE((has(text.out, "set/val/red/20.png\n") && has(text.out, "%  teal\n")), text.out);
 
+    write_file(t / "names.txt", Bytes{'t', 'e', 'a', 'l', '\t', 'd', 'u', 'c', 'k', '\n'});
+    CHECK(has(run(t, classify + "set/val/red/20.png --names names.txt").out, "%  duck (teal)\n"));
+    check_one_line(run(t, classify + "set/val --names p.csv"), 1,
+                   "has none of the network's classes");
+
     // Nearest by the features: of a red image, red ones; its own file is left out.
     const Result near =
         run(t, classify + "set/train/red/13.png --json --nearest set/train --features fc4 f.npy");

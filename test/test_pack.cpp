@@ -326,7 +326,7 @@ TEST_CASE("pack: ILSVRC's three archives, as they are, give what the folders giv
     CHECK(a.at("train/labels.npy") == b.at("train/labels.npy"));
     CHECK(a.at("classes.txt") == b.at("classes.txt"));
     const Bytes names = a.at("names.txt");
-    CHECK(std::string(names.begin(), names.end()) == "first\nsecond\nthird\n");
+    CHECK(std::string(names.begin(), names.end()) == "n01\tfirst\nn02\tsecond\nn03\tthird\n");
     // Held-out ones are in the order of their names here, of their classes there.
     const DataSplits tars = open_data({.text = "records:" + t / "a", .net_input = 32});
     REQUIRE(tars.held_out);

@@ -3,10 +3,13 @@
 #include <cmath>
 #include <cstdio>
 #include <filesystem>
+#include <map>
 #include <numeric>
+#include <sstream>
 
 #include "data/npy.h"
 #include "host/cuda/check.h"
+#include "host/cuda/regular_file.h"
 #include "host/json.h"
 #include "host/parallel_for.h"
 #include "host/printable.h"
@@ -122,8 +125,30 @@ void write_features(const std::string& path, const std::vector<Answer>& answers,
     atomic_write_file(path, text);
 }
 
+// Lines CLASS NAME, as bin/pack writes names.txt; classes that the network does not know are passed
+// over.
+void rename_classes(const std::string& path, std::vector<std::string>& classes) {
+    std::map<std::string, std::string> names;
+    std::istringstream in(read_whole(path, ", given by --names"));
+    for (std::string line; std::getline(in, line);) {
+        const size_t end = line.find_first_of(" \t"),
+                     text = end == line.npos ? end : line.find_first_not_of(" \t", end);
+        if (text != line.npos) names[line.substr(0, end)] = line.substr(text);
+    }
+    size_t known = 0;
+    for (std::string& c : classes) {
+        const auto at = names.find(c);
+        if (at == names.end()) continue;
+        ++known;
+        c = at->second + " (" + c + ")";
+    }
+    if (known == 0)
+        throw Error("--names " + path + " has none of the network's classes (" + classes.front() +
+                    ", ...): lines are CLASS NAME");
+}
+
 struct Flags {
-    std::string checkpoint, net, nearest;
+    std::string checkpoint, net, nearest, names;
     std::vector<std::string> images;
     std::pair<std::string, std::string> features;
     bool json = false;
@@ -172,6 +197,7 @@ int run(int argc, char** argv) {
         ->required();
     app.add_option("IMAGE", f.images, "JPEG and PNG files, and folders of them")->required();
     app.add_option("--net", f.net, "the network, where the file does not say it");
+    app.add_option("--names", f.names, "readable names of classes: lines CLASS NAME");
     app.add_option("--top", f.top, "classes that are shown")->check(between(1, 1e6));
     app.add_option("--views", f.predictor.views,
                    "of an image: 1 is its centre; 10 its corners and centre, mirrored too, whose "
@@ -191,6 +217,7 @@ int run(int argc, char** argv) {
     app.parse(argc, argv);
 
     StoredModel model = open_model(f.checkpoint, f.net);
+    if (!f.names.empty()) rename_classes(f.names, model.classes);
     const std::vector<std::string> files = files_of(f.images);
     f.predictor.features = f.features.first;
     if (!f.features.second.empty()) check_output(f.features.second);
