@@ -9,7 +9,8 @@ The model behind `--predict` reads them from there, since most machines have nei
 Of each kernel:
   all         instructions of the whole code
   loop        of the loop that does its work: the smallest with the most HGMMA, else HMMA, else FFMA (of products on ordinary
-              threads), else global stores; 0: no loop
+              threads), else global stores; 0: no loop. Of loops with HGMMA only those without another one inside: a kernel that
+              has tiles of two heights has a loop for each
   multiplies  HGMMA, HMMA or FFMA in that loop
   unit        of the loop around that one, without it: what a tile's epilogue and the way to the next tile issue; 0: none
   producer    of the smallest loop with the most loads by TMA: a stage's copies
@@ -31,7 +32,7 @@ from sass import find_tools, readable
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 TABLE = "host/model/issue_slots_table.h"
 OBJECTS = ["activation/vec8", "augment/fold", "augment/pixels8", "augment/rows", "conv/dgrad_mma_sm80", "conv/dgrad_tiled",
-           "conv/dgrad_wgmma_sm90", "conv/first_layer_fprop_wgmma_sm90", "conv/first_layer_wgrad_wgmma_sm90",
+           "conv/dgrad_views_wgmma_sm90", "conv/dgrad_wgmma_sm90", "conv/first_layer_fprop_wgmma_sm90", "conv/first_layer_wgrad_wgmma_sm90",
            "conv/fprop_mma_sm80", "conv/fprop_tiled", "conv/fprop_wgmma_sm90", "conv/wgrad_mma_sm80", "conv/wgrad_tiled",
            "conv/wgrad_wgmma_sm90", "dropout/vec", "exchange/copy_vec8", "exchange/reduce_vec8", "gemm/mma_sm80", "gemm/tiled",
            "gemm/wgmma_sgd_sm90", "gemm/wgmma_sm90", "lrn/backward_shuffle", "lrn/backward_vec8", "lrn/forward_shuffle",
@@ -68,7 +69,11 @@ def row(name, code):
     all_loops = sorted(set(loops(code)))
     every = collections.Counter(what for _, what, _ in code)
     product = next((k for k in ("HGMMA", "HMMA") if every[k]), "FFMA" if "tiled::" in name else None)
-    loop = densest(code, all_loops, (product or "STG",))
+    innermost = all_loops
+    if product == "HGMMA":
+        busy = [l for l in all_loops if counted(code, l)["HGMMA"]]
+        innermost = [l for l in busy if not any(o != l and l[0] <= o[0] and o[1] <= l[1] for o in busy)]
+    loop = densest(code, innermost, (product or "STG",))
     unit = producer = fences = store = 0
     if loop:
         store = min((width(line) for what, line in inside(code, *loop) if what == "STG"), default=0)

@@ -10,6 +10,7 @@
 #include "host/net/problem_text.h"
 #include "host/parallel/layout.h"
 #include "host/vgpu/runtime/runtime.h"
+#include "kernels/gemm/wgmma_plan.h"
 #include "kernels/product_plan.h"
 
 using namespace wt;
@@ -50,7 +51,8 @@ void check_grids(Table<Problem, Args> table, const std::string& text, Point&& po
             variant->launch(problem, args);
         });
         CHECK(int64_t(grid.grid.x) * grid.grid.y * grid.grid.z == plan.blocks);
-        if (std::string(name) == "wgmma_sm90" && plan.longest == 0)
+        const std::string variant_name = name;
+        if (variant_name.find("wgmma") != std::string::npos && plan.longest == 0)
             CHECK(static_cast<int>(grid.cluster.x) ==
                   plan.multicast * (std::string(Args::operation) == "gemm" ? plan.splits : 1));
     }
@@ -78,7 +80,18 @@ void check_step(const std::string& net, int batch, DType dtype) {
                 {"tiled", conv_blocks_plan(pass, problem, false)}};
             if (dtype == DType::bf16 && problem.fold == 1) {
                 plans.emplace_back("wgmma_sm90", conv_wgmma_plan(pass, problem));
+                plans.emplace_back("wgmma_128x192_sm90",
+                                   conv_wgmma_plan(pass, problem, {.bm = 128, .bn = 192}));
+                plans.emplace_back("wgmma_256x128_sm90",
+                                   conv_wgmma_plan(pass, problem, {.bm = 256, .bn = 128}));
+                plans.emplace_back("wgmma_single_sm90",
+                                   conv_wgmma_plan(pass, problem, {.multicast = 1}));
                 plans.emplace_back("mma_sm80", conv_blocks_plan(pass, problem, true));
+                if (pass == ConvPass::dgrad) {
+                    const ProductPlan views = conv_views_plan(problem);
+                    plans.emplace_back("views_wgmma_sm90", views);
+                    plans.emplace_back("views_swizzled_wgmma_sm90", views);
+                }
             }
             return plans;
         };
@@ -113,6 +126,13 @@ void check_step(const std::string& net, int batch, DType dtype) {
                 {"tiled", gemm_blocks_plan(problem, false)}};
             if (dtype == DType::bf16) {
                 plans.emplace_back("wgmma_sm90", gemm_wgmma_plan(problem));
+                for (const auto& [name, width] :
+                     {std::pair("wgmma_128x256_sm90", 256), std::pair("wgmma_128x160_sm90", 160),
+                      std::pair("wgmma_128x64_sm90", 64)})
+                    if (gemm_wgmma::has_width(problem, width))
+                        plans.emplace_back(name, gemm_wgmma_plan(problem, {.bn = width}));
+                plans.emplace_back("wgmma_single_sm90",
+                                   gemm_wgmma_plan(problem, {.multicast = 1}));
                 plans.emplace_back("mma_sm80", gemm_blocks_plan(problem, true));
             }
             check_grids(
