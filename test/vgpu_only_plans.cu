@@ -131,8 +131,7 @@ void check_step(const std::string& net, int batch, DType dtype) {
                       std::pair("wgmma_128x64_sm90", 64)})
                     if (gemm_wgmma::has_width(problem, width))
                         plans.emplace_back(name, gemm_wgmma_plan(problem, {.bn = width}));
-                plans.emplace_back("wgmma_single_sm90",
-                                   gemm_wgmma_plan(problem, {.multicast = 1}));
+                plans.emplace_back("wgmma_single_sm90", gemm_wgmma_plan(problem, {.multicast = 1}));
                 plans.emplace_back("mma_sm80", gemm_blocks_plan(problem, true));
             }
             check_grids(

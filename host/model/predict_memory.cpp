@@ -76,9 +76,9 @@ void lrn_pool_fused(const Gpu& g, const LrnPoolProblem& problem, bool forward, P
     p.memory = memory_us(g, forward ? problem.forward_bytes() : problem.backward_bytes());
     if (forward) {
         const bool is_signed = !problem.lrn || !problem.relu;
-        const IssueSlots* slots =
-            issue_of("lrn_pool/forward_fused", {window + std::string(problem.lrn ? "true" : "false") +
-                                                (is_signed ? ", true" : ", false")});
+        const IssueSlots* slots = issue_of("lrn_pool/forward_fused",
+                                           {window + std::string(problem.lrn ? "true" : "false") +
+                                            (is_signed ? ", true" : ", false")});
         const Forward f = forward_of(problem);
         const double warps = double(problem.n) * f.tiles * f.bands * f.warps;
         // The loop's code is two rows of the output. Half of the warps skip what writes: 57

@@ -153,13 +153,12 @@ void conv_views(const Gpu& g, const ProductPlan& plan, bool swizzled, const Issu
     const bool across = plan.bn == 64;  // positions are the products' columns
     const auto stage = [&](int rows) {
         Stage s{};
-        const double reads = (across ? 2 * (64 + rows / 2.0) : rows / 64.0 * (64 + plan.bn)) *
-                             (plan.bk / 16) * 32;
+        const double reads =
+            (across ? 2 * (64 + rows / 2.0) : rows / 64.0 * (64 + plan.bn)) * (plan.bk / 16) * 32;
         s.tensor = us_of(double(rows) * plan.bn * plan.bk / g.tensor_macs, g.tensor_ghz);
         s.shared = us_of((reads + w_bytes + dy_bytes) / g.shared_bytes, g.feed_ghz);
         // Rows of 16 bytes are half a sector each, and TMA walks through them one by one.
-        const double l2 =
-            (w_bytes / plan.multicast + (swizzled ? 1 : 2) * dy_bytes) / g.l2_bytes;
+        const double l2 = (w_bytes / plan.multicast + (swizzled ? 1 : 2) * dy_bytes) / g.l2_bytes;
         const double walked = swizzled ? 0 : dy_bytes / 16 / g.tma_rows;
         s.l2 = us_of(std::max(l2, walked), g.feed_ghz);
         s.issue = slots ? us_of(2.0 * slots->loop / g.issue_share, g.issue_ghz) : 0;
@@ -179,10 +178,9 @@ void conv_views(const Gpu& g, const ProductPlan& plan, bool swizzled, const Issu
         add_idle(p, plan, full);
     }
     p.issue_known = slots;
-    p.plan = tile_text(plan) + (plan.halved > 0
-                                    ? format(", %d waves and %d in halves",
-                                             static_cast<int>(waves), plan.halved)
-                                    : wave_text(plan));
+    p.plan = tile_text(plan) + (plan.halved > 0 ? format(", %d waves and %d in halves",
+                                                         static_cast<int>(waves), plan.halved)
+                                                : wave_text(plan));
     p.memory = memory_us(g, problem.bytes());
     p.launch = g.launch_us + g.fill_us;
     p.us = std::max(p.us, p.memory) + p.epilogue + p.launch;

@@ -33,17 +33,12 @@ bool SideBySide::fits(const Work& w, int free) const {
     return w.stays ? free == sms_ : 2 * free > sms_;
 }
 
-// Passes records and awaits, and starts the first kernel in the order of issue that can begin now.
-bool SideBySide::start_one() {
-    int stream = 0, first = -1;
-    for (auto& [id, s] : streams_) {
-        while (!s.busy && !s.items.empty()) {
-            const Item& item = s.items.front();
-            if (item.kind == Item::kernel) {
-                if ((first < 0 || item.number < first) && fits(works_[item.number], free_sms()))
-                    first = item.number, stream = id;
-                break;
-            }
+// What streams come to before their next kernels; true where one went on.
+bool SideBySide::pass_events() {
+    bool any = false;
+    for (auto& [id, s] : streams_)
+        while (!s.busy && !s.items.empty() && s.items.front().kind != Item::kernel) {
+            const Item item = s.items.front();
             if (item.kind == Item::record) {
                 passed_[item.number] = s.ready;
             } else {
@@ -52,7 +47,22 @@ bool SideBySide::start_one() {
                 s.ready = std::max(s.ready, at->second);
             }
             s.items.pop_front();
+            any = true;
         }
+    return any;
+}
+
+// Starts the first kernel in the order of issue that can begin now.
+bool SideBySide::start_one() {
+    while (pass_events()) {
+    }
+    int stream = 0, first = -1;
+    for (const auto& [id, s] : streams_) {
+        if (s.busy || s.items.empty() || s.items.front().kind != Item::kernel) continue;
+        const int number = s.items.front().number;
+        if ((first >= 0 && number > first) || !fits(works_[number], free_sms())) continue;
+        first = number;
+        stream = id;
     }
     if (first < 0) return false;
     Stream& s = streams_[stream];

@@ -58,6 +58,7 @@ private:
         bool busy = false;
     };
 
+    bool pass_events();
     bool start_one();
     bool fits(const Work& w, int free) const;
     double speed(const Running& r) const;

@@ -28,9 +28,9 @@ SideBySide::Work work_of(const Gpu& g, const Launch& l, const Prediction& p) {
     if (!p.known) return {.us = p.floor_us, .sms = l.sms};
     const double sms = l.sms > 0 ? l.sms : g.sms, all = g.memory * g.stream_share,
                  rate = std::min(all, sms * g.sm_memory), bytes_us = p.memory * rate / all;
-    const double on_sms =
-        std::max({p.tensor + p.fence, p.issue, p.shared, p.l2, bytes_us * all / (sms * g.sm_memory)}) +
-        p.epilogue + p.launch;
+    const double on_sms = std::max({p.tensor + p.fence, p.issue, p.shared, p.l2,
+                                    bytes_us * all / (sms * g.sm_memory)}) +
+                          p.epilogue + p.launch;
     return {.us = p.us,
             .sms = l.sms,
             .memory = std::min(bytes_us, p.us),
@@ -71,7 +71,8 @@ StepPrediction predict_step(const Gpu& gpu, const Layout& layout) {
                                 .operation = l->operation,
                                 .variant = l->variant,
                                 .problem = l->problem,
-                                .prediction = {}};
+                                .prediction = {},
+                                .sms = l->sms};
         Prediction& p = row.prediction;
         if (l->operation.empty()) {
             // The sum of the rows' losses, one warp; one worker's step has no copies.
@@ -129,6 +130,7 @@ std::string to_text(const Gpu& gpu, const StepPrediction& step, const MeasuredRe
     for (const StepPrediction::Row& r : step.rows) {
         const Prediction& p = r.prediction;
         std::string plan = p.plan;
+        if (r.sms > 0) plan += " on " + std::to_string(r.sms) + " SMs";
         if (!p.known) plan = "no model: the floor is counted";
         if (p.known && !p.issue_known)
             plan += plan.empty() ? "issue: not known" : "; issue: not known";
@@ -187,6 +189,7 @@ Json to_json(const StepPrediction& step, const MeasuredResults& measured) {
                                                 : measured.kernel_us(r.operation, r.problem,
                                                                      step.precision, r.variant);
         row["begins_us"] = r.begins;
+        if (r.sms > 0) row["sms"] = r.sms;
         row.update(to_json(r.prediction, seen));
         rows.push_back(row);
     }

@@ -18,6 +18,7 @@ struct StepPrediction {
         Stage stage;
         std::string name, operation, variant, problem;  // of loss.sum: only the name
         Prediction prediction;
+        int sms = 0;        // that it is planned for; 0: all
         double begins = 0;  // us after the step's begin
     };
     std::string net, precision;
