@@ -77,8 +77,8 @@ TEST_CASE("predict: convolutions on wgmma, by hand") {
     CHECK(conv_us(small, &small_kernel, "n=128,h=13,c=384,k=256,r=3,pad=1,dtype=bf16") ==
           doctest::Approx(84).epsilon(0.03));
 
-    // wgrad: 442 stages at 1024 tensor clocks are 310 us, 3 % for fences 9, 4 to start; partial sums
-    // of 17.3 MB are 3.1 us of writing and as long to add, behind a gap of 1.
+    // wgrad: 442 stages at 1024 tensor clocks are 310 us, 3 % for fences 9, 4 to start; partial
+    // sums of 17.3 MB are 3.1 us of writing and as long to add, behind a gap of 1.
     const ProductPlan split{.bm = 128,
                             .bn = 256,
                             .bk = 64,

@@ -57,8 +57,8 @@ bool stream(const Gpu& g, Prediction& p, double bytes, const IssueSlots* slots, 
     return true;
 }
 
-// The tile that a row's name fixes: "wgmma_128x256_sm90", "wgmma_single_sm90"; of "wgmma_sm90", what
-// the planner finds cheapest. False: another row.
+// The tile that a row's name fixes: "wgmma_128x256_sm90", "wgmma_single_sm90"; of "wgmma_sm90",
+// what the planner finds cheapest. False: another row.
 bool fixed_tile(const std::string& variant, FixedTile& only) {
     only = {};
     int end = 0;

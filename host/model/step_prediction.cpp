@@ -169,6 +169,7 @@ Json to_json(const Prediction& p, double measured_us) {
            {"hbm_us", p.memory},
            {"epilogue_us", p.epilogue},
            {"fence_us", p.fence},
+           {"idle_us", p.idle},
            {"launch_us", p.launch}};
     if (measured_us > 0) {
         j["measured_us"] = measured_us;
