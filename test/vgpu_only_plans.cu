@@ -2,11 +2,13 @@
 // launch does: the grids of all convolutions and products of two networks, captured, not run.
 #include <doctest/doctest.h>
 
+#include <cstdio>
 #include <string>
 #include <vector>
 
 #include "host/cuda/buffer.h"
 #include "host/cuda/stream.h"
+#include "host/model/prediction.h"
 #include "host/net/problem_text.h"
 #include "host/parallel/layout.h"
 #include "host/vgpu/runtime/runtime.h"
@@ -58,6 +60,33 @@ void check_grids(Table<Problem, Args> table, const std::string& text, Point&& po
     }
 }
 
+// The grids that the model works out by itself, as the words of its plan say them.
+template <class Problem, class Args>
+void check_words(Table<Problem, Args> table, const char* name, const Launch& l, Args args) {
+    const auto problem = problem_of<Problem>(l.problem);
+    const auto* variant = find(table, name);
+    REQUIRE(variant);
+    if (!variant->refuses(problem).empty()) return;
+    const std::string plan =
+        model::predict(model::gpu_of("h200"), l.operation, name, l.problem).plan;
+    CAPTURE(plan);
+    CAPTURE(l.problem);
+    const vgpu::Grid grid = first_grid([&](cudaStream_t s) {
+        args.stream = s;
+        variant->launch(problem, args);
+    });
+    int a = 0, b = 0, warps = 0;
+    if (std::sscanf(plan.c_str(), "%d x %d blocks an image of %d warps", &a, &b, &warps) == 3) {
+        CHECK(static_cast<int>(grid.grid.x) == problem.n * a * b);
+        CHECK(static_cast<int>(grid.block.x) == 32 * warps);
+    } else if (std::sscanf(plan.c_str(), "%d runs in %d ranges", &a, &b) == 2) {
+        CHECK(static_cast<int>(grid.grid.x) == b + b / 2);
+    } else {
+        CHECK(std::sscanf(plan.c_str(), "%d blocks, %d rounds", &a, &b) == 2);
+        CHECK(static_cast<int>(grid.grid.x) == a);
+    }
+}
+
 void check_step(const std::string& net, int batch, DType dtype) {
     WorkerConfig c;
     c.net = make_net(net, {});
@@ -68,6 +97,7 @@ void check_step(const std::string& net, int batch, DType dtype) {
     DeviceBuffer<std::byte> bytes(0, 1 << 20, "an address");
     void* p = bytes.data();
     auto* f = reinterpret_cast<float*>(p);
+    auto* places = reinterpret_cast<uint8_t*>(p);
     int products = 0;
     for (const Step& s : layout.training_steps) {
         const auto* l = std::get_if<Launch>(&s.action);
@@ -119,6 +149,25 @@ void check_step(const std::string& net, int batch, DType dtype) {
                         .x = p, .dy = p, .dw = f, .db = f, .workspace = p, .stream = nullptr};
                 },
                 conv(ConvPass::wgrad));
+        if (l->operation == "lrn_pool_forward")
+            check_words(lrn_pool_forward_variants(), "fused", *l,
+                        LrnPoolForwardArgs{
+                            .x = p, .y = p, .argmax = places, .workspace = p, .stream = nullptr});
+        if (l->operation == "lrn_pool_backward")
+            check_words(lrn_pool_backward_variants(), "fused", *l,
+                        LrnPoolBackwardArgs{.x = p,
+                                            .y = p,
+                                            .dy = p,
+                                            .argmax = places,
+                                            .dx = p,
+                                            .db = f,
+                                            .workspace = p,
+                                            .stream = nullptr});
+        if (l->operation == "conv_wgrad" && dtype == DType::bf16 &&
+            problem_of<ConvProblem>(text).fold > 1)
+            check_words(conv_wgrad_variants(), "folded_wgmma_sm90", *l,
+                        ConvWgradArgs{
+                            .x = p, .dy = p, .dw = f, .db = f, .workspace = p, .stream = nullptr});
         if (l->operation == "gemm") {
             const auto problem = problem_of<GemmProblem>(text);
             ++products;
