@@ -9,15 +9,15 @@ The model behind `--predict` reads them from there, since most machines have nei
 Of each kernel:
   all         instructions of the whole code
   loop        of the loop that does its work: the smallest with the most HGMMA, else HMMA, else FFMA (of products on ordinary
-              threads), else global stores; 0: no loop. Of loops with HGMMA only those without another one inside: a kernel that
-              has tiles of two heights has a loop for each
+              threads), else global stores; 0: no loop
   multiplies  HGMMA, HMMA or FFMA in that loop
   unit        of the loop around that one, without it: what a tile's epilogue and the way to the next tile issue; 0: none
   producer    of the smallest loop with the most loads by TMA: a stage's copies
   fences      MEMBAR of GPU scope inside `loop`
   store       bytes of the narrowest global store in `loop`; 0: none
 Each instruction counts once: loops inside a loop, and branches that are rarely taken, make a count an upper bound or a
-lower one. An object that is missing is left out, with its kernels: the model then says that their issue is not known.
+lower one. Of kernels with HGMMA `loop`, `unit` and `producer` are what lies on the longest way through (profiling/sass_code.py):
+of a branch's arms one. An object that is missing is left out, with its kernels: the model then says that their issue is not known.
 """
 import argparse
 import collections
@@ -27,7 +27,7 @@ import subprocess
 import sys
 
 from loops import kernels, loops
-from sass import find_tools, readable
+from sass import find_tools, read_object, readable
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 TABLE = "host/model/issue_slots_table.h"
@@ -69,11 +69,7 @@ def row(name, code):
     all_loops = sorted(set(loops(code)))
     every = collections.Counter(what for _, what, _ in code)
     product = next((k for k in ("HGMMA", "HMMA") if every[k]), "FFMA" if "tiled::" in name else None)
-    innermost = all_loops
-    if product == "HGMMA":
-        busy = [l for l in all_loops if counted(code, l)["HGMMA"]]
-        innermost = [l for l in busy if not any(o != l and l[0] <= o[0] and o[1] <= l[1] for o in busy)]
-    loop = densest(code, innermost, (product or "STG",))
+    loop = densest(code, all_loops, (product or "STG",))
     unit = producer = fences = store = 0
     if loop:
         store = min((width(line) for what, line in inside(code, *loop) if what == "STG"), default=0)
@@ -86,6 +82,14 @@ def row(name, code):
         producer = counted(code, copies).total()
     count = counted(code, loop) if loop else collections.Counter()
     return dict(all=len(code), loop=count.total(), multiplies=count[product] if product else 0, unit=unit, producer=producer, fences=fences, store=store)
+
+
+def wgmma_row(kernel):
+    k, parts = kernel.k_loop(), kernel.parts()
+    inside = kernel.code.instructions(k)
+    lengths = {name: len(parts[name] or []) for name in parts}
+    return dict(all=len(kernel.instructions), loop=lengths["k_loop"], multiplies=sum(i.what == "HGMMA" for i in inside), unit=lengths["epilogue"],
+                producer=lengths["producer"], fences=sum(i.what == "MEMBAR" and bool({"GPU", "SYS"} & set(i.modifiers)) for i in inside), store=0)
 
 
 def version(nvcc):
@@ -113,7 +117,8 @@ def table(folder, nvcc):
             continue
         found = [k for k in kernels(path, env) if k[0] in ("sm_90", "sm_90a")]
         names = readable([n for _, n, _ in found])
-        rows += [(name, names[n], row(names[n], code)) for _, n, code in found]
+        ways = {n: k for (_, n), k in read_object(path, env).items() if k.count["HGMMA"]} if "wgmma" in name else {}
+        rows += [(name, names[n], wgmma_row(ways[n]) if n in ways else row(names[n], code)) for _, n, code in found]
     rows.sort(key=lambda r: (r[0], r[1]))
     lines = ["// Made by profiling/issue_slots.py, which says what the numbers are: do not edit.",
              f"// Kernels of {git('log', '-1', '--format=%h', '--', 'kernels/*.cu', 'kernels/*.h', ':!kernels/product_plan.h', ':!kernels/*/product_plan.cu')}, compiled for sm_90 by {version(nvcc)}.",

@@ -214,9 +214,7 @@ void gemm_wgmma(const Gpu& g, const ProductPlan& plan, const IssueSlots* slots,
     if (!problem.sgd) {  // there the consumers take turns: one multiplies while the other updates
         const double sums =
             4.0 * plan.bm * plan.bn * (plan.splits - 1) / plan.splits / g.cluster_bytes;
-        // The code has two ways out, by TMA and from the threads; a tile takes one.
-        const double issued = slots ? 1.0 * slots->unit / g.issue_share : 0;
-        p.epilogue = waves * (us_of(issued + g.unit_clocks, g.issue_ghz) + us_of(sums, g.feed_ghz));
+        p.epilogue = waves * (epilogue_us(g, slots) + us_of(sums, g.feed_ghz));
     }
     p.us = std::max(p.us + p.epilogue, p.memory) + p.launch;
 }
