@@ -20,15 +20,27 @@ struct ProductPlan {
     // Where stream-K divides k (wgrad on wgmma): stages of the busiest cluster, and how many tiles
     // of partial sums are written; units and steps are the undivided ones. 0: it does not.
     int longest = 0, partial_tiles = 0;
+    // dgrad by views: the last wave's units that are done in two halves each, of half the height by
+    // twice as many clusters (0: the last wave is as the others); positions and taps of a stage's
+    // dy, whose copies serve all its taps.
+    int halved = 0, positions = 0, taps = 0;
 
     double waves() const { return double(units) / at_once; }
 };
 
 enum class ConvPass { fprop, dgrad, wgrad };
 
+// What a row with a fixed tile fixes ("wgmma_128x256_sm90", "wgmma_single_sm90"); 0: what the
+// planner finds cheapest.
+struct FixedTile {
+    int bm = 0, bn = 0;
+    int multicast = 0;  // 1: no blocks share B
+};
+
 // All plan for planned_sms(). They are of problems that the variant does not refuse.
-ProductPlan conv_wgmma_plan(ConvPass pass, const ConvProblem& p);
-ProductPlan gemm_wgmma_plan(const GemmProblem& p);
+ProductPlan conv_wgmma_plan(ConvPass pass, const ConvProblem& p, FixedTile only = {});
+ProductPlan conv_views_plan(const ConvProblem& p);  // dgrad, views_wgmma_sm90
+ProductPlan gemm_wgmma_plan(const GemmProblem& p, FixedTile only = {});
 // `mma`: of mma_sm80, else of tiled. Folded input (mma_sm80): of the convolution over blocks.
 ProductPlan conv_blocks_plan(ConvPass pass, const ConvProblem& p, bool mma);
 ProductPlan gemm_blocks_plan(const GemmProblem& p, bool mma);

@@ -16,7 +16,8 @@ Of each kernel:
   fences      MEMBAR of GPU scope inside `loop`
   store       bytes of the narrowest global store in `loop`; 0: none
 Each instruction counts once: loops inside a loop, and branches that are rarely taken, make a count an upper bound or a
-lower one. An object that is missing is left out, with its kernels: the model then says that their issue is not known.
+lower one. Of kernels with HGMMA `loop`, `unit` and `producer` are what lies on the longest way through (profiling/sass_code.py):
+of a branch's arms one. An object that is missing is left out, with its kernels: the model then says that their issue is not known.
 """
 import argparse
 import collections
@@ -26,12 +27,12 @@ import subprocess
 import sys
 
 from loops import kernels, loops
-from sass import find_tools, readable
+from sass import find_tools, read_object, readable
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 TABLE = "host/model/issue_slots_table.h"
 OBJECTS = ["activation/vec8", "augment/fold", "augment/pixels8", "augment/rows", "conv/dgrad_mma_sm80", "conv/dgrad_tiled",
-           "conv/dgrad_wgmma_sm90", "conv/first_layer_fprop_wgmma_sm90", "conv/first_layer_wgrad_wgmma_sm90",
+           "conv/dgrad_views_wgmma_sm90", "conv/dgrad_wgmma_sm90", "conv/first_layer_fprop_wgmma_sm90", "conv/first_layer_wgrad_wgmma_sm90",
            "conv/fprop_mma_sm80", "conv/fprop_tiled", "conv/fprop_wgmma_sm90", "conv/wgrad_mma_sm80", "conv/wgrad_tiled",
            "conv/wgrad_wgmma_sm90", "dropout/vec", "exchange/copy_vec8", "exchange/reduce_vec8", "gemm/mma_sm80", "gemm/tiled",
            "gemm/wgmma_sgd_sm90", "gemm/wgmma_sm90", "lrn/backward_shuffle", "lrn/backward_vec8", "lrn/forward_shuffle",
@@ -83,6 +84,14 @@ def row(name, code):
     return dict(all=len(code), loop=count.total(), multiplies=count[product] if product else 0, unit=unit, producer=producer, fences=fences, store=store)
 
 
+def wgmma_row(kernel):
+    k, parts = kernel.k_loop(), kernel.parts()
+    inside = kernel.code.instructions(k)
+    lengths = {name: len(parts[name] or []) for name in parts}
+    return dict(all=len(kernel.instructions), loop=lengths["k_loop"], multiplies=sum(i.what == "HGMMA" for i in inside), unit=lengths["epilogue"],
+                producer=lengths["producer"], fences=sum(i.what == "MEMBAR" and bool({"GPU", "SYS"} & set(i.modifiers)) for i in inside), store=0)
+
+
 def version(nvcc):
     try:
         said = subprocess.run([nvcc, "--version"], stdout=subprocess.PIPE, text=True).stdout
@@ -108,7 +117,8 @@ def table(folder, nvcc):
             continue
         found = [k for k in kernels(path, env) if k[0] in ("sm_90", "sm_90a")]
         names = readable([n for _, n, _ in found])
-        rows += [(name, names[n], row(names[n], code)) for _, n, code in found]
+        ways = {n: k for (_, n), k in read_object(path, env).items() if k.count["HGMMA"]} if "wgmma" in name else {}
+        rows += [(name, names[n], wgmma_row(ways[n]) if n in ways else row(names[n], code)) for _, n, code in found]
     rows.sort(key=lambda r: (r[0], r[1]))
     lines = ["// Made by profiling/issue_slots.py, which says what the numbers are: do not edit.",
              f"// Kernels of {git('log', '-1', '--format=%h', '--', 'kernels/*.cu', 'kernels/*.h', ':!kernels/product_plan.h', ':!kernels/*/product_plan.cu')}, compiled for sm_90 by {version(nvcc)}.",

@@ -190,6 +190,10 @@ json.dump(kept, open(sys.argv[1], "w"))
 END
     python3 profiling/predicted_steps.py --batches 64 --before "$WORK/before.json" >"$WORK/table.md" || bad "predicted_steps.py --before"
     grep -q '^| conv2.fprop | 1000 > ' "$WORK/table.md" || bad "predicted_steps.py --before: $(grep conv2.fprop "$WORK/table.md")"
+    python3 profiling/predicted_steps.py --nets alexnet --batches 64 --goals "alexnet 64=1000000" >"$WORK/table.md" || bad "predicted_steps.py --goals"
+    grep -q '^alexnet 64, for 1,000,000 images/s: 0.06 ms, [0-9]* us less than the step' "$WORK/table.md" || bad "predicted_steps.py --goals: $(tail -n 12 "$WORK/table.md")"
+    grep -qE '^- [0-9]+ SMs idle in last waves \(' "$WORK/table.md" || bad "predicted_steps.py --goals: $(tail -n 12 "$WORK/table.md")"
+    says 1 'is no "NET BATCH=IMAGES"' python3 profiling/predicted_steps.py --nets alexnet --batches 64 --goals alexnet
     python3 profiling/predicted_steps.py --check kernels/README.md || bad "kernels/README.md has other predicted steps"
     says 1 "predicted are" python3 profiling/predicted_steps.py --batches 64,128 --check kernels/README.md
     says 1 "lacks the lines" python3 profiling/predicted_steps.py --batches 64 --write "$WORK/table.md"

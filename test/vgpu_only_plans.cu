@@ -2,14 +2,17 @@
 // launch does: the grids of all convolutions and products of two networks, captured, not run.
 #include <doctest/doctest.h>
 
+#include <cstdio>
 #include <string>
 #include <vector>
 
 #include "host/cuda/buffer.h"
 #include "host/cuda/stream.h"
+#include "host/model/prediction.h"
 #include "host/net/problem_text.h"
 #include "host/parallel/layout.h"
 #include "host/vgpu/runtime/runtime.h"
+#include "kernels/gemm/wgmma_plan.h"
 #include "kernels/product_plan.h"
 
 using namespace wt;
@@ -50,9 +53,37 @@ void check_grids(Table<Problem, Args> table, const std::string& text, Point&& po
             variant->launch(problem, args);
         });
         CHECK(int64_t(grid.grid.x) * grid.grid.y * grid.grid.z == plan.blocks);
-        if (std::string(name) == "wgmma_sm90" && plan.longest == 0)
+        const std::string variant_name = name;
+        if (variant_name.find("wgmma") != std::string::npos && plan.longest == 0)
             CHECK(static_cast<int>(grid.cluster.x) ==
                   plan.multicast * (std::string(Args::operation) == "gemm" ? plan.splits : 1));
+    }
+}
+
+// The grids that the model works out by itself, as the words of its plan say them.
+template <class Problem, class Args>
+void check_words(Table<Problem, Args> table, const char* name, const Launch& l, Args args) {
+    const auto problem = problem_of<Problem>(l.problem);
+    const auto* variant = find(table, name);
+    REQUIRE(variant);
+    if (!variant->refuses(problem).empty()) return;
+    const std::string plan =
+        model::predict(model::gpu_of("h200"), l.operation, name, l.problem).plan;
+    CAPTURE(plan);
+    CAPTURE(l.problem);
+    const vgpu::Grid grid = first_grid([&](cudaStream_t s) {
+        args.stream = s;
+        variant->launch(problem, args);
+    });
+    int a = 0, b = 0, warps = 0;
+    if (std::sscanf(plan.c_str(), "%d x %d blocks an image of %d warps", &a, &b, &warps) == 3) {
+        CHECK(static_cast<int>(grid.grid.x) == problem.n * a * b);
+        CHECK(static_cast<int>(grid.block.x) == 32 * warps);
+    } else if (std::sscanf(plan.c_str(), "%d runs in %d ranges", &a, &b) == 2) {
+        CHECK(static_cast<int>(grid.grid.x) == b + b / 2);
+    } else {
+        CHECK(std::sscanf(plan.c_str(), "%d blocks, %d rounds", &a, &b) == 2);
+        CHECK(static_cast<int>(grid.grid.x) == a);
     }
 }
 
@@ -66,6 +97,7 @@ void check_step(const std::string& net, int batch, DType dtype) {
     DeviceBuffer<std::byte> bytes(0, 1 << 20, "an address");
     void* p = bytes.data();
     auto* f = reinterpret_cast<float*>(p);
+    auto* places = reinterpret_cast<uint8_t*>(p);
     int products = 0;
     for (const Step& s : layout.training_steps) {
         const auto* l = std::get_if<Launch>(&s.action);
@@ -78,7 +110,18 @@ void check_step(const std::string& net, int batch, DType dtype) {
                 {"tiled", conv_blocks_plan(pass, problem, false)}};
             if (dtype == DType::bf16 && problem.fold == 1) {
                 plans.emplace_back("wgmma_sm90", conv_wgmma_plan(pass, problem));
+                plans.emplace_back("wgmma_128x192_sm90",
+                                   conv_wgmma_plan(pass, problem, {.bm = 128, .bn = 192}));
+                plans.emplace_back("wgmma_256x128_sm90",
+                                   conv_wgmma_plan(pass, problem, {.bm = 256, .bn = 128}));
+                plans.emplace_back("wgmma_single_sm90",
+                                   conv_wgmma_plan(pass, problem, {.multicast = 1}));
                 plans.emplace_back("mma_sm80", conv_blocks_plan(pass, problem, true));
+                if (pass == ConvPass::dgrad) {
+                    const ProductPlan views = conv_views_plan(problem);
+                    plans.emplace_back("views_wgmma_sm90", views);
+                    plans.emplace_back("views_swizzled_wgmma_sm90", views);
+                }
             }
             return plans;
         };
@@ -106,6 +149,25 @@ void check_step(const std::string& net, int batch, DType dtype) {
                         .x = p, .dy = p, .dw = f, .db = f, .workspace = p, .stream = nullptr};
                 },
                 conv(ConvPass::wgrad));
+        if (l->operation == "lrn_pool_forward")
+            check_words(lrn_pool_forward_variants(), "fused", *l,
+                        LrnPoolForwardArgs{
+                            .x = p, .y = p, .argmax = places, .workspace = p, .stream = nullptr});
+        if (l->operation == "lrn_pool_backward")
+            check_words(lrn_pool_backward_variants(), "fused", *l,
+                        LrnPoolBackwardArgs{.x = p,
+                                            .y = p,
+                                            .dy = p,
+                                            .argmax = places,
+                                            .dx = p,
+                                            .db = f,
+                                            .workspace = p,
+                                            .stream = nullptr});
+        if (l->operation == "conv_wgrad" && dtype == DType::bf16 &&
+            problem_of<ConvProblem>(text).fold > 1)
+            check_words(conv_wgrad_variants(), "folded_wgmma_sm90", *l,
+                        ConvWgradArgs{
+                            .x = p, .dy = p, .dw = f, .db = f, .workspace = p, .stream = nullptr});
         if (l->operation == "gemm") {
             const auto problem = problem_of<GemmProblem>(text);
             ++products;
@@ -113,6 +175,12 @@ void check_step(const std::string& net, int batch, DType dtype) {
                 {"tiled", gemm_blocks_plan(problem, false)}};
             if (dtype == DType::bf16) {
                 plans.emplace_back("wgmma_sm90", gemm_wgmma_plan(problem));
+                for (const auto& [name, width] :
+                     {std::pair("wgmma_128x256_sm90", 256), std::pair("wgmma_128x160_sm90", 160),
+                      std::pair("wgmma_128x64_sm90", 64)})
+                    if (gemm_wgmma::has_width(problem, width))
+                        plans.emplace_back(name, gemm_wgmma_plan(problem, {.bn = width}));
+                plans.emplace_back("wgmma_single_sm90", gemm_wgmma_plan(problem, {.multicast = 1}));
                 plans.emplace_back("mma_sm80", gemm_blocks_plan(problem, true));
             }
             check_grids(

@@ -2,6 +2,7 @@
 
 #include "host/cuda/check.h"
 #include "host/cuda/nearest.h"
+#include "host/parallel/overlap.h"
 
 namespace wt::model {
 
@@ -24,7 +25,7 @@ std::span<const Constant> constants() {
          "3.35"},
         {&Gpu::stream_share, "stream_share", 0.87, 0.87, "",
          "of that rate, what a kernel of several operands reaches", "estimate"},
-        {&Gpu::sm_memory, "sm_memory", 75e9, 75e9, "bytes/s",
+        {&Gpu::sm_memory, "sm_memory", kMemoryOfSm, kMemoryOfSm, "bytes/s",
          "read and written by one SM, of kernels that get only some of them",
          "estimate: by what an SM has in flight"},
         {&Gpu::tensor_macs, "tensor_macs", 2048, 2048, "multiply-adds a clock and SM",
@@ -59,12 +60,14 @@ std::span<const Constant> constants() {
          "L2 sectors of 32 bytes that are written, whole or in part", "estimate"},
         {&Gpu::launch_us, "launch_us", 2, 2, "us",
          "from one kernel of a graph to the next: the gap and the ramp", "estimate"},
+        {&Gpu::early_us, "early_us", 1, 1, "us",
+         "the same before a small kernel whose blocks are there when the one before it ends "
+         "(programmatic launch)",
+         "estimate"},
         {&Gpu::fill_us, "fill_us", 2, 2, "us",
          "of a kernel with a pipeline of copies: filling and draining it", "estimate"},
         {&Gpu::small_us, "small_us", 2, 2, "us",
          "the least that a kernel runs: one trip to memory and back", "estimate"},
-        {&Gpu::copy_us, "copy_us", 3.3, 3.3, "us", "a small copy that is a node of the graph",
-         "estimate"},
         {&Gpu::unit_clocks, "unit_clocks", 300, 300, "clocks",
          "between a tile's last product and the next one's first, besides what is issued",
          "estimate"},
@@ -73,12 +76,13 @@ std::span<const Constant> constants() {
          "estimate: 500 to 900 clocks to L2 and back"},
         {&Gpu::fence_share, "fence_share", 0.03, 0.03, "",
          "what such a fence adds to a stage that is longer", "estimate"},
-        {&Gpu::slowest_share, "slowest_share", 0.5, 0.5, "",
-         "of the time by which one block of many is slower, what the kernel loses", "estimate"},
         {&Gpu::tma_rows, "tma_rows", 1, 1, "rows of 16 bytes a clock and SM",
          "what TMA copies of boxes without swizzle", "estimate"},
         {&Gpu::row_clocks, "row_clocks", 40, 40, "clocks",
-         "one thread's way through a result of softmax", "estimate: the loop's chain of latencies"},
+         "one lane's way through a result of softmax", "estimate: the loop's chain of latencies"},
+        {&Gpu::idle_share, "idle_share", 0.5, 0.5, "",
+         "of the SMs that a last wave leaves idle, what a kernel of another stream gains",
+         "estimate: between nothing, where what comes behind ends no earlier for it, and all"},
     };
     return table;
 }

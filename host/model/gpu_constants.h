@@ -29,9 +29,9 @@ struct Gpu {
     double issue_share = 0, loop_issue_share = 0;
     double l2_writes = 0;  // of all SMs
     // latencies
-    double launch_us = 0, fill_us = 0, small_us = 0, copy_us = 0;
-    double unit_clocks = 0, fence_us = 0, fence_share = 0, slowest_share = 0, tma_rows = 0,
-           row_clocks = 0;
+    double launch_us = 0, early_us = 0, fill_us = 0, small_us = 0;
+    double unit_clocks = 0, fence_us = 0, fence_share = 0, tma_rows = 0, row_clocks = 0;
+    double idle_share = 0;  // of a last wave's idle SMs, what another kernel makes of them
 };
 
 struct Constant {

@@ -47,14 +47,19 @@ private:
 // A kernel that moves memory: the longest of its resources, and the gap.
 void finish_stream(const Gpu& g, Prediction& p);
 
-void conv_wgmma(const Gpu& g, ConvPass pass, const ConvProblem& problem, Prediction& p);
+// `only`: of a row with a fixed tile.
+void conv_wgmma(const Gpu& g, ConvPass pass, const ConvProblem& problem, FixedTile only,
+                Prediction& p);
+void conv_views(const Gpu& g, const ConvProblem& problem, bool swizzled, Prediction& p);
+void conv_views(const Gpu& g, const ProductPlan& plan, bool swizzled, const IssueSlots* slots,
+                const ConvProblem& problem, Prediction& p);
 // The same of a plan and of a kernel (null: nobody has counted its instructions).
 void conv_wgmma(const Gpu& g, const ProductPlan& plan, const IssueSlots* slots,
                 const ConvProblem& problem, Prediction& p);
 void gemm_wgmma(const Gpu& g, const ProductPlan& plan, const IssueSlots* slots,
                 const GemmProblem& problem, Prediction& p);
 void first_layer_wgmma(const Gpu& g, ConvPass pass, const ConvProblem& problem, Prediction& p);
-void gemm_wgmma(const Gpu& g, const GemmProblem& problem, Prediction& p);
+void gemm_wgmma(const Gpu& g, const GemmProblem& problem, FixedTile only, Prediction& p);
 // Products of 128 x 128 tiles or smaller, two blocks an SM, by mma.sync or by fp32 lanes.
 void conv_blocks(const Gpu& g, ConvPass pass, const ConvProblem& problem, bool mma, Prediction& p);
 void gemm_blocks(const Gpu& g, const GemmProblem& problem, bool mma, Prediction& p);

@@ -6,6 +6,7 @@
 //   issue    the loop's instructions of two warps on each scheduler
 // and never less than a fence of GPU scope where the loop has one and blocks share B.
 #include <algorithm>
+#include <cmath>
 #include <cstdio>
 
 #include "host/model/issue_slots_table.h"
@@ -56,6 +57,12 @@ void add_stages(Prediction& p, const Stage& s, double stages) {
     p.us += stages * (s.whole + s.fence);
 }
 
+// The last wave's idle SMs, of all of them.
+void add_idle(Prediction& p, const ProductPlan& plan, const Stage& s) {
+    const double waves = plan.waves();
+    p.idle += (std::ceil(waves) - waves) * plan.steps * (s.whole + s.fence);
+}
+
 std::string tile_text(const ProductPlan& plan) {
     std::string text = format("%dx%d", plan.bm, plan.bn);
     if (plan.multicast > 1) text += " in pairs";
@@ -84,8 +91,9 @@ const IssueSlots* conv_slots(ConvPass pass, const ProductPlan& plan) {
 
 }  // namespace
 
-void conv_wgmma(const Gpu& g, ConvPass pass, const ConvProblem& problem, Prediction& p) {
-    const ProductPlan plan = conv_wgmma_plan(pass, problem);
+void conv_wgmma(const Gpu& g, ConvPass pass, const ConvProblem& problem, FixedTile only,
+                Prediction& p) {
+    const ProductPlan plan = conv_wgmma_plan(pass, problem, only);
     conv_wgmma(g, plan, conv_slots(pass, plan), problem, p);
 }
 
@@ -99,35 +107,87 @@ void conv_wgmma(const Gpu& g, const ProductPlan& plan, const IssueSlots* slots,
     if (plan.longest == 0) {
         const double waves = static_cast<double>(ceil_div(plan.units, plan.at_once));
         add_stages(p, stage, waves * plan.steps);
+        add_idle(p, plan, stage);
         p.epilogue = waves * epilogue_us(g, slots);
         p.plan += wave_text(plan);
     } else {
-        Stage slowest = stage;
-        if (problem.bias) {
-            // Blocks of the first row of tiles read dy again, to add it up; the others wait for them
-            // now and then.
-            slowest.shared +=
-                g.slowest_share * us_of(2.0 * plan.bn * plan.bk / g.shared_bytes, g.feed_ghz);
-            slowest.whole = std::max(slowest.whole, slowest.shared);
+        Stage shared_out = stage;
+        const int64_t m = ceil_div(int64_t(problem.r) * problem.s * problem.cg(), plan.bm);
+        if (problem.bias && m % plan.multicast == 0) {
+            // The pairs of a column of tiles share the adding up of dy, which each block reads half
+            // of. (An odd number of tiles leaves a block without one to do it.)
+            const double pairs = double(m) / plan.multicast;
+            shared_out.shared += us_of(
+                2.0 * plan.bn * plan.bk / plan.multicast / pairs / g.shared_bytes, g.feed_ghz);
+            shared_out.whole = std::max(shared_out.whole, shared_out.shared);
         }
-        add_stages(p, slowest, plan.longest);
+        add_stages(p, shared_out, plan.longest);
         p.plan += format(", %d stages a cluster of %.1f", plan.longest,
                          double(plan.units) * plan.steps / plan.at_once);
-        // Partial sums: written, then added by a second kernel.
-        const double partials = 4.0 * plan.partial_tiles * plan.bm * plan.bn;
-        p.epilogue = std::max(epilogue_us(g, slots), partials / g.l2_writes * 1e6);
-        if (plan.partial_tiles > 0) {
-            p.launch += g.launch_us;
-            const double l2 = g.l2_bytes * g.sms * g.feed_ghz * 1e9;
-            p.epilogue +=
-                std::max(g.small_us, partials / l2 * 1e6 + memory_us(g, 4.0 * problem.w_count()));
-        }
+        // All tiles are partial sums: whole lines, which a second kernel, there when this one ends,
+        // adds up and puts where w has them.
+        const double partials = 4.0 * plan.partial_tiles * plan.bm * plan.bn,
+                     l2 = g.l2_bytes * g.sms * g.feed_ghz * 1e9;
+        p.epilogue =
+            std::max(epilogue_us(g, slots), partials / g.l2_writes * 1e6) +
+            std::max(g.small_us, partials / l2 * 1e6 + memory_us(g, 4.0 * problem.w_count()));
+        p.launch += g.early_us;
     }
     p.us = std::max(p.us, p.memory) + p.epilogue + p.launch;
 }
 
-void gemm_wgmma(const Gpu& g, const GemmProblem& problem, Prediction& p) {
-    const ProductPlan plan = gemm_wgmma_plan(problem);
+// dgrad by views (kernels/conv/dgrad_views.h): a stage's w, and its share of dy, which is copied
+// once for all taps. The last wave may be of half the height.
+void conv_views(const Gpu& g, const ConvProblem& problem, bool swizzled, Prediction& p) {
+    const ProductPlan plan = conv_views_plan(problem);
+    const IssueSlots* slots =
+        issue_of("conv/dgrad_views_wgmma_sm90",
+                 {format("DyViews<%s>, %d>", swizzled ? "true" : "false", plan.bn)});
+    conv_views(g, plan, swizzled, slots, problem, p);
+}
+
+void conv_views(const Gpu& g, const ProductPlan& plan, bool swizzled, const IssueSlots* slots,
+                const ConvProblem& problem, Prediction& p) {
+    const double w_bytes = 2.0 * plan.bn * plan.bk,
+                 dy_bytes = 2.0 * plan.positions * plan.bk / plan.taps;
+    const bool across = plan.bn == 64;  // positions are the products' columns
+    const auto stage = [&](int rows) {
+        Stage s{};
+        const double reads =
+            (across ? 2 * (64 + rows / 2.0) : rows / 64.0 * (64 + plan.bn)) * (plan.bk / 16) * 32;
+        s.tensor = us_of(double(rows) * plan.bn * plan.bk / g.tensor_macs, g.tensor_ghz);
+        s.shared = us_of((reads + w_bytes + dy_bytes) / g.shared_bytes, g.feed_ghz);
+        // Rows of 16 bytes are half a sector each, and TMA walks through them one by one.
+        const double l2 = (w_bytes / plan.multicast + (swizzled ? 1 : 2) * dy_bytes) / g.l2_bytes;
+        const double walked = swizzled ? 0 : dy_bytes / 16 / g.tma_rows;
+        s.l2 = us_of(std::max(l2, walked), g.feed_ghz);
+        s.issue = slots ? us_of(2.0 * slots->loop / g.issue_share, g.issue_ghz) : 0;
+        s.whole = std::max({s.tensor, s.shared, s.l2, s.issue});
+        return s;
+    };
+    const Stage full = stage(plan.bm), half = stage(plan.bm / 2);
+    const int whole = plan.units - plan.halved;
+    const double waves = static_cast<double>(ceil_div(whole, plan.at_once));
+    add_stages(p, full, waves * plan.steps);
+    p.epilogue = waves * epilogue_us(g, slots);
+    if (plan.halved > 0) {
+        add_stages(p, half, plan.steps);
+        p.epilogue += epilogue_us(g, slots) / 2;
+        p.idle = (1 - 2.0 * plan.halved / plan.at_once) * plan.steps * half.whole;
+    } else {
+        add_idle(p, plan, full);
+    }
+    p.issue_known = slots;
+    p.plan = tile_text(plan) + (plan.halved > 0 ? format(", %d waves and %d in halves",
+                                                         static_cast<int>(waves), plan.halved)
+                                                : wave_text(plan));
+    p.memory = memory_us(g, problem.bytes());
+    p.launch = g.launch_us + g.fill_us;
+    p.us = std::max(p.us, p.memory) + p.epilogue + p.launch;
+}
+
+void gemm_wgmma(const Gpu& g, const GemmProblem& problem, FixedTile only, Prediction& p) {
+    const ProductPlan plan = gemm_wgmma_plan(problem, only);
     static const char* layouts[] = {"(GemmLayout)0", "(GemmLayout)1", "(GemmLayout)2"};
     const char* epilogue = problem.dropout > 0 ? "(EpilogueOp)1"
                            : problem.drelu     ? "(EpilogueOp)2"
@@ -150,12 +210,11 @@ void gemm_wgmma(const Gpu& g, const ProductPlan& plan, const IssueSlots* slots,
     p.launch = g.launch_us + g.fill_us;
     p.memory = memory_us(g, problem.bytes());
     add_stages(p, stage, waves * plan.steps);
+    add_idle(p, plan, stage);
     if (!problem.sgd) {  // there the consumers take turns: one multiplies while the other updates
         const double sums =
             4.0 * plan.bm * plan.bn * (plan.splits - 1) / plan.splits / g.cluster_bytes;
-        // The code has two ways out, by TMA and from the threads; a tile takes one.
-        const double issued = slots ? 1.0 * slots->unit / g.issue_share : 0;
-        p.epilogue = waves * (us_of(issued + g.unit_clocks, g.issue_ghz) + us_of(sums, g.feed_ghz));
+        p.epilogue = waves * (epilogue_us(g, slots) + us_of(sums, g.feed_ghz));
     }
     p.us = std::max(p.us + p.epilogue, p.memory) + p.launch;
 }
@@ -163,7 +222,7 @@ void gemm_wgmma(const Gpu& g, const ProductPlan& plan, const IssueSlots* slots,
 // The first layer from folded input: kernels/conv/first_layer_wgmma.h.
 void first_layer_wgmma(const Gpu& g, ConvPass pass, const ConvProblem& problem, Prediction& p) {
     const bool forward = pass == ConvPass::fprop;
-    constexpr int kRun = 128, kChannels = 48, kPlanes = 6, kSpan = 256;
+    constexpr int kRun = 128, kChannels = 48, kPlanes = 6;
     const int width = problem.k <= 64 ? 64 : 96, taps = 9;
     const int64_t runs = ceil_div(int64_t(problem.n) * problem.fold_h() * problem.fold_w(), kRun);
     const IssueSlots* slots = forward ? issue_of("conv/first_layer_fprop_wgmma_sm90",
@@ -173,35 +232,38 @@ void first_layer_wgmma(const Gpu& g, ConvPass pass, const ConvProblem& problem, 
     p.issue_known = slots;
     p.memory = memory_us(g, problem.bytes());
     Stage s{};
-    const auto tma = [&](double rows) { return us_of(rows / g.tma_rows, g.feed_ghz); };
+    // From L2 come whole lines: planes, of just the positions that so many rows of taps read.
+    const auto from_l2 = [&](double bytes) { return us_of(bytes / g.l2_bytes, g.feed_ghz); };
+    const auto x_bytes = [&](int tap_rows) {
+        return kPlanes * 16.0 * (kRun + (tap_rows - 1) * problem.fold_w() + 2);
+    };
     if (forward) {
         // A run's products are 64 x width x 16: rows x taps x channels / 16 of them. The other
         // warpgroup stores meanwhile.
         const double turns = static_cast<double>(ceil_div(runs, static_cast<int64_t>(g.sms))),
                      products = kRun / 64 * taps * (kChannels / 16);
         s.tensor = us_of(products * 64 * width * 16 / g.tensor_macs, g.tensor_ghz);
-        s.shared = us_of((products * (64 + width) * 32 + kPlanes * kSpan * 16) / g.shared_bytes,
-                         g.feed_ghz);
-        s.l2 = tma(kPlanes * kSpan);
+        s.shared = us_of((products * (64 + width) * 32 + x_bytes(3)) / g.shared_bytes, g.feed_ghz);
+        s.l2 = from_l2(x_bytes(3));
         s.issue = slots ? us_of(slots->unit / g.issue_share, g.issue_ghz) : 0;
         s.whole = std::max({s.tensor, s.shared, s.l2, s.issue});
         add_stages(p, s, turns);
         p.plan = format("%d runs, %.1f of %d turns", static_cast<int>(runs), runs / g.sms,
                         static_cast<int>(turns));
-        // All filters come before the first product, and a small kernel that folds them runs
-        // before that.
-        p.epilogue = tma(taps * kPlanes * width);
-        p.launch = 2 * g.launch_us + g.fill_us + g.small_us;
+        // All filters come before the first product; the small kernel that folds them runs while
+        // the one before it does.
+        p.epilogue = from_l2(16.0 * taps * kPlanes * width);
+        p.launch = g.launch_us + g.early_us + g.fill_us;
     } else {
         const int64_t most = std::max<int64_t>(1, static_cast<int64_t>(g.sms) / 3) * 2,
                       length = std::max<int64_t>(4, ceil_div(runs, most)),
                       ranges = ceil_div(ceil_div(runs, length), 2) * 2;
         const double products = 2.0 * 3 * kRun / 16;  // two warpgroups, three taps, 64 x width x 16
         s.tensor = us_of(products * 64 * width * 16 / g.tensor_macs, g.tensor_ghz);
-        s.shared = us_of((products * (64 + width) * 32 + kPlanes * kSpan * 16 + kRun * width * 2) /
-                             g.shared_bytes,
-                         g.feed_ghz);
-        s.l2 = tma(kPlanes * kSpan + 2.0 * kRun);
+        // Every third block takes stages of two ranges, each with dy and one row of taps.
+        const double copies = 2 * (x_bytes(1) + kRun * width * 2.0);
+        s.shared = us_of((products * (64 + width) * 32 + copies) / g.shared_bytes, g.feed_ghz);
+        s.l2 = from_l2(copies);
         s.issue = slots ? us_of(2.0 * slots->loop / g.issue_share, g.issue_ghz) : 0;
         s.whole = std::max({s.tensor, s.shared, s.l2, s.issue});
         add_stages(p, s, static_cast<double>(length));
@@ -210,7 +272,7 @@ void first_layer_wgmma(const Gpu& g, ConvPass pass, const ConvProblem& problem, 
         const double partials = 4.0 * ranges * (taps * kChannels + 1) * width;
         p.epilogue = partials / g.l2_writes * 1e6 + g.small_us +
                      partials / (g.l2_bytes * g.sms * g.feed_ghz * 1e9) * 1e6;
-        p.launch = 2 * g.launch_us + g.fill_us;
+        p.launch = g.launch_us + g.early_us + g.fill_us;
     }
     p.us = std::max(p.us, p.memory) + p.epilogue + p.launch;
 }

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <cstdio>
 #include <cstring>
 #include <utility>
 
@@ -56,10 +57,28 @@ bool stream(const Gpu& g, Prediction& p, double bytes, const IssueSlots* slots, 
     return true;
 }
 
+// The tile that a row's name fixes: "wgmma_128x256_sm90", "wgmma_single_sm90"; of "wgmma_sm90",
+// what the planner finds cheapest. False: another row.
+bool fixed_tile(const std::string& variant, FixedTile& only) {
+    only = {};
+    int end = 0;
+    if (variant == "wgmma_sm90") return true;
+    if (variant == "wgmma_single_sm90") {
+        only.multicast = 1;
+        return true;
+    }
+    return std::sscanf(variant.c_str(), "wgmma_%dx%d_sm90%n", &only.bm, &only.bn, &end) == 2 &&
+           end == static_cast<int>(variant.size());
+}
+
 bool conv(const Gpu& g, ConvPass pass, const std::string& variant, const ConvProblem& c,
           Prediction& p) {
-    if (is(variant, "wgmma_sm90"))
-        conv_wgmma(g, pass, c, p);
+    FixedTile only;
+    if (fixed_tile(variant, only))
+        conv_wgmma(g, pass, c, only, p);
+    else if (pass == ConvPass::dgrad &&
+             (is(variant, "views_wgmma_sm90") || is(variant, "views_swizzled_wgmma_sm90")))
+        conv_views(g, c, is(variant, "views_swizzled_wgmma_sm90"), p);
     else if (is(variant, "folded_wgmma_sm90") && pass != ConvPass::dgrad)
         first_layer_wgmma(g, pass, c, p);
     else if (is(variant, "mma_sm80") || is(variant, "tiled"))
@@ -74,12 +93,15 @@ bool augment(const Gpu& g, const std::string& variant, const AugmentProblem& a, 
     const IssueSlots* slots =
         issue_of(object.c_str(), {"_kernel<" + std::string(type_name(a.dtype))});
     if (is(variant, "fold")) {
-        // A thread's 12 elements lie together, its neighbour's behind them: a narrow store of the
-        // warp touches all sectors of the 12 elements, as often as it takes to write them.
-        const double piece = 12.0 * size_of(a.dtype);
+        // Half a block a thread, a block's row of threads, 24 elements each. In planes a warp's
+        // stores are whole sectors; else a block's 48 elements lie together, and a store touches a
+        // sector as often as it takes to write it.
+        constexpr double kElements = 24, kSector = 32;
         if (slots && slots->store)
-            p.l2 = a.y_count() * size_of(a.dtype) * (piece / slots->store) / g.l2_writes * 1e6;
-        return stream(g, p, a.bytes(), slots, double(a.y_count()), 12);
+            p.l2 = a.y_count() * size_of(a.dtype) *
+                   (a.planes ? 1 : std::max(1.0, kSector / slots->store)) / g.l2_writes * 1e6;
+        const double threads = double(ceil_div(a.fold_w, 32)) * 32;
+        return stream(g, p, a.bytes(), slots, double(a.y_count()) * threads / a.fold_w, kElements);
     }
     if (is(variant, "pixels8")) return stream(g, p, a.bytes(), slots, double(a.y_count()), 24);
     if (is(variant, "rows")) return stream(g, p, a.bytes(), slots, double(a.y_count()), 3);
@@ -94,9 +116,9 @@ bool softmax(const Gpu& g, const std::string& variant, const SoftmaxProblem& s, 
     p.issue_known = slots;
     // a warp a row; the code of rows of up to 1024 classes runs once
     p.issue = slots ? issue_us(g, double(s.rows) * slots->all * ceil_div(s.classes, 1024)) : 0;
-    // Then one thread adds up the rows' results.
-    p.epilogue = g.small_us + us_of(s.rows * g.row_clocks, g.stream_ghz);
-    p.launch = g.launch_us;
+    // Then one warp, there when this kernel ends, adds up the rows' results.
+    p.epilogue = g.small_us + us_of(ceil_div(s.rows, 32) * g.row_clocks, g.stream_ghz);
+    p.launch = g.early_us;
     finish_stream(g, p);
     return true;
 }
@@ -107,8 +129,9 @@ bool sgd(const Gpu& g, const std::string& variant, const SgdProblem& s, Predicti
     const IssueSlots* slots =
         issue_of("sgd/multi", {"sgd_multi_kernel<" + std::to_string(group) + ">"});
     stream(g, p, s.bytes(), slots, double(s.total), group);
-    // Blocks of 8192 elements: some SMs have one more than others.
-    const double blocks = std::ceil(s.total / 8192.0), even = blocks / g.sms;
+    // Blocks of so many elements: some SMs have one more than others.
+    const double piece = group == 4 ? 2048 : 8192, blocks = std::ceil(double(s.total) / piece),
+                 even = blocks / g.sms;
     if (blocks > g.sms) p.us += p.memory * (std::ceil(even) / even - 1);
     return true;
 }
@@ -127,8 +150,9 @@ bool model_of(const Gpu& g, const std::string& op, const std::string& variant,
     }
     if (op == "gemm") {
         const auto c = problem_of<GemmProblem>(text);
-        if (is(variant, "wgmma_sm90"))
-            gemm_wgmma(g, c, p);
+        FixedTile only;
+        if (fixed_tile(variant, only))
+            gemm_wgmma(g, c, only, p);
         else if (is(variant, "mma_sm80") || is(variant, "tiled"))
             gemm_blocks(g, c, is(variant, "mma_sm80"), p);
         return p.us > 0;

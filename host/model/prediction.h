@@ -27,6 +27,7 @@ struct Prediction {
     bool issue_known = true;
     // Parts of `us` beside those: epilogues of tiles, fences in the loop, gap and fill.
     double epilogue = 0, fence = 0, launch = 0;
+    double idle = 0;  // of `us`, what the last wave's idle SMs would have been worth to all of them
     // "tensor", "issue", "shared", "L2", "HBM", "launch": the largest of them; or "fence"
     std::string bound;
     std::string plan;  // "128x256 in pairs, 11.05 of 12 waves"; "" : nothing to say

@@ -1,5 +1,6 @@
 #include "host/model/step_prediction.h"
 
+#include <algorithm>
 #include <cstdio>
 
 #include "host/cuda/check.h"
@@ -18,6 +19,29 @@ WorkerConfig step_config(const std::string& net, int batch, const std::string& p
     return c;
 }
 
+namespace {
+
+// What a launch wants of the machine while others run.
+SideBySide::Work work_of(const Gpu& g, const Launch& l, const Prediction& p) {
+    constexpr int kOne = 1;  // SM: one warp's sum leaves the others
+    if (l.operation.empty()) return {.us = p.us, .sms = kOne};
+    if (!p.known) return {.us = p.floor_us, .sms = l.sms};
+    const double sms = l.sms > 0 ? l.sms : g.sms, all = g.memory * g.stream_share,
+                 rate = std::min(all, sms * g.sm_memory), bytes_us = p.memory * rate / all;
+    const double on_sms = std::max({p.tensor + p.fence, p.issue, p.shared, p.l2,
+                                    bytes_us * all / (sms * g.sm_memory)}) +
+                          p.epilogue + p.launch;
+    return {.us = p.us,
+            .sms = l.sms,
+            .memory = std::min(bytes_us, p.us),
+            .on_sms = std::min(on_sms, p.us),
+            .stays = l.variant.find("wgmma") != std::string::npos,
+            .gap = std::min(p.launch, g.launch_us),
+            .idle = p.idle};
+}
+
+}  // namespace
+
 StepPrediction predict_step(const Gpu& gpu, const Layout& layout) {
     const WorkerConfig& c = layout.config;
     if (c.workers > 1)
@@ -30,35 +54,44 @@ StepPrediction predict_step(const Gpu& gpu, const Layout& layout) {
                         .batch = c.batch,
                         .rows = {},
                         .without_model = {}};
-    SideBySide order(static_cast<int>(gpu.sms));
+    SideBySide order(static_cast<int>(gpu.sms), gpu.idle_share);
+    std::vector<int> kernels;
     for (const Step& s : layout.training_steps) {
         const int stream = static_cast<int>(s.stream);
         if (const auto* r = std::get_if<Record>(&s.action)) order.record(stream, r->event);
-        if (const auto* a = std::get_if<Await>(&s.action)) order.await(stream, a->event);
+        if (const auto* a = std::get_if<Await>(&s.action)) {
+            // The batch came while the step before ran, as this step brings the next one.
+            if (!(layout.overlap.input && a->event == Events::staged))
+                order.await(stream, a->event);
+        }
         const auto* l = std::get_if<Launch>(&s.action);
         if (!l) continue;
-        constexpr int kCopy = 1;  // SMs: a copy leaves them to others
         StepPrediction::Row row{.stage = s.stage,
                                 .name = l->name,
                                 .operation = l->operation,
                                 .variant = l->variant,
                                 .problem = l->problem,
-                                .prediction = {}};
+                                .prediction = {},
+                                .sms = l->sms};
         Prediction& p = row.prediction;
         if (l->operation.empty()) {
+            // The sum of the rows' losses, one warp; one worker's step has no copies.
             p.known = true;
-            p.us = p.launch = gpu.copy_us;
+            p.launch = gpu.launch_us;
+            p.epilogue = gpu.small_us;
+            p.us = p.launch + p.epilogue;
             p.bound = "launch";
         } else {
             p = predict(gpu, l->operation, l->variant, l->problem, l->sms);
             if (!p.known) step.without_model.push_back(l->name + "=" + l->variant);
         }
-        const double us = p.known ? p.us : p.floor_us;
-        row.begins = order.kernel(stream, us, l->operation.empty() ? kCopy : l->sms);
-        step.alone_us += us;
+        kernels.push_back(order.kernel(stream, work_of(gpu, *l, p)));
+        step.alone_us += p.known ? p.us : p.floor_us;
         step.floor_us += p.floor_us;
         step.rows.push_back(row);
     }
+    order.run();
+    for (size_t i = 0; i < kernels.size(); ++i) step.rows[i].begins = order.begin(kernels[i]);
     step.us = order.end();
     return step;
 }
@@ -97,12 +130,13 @@ std::string to_text(const Gpu& gpu, const StepPrediction& step, const MeasuredRe
     for (const StepPrediction::Row& r : step.rows) {
         const Prediction& p = r.prediction;
         std::string plan = p.plan;
+        if (r.sms > 0) plan += " on " + std::to_string(r.sms) + " SMs";
         if (!p.known) plan = "no model: the floor is counted";
         if (p.known && !p.issue_known)
             plan += plan.empty() ? "issue: not known" : "; issue: not known";
         const double us = p.known ? p.us : p.floor_us;
         std::snprintf(line, sizeof line, "%-26s %-18s %9.1f %8.1f", r.name.c_str(),
-                      r.operation.empty() ? "copy" : r.variant.c_str(), us, p.floor_us);
+                      r.operation.empty() ? "sum" : r.variant.c_str(), us, p.floor_us);
         text += line;
         if (both) {
             const double seen =
@@ -135,6 +169,7 @@ Json to_json(const Prediction& p, double measured_us) {
            {"hbm_us", p.memory},
            {"epilogue_us", p.epilogue},
            {"fence_us", p.fence},
+           {"idle_us", p.idle},
            {"launch_us", p.launch}};
     if (measured_us > 0) {
         j["measured_us"] = measured_us;
@@ -155,6 +190,7 @@ Json to_json(const StepPrediction& step, const MeasuredResults& measured) {
                                                 : measured.kernel_us(r.operation, r.problem,
                                                                      step.precision, r.variant);
         row["begins_us"] = r.begins;
+        if (r.sms > 0) row["sms"] = r.sms;
         row.update(to_json(r.prediction, seen));
         rows.push_back(row);
     }

@@ -1,5 +1,6 @@
 // A training step of one worker, predicted: the kernels of its list (host/parallel/step.h), one
-// after the other on each of its streams (side_by_side.h).
+// after the other on each of its streams (side_by_side.h). With the input on a stream of its own
+// the step is one of many: it begins with its batch there, and prepares the next one's.
 #pragma once
 
 #include <string>
@@ -15,8 +16,9 @@ namespace wt::model {
 struct StepPrediction {
     struct Row {
         Stage stage;
-        std::string name, operation, variant, problem;  // of a copy: only the name
+        std::string name, operation, variant, problem;  // of loss.sum: only the name
         Prediction prediction;
+        int sms = 0;        // that it is planned for; 0: all
         double begins = 0;  // us after the step's begin
     };
     std::string net, precision;

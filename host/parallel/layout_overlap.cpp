@@ -14,10 +14,9 @@ namespace wt {
 namespace {
 
 // The prediction: rates of an H100 or H200. None of them was measured with these kernels.
-constexpr double kFlops = 600e12;     // of bf16 products, a second
-constexpr double kMemory = 3.7e12;    // bytes a second
-constexpr double kMemoryOfSm = 75e9;  // of the update's read and written bytes, by one SM
-constexpr double kMargin = 1.25;      // of the update's time: the trunk leaves it SMs for so long
+constexpr double kFlops = 600e12;   // of bf16 products, a second
+constexpr double kMemory = 3.7e12;  // bytes a second
+constexpr double kMargin = 1.25;    // of the update's time: the trunk leaves it SMs for so long
 
 // What the lowest layer's update hides of the exchange of the trunk's gradient, where it stays.
 constexpr double kExchange = 20e-6;

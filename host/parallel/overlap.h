@@ -37,6 +37,11 @@ struct OverlapChoice {
 // "wgrad,input", or "off".
 std::string text_of(const Overlap& parts);
 
+// Bytes a second that one SM reads and writes where the memory has more to give: an estimate, by
+// what an SM has under way. The model of a kernel's time (host/model/gpu_constants.cpp) takes it,
+// too.
+inline constexpr double kMemoryOfSm = 75e9;
+
 // SMs of fc-update, of an H100's 132. A prediction, not a measurement: an SM should move some 75
 // GB/s of weights and momentum, so AlexNet's 1.07 GB take 1.0 ms, which the trunk's backward pass
 // of 256 images hides.

@@ -1,5 +1,6 @@
 #include "kernels/product_plan.h"
 
+#include "kernels/conv/dgrad_views.h"
 #include "kernels/conv/mma_common.h"
 #include "kernels/conv/tiled_common.h"
 #include "kernels/conv/wgmma_common.h"
@@ -24,15 +25,16 @@ Product product_of(ConvPass pass, const ConvProblem& p) {
 }
 
 // As wgrad_wgmma_sm90.cu divides k: taps x channels by filters, the tile with the least work.
-ProductPlan wgrad_plan(const ConvProblem& p) {
+ProductPlan wgrad_plan(const ConvProblem& p, conv_wgmma::TileChoice only) {
     using namespace conv_wgmma;
     const int64_t rows = int64_t(p.r) * p.s * p.cg(), filters = p.kg();
     ProductPlan plan;
     int pairs = 0, across = 0;
     double least = 0;
     for (const TileSize& t : kWgradTiles) {
+        if (only.tile.bm && t != only.tile) continue;
         const int64_t m = ceil_div(rows, t.bm), n = ceil_div(filters, t.bn);
-        const int multicast = m > 1 ? kMaxMulticast : 1;
+        const int multicast = m > 1 && only.multicast != 1 ? kMaxMulticast : 1;
         const double work =
             double(ceil_div(m, multicast) * multicast * n) * stage_clocks(t, multicast);
         if (least > 0 && work >= least) continue;
@@ -67,16 +69,17 @@ ProductPlan blocks_plan(int bm, int bn, int bk, int an_sm, const SplitK& split, 
 
 }  // namespace
 
-ProductPlan conv_wgmma_plan(ConvPass pass, const ConvProblem& p) {
+ProductPlan conv_wgmma_plan(ConvPass pass, const ConvProblem& p, FixedTile fixed) {
     using namespace conv_wgmma;
+    const TileChoice only{.tile = {fixed.bm, fixed.bn}, .multicast = fixed.multicast};
     ProductPlan plan;
     if (pass == ConvPass::wgrad) {
-        plan = wgrad_plan(p);
+        plan = wgrad_plan(p, only);
     } else {
         const Extents e = pass == ConvPass::fprop ? fprop_extents(p) : dgrad_extents(p);
         const TilePlan chosen = pass == ConvPass::fprop
-                                    ? choose_tile(kFpropTiles, e, planned_sms())
-                                    : choose_tile(kDgradTiles, e, planned_sms());
+                                    ? choose_tile(kFpropTiles, e, planned_sms(), only)
+                                    : choose_tile(kDgradTiles, e, planned_sms(), only);
         const TileSchedule s = schedule_of(chosen, e);
         plan.bm = chosen.tile.bm;
         plan.bn = chosen.tile.bn;
@@ -88,6 +91,23 @@ ProductPlan conv_wgmma_plan(ConvPass pass, const ConvProblem& p) {
     }
     plan.bk = kDepth;
     plan.box = box_of(pass == ConvPass::dgrad ? p.kg() : p.cg());
+    return plan;
+}
+
+ProductPlan conv_views_plan(const ConvProblem& p) {
+    using namespace conv_views;
+    const int width = views_width(p);
+    const ViewsSchedule s(p, width);
+    const Positions at(p);
+    ProductPlan plan;
+    plan.bm = kTileRows, plan.bn = width, plan.bk = kDepth;
+    plan.multicast = s.tiles.multicast;
+    plan.units = s.tiles.units();
+    plan.steps = static_cast<int>(at.taps() * (p.kg() / kDepth));
+    plan.at_once = std::max(1, planned_sms() / s.tiles.cluster_size());
+    plan.blocks = s.clusters * s.tiles.cluster_size();
+    plan.halved = s.halved;
+    plan.positions = kTileRows + at.reach(), plan.taps = at.taps();
     return plan;
 }
 

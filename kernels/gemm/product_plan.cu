@@ -6,9 +6,9 @@
 
 namespace wt {
 
-ProductPlan gemm_wgmma_plan(const GemmProblem& p) {
+ProductPlan gemm_wgmma_plan(const GemmProblem& p, FixedTile only) {
     using namespace gemm_wgmma;
-    const Plan chosen = plan_of(p);
+    const Plan chosen = plan_of(p, {.bn = only.bn, .multicast = only.multicast});
     const TileSchedule& s = chosen.schedule;
     ProductPlan plan;
     plan.bm = kBM, plan.bn = chosen.bn, plan.bk = kBK;
