@@ -150,7 +150,7 @@ private:
     // ---- layout_overlap.cpp
     void choose_overlap();
     void plan_fc_update();
-    void limit_trunk(int sms, double seconds);
+    double update_beside_trunk(int sms, double bytes, bool limit);
     void plan_workspaces();
 
     // ---- layout_trunk.cpp

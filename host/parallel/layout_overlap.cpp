@@ -16,7 +16,16 @@ namespace {
 // The prediction: rates of an H100 or H200. None of them was measured with these kernels.
 constexpr double kFlops = 600e12;   // of bf16 products, a second
 constexpr double kMemory = 3.7e12;  // bytes a second
-constexpr double kMargin = 1.25;    // of the update's time: the trunk leaves it SMs for so long
+constexpr double kMargin = 1.1;     // of the update's time: the trunk leaves it SMs for so long
+
+// SMs that the update may get, of which the best by the prediction is taken. More are done sooner,
+// and leave the convolutions fewer: what is right depends on how long these take.
+constexpr int kFcSms[] = {14, 20, 28, 40};
+
+struct FcUpdate {
+    int sms = -1;
+    double end = 0;
+};
 
 // What the lowest layer's update hides of the exchange of the trunk's gradient, where it stays.
 constexpr double kExchange = 20e-6;
@@ -52,40 +61,54 @@ void Layout::plan_fc_update() {
     }
     if (beside.empty()) return;
     const int asked = config.overlap.fc_sms, all = planned_sms();
-    const int sms = asked >= 0 ? asked : config.architecture() != 0 ? kFcSms : 0;
-    if (sms >= all)
-        throw UsageError("--overlap fc-update:" + std::to_string(sms) + ": of " +
+    if (asked >= all)
+        throw UsageError("--overlap fc-update:" + std::to_string(asked) + ": of " +
                          std::to_string(all) + " SMs the convolutions beside it need some");
-    const double seconds = sms ? bytes / (sms * kMemoryOfSm) : 0;
-    if (sms) limit_trunk(all - sms, seconds);
-    // Alone it takes all of the memory's rate; beside the trunk, its SMs' share of that time.
-    fc_gain = bytes / kMemory - seconds * sms / all;
+    FcUpdate chosen{.sms = asked};
+    if (asked < 0 && config.architecture() == 0) chosen.sms = 0;
+    if (asked >= 0 || config.architecture() == 0)
+        chosen.end = update_beside_trunk(chosen.sms, bytes, false);
+    else
+        for (const int sms : kFcSms) {
+            const double end = sms < all ? update_beside_trunk(sms, bytes, false) : chosen.end;
+            if (sms < all && (chosen.sms < 0 || end < chosen.end)) chosen = {sms, end};
+        }
+    // Against the trunk first and then the update, which alone has all of the memory's rate.
+    fc_gain = update_beside_trunk(0, 0, false) + bytes / kMemory - chosen.end;
     if (config.workers > 1) fc_gain -= kExchange;
-    if (config.overlap.automatic && (!early || fc_gain <= 0)) {
-        limit_trunk(0, seconds);
-        return;
-    }
+    if (chosen.sms < 0 || (config.overlap.automatic && (!early || fc_gain <= 0))) return;
     overlap.fc_update = true;
-    fc_sms = sms;
+    fc_sms = chosen.sms;
+    update_beside_trunk(fc_sms, bytes, true);
     for (HeadOp* op : beside) {
         op->update_beside = true;
-        op->wgrad.sms = sms;
+        op->wgrad.sms = fc_sms;
     }
 }
 
-// The convolutions that run in the first so many seconds of the trunk's backward pass.
-void Layout::limit_trunk(int sms, double seconds) {
-    seconds *= kMargin;
-    for (int i = static_cast<int>(trunk.size()) - 1; i >= bottom && seconds > 0; --i) {
+// Seconds from the begin of the trunk's backward pass until it and an update of so many bytes on
+// `sms` SMs (0: no limit) have ended. The convolutions that begin while the update runs have the
+// other SMs: `limit` plans them so.
+double Layout::update_beside_trunk(int sms, double bytes, bool limit) {
+    const int all = planned_sms();
+    const double update = bytes / (sms ? std::min(kMemory, sms * kMemoryOfSm) : kMemory);
+    double t = 0;
+    for (int i = static_cast<int>(trunk.size()) - 1; i >= bottom; --i) {
         TrunkOp& op = trunk[i];
-        if (op.pool_back) seconds -= bytes_of<PoolBackwardArgs>(op.pool_back.problem) / kMemory;
+        if (op.pool_back) t += bytes_of<PoolBackwardArgs>(op.pool_back.problem) / kMemory;
         if (op.lrn_pool_back)
-            seconds -= bytes_of<LrnPoolBackwardArgs>(op.lrn_pool_back.problem) / kMemory;
+            t += bytes_of<LrnPoolBackwardArgs>(op.lrn_pool_back.problem) / kMemory;
         if (op.layer->kind != LayerKind::conv) continue;
-        if (op.trained) op.wgrad.sms = sms;
-        if (op.needs_dx) op.dgrad.sms = sms;
-        seconds -= op.fprop.problem.flops() / kFlops * (op.trained + op.needs_dx);
+        const double product = op.fprop.problem.flops() / kFlops;
+        const auto product_at = [&](int& planned) {
+            const bool beside = sms > 0 && t < kMargin * update;
+            if (beside && limit) planned = all - sms;
+            t += beside ? product * all / (all - sms) : product;
+        };
+        if (op.trained) product_at(op.wgrad.sms);
+        if (op.needs_dx) product_at(op.dgrad.sms);
     }
+    return std::max(t, update);
 }
 
 // Every stream has a workspace, as large as the launch there that needs most.

@@ -26,7 +26,7 @@ struct Overlap {
 struct OverlapChoice {
     bool automatic = true;
     Overlap parts = {};  // where not automatic
-    int fc_sms = -1;     // SMs of fc-update; 0: no limit; -1: kFcSms, and no limit on virtual GPUs
+    int fc_sms = -1;     // SMs of fc-update; 0: no limit; -1: as predicted, none on virtual GPUs
 
     static OverlapChoice all() { return {.automatic = false, .parts = {true, true, true}}; }
     static OverlapChoice none() { return {.automatic = false}; }
@@ -41,10 +41,5 @@ std::string text_of(const Overlap& parts);
 // what an SM has under way. The model of a kernel's time (host/model/gpu_constants.cpp) takes it,
 // too.
 inline constexpr double kMemoryOfSm = 75e9;
-
-// SMs of fc-update, of an H100's 132. A prediction, not a measurement: an SM should move some 75
-// GB/s of weights and momentum, so AlexNet's 1.07 GB take 1.0 ms, which the trunk's backward pass
-// of 256 images hides.
-inline constexpr int kFcSms = 14;
 
 }  // namespace wt
