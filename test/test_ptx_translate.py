@@ -92,6 +92,8 @@ class Refused(unittest.TestCase):
         self.refuse('setmaxnreg.inc.sync.aligned.u32 236;', 'the constant 236 is not one of')
         self.refuse('elect.sync %r1|%p1, 0xffffffff;', '_|p')
         self.refuse('mbarrier.arrive.release.cta.shared::cta.b64 %rd1, [%r1];', '_ is expected')
+        self.refuse('mbarrier.arrive.release.cta.shared::cluster.b64 %rd1, [%r1];', '_ is expected')
+        self.refuse('max.NaN.bf16x2 %r1, %r2, %f3;', 'a register of type .f32')
         self.refuse('bra nowhere;', 'a label of this kernel is expected')
         self.refuse('cp.async.bulk.tensor.2d.global.shared::cta.bulk_group [%rd1, {%r1, %r2, %r3}], [%r4];',
                     'a vector of 2 is expected')
@@ -138,6 +140,9 @@ class Taken(unittest.TestCase):
     def test_values(self):
         self.take('add.s32 %r1, %r2, -1;', 'r_r1 = static_cast<uint32_t>(r_r2 + 4294967295u);')
         self.take('add.f32 %f1, %f2, 0f3F800000;', 'r_f1 = r_f2 + std::bit_cast<float>(0x3F800000u);')
+        self.take('max.NaN.bf16x2 %r1, %r2, %r3;', 'r_r1 = static_cast<uint32_t>(each_half(r_r2, r_r3, max_nan_bf16));')
+        self.take('set.gt.u32.bf16x2 %r1, %r2, %r3;', 'each_half(r_r2, r_r3, greater_bf16)')
+        self.take('mbarrier.arrive.release.cta.shared::cluster.b64 _, [%r1];', 'mbarrier_arrive_cluster_read(')
         self.take('mov.b32 %r1, %f1;', 'r_r1 = static_cast<uint32_t>(std::bit_cast<uint32_t>(r_f1));')
         self.take('ld.param.u64 %rd1, [_Z1kPfi_param_1+8];', 'reinterpret_cast<uint64_t>(args + 8) + 8ll')
         self.take('mov.u32 %r1, memory;', 'r_r1 = static_cast<uint32_t>(static_cast<uint32_t>(0));')

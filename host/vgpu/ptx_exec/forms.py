@@ -530,6 +530,12 @@ def _(e, m, d, high, low):
                               f'to_bf16({e.value(low, "f32")})')
 
 
+@form(r'(max\.NaN|set\.gt\.u32)\.bf16x2', 3)
+def _(e, m, d, a, b):
+    f = 'max_nan_bf16' if m[1] == 'max.NaN' else 'greater_bf16'
+    return e.assign(d, 'u32', f'each_half({e.value(a, "u32")}, {e.value(b, "u32")}, {f})')
+
+
 @form(r'cvt\.f32\.bf16', 2)
 def _(e, m, d, a):
     return e.assign(d, 'f32', f'from_bf16({e.value(a, "b16")})')
@@ -891,6 +897,13 @@ def _(e, m, d, a, n):
 def _(e, m, d, a):
     sink(d)
     return f'::vgpu::mbarrier_arrive_cluster(static_cast<uint32_t>({e.shared(a)}), HERE);'
+
+
+@form(r'mbarrier\.arrive\.release\.cta\.shared::cluster\.b64', 2)
+def _(e, m, d, a):
+    # Released to this block alone: another block sees that what was read was read, not what was written.
+    sink(d)
+    return f'::vgpu::mbarrier_arrive_cluster_read(static_cast<uint32_t>({e.shared(a)}), HERE);'
 
 
 @form(r'mbarrier\.try_wait\.parity\.acquire\.cta\.shared::cta\.b64', 3)

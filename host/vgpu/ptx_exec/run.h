@@ -238,6 +238,19 @@ INLINE uint16_t to_bf16(float a) {
     return static_cast<uint16_t>((bits + 0x7fff + (bits >> 16 & 1)) >> 16);
 }
 INLINE float from_bf16(uint16_t a) { return std::bit_cast<float>(static_cast<uint32_t>(a) << 16); }
+// max.NaN: the canonical NaN where one is NaN, and +0 is greater than -0.
+INLINE uint16_t max_nan_bf16(uint16_t a, uint16_t b) {
+    const float x = from_bf16(a), y = from_bf16(b);
+    if (x != x || y != y) return 0x7fff;
+    return x > y || (x == y && !(a & 0x8000)) ? a : b;
+}
+INLINE uint16_t greater_bf16(uint16_t a, uint16_t b) {
+    return from_bf16(a) > from_bf16(b) ? 0xffff : 0;
+}
+INLINE uint32_t each_half(uint32_t a, uint32_t b, uint16_t (*f)(uint16_t, uint16_t)) {
+    return static_cast<uint32_t>(f(a >> 16, b >> 16)) << 16 |
+           f(static_cast<uint16_t>(a), static_cast<uint16_t>(b));
+}
 
 // To an integer of type T: out of range the nearest one, NaN 0 (for 64 bits 2^63).
 template <class T, class F>
