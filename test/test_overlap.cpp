@@ -11,7 +11,6 @@
 #include "host/parallel/step_text.h"
 #include "kernels/common/machine.h"
 #include "kernels/common/sm_limit.h"
-#include "kernels/gemm/wgmma_plan.h"
 #include "test/parallel_job.h"
 
 using namespace wt;
@@ -324,19 +323,6 @@ TEST_CASE("overlap: a limit of SMs is one of the thread's plans, and ends") {
         CHECK(elsewhere == all);
     }
     CHECK(planned_sms() == all);
-    // The update of AlexNet's fc6: a persistent grid, of one block an SM.
-    const GemmProblem update{.layout = GemmLayout::tn,
-                             .m = 4096,
-                             .n = 9216,
-                             .k = 256,
-                             .lda = 4096,
-                             .ldb = 9216,
-                             .ldc = 9216,
-                             .dtype = DType::bf16,
-                             .bias = true,
-                             .sgd = true};
-    const SmLimit some(14);
-    CHECK(gemm_wgmma::plan_of(update).blocks == 14);
 }
 
 // With a limit, convolutions split their sums otherwise. The order of the launches changes nothing.

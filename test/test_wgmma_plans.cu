@@ -19,6 +19,7 @@
 #include "kernels/common/clusters.h"
 #include "kernels/common/machine.h"
 #include "kernels/conv/wgmma_tiles.h"
+#include "kernels/common/sm_limit.h"
 #include "kernels/gemm/wgmma_plan.h"
 #include "test/program.h"
 
@@ -293,4 +294,20 @@ TEST_CASE("wgmma plans: bin/compare runs fixed tiles where they are asked for") 
     CHECK(rows(" --variants all", "naive") == 1);
     CHECK(rows(" --variants wgmma_128x128_sm90", "wgmma_") == 1);
     CHECK(rows(" --variants wgmma_single_sm90,wgmma_256x64_sm90", "wgmma_") == 2);
+}
+
+TEST_CASE("wgmma plans: an update beside others is planned for their SMs") {
+    // The update of AlexNet's fc6: a persistent grid, of one block an SM.
+    const GemmProblem update{.layout = GemmLayout::tn,
+                             .m = 4096,
+                             .n = 9216,
+                             .k = 256,
+                             .lda = 4096,
+                             .ldb = 9216,
+                             .ldc = 9216,
+                             .dtype = DType::bf16,
+                             .bias = true,
+                             .sgd = true};
+    const SmLimit some(14);
+    CHECK(gemm_wgmma::plan_of(update).blocks == 14);
 }
