@@ -17,13 +17,6 @@ namespace fs = std::filesystem;
 // that would take minutes on a cold disk, and the broken ones are found as they are read.
 constexpr int64_t kGlanceLimit = 200'000;
 
-bool is_image_name(const fs::path& p) {
-    std::string e = p.extension().string();
-    std::transform(e.begin(), e.end(), e.begin(),
-                   [](unsigned char c) { return char(std::tolower(c)); });
-    return e == ".jpg" || e == ".jpeg" || e == ".png";
-}
-
 // Sorted names of what is in a folder and passes; those that begin with a dot never do.
 template <class Wanted>
 std::vector<std::string> list(const fs::path& dir, const Wanted& wanted) {
@@ -70,7 +63,7 @@ public:
                 throw Error(dir_ + "/" + name +
                             ": a class the training split lacks; add it there or remove it here");
             const auto files = list(dir / name, [&](const fs::directory_entry& e) {
-                if (is_image_name(e.path())) return true;
+                if (is_image_name(e.path().string())) return true;
                 ++passed_over_;
                 if (example_.empty()) example_ = e.path().string();
                 return false;

@@ -3,8 +3,10 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <cctype>
 #include <cerrno>
 #include <cstring>
+#include <filesystem>
 #include <string_view>
 
 #include "data/image_decoders.h"
@@ -70,6 +72,12 @@ const char* jpeg_decoder() {
 #else
     return "stb_image";
 #endif
+}
+
+bool is_image_name(const std::string& path) {
+    std::string end = std::filesystem::path(path).extension().string();
+    for (char& c : end) c = static_cast<char>(std::tolower(static_cast<unsigned char>(c)));
+    return end == ".jpg" || end == ".jpeg" || end == ".png";
 }
 
 std::string read_file(const std::string& path, std::vector<uint8_t>& bytes) {

@@ -17,6 +17,7 @@
 #include "data/resize.h"
 #include "host/cuda/check.h"
 #include "host/cuda/regular_file.h"
+#include "host/fingerprint.h"
 #include "host/json.h"
 #include "host/parallel_for.h"
 
@@ -39,20 +40,6 @@ struct Entry {
 struct StateHeader {
     char magic[8] = {'W', 'T', 'P', 'A', 'C', 'K', '1', '\n'};
     uint64_t fingerprint = 0, images = 0, side = 0;
-};
-
-class Fingerprint {  // FNV-1a, 64 bits
-public:
-    void add(const void* bytes, size_t n) {
-        for (size_t i = 0; i < n; ++i)
-            hash_ = (hash_ ^ static_cast<const uint8_t*>(bytes)[i]) * 0x100000001b3ull;
-    }
-    void add(const std::string& s) { add(s.c_str(), s.size() + 1); }
-    void add(uint64_t n) { add(&n, sizeof n); }
-    uint64_t value() const { return hash_; }
-
-private:
-    uint64_t hash_ = 0xcbf29ce484222325ull;
 };
 
 uint64_t fingerprint_of(const PackSource& source, int side) {

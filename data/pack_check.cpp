@@ -6,6 +6,7 @@
 #include <tuple>
 
 #include "data/image.h"
+#include "host/fingerprint.h"
 #include "host/parallel_for.h"
 
 namespace wt {
@@ -16,12 +17,6 @@ struct Seen {
     uint64_t hash = 0;
     int height = 0, width = 0;
 };
-
-uint64_t hash_of(const std::vector<uint8_t>& bytes) {  // FNV-1a; equal ones are compared
-    uint64_t h = 0xcbf29ce484222325ull;
-    for (const uint8_t b : bytes) h = (h ^ b) * 0x100000001b3ull;
-    return h;
-}
 
 struct Place {
     const PackSplit* split;
@@ -50,7 +45,9 @@ SetFindings check_set(const PackSource& source, int threads,
             Seen& s = seen[i];
             s.wrong = source.read(*places[i].item, bytes);
             if (s.wrong.empty()) {
-                s.hash = hash_of(bytes);
+                Fingerprint f;
+                f.add(bytes.data(), bytes.size());
+                s.hash = f.value();  // equal ones are compared
                 s.wrong = decode_image(bytes, image);
             }
             s.height = image.height;

@@ -24,12 +24,6 @@ namespace fs = std::filesystem;
 constexpr const char *kTrainTar = "ILSVRC2012_img_train.tar", *kValTar = "ILSVRC2012_img_val.tar",
                      *kDevkit = "ILSVRC2012_devkit_t12.tar.gz";
 
-bool is_image_name(const std::string& name) {
-    std::string end = fs::path(name).extension().string();
-    for (char& c : end) c = static_cast<char>(std::tolower(static_cast<unsigned char>(c)));
-    return end == ".jpg" || end == ".jpeg" || end == ".png";
-}
-
 struct Listing {
     std::vector<std::string> folders, images;  // sorted names
     int64_t others = 0;

@@ -1,6 +1,7 @@
-// Text that comes from files (names of tensors, classes, images) on its way to a terminal.
+// Text on its way to a terminal: what comes from files (names of tensors, classes, images), numbers.
 #pragma once
 
+#include <cstdint>
 #include <string>
 
 namespace wt {
@@ -19,6 +20,13 @@ inline std::string printable(std::string s) {
             s.replace(i, 2, "?");
     }
     while (!s.empty() && s.back() == ' ') s.pop_back();
+    return s;
+}
+
+// 62378344 -> 62,378,344
+inline std::string grouped(int64_t n) {
+    std::string s = std::to_string(n);
+    for (int i = static_cast<int>(s.size()) - 3; i > (n < 0 ? 1 : 0); i -= 3) s.insert(i, ",");
     return s;
 }
 

@@ -64,7 +64,7 @@ TEST_CASE("draw: ticks, means of runs, text and pictures") {
     CHECK(draw::png_address("Man") == "data:image/png;base64,TWFu");
     CHECK(draw::png_address("Ma") == "data:image/png;base64,TWE=");
     CHECK(draw::png_address("M") == "data:image/png;base64,TQ==");
-    draw::Chart c{.title = "t", .x_name = "x", .y_name = "y", .series = {}, .marks = {}};
+    draw::Chart c{.title = "t", .x_name = "x", .series = {}, .marks = {}};
     CHECK(draw::line_chart(c).empty());
     c.series.push_back({.name = "n", .points = {{0, 1}, {1, std::nan("")}, {2, 3}, {3, 4}}});
     CHECK(count(draw::line_chart(c), " M") == 2);  // the line is broken where nothing is known

@@ -7,6 +7,7 @@
 #include <numeric>
 #include <sstream>
 
+#include "data/image.h"
 #include "data/npy.h"
 #include "host/cuda/check.h"
 #include "host/cuda/regular_file.h"
@@ -31,13 +32,8 @@ std::vector<std::string> files_of(const std::vector<std::string>& given) {
             continue;
         }
         const size_t first = files.size();
-        for (const auto& e : fs::recursive_directory_iterator(path)) {
-            std::string end = e.path().extension().string();
-            std::transform(end.begin(), end.end(), end.begin(),
-                           [](unsigned char c) { return static_cast<char>(std::tolower(c)); });
-            if (end == ".jpg" || end == ".jpeg" || end == ".png")
-                files.push_back(e.path().string());
-        }
+        for (const auto& e : fs::recursive_directory_iterator(path))
+            if (is_image_name(e.path().string())) files.push_back(e.path().string());
         if (files.size() == first) throw Error(path + " has no .jpg, .jpeg or .png");
         std::sort(files.begin() + static_cast<std::ptrdiff_t>(first), files.end());
     }

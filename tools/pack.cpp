@@ -11,6 +11,7 @@
 #include "host/cuda/check.h"
 #include "host/cuda/device.h"
 #include "host/parallel/stop_signals.h"
+#include "host/printable.h"
 #include "host/train/progress.h"
 #include "tools/common_cli.h"
 
@@ -18,12 +19,6 @@ namespace {
 
 using namespace wt;
 using Clock = std::chrono::steady_clock;
-
-std::string grouped(int64_t n) {  // 1281167 -> 1,281,167
-    std::string s = std::to_string(n);
-    for (int i = static_cast<int>(s.size()) - 3; i > 0; i -= 3) s.insert(i, ",");
-    return s;
-}
 
 // Redraws a line on a terminal; elsewhere prints one now and then.
 class Line {

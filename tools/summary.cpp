@@ -23,12 +23,6 @@ namespace {
 
 using namespace wt;
 
-std::string grouped(int64_t n) {  // 62378344 -> 62,378,344
-    std::string s = std::to_string(n);
-    for (int i = static_cast<int>(s.size()) - 3; i > 0; i -= 3) s.insert(i, ",");
-    return s;
-}
-
 bool is_net(const std::string& name) {
     for (const std::string& n : net_names())
         if (n == name) return true;

@@ -16,7 +16,7 @@ struct Series {
 };
 
 struct Chart {
-    std::string title, x_name, y_name;
+    std::string title, x_name;
     std::vector<Series> series;
     std::vector<std::pair<double, std::string>> marks;  // upright lines, each with a word
     double width = 460, height = 260;

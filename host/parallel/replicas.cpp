@@ -1,21 +1,18 @@
 #include "host/parallel/replicas.h"
 
-#include <cstdint>
-#include <cstring>
+#include <algorithm>
+
+#include "host/fingerprint.h"
 
 namespace wt {
 namespace {
 
-// FNV-1a over the bits, in four numbers that a float holds exactly: a team gathers floats.
+// Over the bits, in four numbers that a float holds exactly: a team gathers floats.
 void add_checksum(const std::vector<float>& values, std::vector<float>& to) {
-    uint64_t h = 0xcbf29ce484222325ull;
-    for (const float v : values) {
-        uint32_t bits;
-        std::memcpy(&bits, &v, sizeof bits);
-        h = (h ^ bits) * 0x100000001b3ull;
-    }
+    Fingerprint f;
+    f.add(values.data(), values.size() * sizeof(float));
     for (int part = 0; part < 4; ++part)
-        to.push_back(static_cast<float>(h >> (16 * part) & 0xffff));
+        to.push_back(static_cast<float>(f.value() >> (16 * part) & 0xffff));
 }
 
 bool is_replicated(const Layout& l, size_t i) {

@@ -68,11 +68,8 @@ std::vector<std::pair<double, std::string>> rate_marks(const RunHistory& run, co
 // Training as a line of means, and what was held out as points.
 Chart curve(const std::vector<RunHistory>& runs, const Axis& axis, const std::string& title,
             bool error) {
-    Chart c{.title = title + " against " + axis.name,
-            .x_name = axis.name,
-            .y_name = title,
-            .series = {},
-            .marks = {}};
+    Chart c{
+        .title = title + " against " + axis.name, .x_name = axis.name, .series = {}, .marks = {}};
     for (size_t i = 0; i < runs.size(); ++i) {
         const RunHistory& r = runs[i];
         const int colour = static_cast<int>(runs.size() == 1 ? 0 : i);
@@ -109,11 +106,8 @@ Chart curve(const std::vector<RunHistory>& runs, const Axis& axis, const std::st
 template <class Value>
 Chart of_steps(const std::vector<RunHistory>& runs, const Axis& axis, const std::string& title,
                const Value& value) {
-    Chart c{.title = title + " against " + axis.name,
-            .x_name = axis.name,
-            .y_name = title,
-            .series = {},
-            .marks = {}};
+    Chart c{
+        .title = title + " against " + axis.name, .x_name = axis.name, .series = {}, .marks = {}};
     for (size_t i = 0; i < runs.size(); ++i)
         c.series.push_back({.name = name_of(runs[i], runs.size()) + title,
                             .points = draw::thinned(points_of(runs[i], runs[i].steps, axis, value)),
@@ -183,7 +177,7 @@ std::string facts(const RunHistory& r) {
 
 }  // namespace
 
-std::string report_page(const std::vector<RunHistory>& runs, const std::string& timeline) {
+std::string report_page(const std::vector<RunHistory>& runs) {
     const Axis images{false, 1, "images"}, time = time_axis(runs);
     std::string title;
     for (const RunHistory& r : runs) title += (title.empty() ? "" : ", ") + r.folder;
@@ -210,7 +204,6 @@ std::string report_page(const std::vector<RunHistory>& runs, const std::string& 
             "alt='filters' src='" +
             draw::png_address(r.filters) + "'>\n";
     }
-    if (!timeline.empty()) body += "<h2>One step on every worker</h2>\n" + timeline;
     if (runs.size() > 1)
         for (const RunHistory& r : runs) body += "<h2>" + escaped(r.folder) + "</h2>\n" + facts(r);
     return draw::page(title, kStyle, body);

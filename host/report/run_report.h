@@ -46,8 +46,8 @@ struct RunHistory {
 // torn or of a kind that is not known are passed over.
 RunHistory read_run(const std::string& folder);
 
-// The page of one run or of several over each other. `timeline`: an SVG that is shown too; "".
-std::string report_page(const std::vector<RunHistory>& runs, const std::string& timeline = "");
+// The page of one run or of several over each other.
+std::string report_page(const std::vector<RunHistory>& runs);
 
 // FOLDER/report.html, curves.svg (the errors) and filters.png.
 void write_run_report(const std::string& folder);

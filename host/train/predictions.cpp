@@ -26,6 +26,14 @@ std::string csv_field(const std::string& text) {
     return s + "\"";
 }
 
+void add_probabilities(const float* logits, size_t classes, float* sums) {
+    const float top = *std::max_element(logits, logits + classes);
+    double total = 0;
+    for (size_t k = 0; k < classes; ++k) total += std::exp(double(logits[k]) - top);
+    for (size_t k = 0; k < classes; ++k)
+        sums[k] += static_cast<float>(std::exp(double(logits[k]) - top) / total);
+}
+
 void check_predictions_name(const std::string& path) {
     if (!path.ends_with(".npy") && !path.ends_with(".csv"))
         throw UsageError(
@@ -70,14 +78,12 @@ void Predictions::add_csv(const std::string& image, int label, const float* logi
     std::partial_sort(
         order.begin(), order.begin() + static_cast<std::ptrdiff_t>(top), order.end(),
         [&](size_t a, size_t b) { return logits[a] != logits[b] ? logits[a] > logits[b] : a < b; });
-    double sum = 0;
-    for (size_t c = 0; c < classes_.size(); ++c)
-        sum += std::exp(double(logits[c]) - logits[order[0]]);
+    std::vector<float> probabilities(classes_.size());
+    add_probabilities(logits, classes_.size(), probabilities.data());
     rows_ += csv_field(image) + "," + csv_field(classes_[static_cast<size_t>(label)]);
     for (size_t k = 0; k < top; ++k) {
         char number[32];
-        std::snprintf(number, sizeof number, ",%.6f",
-                      std::exp(double(logits[order[k]]) - logits[order[0]]) / sum);
+        std::snprintf(number, sizeof number, ",%.6f", probabilities[order[k]]);
         rows_ += "," + csv_field(classes_[order[k]]) + number;
     }
     rows_ += '\n';

@@ -37,6 +37,9 @@ private:
 // A field of a CSV file (RFC 4180): quoted where it has to be.
 std::string csv_field(const std::string& text);
 
+// softmax(logits[classes]) is added to sums[classes].
+void add_probabilities(const float* logits, size_t classes, float* sums);
+
 // Throws UsageError, naming the flag, unless the file's name ends as one of the two.
 void check_predictions_name(const std::string& path);
 

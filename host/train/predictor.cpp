@@ -1,7 +1,6 @@
 #include "host/train/predictor.h"
 
 #include <algorithm>
-#include <cmath>
 #include <cstring>
 
 #include "data/image.h"
@@ -10,17 +9,10 @@
 #include "host/cuda/nearest.h"
 #include "host/train/checkpoint.h"
 #include "host/train/init_weights.h"
+#include "host/train/predictions.h"
 #include "host/train/tune.h"
 
 namespace wt {
-
-void add_probabilities(const float* logits, size_t classes, float* sums) {
-    const float top = *std::max_element(logits, logits + classes);
-    double total = 0;
-    for (size_t k = 0; k < classes; ++k) total += std::exp(double(logits[k]) - top);
-    for (size_t k = 0; k < classes; ++k)
-        sums[k] += static_cast<float>(std::exp(double(logits[k]) - top) / total);
-}
 
 Predictor::Predictor(StoredModel model, const PredictorOptions& options)
     : model_(std::move(model)), options_(options) {

@@ -55,7 +55,4 @@ private:
     PinnedBuffer<int> labels_;
 };
 
-// softmax(logits[classes]) is added to sums[classes].
-void add_probabilities(const float* logits, size_t classes, float* sums);
-
 }  // namespace wt

@@ -27,26 +27,14 @@ Product product_of(ConvPass pass, const ConvProblem& p) {
 // As wgrad_wgmma_sm90.cu divides k: taps x channels by filters, the tile with the least work.
 ProductPlan wgrad_plan(const ConvProblem& p, conv_wgmma::TileChoice only) {
     using namespace conv_wgmma;
-    const int64_t rows = int64_t(p.r) * p.s * p.cg(), filters = p.kg();
+    const WgradTiles tiles = choose_wgrad_tiles(p, only);
     ProductPlan plan;
-    int pairs = 0, across = 0;
-    double least = 0;
-    for (const TileSize& t : kWgradTiles) {
-        if (only.tile.bm && t != only.tile) continue;
-        const int64_t m = ceil_div(rows, t.bm), n = ceil_div(filters, t.bn);
-        const int multicast = m > 1 && only.multicast != 1 ? kMaxMulticast : 1;
-        const double work =
-            double(ceil_div(m, multicast) * multicast * n) * stage_clocks(t, multicast);
-        if (least > 0 && work >= least) continue;
-        least = work;
-        plan.bm = t.bm, plan.bn = t.bn, plan.multicast = multicast;
-        pairs = static_cast<int>(ceil_div(m, multicast)), across = static_cast<int>(n);
-    }
-    plan.units = pairs * across * p.groups;
+    plan.bm = tiles.tile.bm;
+    plan.bn = tiles.tile.bn;
+    plan.multicast = tiles.multicast;
+    plan.units = tiles.pairs() * tiles.tiles_n * p.groups;
     plan.steps = static_cast<int>(ceil_div(int64_t(p.n) * p.p() * p.q(), kDepth));
-    const int64_t useful = std::max<int64_t>(plan.units, int64_t(plan.units) * plan.steps / 8);
-    plan.at_once =
-        static_cast<int>(std::min<int64_t>(std::max(1, planned_sms() / plan.multicast), useful));
+    plan.at_once = wgrad_clusters(plan.units, plan.steps, plan.multicast, planned_sms());
     const StreamKPlan k(plan.units, plan.steps, plan.at_once);
     plan.longest = std::max(k.full_ranges > 0 ? k.range_steps : 0,
                             k.remainder_steps > 0 ? k.remainder_share : 0);

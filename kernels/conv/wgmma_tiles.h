@@ -133,6 +133,39 @@ TilePlan choose_tile(const TileSize (&candidates)[N], const Extents& e, int sms,
     return best;
 }
 
+// wgrad's product, taps x channels by filters: k, the pixels, is divided over all clusters
+// (kernels/tile/stream_k.h), so the tile with the least work is taken, padding included.
+struct WgradTiles {
+    TileSize tile{0, 0};
+    int tiles_m = 0, tiles_n = 0, multicast = 1;
+    constexpr int pairs() const { return static_cast<int>(ceil_div(tiles_m, multicast)); }
+};
+inline WgradTiles choose_wgrad_tiles(const ConvProblem& p, TileChoice only = {}) {
+    WgradTiles best;
+    double least = 0;
+    for (const TileSize& t : kWgradTiles) {
+        if (only.tile.bm && t != only.tile) continue;
+        WgradTiles w{.tile = t,
+                     .tiles_m = static_cast<int>(ceil_div(int64_t(p.r) * p.s * p.cg(), t.bm)),
+                     .tiles_n = static_cast<int>(ceil_div(p.kg(), t.bn))};
+        if (w.tiles_m > 1 && only.multicast != 1) w.multicast = kMostSharers;
+        const double work =
+            double(w.pairs()) * w.multicast * w.tiles_n * stage_clocks(t, w.multicast);
+        if (least > 0 && work >= least) continue;
+        least = work;
+        best = w;
+    }
+    return best;
+}
+
+// The clusters that divide so many units of so many stages: below 8 stages writing and adding
+// partial sums costs more than idle SMs. SMs come in pairs, so no device needs to be asked how many
+// clusters fit; and the workspace is sized before the kernel is known.
+inline int wgrad_clusters(int units, int steps, int multicast, int sms) {
+    const int64_t useful = std::max<int64_t>(units, int64_t(units) * steps / 8);
+    return static_cast<int>(std::min<int64_t>(std::max(1, sms / multicast), useful));
+}
+
 // Why a row with a fixed choice is of no use for a product of rows x cols, "" where it is.
 inline std::string refuses_choice(TileChoice only, int64_t rows, int64_t cols) {
     if (only.tile.bn >= 2 * cols)

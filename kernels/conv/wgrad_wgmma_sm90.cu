@@ -181,38 +181,21 @@ __global__ void __launch_bounds__(Tile::kThreads, 1)
     end_block(v.multicast);
 }
 
-// Chooses the tile with the least work, padding included, and derives everything that follows from
-// it.
+// Chooses the tile, and derives everything that follows from it.
 WgradShape shape_of(const ConvProblem& p, TileChoice only) {
     WgradShape v{};
     v.window = input_window(p);
     v.rows = p.r * p.s * p.cg();
     v.filters = p.kg();
     v.groups = p.groups;
-    double least = 0;
-    for (const TileSize& t : kWgradTiles) {
-        if (only.tile.bm && t != only.tile) continue;
-        const int m = static_cast<int>(ceil_div(v.rows, t.bm)),
-                  n = static_cast<int>(ceil_div(v.filters, t.bn));
-        const int multicast = m > 1 && only.multicast != 1 ? kMaxMulticast : 1;
-        const double work =
-            double(ceil_div(m, multicast)) * multicast * n * stage_clocks(t, multicast);
-        if (least > 0 && work >= least) continue;
-        least = work;
-        v.tile = t;
-        v.tiles_m = m;
-        v.tiles_n = n;
-        v.multicast = multicast;
-    }
+    const WgradTiles tiles = choose_wgrad_tiles(p, only);
+    v.tile = tiles.tile;
+    v.tiles_m = tiles.tiles_m;
+    v.tiles_n = tiles.tiles_n;
+    v.multicast = tiles.multicast;
     const int units = v.pairs() * v.tiles_n * v.groups;
     const int steps = static_cast<int>(ceil_div(int64_t(p.n) * p.p() * p.q(), kDepth));
-    // Below 8 steps writing and adding partial sums costs more than idle SMs.
-    const int64_t useful = std::max<int64_t>(units, int64_t(units) * steps / 8);
-    // Pairs of SMs: no device needs to be asked how many fit, and the workspace is sized before the
-    // kernel is known.
-    v.plan = StreamKPlan(
-        units, steps,
-        static_cast<int>(std::min<int64_t>(std::max(1, planned_sms() / v.multicast), useful)));
+    v.plan = StreamKPlan(units, steps, wgrad_clusters(units, steps, v.multicast, planned_sms()));
     v.max_partials = v.plan.max_partials();
     return v;
 }
