@@ -318,7 +318,7 @@ run: found $(OUT)/bin/train bin
 # With PTX=1 the same without the tests of what only g++ compiles; on virtual GPUs of sm_80 with PTX of sm_80.
 T ?= $(if $(RACES)$(PTX),-ts=kernels)
 test: found $(if $(RACES)$(PTX),,programs) $(OUT)/bin/unit
-	$(Q)$(if $(PTX),$(if $(filter 80,$(PTX_ARCH)),VGPU_CAPABILITY=8.0) )$(OUT)/bin/unit $(if $(PTX),-sfe=*vgpu_only_races*,*vgpu_only_wgmma*) $(T)
+	$(Q)$(if $(PTX),$(if $(filter 80,$(PTX_ARCH)),VGPU_CAPABILITY=8.0) )$(OUT)/bin/unit $(if $(PTX),-sfe=*vgpu_only_races*$(comma)*vgpu_only_wgmma*) $(T)
 
 # A change of flags rebuilds what it touches: the stamp's text is the flags (and the CPU, which -march=native
 # means: a tree copied to another machine is built anew). The second one's is what is linked, so that removing
