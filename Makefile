@@ -460,13 +460,15 @@ compile-times:
 	@awk '{t[$$3] = $$1 + $$2} END {for (f in t) {printf "%7.2f %s\n", t[f], f; s += t[f]; n++} printf "%7.2f all %d\n", s, n}' $(OUT)/seconds | sort -n
 endif
 
-# The lines at the top of this file.
 # Tracked sources and new ones. Another major version formats otherwise.
 format:
 	$(Q)v=$$(clang-format --version 2>/dev/null | grep -oE 'version [0-9]+'); [ "$$v" = "version 14" ] || \
 	    { echo "make format needs clang-format 14 (package clang-format-14), not: $${v:-none}" >&2; exit 1; }
 	$(Q)git ls-files -co --exclude-standard '*.h' '*.cpp' '*.cu' '*.cuh' | xargs clang-format -i
+	$(Q)! git ls-files -co --exclude-standard '*.h' '*.cpp' '*.cu' '*.cuh' | xargs grep -nP '^(?=.{101}) *//' || \
+	    { echo "make format: these comments are longer than 100 columns, and clang-format does not wrap them" >&2; exit 1; }
 
+# The lines at the top of this file.
 help:
 	@sed -n '/^#   make /,/^$$/s/^# \{0,1\}//p' $(firstword $(MAKEFILE_LIST))
 

@@ -88,7 +88,7 @@ struct Array {
             return false;
         kind = static_cast<uint8_t>(flags.data[0]);
         dims.resize(extents.bytes / 4);
-        std::memcpy(dims.data(), extents.data, extents.bytes);
+        if (!dims.empty()) std::memcpy(dims.data(), extents.data, extents.bytes);
         rest = r;
         return true;
     }

@@ -22,7 +22,8 @@ struct Image {
 std::string decode_image(const std::vector<uint8_t>& file, Image& image);
 // As a build without libjpeg-turbo does it. The two decoders' pixels differ by a few units of 255.
 std::string decode_image_stb(const std::vector<uint8_t>& file, Image& image);
-// Whether a file's name ends as those of the files that are decoded: .jpg, .jpeg, .png, in any case.
+// Whether a file's name ends as those of the files that are decoded, .jpg, .jpeg or .png, in any
+// case.
 bool is_image_name(const std::string& path);
 const char* jpeg_decoder();  // of decode_image: "libjpeg-turbo" or "stb_image"
 

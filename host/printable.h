@@ -1,4 +1,5 @@
-// Text on its way to a terminal: what comes from files (names of tensors, classes, images), numbers.
+// Text on its way to a terminal: what comes from files (names of tensors, classes, images), and
+// numbers.
 #pragma once
 
 #include <cstdint>

@@ -70,10 +70,11 @@ inline Bytes text_array(const std::string& s) {
 
 // What scipy.io.savemat(..., {"synsets": struct array}, do_compression=True) writes of them, with a
 // field that is not looked at.
-inline std::string synsets_mat(const std::vector<IlsvrcDevkit::Synset>& synsets) {
+inline std::string synsets_mat(const std::vector<IlsvrcDevkit::Synset>& synsets,
+                               bool extents = true) {
     Bytes body;
     element(body, 6, little({2, 0}));
-    element(body, 5, little({static_cast<int32_t>(synsets.size()), 1}));
+    element(body, 5, extents ? little({static_cast<int32_t>(synsets.size()), 1}) : Bytes());
     element(body, 1, bytes_of("synsets"));
     element(body, 5, little({32}));
     Bytes names(4 * 32);

@@ -83,7 +83,7 @@ TEST_CASE("overlap: what is taken by itself") {
         }
     CHECK(updates == 3);
     CHECK(limited > 2);
-    // The shorter the trunk's backward pass, the more SMs the update gets, so as not to be waited for.
+    // The shorter the trunk's backward pass, the more SMs the update gets: nothing waits for it.
     c.batch = 64;
     const Layout small(c);
     CHECK((!small.overlap.fc_update || small.fc_sms >= hopper.fc_sms));

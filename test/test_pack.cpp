@@ -130,6 +130,10 @@ TEST_CASE("pack: the development kit's synsets, whole and cut off anywhere") {
         got.clear();
         CHECK(parse_synsets(mat.substr(0, n), got) != "");
     }
+    // An array without extents is one element: nothing is copied from them or to them.
+    got.clear();
+    CHECK(parse_synsets(synsets_mat({want[0]}, false), got) == "");
+    CHECK(got.size() == 1);
 }
 
 TEST_CASE("pack: the same bytes whatever the threads; unreadable images are listed") {
