@@ -82,9 +82,13 @@ class Context:
 
 
 def machine(full):
+    """The first GPU's name, "" where there is none; or the CPU's."""
     if full:
-        found = subprocess.run(["nvidia-smi", "--query-gpu=name", "--format=csv,noheader"], capture_output=True, text=True)
-        return found.stdout.strip().split("\n")[0]
+        try:
+            found = subprocess.run(["nvidia-smi", "--query-gpu=name", "--format=csv,noheader"], capture_output=True, text=True)
+        except OSError:
+            return ""
+        return found.stdout.strip().split("\n")[0] if found.returncode == 0 else ""
     with open("/proc/cpuinfo") as f:
         return next((line.split(":")[1].strip() for line in f if line.startswith("model name")), "a CPU") + ", virtual GPUs"
 
@@ -111,9 +115,14 @@ def measure(claim, o):
     return page.line(claim.name, result)
 
 
+class Parser(argparse.ArgumentParser):
+    def error(self, message):
+        raise Failure(f"{message}; --help lists the flags")
+
+
 def main():
     names = [c.name for c in CLAIMS]
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("names", nargs="*", metavar="NAME", help="claims, or all: " + ", ".join(names))
     parser.add_argument("--data", default="", help="CIFAR-10: cifar10:DIR or folder:DIR; fetched where it is not given")
     parser.add_argument("--imagenet", default="", help="records:DIR or folder:DIR, for --full")

@@ -155,7 +155,7 @@ def beyond_noise(smaller, larger):
 
 def mean_curve(curves):
     """Curves of (x, y), one a seed, as one: means where all of them have the same x."""
-    at = collections.defaultdict(list)
+    curves, at = list(curves), collections.defaultdict(list)
     for curve in curves:
         for x, y in curve:
             at[round(x, 6)].append(y)
