@@ -2,6 +2,7 @@
 import os
 import shutil
 import subprocess
+import tempfile
 
 from runs import Failure
 
@@ -27,13 +28,29 @@ def find(given, fetched):
 def reduced(kind, folder, train, test, into):
     """The first `train` and `test` images of each class, in the folder `into`. Returns what --data takes."""
     made_from = f"{kind}:{folder} {train} {test}\n"
-    note = os.path.join(into, "made_from.txt")
-    if not (os.path.exists(note) and open(note).read() == made_from):
-        shutil.rmtree(into, ignore_errors=True)
-        os.makedirs(into)
-        (of_folder if kind == "folder" else of_binary)(folder, {"train": train, "test": test}, into)
-        with open(note, "w") as f:
-            f.write(made_from)
+
+    def is_there():
+        try:
+            with open(os.path.join(into, "made_from.txt")) as f:
+                return f.read() == made_from
+        except OSError:
+            return False
+    if not is_there():
+        # Aside first: another claim may be making the same at this moment.
+        os.makedirs(os.path.dirname(into), exist_ok=True)
+        aside = tempfile.mkdtemp(prefix="making-", dir=os.path.dirname(into))
+        try:
+            (of_folder if kind == "folder" else of_binary)(folder, {"train": train, "test": test}, aside)
+            with open(os.path.join(aside, "made_from.txt"), "w") as f:
+                f.write(made_from)
+            if not is_there():
+                shutil.rmtree(into, ignore_errors=True)
+                os.rename(aside, into)
+        except OSError:
+            if not is_there():
+                raise
+        finally:
+            shutil.rmtree(aside, ignore_errors=True)
     return f"{kind}:{into}"
 
 

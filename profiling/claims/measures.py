@@ -217,14 +217,14 @@ CLAIMS = [
     Claim("dropout", "without dropout the network overfits; with it, it takes about twice the iterations", "2012, section 4.2",
           dropout, size(net="`mini`", train=1000, test=1000, batch=32, epochs=30, seeds=3), size(epochs=90, seeds=1), True),
     Claim("overlap-pooling", "pooling 3x3 with stride 2 has 0.4 points less top-1 error than 2x2 with stride 2", "2012, section 3.4",
-          overlap_pooling, size(net="`mini`", train=3000, test=2000, batch=32, epochs=8, seeds=3), size(epochs=90, seeds=1), True),
+          overlap_pooling, size(net="`mini`", train=2000, test=1000, batch=32, epochs=8, seeds=3), size(epochs=90, seeds=1), True),
     Claim("lrn", "normalisation takes the test error on CIFAR-10 from 13 % to 11 %", "2012, section 3.3",
           lrn, size(net="`cifar`", train=3000, test=2000, batch=32, epochs=10, seeds=3), size(epochs=200, seeds=3), False),
     Claim("params-flops", "62.3 M parameters, 1.1 G multiply-adds; convolutions have 6 % of the parameters and 95 % of the compute", "2014, section 2",
           params_flops, {}, {}, False),
     Claim("two-gpus", "two GPUs train 1.93 to 1.95 times as fast as one, to the same error within 0.3 points", "2014, table 1",
-          two_gpus, size(net="`mini`", train=2000, test=2000, batch=32, epochs=8, seeds=3), size(epochs=90, seeds=1), True),
+          two_gpus, size(net="`mini`", train=1000, test=1000, batch=16, epochs=8, seeds=3), size(epochs=90, seeds=1), True),
     Claim("width-of-batch", "fully connected layers on batches of 128 give less error than on the whole batch: 42.27 % and 42.63 % with two GPUs, "
           "42.86 % and 43.28 % with eight", "2014, section 5 and table 1",
-          width_of_batch, size(net="`mini`", train=3000, test=2000, batch=32, epochs=8, seeds=3), size(epochs=90, seeds=1), True),
+          width_of_batch, size(net="`mini`", train=2000, test=1000, batch=16, epochs=8, seeds=3), size(epochs=90, seeds=1), True),
 ]
