@@ -217,7 +217,8 @@ def data(work):
     check(sorted(b"".join(labels)) == sorted(list(range(10)) * 5) and all(len(label) == 10 for label in labels), f"labels of the batches: {labels}")
     check(sorted(open(f"{into}/test_batch.bin", "rb").read()[::3073]) == sorted(list(range(10)) * 2), "labels of the test batch")
     failed("too few images for 6 of each", cifar10.reduced, "cifar10", f"{work}/binary", 6, 2, into)
-    check(not os.path.exists(f"{into}/made_from.txt"), "a part that failed is not taken for whole")
+    check(" 5 2" in open(f"{into}/made_from.txt").read() and not [n for n in os.listdir(work) if n.startswith("making-")],
+          "a part that failed leaves the one before, and nothing else")
 
 
 def script(path, text):
