@@ -4,8 +4,10 @@ bad input; how runs are stopped, gone on with and taken as they are.
 
   test/claims_recorded.py BIN      BIN has summary and report
 """
+import hashlib
 import json
 import os
+import re
 import subprocess
 import sys
 import tempfile
@@ -260,6 +262,33 @@ echo '{row}' >>$out/metrics.jsonl; touch $out/checkpoint.safetensors
     failed("train: bad weather", trainer().all, [("w", ["--bad"], None), ("v", ["--wait"], None)])
 
 
+def fetching(work):
+    """data/cifar10.sh on an archive that is made up, with its own checksum and lengths in the place of CIFAR-10's."""
+    names = [f"data_batch_{i}.bin" for i in range(1, 6)] + ["test_batch.bin"]
+    os.makedirs(f"{work}/made/cifar-10-batches-bin")
+    for name in [*names, "batches.meta.txt"]:
+        with open(f"{work}/made/cifar-10-batches-bin/{name}", "w") as f:
+            f.write("0123456789")
+    subprocess.run(["tar", "-czf", f"{work}/made.tar.gz", "-C", f"{work}/made", "cifar-10-batches-bin"], check=True)
+    with open(f"{work}/made.tar.gz", "rb") as f:
+        total = hashlib.sha256(f.read()).hexdigest()
+    with open("data/cifar10.sh") as f:
+        text = f.read().removeprefix("#!/bin/bash\n")
+    script(f"{work}/fetch.sh", re.sub(r"\bsum=\w+", f"sum={total}", text.replace("30730000", "10")))
+
+    def fetch(archive):
+        return subprocess.run([f"{work}/fetch.sh", f"{work}/got/set"], capture_output=True, text=True, env={**os.environ, "URL": f"file://{work}/{archive}"})
+    one_line(fetch("none"), 1, "could not be fetched")
+    with open(f"{work}/cut.tar.gz", "wb") as f:
+        f.write(open(f"{work}/made.tar.gz", "rb").read()[:-1])
+    one_line(fetch("cut.tar.gz"), 1, "another file than CIFAR-10's archive")
+    check(os.listdir(f"{work}/got/set") == [], "a fetch that failed leaves nothing")
+    done = fetch("made.tar.gz")
+    check(done.returncode == 0 and sorted(os.listdir(f"{work}/got/set")) == sorted([*names, "batches.meta.txt"]), f"fetching: {done.stderr}")
+    done = fetch("none")
+    check(done.returncode == 0 and "has CIFAR-10" in done.stdout, f"what is there is not fetched again: {done.stderr}")
+
+
 def numbers(work):
     record(f"{work}/n", [60, 40, 20, 10], [(1, 30)])
     log = Log(f"{work}/n")
@@ -274,7 +303,7 @@ def numbers(work):
 
 
 with tempfile.TemporaryDirectory() as work:
-    for part in (numbers, data, runs, recorded, bad_input):
+    for part in (numbers, fetching, data, runs, recorded, bad_input):
         os.makedirs(f"{work}/{part.__name__}/results")
         part(f"{work}/{part.__name__}")
 if failures:

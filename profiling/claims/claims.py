@@ -13,6 +13,7 @@ import argparse
 import datetime
 import json
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -63,7 +64,7 @@ class Context:
     def compare(self, arms, common, until=None):
         """Trains each arm (name: flags) with each seed. Returns the logs: name: [one a seed]."""
         seeds = range(1, self.size["seeds"] + 1)
-        flags = ["--data", self.data(), *common, "--epochs", str(self.size["epochs"])]
+        flags = ["--data", self.data(), *common, "--epochs", str(self.size["epochs"]), *shlex.split(self.options.train)]
         if not self.full:
             flags += ["--batch", str(self.size["batch"]), "--save-every", "1000000"]
         wanted = [(f"{arm}-{seed}", [*flags, *own, "--seed", str(seed)], until) for seed in seeds for arm, own in arms.items()]
@@ -74,7 +75,7 @@ class Context:
         s = self.size
         if not s:
             return "as it is"
-        seeds = f"{s['seeds']} seed" + ("s" if s["seeds"] > 1 else "")
+        seeds = f"{s['seeds']} seed" + ("s" if s["seeds"] > 1 else "") + (f", {self.options.train}" if self.options.train else "")
         if self.full:
             return f"the paper's size, {s['epochs']} epochs, {seeds}"
         return (f"reduced: {s['net']}, {s['train']:,} training and {s['test']:,} test images of CIFAR-10, batch {s['batch']} a worker, "
@@ -127,6 +128,7 @@ def main():
     parser.add_argument("--data", default="", help="CIFAR-10: cifar10:DIR or folder:DIR; fetched where it is not given")
     parser.add_argument("--imagenet", default="", help="records:DIR or folder:DIR, for --full")
     parser.add_argument("--full", action="store_true", help="the paper's size, on a GPU")
+    parser.add_argument("--train", default="", metavar="FLAGS", help="further flags of bin/train for every run: \"--precision bf16\"")
     parser.add_argument("--bin", default="bin", help="where the programs are")
     parser.add_argument("--runs", default="runs/claims", help="where runs go")
     parser.add_argument("--results", default="profiling/claims", help="where the results and the page go")
