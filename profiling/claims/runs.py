@@ -115,13 +115,19 @@ class Trainer:
         errors = os.path.join(folder, "errors.txt")
         with open(errors, "w") as err, open(os.path.join(folder, "output.txt"), "w") as out:
             process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=out, stderr=err, env={**os.environ, **self.environment})
-            ended = False
+            ended, look_at = False, 0.0
             while True:
                 pid, status, usage = os.wait4(process.pid, os.WNOHANG)
                 if pid:
                     process.returncode = os.waitstatus_to_exitcode(status)
                     break
-                if not ended and (self.stopping or until and os.path.exists(f"{folder}/metrics.jsonl") and until(Log(folder))):
+                now = time.monotonic()
+                if not ended and until and now >= look_at and os.path.exists(f"{folder}/metrics.jsonl"):
+                    ended = bool(until(Log(folder)))
+                    if ended:
+                        process.send_signal(signal.SIGINT)
+                    look_at = now + 20 * (time.monotonic() - now)  # a long log takes a while to read
+                if not ended and self.stopping:
                     process.send_signal(signal.SIGINT)
                     ended = True
                 time.sleep(0.5)
