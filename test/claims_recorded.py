@@ -162,6 +162,9 @@ def bad_input(work):
     with open(f"{work}/odd/lrn/with-1/metrics.jsonl", "w") as f:
         f.write('{"kind":"step","step":1}\n')
     one_line(claims(work, "lrn", "--read", "--runs", f"{work}/odd"), 1, "metrics.jsonl:1: not a line that bin/train wrote")
+    with open(f"{work}/odd/lrn/with-1/metrics.jsonl", "w") as f:
+        f.write('{"kind":"eval","step":1,"epoch":1,"loss":null,"top1_error":90}\n')
+    one_line(claims(work, "lrn", "--read", "--runs", f"{work}/odd"), 1, "the run has diverged")
     with open(f"{work}/results/lrn.json", "w") as f:
         f.write('{"held": 1}')
     one_line(claims(work, "--page"), 1, "is not a result of a claim")
@@ -260,6 +263,8 @@ echo '{row}' >>$out/metrics.jsonl; touch $out/checkpoint.safetensors
     logs = trainer().all([("z", ["--wait"], lambda log: log.steps)])
     check(len(logs[0].steps) == 1, "a run that is ended early")
     failed("train: bad weather", trainer().all, [("w", ["--bad"], None), ("v", ["--wait"], None)])
+    with open(f"{work}/root/v/claim.json") as f:
+        check(json.load(f)["done"] is False, "a run that another's failure ended is not taken for finished")
 
 
 def fetching(work):

@@ -160,7 +160,10 @@ def images_per_s(c, arm, flags, logs):
         for _ in range(5):
             command = [c.program("train"), "--net", "mini", "--data", "synthetic:10", *flags, "--batch", "128", "--steps", "3", "--eval-every", "0",
                        "--out", os.path.join(c.root, "step"), "--overwrite", "--timeline", svg]
-            c.trainer.cpu_seconds += c.trainer.run(command, c.root, None)
+            usage, wrong = c.trainer.run(command, c.root, None)
+            if wrong:
+                raise Failure(wrong)
+            c.trainer.cpu_seconds += usage.ru_utime + usage.ru_stime
             with open(svg.removesuffix(".svg") + ".json") as f:
                 times.append(json.load(f)["otherData"]["step_ms"])
         workers = flags[flags.index("--gpus") + 1].count(",") + 1

@@ -1,6 +1,7 @@
 """Runs of bin/train that a claim compares: started, gone on with, or taken as they are; and what their logs say."""
 import collections
 import concurrent.futures
+import contextlib
 import json
 import math
 import os
@@ -21,7 +22,8 @@ class Log:
         path = os.path.join(folder, "metrics.jsonl")
         self.steps, self.evals, self.images = [], [], 0
         try:
-            lines = open(path, errors="replace").read().split("\n")[:-1]  # a torn last line is left out
+            with open(path, errors="replace") as f:
+                lines = f.read().split("\n")[:-1]  # a torn last line is left out
         except OSError as e:
             raise Failure(f"{path}: {e.strerror}: there is no such run") from None
         for number, line in enumerate(lines, 1):
@@ -30,6 +32,8 @@ class Log:
                 if row["kind"] == "step":
                     self.steps.append((row["epoch"], row["top1_error"], row["images_per_s"]))
                 elif row["kind"] == "eval":
+                    if row["loss"] is None:
+                        raise Failure(f"{path}:{number}: the loss is not finite: the run has diverged")
                     self.evals.append((row["epoch"], row["loss"], row["top1_error"]))
             except (ValueError, KeyError, TypeError):
                 raise Failure(f"{path}:{number}: not a line that bin/train wrote") from None
@@ -102,16 +106,24 @@ class Trainer:
             going_on = begun and os.path.exists(os.path.join(folder, "checkpoint.safetensors"))
             os.makedirs(folder, exist_ok=True)
             write_json(noted, known)
-            command = [self.program, "--resume", folder] if going_on else [self.program, *flags, "--out", folder, "--overwrite"]
-            spent = self.run(command, folder, until)
-            known = {"flags": flags, "done": True, "cpu_seconds": round(known["cpu_seconds"] + spent, 1)}
+            if going_on:
+                command = [self.program, "--resume", folder]
+            else:
+                command = [self.program, *flags, "--out", folder, "--overwrite"]
+                with contextlib.suppress(FileNotFoundError):  # else `until` would judge another run's log
+                    os.remove(os.path.join(folder, "metrics.jsonl"))
+            usage, wrong = self.run(command, folder, until)
+            known["cpu_seconds"] = round(known["cpu_seconds"] + usage.ru_utime + usage.ru_stime, 1)
+            known["done"] = not wrong
             write_json(noted, known)
+            if wrong:
+                raise Failure(wrong)
             self.say(f"  {name}: {known['cpu_seconds']:.0f} CPU seconds", flush=True)
         self.cpu_seconds += known["cpu_seconds"]
         return Log(folder)
 
     def run(self, command, folder, until):
-        """Returns the CPU seconds. A run that `until` ends gets SIGINT, after which it leaves a checkpoint and exits with 130."""
+        """Returns what it used, and what went wrong or "". A run that `until` ends gets SIGINT, after which it leaves a checkpoint and exits with 130."""
         errors = os.path.join(folder, "errors.txt")
         with open(errors, "w") as err, open(os.path.join(folder, "output.txt"), "w") as out:
             process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=out, stderr=err, env={**os.environ, **self.environment})
@@ -131,10 +143,11 @@ class Trainer:
                     process.send_signal(signal.SIGINT)
                     ended = True
                 time.sleep(0.5)
-        if self.stopping or process.returncode and not (ended and process.returncode == 130):
-            said = open(errors).read().strip().split("\n")[-1]
-            raise Failure(said if said else f"{command[0]} ended with {process.returncode} (its output is in {folder}/output.txt)")
-        return usage.ru_utime + usage.ru_stime
+        if not self.stopping and (process.returncode == 0 or ended and process.returncode == 130):
+            return usage, ""
+        with open(errors) as f:
+            said = f.read().strip().split("\n")[-1]
+        return usage, said or f"{command[0]} ended with {process.returncode} (its output is in {folder}/output.txt)"
 
 
 def write_json(path, value):
