@@ -5,6 +5,7 @@
 #   make test       builds and runs the tests          T="-tc=conv*" passes options to the runner
 #   make deps       installs the libraries (apt, or into build/deps without root)
 #   make gpu-report    on a machine with a GPU: everything measured, into profiling/results/   REPORT=--quick|--dry
+#   make claims        the papers' claims, measured and said to hold or not; make claim-NAME: one   DATA=folder:DIR FULL=1 (profiling/claims)
 #   make results       README.md's table from profiling/results/
 #   make sass          registers, spills and instructions of the kernels, checked; needs nvcc and a disassembler
 #   make ptx-faults PTX=1  are faults in the assembly of kernels/ptx/ seen, one at a time?   FAULTS="-k mma" some of them
@@ -278,7 +279,7 @@ SRC_lean     := kernels/gemm/tiled.cu
 SRC_compute  := $(filter-out $(SRC_test) $(SRC_emulated) $(SRC_host) $(SRC_lean),$(ALL_SRC))
 
 # ---- rules ----------------------------------------------------------------------------------
-.PHONY: all programs run test help format decode-rate loader-rate deps clean found gpu-report results sass sass-tools kernel-objects plain-kernels compile-times bin ptx-faults
+.PHONY: all programs run test help claims format decode-rate loader-rate deps clean found gpu-report results sass sass-tools kernel-objects plain-kernels compile-times bin ptx-faults
 .SECONDARY:
 
 ifneq ($(MISSING),)
@@ -452,6 +453,11 @@ loader-rate: $(OUT)/bin/loader_rate
 $(OUT)/bin/decode_rate $(OUT)/bin/loader_rate: $(OUT)/bin/%: $(HOST_OUT)/profiling/%.o $(LIB_OBJ) $(LINKED)
 	@echo "  link $@"
 	$(Q)$(LINK) $(LDFLAGS) $(filter %.o,$^) $(JPEG_LIBS) $(LDLIBS) -o $@
+
+# The papers' claims. CLAIMS="--jobs 1" passes flags on.
+claims: claim-all
+claim-%: found $(addprefix $(OUT)/bin/,train summary report) bin
+	$(Q)profiling/claims/claims.py $* --bin $(OUT)/bin $(if $(DATA),--data $(DATA)) $(if $(IMAGENET),--imagenet $(IMAGENET)) $(if $(FULL),--full) $(CLAIMS)
 
 include test/fuzz/fuzz.mk
 
