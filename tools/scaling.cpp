@@ -3,9 +3,9 @@
 #include <algorithm>
 #include <cmath>
 #include <cstdio>
-#include <sstream>
 
 #include "host/cuda/check.h"
+#include "host/draw/chart.h"
 #include "host/json.h"
 #include "host/model/step_model.h"
 #include "host/train/atomic_file.h"
@@ -88,48 +88,27 @@ Point at(const NetSpec& net, const Machine& m, const MeasuredTimes& times, int w
 
 // Efficiency over the number of workers, a line for each scheme: one SVG that stands alone.
 std::string plot(const std::string& title, const std::vector<Point>& points, double one) {
-    constexpr int kWidth = 760, kHeight = 420, kLeft = 60, kRight = 130, kTop = 40, kBottom = 50;
-    const char* colours[] = {"#1f77b4", "#ff7f0e", "#ffbb78", "#2ca02c",
-                             "#98df8a", "#7f7f7f", "#9467bd"};
-    static_assert(std::size(colours) == std::size(kWays));
-    const double most = std::log2(std::max(2, points.back().workers)), top = 1.2;
-    const auto x = [&](int workers) {
-        return kLeft + std::log2(workers) / most * (kWidth - kLeft - kRight);
-    };
-    const auto y = [&](double e) {
-        return kHeight - kBottom - std::min(e, top) / top * (kHeight - kTop - kBottom);
-    };
-    std::ostringstream s;
-    s << "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 " << kWidth << ' ' << kHeight
-      << "\" font-family=\"sans-serif\" font-size=\"12\">\n"
-      << "<rect width=\"100%\" height=\"100%\" fill=\"#fff\"/>\n<text x=\"" << kLeft
-      << "\" y=\"22\" font-size=\"14\">" << title << "</text>\n";
-    for (int i = 0; i <= 6; ++i) {
-        const double e = i * 0.2;
-        s << "<line x1=\"" << kLeft << "\" x2=\"" << kWidth - kRight << "\" y1=\"" << y(e)
-          << "\" y2=\"" << y(e) << "\" stroke=\"#ddd\"/>"
-          << "<text x=\"" << kLeft - 8 << "\" y=\"" << y(e) + 4 << "\" text-anchor=\"end\">"
-          << i * 20 << "%</text>\n";
-    }
-    for (const Point& p : points)
-        s << "<text x=\"" << x(p.workers) << "\" y=\"" << kHeight - kBottom + 18
-          << "\" text-anchor=\"middle\">" << p.workers << "</text>\n";
-    s << "<text x=\"" << (kLeft + kWidth - kRight) / 2 << "\" y=\"" << kHeight - 12
-      << "\" text-anchor=\"middle\">workers</text>\n";
+    draw::Chart c{.title = title,
+                  .x_name = "workers",
+                  .series = {},
+                  .marks = {},
+                  .width = 760,
+                  .height = 420,
+                  .log2_x = true,
+                  .top = 1.2,
+                  .shares = true,
+                  .key = true};
     for (size_t i = 0; i < std::size(kWays); ++i) {
-        std::string line;
+        draw::Series line{.name = kWays[i].name,
+                          .points = {},
+                          .colour = static_cast<int>(i),
+                          .dots = true,
+                          .dashed = kWays[i].per_microbatch};
         for (const Point& p : points)
-            if (p.fits[i])
-                line += std::to_string(x(p.workers)) + "," +
-                        std::to_string(y(one / p.by_way[i].seconds)) + " ";
-        s << "<polyline fill=\"none\" stroke-width=\"2\" stroke=\"" << colours[i] << "\" points=\""
-          << line << "\"/>"
-          << "<text x=\"" << kWidth - kRight + 12 << "\" y=\""
-          << kTop + 20 + 20 * static_cast<int>(i) << "\" fill=\"" << colours[i] << "\">"
-          << kWays[i].name << "</text>\n";
+            if (p.fits[i]) line.points.push_back({p.workers, one / p.by_way[i].seconds});
+        c.series.push_back(line);
     }
-    s << "</svg>\n";
-    return s.str();
+    return draw::line_chart_file(c);
 }
 
 // Table 1 of arXiv 1404.5997: the network of the paper on 1 to 8 K20s, 128 images a worker.

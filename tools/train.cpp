@@ -189,6 +189,11 @@ void declare(CommandLine& app, Flags& f) {
                    "where they differ; 0: none")
         ->check(between(0, 1e12));
     app.add_option(
+           "--watch", o.watch,
+           "[N] steps between tables of mean |w|, mean |dw| (what a step changes) and their "
+           "ratio, by layer; N is 100 where it is left away; 0: none")
+        ->check(between(0, 1e12));
+    app.add_option(
            "--eval-every", o.eval_every,
            "steps between evaluations of the held-out images, one at the end besides; 0: that one alone")
         ->check(between(0, 1e12))
@@ -553,8 +558,17 @@ int train(const std::vector<std::string>& given, Flags f, Team* team, bool expla
     return status;
 }
 
+// "--watch" with its number, where that was left away.
+std::vector<std::string> spelled_out(std::vector<std::string> arguments) {
+    for (size_t i = 0; i < arguments.size(); ++i)
+        if (arguments[i] == "--watch" &&
+            (i + 1 == arguments.size() || arguments[i + 1].starts_with("--")))
+            arguments.insert(arguments.begin() + static_cast<long>(i) + 1, "100");
+    return arguments;
+}
+
 int run(int argc, char** argv) {
-    const std::vector<std::string> arguments(argv + 1, argv + argc);
+    const std::vector<std::string> arguments = spelled_out({argv + 1, argv + argc});
     Flags f;
     std::unique_ptr<Team> team;
     try {

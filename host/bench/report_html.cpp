@@ -5,6 +5,7 @@
 
 #include "host/bench/report.h"
 #include "host/draw/page.h"
+#include "host/draw/svg.h"
 #include "kernels/variant.h"
 
 namespace wt::bench {
@@ -45,16 +46,15 @@ Scale scale_of(const Comparison& c, const Compared& p) {
 
 constexpr double kWidth = 1000, kLabel = 150, kBars = 430, kPitch = 26, kBar = 16, kTop = 20;
 
-std::string bar(const Compared& p, const Row& r, const Scale& scale, double y) {
+void draw_bar(draw::Svg& svg, const Compared& p, const Row& r, const Scale& scale, double y) {
     const double ms = r.timing.median_ms, share = scale.least_ms / ms,
                  width = std::max(1.0, kBars * std::min(share, scale.top) / scale.top);
     const double baseline = p.best(true);
-    std::string s = "<text x='0' y='" + fixed(y + 13, 1) + "'>" + escaped(r.variant) + "</text>";
-    s += "<rect class='" + std::string(r.baseline ? "vendor" : "own") + "' x='" + fixed(kLabel, 0) +
-         "' y='" + fixed(y, 1) + "' width='" + fixed(width, 1) + "' height='" + fixed(kBar, 0) +
-         "' rx='2'><title>" + escaped(r.variant) + ": " + number(ms, 4) + " ms, spread " +
-         fixed(100 * r.timing.spread, 1) + "%, " + std::to_string(r.timing.samples) +
-         " samples</title></rect>";
+    svg.text(0, y + 13, r.variant);
+    svg.rect({kLabel, y, width, kBar}, r.baseline ? "vendor" : "own",
+             r.variant + ": " + number(ms, 4) + " ms, spread " + fixed(100 * r.timing.spread, 1) +
+                 "%, " + std::to_string(r.timing.samples) + " samples",
+             2);
     std::string text = number(ms, 4) + " ms";
     if (p.bench_case.flops > 0)
         text += ", " + number(p.bench_case.flops / ms / (kAutomaticUsesBaselines ? 1e6 : 1e9), 4) +
@@ -64,30 +64,32 @@ std::string bar(const Compared& p, const Row& r, const Scale& scale, double y) {
     if (scale.ceiling) text += ", " + fixed(100 * share, 0) + "%";
     if (baseline > 0 && !r.baseline) text += ", " + fixed(baseline / ms, 2) + "x";
     text += "; error " + number(r.error_ratio, 2);
-    return s + "<text class='muted' x='" + fixed(kLabel + kBars + 14, 0) + "' y='" +
-           fixed(y + 13, 1) + "'>" + escaped(text) + "</text>\n";
+    svg.text(kLabel + kBars + 14, y + 13, text, "muted");
 }
 
 std::string chart(const Comparison& c, const Compared& p, const std::vector<Row>& rows) {
     const Scale scale = scale_of(c, p);
-    std::string bars;
+    const auto timed = std::count_if(rows.begin(), rows.end(),
+                                     [](const Row& r) { return r.state == Row::State::timed; });
+    if (timed == 0) return "";
+    const double bottom = kTop + kPitch * static_cast<double>(timed);
+    draw::Svg svg(kWidth, bottom, p.bench_case.name);
+    svg.line(kLabel, kTop - 4, kLabel, bottom - 6);
     double y = kTop;
-    for (const Row& r : rows)
-        if (r.state == Row::State::timed) bars += bar(p, r, scale, y), y += kPitch;
-    if (bars.empty()) return "";
-    std::string s = "<svg viewBox='0 0 " + fixed(kWidth, 0) + " " + fixed(y, 0) +
-                    "' role='img' aria-label='" + escaped(p.bench_case.name) + "'>\n";
-    s += "<line class='axis' x1='" + fixed(kLabel, 0) + "' x2='" + fixed(kLabel, 0) + "' y1='" +
-         fixed(kTop - 4, 0) + "' y2='" + fixed(y - 6, 0) + "'/>\n" + bars;
-    if (scale.ceiling) {
-        const std::string x = fixed(kLabel + kBars / scale.top, 1);
-        s += "<line class='ceiling' x1='" + x + "' x2='" + x + "' y1='" + fixed(kTop - 4, 0) +
-             "' y2='" + fixed(y - 6, 0) + "'/>\n";
-        s += "<text class='ceiling-text' text-anchor='end' x='" + x + "' y='12'>" +
-             (c.ceilings.by_matrix(p.bench_case) ? "matrix rate: " : "copy rate: ") +
-             number(scale.least_ms, 4) + " ms</text>\n";
+    for (const Row& r : rows) {
+        if (r.state != Row::State::timed) continue;
+        draw_bar(svg, p, r, scale, y);
+        y += kPitch;
     }
-    return s + "</svg>\n";
+    if (scale.ceiling) {
+        const double x = kLabel + kBars / scale.top;
+        svg.line(x, kTop - 4, x, bottom - 6, "ceiling");
+        svg.text(x, 12,
+                 std::string(c.ceilings.by_matrix(p.bench_case) ? "matrix rate: " : "copy rate: ") +
+                     number(scale.least_ms, 4) + " ms",
+                 "ceiling-text", draw::Svg::Anchor::end);
+    }
+    return "<div class='scroll'>" + svg.inline_text() + "</div>\n";
 }
 
 std::string section(const Comparison& c, const Compared& p, Sort sort) {

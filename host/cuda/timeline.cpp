@@ -1,7 +1,6 @@
 #include "host/cuda/timeline.h"
 
 #include <algorithm>
-#include <cmath>
 #include <cstdio>
 #include <nlohmann/json.hpp>
 
@@ -105,7 +104,7 @@ Exposure most_exposed(const StepPicture& p) {
     return most;
 }
 
-// ---- as text, SVG and a trace -----------------------------------------------------------------
+// ---- as text and a trace ----------------------------------------------------------------------
 
 namespace {
 
@@ -115,47 +114,11 @@ std::string fixed(double v, int places) {
     return s;
 }
 
-// Three digits, as in 12.3 and 0.081.
+}  // namespace
+
 std::string ms_text(double ms) {
     return fixed(ms, ms >= 100 ? 0 : ms >= 10 ? 1 : ms >= 1 ? 2 : 3) + " ms";
 }
-
-std::string escaped(const std::string& text) {
-    std::string s;
-    for (char c : text)
-        s += c == '<'   ? "&lt;"
-             : c == '>' ? "&gt;"
-             : c == '&' ? "&amp;"
-             : c == '"' ? "&quot;"
-                        : std::string(1, c);
-    return s;
-}
-
-// 1, 2 or 5 times a power of ten, so that there are about ten to the step.
-double tick_of(double ms) {
-    const double about = std::max(ms, 1e-6) / 10,
-                 power = std::pow(10, std::floor(std::log10(about)));
-    for (const double m : {1.0, 2.0, 5.0})
-        if (m * power >= about) return m * power;
-    return 10 * power;
-}
-
-constexpr double kWidth = 1400, kLeft = 170, kRight = 20, kTop = 78, kLane = 28, kBar = 20,
-                 kMark = 8, kBetween = 16, kLetter = 5.8;
-
-// Without variables, which only browsers know.
-constexpr const char* kStyle = R"(<style>
-text { fill: #1b1f24; font: 13px system-ui, sans-serif; } .muted { fill: #5d6670; } .small { font-size: 11px; } .title { font-size: 16px; }
-.ground { fill: #fff; } .line { stroke: #dfe3e8; } .bar { stroke: #fff; stroke-width: 0.5; } .in { fill: #fff; font-size: 10px; pointer-events: none; }
-.compute { fill: #2f6fde; } .exchange { fill: #e07b00; } .wait { fill: #c9d0d8; } .copy { fill: #3c9a5f; } .exposed { fill: #c62828; }
-@media (prefers-color-scheme: dark) {
-text { fill: #e6e9ec; } .muted { fill: #98a2ad; } .ground { fill: #14171a; } .line { stroke: #2c323a; } .bar { stroke: #14171a; } .in { fill: #101214; }
-.compute { fill: #5b8def; } .exchange { fill: #f0952b; } .wait { fill: #4a535e; } .copy { fill: #56b87c; } .exposed { fill: #ff6b5e; }
-}
-</style>
-)";
-
-}  // namespace
 
 std::string summary(const StepPicture& p) {
     const Exposure e = most_exposed(p);
@@ -164,92 +127,6 @@ std::string summary(const StepPicture& p) {
         s += ", communication " + ms_text(e.communication) + ", of which " + ms_text(e.exposed) +
              " not hidden";
     return s + (p.virtual_time ? " (virtual time)" : "");
-}
-
-std::string to_svg(const StepPicture& p, const std::string& title) {
-    // Lanes by worker, with a row of marks under each worker's.
-    std::vector<double> lane_y(p.lanes.size());
-    std::vector<double> mark_y(p.workers.size());
-    double y = kTop;
-    for (size_t w = 0; w < p.workers.size(); ++w) {
-        for (size_t i = 0; i < p.lanes.size(); ++i)
-            if (p.lanes[i].worker == static_cast<int>(w)) lane_y[i] = y, y += kLane;
-        mark_y[w] = y;
-        y += kMark + kBetween;
-    }
-    const double bottom = y, height = bottom + 34,
-                 scale = (kWidth - kLeft - kRight) / std::max(p.ms, 1e-9);
-    const auto x_of = [&](double ms) { return kLeft + ms * scale; };
-    const auto rect = [&](const std::string& kind, double start, double end, double top,
-                          double high, const std::string& tip) {
-        return "<rect class='" + kind + "' x='" + fixed(x_of(start), 2) + "' y='" + fixed(top, 1) +
-               "' width='" + fixed(std::max((end - start) * scale, 0.3), 2) + "' height='" +
-               fixed(high, 1) + "'><title>" + escaped(tip) + "</title></rect>";
-    };
-    const auto text = [&](double x, double at, const std::string& what,
-                          const std::string& attributes = "") {
-        return "<text x='" + fixed(x, 1) + "' y='" + fixed(at, 1) + "'" + attributes + ">" +
-               escaped(what) + "</text>";
-    };
-
-    std::string s = "<svg xmlns='http://www.w3.org/2000/svg' viewBox='0 0 " + fixed(kWidth, 0) +
-                    " " + fixed(height, 0) + "' width='" + fixed(kWidth, 0) + "' height='" +
-                    fixed(height, 0) + "'>\n<title>" + escaped(title) + "</title>\n" + kStyle +
-                    "<rect class='ground' width='100%' height='100%'/>\n";
-    s += text(16, 26, title + ": " + summary(p), " class='title'") + "\n";
-    double key = 16;
-    const auto legend = [&](const std::string& kind, const std::string& what) {
-        s += "<rect class='" + kind + "' x='" + fixed(key, 1) +
-             "' y='42' width='14' height='12' rx='2'/>" +
-             text(key + 20, 52, what, " class='muted'");
-        key += 34 + 7.2 * static_cast<double>(what.size());
-    };
-    legend("compute", "compute"), legend("exchange", "exchange"),
-        legend("wait", "wait for another worker"), legend("copy", "copy"),
-        legend("exposed", "communication that nothing hides");
-    s += "\n";
-    const double tick = tick_of(p.ms);
-    const int places = tick >= 1 ? 0 : static_cast<int>(std::ceil(-std::log10(tick) - 1e-9));
-    for (int i = 0; i * tick <= p.ms * (1 + 1e-9); ++i) {
-        const std::string x = fixed(x_of(i * tick), 2);
-        s += "<line class='line' x1='" + x + "' x2='" + x + "' y1='" + fixed(kTop - 6, 0) +
-             "' y2='" + fixed(bottom, 0) + "'/>" +
-             text(x_of(i * tick), bottom + 16, fixed(i * tick, places) + (i ? "" : " ms"),
-                  " class='muted small' text-anchor='middle'") +
-             "\n";
-    }
-    for (size_t w = 0; w < p.workers.size(); ++w) {
-        bool first = true;
-        for (size_t i = 0; i < p.lanes.size(); ++i) {
-            if (p.lanes[i].worker != static_cast<int>(w)) continue;
-            if (first)
-                s += text(16, lane_y[i] + 14, "worker " + std::to_string(w)) +
-                     text(16, lane_y[i] + 14 + 15, p.workers[w], " class='muted small'");
-            s += text(kLeft - 8, lane_y[i] + 14, p.lanes[i].name,
-                      " class='muted small' text-anchor='end'") +
-                 "\n";
-            first = false;
-        }
-        for (const auto& [start, end] : exposed_parts(p, static_cast<int>(w)))
-            s += rect("exposed", start, end, mark_y[w] - 4, kMark,
-                      "not hidden: " + ms_text(end - start)) +
-                 "\n";
-    }
-    for (const Span& span : p.spans) {
-        const double took = span.end - span.start;
-        if (span.kind == SpanKind::wait && took * scale < 0.3) continue;
-        const double top = lane_y[span.lane];
-        s += rect(std::string("bar ") + name_of(span.kind), span.start, span.end, top, kBar,
-                  span.name + " (" + name_of(span.kind) + "): " + ms_text(took) + ", from " +
-                      ms_text(span.start));
-        // The name is cut to the room that there is.
-        const size_t room = static_cast<size_t>(std::max(0.0, (took * scale - 6) / kLetter));
-        if (room >= std::min<size_t>(span.name.size(), 5) && room > 0 &&
-            span.kind != SpanKind::wait)
-            s += text(x_of(span.start) + 3, top + 14, span.name.substr(0, room), " class='in'");
-        s += "\n";
-    }
-    return s + "</svg>\n";
 }
 
 std::string to_chrome_trace(const StepPicture& p, const std::string& title) {

@@ -8,7 +8,7 @@
 //     const Range range("conv2.wgrad", stream);  ... }
 //                                         // nvtx.h; SpanKind: or it does not compute
 //   const StepPicture p = Timeline::read({&t, ...});   // waits for the events
-//   to_svg(p), to_chrome_trace(p), exposure(p, worker)
+//   to_chrome_trace(p), exposure(p, worker), and host/draw/step_chart.h
 //
 // Recording is off unless a thread has turned it on; then a range costs one look at a thread's
 // variable. Work that is captured into a graph cannot be recorded: its step has to run without.
@@ -68,8 +68,7 @@ std::vector<std::pair<double, double>> exposed_parts(const StepPicture&, int wor
 
 // "12.3 ms, communication 4.5 ms, of which 0.8 ms not hidden (virtual time)".
 std::string summary(const StepPicture&);
-// Self-contained; a lane per worker and stream, names and times as tooltips.
-std::string to_svg(const StepPicture&, const std::string& title);
+std::string ms_text(double ms);  // three digits: "12.3 ms", "0.081 ms"
 // For chrome://tracing and Perfetto: a process a worker, a thread a stream.
 std::string to_chrome_trace(const StepPicture&, const std::string& title);
 

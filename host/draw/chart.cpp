@@ -2,8 +2,10 @@
 
 #include <algorithm>
 #include <cmath>
+#include <set>
 
 #include "host/draw/page.h"
+#include "host/draw/svg.h"
 
 namespace wt::draw {
 
@@ -41,7 +43,7 @@ std::vector<std::pair<double, double>> thinned(const std::vector<std::pair<doubl
 
 namespace {
 
-constexpr double kLeft = 52, kRight = 14, kTop = 26, kBottom = 36;
+constexpr double kLeft = 52, kRight = 14, kKey = 112, kTop = 26, kBottom = 36;
 
 std::string short_number(double v) {
     const double a = std::abs(v);
@@ -53,101 +55,102 @@ std::string short_number(double v) {
 
 class Canvas {
 public:
-    explicit Canvas(const Chart& c) : c_(c) {
+    explicit Canvas(const Chart& c)
+        : c_(c), svg_(c.width, c.height, c.title), right_(c.width - (c.key ? kKey : kRight)) {
         for (const Series& s : c.series)
             for (const auto& [x, y] : s.points) {
                 if (!std::isfinite(x) || !std::isfinite(y)) continue;
+                low_x_ = empty_ ? x : std::min(low_x_, x);
                 high_x_ = empty_ ? x : std::max(high_x_, x);
                 high_y_ = empty_ ? y : std::max(high_y_, y);
                 empty_ = false;
             }
         if (high_x_ <= 0) high_x_ = 1;
         if (high_y_ <= 0) high_y_ = 1;
-        high_y_ *= 1.05;
+        high_y_ = c.top > 0 ? c.top : high_y_ * 1.05;
     }
     bool empty() const { return empty_; }
 
-    std::string draw() const {
-        const std::string bottom = fixed(at_y(0), 1), right = fixed(c_.width - kRight, 1);
-        std::string s = "<text x='0' y='14'>" + escaped(c_.title) + "</text>\n";
-        for (const double v : ticks(0, high_y_)) {
-            const std::string y = fixed(at_y(v), 1);
-            s += "<line class='axis' x1='" + fixed(kLeft, 0) + "' x2='" + right + "' y1='" + y +
-                 "' y2='" + y + "'/><text class='muted' text-anchor='end' x='" +
-                 fixed(kLeft - 6, 0) + "' y='" + fixed(at_y(v) + 4, 1) + "'>" + short_number(v) +
-                 "</text>\n";
-        }
-        for (const double v : ticks(0, high_x_))
-            s += "<text class='muted' text-anchor='middle' x='" + fixed(at_x(v), 1) + "' y='" +
-                 fixed(at_y(0) + 16, 1) + "'>" + short_number(v) + "</text>\n";
-        s += "<text class='muted' text-anchor='end' x='" + right + "' y='" +
-             fixed(c_.height - 4, 1) + "'>" + escaped(c_.x_name) + "</text>\n";
+    const Svg& draw() {
+        svg_.text(4, 14, c_.title);
+        draw_axes();
         for (const auto& [x, word] : c_.marks) {
-            const std::string px = fixed(at_x(x), 1);
-            s += "<line class='axis' stroke-dasharray='3 3' x1='" + px + "' x2='" + px + "' y1='" +
-                 fixed(kTop, 0) + "' y2='" + bottom +
-                 "'/><text class='muted' text-anchor='end' x='" + fixed(at_x(x) - 3, 1) + "' y='" +
-                 fixed(kTop + 10, 0) + "'>" + escaped(word) + "</text>\n";
+            svg_.line(at_x(x), kTop, at_x(x), at_y(0), "axis dashed");
+            svg_.text(at_x(x) - 3, kTop + 10, word, "muted", Svg::Anchor::end);
         }
-        for (const Series& line : c_.series) s += draw(line);
-        return s;
+        for (const Series& line : c_.series) draw(line);
+        if (c_.key) draw_key();
+        return svg_;
     }
 
 private:
-    double at_x(double x) const { return kLeft + (c_.width - kLeft - kRight) * x / high_x_; }
-    double at_y(double y) const {
-        return c_.height - kBottom - (c_.height - kBottom - kTop) * y / high_y_;
+    double at_x(double x) const {
+        const double share = !c_.log2_x ? x / high_x_
+                             : high_x_ > low_x_
+                                 ? std::log2(x / low_x_) / std::log2(high_x_ / low_x_)
+                                 : 0;
+        return kLeft + (right_ - kLeft) * share;
     }
-    std::string draw(const Series& s) const {
-        const std::string colour = "var(--s" + std::to_string(s.colour % 8) + ")";
-        std::string path, dots;
-        bool down = false;
-        for (const auto& [x, y] : s.points) {
-            if (!std::isfinite(x) || !std::isfinite(y)) {
-                down = false;
-                continue;
-            }
-            const std::string px = fixed(at_x(x), 1), py = fixed(at_y(y), 1);
-            path += (down ? " L" : " M") + px + " " + py;
-            down = true;
-            if (s.dots)
-                dots += "<circle cx='" + px + "' cy='" + py + "' r='3' style='fill:" + colour +
-                        "'><title>" + escaped(s.name) + ": " + number(y, 5) + " at " +
-                        short_number(x) + "</title></circle>";
+    double at_y(double y) const {
+        return c_.height - kBottom - (c_.height - kBottom - kTop) * std::min(y, high_y_) / high_y_;
+    }
+    std::string y_text(double v) const {
+        return c_.shares ? number(100 * v, 3) + "%" : short_number(v);
+    }
+    std::vector<double> x_ticks() const {
+        if (!c_.log2_x) return ticks(0, high_x_);
+        std::set<double> all;
+        for (const Series& s : c_.series)
+            for (const auto& [x, y] : s.points) all.insert(x);
+        return {all.begin(), all.end()};
+    }
+    void draw_axes() {
+        for (const double v : ticks(0, high_y_)) {
+            svg_.line(kLeft, at_y(v), right_, at_y(v));
+            svg_.text(kLeft - 6, at_y(v) + 4, y_text(v), "muted", Svg::Anchor::end);
         }
-        return "<path d='" + path + "' style='fill:none;stroke:" + colour + ";stroke-width:1.6" +
-               (s.dashed ? ";stroke-dasharray:5 3" : "") + "'><title>" + escaped(s.name) +
-               "</title></path>" + dots + "\n";
+        for (const double v : x_ticks())
+            svg_.text(at_x(v), at_y(0) + 16, short_number(v), "muted", Svg::Anchor::middle);
+        svg_.text(right_, c_.height - 4, c_.x_name, "muted", Svg::Anchor::end);
+    }
+    static std::string class_of(const Series& s) {
+        return series_class(s.colour) + (s.dashed ? " dashed" : "");
+    }
+    void draw(const Series& s) {
+        Svg::Points path;
+        for (const auto& [x, y] : s.points) {
+            const bool known = std::isfinite(x) && std::isfinite(y);
+            path.push_back(known ? std::pair{at_x(x), at_y(y)} : std::pair{x, std::nan("")});
+        }
+        svg_.path(path, class_of(s), s.name);
+        if (!s.dots) return;
+        for (size_t i = 0; i < path.size(); ++i)
+            if (const auto& [x, y] = s.points[i]; std::isfinite(path[i].second))
+                svg_.circle(path[i].first, path[i].second, 3, series_class(s.colour),
+                            s.name + ": " + number(y, 5) + " at " + short_number(x));
+    }
+    void draw_key() {
+        double y = kTop + 8;
+        for (const Series& s : c_.series) {
+            svg_.path({{right_ + 10, y - 4}, {right_ + 28, y - 4}}, class_of(s));
+            svg_.text(right_ + 33, y, s.name, "muted");
+            y += 18;
+        }
     }
 
     const Chart& c_;
+    Svg svg_;
     bool empty_ = true;
-    double high_x_ = 1, high_y_ = 1;
+    double right_, low_x_ = 1, high_x_ = 1, high_y_ = 1;
 };
-
-std::string svg(const Chart& c, const std::string& style, const std::string& inside) {
-    return "<svg xmlns='http://www.w3.org/2000/svg' viewBox='0 0 " + fixed(c.width, 0) + " " +
-           fixed(c.height, 0) + "' role='img' aria-label='" + escaped(c.title) + "'>\n" + style +
-           inside + "</svg>\n";
-}
 
 }  // namespace
 
 std::string line_chart(const Chart& chart) {
-    const Canvas canvas(chart);
-    return canvas.empty() ? "" : svg(chart, "", canvas.draw());
+    Canvas canvas(chart);
+    return canvas.empty() ? "" : canvas.draw().inline_text();
 }
 
-std::string line_chart_file(const Chart& chart) {
-    const Canvas canvas(chart);
-    constexpr const char* kStyle =
-        "<style>svg { --s0: #4a86e8; --s1: #d9622b; --s2: #38a169; --s3: #a06be0; --s4: #c99a2e; "
-        "--s5: #2a9bb5; --s6: #d9508a; --s7: #808a94; background: #fff; } "
-        "text { font: 13px system-ui, sans-serif; fill: #1b1f24; } .muted { fill: #5d6670; } "
-        ".axis { stroke: #d5dae0; } @media (prefers-color-scheme: dark) { "
-        "svg { background: #14171a; } text { fill: #e6e9ec; } .muted { fill: #98a2ad; } "
-        ".axis { stroke: #333a42; } }</style>\n";
-    return svg(chart, kStyle, canvas.draw());
-}
+std::string line_chart_file(const Chart& chart) { return Canvas(chart).draw().file_text(); }
 
 }  // namespace wt::draw

@@ -20,9 +20,13 @@ struct Chart {
     std::vector<Series> series;
     std::vector<std::pair<double, std::string>> marks;  // upright lines, each with a word
     double width = 460, height = 260;
+    bool log2_x = false;  // x by powers of two, from the least to the largest, each x a tick
+    double top = 0;       // of the y axis, what is higher is cut; 0: what the points need
+    bool shares = false;  // y is a share: 0.2 is written as 20%
+    bool key = false;     // names beside the lines, on the right
 };
 
-// "" where no series has a point. The y axis begins at 0; the x axis at the first point, or 0.
+// "" where no series has a point. The y axis begins at 0; so does the x axis.
 std::string line_chart(const Chart& chart);
 // The same as a file of its own, with colours that serve light and dark.
 std::string line_chart_file(const Chart& chart);

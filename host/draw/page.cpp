@@ -3,6 +3,8 @@
 #include <cstdint>
 #include <cstdio>
 
+#include "host/draw/style.h"
+
 namespace wt::draw {
 
 std::string escaped(const std::string& text) {
@@ -32,33 +34,38 @@ std::string fixed(double v, int places) {
 namespace {
 
 constexpr const char* kStyle = R"(
-:root { color-scheme: light dark; --ground: #fff; --text: #1b1f24; --muted: #5d6670; --line: #d5dae0;
-  --bad: #b42318; --s0: #2f6fde; --s1: #c2410c; --s2: #2f855a; --s3: #8b3fc7; --s4: #b7791f; --s5: #0e7490;
-  --s6: #be185d; --s7: #5d6670; }
-@media (prefers-color-scheme: dark) { :root { --ground: #14171a; --text: #e6e9ec; --muted: #98a2ad;
-  --line: #333a42; --bad: #ff7b6b; --s0: #6ea0ff; --s1: #fb923c; --s2: #68d391; --s3: #c792ff; --s4: #f6c453;
-  --s5: #5bd0e8; --s6: #ff85b8; --s7: #98a2ad; } }
 body { margin: 0; background: var(--ground); color: var(--text); font: 15px/1.45 system-ui, sans-serif; }
 main { max-width: 1100px; margin: 0 auto; padding: 24px 16px 64px; }
 h1 { font-size: 22px; margin: 0 0 4px; } h2 { font-size: 16px; margin: 36px 0 2px; }
 p { margin: 2px 0; } .muted { color: var(--muted); font-size: 13px; } .bad { color: var(--bad); }
 .key i { display: inline-block; width: 12px; height: 12px; margin: 0 5px 0 14px; border-radius: 2px;
   vertical-align: -1px; } .key i:first-child { margin-left: 0; }
+.scroll { overflow-x: auto; } .scroll > svg { min-width: 900px; }
 svg { display: block; width: 100%; height: auto; margin-top: 6px; }
-svg text { fill: var(--text); font: 13px system-ui, sans-serif; }
-svg .muted { fill: var(--muted); } svg .axis { stroke: var(--line); }
 table { border-collapse: collapse; margin-top: 8px; font-size: 14px; }
 td, th { text-align: left; padding: 3px 18px 3px 0; border-bottom: 1px solid var(--line); vertical-align: top; }
 td.n, th.n { text-align: right; font-variant-numeric: tabular-nums; }
 )";
+
+// The colours as variables, and what pictures make of them.
+std::string colours() {
+    std::string light, dark;
+    for (const Colour& c : kColours) {
+        light += std::string(" --") + c.name + ": " + c.light + ";";
+        dark += std::string(" --") + c.name + ": " + c.dark + ";";
+    }
+    return ":root { color-scheme: light dark;" + light +
+           " }\n@media (prefers-color-scheme: dark) { :root {" + dark + " } }\n" +
+           picture_rules([](const Colour& c) { return std::string("var(--") + c.name + ")"; });
+}
 
 }  // namespace
 
 std::string page(const std::string& title, const std::string& style, const std::string& body) {
     return "<!doctype html>\n<html lang='en'><head><meta charset='utf-8'>"
            "<meta name='viewport' content='width=device-width'>\n<title>" +
-           escaped(title) + "</title>\n<style>" + kStyle + style + "</style></head><body><main>\n" +
-           body + "</main></body></html>\n";
+           escaped(title) + "</title>\n<style>" + kStyle + colours() + style +
+           "</style></head><body><main>\n" + body + "</main></body></html>\n";
 }
 
 std::string png_address(const std::string& png) {

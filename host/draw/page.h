@@ -14,7 +14,8 @@ std::string number(double v, int digits = 3);
 std::string fixed(double v, int places);
 
 // The page around a body, with the style that all pages share (colours are --text, --muted, --line,
-// --bad, and --s0 to --s7 of series) and `style` of its own behind it.
+// --bad, and --s0 to --s7 of series; style.h) and `style` of its own behind it. A wide picture or
+// table in <div class='scroll'> keeps its size on a narrow screen.
 std::string page(const std::string& title, const std::string& style, const std::string& body);
 
 // A picture's bytes as a data: address.

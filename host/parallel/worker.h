@@ -57,6 +57,12 @@ public:
     // Likewise of another fully connected layer: its output with its activation, all units. With
     // one worker.
     std::vector<float> get_fc_output(const std::string& layer) const;
+    // What this worker computed of a layer's output in the last step, with what follows in place
+    // (activation, dropout): of a layer of the trunk batch x height x width x channels, of a fully
+    // connected one own units alone, a row for each of the head's samples. `rows`: the first so
+    // many, 0 for all. Empty where another layer's kernel takes the layer along: it is stored
+    // nowhere. Throws Error for a layer that the network has not.
+    std::vector<float> get_output(const std::string& layer, int64_t rows = 0) const;
 
     void set_normalisation(const Normalisation& n);
     void set_weight_decay(float d);

@@ -84,6 +84,25 @@ std::vector<float> Worker::get_fc_output(const std::string& layer) const {
     throw Error("no fully connected layer " + layer);
 }
 
+std::vector<float> Worker::get_output(const std::string& layer, int64_t rows) const {
+    const WorkerConfig& c = layout_.config;
+    for (const TrunkOp& op : layout_.trunk) {
+        if (op.layer->name != layer) continue;
+        if (op.layer->kind == LayerKind::lrn && op.fused_away_forward) return {};
+        return read_values(op.y, (rows ? rows : c.batch) * op.layer->y.count(), false);
+    }
+    for (const HeadOp& op : layout_.head) {
+        if (op.layer->name != layer) continue;
+        if (!rows) rows = c.head_rows();
+        std::vector<float> all = read_values(op.y, rows * op.layer->out, op.last), own;
+        if (op.own.count == op.layer->out) return all;
+        for (auto row = all.begin(); row != all.end(); row += op.layer->out)
+            own.insert(own.end(), row + op.own.first, row + op.own.first + op.own.count);
+        return own;
+    }
+    throw Error("no layer " + layer + " with an output of its own");
+}
+
 std::vector<float> Worker::get_values(int i) const {
     return read_values(layout_.storage[i].value, layout_.rows[i].count * layout_.columns[i].count,
                        layout_.params[i].bias);

@@ -23,7 +23,6 @@ constexpr const char* kStyle = R"(
 .filters { image-rendering: pixelated; max-width: 100%; margin-top: 6px; }
 .command { font: 13px ui-monospace, monospace; overflow-wrap: anywhere; }
 details { margin-top: 10px; } summary { cursor: pointer; color: var(--muted); }
-.scroll { overflow-x: auto; }
 )";
 
 // The x axis: images seen, or hours, minutes or seconds of training.

@@ -70,6 +70,29 @@ void MetricsLog::kernels(const KernelMetrics& m) {
     write_line(json_text({{"kind", "kernels"}, {"step", m.step}, {"choices", choices}}));
 }
 
+void MetricsLog::start(const StartMetrics& m) {
+    Json versions = Json::object();
+    for (const auto& [what, version] : m.versions) versions[what] = version;
+    write_line(json_text({{"kind", "start"},
+                          {"step", m.step},
+                          {"command", m.command},
+                          {"seed", m.seed},
+                          {"workers", m.workers},
+                          {"devices", m.devices},
+                          {"versions", versions}}));
+}
+
+void MetricsLog::watch(const WatchMetrics& m) {
+    Json params = Json::object();
+    for (const WatchedParam& p : m.params)
+        params[p.name] = {{"w", p.weight}, {"dw", p.update}, {"ratio", p.ratio()}};
+    write_line(json_text({{"kind", "watch"},
+                          {"step", m.step},
+                          {"epoch", m.epoch},
+                          {"params", params},
+                          {"seconds", m.seconds}}));
+}
+
 void MetricsLog::step(const StepMetrics& m) {
     const Json j = {{"kind", "step"},
                     {"step", m.step},

@@ -93,6 +93,7 @@ struct TrainOptions {
     std::string lr_policy;       // Schedule
     double warmup = 0;           // epochs
     int64_t check_replicas = 0;  // steps between comparisons of the workers' weights; 0: none
+    int64_t watch = 0;           // steps between looks at the weights' updates; 0: none
     Init init = Init::paper;
     std::string init_file;                 // instead of init: a file of weights
     std::vector<std::string> init_except;  // layers that are made by `init` all the same

@@ -4,6 +4,7 @@
 //   run_announce.cpp  what is said before, after and between the steps
 //   run_steps.cpp     the loop of steps
 //   run_evaluate.cpp  held-out images
+//   run_health.cpp    what ends a run that is no longer sound, and what warns of it
 //   run_saves.cpp     the run's folder: lock, log, checkpoints
 #pragma once
 
@@ -19,6 +20,8 @@
 #include "host/parallel/group.h"
 #include "host/train/checkpoint.h"
 #include "host/train/classes.h"
+#include "host/train/disk_room.h"
+#include "host/train/health.h"
 #include "host/train/metrics.h"
 #include "host/train/options.h"
 #include "host/train/origin.h"
@@ -68,7 +71,8 @@ private:
     void fill_weights();
     void announce();
     std::vector<std::unique_ptr<Loader>> loaders(const Dataset& data, bool evaluation);
-    Submitted submit(int64_t step);
+    Submitted submit(int64_t step, double rate);
+    SoftmaxStats wait_for(Submitted& s);
     void finish(Submitted& s, const Submitted* next = nullptr);
     std::optional<Evaluation> evaluate();
     void log_evaluation(const Evaluation& e);
@@ -95,6 +99,12 @@ private:
               const std::string& advice);
     void run_steps();
     void check_replicas();
+    void remember_state(bool saved);
+    void check_finite();
+    std::string find_not_finite();
+    [[noreturn]] void stop_not_finite(const std::string& what);
+    void check_room();
+    void show(Watch& watch);
     bool input_ready();
     double input_waits() const;
     bool evaluation_falls_on(int64_t done) const;
@@ -136,6 +146,14 @@ private:
     int64_t watched_ = 0;
     bool warned_stuck_ = false, warned_high_ = false;
     int64_t saved_at_ = -1;
+    // Where the steps that have been submitted since can be run again from, and their rates.
+    struct {
+        bool saved = false;  // the newest checkpoint has it; else as the run began
+        int64_t step = 0;
+        std::vector<double> rates;
+        Clock::time_point at;
+    } known_;
+    Room room_ = Room::enough;
     Clock::time_point report_drawn_{};
     bool report_failed_ = false;
     std::unique_ptr<RunLock> lock_;

@@ -3,8 +3,10 @@
 #include <filesystem>
 #include <sstream>
 
+#include "host/cuda/device.h"
 #include "host/report/run_report.h"
 #include "host/train/run.h"
+#include "host/versions.h"
 
 namespace wt {
 
@@ -35,6 +37,14 @@ void Run::begin_folder() {
         if (fork())
             folder.copy_from(std::filesystem::path(o_.origin->path).parent_path().string(), step_);
         log_ = std::make_unique<MetricsLog>(o_.out, o_.resume ? step_ : MetricsLog::kFresh);
+        StartMetrics start{.step = step_,
+                           .command = o_.command,
+                           .seed = o_.seed,
+                           .workers = workers(),
+                           .devices = {},
+                           .versions = versions()};
+        for (const int gpu : o_.gpus) start.devices.push_back(device_name(gpu));
+        log_->start(start);
         log_->kernels({step_, group_->worker(0).layout().choices});
     }
     if (fork()) save();
@@ -80,18 +90,24 @@ Position Run::position() const {
 // `anew`: what is to be remembered has changed since this step's checkpoint.
 void Run::save(bool anew) {
     if (saved_at_ == step_ && !anew) return;
+    check_finite();
     const RunFolder folder(o_.out);
     if (first() && saved_at_ >= 0 && saved_at_ != step_ && o_.keep > 1) folder.set_aside(saved_at_);
     save_checkpoint(folder.newest(), *group_, net_, position());
     saved_at_ = step_;
     advise();
+    remember_state(true);
     if (first()) folder.prune(step_, o_.keep);
+    check_room();
 }
 
 // After the checkpoint, where one falls on this step: then it is a second name of that.
 void Run::save_best() {
     const RunFolder folder(o_.out);
-    if (saved_at_ != step_) return save_checkpoint(folder.best(), *group_, net_, position());
+    if (saved_at_ != step_) {
+        check_finite();
+        return save_checkpoint(folder.best(), *group_, net_, position());
+    }
     if (first()) folder.make_best();
 }
 

@@ -2,11 +2,9 @@
 #include <algorithm>
 #include <cmath>
 #include <cstdio>
-#include <filesystem>
 
 #include "host/cuda/device.h"
 #include "host/parallel/stop_signals.h"
-#include "host/parallel/replicas.h"
 #include "host/train/run.h"
 
 namespace wt {
@@ -23,10 +21,10 @@ double Run::input_waits() const {
     return seconds;
 }
 
-Run::Submitted Run::submit(int64_t step) {
+Run::Submitted Run::submit(int64_t step, double rate) {
     Submitted s;
     s.step = step;
-    s.lr = schedule_.rate(step);
+    s.lr = rate;
     const double before = input_waits();
     for (auto& l : train_loaders_) s.batches.push_back(&l->next());
     s.waited = input_waits() - before;
@@ -43,9 +41,7 @@ Run::Submitted Run::submit(int64_t step) {
     return s;
 }
 
-// `next`: the step that has been submitted meanwhile.
-void Run::finish(Submitted& s, const Submitted* next) {
-    const Clock::time_point asked = Clock::now();
+SoftmaxStats Run::wait_for(Submitted& s) {
     SoftmaxStats stats{};
     for (int r = 0; r < group_->workers(); ++r) {
         const SoftmaxStats mine = group_->worker(r).wait(s.ticket);
@@ -54,6 +50,13 @@ void Run::finish(Submitted& s, const Submitted* next) {
     }
     s.batches.clear();
     step_ = s.step + 1;
+    return stats;
+}
+
+// `next`: the step that has been submitted meanwhile.
+void Run::finish(Submitted& s, const Submitted* next) {
+    const Clock::time_point asked = Clock::now();
+    const SoftmaxStats stats = wait_for(s);
     const double rows = std::max(1, stats.rows);
     const double loss = stats.loss_sum / rows, error = 100.0 * (1.0 - stats.top1 / rows);
     // A submission may take as long as the step (messages between processes go through the host).
@@ -91,16 +94,8 @@ void Run::finish(Submitted& s, const Submitted* next) {
         }
         progress_->update(p);
     }
-    if (!std::isfinite(loss)) {
-        if (progress_) progress_->end_bar();
-        const bool paper = !o_.origin && o_.init == Init::paper;
-        throw Error("the loss is not finite at step " + std::to_string(step_) + " (rate " +
-                    std::to_string(s.lr) + "): lower --lr" +
-                    (paper ? ", or try --init he; " : "; ") +
-                    (std::filesystem::exists(checkpoint_path(o_.out))
-                         ? "the last checkpoint in " + o_.out + " is kept"
-                         : "no checkpoint was written"));
-    }
+    if (!std::isfinite(loss))
+        stop_not_finite("the loss is not finite at step " + std::to_string(step_));
     watch(loss);
 }
 
@@ -246,29 +241,23 @@ int Run::train() {
     return 0;
 }
 
-// Before a checkpoint of this step is written: what the last one has was alike.
-void Run::check_replicas() {
-    const std::string differs = differing_replica(*group_);
-    if (differs.empty()) return;
-    throw Error("--check-replicas: after step " + std::to_string(step_) + " " + differs +
-                ": a fault of memory or of an exchange; " +
-                (saved_at_ > 0
-                     ? checkpoint_path(o_.out) + " is of step " + std::to_string(saved_at_) +
-                           ", --resume " + o_.out + " goes on from there"
-                     : "no checkpoint has been written yet"));
-}
-
 void Run::run_steps() {
+    if (!known_.saved) remember_state(false);
+    check_room();
     // The first steps make plans and handles.
     const int64_t shown_step = o_.timeline.empty() ? -1 : std::min(step_ + 2, total_steps_ - 1);
     Submitted pending;
     for (int64_t next = step_; next < total_steps_ && !stop_; ++next) {
         std::optional<StepTimeline> timeline;
+        std::optional<Watch> watched;
+        const bool watches = o_.watch > 0 && (next + 1) % o_.watch == 0;
         // Without input the devices get nothing to do anyhow: then the wait for it begins when they
         // are done, and all of it is time that they lose.
-        if (pending && (next == shown_step || !input_ready())) finish(pending);
+        if (pending && (next == shown_step || watches || !input_ready())) finish(pending);
         if (next == shown_step) timeline.emplace(*group_);
-        Submitted now = submit(next);
+        if (watches) watched.emplace(*group_);
+        known_.rates.push_back(schedule_.rate(next));
+        Submitted now = submit(next, known_.rates.back());
         if (timeline) show(*timeline, next);
         // the device has the next step while the host looks at this one
         if (pending) finish(pending, &now);
@@ -277,8 +266,9 @@ void Run::run_steps() {
         stop_asked();
         const bool evaluates = evaluation_falls_on(done), saves = stop_ || save_falls_on(done),
                    checks = o_.check_replicas > 0 && done % o_.check_replicas == 0;
-        if (!evaluates && !saves && !checks) continue;
+        if (!evaluates && !saves && !checks && !watches) continue;
         finish(pending);
+        if (watched) show(*watched);
         if (checks) check_replicas();
         if (!evaluates && !saves) {
             last_step_ = Clock::now();

@@ -1,6 +1,7 @@
 #include "host/train/step_timeline.h"
 
 #include "host/cuda/check.h"
+#include "host/draw/step_chart.h"
 #include "host/train/atomic_file.h"
 
 namespace wt {
@@ -47,7 +48,7 @@ void check_timeline_paths(const std::string& svg) {
 std::string write_timeline(const StepPicture& picture, const std::string& svg,
                            const std::string& title) {
     const std::string json = trace_path(svg);
-    atomic_write_file(svg, to_svg(picture, title));
+    atomic_write_file(svg, draw::step_chart_file(picture, title));
     atomic_write_file(json, to_chrome_trace(picture, title));
     return json;
 }
