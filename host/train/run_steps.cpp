@@ -164,6 +164,7 @@ void Run::show(StepTimeline& timeline, int64_t step) {
     progress_->end_bar();
     try {
         const std::string trace = write_timeline(picture, o_.timeline, title);
+        write_timeline_of_run(picture, o_.out, title);
         const std::string sent =
             workers() > 1 ? ", " + human_bytes(static_cast<size_t>(timeline.bytes_sent())) + " sent"
                           : "";
