@@ -1,5 +1,6 @@
 // What ends a run that is no longer sound, or warns of it: values that are not finite, a full disk;
 // and --watch.
+#include <algorithm>
 #include <cmath>
 #include <filesystem>
 #include <limits>
@@ -202,6 +203,9 @@ TEST_CASE("health: a rate that is too high ends the run with the first layer, wo
         CHECK_MESSAGE(has(r.err, " on worker 0 in step " + step + " is the first value"), r.err);
         CHECK(has(r.err, "no checkpoint was written"));
         CHECK(!std::filesystem::exists(t / "r/checkpoint.safetensors"));
+        // The log and the page say how it ended.
+        CHECK(has(slurp(t / "r/metrics.jsonl"), R"("reason":"not finite")"));
+        CHECK(has(slurp(t / "r/report.html"), ", not finite</td>"));
     }
     // With a checkpoint: the same layer is found from there, and it stays.
     const Result r =
@@ -211,7 +215,7 @@ TEST_CASE("health: a rate that is too high ends the run with the first layer, wo
     const auto kept = SafetensorsFile::open(t / "r/checkpoint.safetensors");
     CHECK(kept.metadata().at("step") == "2");
     for (const std::string& name : kept.names())
-        for (const float v : kept.read(name)) REQUIRE(std::isfinite(v));
+        CHECK(std::ranges::all_of(kept.read(name), [](float v) { return std::isfinite(v); }));
 }
 
 TEST_CASE("health: values that are not finite are never saved, whatever the loss is") {

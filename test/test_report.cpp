@@ -93,7 +93,7 @@ TEST_CASE("report: a run draws itself, with the log's numbers and nothing from e
     write_colours(t);
     const std::string train =
         program("train") + " --net cifar --data folder:set --batch 2 --gpus 0 --lr-policy step:2 ";
-    REQUIRE(run(t, train + "--epochs 4 --out r").status == 0);
+    REQUIRE(run(t, train + "--epochs 4 --out r --kernels 'auto' --std '60, 60,60'").status == 0);
     const std::string page = slurp(t / "r/report.html");
     check_alone(page);
     // Every evaluation is a point with its error, and the last one is in the table.
@@ -113,7 +113,9 @@ TEST_CASE("report: a run draws itself, with the log's numbers and nothing from e
     CHECK(has(page, "step, 4") == false);
     CHECK(has(page, "lr 0.001"));  // where the rate fell
     // What began the run, and on what.
-    CHECK(has(page, "--lr-policy step:2 --epochs 4 --out r</span>"));
+    CHECK(has(
+        page,
+        "--lr-policy step:2 --epochs 4 --out r --kernels auto --std &#39;60, 60,60&#39;</span>"));
     CHECK(has(page, "1: " + device_name(0)));
     CHECK(has(page, "compiler "));
     CHECK(has(page, "<td class='muted name'>seed</td><td>1</td>"));

@@ -90,7 +90,8 @@ std::string confusion_of(const RunPictures& p) {
 
 const char* const kPicturesStyle = R"(
 figure { margin: 0; } figcaption { font-size: 13px; line-height: 1.35; overflow-wrap: anywhere; }
-figure img { display: block; width: 100%; image-rendering: pixelated; margin-bottom: 3px; }
+figure img { display: block; width: 100%; margin-bottom: 3px; }
+figure img[src^='data:image/png'] { image-rendering: pixelated; }
 .thumbs { display: grid; grid-template-columns: repeat(auto-fill, minmax(96px, 1fr)); gap: 12px; margin-top: 8px; }
 .thumbs img { max-width: 160px; } .thumbs .muted { font-size: 11px; }
 .maps { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(100%, 320px), 1fr)); gap: 14px 20px; margin-top: 8px; }
