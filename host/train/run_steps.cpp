@@ -256,7 +256,10 @@ void Run::run_steps() {
         // are done, and all of it is time that they lose.
         if (pending && (next == shown_step || watches || !input_ready())) finish(pending);
         if (next == shown_step) timeline.emplace(*group_);
-        if (watches) watched.emplace(*group_);
+        if (watches) {
+            watched.emplace(*group_);
+            last_step_ = Clock::now();  // copying is no part of the step's time
+        }
         known_.rates.push_back(schedule_.rate(next));
         Submitted now = submit(next, known_.rates.back());
         if (timeline) show(*timeline, next);
