@@ -130,6 +130,15 @@ TEST_CASE("pictures: a run's are those of an evaluation of its checkpoint") {
         for (const Row& row : rows)
             ++confusion[static_cast<size_t>((row.label[0] - 'a') * 3 + row.answer[0] - 'a')];
         CHECK(p.confusion == confusion);
+        // The log's error is the matrix's.
+        const std::string log = slurp(t / "r/metrics.jsonl");
+        const Json eval = parse_json(
+            log.substr(log.rfind("{\"kind\":\"eval\""),
+                       log.rfind("{\"kind\":\"done\"") - log.rfind("{\"kind\":\"eval\"")));
+        CHECK(eval["images"] == 15);
+        CHECK(eval["skipped"] == 1);
+        CHECK(eval["top1_error"].get<double>() ==
+              doctest::Approx(100 - (confusion[0] + confusion[4] + confusion[8]) / 0.15));
         for (const bool best : {true, false}) {
             std::stable_sort(rows.begin(), rows.end(), [&](const Row& a, const Row& b) {
                 return best ? a.probability > b.probability : a.probability < b.probability;
@@ -172,9 +181,11 @@ TEST_CASE("pictures: what is no picture is not taken over, and what is no file o
     RunPictures p;
     p.step = 3;
     p.split = "val";
-    p.best.push_back({.name = "<b>", .label = "x", .answer = "y", .probability = 0.5});
+    p.best.push_back(
+        {.name = "<b>", .label = "x", .answer = "y", .probability = 0.5, .picture = ""});
     p.best.back().picture = "javascript:alert(1)";
-    p.worst.push_back({.name = "n", .label = "x", .answer = "x", .probability = 0.25});
+    p.worst.push_back(
+        {.name = "n", .label = "x", .answer = "x", .probability = 0.25, .picture = ""});
     p.worst.back().picture = "data:image/png;base64,TWFu";
     p.through.picture = "data:image/png;base64,TWFu' onload='alert(1)";
     p.classes = {"a", "b"};

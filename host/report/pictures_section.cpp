@@ -34,12 +34,12 @@ std::string row_of(const std::string& title, const std::vector<RunPictures::Imag
     return s + "</div>\n";
 }
 
-std::string maps_of(const RunPictures& p) {
+std::string maps_of(const RunPictures& p, const std::string& when) {
     if (p.maps.empty()) return "";
-    std::string s =
-        "<h2>An image on its way through the network</h2>\n<p class='muted'>Of each "
-        "layer the channels that answer most, each on its own scale: black is its "
-        "least value, white its greatest.</p>\n<div class='maps'>\n";
+    std::string s = "<h2>An image on its way through the network" + when +
+                    "</h2>\n<p class='muted'>Of each "
+                    "layer the channels that answer most, each on its own scale: black is its "
+                    "least value, white its greatest.</p>\n<div class='maps'>\n";
     s += "<figure class='input'>" + picture(p.through.picture, p.through.name) + "<figcaption><b>" +
          escaped(p.through.label) + "</b><br><span class='muted'>" + escaped(p.through.name) +
          "</span></figcaption></figure>\n";
@@ -60,13 +60,13 @@ std::string cell(int64_t count, int64_t of, bool right) {
            draw::fixed(10 + 60 * share, 0) + "%)'>" + std::to_string(count) + "</td>";
 }
 
-std::string confusion_of(const RunPictures& p) {
+std::string confusion_of(const RunPictures& p, const std::string& when) {
     if (p.confusion.empty()) return "";
     const size_t n = p.classes.size();
-    std::string s =
-        "<h2>Which class is taken for which</h2>\n<p class='muted'>A row is a class, "
-        "its columns what its images were taken for; on the right its error.</p>\n"
-        "<div class='scroll'><table class='confusion'>\n<tr><th></th>";
+    std::string s = "<h2>Which class is taken for which" + when +
+                    "</h2>\n<p class='muted'>A row is a class, "
+                    "its columns what its images were taken for; on the right its error.</p>\n"
+                    "<div class='scroll'><table class='confusion'>\n<tr><th></th>";
     for (const std::string& name : p.classes)
         s += "<th class='n'><span>" + escaped(name) + "</span></th>";
     s += "<th class='n'><span>error</span></th></tr>\n";
@@ -104,8 +104,8 @@ std::string pictures_section(const RunPictures& p) {
     if (p.step < 0) return "";
     const std::string when =
         " (" + escaped(p.split) + ", after step " + std::to_string(p.step) + ")";
-    return confusion_of(p) + row_of("Surest of their class" + when, p.best) +
-           row_of("Missed most" + when, p.worst) + maps_of(p);
+    return confusion_of(p, when) + row_of("Surest of their class" + when, p.best) +
+           row_of("Missed most" + when, p.worst) + maps_of(p, when);
 }
 
 }  // namespace wt
