@@ -1,4 +1,5 @@
 // The page of a run: its numbers are the log's, and nothing on it is from elsewhere.
+#include "host/cuda/device.h"
 #include "host/draw/chart.h"
 #include "host/draw/page.h"
 #include "host/draw/png.h"
@@ -27,8 +28,10 @@ void check_alone(const std::string& page) {
     for (const char* part : {"http:", "https:", "<script", "<link", "@import", "url("})
         CHECK_MESSAGE(!has(text, part), part);
     for (size_t at = text.find("src='"); at != text.npos; at = text.find("src='", at + 1))
-        CHECK(text.compare(at, 20, "src='data:image/png;") == 0);
-    for (const char* tag : {"div", "svg", "table", "tr", "td", "p", "h1", "h2", "details"}) {
+        CHECK((text.compare(at, 20, "src='data:image/png;") == 0 ||
+               text.compare(at, 21, "src='data:image/jpeg;") == 0));
+    for (const char* tag : {"div", "svg", "table", "tr", "td", "th", "p", "h1", "h2", "details",
+                            "figure", "figcaption", "span", "b", "text", "title", "style"}) {
         const std::string name = tag;
         CHECK_MESSAGE(count(text, "<" + name + " ") + count(text, "<" + name + ">") ==
                           count(text, "</" + name + ">"),
@@ -90,7 +93,7 @@ TEST_CASE("report: a run draws itself, with the log's numbers and nothing from e
     write_colours(t);
     const std::string train =
         program("train") + " --net cifar --data folder:set --batch 2 --gpus 0 --lr-policy step:2 ";
-    REQUIRE(run(t, train + "--epochs 4 --out r").status == 0);
+    REQUIRE(run(t, train + "--epochs 4 --out r --kernels 'auto' --std '60, 60,60'").status == 0);
     const std::string page = slurp(t / "r/report.html");
     check_alone(page);
     // Every evaluation is a point with its error, and the last one is in the table.
@@ -109,6 +112,15 @@ TEST_CASE("report: a run draws itself, with the log's numbers and nothing from e
     CHECK(has(page, "val: loss " + draw::fixed(last["loss"].get<double>(), 4)));
     CHECK(has(page, "step, 4") == false);
     CHECK(has(page, "lr 0.001"));  // where the rate fell
+    // What began the run, and on what.
+    CHECK(has(
+        page,
+        "--lr-policy step:2 --epochs 4 --out r --kernels auto --std &#39;60, 60,60&#39;</span>"));
+    CHECK(has(page, "1: " + device_name(0)));
+    CHECK(has(page, "compiler "));
+    CHECK(has(page, "<td class='muted name'>seed</td><td>1</td>"));
+    CHECK(!has(page, "<h2>One step</h2>"));
+    CHECK(page.size() < 200000);
     CHECK(has(page, "a&lt;b"));
     CHECK(!has(page, "a<b"));
     CHECK(has(page, "16, 32 images"));
@@ -116,6 +128,21 @@ TEST_CASE("report: a run draws itself, with the log's numbers and nothing from e
     REQUIRE(decode_image(read_bytes(t / "r/filters.png"), filters) == "");
     CHECK(filters.width == 16 * (5 * 4 + 2) + 2);
     CHECK(has(slurp(t / "r/curves.svg"), "val, top-1"));
+
+    // What went on with it, and a step's timeline.
+    REQUIRE(run(t, program("train") + " --resume r --epochs 5 --timeline s.svg --watch 1").status ==
+            0);
+    const std::string more = slurp(t / "r/report.html");
+    check_alone(more);
+    CHECK(has(more, "from step 16"));
+    CHECK(has(more, "<h2>One step</h2>"));
+    CHECK(has(more, "conv1.fprop (compute): "));
+    CHECK(slurp(t / "r/timeline.svg") == slurp(t / "s.svg"));
+    CHECK(has(more, "mean |dw| / mean |w| against images"));
+    // A picture of somebody else's may bring anything: it is not taken over.
+    write_file(t / "r/timeline.svg", Bytes{'<', 's', 'v', 'g', '>'});
+    CHECK(run(t, program("report") + " r --out one.html").status == 0);
+    CHECK(!has(slurp(t / "one.html"), "<h2>One step</h2>"));
 
     // Two runs over each other, and what cannot be.
     REQUIRE(run(t, train + "--epochs 1 --seed 2 --out q").status == 0);

@@ -30,7 +30,7 @@ using Names = std::set<std::string>;
 
 // But the pictures of a run, which are made anew whenever they are.
 Names names_in(const std::string& dir) {
-    const Names pictures = {"report.html", "curves.svg", "filters.png"};
+    const Names pictures = {"report.html", "curves.svg", "filters.png", "pictures.json"};
     Names names;
     for (const auto& f : fs::directory_iterator(dir))
         if (const std::string name = f.path().filename().string(); !pictures.contains(name))

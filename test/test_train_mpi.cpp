@@ -271,3 +271,31 @@ TEST_CASE("replicas: processes compare theirs too") {
                                 "--check-replicas 1 --out r");
     CHECK_MESSAGE(r.status == 0, r.err);
 }
+
+TEST_CASE("train with mpirun: pictures, --watch and the first bad layer are those of threads") {
+    const TempDir s;
+    for (const std::string scheme : {"b", "dp"}) {
+        if (kSanitized && scheme == "b") continue;
+        const std::string flags = "--steps 3 --watch 3 --fc-scheme " + scheme + " --out ";
+        REQUIRE(run(s, train_own(flags + "threads --gpus 0,1")).status == 0);
+        const Result r = run(s, mpirun(2) + train_own(flags + "mpi --comm mpi"));
+        INFO(r.out << r.err);
+        REQUIRE(r.status == 0);
+        CHECK(slurp(s / "threads/pictures.json") == slurp(s / "mpi/pictures.json"));
+        const auto a = lines_of(s / "threads/metrics.jsonl", "watch"),
+                   b = lines_of(s / "mpi/metrics.jsonl", "watch");
+        REQUIRE(a.size() == 1);
+        REQUIRE(b.size() == 1);
+        CHECK(a[0]["params"] == b[0]["params"]);
+        CHECK(lines_of(s / "mpi/metrics.jsonl", "start")[0]["workers"] == 2);
+        fs::remove_all(s / "threads"), fs::remove_all(s / "mpi");
+    }
+    const std::string flags = "--steps 30 --lr 1000 --out ";
+    const Result alone = run(s, train_own(flags + "threads --gpus 0,1"));
+    const Result job = run(s, mpirun(2) + train_own(flags + "mpi --comm mpi"));
+    CHECK(alone.status == 1);
+    CHECK(job.status == 1);
+    const std::string line = alone.err.substr(0, alone.err.find('\n'));
+    CHECK_MESSAGE(line.find(" is the first value that is not") != std::string::npos, line);
+    CHECK_MESSAGE(count(job.err, line) == 1, job.err);  // one rank says it for all
+}

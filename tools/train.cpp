@@ -283,6 +283,24 @@ std::string text_of(const std::vector<std::string>& arguments) {
     return s;
 }
 
+// As a shell takes it: a command that can be given again.
+std::string shell_text(const std::vector<std::string>& arguments) {
+    constexpr const char* kPlain =
+        "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_@%+=:,./-";
+    std::string s;
+    for (const std::string& a : arguments) {
+        s += ' ';
+        if (!a.empty() && a.find_first_not_of(kPlain) == a.npos) {
+            s += a;
+            continue;
+        }
+        s += '\'';
+        for (const char c : a) s += c == '\'' ? std::string("'\\''") : std::string(1, c);
+        s += '\'';
+    }
+    return s;
+}
+
 // The arguments without these flags and their values; names without dashes.
 std::vector<std::string> without(const std::vector<std::string>& arguments,
                                  const std::vector<std::string>& names) {
@@ -539,7 +557,7 @@ int train(const std::vector<std::string>& given, Flags f, Team* team, bool expla
         take_over(f, given, std::move(from), use, elsewhere);
     }
     TrainOptions& o = f.o;
-    o.command = "bin/train" + (given.empty() ? "" : " " + text_of(given));
+    o.command = "bin/train" + shell_text(given);
     if (team) team->same("command line", text_of(o.arguments));
     o.gpus = team ? std::vector<int>{own_gpu(*team, f.gpus, o.comm)} : parse_gpus(f.gpus);
     check_architecture(o.gpus);

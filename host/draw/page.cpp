@@ -68,18 +68,21 @@ std::string page(const std::string& title, const std::string& style, const std::
            "</style></head><body><main>\n" + body + "</main></body></html>\n";
 }
 
-std::string png_address(const std::string& png) {
+static std::string address(const char* kind, const std::string& bytes) {
     constexpr const char* kDigits =
         "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-    std::string s = "data:image/png;base64,";
-    for (size_t i = 0; i < png.size(); i += 3) {
+    std::string s = std::string("data:image/") + kind + ";base64,";
+    for (size_t i = 0; i < bytes.size(); i += 3) {
         uint32_t bits = 0;
-        const size_t n = std::min<size_t>(3, png.size() - i);
+        const size_t n = std::min<size_t>(3, bytes.size() - i);
         for (size_t k = 0; k < 3; ++k)
-            bits = bits << 8 | (k < n ? static_cast<uint8_t>(png[i + k]) : 0u);
+            bits = bits << 8 | (k < n ? static_cast<uint8_t>(bytes[i + k]) : 0u);
         for (size_t k = 0; k < 4; ++k) s += k <= n ? kDigits[bits >> (18 - 6 * k) & 63] : '=';
     }
     return s;
 }
+
+std::string png_address(const std::string& png) { return address("png", png); }
+std::string jpeg_address(const std::string& jpeg) { return address("jpeg", jpeg); }
 
 }  // namespace wt::draw

@@ -20,5 +20,6 @@ std::string page(const std::string& title, const std::string& style, const std::
 
 // A picture's bytes as a data: address.
 std::string png_address(const std::string& png);
+std::string jpeg_address(const std::string& jpeg);
 
 }  // namespace wt::draw

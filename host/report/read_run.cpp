@@ -37,6 +37,21 @@ void read_line(const Json& j, RunHistory& run) {
                              .top1_error = number_in(j, "top1_error"),
                              .top5_error = number_in(j, "top5_error"),
                              .seconds = number_in(j, "seconds")});
+    } else if (kind == "start") {
+        RunHistory::Start start{.step = step,
+                                .command = j.value("command", ""),
+                                .workers = j.value("workers", 0),
+                                .devices = j.at("devices").get<std::vector<std::string>>(),
+                                .versions = {}};
+        for (const auto& [what, version] : j.at("versions").items())
+            start.versions.push_back({what, version.get<std::string>()});
+        run.seed = j.value("seed", uint64_t(0));
+        run.starts.push_back(std::move(start));
+    } else if (kind == "watch") {
+        RunHistory::Watched w{.step = step, .seconds = number_in(j, "seconds"), .ratios = {}};
+        for (const auto& [name, of] : j.at("params").items())
+            w.ratios[name] = number_in(of, "ratio");
+        run.watched.push_back(std::move(w));
     } else if (kind == "kernels") {
         for (const auto& [operation, variant] : j.at("choices").items())
             run.choices[operation] = variant.get<std::string>();
@@ -70,7 +85,22 @@ void read_checkpoint(const std::string& path, RunHistory& run) {
                           static_cast<int>(shape[2]), static_cast<int>(shape[3]));
 }
 
+// "" where there is none, or a file of somebody else's that would bring more than a picture.
+std::string read_timeline(const std::string& folder) {
+    const std::string path = timeline_path(folder);
+    if (!std::filesystem::exists(path)) return "";
+    const std::string svg = read_whole(path);
+    if (!svg.starts_with("<svg xmlns='http://www.w3.org/2000/svg'")) return "";
+    for (const char* part : {"<script", "href", "url(", "@import", "<foreign", "<image"})
+        if (svg.find(part) != svg.npos) return "";
+    return svg;
+}
+
 }  // namespace
+
+std::string timeline_path(const std::string& folder) {
+    return (std::filesystem::path(folder) / "timeline.svg").string();
+}
 
 RunHistory read_run(const std::string& folder) {
     RunHistory run;
@@ -90,6 +120,8 @@ RunHistory read_run(const std::string& folder) {
     }
     const std::string checkpoint = checkpoint_path(folder);
     if (std::filesystem::exists(checkpoint)) read_checkpoint(checkpoint, run);
+    run.pictures = read_pictures(folder);
+    run.timeline = read_timeline(folder);
     return run;
 }
 

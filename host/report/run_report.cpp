@@ -19,8 +19,9 @@ using draw::Series;
 using Points = std::vector<std::pair<double, double>>;
 
 constexpr const char* kStyle = R"(
-.charts { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 440px), 1fr)); gap: 12px 24px; }
+.charts { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 440px), 1fr)); gap: 12px 24px; margin-top: 20px; }
 .filters { image-rendering: pixelated; max-width: 100%; margin-top: 6px; }
+td.name { white-space: nowrap; }
 .command { font: 13px ui-monospace, monospace; overflow-wrap: anywhere; }
 details { margin-top: 10px; } summary { cursor: pointer; color: var(--muted); }
 )";
@@ -114,7 +115,9 @@ Chart of_steps(const std::vector<RunHistory>& runs, const Axis& axis, const std:
     return c;
 }
 
+// Of a single line the title is enough.
 std::string key_of(const Chart& c) {
+    if (c.series.size() == 1) return "";
     std::string s = "<p class='key muted'>";
     const auto known = [](const auto& point) { return std::isfinite(point.second); };
     for (const Series& line : c.series)
@@ -130,12 +133,54 @@ std::string in_grid(const Chart& c) {
 }
 
 std::string row(const std::string& name, const std::string& value) {
-    return value.empty()
-               ? ""
-               : "<tr><td class='muted'>" + escaped(name) + "</td><td>" + value + "</td></tr>\n";
+    return value.empty() ? ""
+                         : "<tr><td class='muted name'>" + escaped(name) + "</td><td>" + value +
+                               "</td></tr>\n";
 }
 
 std::string percent(double v) { return draw::fixed(v, 2) + " %"; }
+
+std::string code(const std::string& text) {
+    return "<span class='command'>" + escaped(text) + "</span>";
+}
+
+// Each command that began or went on with the run, and what the last one ran on.
+std::string starts_of(const RunHistory& r) {
+    std::string s;
+    for (const RunHistory::Start& start : r.starts)
+        s += row(start.step == 0 ? "command" : "from step " + std::to_string(start.step),
+                 code(start.command));
+    const RunHistory::Start& last = r.starts.back();
+    std::string devices;
+    for (const std::string& d : last.devices) devices += (devices.empty() ? "" : ", ") + d;
+    s += row("workers",
+             std::to_string(last.workers) + (devices.empty() ? "" : ": ") + escaped(devices));
+    std::string versions;
+    for (const auto& [what, version] : last.versions)
+        versions += (versions.empty() ? "" : "; ") + what + " " + version;
+    return s + row("versions", escaped(versions));
+}
+
+// The ratio of updates to weights that --watch logs; biases, which begin at 0, are left out.
+Chart ratios(const RunHistory& r, const Axis& axis) {
+    Chart c{.title = "mean |dw| / mean |w| against " + axis.name,
+            .x_name = axis.name,
+            .series = {},
+            .marks = {}};
+    if (r.watched.empty()) return c;
+    for (const auto& [name, first] : r.watched[0].ratios) {
+        if (!name.ends_with(".weight")) continue;
+        Series line{.name = name.substr(0, name.size() - 7),
+                    .points = {},
+                    .colour = static_cast<int>(c.series.size())};
+        for (const RunHistory::Watched& w : r.watched)
+            if (const auto at = w.ratios.find(name); at != w.ratios.end())
+                line.points.push_back({axis.of(r, w), at->second});
+        line.points = draw::thinned(line.points);
+        c.series.push_back(std::move(line));
+    }
+    return c;
+}
 
 // What the run was and where it stands.
 std::string facts(const RunHistory& r) {
@@ -162,8 +207,11 @@ std::string facts(const RunHistory& r) {
     if (!r.classes.empty())
         s += row("classes", std::to_string(r.classes.size()) + ": " + escaped(r.classes.front()) +
                                 " to " + escaped(r.classes.back()));
-    if (!r.command.empty())
-        s += row("command", "<span class='command'>" + escaped(r.command) + "</span>");
+    if (r.starts.empty()) {
+        if (!r.command.empty()) s += row("command", code(r.command));
+    } else {
+        s += starts_of(r);
+    }
     s += "</table>\n";
     const auto list = [](const std::string& title, const std::map<std::string, std::string>& all) {
         if (all.empty()) return std::string();
@@ -193,7 +241,9 @@ std::string report_page(const std::vector<RunHistory>& runs) {
                              [](const RunHistory::Step& s) { return 100 * s.input_wait; }));
     body += in_grid(
         of_steps(runs, images, "learning rate", [](const RunHistory::Step& s) { return s.lr; }));
+    if (runs.size() == 1) body += in_grid(ratios(runs[0], images));
     body += "</div>\n";
+    if (runs.size() == 1) body += pictures_section(runs[0].pictures);
     for (const RunHistory& r : runs) {
         if (r.filters.empty()) continue;
         body +=
@@ -203,9 +253,11 @@ std::string report_page(const std::vector<RunHistory>& runs) {
             "alt='filters' src='" +
             draw::png_address(r.filters) + "'>\n";
     }
+    if (runs.size() == 1 && !runs[0].timeline.empty())
+        body += "<h2>One step</h2>\n<div class='scroll'>" + runs[0].timeline + "</div>\n";
     if (runs.size() > 1)
         for (const RunHistory& r : runs) body += "<h2>" + escaped(r.folder) + "</h2>\n" + facts(r);
-    return draw::page(title, kStyle, body);
+    return draw::page(title, std::string(kStyle) + kPicturesStyle, body);
 }
 
 void write_run_report(const std::string& folder) {

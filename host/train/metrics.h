@@ -77,7 +77,7 @@ struct WatchMetrics {
 struct DoneMetrics {
     int64_t step;
     double epoch;
-    std::string reason;  // "finished", "interrupted", ...
+    std::string reason;  // "finished", "not finite"
     double seconds;
 };
 

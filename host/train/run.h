@@ -5,6 +5,7 @@
 //   run_steps.cpp     the loop of steps
 //   run_evaluate.cpp  held-out images
 //   run_health.cpp    what ends a run that is no longer sound, and what warns of it
+//   run_pictures.cpp  what its page shows of held-out images
 //   run_saves.cpp     the run's folder: lock, log, checkpoints
 #pragma once
 
@@ -21,6 +22,7 @@
 #include "host/train/checkpoint.h"
 #include "host/train/classes.h"
 #include "host/train/disk_room.h"
+#include "host/train/examples.h"
 #include "host/train/health.h"
 #include "host/train/metrics.h"
 #include "host/train/options.h"
@@ -90,6 +92,9 @@ private:
     void evaluate_in_views(const std::vector<Batch*>& batches, std::vector<float>& scores);
     Counts count_scores(const std::vector<Batch*>& batches, const std::vector<float>& scores,
                         EvaluationFiles& files) const;
+    std::vector<int> labels_of(const std::vector<Batch*>& batches) const;
+    std::string picture_of(int64_t image) const;
+    void keep_pictures(const Examples& examples, int64_t through, int label);
     std::string counted(const Evaluation& e) const;
     void list_bad_images() const;
     void watch(double loss);
@@ -112,6 +117,7 @@ private:
     void save(bool anew = false);
     Position position() const;
     void save_best();
+    bool page_is_due(bool last) const;
     void draw_report(bool last);
     void announce_best() const;
     void show(StepTimeline& timeline, int64_t step);

@@ -11,8 +11,9 @@
 
 namespace wt {
 
-// What --eval-only writes besides.
+// What --eval-only writes besides, and what the page of a run shows.
 struct EvaluationFiles {
+    std::optional<Examples> examples;
     std::optional<Predictions> predictions;
     std::optional<PerClass> per_class;
 };
@@ -31,25 +32,34 @@ std::optional<Evaluation> Run::evaluate() {
     if (o_.eval_only && !o_.predictions.empty())
         files.predictions.emplace(o_.predictions, match_.classes);
     if (o_.eval_only && !o_.per_class.empty()) files.per_class.emplace(match_.classes);
+    if (!o_.eval_only) files.examples.emplace(match_.classes.size());
     const bool in_views = o_.eval_only && o_.views > 1;
-    const bool scored = in_views || files.predictions || files.per_class;
+    const bool scored = in_views || files.predictions || files.per_class || files.examples;
     Counts sum;
-    std::vector<Batch*> previous;
-    long previous_ticket = -1;
-    const auto drain = [&] {
-        if (previous_ticket < 0) return;
+    struct Passed {
+        std::vector<Batch*> batches;
+        long ticket = -1;
         SoftmaxStats stats{};
-        for (int r = 0; r < group_->workers(); ++r) stats = group_->worker(r).wait(previous_ticket);
-        Counts counted{
-            .loss = stats.loss_sum, .top1 = stats.top1, .top5 = stats.top5, .images = stats.rows};
+        std::vector<float> scores;
+        explicit operator bool() const { return ticket >= 0; }
+    } last;
+    const auto fetch = [&](Passed& p) {
+        for (int r = 0; r < group_->workers(); ++r) p.stats = group_->worker(r).wait(p.ticket);
+        if (!scored) return;
+        p.scores = group_->get_logits();
+        if (in_views) evaluate_in_views(p.batches, p.scores);
+    };
+    const auto count = [&](Passed& p) {
+        Counts counted{.loss = p.stats.loss_sum,
+                       .top1 = p.stats.top1,
+                       .top5 = p.stats.top5,
+                       .images = p.stats.rows};
         if (scored) {
-            std::vector<float> scores = group_->get_logits();
-            if (in_views) evaluate_in_views(previous, scores);
-            const Counts of_scores = count_scores(previous, scores, files);
+            const Counts of_scores = count_scores(p.batches, p.scores, files);
             if (in_views) counted = of_scores;
         }
-        for (int r = 0; r < group_->workers(); ++r) eval_loaders[r]->release(*previous[r]);
-        previous_ticket = -1;
+        for (int r = 0; r < group_->workers(); ++r) eval_loaders[r]->release(*p.batches[r]);
+        p.ticket = -1;
         sum.loss += counted.loss;
         sum.top1 += counted.top1;
         sum.top5 += counted.top5;
@@ -59,20 +69,34 @@ std::optional<Evaluation> Run::evaluate() {
     for (int64_t b = 0; b < batches; ++b) {
         whole = o_.eval_only || !stop_asked();
         if (!whole) break;
-        std::vector<Batch*> now;
-        for (auto& l : eval_loaders) now.push_back(&l->next());
-        std::vector<long> tickets(now.size());
+        Passed now;
+        for (auto& l : eval_loaders) now.batches.push_back(&l->next());
+        // The next batch takes the place of its logits.
+        if (last && scored) fetch(last);
+        std::vector<long> tickets(now.batches.size());
         group_->run([&](Worker& w) {
             const int r = w.layout().config.rank - first_rank();
-            tickets[r] = w.evaluate({now[r]->images, now[r]->params, now[r]->labels});
+            const Batch& of = *now.batches[r];
+            tickets[r] = w.evaluate({of.images, of.params, of.labels});
         });
-        drain();
-        previous = now;
-        previous_ticket = tickets[0];
-        if (scored) drain();  // before the next batch takes the place of its logits
+        now.ticket = tickets[0];
+        // The device has that while the host looks at the one before.
+        if (last && !scored) fetch(last);
+        if (last) count(last);
+        last = std::move(now);
     }
-    drain();
+    // The image in the first row of the last batch, whose activations stay.
+    int64_t through = -1;
+    int label = -1;
+    if (last) {
+        fetch(last);
+        const Batch& of = *last.batches[0];
+        label = of.labels[0];
+        if (label >= 0) through = of.first + batch_rows(configs_[0], configs_[0].rank)[0];
+        count(last);
+    }
     if (!whole) return {};
+    if (files.examples) keep_pictures(*files.examples, through, label);
     if (files.predictions) {
         files.predictions->write();
         std::printf("wrote %s: %s\n", o_.predictions.c_str(), files.predictions->summary().c_str());
@@ -116,17 +140,27 @@ void Run::evaluate_in_views(const std::vector<Batch*>& batches, std::vector<floa
         scores[i] = std::log(sums[i] / static_cast<float>(views));
 }
 
-// Of the batch that has just been evaluated: its samples in the data set's order, whichever worker
-// had them.
+// The batch's labels in the data set's order, whichever worker had the samples; in a job on rank 0
+// alone, and all call it.
+std::vector<int> Run::labels_of(const std::vector<Batch*>& batches) const {
+    std::vector<float> by_worker;  // as a team gathers them
+    for (const Batch* b : batches)
+        by_worker.insert(by_worker.end(), b->labels, b->labels + b->count);
+    if (team_) by_worker = team_->gather(by_worker);
+    std::vector<int> labels(static_cast<size_t>(global_batch_), -1);
+    auto next = by_worker.begin();
+    for (int r = 0; r < workers() && next != by_worker.end(); ++r)
+        for (const int row : batch_rows(configs_[0], r))
+            labels[static_cast<size_t>(row)] = static_cast<int>(*next++);
+    return labels;
+}
+
+// Of the batch that has just been evaluated: its samples in the data set's order.
 Run::Counts Run::count_scores(const std::vector<Batch*>& batches, const std::vector<float>& scores,
                               EvaluationFiles& files) const {
     Counts counts;
-    std::vector<int> labels(static_cast<size_t>(global_batch_));
-    for (size_t r = 0; r < batches.size(); ++r) {
-        const std::vector<int> rows = batch_rows(configs_[r], configs_[r].rank);
-        for (size_t i = 0; i < rows.size(); ++i)
-            labels[static_cast<size_t>(rows[i])] = batches[r]->labels[i];
-    }
+    const std::vector<int> labels = labels_of(batches);
+    if (!first()) return counts;
     const auto classes = static_cast<size_t>(net_.classes());
     const int64_t first = batches[0]->first,
                   end = std::min(first + global_batch_, data_.held_out->size());
@@ -137,6 +171,10 @@ Run::Counts Run::count_scores(const std::vector<Batch*>& batches, const std::vec
         if (files.predictions) files.predictions->add(data_.held_out->name(i), label, s);
         if (files.per_class) files.per_class->add(label, s);
         if (label < 0) continue;
+        if (files.examples) {
+            files.examples->add(i, label, s);
+            continue;
+        }
         const Ranked ranked = rank_of(s, classes, label);
         ++counts.images;
         counts.top1 += ranked.top1;

@@ -80,7 +80,8 @@ void RunFolder::clear() const {
     for (const int64_t s : older_steps()) remove(older(s));
     remove(best());
     sync_folder_of(newest());  // a crash must not leave the old run beside a new log
-    remove(dir_ + "/metrics.jsonl");
+    for (const char* name : {"/metrics.jsonl", "/pictures.json", "/timeline.svg"})
+        remove(dir_ + name);
 }
 
 // Makes `name` one for the file at `path`; what had that name before goes.

@@ -33,7 +33,8 @@ public:
 
     // What a run that begins anew would lose: "holds a run of mini, at step 468"; "" for nothing.
     std::string held() const;
-    // Removes all checkpoints, the newest first, and the log; nothing else. Throws Error.
+    // Removes all checkpoints, the newest first, and the log, with what pages are drawn from;
+    // nothing else. Throws Error.
     void clear() const;
 
     // Before the newest, which is of this step, is replaced: it stays as an older one too.

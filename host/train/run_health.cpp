@@ -79,6 +79,9 @@ void Run::stop_not_finite(const std::string& what) {
                 .saved = known_.saved || (o_.resume && !fork()) ? known_.step : -1,
                 .step = step_,
                 .paper = !o_.origin && o_.init == Init::paper};
+    if (first())
+        log_->done({step_, epoch(), "not finite", seconds_before_ + seconds_since(start_)});
+    draw_report(true);
     n.first = find_not_finite();
     throw Error(text_of(n));
 }

@@ -111,11 +111,16 @@ void Run::save_best() {
     if (first()) folder.make_best();
 }
 
-// The run's page and pictures, of the log and the checkpoint as they are. Not every checkpoint of a
-// quick run has its own: the log is read anew each time. A run does not end for want of a picture.
-void Run::draw_report(bool last) {
+// Not every checkpoint of a quick run has its own page: the log is read anew each time.
+bool Run::page_is_due(bool last) const {
     constexpr double kEvery = 10;  // seconds
-    if (!first() || (!last && seconds_since(report_drawn_) < kEvery)) return;
+    return last || seconds_since(report_drawn_) >= kEvery;
+}
+
+// The run's page and pictures, of the log and the checkpoint as they are. A run does not end for
+// want of a picture.
+void Run::draw_report(bool last) {
+    if (!first() || !page_is_due(last)) return;
     try {
         write_run_report(o_.out);
     } catch (const Error& e) {

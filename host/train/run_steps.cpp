@@ -164,6 +164,7 @@ void Run::show(StepTimeline& timeline, int64_t step) {
     progress_->end_bar();
     try {
         const std::string trace = write_timeline(picture, o_.timeline, title);
+        write_timeline_of_run(picture, o_.out, title);
         const std::string sent =
             workers() > 1 ? ", " + human_bytes(static_cast<size_t>(timeline.bytes_sent())) + " sent"
                           : "";
@@ -255,7 +256,10 @@ void Run::run_steps() {
         // are done, and all of it is time that they lose.
         if (pending && (next == shown_step || watches || !input_ready())) finish(pending);
         if (next == shown_step) timeline.emplace(*group_);
-        if (watches) watched.emplace(*group_);
+        if (watches) {
+            watched.emplace(*group_);
+            last_step_ = Clock::now();  // copying is no part of the step's time
+        }
         known_.rates.push_back(schedule_.rate(next));
         Submitted now = submit(next, known_.rates.back());
         if (timeline) show(*timeline, next);

@@ -2,6 +2,7 @@
 
 #include "host/cuda/check.h"
 #include "host/draw/step_chart.h"
+#include "host/report/run_report.h"
 #include "host/train/atomic_file.h"
 
 namespace wt {
@@ -51,6 +52,11 @@ std::string write_timeline(const StepPicture& picture, const std::string& svg,
     atomic_write_file(svg, draw::step_chart_file(picture, title));
     atomic_write_file(json, to_chrome_trace(picture, title));
     return json;
+}
+
+void write_timeline_of_run(const StepPicture& picture, const std::string& folder,
+                           const std::string& title) {
+    atomic_write_file(timeline_path(folder), draw::step_chart_file(picture, title));
 }
 
 }  // namespace wt

@@ -36,4 +36,8 @@ void check_timeline_paths(const std::string& svg);
 std::string write_timeline(const StepPicture& picture, const std::string& svg,
                            const std::string& title);
 
+// To FOLDER/timeline.svg, for the run's page (host/report).
+void write_timeline_of_run(const StepPicture& picture, const std::string& folder,
+                           const std::string& title);
+
 }  // namespace wt
