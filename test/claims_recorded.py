@@ -11,11 +11,13 @@ import re
 import subprocess
 import sys
 import tempfile
+from types import SimpleNamespace
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 os.chdir(ROOT)
 sys.path.insert(0, os.path.join(ROOT, "profiling/claims"))
 import cifar10  # noqa: E402
+import measures  # noqa: E402
 from runs import Failure, Log, Mean, Trainer, beyond_noise, mean_curve  # noqa: E402
 
 BIN = os.path.abspath(sys.argv[1])
@@ -150,6 +152,7 @@ def bad_input(work):
     one_line(claims(work), 1, "which claim? relu-vs-tanh, dropout")
     one_line(claims(work, "lrm"), 1, "unknown claim 'lrm': must be one of relu-vs-tanh")
     one_line(claims(work, "lrn", "--jobs", "0"), 1, "--jobs 0")
+    one_line(claims(work, "lrn", "--seeds", "-1"), 1, "--seeds -1")
     one_line(claims(work, "lrn", "--fast"), 1, "--fast")
     one_line(claims(work, "lrn", program=f"{work}/none"), 1, "run make first")
     one_line(claims(work, "lrn", "--data", "cifar-10"), 1, "DATA=cifar-10: give DATA=cifar10:DIR")
@@ -164,6 +167,10 @@ def bad_input(work):
     with open(f"{work}/odd/lrn/with-1/metrics.jsonl", "w") as f:
         f.write('{"kind":"step","step":1}\n')
     one_line(claims(work, "lrn", "--read", "--runs", f"{work}/odd"), 1, "metrics.jsonl:1: not a line that bin/train wrote")
+    with open(f"{work}/odd/lrn/with-1/claim.json", "w") as f:
+        f.write('{"flags": [], "done": false, "cpu_seconds": 1}')
+    one_line(claims(work, "lrn", "--read", "--runs", f"{work}/odd"), 1, "has not finished")
+    os.remove(f"{work}/odd/lrn/with-1/claim.json")
     with open(f"{work}/odd/lrn/with-1/metrics.jsonl", "w") as f:
         f.write('{"kind":"eval","step":1,"epoch":1,"loss":null,"top1_error":90}\n')
     one_line(claims(work, "lrn", "--read", "--runs", f"{work}/odd"), 1, "the run has diverged")
@@ -296,6 +303,19 @@ def fetching(work):
     check(done.returncode == 0 and "has CIFAR-10" in done.stdout, f"what is there is not fetched again: {done.stderr}")
 
 
+def timed_steps(work):
+    """Steps of made-up times: what is taken is their median, and the second time nothing runs."""
+    script(f"{work}/train", f"""while [ $# -gt 0 ]; do [ "$1" = --timeline ] && svg=$2; shift; done
+n=$(cat {work}/n 2>/dev/null || echo 0); echo $((n + 1)) >{work}/n
+echo "{{\\"otherData\\": {{\\"step_ms\\": $((100 + (n % 5 - 2) * (n % 5 - 2) * 50))}}}}" >"${{svg%.svg}}.json\"""")
+    trainer = Trainer(f"{work}/train", work, 1, {})
+    context = SimpleNamespace(full=False, options=SimpleNamespace(read=False), root=f"{work}/root", trainer=trainer, program=lambda name: f"{work}/{name}")
+    for _ in range(2):  # 300, 150, 100, 150 and 300 ms
+        rate = measures.images_per_s(context, "a", ["--gpus", "0,1"], [])
+        check(abs(rate - 256 / 0.15) < 1e-6, f"images/s of steps: {rate}")
+    check(open(f"{work}/n").read() == "5\n", "steps that were timed are not timed again")
+
+
 def numbers(work):
     record(f"{work}/n", [60, 40, 20, 10], [(1, 30)])
     log = Log(f"{work}/n")
@@ -310,7 +330,7 @@ def numbers(work):
 
 
 with tempfile.TemporaryDirectory() as work:
-    for part in (numbers, fetching, data, runs, recorded, bad_input):
+    for part in (numbers, timed_steps, fetching, data, runs, recorded, bad_input):
         os.makedirs(f"{work}/{part.__name__}/results")
         part(f"{work}/{part.__name__}")
 if failures:

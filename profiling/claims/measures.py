@@ -155,18 +155,18 @@ def images_per_s(c, arm, flags, logs):
     """On GPUs as the log has it; on virtual GPUs one step in virtual time (two devices do not slow each other down), the median of five."""
     if c.full:
         return statistics.median(rate for log in logs for _, _, rate in log.steps[10:] or log.steps)
-    path = os.path.join(c.root, f"step-{arm}.json")
+    path, folder = os.path.join(c.root, f"step-{arm}.json"), os.path.join(c.root, f"step-{arm}")
     if not c.options.read and not os.path.exists(path):
-        os.makedirs(c.root, exist_ok=True)
-        times, spent, svg = [], 0.0, os.path.join(c.root, f"step-{arm}.svg")
+        os.makedirs(folder, exist_ok=True)
+        times, spent = [], 0.0
         for _ in range(5):
-            command = [c.program("train"), "--net", "mini", "--data", "synthetic:10", *flags, "--batch", "128", "--steps", "3", "--eval-every", "0",
-                       "--out", os.path.join(c.root, "step"), "--overwrite", "--timeline", svg]
-            usage, wrong = c.trainer.run(command, c.root, None)
+            command = [c.program("train"), "--net", "mini", "--data", "synthetic:10:1024", *flags, "--batch", "128", "--steps", "3", "--eval-every", "0",
+                       "--out", folder, "--overwrite", "--timeline", os.path.join(folder, "step.svg")]
+            usage, wrong = c.trainer.run(command, folder, None)
             if wrong:
                 raise Failure(wrong)
             spent += usage.ru_utime + usage.ru_stime
-            with open(svg.removesuffix(".svg") + ".json") as f:
+            with open(os.path.join(folder, "step.json")) as f:
                 times.append(json.load(f)["otherData"]["step_ms"])
         workers = flags[flags.index("--gpus") + 1].count(",") + 1
         write_json(path, {"step_ms": times, "images": 128 * workers, "cpu_seconds": round(spent, 1)})
