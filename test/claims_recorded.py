@@ -11,11 +11,13 @@ import re
 import subprocess
 import sys
 import tempfile
+from types import SimpleNamespace
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 os.chdir(ROOT)
 sys.path.insert(0, os.path.join(ROOT, "profiling/claims"))
 import cifar10  # noqa: E402
+import measures  # noqa: E402
 from runs import Failure, Log, Mean, Trainer, beyond_noise, mean_curve  # noqa: E402
 
 BIN = os.path.abspath(sys.argv[1])
@@ -102,6 +104,8 @@ def recorded(work):
     activations((85, 25, 5), (85, 30, 60))
     result = verdict(work, "relu-vs-tanh", True)
     check(result and "more than" in result["measured"], f"relu-vs-tanh, tanh never there: {result}")
+    activations((85, 25, 30), (85, 30, 60))
+    verdict(work, "relu-vs-tanh", False, "not decided")
     activations((85, 30, 60), (85, 25, 5))
     verdict(work, "relu-vs-tanh", False)
 
@@ -125,7 +129,7 @@ def recorded(work):
             for seed in (1, 2, 3):
                 record(f"{work}/runs/two-gpus/{arm}-{seed}", [50, 40], [(2, 60), (1.5, ends[i] + 0.1 * seed)])
             with open(f"{work}/runs/two-gpus/step-{arm}.json", "w") as f:
-                json.dump({"step_ms": [1, 9e4 / rates[i], 1e6], "images": 128 * (1 + (arm != "one"))}, f)
+                json.dump({"step_ms": [1, 9e4 / rates[i], 1e6], "images": 128 * (1 + (arm != "one")), "cpu_seconds": 1}, f)
     workers((100, 95, 96, 97.5, 75), (40, 40.2, 40.1, 39, 40))
     result = verdict(work, "two-gpus", True)
     check(result and "a: 1.90 times as fast, 40.4" in result["measured"] and "dp: 1.50 times" in result["measured"], f"two-gpus: {result}")
@@ -148,6 +152,7 @@ def bad_input(work):
     one_line(claims(work), 1, "which claim? relu-vs-tanh, dropout")
     one_line(claims(work, "lrm"), 1, "unknown claim 'lrm': must be one of relu-vs-tanh")
     one_line(claims(work, "lrn", "--jobs", "0"), 1, "--jobs 0")
+    one_line(claims(work, "lrn", "--seeds", "-1"), 1, "--seeds -1")
     one_line(claims(work, "lrn", "--fast"), 1, "--fast")
     one_line(claims(work, "lrn", program=f"{work}/none"), 1, "run make first")
     one_line(claims(work, "lrn", "--data", "cifar-10"), 1, "DATA=cifar-10: give DATA=cifar10:DIR")
@@ -162,6 +167,10 @@ def bad_input(work):
     with open(f"{work}/odd/lrn/with-1/metrics.jsonl", "w") as f:
         f.write('{"kind":"step","step":1}\n')
     one_line(claims(work, "lrn", "--read", "--runs", f"{work}/odd"), 1, "metrics.jsonl:1: not a line that bin/train wrote")
+    with open(f"{work}/odd/lrn/with-1/claim.json", "w") as f:
+        f.write('{"flags": [], "done": false, "cpu_seconds": 1}')
+    one_line(claims(work, "lrn", "--read", "--runs", f"{work}/odd"), 1, "has not finished")
+    os.remove(f"{work}/odd/lrn/with-1/claim.json")
     with open(f"{work}/odd/lrn/with-1/metrics.jsonl", "w") as f:
         f.write('{"kind":"eval","step":1,"epoch":1,"loss":null,"top1_error":90}\n')
     one_line(claims(work, "lrn", "--read", "--runs", f"{work}/odd"), 1, "the run has diverged")
@@ -263,8 +272,8 @@ echo '{row}' >>$out/metrics.jsonl; touch $out/checkpoint.safetensors
     logs = trainer().all([("z", ["--wait"], lambda log: log.steps)])
     check(len(logs[0].steps) == 1, "a run that is ended early")
     failed("train: bad weather", trainer().all, [("w", ["--bad"], None), ("v", ["--wait"], None)])
-    with open(f"{work}/root/v/claim.json") as f:
-        check(json.load(f)["done"] is False, "a run that another's failure ended is not taken for finished")
+    if os.path.exists(f"{work}/root/v/claim.json"):  # it may not have begun
+        check(not json.load(open(f"{work}/root/v/claim.json"))["done"], "a run that another's failure ended is not taken for finished")
 
 
 def fetching(work):
@@ -294,6 +303,19 @@ def fetching(work):
     check(done.returncode == 0 and "has CIFAR-10" in done.stdout, f"what is there is not fetched again: {done.stderr}")
 
 
+def timed_steps(work):
+    """Steps of made-up times: what is taken is their median, and the second time nothing runs."""
+    script(f"{work}/train", f"""while [ $# -gt 0 ]; do [ "$1" = --timeline ] && svg=$2; shift; done
+n=$(cat {work}/n 2>/dev/null || echo 0); echo $((n + 1)) >{work}/n
+echo "{{\\"otherData\\": {{\\"step_ms\\": $((100 + (n % 5 - 2) * (n % 5 - 2) * 50))}}}}" >"${{svg%.svg}}.json\"""")
+    trainer = Trainer(f"{work}/train", work, 1, {})
+    context = SimpleNamespace(full=False, options=SimpleNamespace(read=False), root=f"{work}/root", trainer=trainer, program=lambda name: f"{work}/{name}")
+    for _ in range(2):  # 300, 150, 100, 150 and 300 ms
+        rate = measures.images_per_s(context, "a", ["--gpus", "0,1"], [])
+        check(abs(rate - 256 / 0.15) < 1e-6, f"images/s of steps: {rate}")
+    check(open(f"{work}/n").read() == "5\n", "steps that were timed are not timed again")
+
+
 def numbers(work):
     record(f"{work}/n", [60, 40, 20, 10], [(1, 30)])
     log = Log(f"{work}/n")
@@ -308,7 +330,7 @@ def numbers(work):
 
 
 with tempfile.TemporaryDirectory() as work:
-    for part in (numbers, fetching, data, runs, recorded, bad_input):
+    for part in (numbers, timed_steps, fetching, data, runs, recorded, bad_input):
         os.makedirs(f"{work}/{part.__name__}/results")
         part(f"{work}/{part.__name__}")
 if failures:

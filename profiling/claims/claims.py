@@ -29,7 +29,9 @@ class Context:
 
     def __init__(self, claim, options):
         self.claim, self.options, self.full = claim, options, options.full
-        self.size = claim.full if options.full else claim.reduced
+        self.size = dict(claim.full if options.full else claim.reduced)
+        if options.seeds and self.size:
+            self.size["seeds"] = options.seeds
         self.root = os.path.join(options.runs, claim.name + ("-full" if options.full else ""))
         # On virtual GPUs runs side by side, a core each: small networks do not fill two.
         environment = {} if options.full else {"OMP_NUM_THREADS": "1", "VGPU_THREADS": "1", "VGPU_DEVICES": "4"}
@@ -133,6 +135,7 @@ def main():
     parser.add_argument("--runs", default="runs/claims", help="where runs go")
     parser.add_argument("--results", default="profiling/claims", help="where the results and the page go")
     parser.add_argument("--jobs", type=int, default=len(os.sched_getaffinity(0)), help="runs at once on virtual GPUs (one a core)")
+    parser.add_argument("--seeds", type=int, default=0, help="so many seeds, in place of the claim's own")
     parser.add_argument("--read", action="store_true", help="trains nothing: judges the runs that are there")
     parser.add_argument("--page", action="store_true", help="writes the page of the results that are there, and nothing else")
     parser.add_argument("--list", action="store_true", help="prints the names")
@@ -150,6 +153,8 @@ def main():
             raise Failure(f"unknown claim '{name}': must be one of {', '.join(names)}, or all")
     if o.jobs < 1:
         raise Failure(f"--jobs {o.jobs}: must be 1 or more")
+    if o.seeds < 0:
+        raise Failure(f"--seeds {o.seeds}: must be 1 or more, or 0 for the claim's own")
     for program in ("train", "summary", "report"):
         if not os.access(os.path.join(o.bin, program), os.X_OK):
             raise Failure(f"there is no {o.bin}/{program}: run make first")

@@ -33,13 +33,17 @@ def lower_error(context, arms, common, better, worse, names, title):
     return f"{low.text()} % {names[better]}, {high.text()} % {names[worse]}", held, note, held_out_chart(title, names, logs)
 
 
+# Images in 0 to 255 less their mean, and small weights.
+AS_IN_2012 = ["--std", "1,1,1", "--init", "paper"]
+
+
 # ---- ReLU and tanh ------------------------------------------------------------------------------------------
 GOAL = 25  # percent
 
 
 def relu_vs_tanh(c):
-    arms = {"relu": ["--activation", "relu", "--lr", "0.01"], "tanh": ["--activation", "tanh", "--lr", "0.01"]}
-    common = ["--net", "cifar", "--gpus", "0", "--lrn", "off", "--augment", "none", "--weight-decay", "0", "--lr-policy", "constant",
+    arms = {"relu": ["--activation", "relu", "--lr", "0.001"], "tanh": ["--activation", "tanh", "--lr", "0.01"]}
+    common = ["--net", "cifar", "--gpus", "0", *AS_IN_2012, "--lrn", "off", "--augment", "none", "--weight-decay", "0", "--lr-policy", "constant",
               "--eval-every", "0"]
     logs = c.compare(arms, common, until=lambda log: log.epochs_to(GOAL) is not None)
     curves = {arm: mean_curve(log.training_curve() for log in logs[arm]) for arm in arms}
@@ -47,9 +51,9 @@ def relu_vs_tanh(c):
     chart = {"title": "training error, %", "x": "epochs", "series": [
         {"name": "ReLU", "points": curves["relu"]}, {"name": "tanh", "points": curves["tanh"]},
         {"name": f"{GOAL} %", "points": [[0, GOAL], [longest, GOAL]], "colour": 7, "dashed": True}]}
-    method = ("Four weighted layers, no regularisation of any kind, no normalisation, each activation with the rate of a few that was "
-              f"fastest for it. Counted are the epochs until the mean error of an epoch's batches is {GOAL} %. "
-              "Held: ReLUs need between 4 and 9 times fewer.")
+    method = ("Four weighted layers, no regularisation of any kind, no normalisation, images in 0 to 255 less their mean and weights from N(0, 0.01), "
+              "each activation with that rate of 0.001, 0.003, 0.01 (and 0.03 for tanh, which diverged) with which its error fell fastest on 2,000 images. "
+              f"Counted are the epochs until the mean error of an epoch's batches is {GOAL} %. Held: ReLUs need between 4 and 9 times fewer.")
     reached = {arm: [log.epochs_to(GOAL) for log in logs[arm]] for arm in arms}
     late = [arm for arm in arms if None in reached[arm]]
     if "relu" in late:
@@ -58,7 +62,7 @@ def relu_vs_tanh(c):
     if late:
         least = c.size["epochs"] / relu.mean
         return Found(f"{relu.text(1)} epochs with ReLUs; tanh had not reached {GOAL} % after {c.size['epochs']}: more than {least:.1f} times as many",
-                     least >= 4, "", method, chart)
+                     least >= 4, "" if least >= 4 else "not decided: tanh needs longer runs", method, chart)
     tanh = Mean(reached["tanh"])
     ratio = tanh.mean / relu.mean
     held = 4 <= ratio <= 9 and beyond_noise(relu, tanh)
@@ -109,17 +113,15 @@ def overlap_pooling(c):
 
 
 def lrn(c):
-    arms = {"with": ["--lrn", "on"], "without": ["--lrn", "off"]}
-    common = ["--net", "cifar", "--gpus", "0", *LRN_FLAGS] + ([] if c.full else ["--lr-policy", "linear"])
+    arms = {"with": ["--lrn", "on", "--lr", "0.003"], "without": ["--lrn", "off", "--lr", "0.001"]}
+    common = ["--net", "cifar", "--gpus", "0", *AS_IN_2012] + ([] if c.full else ["--lr-policy", "linear"])
     names = {"with": "with LRN", "without": "without"}
     measured, held, note, chart = lower_error(c, arms, common, "with", "without", names, "held-out error, %")
-    method = ("Four weighted layers, images in 0 to 255 less their mean, as in 2012: divided by their standard deviation, the sums of squares are "
-              "far below k = 2, and the normalisation is a factor. Held: the error with LRN is lower, by more than the noise; "
+    method = ("Four weighted layers, images in 0 to 255 less their mean and weights from N(0, 0.01), as in 2012: of images that are divided by "
+              "their standard deviation, the sums of squares are far below k = 2, and the normalisation is a mere factor. Each with that rate of "
+              "0.001 and 0.003 with which its training error fell faster on 2,000 images. Held: the error with LRN is lower, by more than the noise; "
               "how low both are depends on the size.")
     return Found("test error " + measured, held, note, method, chart)
-
-
-LRN_FLAGS = ["--std", "1,1,1", "--init", "paper", "--lr", "0.001"]
 
 
 # ---- what the network costs ---------------------------------------------------------------------------------
@@ -153,23 +155,24 @@ def images_per_s(c, arm, flags, logs):
     """On GPUs as the log has it; on virtual GPUs one step in virtual time (two devices do not slow each other down), the median of five."""
     if c.full:
         return statistics.median(rate for log in logs for _, _, rate in log.steps[10:] or log.steps)
-    path = os.path.join(c.root, f"step-{arm}.json")
+    path, folder = os.path.join(c.root, f"step-{arm}.json"), os.path.join(c.root, f"step-{arm}")
     if not c.options.read and not os.path.exists(path):
-        os.makedirs(c.root, exist_ok=True)
-        times, svg = [], os.path.join(c.root, f"step-{arm}.svg")
+        os.makedirs(folder, exist_ok=True)
+        times, spent = [], 0.0
         for _ in range(5):
-            command = [c.program("train"), "--net", "mini", "--data", "synthetic:10", *flags, "--batch", "128", "--steps", "3", "--eval-every", "0",
-                       "--out", os.path.join(c.root, "step"), "--overwrite", "--timeline", svg]
-            usage, wrong = c.trainer.run(command, c.root, None)
+            command = [c.program("train"), "--net", "mini", "--data", "synthetic:10:1024", *flags, "--batch", "128", "--steps", "3", "--eval-every", "0",
+                       "--out", folder, "--overwrite", "--timeline", os.path.join(folder, "step.svg")]
+            usage, wrong = c.trainer.run(command, folder, None)
             if wrong:
                 raise Failure(wrong)
-            c.trainer.cpu_seconds += usage.ru_utime + usage.ru_stime
-            with open(svg.removesuffix(".svg") + ".json") as f:
+            spent += usage.ru_utime + usage.ru_stime
+            with open(os.path.join(folder, "step.json")) as f:
                 times.append(json.load(f)["otherData"]["step_ms"])
         workers = flags[flags.index("--gpus") + 1].count(",") + 1
-        write_json(path, {"step_ms": times, "images": 128 * workers})
+        write_json(path, {"step_ms": times, "images": 128 * workers, "cpu_seconds": round(spent, 1)})
     with open(path) as f:
         step = json.load(f)
+    c.trainer.cpu_seconds += step["cpu_seconds"]
     return 1e3 * step["images"] / statistics.median(step["step_ms"])
 
 
@@ -181,7 +184,7 @@ def two_gpus(c):
     rate = {arm: images_per_s(c, arm, flags, logs[arm]) for arm, flags in arms.items()}
     error = {arm: errors(logs[arm]) for arm in arms}
     fast = [arm for arm in "abc" if rate[arm] >= 1.8 * rate["one"]]
-    good = [arm for arm in "abc" if error[arm].mean <= error["one"].mean + 0.5 or not beyond_noise(error["one"], error[arm])]
+    good = [arm for arm in "abc" if error[arm].mean <= error["one"].mean + 0.3 or not beyond_noise(error["one"], error[arm])]
     measured = f"one: {error['one'].text(1)} %; " + "; ".join(f"{arm}: {rate[arm] / rate['one']:.2f} times as fast, {error[arm].text(1)} %" for arm in list(arms)[1:])
     held = len(fast) == len(good) == 3
     note = "" if held else "; ".join(what + ", ".join(sorted(set("abc") - set(which))) for which, what in
@@ -192,7 +195,7 @@ def two_gpus(c):
     timed = "images/s of the runs" if c.full else "a step of batch 128 a worker in virtual time, in which two devices do not slow each other down"
     method = (f"Schemes b and c update the fully connected layers after each worker's batch (per-pass), a and dp after both; rates of larger batches are "
               f"multiplied by 2 (`--lr-scale k`). dp is plain data parallelism, to compare with. Time: {timed}. Held: with each of a, b and c at least 1.8 "
-              "times as fast, and the error at most half a point higher or within the noise.")
+              "times as fast, and the error at most 0.3 points higher, or within the noise.")
     return Found(measured, held, note, method, chart)
 
 
@@ -217,13 +220,13 @@ def size(**of):
 # Reduced: about 200 CPU seconds a claim. Full: the papers' epochs.
 CLAIMS = [
     Claim("relu-vs-tanh", "four layers reach 25 % training error on CIFAR-10 about six times sooner with ReLUs than with tanh", "2012, figure 1",
-          relu_vs_tanh, size(net="`cifar`", train=2000, test=1000, batch=32, epochs=60, seeds=3), size(epochs=100, seeds=3), False),
+          relu_vs_tanh, size(net="`cifar`", train=1000, test=1000, batch=32, epochs=100, seeds=3), size(epochs=100, seeds=3), False),
     Claim("dropout", "without dropout the network overfits; with it, it takes about twice the iterations", "2012, section 4.2",
           dropout, size(net="`mini`", train=1000, test=1000, batch=16, epochs=24, seeds=3), size(epochs=90, seeds=1), True),
     Claim("overlap-pooling", "pooling 3x3 with stride 2 has 0.4 points less top-1 error than 2x2 with stride 2", "2012, section 3.4",
           overlap_pooling, size(net="`mini`", train=2000, test=1000, batch=32, epochs=8, seeds=3), size(epochs=90, seeds=1), True),
     Claim("lrn", "normalisation takes the test error on CIFAR-10 from 13 % to 11 %", "2012, section 3.3",
-          lrn, size(net="`cifar`", train=3000, test=2000, batch=32, epochs=10, seeds=3), size(epochs=200, seeds=3), False),
+          lrn, size(net="`cifar`", train=2000, test=1000, batch=32, epochs=10, seeds=3), size(epochs=200, seeds=3), False),
     Claim("params-flops", "62.3 M parameters, 1.1 G multiply-adds; convolutions have 6 % of the parameters and 95 % of the compute", "2014, section 2",
           params_flops, {}, {}, False),
     Claim("two-gpus", "two GPUs train 1.93 to 1.95 times as fast as one, to the same error within 0.3 points", "2014, table 1",

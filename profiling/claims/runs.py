@@ -97,6 +97,8 @@ class Trainer:
         except (OSError, ValueError):
             known = {}
         if self.read:
+            if not known.get("done", True):
+                raise Failure(f"{folder} has not finished: the claim without --read goes on with it")
             self.cpu_seconds += known.get("cpu_seconds", 0)
             return Log(folder)
         begun = known.get("flags") == flags
