@@ -52,6 +52,11 @@ namespace conv1_wgmma {
 extern const ConvFprop fprop;
 extern const ConvWgrad wgrad;
 }  // namespace conv1_wgmma
+namespace conv_winograd {
+extern const ConvFprop fprop;
+extern const ConvDgrad dgrad;
+extern const ConvWgrad wgrad;
+}  // namespace conv_winograd
 namespace conv_views {
 extern const ConvDgrad dgrad, dgrad_swizzled;
 }  // namespace conv_views
@@ -101,6 +106,7 @@ Table<ConvProblem, ConvFpropArgs> conv_fprop_variants() {
             preferred(conv_cudnn::fprop, {.gpu = 1}),
 #endif
             preferred(conv_tiled::fprop, {.gpu = 2, .cpu = 1}),
+            preferred(conv_winograd::fprop, {.gpu = 3, .cpu = 3}),
             preferred(conv1_direct::fprop, {.gpu = 3, .cpu = 4}),
             preferred(conv_mma::fprop, {.gpu = 4}),
             preferred(conv_wgmma::fprop, {.gpu = 5, .cpu = 2}),
@@ -123,6 +129,7 @@ Table<ConvProblem, ConvDgradArgs> conv_dgrad_variants() {
             preferred(conv_cudnn::dgrad, {.gpu = 1}),
 #endif
             preferred(conv_tiled::dgrad, {.gpu = 2, .cpu = 1}),
+            preferred(conv_winograd::dgrad, {.gpu = 3, .cpu = 3}),
             preferred(conv_mma::dgrad, {.gpu = 4}),
             preferred(conv_wgmma::dgrad, {.gpu = 5, .cpu = 2}),
             preferred(conv_views::dgrad, {.gpu = 6}),  // where it suits: few channels
@@ -144,6 +151,7 @@ Table<ConvProblem, ConvWgradArgs> conv_wgrad_variants() {
             preferred(conv_cudnn::wgrad, {.gpu = 1}),
 #endif
             preferred(conv_tiled::wgrad, {.gpu = 2, .cpu = 1}),
+            preferred(conv_winograd::wgrad, {.gpu = 3, .cpu = 3}),
             preferred(conv1_direct::wgrad, {.gpu = 3, .cpu = 4}),
             preferred(conv_mma::wgrad, {.gpu = 4}),
             preferred(conv_wgmma::wgrad, {.gpu = 5, .cpu = 2}),
