@@ -1,6 +1,6 @@
-// Gradient of the convolution's input by Winograd's transforms: a convolution of dy with the filters
-// turned by 180 degrees, F(4x4, 3x3) and F(4x4, 5x5), summed over filters. The gradient of ReLU is
-// in the last transform. See fprop_winograd.cu.
+// Gradient of the convolution's input by Winograd's transforms: a convolution of dy with the
+// filters turned by 180 degrees, F(4x4, 3x3) and F(4x4, 5x5), summed over filters. The gradient of
+// ReLU is in the last transform. See fprop_winograd.cu.
 #include "kernels/conv/winograd_products.h"
 #include "kernels/conv/winograd_sinks.h"
 #include "kernels/conv/winograd_transforms.h"

@@ -37,6 +37,9 @@ inline std::string refuses(const ConvProblem& p) {
     if (p.fold > 1) return "does not read folded input";
     if (p.stride_h != 1 || p.stride_w != 1) return "stride 1 only";
     if (p.r != p.s || (p.r != 3 && p.r != 5)) return "3x3 and 5x5 filters only";
+    const int64_t padded_image = (p.h + 2 * p.pad_h + 16) * int64_t(p.w + 2 * p.pad_w + 16);
+    if (padded_image * std::max(p.c, p.k) >= int64_t(1) << 30)
+        return "needs fewer than 2^30 elements in an image with its padding";
     if (p.groups > 1000) return "at most 1000 groups";  // blockIdx.z counts planes and groups
     return conv_tiled::too_large(p);
 }

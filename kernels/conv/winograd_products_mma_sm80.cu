@@ -1,5 +1,5 @@
-// The products of Winograd's planes on tensor cores of sm_80 and later, operands rounded to tf32: from
-// the tiles of kernels/tile/mma_sm80.h as gemm/mma_sm80.cu, but a batch of them in one launch.
+// The products of Winograd's planes on tensor cores of sm_80 and later, operands rounded to tf32:
+// from the tiles of kernels/tile/mma_sm80.h as gemm/mma_sm80.cu, but a batch of them in one launch.
 #include "kernels/conv/winograd_products.h"
 #include "kernels/tile/matrix_iterators.h"
 #include "kernels/tile/mma_sm80.h"

@@ -1,5 +1,5 @@
-// Between the tensors of a convolution and Winograd's planes (winograd_transforms.h): which tiles of
-// which images, where results go and with what epilogue.
+// Between the tensors of a convolution and Winograd's planes (winograd_transforms.h): which tiles
+// of which images, where results go and with what epilogue.
 #pragma once
 
 #include "kernels/conv/winograd_transforms.h"

@@ -1,5 +1,5 @@
-// The transforms of the convolutions by Winograd (winograd_plan.h) as kernels: a thread has one tile
-// (or filter) of kVector channels, in registers.
+// The transforms of the convolutions by Winograd (winograd_plan.h) as kernels: a thread has one
+// tile (or filter) of kVector channels, in registers.
 //
 //   to_planes    from images or filters to planes: tile or filter `item` of group g, channel c, is
 //                element [plane, g, item, c] of the result
@@ -52,6 +52,10 @@ Items items_of(int groups, int64_t items, int64_t channels) {
 }
 
 constexpr unsigned kPiece = 256;  // a block's
+// 85 registers hold a tile of 6 x 6 and what it is made of, 128 one of 8 x 8; left to itself ptxas
+// takes half as many again to load all at once.
+template <int kEdge>
+inline constexpr int kBlocksPerSM = kEdge > 6 ? 2 : 3;
 
 inline LaunchShape items_shape(const Items& w, cudaStream_t stream) {
     return {dim3(static_cast<unsigned>(ceil_div(w.total, kPiece))),
@@ -72,25 +76,27 @@ struct Tiles {
     int tiles_h, tiles_w, first;  // first: tile
     int row0, col0;
 
+    // An image has fewer than 2^30 elements: offsets in it take one register.
     struct Place {
-        const float* corner;  // where the tile's first pixel lies or would lie
+        const float* image;  // from the channel on
         int row, col;
+        int corner;   // of the tile, in the image or outside
         bool exists;  // the channel
     };
     __device__ __forceinline__ Place place(const Items::At& at) const {
         const int tile = first + at.item, line = tile / tiles_w, image = line / tiles_h,
                   row = (line - image * tiles_h) * kOut + row0,
                   col = (tile - line * tiles_w) * kOut + col0;
-        const int64_t pixel = (static_cast<int64_t>(image) * h + row) * w + col;
-        return {images + (pixel * pitch + at.group * channels + at.channel), row, col,
-                at.channel < channels};
+        return {images + (static_cast<int64_t>(image) * h * w * pitch + at.group * channels +
+                          at.channel),
+                row, col, (row * w + col) * pitch, at.channel < channels};
     }
     template <int V>
     __device__ __forceinline__ Vec<V> load(const Place& at, int a, int b) const {
         if (!at.exists || static_cast<unsigned>(at.row + a) >= static_cast<unsigned>(h) ||
             static_cast<unsigned>(at.col + b) >= static_cast<unsigned>(w))
             return splat<V>(0);
-        return wt::load<V>(at.corner + (static_cast<int64_t>(a) * w + b) * pitch);
+        return wt::load<V>(at.image + (at.corner + (a * w + b) * pitch));
     }
 };
 
@@ -118,7 +124,7 @@ struct Filters {
 
 // T is B^T or G, of n rows.
 template <class T, int V, class Source>
-__global__ void __launch_bounds__(256)
+__global__ void __launch_bounds__(kPiece, kBlocksPerSM<T::matrix.kRows>)
     to_planes_kernel(Source source, Items work, int64_t plane, float* to) {
     constexpr int kIn = T::matrix.kCols, kEdge = T::matrix.kRows;
     for_each_item(
@@ -156,16 +162,24 @@ struct Planes {
     int64_t pitch;  // padded channels
 };
 
-template <int V>
-__device__ __forceinline__ Vec<V> sum_of_splits(const float* p, int splits, int64_t size) {
-    Vec<V> sum = load<V>(p);
-    for (int s = 1; s < splits; ++s) sum = sum + load<V>(p + s * size);
-    return sum;
+// Column b of a tile of kEdge x kEdge, the sum over the splits: of one at a time all of the column,
+// so that as many loads are under way.
+template <int kEdge, int V>
+__device__ __forceinline__ void load_column(const Planes& from, const float* first, int64_t plane,
+                                            int b, Vec<V> (&column)[kEdge]) {
+    unroll<kEdge>([&](auto a) { column[a] = load<V>(first + (a * kEdge + b) * plane); });
+#pragma unroll 1
+    for (int s = 1; s < from.splits; ++s) {
+        first += from.size;
+        unroll<kEdge>(
+            [&](auto a) { column[a] = column[a] + load<V>(first + (a * kEdge + b) * plane); });
+    }
 }
 
 // T is A^T.
 template <class T, int V, class Sink>
-__global__ void __launch_bounds__(256) from_planes_kernel(Planes from, Items work, Sink sink) {
+__global__ void __launch_bounds__(kPiece, kBlocksPerSM<T::matrix.kCols>)
+    from_planes_kernel(Planes from, Items work, Sink sink) {
     constexpr int kOutputs = T::matrix.kRows, kEdge = T::matrix.kCols;
     for_each_item(
         work, [&](unsigned i) __attribute__((always_inline)) {
@@ -176,10 +190,7 @@ __global__ void __launch_bounds__(256) from_planes_kernel(Planes from, Items wor
             Vec<V> half[kOutputs][kEdge];
             unroll<kEdge>([&](auto b) {
                 Vec<V> in[kEdge], out[kOutputs];
-                unroll<kEdge>([&](auto a) {
-                    in[a] =
-                        sum_of_splits<V>(first + (a * kEdge + b) * plane, from.splits, from.size);
-                });
+                load_column(from, first, plane, b, in);
                 winograd::transform_back<T>(in, out);
                 unroll<kOutputs>([&](auto a) { half[a][b] = out[a]; });
             });
