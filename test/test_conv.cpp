@@ -74,12 +74,14 @@ void for_each_problem(ConvPass pass, Table<ConvProblem, Args> table, F&& f) {
                 << (taken[v].why.empty() ? "" : "; " + taken[v].why));
 }
 
-// How much larger a variant's errors may be than a direct sum's, in norm. In fp32 that is what
-// Winograd's matrices make of the products' errors, which are no larger than a direct sum's.
+// How much larger a variant's errors may be than a direct sum's: what Winograd's matrices make of
+// the products' errors, which are no larger than a direct sum's, in a tile's worst place.
 template <class Args>
 double error_growth(const Variant<ConvProblem, Args>& v, const ConvProblem& p) {
     if (!std::string(v.name).starts_with("winograd")) return 1;
-    return p.r == 3 ? winograd::growth<4, 3>() : winograd::growth<4, 5>();
+    if (std::is_same_v<Args, ConvWgradArgs>)
+        return p.r == 3 ? winograd::corner_growth<3, 4>() : winograd::corner_growth<5, 4>();
+    return p.r == 3 ? winograd::corner_growth<4, 3>() : winograd::corner_growth<4, 5>();
 }
 
 size_t image_count(const ConvProblem& p) { return size_t(p.n) * p.h * p.w * p.c; }

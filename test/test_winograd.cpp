@@ -128,7 +128,8 @@ TEST_CASE("winograd: tiles in several parts") {
                             .pad_w = 1,
                             .groups = 2};
         INFO("r=" << r);
-        const double growth = r == 3 ? winograd::growth<4, 3>() : winograd::growth<4, 5>();
+        const double growth =
+            r == 3 ? winograd::corner_growth<4, 3>() : winograd::corner_growth<4, 5>();
         Operand<float> x(p.x_count(), 1), w(p.w_count(), 2), dy(p.y_count(), 3), bias(p.k, 4);
         const auto y_want = reference::conv_fprop(p, x.exact, w.exact, bias.exact),
                    dx_want = reference::conv_dgrad(p, dy.exact, w.exact),

@@ -66,6 +66,13 @@ static void launch_dgrad(const ConvProblem& p, const ConvDgradArgs& a) {
 extern const ConvDgrad dgrad = {.name = "winograd",
                                 .refuses = refuses,
                                 .workspace = dgrad_workspace,
-                                .launch = launch_dgrad<Unit::lanes>};
+                                .launch = launch_dgrad<Unit::lanes>,
+                                .suits = dgrad_pays};
+
+extern const ConvDgrad dgrad_mma = {
+    .name = "winograd_mma_sm80",
+    .refuses = [](const ConvProblem& p) { return p.tf32 ? refuses(p) : kNotRounded; },
+    .workspace = dgrad_workspace,
+    .launch = launch_dgrad<Unit::tensor>};
 
 }  // namespace wt::conv_winograd

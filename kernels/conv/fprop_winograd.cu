@@ -67,6 +67,13 @@ static std::string refuses_fprop(const ConvProblem& p) {
 extern const ConvFprop fprop = {.name = "winograd",
                                 .refuses = refuses_fprop,
                                 .workspace = fprop_workspace,
-                                .launch = launch_fprop<Unit::lanes>};
+                                .launch = launch_fprop<Unit::lanes>,
+                                .suits = fprop_pays};
+
+extern const ConvFprop fprop_mma = {
+    .name = "winograd_mma_sm80",
+    .refuses = [](const ConvProblem& p) { return p.tf32 ? refuses_fprop(p) : kNotRounded; },
+    .workspace = fprop_workspace,
+    .launch = launch_fprop<Unit::tensor>};
 
 }  // namespace wt::conv_winograd

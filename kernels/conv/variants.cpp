@@ -53,9 +53,9 @@ extern const ConvFprop fprop;
 extern const ConvWgrad wgrad;
 }  // namespace conv1_wgmma
 namespace conv_winograd {
-extern const ConvFprop fprop;
-extern const ConvDgrad dgrad;
-extern const ConvWgrad wgrad;
+extern const ConvFprop fprop, fprop_mma;
+extern const ConvDgrad dgrad, dgrad_mma;
+extern const ConvWgrad wgrad, wgrad_mma;
 }  // namespace conv_winograd
 namespace conv_views {
 extern const ConvDgrad dgrad, dgrad_swizzled;
@@ -107,6 +107,7 @@ Table<ConvProblem, ConvFpropArgs> conv_fprop_variants() {
 #endif
             preferred(conv_tiled::fprop, {.gpu = 2, .cpu = 1}),
             preferred(conv_winograd::fprop, {.gpu = 3, .cpu = 3}),
+            conv_winograd::fprop_mma,  // tf32: more error than mma_sm80's
             preferred(conv1_direct::fprop, {.gpu = 3, .cpu = 4}),
             preferred(conv_mma::fprop, {.gpu = 4}),
             preferred(conv_wgmma::fprop, {.gpu = 5, .cpu = 2}),
@@ -130,6 +131,7 @@ Table<ConvProblem, ConvDgradArgs> conv_dgrad_variants() {
 #endif
             preferred(conv_tiled::dgrad, {.gpu = 2, .cpu = 1}),
             preferred(conv_winograd::dgrad, {.gpu = 3, .cpu = 3}),
+            conv_winograd::dgrad_mma,  // tf32: more error than mma_sm80's
             preferred(conv_mma::dgrad, {.gpu = 4}),
             preferred(conv_wgmma::dgrad, {.gpu = 5, .cpu = 2}),
             preferred(conv_views::dgrad, {.gpu = 6}),  // where it suits: few channels
@@ -152,6 +154,7 @@ Table<ConvProblem, ConvWgradArgs> conv_wgrad_variants() {
 #endif
             preferred(conv_tiled::wgrad, {.gpu = 2, .cpu = 1}),
             preferred(conv_winograd::wgrad, {.gpu = 3, .cpu = 3}),
+            conv_winograd::wgrad_mma,  // tf32: more error than mma_sm80's
             preferred(conv1_direct::wgrad, {.gpu = 3, .cpu = 4}),
             preferred(conv_mma::wgrad, {.gpu = 4}),
             preferred(conv_wgmma::wgrad, {.gpu = 5, .cpu = 2}),

@@ -124,6 +124,13 @@ static std::string refuses_wgrad(const ConvProblem& p) {
 extern const ConvWgrad wgrad = {.name = "winograd",
                                 .refuses = refuses_wgrad,
                                 .workspace = wgrad_workspace,
-                                .launch = launch_wgrad<Unit::lanes>};
+                                .launch = launch_wgrad<Unit::lanes>,
+                                .suits = fprop_pays};
+
+extern const ConvWgrad wgrad_mma = {
+    .name = "winograd_mma_sm80",
+    .refuses = [](const ConvProblem& p) { return p.tf32 ? refuses_wgrad(p) : kNotRounded; },
+    .workspace = wgrad_workspace,
+    .launch = launch_wgrad<Unit::tensor>};
 
 }  // namespace wt::conv_winograd

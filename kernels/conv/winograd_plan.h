@@ -26,10 +26,11 @@ inline constexpr int kOut = 4;  // edge of a tile of outputs (dgrad: of dx)
 
 // Bytes of the planes of one part, both operands (or operand and result): a GPU's launches need
 // full waves, a CPU its caches. Tests set it, and set it back.
+inline constexpr int64_t kPartBytesOfGpu = int64_t(256) << 20;
 #ifdef VGPU
 inline int64_t part_bytes = int64_t(16) << 20;
 #else
-inline int64_t part_bytes = int64_t(256) << 20;
+inline int64_t part_bytes = kPartBytesOfGpu;
 #endif
 
 inline std::string refuses(const ConvProblem& p) {
@@ -43,6 +44,9 @@ inline std::string refuses(const ConvProblem& p) {
     if (p.groups > 1000) return "at most 1000 groups";  // blockIdx.z counts planes and groups
     return conv_tiled::too_large(p);
 }
+
+// Why tensor cores cannot do the products.
+inline const std::string kNotRounded = "fp32 operands must not be rounded to tf32";
 
 // Calls f.operator()<R>() with the filter's edge.
 template <class F>
@@ -66,7 +70,7 @@ struct Plan {
     int64_t filter_planes() const { return int64_t(planes) * groups * filters * taps; }
 };
 
-inline Plan plan_of(const ConvProblem& p, int rows, int cols) {
+inline Plan plan_of(const ConvProblem& p, int rows, int cols, int64_t bytes) {
     const int edge = kOut + p.r - 1;
     Plan plan{.groups = p.groups,
               .planes = edge * edge,
@@ -78,14 +82,32 @@ inline Plan plan_of(const ConvProblem& p, int rows, int cols) {
     plan.tiles = p.n * plan.tiles_h * plan.tiles_w;
     const int64_t of_tile = int64_t(4) * plan.planes * p.groups * (plan.taps + plan.outputs);
     // Whole tiles of the products, parts of about the same size.
-    const int64_t most = std::max<int64_t>(part_bytes / of_tile / 128 * 128, 128),
+    const int64_t most = std::max<int64_t>(bytes / of_tile / 128 * 128, 128),
                   parts = ceil_div(plan.tiles, most);
     plan.at_once = static_cast<int>(
         std::min<int64_t>(ceil_div(ceil_div(plan.tiles, parts), 128) * 128, plan.tiles));
     return plan;
 }
 
-inline Plan fprop_plan(const ConvProblem& p) { return plan_of(p, p.p(), p.q()); }
-inline Plan dgrad_plan(const ConvProblem& p) { return plan_of(p, p.h, p.w); }
+inline Plan fprop_plan(const ConvProblem& p, int64_t bytes = part_bytes) {
+    return plan_of(p, p.p(), p.q(), bytes);
+}
+inline Plan dgrad_plan(const ConvProblem& p, int64_t bytes = part_bytes) {
+    return plan_of(p, p.h, p.w, bytes);
+}
+
+// Whether fewer multiplications are worth the transforms. A float of a plane, which is computed,
+// written and read, costs as much as some 40 multiply-adds of a tiled product: on an H200 8 bytes
+// at 3.7 TB/s against 39 TFLOP/s, on a CPU the transform's arithmetic and the caches.
+inline bool pays(const ConvProblem& p, const Plan& plan) {
+    constexpr double kFloat = 40;
+    const double tiles = double(ceil_div(plan.tiles, 64)) * 64,
+                 multiplied = tiles * p.cg() * p.kg() * p.groups * plan.planes,
+                 floats = plan.planes * (double(plan.tiles) * (p.c + p.k) + double(p.k) * p.cg());
+    return multiplied + kFloat * floats < p.flops() / 2;
+}
+
+inline bool fprop_pays(const ConvProblem& p) { return pays(p, fprop_plan(p)); }
+inline bool dgrad_pays(const ConvProblem& p) { return pays(p, dgrad_plan(p)); }
 
 }  // namespace wt::conv_winograd
