@@ -37,6 +37,17 @@ struct FixedTile {
     int multicast = 0;  // 1: no blocks share B
 };
 
+// A convolution by Winograd's transforms (conv/winograd_plan.h), as a GPU divides it: the products
+// of one part of the tiles, and how many floats pass through memory between the kernels, of all
+// parts.
+struct WinogradPlan {
+    ProductPlan products;
+    int out = 0, edge = 0;  // of a tile; of one with its surroundings
+    int parts = 1;
+    double x = 0, y = 0;  // planes of x's tiles (dgrad: dx's) and of y's (dy's)
+    double filters = 0;   // planes of the filters; wgrad: all partial sums of theirs
+};
+
 // All plan for planned_sms(). They are of problems that the variant does not refuse.
 ProductPlan conv_wgmma_plan(ConvPass pass, const ConvProblem& p, FixedTile only = {});
 ProductPlan conv_views_plan(const ConvProblem& p);  // dgrad, views_wgmma_sm90
@@ -44,5 +55,6 @@ ProductPlan gemm_wgmma_plan(const GemmProblem& p, FixedTile only = {});
 // `mma`: of mma_sm80, else of tiled. Folded input (mma_sm80): of the convolution over blocks.
 ProductPlan conv_blocks_plan(ConvPass pass, const ConvProblem& p, bool mma);
 ProductPlan gemm_blocks_plan(const GemmProblem& p, bool mma);
+WinogradPlan conv_winograd_plan(ConvPass pass, const ConvProblem& p);
 
 }  // namespace wt

@@ -83,6 +83,8 @@ bool conv(const Gpu& g, ConvPass pass, const std::string& variant, const ConvPro
         first_layer_wgmma(g, pass, c, p);
     else if (is(variant, "mma_sm80") || is(variant, "tiled"))
         conv_blocks(g, pass, c, is(variant, "mma_sm80"), p);
+    else if (is(variant, "winograd") || is(variant, "winograd_mma_sm80"))
+        conv_winograd(g, pass, c, is(variant, "winograd_mma_sm80"), p);
     else
         return false;
     return true;

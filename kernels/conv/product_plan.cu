@@ -4,6 +4,8 @@
 #include "kernels/conv/mma_common.h"
 #include "kernels/conv/tiled_common.h"
 #include "kernels/conv/wgmma_common.h"
+#include "kernels/conv/winograd_plan.h"
+#include "kernels/conv/winograd_products.h"
 #include "kernels/tile/stream_k.h"
 
 namespace wt {
@@ -123,6 +125,35 @@ ProductPlan conv_blocks_plan(ConvPass pass, const ConvProblem& problem, bool mma
         .rows = rows, .cols = cols, .k = k, .vectors = vectors, .small = strided};
     return blocks_plan(e.edge(), e.edge(), conv_tiled::Big::BK, e.big() ? 2 : 4, e.split(p.groups),
                        v, p.groups);
+}
+
+WinogradPlan conv_winograd_plan(ConvPass pass, const ConvProblem& p) {
+    using namespace conv_winograd;
+    const Plan plan =
+        pass == ConvPass::dgrad ? dgrad_plan(p, kPartBytesOfGpu) : fprop_plan(p, kPartBytesOfGpu);
+    const int batch = plan.planes * p.groups;
+    const bool sums = pass == ConvPass::wgrad;
+    const int64_t rows = sums ? p.kg() : plan.at_once,
+                  cols = pass == ConvPass::fprop ? p.kg() : p.cg(),
+                  k = sums                      ? plan.at_once
+                      : pass == ConvPass::fprop ? p.cg()
+                                                : p.kg();
+    const bool big = wants_big(static_cast<int>(rows), static_cast<int>(cols));
+    const int edge = big ? 128 : 64;
+    const int steps = static_cast<int>(ceil_div(k, 16));
+    const SplitK split = sums ? split_of_products(static_cast<int>(rows), static_cast<int>(cols),
+                                                  plan.at_once, batch)
+                              : SplitK{.splits = 1, .steps = steps, .total_steps = steps};
+    const double tiles = double(batch) * plan.tiles;
+    return {.products = blocks_plan(edge, edge, 16, big ? 2 : 4, split, {rows, cols, k}, batch),
+            .out = kOut,
+            .edge = kOut + p.r - 1,
+            .parts = plan.parts(),
+            .x = tiles * plan.taps,
+            .y = tiles * plan.outputs,
+            .filters = sums ? double(batch) * rows * partial_columns(static_cast<int>(cols)) *
+                                  split.splits * plan.parts()
+                            : double(plan.filter_planes())};
 }
 
 }  // namespace wt

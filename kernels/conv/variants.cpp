@@ -1,7 +1,9 @@
 // The variants of convolution, and how gladly each is taken.
 //
 // On real GPUs: Hopper's tensor cores before Ampere's before plain threads, and for the first
-// layer's 3 channels its own kernels before the general ones.
+// layer's 3 channels its own kernels before the general ones. In fp32, where there are no tensor
+// cores, Winograd before plain threads, where it pays: predicted for an H200, batch 256, conv2 1.6
+// ms instead of 6.1, conv4 1.4 instead of 3.1 (`bin/compare --predict h200`).
 //
 // On virtual GPUs a wgmma is emulated as one dense loop, an mma.sync as many short ones behind
 // ldmatrix. bf16, AlexNet at batch 8, GFLOP/s on two cores of a Xeon, `bin/compare OP --net alexnet
@@ -52,6 +54,11 @@ namespace conv1_wgmma {
 extern const ConvFprop fprop;
 extern const ConvWgrad wgrad;
 }  // namespace conv1_wgmma
+namespace conv_winograd {
+extern const ConvFprop fprop, fprop_mma;
+extern const ConvDgrad dgrad, dgrad_mma;
+extern const ConvWgrad wgrad, wgrad_mma;
+}  // namespace conv_winograd
 namespace conv_views {
 extern const ConvDgrad dgrad, dgrad_swizzled;
 }  // namespace conv_views
@@ -101,6 +108,8 @@ Table<ConvProblem, ConvFpropArgs> conv_fprop_variants() {
             preferred(conv_cudnn::fprop, {.gpu = 1}),
 #endif
             preferred(conv_tiled::fprop, {.gpu = 2, .cpu = 1}),
+            preferred(conv_winograd::fprop, {.gpu = 3, .cpu = 3}),
+            conv_winograd::fprop_mma,  // tf32: more error than mma_sm80's
             preferred(conv1_direct::fprop, {.gpu = 3, .cpu = 4}),
             preferred(conv_mma::fprop, {.gpu = 4}),
             preferred(conv_wgmma::fprop, {.gpu = 5, .cpu = 2}),
@@ -123,6 +132,8 @@ Table<ConvProblem, ConvDgradArgs> conv_dgrad_variants() {
             preferred(conv_cudnn::dgrad, {.gpu = 1}),
 #endif
             preferred(conv_tiled::dgrad, {.gpu = 2, .cpu = 1}),
+            preferred(conv_winograd::dgrad, {.gpu = 3, .cpu = 3}),
+            conv_winograd::dgrad_mma,  // tf32: more error than mma_sm80's
             preferred(conv_mma::dgrad, {.gpu = 4}),
             preferred(conv_wgmma::dgrad, {.gpu = 5, .cpu = 2}),
             preferred(conv_views::dgrad, {.gpu = 6}),  // where it suits: few channels
@@ -144,6 +155,8 @@ Table<ConvProblem, ConvWgradArgs> conv_wgrad_variants() {
             preferred(conv_cudnn::wgrad, {.gpu = 1}),
 #endif
             preferred(conv_tiled::wgrad, {.gpu = 2, .cpu = 1}),
+            preferred(conv_winograd::wgrad, {.gpu = 3, .cpu = 3}),
+            conv_winograd::wgrad_mma,  // tf32: more error than mma_sm80's
             preferred(conv1_direct::wgrad, {.gpu = 3, .cpu = 4}),
             preferred(conv_mma::wgrad, {.gpu = 4}),
             preferred(conv_wgmma::wgrad, {.gpu = 5, .cpu = 2}),
