@@ -113,19 +113,35 @@ struct Winograd {
 
 // ---- error --------------------------------------------------------------------------------------
 
-// The growth of independent relative errors in two dimensions, in norm: see above.
+// The growth of independent relative errors in one dimension, squared, of result i of m.
 template <int M, int R>
-constexpr double growth() {
+constexpr double growth_of_result(int i) {
     constexpr auto w = matrices<M, R>();
     double sum = 0;
     for (int j = 0; j < w.N; ++j) {
-        double a = 0, b = 0, g = 0;
-        for (int i = 0; i < M; ++i) a += w.at.v[i][j] * w.at.v[i][j];
-        for (int i = 0; i < w.N; ++i) b += w.bt.v[j][i] * w.bt.v[j][i];
-        for (int i = 0; i < R; ++i) g += w.g.v[j][i] * w.g.v[j][i];
-        sum += a * b * g;
+        double b = 0, g = 0;
+        for (int k = 0; k < w.N; ++k) b += w.bt.v[j][k] * w.bt.v[j][k];
+        for (int k = 0; k < R; ++k) g += w.g.v[j][k] * w.g.v[j][k];
+        sum += w.at.v[i][j] * w.at.v[i][j] * b * g;
     }
-    return sum / (M * R);  // the square of the square root
+    return sum / R;
+}
+
+// The same in two dimensions, in norm over a tile: see above. The square of the square root.
+template <int M, int R>
+constexpr double growth() {
+    double sum = 0;
+    for (int i = 0; i < M; ++i) sum += growth_of_result<M, R>(i);
+    return sum / M;
+}
+
+// And of the results of a tile that have it worst: a corner.
+template <int M, int R>
+constexpr double corner_growth() {
+    double most = 0;
+    for (int i = 0; i < M; ++i)
+        most = growth_of_result<M, R>(i) > most ? growth_of_result<M, R>(i) : most;
+    return most;
 }
 
 // The same of the worst operands, for the worst result.
