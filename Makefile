@@ -238,7 +238,7 @@ ifeq ($(TARGET),vgpu)
   LIB_SRC += $(wildcard host/vgpu/*/*.cpp)
   LIB_SRC := $(filter-out %_cudnn.cpp %_cublas.cpp $(if $(ONEDNN),,%_onednn.cpp),$(LIB_SRC))
 else
-  LIB_SRC := $(filter-out %_onednn.cpp $(if $(CUDNN),,%_cudnn.cpp) $(if $(CUBLAS),,%_cublas.cpp),$(LIB_SRC))
+  LIB_SRC := $(filter-out %_onednn.cpp %_cpu.cpp $(if $(CUDNN),,%_cudnn.cpp) $(if $(CUBLAS),,%_cublas.cpp),$(LIB_SRC))
 endif
 LIB_SRC := $(filter-out $(if $(JPEG_HEADER),,%_turbo.cpp) $(if $(MPI_HEADER),,%_mpi.cpp) $(if $(NCCL),,%_nccl.cpp),$(LIB_SRC))
 TEST_SRC := $(filter-out $(if $(MPI_HEADER),,%_mpi.cpp),$(wildcard test/*.cpp test/*.cu test/reference/*.cpp))

@@ -79,8 +79,13 @@ void for_each_problem(ConvPass pass, Table<ConvProblem, Args> table, F&& f) {
 template <class Args>
 double error_growth(const Variant<ConvProblem, Args>& v, const ConvProblem& p) {
     if (!std::string(v.name).starts_with("winograd")) return 1;
-    if (std::is_same_v<Args, ConvWgradArgs>)
-        return p.r == 3 ? winograd::corner_growth<3, 4>() : winograd::corner_growth<5, 4>();
+    constexpr bool kWgrad = std::is_same_v<Args, ConvWgradArgs>;
+    if (v.cpu) {  // strided first layers are 3x3 when they are folded
+        if (p.r == 5)
+            return kWgrad ? winograd::corner_growth<5, 4>() : winograd::corner_growth<4, 5>();
+        return kWgrad ? winograd::corner_growth<3, 6>() : winograd::corner_growth<6, 3>();
+    }
+    if (kWgrad) return p.r == 3 ? winograd::corner_growth<3, 4>() : winograd::corner_growth<5, 4>();
     return p.r == 3 ? winograd::corner_growth<4, 3>() : winograd::corner_growth<4, 5>();
 }
 

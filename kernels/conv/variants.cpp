@@ -16,6 +16,8 @@
 //
 // So wgmma_sm90 comes before tiled there, and mma_sm80 is never taken unless it is named. Of the
 // first layer conv1_direct takes 138 and 104 ms (fprop, wgrad), folded_wgmma_sm90 190 and 189.
+//
+// In fp32 winograd_cpu comes before all there: README.md, "Convolutions on a CPU".
 #include <array>
 #include <vector>
 
@@ -63,6 +65,13 @@ namespace conv_views {
 extern const ConvDgrad dgrad, dgrad_swizzled;
 }  // namespace conv_views
 
+#ifdef VGPU
+namespace conv_winograd_cpu {
+extern const ConvFprop fprop, fprop_avx2;
+extern const ConvDgrad dgrad, dgrad_avx2;
+extern const ConvWgrad wgrad, wgrad_avx2;
+}  // namespace conv_winograd_cpu
+#endif
 #ifdef WT_ONEDNN
 namespace conv_onednn {
 extern const ConvFprop fprop;
@@ -119,6 +128,10 @@ Table<ConvProblem, ConvFpropArgs> conv_fprop_variants() {
             preferred(conv_winograd_onednn::fprop, {.cpu = 6}),
             preferred(conv_fold_onednn::fprop, {.cpu = 7}),
 #endif
+#ifdef VGPU
+            preferred(conv_winograd_cpu::fprop, {.cpu = 8}),
+            conv_winograd_cpu::fprop_avx2,  // what winograd_cpu is without AVX-512
+#endif
         },
         conv_wgmma::fprop_fixed);
     return table;
@@ -141,6 +154,10 @@ Table<ConvProblem, ConvDgradArgs> conv_dgrad_variants() {
 #ifdef WT_ONEDNN
             preferred(conv_onednn::dgrad, {.cpu = 5}),
             preferred(conv_winograd_onednn::dgrad, {.cpu = 6}),
+#endif
+#ifdef VGPU
+            preferred(conv_winograd_cpu::dgrad, {.cpu = 8}),
+            conv_winograd_cpu::dgrad_avx2,  // what winograd_cpu is without AVX-512
 #endif
         },
         conv_wgmma::dgrad_fixed);
@@ -165,6 +182,10 @@ Table<ConvProblem, ConvWgradArgs> conv_wgrad_variants() {
             preferred(conv_onednn::wgrad, {.cpu = 5}),
             preferred(conv_winograd_onednn::wgrad, {.cpu = 6}),
             preferred(conv_fold_onednn::wgrad, {.cpu = 7}),
+#endif
+#ifdef VGPU
+            preferred(conv_winograd_cpu::wgrad, {.cpu = 8}),
+            conv_winograd_cpu::wgrad_avx2,  // what winograd_cpu is without AVX-512
 #endif
         },
         conv_wgmma::wgrad_fixed);
