@@ -235,12 +235,13 @@ else
   %_sm90.o: GENCODE := -gencode=arch=compute_90a,code=sm_90a
   NVCCFLAGS += $(CXXSTD) $(HOST_OPT) $(NVCC_LANGUAGE) -Xptxas=--warn-on-spills
   # What the compiler says is kept beside the object: profiling/sass.py reads it.
-  CU_COMPILE = $(NVCC) $(CPPFLAGS) $(NVCCFLAGS) $(GENCODE) $(KEEP) -MMD -MP -c $< -o $@ >$(@:.o=.log) 2>&1; rc=$$?; cat $(@:.o=.log) >&2; $(KEPT)exit $$rc
+  CU_COMPILE = $(KEEP_IN)$(NVCC) $(CPPFLAGS) $(NVCCFLAGS) $(GENCODE) $(KEEP) -MMD -MP -c $< -o $@ >$(@:.o=.log) 2>&1; rc=$$?; cat $(@:.o=.log) >&2; $(KEPT)exit $$rc
   # nvcc keeps all that it makes on its way, which is much; one architecture has one PTX.
   ifneq ($(KEEP_PTX),)
     ifneq ($(words $(ARCHS)),1)
       $(error KEEP_PTX goes with one of ARCHS, not with '$(ARCHS)')
     endif
+    KEEP_IN = mkdir -p $(@:.o=.keep); 
     KEEP = --keep --keep-dir $(@:.o=.keep)
     KEPT = [ $$rc != 0 ] || { mkdir -p $(KEEP_PTX)/$(dir $<) && mv $(@:.o=.keep)/$(basename $(notdir $<)).ptx $(KEEP_PTX)/$(<:.cu=.ptx); } || rc=1; rm -rf $(@:.o=.keep); 
   endif

@@ -3,6 +3,8 @@
 
 #include <doctest/doctest.h>
 
+#include <string>
+
 #include "host/cuda/device.h"
 
 namespace wt::test {
@@ -15,7 +17,8 @@ inline bool is_hopper() {
 
 // The same, and says what is left out where it does not.
 inline bool needs_hopper(const char* what) {
-    if (!is_hopper()) MESSAGE("skip: ", what, " needs sm_90a, this is sm_", device_sm(0));
+    if (!is_hopper())
+        MESSAGE("skip: " << std::string(what) << " needs sm_90a, this is sm_" << device_sm(0));
     return is_hopper();
 }
 
