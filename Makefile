@@ -333,12 +333,13 @@ run: found $(OUT)/bin/train bin
 
 # The programs too: some tests run them.
 # With RACES=1 the suite `kernels`: PTX; the operations, alone and as bin/compare has them; steps of small networks.
-# With PTX=1 the same without the tests of what only g++ compiles; on virtual GPUs of sm_80 with PTX of sm_80.
+# With PTX=1 the same without the tests of what only g++ compiles; on virtual GPUs of sm_80 with PTX of sm_80. Of 80+90
+# kernels count as built for sm_80, or those that cannot wait for the kernel before them would be let start early.
 T ?= $(if $(RACES)$(PTX),-ts=kernels)
 # There training is compared with training by g++'s kernels.
 PLAIN_TRAIN := $(if $(PTX),$(HOST_OUT)/bin/train)
 test: found $(if $(PTX),$(OUT)/bin/train $(PLAIN_TRAIN),$(if $(RACES),,programs)) $(OUT)/bin/unit
-	$(Q)$(if $(PTX),WT_PLAIN_TRAIN=$(abspath $(PLAIN_TRAIN)) $(if $(filter 80,$(PTX_ARCH)),VGPU_CAPABILITY=8.0) )$(OUT)/bin/unit $(if $(PTX),-sfe=*vgpu_only_wgmma.*$(if $(filter 80,$(PTX_ARCH)),$(comma)*vgpu_only_*_sm90*)) $(T)
+	$(Q)$(if $(PTX),WT_PLAIN_TRAIN=$(abspath $(PLAIN_TRAIN)) $(if $(filter 80,$(PTX_ARCH)),VGPU_CAPABILITY=8.0) $(if $(filter 80+90,$(PTX_ARCH)),VGPU_ARCHS=80) )$(OUT)/bin/unit $(if $(PTX),-sfe=*vgpu_only_wgmma.*$(if $(filter 80,$(PTX_ARCH)),$(comma)*vgpu_only_*_sm90*)) $(T)
 
 # A change of flags rebuilds what it touches: the stamp's text is the flags (and the CPU, which -march=native
 # means: a tree copied to another machine is built anew). The second one's is what is linked, so that removing

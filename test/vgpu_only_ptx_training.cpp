@@ -5,9 +5,12 @@
 
 #include <cmath>
 #include <cstdlib>
+#include <filesystem>
+#include <random>
 
 #include "host/json.h"
 #include "host/vgpu/ptx_exec/kernels.h"
+#include "test/data_files.h"
 #include "test/hopper.h"
 #include "test/seeds.h"
 #include "test/training.h"
@@ -41,10 +44,33 @@ std::string kernels_of(const Training& t) {
     return list;
 }
 
+constexpr int kClasses = 16;  // tensor cores want a multiple of 8
+
+// One image of noise of each class to train on and a single held-out one: made-up data sets have
+// 256 of these, which would take far longer than the steps.
+void write_images(const TempDir& s) {
+    constexpr int kSide = 48;
+    std::mt19937 random(1);
+    const auto noise = [&](const std::string& path) {
+        Bytes rows(3 * kSide * kSide);
+        for (uint8_t& v : rows) v = static_cast<uint8_t>(random());
+        write_file(path, png(kSide, kSide, 8, 2, rows));
+    };
+    for (int i = 0; i < kClasses; ++i) {
+        const std::string name = "/c" + std::to_string(10 + i);
+        for (const char* half : {"train", "val"})
+            if (i == 0 || std::string(half) == "train") {
+                const std::string folder = s / ("images/" + (half + name));
+                std::filesystem::create_directories(folder);
+                noise(folder + "/0.png");
+            }
+    }
+}
+
 std::string flags_of(const Training& t) {
     std::string gpus = "0";
     for (int w = 1; w < t.workers; ++w) gpus += "," + std::to_string(w);
-    return std::string(" --net ") + t.net + " --data synthetic:16 --gpus " + gpus + " --batch " +
+    return std::string(" --net ") + t.net + " --data folder:images --gpus " + gpus + " --batch " +
            std::to_string(t.batch) + " --fc-scheme " + t.scheme + " --precision " + t.precision +
            " --kernels " + kernels_of(t) + " --steps " + std::to_string(t.steps) +
            " --eval-every 0 --lr-policy constant";
@@ -72,6 +98,7 @@ double off(const std::vector<float>& got, const std::vector<float>& want) {
 
 void compare(const Training& t, const std::string& plain) {
     const TempDir s;
+    write_images(s);
     for (const auto& [program, out] : {std::pair{program("train"), "ptx"}, {plain, "plain"}}) {
         const Result r = run(s, program + flags_of(t) + " --out " + out);
         INFO(program << ": " << r.err);
