@@ -9,6 +9,7 @@
 #   make results       README.md's table from profiling/results/
 #   make sass          registers, spills and instructions of the kernels, checked; needs nvcc and a disassembler
 #   make ptx-faults PTX=1  are faults in the assembly of kernels/ptx/ seen, one at a time?   FAULTS="-k mma" some of them
+#   make ptx-rate PTX=1    PTX instructions a second and core that virtual GPUs execute
 #   make compile-times CPU seconds that the compiler took for each file
 #   make fuzz          every reader of files and flags with random input, SECONDS=20 each; needs clang's libFuzzer (test/fuzz/README.md)
 #   make format        the C++ sources as .clang-format says, which CI checks; needs clang-format 14
@@ -22,7 +23,8 @@
 #   PREFIX=DIR         where libraries were unpacked   default: build/deps
 #   SAN=1              AddressSanitizer and UBSan for all but the kernels (vgpu)
 #   RACES=1            for the kernels: races, missing fences, bounds, and UBSan (vgpu)
-#   PTX=1              kernels as nvcc compiles them, their PTX translated to C++ (vgpu, needs nvcc); PTX_ARCH=80|90
+#   PTX=1              kernels as nvcc compiles them, their PTX translated to C++ (vgpu, needs nvcc); PTX_ARCH=80|90|80+90
+#                      KEEP_PTX=DIR of TARGET=cuda keeps the PTX that it makes; PTX_FROM=DIR takes it from there
 #   BUILD=DIR          where objects go                default: build
 #   NO_MPI=1           without MPI, even where it is (bin/train --comm mpi is then refused)
 #   NO_TURBO=1         without libjpeg-turbo, even where it is (stb_image then decodes JPEG too)
@@ -40,6 +42,8 @@ SAN    ?=
 RACES  ?=
 PTX    ?=
 PTX_ARCH ?= 90
+KEEP_PTX ?=
+PTX_FROM ?=
 PCH    ?= 1
 Q      := $(if $(V),,@)
 
@@ -85,8 +89,13 @@ ifneq ($(PTX),)
   ifeq ($(NVCC),)
     $(error PTX=1 needs nvcc, which makes the PTX: install the CUDA toolkit (12.3 or later) and put nvcc on PATH)
   endif
-  ifneq ($(filter-out 80 90,$(PTX_ARCH))$(filter-out 1,$(words $(PTX_ARCH))),)
-    $(error unknown PTX_ARCH '$(PTX_ARCH)': must be 80 or 90)
+  ifneq ($(filter-out 80 90 80+90,$(PTX_ARCH))$(filter-out 1,$(words $(PTX_ARCH))),)
+    $(error unknown PTX_ARCH '$(PTX_ARCH)': must be 80, 90 or 80+90)
+  endif
+  ifneq ($(PTX_FROM),)
+    ifeq ($(wildcard $(PTX_FROM)),)
+      $(error PTX_FROM=$(PTX_FROM) is not there: make TARGET=cuda KEEP_PTX=$(PTX_FROM) leaves the PTX in it)
+    endif
   endif
 endif
 ifeq ($(TARGET),cuda)
@@ -227,7 +236,16 @@ else
   %_sm90.o: GENCODE := -gencode=arch=compute_90a,code=sm_90a
   NVCCFLAGS += $(CXXSTD) $(HOST_OPT) $(NVCC_LANGUAGE) -Xptxas=--warn-on-spills
   # What the compiler says is kept beside the object: profiling/sass.py reads it.
-  CU_COMPILE = $(NVCC) $(CPPFLAGS) $(NVCCFLAGS) $(GENCODE) -MMD -MP -c $< -o $@ >$(@:.o=.log) 2>&1; rc=$$?; cat $(@:.o=.log) >&2; exit $$rc
+  CU_COMPILE = $(KEEP_IN)$(NVCC) $(CPPFLAGS) $(NVCCFLAGS) $(GENCODE) $(KEEP) -MMD -MP -c $< -o $@ >$(@:.o=.log) 2>&1; rc=$$?; cat $(@:.o=.log) >&2; $(KEPT)exit $$rc
+  # nvcc keeps all that it makes on its way, which is much; one architecture has one PTX.
+  ifneq ($(KEEP_PTX),)
+    ifneq ($(words $(ARCHS)),1)
+      $(error KEEP_PTX goes with one of ARCHS, not with '$(ARCHS)')
+    endif
+    KEEP_IN = mkdir -p $(@:.o=.keep); 
+    KEEP = --keep --keep-dir $(@:.o=.keep)
+    KEPT = [ $$rc != 0 ] || { mkdir -p $(KEEP_PTX)/$(dir $<) && mv $(@:.o=.keep)/$(basename $(notdir $<)).ptx $(KEEP_PTX)/$(<:.cu=.ptx); } || rc=1; rm -rf $(@:.o=.keep); 
+  endif
   LINK = $(CXX)
 endif
 
@@ -259,7 +277,7 @@ ifneq ($(PTX),)
   # Files of sm_90 alone have no code for sm_80.
   ptx_objects = $(patsubst %.cu,$(OUT)/%.ptx.o,$(filter-out $(if $(filter 80,$(PTX_ARCH)),%_sm90.cu),$(filter %.cu,$(1))))
   LIB_OBJ  += $(call ptx_objects,$(LIB_SRC))
-  TEST_OBJ += $(call ptx_objects,$(filter-out test/vgpu_only_%,$(TEST_SRC)))
+  TEST_OBJ += $(call ptx_objects,$(filter-out test/vgpu_only_%,$(TEST_SRC)) $(filter test/vgpu_only_%_sm90.cu,$(TEST_SRC)))
 endif
 # What bin/train alone does not need, so that `make run` need not wait for it.
 TRAIN_OBJ  := $(filter-out $(addprefix $(HOST_OUT)/host/,model/% bench/predicted.o bench/report.o bench/report_html.o),$(LIB_OBJ))
@@ -279,7 +297,7 @@ SRC_lean     := kernels/gemm/tiled.cu
 SRC_compute  := $(filter-out $(SRC_test) $(SRC_emulated) $(SRC_host) $(SRC_lean),$(ALL_SRC))
 
 # ---- rules ----------------------------------------------------------------------------------
-.PHONY: all programs run test help claims format decode-rate loader-rate deps clean found gpu-report results sass sass-tools kernel-objects plain-kernels compile-times bin ptx-faults
+.PHONY: all programs run test help claims format decode-rate loader-rate deps clean found gpu-report results sass sass-tools kernel-objects plain-kernels compile-times bin ptx-faults ptx-rate
 .SECONDARY:
 
 ifneq ($(MISSING),)
@@ -316,16 +334,19 @@ run: found $(OUT)/bin/train bin
 
 # The programs too: some tests run them.
 # With RACES=1 the suite `kernels`: PTX; the operations, alone and as bin/compare has them; steps of small networks.
-# With PTX=1 the same without the tests of what only g++ compiles; on virtual GPUs of sm_80 with PTX of sm_80.
+# With PTX=1 the same without the tests of what only g++ compiles; on virtual GPUs of sm_80 with PTX of sm_80. Of 80+90
+# kernels count as built for sm_80, or those that cannot wait for the kernel before them would be let start early.
 T ?= $(if $(RACES)$(PTX),-ts=kernels)
-test: found $(if $(RACES)$(PTX),,programs) $(OUT)/bin/unit
-	$(Q)$(if $(PTX),$(if $(filter 80,$(PTX_ARCH)),VGPU_CAPABILITY=8.0) )$(OUT)/bin/unit $(if $(PTX),-sfe=*vgpu_only_races*$(comma)*vgpu_only_wgmma*) $(T)
+# There training is compared with training by g++'s kernels.
+PLAIN_TRAIN := $(if $(PTX),$(HOST_OUT)/bin/train)
+test: found $(if $(PTX),$(OUT)/bin/train $(PLAIN_TRAIN),$(if $(RACES),,programs)) $(OUT)/bin/unit
+	$(Q)$(if $(PTX),WT_PLAIN_TRAIN=$(abspath $(PLAIN_TRAIN)) $(if $(filter 80,$(PTX_ARCH)),VGPU_CAPABILITY=8.0) $(if $(filter 80+90,$(PTX_ARCH)),VGPU_ARCHS=80) )$(OUT)/bin/unit $(if $(PTX),-sfe=*vgpu_only_wgmma.*$(if $(filter 80,$(PTX_ARCH)),$(comma)*vgpu_only_*_sm90*)) $(T)
 
 # A change of flags rebuilds what it touches: the stamp's text is the flags (and the CPU, which -march=native
 # means: a tree copied to another machine is built anew). The second one's is what is linked, so that removing
 # a file links again.
 CPU := $(shell sed -n 's/^model name.*: //p;T;q' /proc/cpuinfo)
-HOST_FLAGS_NOW := $(strip $(TARGET) $(CXX) $(CPPFLAGS) $(MPI_FLAGS) $(CXXFLAGS) $(OPT) $(LEAN_OPT) $(HOST_OPT) $(EMULATED_OPT) $(PCH) $(LDFLAGS) $(LDLIBS) $(if $(filter cuda,$(TARGET)),$(NVCC) $(NVCCFLAGS) $(ARCHS)) $(CPU))
+HOST_FLAGS_NOW := $(strip $(TARGET) $(CXX) $(CPPFLAGS) $(MPI_FLAGS) $(CXXFLAGS) $(OPT) $(LEAN_OPT) $(HOST_OPT) $(EMULATED_OPT) $(PCH) $(LDFLAGS) $(LDLIBS) $(if $(filter cuda,$(TARGET)),$(NVCC) $(NVCCFLAGS) $(ARCHS) $(KEEP_PTX)) $(CPU))
 FLAGS_NOW := $(strip $(HOST_FLAGS_NOW) $(RACE_FLAGS) $(RACE_LINK) $(if $(PTX),$(PTX_FLAGS)))
 STAMP := $(OUT)/flags
 HOST_STAMP := $(HOST_OUT)/flags
@@ -353,7 +374,7 @@ $(if $(findstring n,$(firstword -$(MAKEFLAGS))),,$(shell $(call stamp,$(STAMP),$
 
 # "[ 12/180]": the number of this compile, and of all that a dry run finds to do when the first begins.
 done := 0
-total = $(eval total := $(shell $(MAKE) -n --no-print-directory COUNTING=1 $(foreach v,TARGET BUILD PREFIX ARCHS SAN RACES PTX PTX_ARCH CXX PCH NO_MPI NO_TURBO,$(v)='$($(v))') $(MAKECMDGOALS) 2>/dev/null | grep -c '^echo "counted'))$(total)
+total = $(eval total := $(shell $(MAKE) -n --no-print-directory COUNTING=1 $(foreach v,TARGET BUILD PREFIX ARCHS SAN RACES PTX PTX_ARCH PTX_FROM KEEP_PTX CXX PCH NO_MPI NO_TURBO,$(v)='$($(v))') $(MAKECMDGOALS) 2>/dev/null | grep -c '^echo "counted'))$(total)
 count = $(eval done := $(shell echo $$(($(done) + 1))))$(shell printf '[%3d/%d]' $(done) $(total))
 say = @echo "$(if $(COUNTING),counted,$(count)) $(1)"
 # Runs a compiler, and notes the seconds that it took for `make compile-times`.
@@ -364,9 +385,16 @@ $(CU_OUT)/%.o: %.cu $(CU_STAMP)
 	$(call say,cu   $<)
 	$(Q)$(call timed,$(CU_COMPILE))
 ifneq ($(PTX),)
-# In place of the rule above: kernels' objects are an ordinary build's, and what they become in PTX is beside them.
-PTX_ARCH_OF = $(if $(filter %_sm90.cu,$<),90a,$(PTX_ARCH))
+# In place of the rule above: kernels' objects are an ordinary build's, and what they become in PTX is beside them. With
+# PTX_ARCH=80+90 it is what a program built with ARCHS=80 has, which runs on sm_90 too.
+PTX_ARCH_OF = $(if $(filter %_sm90.cu,$<),90a,$(firstword $(subst +, ,$(PTX_ARCH))))
 TRANSLATOR := host/vgpu/ptx_exec/translate.py host/vgpu/ptx_exec/parse.py host/vgpu/ptx_exec/forms.py
+ifneq ($(PTX_FROM),)
+# Where it is; else the next rule makes it.
+$(PTX_OUT)/%.ptx: $(PTX_FROM)/%.ptx
+	@mkdir -p $(@D)
+	$(Q)cp $< $@
+endif
 $(PTX_OUT)/%.ptx: %.cu $(PTX_OUT)/nvcc_flags
 	@mkdir -p $(@D)
 	$(call say,ptx  $<)
@@ -438,9 +466,11 @@ $(OUT)/bin/unit: $(TEST_OBJ) $(LIB_OBJ) $(COMMON_OBJ) $(LINKED)
 	@echo "  link $@"
 	$(Q)$(LINK) $(LDFLAGS) $(filter %.o,$^) $(JPEG_LIBS) $(LDLIBS) -o $@
 $(OUT)/bin/train: $(HOST_OUT)/tools/train.o $(TRAIN_OBJ) $(COMMON_OBJ) $(LINKED)
+$(PLAIN_TRAIN): $(HOST_OUT)/tools/train.o $(filter-out %.ptx.o,$(TRAIN_OBJ)) $(COMMON_OBJ)
 $(filter-out %/train,$(PROGRAMS)): $(OUT)/bin/%: $(HOST_OUT)/tools/%.o $(LIB_OBJ) $(COMMON_OBJ) $(LINKED)
-$(PROGRAMS):
+$(PROGRAMS) $(PLAIN_TRAIN):
 	@echo "  link $@"
+	@mkdir -p $(@D)
 	$(Q)$(LINK) $(LDFLAGS) $(filter %.o,$^) $(JPEG_LIBS) $(LDLIBS) -o $@
 
 -include $(LIB_OBJ:.o=.d) $(TEST_OBJ:.o=.d) $(COMMON_OBJ:.o=.d) $(TOOL_OBJ:.o=.d)
@@ -450,7 +480,14 @@ decode-rate: $(OUT)/bin/decode_rate
 	$(Q)$(OUT)/bin/decode_rate $(FILES)
 loader-rate: $(OUT)/bin/loader_rate
 	$(Q)$(OUT)/bin/loader_rate $(DATA)
-$(OUT)/bin/decode_rate $(OUT)/bin/loader_rate: $(OUT)/bin/%: $(HOST_OUT)/profiling/%.o $(LIB_OBJ) $(LINKED)
+ifneq ($(PTX),)
+# How fast PTX runs, and, with the same kernels made to count, how many instructions that is.
+RATE_OBJ := $(HOST_OUT)/profiling/ptx_rate.o $(LIB_OBJ)
+ptx-rate: $(OUT)/bin/ptx_rate
+	$(Q)python3 profiling/ptx_rate.py --ptx $(PTX_OUT)/kernels --program $< --objects '$(RATE_OBJ)' \
+	    --compile '$(CXX) $(PTX_FLAGS)' --link '$(LINK) $(LDFLAGS) OBJECTS $(JPEG_LIBS) $(LDLIBS)'
+endif
+$(OUT)/bin/decode_rate $(OUT)/bin/loader_rate $(OUT)/bin/ptx_rate: $(OUT)/bin/%: $(HOST_OUT)/profiling/%.o $(LIB_OBJ) $(LINKED)
 	@echo "  link $@"
 	$(Q)$(LINK) $(LDFLAGS) $(filter %.o,$^) $(JPEG_LIBS) $(LDLIBS) -o $@
 

@@ -10,6 +10,7 @@
 #include "host/cuda/stream.h"
 #include "kernels/common/machine.h"
 #include "kernels/conv/wgmma_tiles.h"
+#include "test/hopper.h"
 #include "test/operands.h"
 #include "test/seeds.h"
 #include "test/shapes.h"
@@ -169,6 +170,7 @@ TEST_CASE("conv: wgmma plans for the SMs that there are") {
 }
 
 TEST_CASE("conv: wgmma, every tile") {
+    if (!needs_hopper("wgmma")) return;
     std::vector<ConvProblem> problems = {
         // Boxes of 16, 32 and 64 channels, the widest tiles too; groups; tiles that end within an
         // image, and past the last filter. dgrad's boxes are of filters.
@@ -287,6 +289,7 @@ TEST_CASE("conv: wgmma, a fixed tile is refused where it is of no use") {
 }
 
 TEST_CASE("conv: wgmma, dgrad by views") {
+    if (!needs_hopper("wgmma")) return;
     const ConvProblem plain{.dtype = DType::bf16};
     const auto with = [&](int n, int h, int w, int c, int k, int r, int s, int pad_h, int pad_w,
                           int groups, bool drelu) {
@@ -345,6 +348,7 @@ TEST_CASE("conv: wgmma, dgrad by views") {
 }
 
 TEST_CASE("conv: wgmma, folded first layers") {
+    if (!needs_hopper("wgmma")) return;
     const ConvProblem first{.n = 2,
                             .c = 3,
                             .stride_h = 4,
