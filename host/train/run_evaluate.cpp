@@ -121,7 +121,7 @@ void Run::evaluate_in_views(const std::vector<Batch*>& batches, std::vector<floa
 Run::Counts Run::count_scores(const std::vector<Batch*>& batches, const std::vector<float>& scores,
                               EvaluationFiles& files) const {
     Counts counts;
-    std::vector<int> labels(static_cast<size_t>(global_batch_));
+    std::vector<int> labels(static_cast<size_t>(pass_batch()));
     for (size_t r = 0; r < batches.size(); ++r) {
         const std::vector<int> rows = batch_rows(configs_[r], configs_[r].rank);
         for (size_t i = 0; i < rows.size(); ++i)
@@ -129,7 +129,7 @@ Run::Counts Run::count_scores(const std::vector<Batch*>& batches, const std::vec
     }
     const auto classes = static_cast<size_t>(net_.classes());
     const int64_t first = batches[0]->first,
-                  end = std::min(first + global_batch_, data_.held_out->size());
+                  end = std::min(first + pass_batch(), data_.held_out->size());
     for (int64_t i = first; i < end; ++i) {
         const auto row = static_cast<size_t>(i - first);
         const float* s = &scores[row * classes];
