@@ -80,9 +80,9 @@ __global__ void __launch_bounds__(kThreads)
     if (!dz) return;
     __syncthreads();
     const float factor = p.scale / shared.sum, rest = p.scale * p.everywhere(),
-                own = p.scale * p.at_label();
+                right = p.scale * (p.at_label() + p.everywhere());
     for (int j = thread; j < p.classes; j += kThreads)
-        dz[j] = from_float<T>(factor * __expf(z[j] - top) - rest - (j == label ? own : 0.f));
+        dz[j] = from_float<T>(factor * __expf(z[j] - top) - (j == label ? right : rest));
 }
 
 void run(const SoftmaxProblem& p, const SoftmaxArgs& a) {

@@ -26,10 +26,10 @@ __global__ void softmax_naive_kernel(SoftmaxProblem p, const float* logits, cons
     for (int j = 1; j < p.classes; ++j) top = fmaxf(top, z[j]);  // skips NaNs; the sum meets them
     float sum = 0;
     for (int j = 0; j < p.classes; ++j) sum += expf(z[j] - top);
+    const float rest = p.everywhere(), right = p.at_label() + p.everywhere();
     if (dz)
         for (int j = 0; j < p.classes; ++j)
-            dz[j] = from_float<T>(p.scale * (expf(z[j] - top) / sum - p.everywhere() -
-                                             (j == label ? p.at_label() : 0.f)));
+            dz[j] = from_float<T>(p.scale * (expf(z[j] - top) / sum - (j == label ? right : rest)));
 
     // A label that is no class makes the loss NaN, which stops the training that fed it.
     const float chosen = label >= 0 && label < p.classes ? z[label] : NAN;

@@ -65,7 +65,8 @@ __global__ void softmax_row_kernel(SoftmaxProblem p, const float* logits, const 
     results[row] = {loss, loss == loss ? rank : INT_MAX};
 
     if (!dz) return;
-    const float factor = p.scale / sum, rest = p.scale * p.everywhere();
+    const float factor = p.scale / sum, rest = p.scale * p.everywhere(),
+                right = p.scale * (p.at_label() + p.everywhere());
     for (int j = 0; j < whole; j += kLanes) {
         float d[kLanes];
         WT_LANES
@@ -76,7 +77,7 @@ __global__ void softmax_row_kernel(SoftmaxProblem p, const float* logits, const 
     for (int j = whole; j < p.classes; ++j)
         dz[j] = from_float<T>(factor * __expf(z[j] - top) - rest);
     if (label >= 0 && label < p.classes)
-        dz[label] = from_float<T>(factor * __expf(chosen - top) - rest - p.scale * p.at_label());
+        dz[label] = from_float<T>(factor * __expf(chosen - top) - right);
 }
 
 void run(const SoftmaxProblem& p, const SoftmaxArgs& a) {

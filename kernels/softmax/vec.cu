@@ -102,7 +102,7 @@ __global__ void __launch_bounds__(32 * kWarps)
 
     if (!dz) return;
     const float factor = p.scale / sum, rest = p.scale * p.everywhere(),
-                right = p.scale * p.at_label();
+                right = p.scale * (p.at_label() + p.everywhere());
     for (int first = 0; first < p.classes; first += kPiece) {
         if (p.classes > kPiece) load_piece(z, first + own, p.classes, aligned_z, v);
         unroll<kFragments>([&](auto h) {
@@ -110,7 +110,7 @@ __global__ void __launch_bounds__(32 * kWarps)
             float d[kGroup];
             WT_LANES
             for (int e = 0; e < kGroup; ++e)
-                d[e] = factor * __expf(v[h][e] - top) - rest - (at + e == label ? right : 0.f);
+                d[e] = factor * __expf(v[h][e] - top) - (at + e == label ? right : rest);
             store_pack<kGroup>(dz + at, p.classes - at, aligned_dz, d);
         });
     }
