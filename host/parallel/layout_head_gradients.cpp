@@ -148,11 +148,13 @@ void Layout::plan_wgrad(HeadOp& op) {
                         .bias = true,
                         .tf32 = config.tf32,
                         .aligned = op.dy.on_16_bytes() && op.x.on_16_bytes()};
-    // Nobody else has gradients of a shard, so the product that makes them can use them up.
+    // Nobody else has gradients of a shard, so the product that makes them can use them up, unless
+    // those of other batches are to be added.
     GemmProblem updating = w;
     updating.sgd = true;
     const bool updates =
-        op.sharded && !config.keep_gradients && !config.kernels.names("update.sgd") &&
+        op.sharded && config.accumulate == 1 && !config.keep_gradients &&
+        !config.kernels.names("update.sgd") &&
         fuses(op.name_wgrad + "+sgd", op.name_wgrad, gemm_variants(), updating,
               Part{op.name_wgrad, gemm_variants(), w},
               Part{"update.sgd", sgd_variants(), SgdProblem{1, units * inputs}, name + ".update"});

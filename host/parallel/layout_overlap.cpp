@@ -114,7 +114,8 @@ double Layout::update_beside_trunk(int sms, double bytes, bool limit) {
 // Every stream has a workspace, as large as the launch there that needs most.
 void Layout::plan_workspaces() {
     size_t bytes[kStreams] = {};
-    for (const StepList* steps : {&training_steps, &evaluation_steps})
+    for (const StepList* steps :
+         {&training_steps, &earlier_steps[0], &earlier_steps[1], &evaluation_steps})
         for (const Step& s : *steps)
             if (const auto* l = std::get_if<Launch>(&s.action)) {
                 size_t& most = bytes[static_cast<int>(s.stream)];
