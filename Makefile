@@ -195,7 +195,9 @@ ifeq ($(TARGET),vgpu)
   ifneq ($(PTX),)
     PTX_NVCC := $(NVCC) -I. $(if $(wildcard $(DEPS_USR)/include),-isystem $(DEPS_USR)/include) $(CXXSTD) -O2 $(NVCC_LANGUAGE)
     # PTX says which products are fused with sums, and its integers wrap.
-    PTX_FLAGS := $(if $(RACES),-fsanitize=thread --param=tsan-instrument-func-entry-exit=0) -Ihost/vgpu/include -DVGPU -I. $(CXXSTD) -O1 -g1 -march=native -ffp-contract=off -fno-strict-aliasing -fwrapv -w
+    PTX_AT = -Ihost/vgpu/include -DVGPU -I. $(CXXSTD) $(1) -g1 -march=native -ffp-contract=off -fno-strict-aliasing -fwrapv -w
+    PTX_FLAGS := $(if $(RACES),-fsanitize=thread --param=tsan-instrument-func-entry-exit=0) $(call PTX_AT,-O1)
+    COUNTED_FLAGS := $(call PTX_AT,-O0)
   endif
   LDFLAGS += -fopenmp -rdynamic
   CU_COMPILE = $(CXX) -x c++ $(CPPFLAGS) $(CXXFLAGS) $(LEVEL) $(RACE_FLAGS) $(USE_PCH) -MMD -MP -c $< -o $@
@@ -278,9 +280,17 @@ ifneq ($(PTX),)
   ptx_objects = $(patsubst %.cu,$(OUT)/%.ptx.o,$(filter-out $(if $(filter 80,$(PTX_ARCH)),%_sm90.cu),$(filter %.cu,$(1))))
   LIB_OBJ  += $(call ptx_objects,$(LIB_SRC))
   TEST_OBJ += $(call ptx_objects,$(filter-out test/vgpu_only_%,$(TEST_SRC)) $(filter test/vgpu_only_%_sm90.cu,$(TEST_SRC)))
+  # Kernels that count besides (bin/compare --counters), in the programs that ask for them: compiled once more, as fast as
+  # can be. Where races are looked for there are none.
+  ifeq ($(RACES),)
+    counted_objects = $(patsubst %.ptx.o,%.counted.o,$(call ptx_objects,$(1)))
+    COMPARE_COUNTED := $(call counted_objects,$(LIB_SRC))
+    TEST_COUNTED    := $(call counted_objects,test/test_counters.cu kernels/conv/fprop_wgmma_sm90.cu)
+  endif
 endif
 # What bin/train alone does not need, so that `make run` need not wait for it.
-TRAIN_OBJ  := $(filter-out $(addprefix $(HOST_OUT)/host/,model/% bench/predicted.o bench/report.o bench/report_html.o),$(LIB_OBJ))
+TRAIN_OBJ  := $(filter-out $(addprefix $(HOST_OUT)/host/,model/% bench/predicted.o bench/report.o bench/report_html.o \
+                bench/counters.o bench/counters_text.o $(addprefix vgpu/ptx_exec/,count_warps.o counted.o counters.o)),$(LIB_OBJ))
 
 # Sources by how they are compiled (see OPT above), and by which of the C++ library's headers they find precompiled.
 ALL_SRC      := $(LIB_SRC) $(TEST_SRC) $(COMMON_SRC) $(TOOLS:%=tools/%.cpp)
@@ -388,7 +398,7 @@ ifneq ($(PTX),)
 # In place of the rule above: kernels' objects are an ordinary build's, and what they become in PTX is beside them. With
 # PTX_ARCH=80+90 it is what a program built with ARCHS=80 has, which runs on sm_90 too.
 PTX_ARCH_OF = $(if $(filter %_sm90.cu,$<),90a,$(firstword $(subst +, ,$(PTX_ARCH))))
-TRANSLATOR := host/vgpu/ptx_exec/translate.py host/vgpu/ptx_exec/parse.py host/vgpu/ptx_exec/forms.py
+TRANSLATOR := $(addprefix host/vgpu/ptx_exec/,translate.py parse.py forms.py)
 ifneq ($(PTX_FROM),)
 # Where it is; else the next rule makes it.
 $(PTX_OUT)/%.ptx: $(PTX_FROM)/%.ptx
@@ -405,6 +415,13 @@ $(OUT)/%.ptx.o: $(PTX_OUT)/%.ptx.cpp $(STAMP)
 	@mkdir -p $(@D)
 	$(call say,c++  $<)
 	$(Q)$(call timed,$(CXX) $(PTX_FLAGS) -MMD -MP -c $< -o $@)
+$(PTX_OUT)/%.counted.cpp: $(PTX_OUT)/%.ptx $(TRANSLATOR) host/vgpu/ptx_exec/count.py
+	$(Q)python3 host/vgpu/ptx_exec/translate.py --count $< $@
+$(OUT)/%.counted.o: $(PTX_OUT)/%.counted.cpp $(STAMP)
+	@mkdir -p $(@D)
+	$(call say,c++  $<)
+	$(Q)$(call timed,$(CXX) $(COUNTED_FLAGS) -MMD -MP -c $< -o $@)
+-include $(patsubst %.o,%.d,$(sort $(COMPARE_COUNTED) $(TEST_COUNTED)))
 # Faults in the wrappers' assembly, one at a time: does this build see them? Only the tests' PTX is needed.
 PTX_TESTS := $(patsubst %.cu,%,$(wildcard test/test_ptx_*.cu))
 FAULT_OBJ := $(filter-out %.ptx.o,$(LIB_OBJ) $(COMMON_OBJ)) $(HOST_OUT)/test/main.o $(PTX_TESTS:%=$(CU_OUT)/%.o)
@@ -462,12 +479,13 @@ plain-kernels:
 	$(if $(COUNTING),@:,$(Q)$(MAKE) --no-print-directory TARGET=$(TARGET) SAN= kernel-objects)
 endif
 kernel-objects: $(KERNEL_OBJ)
-$(OUT)/bin/unit: $(TEST_OBJ) $(LIB_OBJ) $(COMMON_OBJ) $(LINKED)
+$(OUT)/bin/unit: $(TEST_OBJ) $(LIB_OBJ) $(COMMON_OBJ) $(TEST_COUNTED) $(LINKED)
 	@echo "  link $@"
 	$(Q)$(LINK) $(LDFLAGS) $(filter %.o,$^) $(JPEG_LIBS) $(LDLIBS) -o $@
 $(OUT)/bin/train: $(HOST_OUT)/tools/train.o $(TRAIN_OBJ) $(COMMON_OBJ) $(LINKED)
 $(PLAIN_TRAIN): $(HOST_OUT)/tools/train.o $(filter-out %.ptx.o,$(TRAIN_OBJ)) $(COMMON_OBJ)
 $(filter-out %/train,$(PROGRAMS)): $(OUT)/bin/%: $(HOST_OUT)/tools/%.o $(LIB_OBJ) $(COMMON_OBJ) $(LINKED)
+$(OUT)/bin/compare: $(COMPARE_COUNTED)
 $(PROGRAMS) $(PLAIN_TRAIN):
 	@echo "  link $@"
 	@mkdir -p $(@D)

@@ -217,6 +217,7 @@ data/cifar10.sh --help | grep -q 'URL=' || bad "data/cifar10.sh --help"
 
 # ---- PTX on virtual GPUs: what its reader takes and refuses (host/vgpu/ptx_exec) ----------------------------
 python3 test/test_ptx_translate.py >"$WORK/out" 2>&1 || bad "test_ptx_translate.py: $(tail -n 20 "$WORK/out")"
+python3 test/test_ptx_count.py >"$WORK/out" 2>&1 || bad "test_ptx_count.py: $(tail -n 20 "$WORK/out")"
 python3 test/ptx_faults.py --help >/dev/null || bad "ptx_faults.py --help"
 says 1 "none.ptx: No such file" python3 host/vgpu/ptx_exec/translate.py --check "$WORK/none.ptx"
 printf '.version 9.0\n.target sm_90\n.visible .entry k()\n{\n.reg .b32 %%r<2>;\nfoo.b32 %%r1, 0;\nret;\n}\n' >"$WORK/bad.ptx"
