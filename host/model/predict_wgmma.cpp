@@ -47,9 +47,9 @@ double epilogue_us(const Gpu& g, const IssueSlots* slots) {
     return us_of(issued + g.unit_clocks, g.issue_ghz);
 }
 
-// Of an epilogue between two tiles, us: what is hidden where one consumer is `lag` stages behind the
-// other. While the one is at its epilogue, the other multiplies its half of as many stages, at the
-// tensor cores' whole rate. (Alone at its epilogue, a warp of the one also has the scheduler to
+// Of an epilogue between two tiles, us: what is hidden where one consumer is `lag` stages behind
+// the other. While the one is at its epilogue, the other multiplies its half of as many stages, at
+// the tensor cores' whole rate. (Alone at its epilogue, a warp of the one also has the scheduler to
 // itself: not counted.)
 double hidden_us(const Gpu& g, const ProductPlan& plan, const Stage& s, const IssueSlots* slots) {
     return std::min(epilogue_us(g, slots), plan.lag / 2.0 * s.tensor);
@@ -66,8 +66,8 @@ void add_stages(Prediction& p, const Stage& s, double stages) {
 }
 
 // What follows where tiles are summed in parts of fp32, us: they are written, and a second kernel,
-// there when this one ends, reads and adds them up while it moves `moved` bytes of its own. `issue`:
-// of the first kernel's last instructions.
+// there when this one ends, reads and adds them up while it moves `moved` bytes of its own.
+// `issue`: of the first kernel's last instructions.
 void add_parts(const Gpu& g, const ProductPlan& plan, double issue, double moved, Prediction& p) {
     const double parts = 4.0 * plan.partial_tiles * plan.bm * plan.bn,
                  l2 = g.l2_bytes * g.sms * g.feed_ghz * 1e9;

@@ -21,9 +21,9 @@ constexpr double kMemory = 3.7e12;  // bytes a second
 constexpr double kGap = 4e-6;       // seconds between two kernels' work
 constexpr double kMargin = 1.05;    // of the update's time: the trunk leaves it SMs for so long
 
-// SMs that the update may get, in pairs, of which the best by the prediction is taken. More are done
-// sooner, and leave the convolutions fewer: what is right depends on how long these take, and on
-// how they fill the SMs that are left.
+// SMs that the update may get, in pairs, of which the best by the prediction is taken. More are
+// done sooner, and leave the convolutions fewer: what is right depends on how long these take, and
+// on how they fill the SMs that are left.
 constexpr int kFewestFcSms = 8, kMostFcSms = 48;
 
 struct FcUpdate {

@@ -11,10 +11,11 @@
 //
 // Tiles by the model of kernels/conv/wgmma_tiles.h, 132 SMs:
 //
-//   layer                  k         batch 128                             batch 256
-//   alexnet conv2    25 x 256   256x96:  365 x 1, 2.8 waves of 3      729 x 1, 5.5 of 6
-//   alexnet conv3     9 x 384   128x128: 169 x 2, 2.6 of 3         128x256: 338 x 1, 2.6 of 3
-//   alexnet conv4, 5  9 x 384, 256   256x128: 85 x 3, 1.95 of 2       169 x 3, 3.9 of 4
+//   layer                  k         batch 256
+//   alexnet conv2    25 x 256   256x96:  729 x 1, 5 waves and 35 pairs, cut along k
+//   alexnet conv3     9 x 384   128x256: 338 x 1, 2 waves and 37 pairs, cut along k
+//   alexnet conv4     9 x 384   128x192: 338 x 2, 5 waves and 8 pairs, cut along k
+//   alexnet conv5     9 x 256   256x128: 169 x 3, 3.9 of 4
 //
 // conv2 is bound by L2: each byte of dy serves 96 columns only, which asks for 50 bytes a clock of
 // each SM at the full tensor rate; at 40 that is 0.8 of it. Predicted, not measured.

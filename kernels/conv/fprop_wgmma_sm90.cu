@@ -7,17 +7,17 @@
 // Tiles by the model of kernels/conv/wgmma_tiles.h, 132 SMs (M = pixels / rows of a tile, x tiles
 // along n; waves of 66 pairs):
 //
-//   layer                k         batch 128                              batch 256
-//   alexnet conv2   25 x  96   128x256: 729 x 1, 5.5 waves of 6      1458 x 1, 11.05 of 12
-//   alexnet conv3    9 x 256   256x128:  85 x 3, 1.95 of 2            169 x 3,  3.9 of 4
-//   alexnet conv4    9 x 384   as conv3, k half as long again
-//   alexnet conv5    9 x 384   256x128:  85 x 2, 1.3 of 2; 128x128: 169 x 2, 2.6 of 3: 128x128
-//   owt     conv2   25 x  64   128x192: 729 x 1, 5.5 of 6
+//   layer                k         batch 256
+//   alexnet conv2   25 x  96   128x256: 1458 x 1, 11 waves and 3 pairs, cut along k
+//   alexnet conv3    9 x 256   256x128:  169 x 3, 3.9 of 4 waves
+//   alexnet conv4    9 x 384   128x192:  338 x 2, 5 waves and 8 pairs, cut along k
+//   alexnet conv5    9 x 384   128x256:  338 x 1, 2 waves and 37 pairs, cut along k
+//   owt     conv2   25 x  64   128x192: 1458 x 1, 11 waves and 3 pairs, cut along k
 //
-// Predicted, not measured: the fraction of waves that is full, times 0.96 (store and first copies),
-// of 790 TFLOP/s: conv2 0.88, conv3 and conv4 0.93. Between two tiles of 128 x 256 a warp issues
-// 488 instructions (make sass), two warps on each scheduler: about 1,000 clocks and what they wait
-// for, the time of one stage.
+// Predicted, not measured, of 790 TFLOP/s: conv2 0.95, conv3 0.89, conv4 0.93, conv5 0.86 (floors
+// against bin/summary alexnet --steps --predict h200). Between two tiles of 128 x 256 a warp issues
+// 490 instructions (make sass), two warps on each scheduler: about 1,000 clocks and what they wait
+// for, the time of one stage, beside which the other consumer multiplies (Lag in wgmma_tile.h).
 #include <array>
 
 #include "kernels/conv/wgmma_tail.h"
