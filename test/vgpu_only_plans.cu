@@ -62,7 +62,7 @@ void check_grids(Table<Problem, Args> table, const std::string& text, Point&& po
         });
         CHECK(int64_t(grid.grid.x) * grid.grid.y * grid.grid.z == plan.blocks);
         const std::string variant_name = name;
-        if (variant_name.find("wgmma") != std::string::npos && plan.longest == 0)
+        if (variant_name.find("wgmma") != std::string::npos && (plan.longest == 0 || plan.tail > 0))
             CHECK(static_cast<int>(grid.cluster.x) ==
                   plan.multicast * (std::string(Args::operation) == "gemm" ? plan.splits : 1));
     }
@@ -150,6 +150,14 @@ void check_step(const std::string& net, int batch, DType dtype) {
                                    conv_wgmma_plan(pass, problem, {.bm = 256, .bn = 128}));
                 plans.emplace_back("wgmma_single_sm90",
                                    conv_wgmma_plan(pass, problem, {.multicast = 1}));
+                if (pass != ConvPass::wgrad) {
+                    plans.emplace_back("wgmma_whole_sm90",
+                                       conv_wgmma_plan(pass, problem, {.whole = true}));
+                    plans.emplace_back("wgmma_split_sm90",
+                                       conv_wgmma_plan(pass, problem, {.split = true}));
+                    plans.emplace_back("wgmma_level_sm90",
+                                       conv_wgmma_plan(pass, problem, {.level = true}));
+                }
                 plans.emplace_back("mma_sm80", conv_blocks_plan(pass, problem, true));
                 if (pass == ConvPass::dgrad) {
                     const ProductPlan views = conv_views_plan(problem);

@@ -50,7 +50,7 @@ void finish_stream(const Gpu& g, Prediction& p);
 // `only`: of a row with a fixed tile.
 void conv_wgmma(const Gpu& g, ConvPass pass, const ConvProblem& problem, FixedTile only,
                 Prediction& p);
-void conv_views(const Gpu& g, const ConvProblem& problem, bool swizzled, Prediction& p);
+void conv_views(const Gpu& g, const ConvProblem& problem, bool swizzled, bool level, Prediction& p);
 void conv_views(const Gpu& g, const ProductPlan& plan, bool swizzled, const IssueSlots* slots,
                 const ConvProblem& problem, Prediction& p);
 // The same of a plan and of a kernel (null: nobody has counted its instructions).

@@ -195,6 +195,7 @@ private:
     void plan_input_gradient(HeadOp& op, HeadOp* below);
     void plan_output_gradient(HeadOp& op, const HeadOp& above);
     void plan_dgrad(HeadOp& op, HeadOp* below);
+    TrunkOp* dropout_below_head();
     void plan_wgrad(HeadOp& op);
     void alias_trunk_gradient();
     void plan_trunk_reduce();

@@ -38,9 +38,8 @@ ProductPlan wgrad_plan(const ConvProblem& p, conv_wgmma::TileChoice only) {
     plan.steps = static_cast<int>(ceil_div(int64_t(p.n) * p.p() * p.q(), kDepth));
     plan.at_once = wgrad_clusters(plan.units, plan.steps, plan.multicast, planned_sms());
     const StreamKPlan k(plan.units, plan.steps, plan.at_once);
-    plan.longest = std::max(k.full_ranges > 0 ? k.range_steps : 0,
-                            k.remainder_steps > 0 ? k.remainder_share : 0);
-    for (int u = 0; u < plan.units; ++u) plan.partial_tiles += k.partials(u) * plan.multicast;
+    plan.longest = k.longest();
+    plan.partial_tiles = k.all_partials() * plan.multicast;
     plan.blocks = plan.at_once * plan.multicast;
     return plan;
 }
@@ -61,7 +60,12 @@ ProductPlan blocks_plan(int bm, int bn, int bk, int an_sm, const SplitK& split, 
 
 ProductPlan conv_wgmma_plan(ConvPass pass, const ConvProblem& p, FixedTile fixed) {
     using namespace conv_wgmma;
-    const TileChoice only{.tile = {fixed.bm, fixed.bn}, .multicast = fixed.multicast};
+    const TileChoice only{.tile = {fixed.bm, fixed.bn},
+                          .multicast = fixed.multicast,
+                          .tail = fixed.whole   ? TailChoice::whole
+                                  : fixed.split ? TailChoice::split
+                                                : TailChoice::model,
+                          .level = fixed.level};
     ProductPlan plan;
     if (pass == ConvPass::wgrad) {
         plan = wgrad_plan(p, only);
@@ -77,14 +81,39 @@ ProductPlan conv_wgmma_plan(ConvPass pass, const ConvProblem& p, FixedTile fixed
         plan.units = s.units();
         plan.steps = s.split_steps;
         plan.at_once = std::max(1, planned_sms() / s.cluster_size());
-        plan.blocks = std::min(plan.units, plan.at_once) * s.cluster_size();
+        plan.lag = chosen.lag;
+        plan.tail = chosen.tail.units;
+        plan.longest = chosen.tail.longest();
+        plan.partial_tiles = chosen.tail.all_partials() * plan.multicast;
+        plan.blocks = std::min(std::max(chosen.whole(), chosen.tail.clusters), plan.at_once) *
+                      s.cluster_size();
     }
     plan.bk = kDepth;
     plan.box = box_of(pass == ConvPass::dgrad ? p.kg() : p.cg());
     return plan;
 }
 
-ProductPlan conv_views_plan(const ConvProblem& p) {
+double conv_wgmma_seconds(ConvPass pass, const ConvProblem& p) {
+    using namespace conv_wgmma;
+    if (pass == ConvPass::fprop)
+        return choose_tile(kFpropTiles, fprop_extents(p), planned_sms()).clocks /
+               wgmma_clocks::kHertz;
+    if (pass == ConvPass::dgrad)
+        return choose_tile(kDgradTiles, dgrad_extents(p), planned_sms()).clocks /
+               wgmma_clocks::kHertz;
+    const ProductPlan plan = conv_wgmma_plan(pass, p);
+    const TileSize tile{plan.bm, plan.bn};
+    return (plan.longest * stage_clocks(tile, plan.multicast) +
+            wgmma_clocks::parts(4.0 * plan.partial_tiles * plan.bm * plan.bn, planned_sms())) /
+           wgmma_clocks::kHertz;
+}
+
+double conv_views_seconds(const ConvProblem& p) {
+    using namespace conv_views;
+    return views_clocks(p, views_width(p)) / wgmma_clocks::kHertz;
+}
+
+ProductPlan conv_views_plan(const ConvProblem& p, bool level) {
     using namespace conv_views;
     const int width = views_width(p);
     const ViewsSchedule s(p, width);
@@ -97,6 +126,7 @@ ProductPlan conv_views_plan(const ConvProblem& p) {
     plan.at_once = std::max(1, planned_sms() / s.tiles.cluster_size());
     plan.blocks = s.clusters * s.tiles.cluster_size();
     plan.halved = s.halved;
+    plan.lag = level ? 0 : views_lag(width);
     plan.positions = kTileRows + at.reach(), plan.taps = at.taps();
     return plan;
 }

@@ -48,8 +48,8 @@ namespace conv_wgmma {
 extern const ConvFprop fprop;
 extern const ConvDgrad dgrad;
 extern const ConvWgrad wgrad;
-extern const std::array<ConvFprop, 6> fprop_fixed;
-extern const std::array<ConvDgrad, 7> dgrad_fixed;
+extern const std::array<ConvFprop, 9> fprop_fixed;
+extern const std::array<ConvDgrad, 10> dgrad_fixed;
 extern const std::array<ConvWgrad, 6> wgrad_fixed;
 }  // namespace conv_wgmma
 namespace conv1_wgmma {
@@ -62,7 +62,7 @@ extern const ConvDgrad dgrad, dgrad_mma;
 extern const ConvWgrad wgrad, wgrad_mma;
 }  // namespace conv_winograd
 namespace conv_views {
-extern const ConvDgrad dgrad, dgrad_swizzled;
+extern const ConvDgrad dgrad, dgrad_level, dgrad_swizzled;
 }  // namespace conv_views
 
 #ifdef VGPU
@@ -150,6 +150,7 @@ Table<ConvProblem, ConvDgradArgs> conv_dgrad_variants() {
             preferred(conv_mma::dgrad, {.gpu = 4}),
             preferred(conv_wgmma::dgrad, {.gpu = 5, .cpu = 2}),
             preferred(conv_views::dgrad, {.gpu = 6}),  // where it suits: few channels
+            conv_views::dgrad_level,
             conv_views::dgrad_swizzled,
 #ifdef WT_ONEDNN
             preferred(conv_onednn::dgrad, {.cpu = 5}),
