@@ -491,6 +491,23 @@ TEST_CASE("bench: every operation is verified as bin/compare does it") {
     }
 }
 
+TEST_CASE("bench: smoothed labels are verified as such") {
+    Stopwatch watch(0);
+    Settings settings;
+    settings.check_only = true;
+    for (const char* problem :
+         {"rows=9 classes=11 smoothing=0.1", "rows=5 classes=1100 smoothing=0.5"}) {
+        const Compared c =
+            compare(problem_case("softmax", problem, Precision::fp32, 0), watch, settings);
+        CHECK(c.bench_case.problem.find("smoothing=") != std::string::npos);
+        CHECK(c.rows.size() == softmax_variants().size());
+        for (const Row& r : c.rows) {
+            INFO(r.variant << ": " << r.why);
+            CHECK(r.state == Row::State::right);
+        }
+    }
+}
+
 TEST_CASE("bench: a network's jobs have names, and fused ones name their parts") {
     const std::vector<BenchCase> cases = network_cases("alexnet", 1, Precision::tf32, 0);
     std::set<std::string> names;

@@ -18,7 +18,9 @@ void set_pointers(const SoftmaxProblem& p, SoftmaxArgs& a, Operands& o) {
             const int64_t row = i / p.classes, first = row * p.ld_logits;
             const int j = static_cast<int>(i % p.classes);
             const exact::Softmax s = exact::softmax(z, first, p.classes);
-            return p.scale * (std::exp(z[first + j] - s.top) / s.sum - (j == label[row]));
+            const double smoothing = p.smoothing,
+                         q = (1 - smoothing) * (j == label[row]) + smoothing / p.classes;
+            return p.scale * (std::exp(z[first + j] - s.top) / s.sum - q);
         });
     a.stats = static_cast<SoftmaxStats*>(o.scratch(sizeof(SoftmaxStats)));
     const double all = double(p.rows) * p.classes;
@@ -26,7 +28,11 @@ void set_pointers(const SoftmaxProblem& p, SoftmaxArgs& a, Operands& o) {
         double loss = 0;
         for (int i = 0; i < p.rows; ++i) {
             const exact::Softmax s = exact::softmax(z, int64_t(i) * p.ld_logits, p.classes);
-            loss += std::log(s.sum) - (z[int64_t(i) * p.ld_logits + label[i]] - s.top);
+            const int64_t first = int64_t(i) * p.ld_logits;
+            double mean = 0;  // of the logits
+            for (int j = 0; j < p.classes; ++j) mean += z[first + j] / p.classes;
+            loss += std::log(s.sum) + s.top - (1 - p.smoothing) * z[first + label[i]] -
+                    p.smoothing * mean;
         }
         return loss;
     });
