@@ -5,9 +5,11 @@
 #   make test       builds and runs the tests          T="-tc=conv*" passes options to the runner
 #   make deps       installs the libraries (apt, or into build/deps without root)
 #   make gpu-report    on a machine with a GPU: everything measured, into profiling/results/   REPORT=--quick|--dry
+#   make claims        the papers' claims, measured and said to hold or not; make claim-NAME: one   DATA=folder:DIR FULL=1 (profiling/claims)
 #   make results       README.md's table from profiling/results/
 #   make sass          registers, spills and instructions of the kernels, checked; needs nvcc and a disassembler
 #   make ptx-faults PTX=1  are faults in the assembly of kernels/ptx/ seen, one at a time?   FAULTS="-k mma" some of them
+#   make ptx-rate PTX=1    PTX instructions a second and core that virtual GPUs execute
 #   make compile-times CPU seconds that the compiler took for each file
 #   make fuzz          every reader of files and flags with random input, SECONDS=20 each; needs clang's libFuzzer (test/fuzz/README.md)
 #   make format        the C++ sources as .clang-format says, which CI checks; needs clang-format 14
@@ -21,7 +23,8 @@
 #   PREFIX=DIR         where libraries were unpacked   default: build/deps
 #   SAN=1              AddressSanitizer and UBSan for all but the kernels (vgpu)
 #   RACES=1            for the kernels: races, missing fences, bounds, and UBSan (vgpu)
-#   PTX=1              kernels as nvcc compiles them, their PTX translated to C++ (vgpu, needs nvcc); PTX_ARCH=80|90
+#   PTX=1              kernels as nvcc compiles them, their PTX translated to C++ (vgpu, needs nvcc); PTX_ARCH=80|90|80+90
+#                      KEEP_PTX=DIR of TARGET=cuda keeps the PTX that it makes; PTX_FROM=DIR takes it from there
 #   BUILD=DIR          where objects go                default: build
 #   NO_MPI=1           without MPI, even where it is (bin/train --comm mpi is then refused)
 #   NO_TURBO=1         without libjpeg-turbo, even where it is (stb_image then decodes JPEG too)
@@ -39,6 +42,8 @@ SAN    ?=
 RACES  ?=
 PTX    ?=
 PTX_ARCH ?= 90
+KEEP_PTX ?=
+PTX_FROM ?=
 PCH    ?= 1
 Q      := $(if $(V),,@)
 
@@ -84,8 +89,13 @@ ifneq ($(PTX),)
   ifeq ($(NVCC),)
     $(error PTX=1 needs nvcc, which makes the PTX: install the CUDA toolkit (12.3 or later) and put nvcc on PATH)
   endif
-  ifneq ($(filter-out 80 90,$(PTX_ARCH))$(filter-out 1,$(words $(PTX_ARCH))),)
-    $(error unknown PTX_ARCH '$(PTX_ARCH)': must be 80 or 90)
+  ifneq ($(filter-out 80 90 80+90,$(PTX_ARCH))$(filter-out 1,$(words $(PTX_ARCH))),)
+    $(error unknown PTX_ARCH '$(PTX_ARCH)': must be 80, 90 or 80+90)
+  endif
+  ifneq ($(PTX_FROM),)
+    ifeq ($(wildcard $(PTX_FROM)),)
+      $(error PTX_FROM=$(PTX_FROM) is not there: make TARGET=cuda KEEP_PTX=$(PTX_FROM) leaves the PTX in it)
+    endif
   endif
 endif
 ifeq ($(TARGET),cuda)
@@ -185,7 +195,9 @@ ifeq ($(TARGET),vgpu)
   ifneq ($(PTX),)
     PTX_NVCC := $(NVCC) -I. $(if $(wildcard $(DEPS_USR)/include),-isystem $(DEPS_USR)/include) $(CXXSTD) -O2 $(NVCC_LANGUAGE)
     # PTX says which products are fused with sums, and its integers wrap.
-    PTX_FLAGS := $(if $(RACES),-fsanitize=thread --param=tsan-instrument-func-entry-exit=0) -Ihost/vgpu/include -DVGPU -I. $(CXXSTD) -O1 -g1 -march=native -ffp-contract=off -fno-strict-aliasing -fwrapv -w
+    PTX_AT = -Ihost/vgpu/include -DVGPU -I. $(CXXSTD) $(1) -g1 -march=native -ffp-contract=off -fno-strict-aliasing -fwrapv -w
+    PTX_FLAGS := $(if $(RACES),-fsanitize=thread --param=tsan-instrument-func-entry-exit=0) $(call PTX_AT,-O1)
+    COUNTED_FLAGS := $(call PTX_AT,-O0)
   endif
   LDFLAGS += -fopenmp -rdynamic
   CU_COMPILE = $(CXX) -x c++ $(CPPFLAGS) $(CXXFLAGS) $(LEVEL) $(RACE_FLAGS) $(USE_PCH) -MMD -MP -c $< -o $@
@@ -226,7 +238,16 @@ else
   %_sm90.o: GENCODE := -gencode=arch=compute_90a,code=sm_90a
   NVCCFLAGS += $(CXXSTD) $(HOST_OPT) $(NVCC_LANGUAGE) -Xptxas=--warn-on-spills
   # What the compiler says is kept beside the object: profiling/sass.py reads it.
-  CU_COMPILE = $(NVCC) $(CPPFLAGS) $(NVCCFLAGS) $(GENCODE) -MMD -MP -c $< -o $@ >$(@:.o=.log) 2>&1; rc=$$?; cat $(@:.o=.log) >&2; exit $$rc
+  CU_COMPILE = $(KEEP_IN)$(NVCC) $(CPPFLAGS) $(NVCCFLAGS) $(GENCODE) $(KEEP) -MMD -MP -c $< -o $@ >$(@:.o=.log) 2>&1; rc=$$?; cat $(@:.o=.log) >&2; $(KEPT)exit $$rc
+  # nvcc keeps all that it makes on its way, which is much; one architecture has one PTX.
+  ifneq ($(KEEP_PTX),)
+    ifneq ($(words $(ARCHS)),1)
+      $(error KEEP_PTX goes with one of ARCHS, not with '$(ARCHS)')
+    endif
+    KEEP_IN = mkdir -p $(@:.o=.keep); 
+    KEEP = --keep --keep-dir $(@:.o=.keep)
+    KEPT = [ $$rc != 0 ] || { mkdir -p $(KEEP_PTX)/$(dir $<) && mv $(@:.o=.keep)/$(basename $(notdir $<)).ptx $(KEEP_PTX)/$(<:.cu=.ptx); } || rc=1; rm -rf $(@:.o=.keep); 
+  endif
   LINK = $(CXX)
 endif
 
@@ -237,7 +258,7 @@ ifeq ($(TARGET),vgpu)
   LIB_SRC += $(wildcard host/vgpu/*/*.cpp)
   LIB_SRC := $(filter-out %_cudnn.cpp %_cublas.cpp $(if $(ONEDNN),,%_onednn.cpp),$(LIB_SRC))
 else
-  LIB_SRC := $(filter-out %_onednn.cpp $(if $(CUDNN),,%_cudnn.cpp) $(if $(CUBLAS),,%_cublas.cpp),$(LIB_SRC))
+  LIB_SRC := $(filter-out %_onednn.cpp %_cpu.cpp $(if $(CUDNN),,%_cudnn.cpp) $(if $(CUBLAS),,%_cublas.cpp),$(LIB_SRC))
 endif
 LIB_SRC := $(filter-out $(if $(JPEG_HEADER),,%_turbo.cpp) $(if $(MPI_HEADER),,%_mpi.cpp) $(if $(NCCL),,%_nccl.cpp),$(LIB_SRC))
 TEST_SRC := $(filter-out $(if $(MPI_HEADER),,%_mpi.cpp),$(wildcard test/*.cpp test/*.cu test/reference/*.cpp))
@@ -258,10 +279,18 @@ ifneq ($(PTX),)
   # Files of sm_90 alone have no code for sm_80.
   ptx_objects = $(patsubst %.cu,$(OUT)/%.ptx.o,$(filter-out $(if $(filter 80,$(PTX_ARCH)),%_sm90.cu),$(filter %.cu,$(1))))
   LIB_OBJ  += $(call ptx_objects,$(LIB_SRC))
-  TEST_OBJ += $(call ptx_objects,$(filter-out test/vgpu_only_%,$(TEST_SRC)))
+  TEST_OBJ += $(call ptx_objects,$(filter-out test/vgpu_only_%,$(TEST_SRC)) $(filter test/vgpu_only_%_sm90.cu,$(TEST_SRC)))
+  # Kernels that count besides (bin/compare --counters), in the programs that ask for them: compiled once more, as fast as
+  # can be. Where races are looked for there are none.
+  ifeq ($(RACES),)
+    counted_objects = $(patsubst %.ptx.o,%.counted.o,$(call ptx_objects,$(1)))
+    COMPARE_COUNTED := $(call counted_objects,$(LIB_SRC))
+    TEST_COUNTED    := $(call counted_objects,test/test_counters.cu kernels/conv/fprop_wgmma_sm90.cu)
+  endif
 endif
 # What bin/train alone does not need, so that `make run` need not wait for it.
-TRAIN_OBJ  := $(filter-out $(addprefix $(HOST_OUT)/host/,model/% bench/predicted.o bench/report.o bench/report_html.o),$(LIB_OBJ))
+TRAIN_OBJ  := $(filter-out $(addprefix $(HOST_OUT)/host/,model/% bench/predicted.o bench/report.o bench/report_html.o \
+                bench/counters.o bench/counters_text.o $(addprefix vgpu/ptx_exec/,count_warps.o counted.o counters.o)),$(LIB_OBJ))
 
 # Sources by how they are compiled (see OPT above), and by which of the C++ library's headers they find precompiled.
 ALL_SRC      := $(LIB_SRC) $(TEST_SRC) $(COMMON_SRC) $(TOOLS:%=tools/%.cpp)
@@ -278,7 +307,7 @@ SRC_lean     := kernels/gemm/tiled.cu
 SRC_compute  := $(filter-out $(SRC_test) $(SRC_emulated) $(SRC_host) $(SRC_lean),$(ALL_SRC))
 
 # ---- rules ----------------------------------------------------------------------------------
-.PHONY: all programs run test help format decode-rate loader-rate deps clean found gpu-report results sass sass-tools kernel-objects plain-kernels compile-times bin ptx-faults
+.PHONY: all programs run test help claims format decode-rate loader-rate deps clean found gpu-report results sass sass-tools kernel-objects plain-kernels compile-times bin ptx-faults ptx-rate
 .SECONDARY:
 
 ifneq ($(MISSING),)
@@ -315,16 +344,19 @@ run: found $(OUT)/bin/train bin
 
 # The programs too: some tests run them.
 # With RACES=1 the suite `kernels`: PTX; the operations, alone and as bin/compare has them; steps of small networks.
-# With PTX=1 the same without the tests of what only g++ compiles; on virtual GPUs of sm_80 with PTX of sm_80.
+# With PTX=1 the same without the tests of what only g++ compiles; on virtual GPUs of sm_80 with PTX of sm_80. Of 80+90
+# kernels count as built for sm_80, or those that cannot wait for the kernel before them would be let start early.
 T ?= $(if $(RACES)$(PTX),-ts=kernels)
-test: found $(if $(RACES)$(PTX),,programs) $(OUT)/bin/unit
-	$(Q)$(if $(PTX),$(if $(filter 80,$(PTX_ARCH)),VGPU_CAPABILITY=8.0) )$(OUT)/bin/unit $(if $(PTX),-sfe=*vgpu_only_races*$(comma)*vgpu_only_wgmma*) $(T)
+# There training is compared with training by g++'s kernels.
+PLAIN_TRAIN := $(if $(PTX),$(HOST_OUT)/bin/train)
+test: found $(if $(PTX),$(OUT)/bin/train $(PLAIN_TRAIN),$(if $(RACES),,programs)) $(OUT)/bin/unit
+	$(Q)$(if $(PTX),WT_PLAIN_TRAIN=$(abspath $(PLAIN_TRAIN)) $(if $(filter 80,$(PTX_ARCH)),VGPU_CAPABILITY=8.0) $(if $(filter 80+90,$(PTX_ARCH)),VGPU_ARCHS=80) )$(OUT)/bin/unit $(if $(PTX),-sfe=*vgpu_only_wgmma.*$(if $(filter 80,$(PTX_ARCH)),$(comma)*vgpu_only_*_sm90*)) $(T)
 
 # A change of flags rebuilds what it touches: the stamp's text is the flags (and the CPU, which -march=native
 # means: a tree copied to another machine is built anew). The second one's is what is linked, so that removing
 # a file links again.
 CPU := $(shell sed -n 's/^model name.*: //p;T;q' /proc/cpuinfo)
-HOST_FLAGS_NOW := $(strip $(TARGET) $(CXX) $(CPPFLAGS) $(MPI_FLAGS) $(CXXFLAGS) $(OPT) $(LEAN_OPT) $(HOST_OPT) $(EMULATED_OPT) $(PCH) $(LDFLAGS) $(LDLIBS) $(if $(filter cuda,$(TARGET)),$(NVCC) $(NVCCFLAGS) $(ARCHS)) $(CPU))
+HOST_FLAGS_NOW := $(strip $(TARGET) $(CXX) $(CPPFLAGS) $(MPI_FLAGS) $(CXXFLAGS) $(OPT) $(LEAN_OPT) $(HOST_OPT) $(EMULATED_OPT) $(PCH) $(LDFLAGS) $(LDLIBS) $(if $(filter cuda,$(TARGET)),$(NVCC) $(NVCCFLAGS) $(ARCHS) $(KEEP_PTX)) $(CPU))
 FLAGS_NOW := $(strip $(HOST_FLAGS_NOW) $(RACE_FLAGS) $(RACE_LINK) $(if $(PTX),$(PTX_FLAGS)))
 STAMP := $(OUT)/flags
 HOST_STAMP := $(HOST_OUT)/flags
@@ -352,7 +384,7 @@ $(if $(findstring n,$(firstword -$(MAKEFLAGS))),,$(shell $(call stamp,$(STAMP),$
 
 # "[ 12/180]": the number of this compile, and of all that a dry run finds to do when the first begins.
 done := 0
-total = $(eval total := $(shell $(MAKE) -n --no-print-directory COUNTING=1 $(foreach v,TARGET BUILD PREFIX ARCHS SAN RACES PTX PTX_ARCH CXX PCH NO_MPI NO_TURBO,$(v)='$($(v))') $(MAKECMDGOALS) 2>/dev/null | grep -c '^echo "counted'))$(total)
+total = $(eval total := $(shell $(MAKE) -n --no-print-directory COUNTING=1 $(foreach v,TARGET BUILD PREFIX ARCHS SAN RACES PTX PTX_ARCH PTX_FROM KEEP_PTX CXX PCH NO_MPI NO_TURBO,$(v)='$($(v))') $(MAKECMDGOALS) 2>/dev/null | grep -c '^echo "counted'))$(total)
 count = $(eval done := $(shell echo $$(($(done) + 1))))$(shell printf '[%3d/%d]' $(done) $(total))
 say = @echo "$(if $(COUNTING),counted,$(count)) $(1)"
 # Runs a compiler, and notes the seconds that it took for `make compile-times`.
@@ -363,9 +395,16 @@ $(CU_OUT)/%.o: %.cu $(CU_STAMP)
 	$(call say,cu   $<)
 	$(Q)$(call timed,$(CU_COMPILE))
 ifneq ($(PTX),)
-# In place of the rule above: kernels' objects are an ordinary build's, and what they become in PTX is beside them.
-PTX_ARCH_OF = $(if $(filter %_sm90.cu,$<),90a,$(PTX_ARCH))
-TRANSLATOR := host/vgpu/ptx_exec/translate.py host/vgpu/ptx_exec/parse.py host/vgpu/ptx_exec/forms.py
+# In place of the rule above: kernels' objects are an ordinary build's, and what they become in PTX is beside them. With
+# PTX_ARCH=80+90 it is what a program built with ARCHS=80 has, which runs on sm_90 too.
+PTX_ARCH_OF = $(if $(filter %_sm90.cu,$<),90a,$(firstword $(subst +, ,$(PTX_ARCH))))
+TRANSLATOR := $(addprefix host/vgpu/ptx_exec/,translate.py parse.py forms.py)
+ifneq ($(PTX_FROM),)
+# Where it is; else the next rule makes it.
+$(PTX_OUT)/%.ptx: $(PTX_FROM)/%.ptx
+	@mkdir -p $(@D)
+	$(Q)cp $< $@
+endif
 $(PTX_OUT)/%.ptx: %.cu $(PTX_OUT)/nvcc_flags
 	@mkdir -p $(@D)
 	$(call say,ptx  $<)
@@ -376,6 +415,13 @@ $(OUT)/%.ptx.o: $(PTX_OUT)/%.ptx.cpp $(STAMP)
 	@mkdir -p $(@D)
 	$(call say,c++  $<)
 	$(Q)$(call timed,$(CXX) $(PTX_FLAGS) -MMD -MP -c $< -o $@)
+$(PTX_OUT)/%.counted.cpp: $(PTX_OUT)/%.ptx $(TRANSLATOR) host/vgpu/ptx_exec/count.py
+	$(Q)python3 host/vgpu/ptx_exec/translate.py --count $< $@
+$(OUT)/%.counted.o: $(PTX_OUT)/%.counted.cpp $(STAMP)
+	@mkdir -p $(@D)
+	$(call say,c++  $<)
+	$(Q)$(call timed,$(CXX) $(COUNTED_FLAGS) -MMD -MP -c $< -o $@)
+-include $(patsubst %.o,%.d,$(sort $(COMPARE_COUNTED) $(TEST_COUNTED)))
 # Faults in the wrappers' assembly, one at a time: does this build see them? Only the tests' PTX is needed.
 PTX_TESTS := $(patsubst %.cu,%,$(wildcard test/test_ptx_*.cu))
 FAULT_OBJ := $(filter-out %.ptx.o,$(LIB_OBJ) $(COMMON_OBJ)) $(HOST_OUT)/test/main.o $(PTX_TESTS:%=$(CU_OUT)/%.o)
@@ -433,13 +479,16 @@ plain-kernels:
 	$(if $(COUNTING),@:,$(Q)$(MAKE) --no-print-directory TARGET=$(TARGET) SAN= kernel-objects)
 endif
 kernel-objects: $(KERNEL_OBJ)
-$(OUT)/bin/unit: $(TEST_OBJ) $(LIB_OBJ) $(COMMON_OBJ) $(LINKED)
+$(OUT)/bin/unit: $(TEST_OBJ) $(LIB_OBJ) $(COMMON_OBJ) $(TEST_COUNTED) $(LINKED)
 	@echo "  link $@"
 	$(Q)$(LINK) $(LDFLAGS) $(filter %.o,$^) $(JPEG_LIBS) $(LDLIBS) -o $@
 $(OUT)/bin/train: $(HOST_OUT)/tools/train.o $(TRAIN_OBJ) $(COMMON_OBJ) $(LINKED)
+$(PLAIN_TRAIN): $(HOST_OUT)/tools/train.o $(filter-out %.ptx.o,$(TRAIN_OBJ)) $(COMMON_OBJ)
 $(filter-out %/train,$(PROGRAMS)): $(OUT)/bin/%: $(HOST_OUT)/tools/%.o $(LIB_OBJ) $(COMMON_OBJ) $(LINKED)
-$(PROGRAMS):
+$(OUT)/bin/compare: $(COMPARE_COUNTED)
+$(PROGRAMS) $(PLAIN_TRAIN):
 	@echo "  link $@"
+	@mkdir -p $(@D)
 	$(Q)$(LINK) $(LDFLAGS) $(filter %.o,$^) $(JPEG_LIBS) $(LDLIBS) -o $@
 
 -include $(LIB_OBJ:.o=.d) $(TEST_OBJ:.o=.d) $(COMMON_OBJ:.o=.d) $(TOOL_OBJ:.o=.d)
@@ -449,9 +498,21 @@ decode-rate: $(OUT)/bin/decode_rate
 	$(Q)$(OUT)/bin/decode_rate $(FILES)
 loader-rate: $(OUT)/bin/loader_rate
 	$(Q)$(OUT)/bin/loader_rate $(DATA)
-$(OUT)/bin/decode_rate $(OUT)/bin/loader_rate: $(OUT)/bin/%: $(HOST_OUT)/profiling/%.o $(LIB_OBJ) $(LINKED)
+ifneq ($(PTX),)
+# How fast PTX runs, and, with the same kernels made to count, how many instructions that is.
+RATE_OBJ := $(HOST_OUT)/profiling/ptx_rate.o $(LIB_OBJ)
+ptx-rate: $(OUT)/bin/ptx_rate
+	$(Q)python3 profiling/ptx_rate.py --ptx $(PTX_OUT)/kernels --program $< --objects '$(RATE_OBJ)' \
+	    --compile '$(CXX) $(PTX_FLAGS)' --link '$(LINK) $(LDFLAGS) OBJECTS $(JPEG_LIBS) $(LDLIBS)'
+endif
+$(OUT)/bin/decode_rate $(OUT)/bin/loader_rate $(OUT)/bin/ptx_rate: $(OUT)/bin/%: $(HOST_OUT)/profiling/%.o $(LIB_OBJ) $(LINKED)
 	@echo "  link $@"
 	$(Q)$(LINK) $(LDFLAGS) $(filter %.o,$^) $(JPEG_LIBS) $(LDLIBS) -o $@
+
+# The papers' claims. CLAIMS="--jobs 1" passes flags on.
+claims: claim-all
+claim-%: found $(addprefix $(OUT)/bin/,train summary report) bin
+	$(Q)profiling/claims/claims.py $* --bin $(OUT)/bin $(if $(DATA),--data $(DATA)) $(if $(IMAGENET),--imagenet $(IMAGENET)) $(if $(FULL),--full) $(CLAIMS)
 
 include test/fuzz/fuzz.mk
 

@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <charconv>
 #include <cmath>
+#include <cstring>
 #include <filesystem>
 #include <numeric>
 
@@ -25,6 +26,20 @@ std::vector<BadImage> Dataset::bad_images() const {
 void Dataset::note_bad(int64_t id, BadImage bad) const {
     std::lock_guard lock(bad_mutex_);
     if (bad_ids_.insert(id).second && bad_.size() < 10) bad_.push_back(std::move(bad));
+}
+
+bool Dataset::load_crop(int64_t i, int y0, int x0, int side, uint8_t* out) const {
+    static thread_local std::vector<uint8_t> image;
+    image.resize(size_t(height) * width * channels);
+    if (!load(i, image.data())) return false;
+    copy_crop(image.data(), y0, x0, side, out);
+    return true;
+}
+
+void Dataset::copy_crop(const uint8_t* image, int y0, int x0, int side, uint8_t* out) const {
+    const size_t row = size_t(side) * channels, pitch = size_t(width) * channels;
+    const uint8_t* from = image + y0 * pitch + size_t(x0) * channels;
+    for (int y = 0; y < side; ++y) std::memcpy(out + y * row, from + y * pitch, row);
 }
 
 int stored_size(int net_input, int native) {

@@ -30,6 +30,10 @@ public:
     // False when the file cannot be read or decoded, which is noted for `bad_count`; the caller
     // takes another image. Safe to call from several threads.
     virtual bool load(int64_t i, uint8_t* out) const = 0;
+    // Of image i as load() gives it the `side` rows and columns from (y0, x0) on, to
+    // out[side * side * channels]; false as there. Where pixels lie in memory they are read from
+    // there, else the image is made beside first.
+    virtual bool load_crop(int64_t i, int y0, int x0, int side, uint8_t* out) const;
     // Says that image i is wanted soon, where that helps: reading begins, nobody waits.
     virtual void will_load(int64_t) const {}
 
@@ -46,6 +50,9 @@ public:
 protected:
     // `id` is the file's place in the listing, the same however often it is met.
     void note_bad(int64_t id, BadImage bad) const;
+
+    // From a stored image to a crop of it.
+    void copy_crop(const uint8_t* image, int y0, int x0, int side, uint8_t* out) const;
 
 private:
     mutable std::mutex bad_mutex_;

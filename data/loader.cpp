@@ -18,6 +18,10 @@ constexpr int kRowsAtATime = 8;
 // so many in a row the set is not fit for training.
 constexpr int64_t kMostBrokenInARow = 1000;
 
+// Batches whose reading begins before they are filled: a disk takes milliseconds to answer, and
+// memory holds them anyhow.
+constexpr int64_t kReadAhead = 3;
+
 }  // namespace
 
 Loader::Loader(const Dataset& data, const LoaderOptions& options) : data_(data), options_(options) {
@@ -37,19 +41,21 @@ Loader::Loader(const Dataset& data, const LoaderOptions& options) : data_(data),
                     " does not fit into images stored at " + std::to_string(data.height) + "x" +
                     std::to_string(data.width));
     const int64_t n = data.size(), g = o.global_batch;
-    steps_per_epoch_ = o.evaluation ? (n + g - 1) / g : n / g;
+    const int64_t together = o.evaluation ? 1 : o.batches_per_step;
+    steps_per_epoch_ = o.evaluation ? (n + g - 1) / g : n / (g * together) * together;
     if (steps_per_epoch_ == 0)
-        throw Error("a batch of " + std::to_string(g) + " images does not fit: the " +
-                    (o.evaluation ? "held-out" : "training") + " split has " + std::to_string(n) +
-                    (n > 0
-                         ? "; use --batch " +
-                               std::to_string(std::max<int64_t>(1, n / (g / o.batch))) + " or less"
-                         : ""));
-    next_step_ = fill_step_ = o.start_step;
-    const size_t image_bytes = size_t(data.height) * data.width * data.channels;
+        throw Error(
+            (together > 1 ? std::to_string(together) + " batches of " : "a batch of ") +
+            std::to_string(g) + " images " + (together > 1 ? "do" : "does") + " not fit: the " +
+            (o.evaluation ? "held-out" : "training") + " split has " + std::to_string(n) +
+            (n > 0 ? "; use --batch " +
+                         std::to_string(std::max<int64_t>(1, n / (together * g / o.batch))) +
+                         " or less"
+                   : ""));
+    next_step_ = fill_step_ = expected_ = o.start_step;
     slots_.resize(o.depth);
     for (Slot& s : slots_) {
-        s.images = PinnedBuffer<uint8_t>(image_bytes * o.batch);
+        s.images = PinnedBuffer<uint8_t>(image_bytes() * o.batch);
         s.labels = PinnedBuffer<int>(o.batch);
         s.params = PinnedBuffer<AugmentParams>(o.batch);
         s.batch.images = s.images.data();
@@ -143,12 +149,20 @@ void Loader::work(std::stop_token stop) {
 void Loader::begin(Slot& slot) {
     slot.state = State::filling;
     slot.rows_done = 0;
-    slot.batch.step = fill_step_;
-    slot.batch.epoch = uint64_t(fill_step_ / steps_per_epoch_);
-    slot.batch.first = fill_step_ % steps_per_epoch_ * options_.global_batch;
-    expect(slot.batch);
+    place(slot.batch, fill_step_);
+    for (; expected_ <= fill_step_ + kReadAhead; ++expected_) {
+        Batch soon;
+        place(soon, expected_);
+        expect(soon);
+    }
     // One thread takes the first rows; the others may wait for the state to change.
     can_fill_.notify_all();
+}
+
+void Loader::place(Batch& b, int64_t step) const {
+    b.step = step;
+    b.epoch = uint64_t(step / steps_per_epoch_);
+    b.first = step % steps_per_epoch_ * options_.global_batch;
 }
 
 // All rows at once: a disk with many reads under way gives the most.
@@ -163,18 +177,32 @@ int64_t Loader::sample_at(const Batch& b, int row) const {
     return options_.shuffle ? shuffled(options_.seed, b.epoch, position, data_.size()) : position;
 }
 
+size_t Loader::image_bytes() const {
+    const size_t pixels =
+        options_.crops ? size_t(options_.out) * options_.out : size_t(data_.height) * data_.width;
+    return pixels * data_.channels;
+}
+
+bool Loader::load(int64_t sample, const AugmentParams& draw, uint8_t* to) const {
+    if (!options_.crops) return data_.load(sample, to);
+    return data_.load_crop(sample, draw.y0, draw.x0, options_.out, to);
+}
+
 void Loader::load_row(Slot& slot, int row) {
     const LoaderOptions& o = options_;
     const Batch& b = slot.batch;
-    const size_t image_bytes = size_t(data_.height) * data_.width * data_.channels;
-    uint8_t* image = b.images + image_bytes * row;
+    uint8_t* image = b.images + image_bytes() * row;
     const int64_t n = data_.size();
     int label = -1;
-    int64_t sample = 0;
-    if (b.first + o.rows[row] < n) {
-        sample = sample_at(b, o.rows[row]);
+    const bool is_there = b.first + o.rows[row] < n;
+    const int64_t sample = is_there ? sample_at(b, o.rows[row]) : 0;
+    AugmentParams& draw = b.params[row];
+    draw = draw_augment(o.mode, o.seed, b.epoch, uint64_t(sample), data_.height, data_.width, o.out,
+                        o.pca);
+    if (!data_.mirrors) draw.mirror = 0;
+    if (is_there) {
         int64_t used = sample;
-        bool good = data_.load(used, image);
+        bool good = load(used, draw, image);
         // In evaluation a substitute would count twice.
         for (int64_t tried = 1; !good && !o.evaluation; ++tried) {
             if (tried == std::min(n, kMostBrokenInARow)) {
@@ -184,16 +212,14 @@ void Loader::load_row(Slot& slot, int row) {
                     (bad.empty() ? "" : "; the first: " + bad[0].path + ": " + bad[0].reason));
             }
             used = (used + 1) % n;
-            good = data_.load(used, image);
+            good = load(used, draw, image);
         }
         if (good) label = data_.label(used);
     }
     if (label >= 0 && !o.unit_of.empty()) label = o.unit_of[label];
-    if (label < 0) std::memset(image, 0, image_bytes);
+    if (label < 0) std::memset(image, 0, image_bytes());
     b.labels[row] = label;
-    b.params[row] = draw_augment(o.mode, o.seed, b.epoch, uint64_t(sample), data_.height,
-                                 data_.width, o.out, o.pca);
-    if (!data_.mirrors) b.params[row].mirror = 0;
+    if (o.crops) draw.y0 = draw.x0 = 0;
 }
 
 }  // namespace wt

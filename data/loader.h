@@ -25,11 +25,16 @@ struct LoaderOptions {
     bool shuffle = true;
     uint64_t seed = 1;
     AugmentMode mode = AugmentMode::crop;
-    int out = 0;               // side of the crop: the network's input
-    float pca[3][3] = {};      // for AugmentMode::full, from DataSplits
-    int threads = 1;           // that load; they sleep when `depth` batches are ready
-    int depth = 3;             // batches in memory, given out ones included; at least 2
-    int64_t start_step = 0;    // global step to begin at: a resumed run sees the same batches
+    int out = 0;  // side of the crop: the network's input
+    // Batches have the crops alone, out x out, whose draws then begin at (0, 0): they take less
+    // memory and less of the way to the device.
+    bool crops = false;
+    float pca[3][3] = {};    // for AugmentMode::full, from DataSplits
+    int threads = 1;         // that load; they sleep when `depth` batches are ready
+    int depth = 3;           // batches in memory, given out ones included; at least 2
+    int64_t start_step = 0;  // global batch to begin at: a resumed run sees the same ones
+    // of training: an epoch has a whole number of so many global batches
+    int batches_per_step = 1;
     std::vector<int> unit_of;  // the network's number of each of the set's classes; empty: the same
     // keep the last partial batch, padded with label -1; unreadable images too
     bool evaluation = false;
@@ -37,7 +42,8 @@ struct LoaderOptions {
 
 // Filled rows of one global batch, in pinned memory; the caller's from next() until release().
 struct Batch {
-    uint8_t* images = nullptr;        // [count, height, width, channels]
+    // [count, height, width, channels], or, of crops alone, [count, out, out, channels]
+    uint8_t* images = nullptr;
     int* labels = nullptr;            // [count]; -1: a row that does not count (evaluation only)
     AugmentParams* params = nullptr;  // [count]
     int count = 0;                    // rows: LoaderOptions::batch
@@ -85,7 +91,10 @@ private:
     };
     void work(std::stop_token stop);
     void begin(Slot& slot);
+    void place(Batch& batch, int64_t step) const;
     void expect(const Batch& batch) const;
+    size_t image_bytes() const;  // of an image in a batch
+    bool load(int64_t sample, const AugmentParams& draw, uint8_t* to) const;
     int64_t sample_at(const Batch& batch, int row) const;  // row: of the global batch
     void load_row(Slot& slot, int row);
 
@@ -96,6 +105,7 @@ private:
     int64_t next_step_ = 0;  // that next() gives out
     int64_t fill_step_ = 0;  // whose rows from fill_row_ on no thread has taken yet
     int fill_row_ = 0;
+    int64_t expected_ = 0;     // first step whose images the data set has not been told of
     std::vector<Slot> slots_;  // step s lives in slot s % depth
     std::exception_ptr failure_;
     std::mutex mutex_;

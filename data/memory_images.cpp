@@ -29,4 +29,10 @@ bool MemoryImages::load(int64_t i, uint8_t* out) const {
     return true;
 }
 
+bool MemoryImages::load_crop(int64_t i, int y0, int x0, int side, uint8_t* out) const {
+    if (rows_.in != height || cols_.in != width) return Dataset::load_crop(i, y0, x0, side, out);
+    copy_crop(&pixels_[size_t(i) * image_bytes_], y0, x0, side, out);
+    return true;
+}
+
 }  // namespace wt

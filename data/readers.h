@@ -37,6 +37,7 @@ public:
     int64_t size() const override { return int64_t(labels_.size()); }
     int label(int64_t i) const override { return labels_[i]; }
     bool load(int64_t i, uint8_t* out) const override;
+    bool load_crop(int64_t i, int y0, int x0, int side, uint8_t* out) const override;
 
 private:
     std::vector<uint8_t> pixels_, labels_;

@@ -118,6 +118,12 @@ public:
             resize_short_side(image, native_h_, native_w_, 3, height, out);
         return true;
     }
+    bool load_crop(int64_t i, int y0, int x0, int side, uint8_t* out) const override {
+        if (height != native_h_ || width != native_w_)
+            return Dataset::load_crop(i, y0, x0, side, out);
+        copy_crop(pixels_ + image_bytes() * static_cast<size_t>(i), y0, x0, side, out);
+        return true;
+    }
     void will_load(int64_t i) const override {
         const uint8_t* image = pixels_ + image_bytes() * static_cast<size_t>(i);
         images_.will_need(static_cast<size_t>(image - images_.data()), image_bytes());

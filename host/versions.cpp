@@ -9,10 +9,12 @@
 namespace wt {
 namespace {
 
+#ifndef VGPU
 // 13000 is "13.0".
 std::string cuda_text(int version) {
     return std::to_string(version / 1000) + "." + std::to_string(version % 1000 / 10);
 }
+#endif
 
 std::string processor() {
     std::ifstream in("/proc/cpuinfo");

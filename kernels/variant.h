@@ -52,7 +52,10 @@ struct Variant {
     // Puts the work on args.stream. Throws wt::Error when the launch is refused.
     void (*launch)(const Problem&, const Args&);
     bool baseline = false;  // a vendor library's: cuDNN, cuBLAS, oneDNN
-    int sm = 0;             // needs exactly this architecture family (90: sm_90a); 0: any
+    // C++ for a CPU's own vectors: on virtual GPUs only, and not for `own`, which means kernels that a
+    // GPU would run too
+    bool cpu = false;
+    int sm = 0;  // needs exactly this architecture family (90: sm_90a); 0: any
     // Whether the preference holds for this problem, by a prediction; null: for all that fit.
     // Otherwise the variant is taken only where it is named, or measured.
     bool (*suits)(const Problem&) = nullptr;
@@ -78,7 +81,7 @@ std::string fits_all(const Problem&) {
 }
 
 // Which variants a run may use. `automatic`: every variant on virtual GPUs (a laptop trains at a
-// useful speed through oneDNN), the project's own ones on real GPUs.
+// useful speed through oneDNN and what is written for CPUs), the project's own ones on real GPUs.
 enum class KernelChoice { automatic, own, baseline };
 
 #ifdef VGPU
@@ -91,6 +94,7 @@ inline constexpr bool kAutomaticUsesBaselines = false;
 template <class Problem, class Args>
 bool allowed(const Variant<Problem, Args>& v, KernelChoice choice, int sm) {
     if (v.sm && v.sm != sm && sm != 0) return false;
+    if (v.cpu) return choice != KernelChoice::own;
     if (!v.baseline || choice == KernelChoice::baseline) return true;
     return choice == KernelChoice::automatic && kAutomaticUsesBaselines;
 }

@@ -32,9 +32,9 @@ from sass import find_tools, read_object, readable
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 TABLE = "host/model/issue_slots_table.h"
 OBJECTS = ["activation/vec8", "augment/fold", "augment/pixels8", "augment/rows", "conv/dgrad_mma_sm80", "conv/dgrad_tiled",
-           "conv/dgrad_views_wgmma_sm90", "conv/dgrad_wgmma_sm90", "conv/first_layer_fprop_wgmma_sm90", "conv/first_layer_wgrad_wgmma_sm90",
-           "conv/fprop_mma_sm80", "conv/fprop_tiled", "conv/fprop_wgmma_sm90", "conv/wgrad_mma_sm80", "conv/wgrad_tiled",
-           "conv/wgrad_wgmma_sm90", "dropout/vec", "exchange/copy_vec8", "exchange/reduce_vec8", "gemm/mma_sm80", "gemm/tiled",
+           "conv/dgrad_views_wgmma_sm90", "conv/dgrad_wgmma_sm90", "conv/dgrad_winograd", "conv/first_layer_fprop_wgmma_sm90", "conv/first_layer_wgrad_wgmma_sm90",
+           "conv/fprop_mma_sm80", "conv/fprop_tiled", "conv/fprop_wgmma_sm90", "conv/fprop_winograd", "conv/wgrad_mma_sm80", "conv/wgrad_tiled",
+           "conv/wgrad_wgmma_sm90", "conv/wgrad_winograd", "conv/winograd_products", "conv/winograd_products_mma_sm80", "dropout/vec", "exchange/copy_vec8", "exchange/reduce_vec8", "gemm/mma_sm80", "gemm/tiled",
            "gemm/wgmma_sgd_sm90", "gemm/wgmma_sm90", "lrn/backward_shuffle", "lrn/backward_vec8", "lrn/forward_shuffle",
            "lrn/forward_vec8", "lrn_pool/backward_fused", "lrn_pool/forward_fused", "pool/backward_vec8", "pool/forward_vec8",
            "sgd/multi", "softmax/vec"]
@@ -68,7 +68,7 @@ def width(line):
 def row(name, code):
     all_loops = sorted(set(loops(code)))
     every = collections.Counter(what for _, what, _ in code)
-    product = next((k for k in ("HGMMA", "HMMA") if every[k]), "FFMA" if "tiled::" in name else None)
+    product = next((k for k in ("HGMMA", "HMMA") if every[k]), "FFMA" if "tiled::" in name or "winograd_tiled" in name else None)
     loop = densest(code, all_loops, (product or "STG",))
     unit = producer = fences = store = 0
     if loop:

@@ -2,6 +2,7 @@
 // kernel must overwrite: filled with NaN beforehand.
 #pragma once
 
+#include <algorithm>
 #include <cstring>
 #include <random>
 #include <span>
@@ -66,19 +67,29 @@ std::vector<float> floats(const std::vector<T>& v) {
 // different products are independent, with a standard deviation of at most 2^-11 sqrt(2/3) of the
 // product: that of the sum is sqrt(2/3) 2^-11 sqrt(S), S being the sum of the squares. Allowed is 5
 // * 2^-11 sqrt(S): 6 times that, and more than a single product can err.
+//
+// growth: how much larger a variant's errors are in norm than those of direct sums. Where it is not
+// 1 (Winograd's transforms) a result also has errors of its neighbours' products: it is allowed
+// what the result with the largest M or S is, `growth` times.
 template <class T>
 Closeness close_sums(const std::vector<T>& got, const reference::Sums& want, double terms,
-                     bool tf32 = false) {
+                     bool tf32 = false, double growth = 1) {
     Closeness c;
     c.same_size = got.size() == want.value.size();
     if (!c.same_size) return c;
     const double rtol = dtype_of<T> == DType::bf16 ? 1.0 / 256 : 0,
                  per_m = (4 * std::sqrt(terms) + 4) * 0x1p-24;
+    const auto largest = [](const std::vector<double>& v) {
+        return v.empty() ? 0 : *std::max_element(v.begin(), v.end());
+    };
+    const double most = largest(want.magnitude), most_squared = largest(want.square);
     for (size_t i = 0; i < got.size(); ++i) {
+        const double magnitude = growth > 1 ? most : want.magnitude[i],
+                     square = growth > 1 ? most_squared : want.square[i];
         const double one[] = {want.value[i]};
         const float g[] = {to_float(got[i])};
-        const double atol = 1e-30 + per_m * want.magnitude[i] +
-                            (tf32 ? 5 * 0x1p-11 * std::sqrt(want.square[i]) : 0);
+        const double atol =
+            1e-30 + growth * (per_m * magnitude + (tf32 ? 5 * 0x1p-11 * std::sqrt(square) : 0));
         const Closeness e =
             close(std::span<const float>(g), std::span<const double>(one), rtol, atol);
         if (e.worst > c.worst || c.at < 0) c = e, c.at = static_cast<long>(i);

@@ -7,6 +7,7 @@
 #include <algorithm>
 #include <cmath>
 #include <random>
+#include <utility>
 
 #include "host/parallel/group.h"
 #include "host/train/step_timeline.h"
@@ -41,6 +42,8 @@ struct Job {
     int evaluations = 1;
     FcScheme scheme = FcScheme::a;
     FcSplit split = FcSplit::columns;
+    int accumulate = 1;  // passes that share the global batch and add up to one step
+    float label_smoothing = 0;
     bool per_microbatch = false;
     int microbatches = 0;  // of one worker's head, as the several workers' scheme has them
     bool packed = false;
@@ -73,7 +76,8 @@ inline Outcome run(const Job& job, int steps) {
     options.classes = job.classes;
     const NetSpec net =
         job.net.starts_with("tiny") ? tiny_net(options, job.net) : make_net(job.net, options);
-    const int stored = net.input.h + 5, batch = job.global_batch / job.workers;
+    const int stored = net.input.h + 5, pass = job.global_batch / job.accumulate,
+              batch = pass / job.workers;
     std::vector<WorkerConfig> configs;
     for (int r = 0; r < job.workers; ++r) {
         WorkerConfig c;
@@ -91,6 +95,8 @@ inline Outcome run(const Job& job, int steps) {
         c.microbatches = job.microbatches, c.packed = job.packed;
         c.bucket_bytes = job.bucket_bytes;
         c.frozen = job.frozen;
+        c.accumulate = job.accumulate;
+        c.label_smoothing = job.label_smoothing;
         c.overlap = job.overlap;
         configs.push_back(c);
     }
@@ -128,8 +134,9 @@ inline Outcome run(const Job& job, int steps) {
     }
     std::mt19937 rng(7);
     std::vector<int> place;  // in the whole batch, of each worker's samples one after the other
-    for (int r = 0; r < job.workers; ++r)
-        for (const int row : batch_rows(configs[r], r)) place.push_back(row);
+    for (int n = 0; n < job.accumulate; ++n)
+        for (int r = 0; r < job.workers; ++r)
+            for (const int row : batch_rows(configs[r], r)) place.push_back(n * pass + row);
     // Sample i of the whole batch is the same, whoever has it.
     const auto fill = [&](Samples& to) {
         std::vector<uint8_t> all(to.images.size());
@@ -147,20 +154,43 @@ inline Outcome run(const Job& job, int steps) {
             to.labels[i] = classes[place[i]];
         }
     };
-    const auto submit = [&](const Samples& of, const StepState* state) {
-        std::vector<long> tickets(job.workers);
-        group.run([&](Worker& w) {
-            const int r = w.layout().config.rank, first = r * batch;
-            const HostBatch b{of.images.data() + first * image, of.draws.data() + first,
-                              of.labels.data() + first};
-            tickets[r] = state ? w.train(b, *state) : w.evaluate(b);
-        });
-        return tickets[0];
+    // The last of its passes is under way; the counts are those of the others, by rank.
+    struct Submission {
+        long ticket = -1;
+        std::vector<SoftmaxStats> counts;
     };
-    const auto finish = [&](long ticket) {
+    const auto take = [&](Submission& s) {
+        s.counts.resize(job.workers);
+        for (int r = 0; r < job.workers && s.ticket >= 0; ++r) {
+            const SoftmaxStats more = group.worker(r).wait(s.ticket);
+            s.counts[r].loss_sum += more.loss_sum;
+            s.counts[r].rows += more.rows;
+            s.counts[r].top1 += more.top1;
+            s.counts[r].top5 += more.top5;
+        }
+    };
+    const auto submit = [&](const Samples& of, const StepState* state) {
+        Submission s;
+        for (int n = 0; n < job.accumulate; ++n) {
+            std::vector<long> tickets(job.workers);
+            StepState here = state ? *state : StepState{};
+            here.row0 = n * pass;
+            group.run([&](Worker& w) {
+                const int r = w.layout().config.rank, first = n * pass + r * batch;
+                const HostBatch b{of.images.data() + first * image, of.draws.data() + first,
+                                  of.labels.data() + first};
+                tickets[r] = state ? w.train(b, here, n) : w.evaluate(b);
+            });
+            take(s);  // of the pass before: two are under way
+            s.ticket = tickets[0];
+        }
+        return s;
+    };
+    const auto finish = [&](Submission s) {
         SoftmaxStats stats{};
+        take(s);
         for (int r = 0; r < job.workers; ++r) {
-            const SoftmaxStats mine = group.worker(r).wait(ticket);
+            const SoftmaxStats mine = s.counts[r];
             if (r > 0 &&
                 job.check) {  // every rank knows the whole batch's loss, from the same logits
                 CHECK(mine.top1 == stats.top1);
@@ -176,9 +206,9 @@ inline Outcome run(const Job& job, int steps) {
         const StepState state{11, static_cast<uint64_t>(s), job.lr, 0.9f};
         std::optional<StepTimeline> timeline;
         if (job.picture && s + 1 == steps) timeline.emplace(group);
-        const long ticket = submit(turns[0], &state);
+        const Submission submission = submit(turns[0], &state);
         if (timeline) out.picture = timeline->read();
-        out.losses.push_back(finish(ticket).loss_sum / job.global_batch);
+        out.losses.push_back(finish(submission).loss_sum / job.global_batch);
         for (size_t i = 0; i < out.params.size(); ++i)
             if (std::ranges::count(job.put_back, net.layers[out.params[i].layer].name))
                 group.set_param(static_cast<int>(i), out.first[i]);
@@ -196,10 +226,10 @@ inline Outcome run(const Job& job, int steps) {
         if (job.keep_gradients && !group.worker(0).layout().frozen(static_cast<int>(i)))
             out.gradients.push_back(group.get_gradient(static_cast<int>(i)));
     }
-    long before = -1;
-    const auto evaluated = [&](long ticket) {
-        if (ticket < 0) return;
-        out.evaluated = finish(ticket);
+    Submission before;
+    const auto evaluated = [&](const Submission& s) {
+        if (s.ticket < 0) return;
+        out.evaluated = finish(s);
         out.evaluations.push_back(out.evaluated.loss_sum);
     };
     for (int i = 0; i < job.evaluations; ++i) {
@@ -209,9 +239,10 @@ inline Outcome run(const Job& job, int steps) {
         if (i + 1 == job.evaluations)
             s.labels[std::find(place.begin(), place.end(), job.global_batch - 1) - place.begin()] =
                 -1;
-        const long ticket = submit(s, nullptr);
+        if (job.accumulate > 1) evaluated(std::exchange(before, {}));  // no three are under way
+        const Submission submission = submit(s, nullptr);
         evaluated(before);
-        before = ticket;
+        before = submission;
     }
     evaluated(before);
     return out;

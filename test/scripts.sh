@@ -21,7 +21,7 @@ says() {
 bare() { env PATH=/usr/bin:/bin "$@"; }
 
 for f in profiling/*.sh profiling/peers/*.sh; do bash -n "$f" || bad "$f does not parse"; done
-for f in profiling/*.py profiling/peers/*.py; do
+for f in profiling/*.py profiling/peers/*.py profiling/claims/*.py; do
     python3 -c 'import ast, sys; ast.parse(open(sys.argv[1]).read())' "$f" || bad "$f does not parse"
 done
 
@@ -210,8 +210,14 @@ done
 grep -qF '[2030-01-02](gpu-a/summary.md)' "$ROOT/profiling/results/README.md" || bad "the table beside the results has another link"
 [ "$(tail -n1 "$ROOT/README.md")" = tail ] || bad "results_table.py changed what is outside the marks"
 
+# ---- the papers' claims: recorded runs of both outcomes, bad input ------------------------------------------
+python3 test/claims_recorded.py build/vgpu/bin >"$WORK/out" 2>&1 || bad "claims_recorded.py: $(tail -n 20 "$WORK/out")"
+profiling/claims/claims.py --help | grep -q 'width-of-batch' || bad "claims.py --help does not list the claims"
+data/cifar10.sh --help | grep -q 'URL=' || bad "data/cifar10.sh --help"
+
 # ---- PTX on virtual GPUs: what its reader takes and refuses (host/vgpu/ptx_exec) ----------------------------
 python3 test/test_ptx_translate.py >"$WORK/out" 2>&1 || bad "test_ptx_translate.py: $(tail -n 20 "$WORK/out")"
+python3 test/test_ptx_count.py >"$WORK/out" 2>&1 || bad "test_ptx_count.py: $(tail -n 20 "$WORK/out")"
 python3 test/ptx_faults.py --help >/dev/null || bad "ptx_faults.py --help"
 says 1 "none.ptx: No such file" python3 host/vgpu/ptx_exec/translate.py --check "$WORK/none.ptx"
 printf '.version 9.0\n.target sm_90\n.visible .entry k()\n{\n.reg .b32 %%r<2>;\nfoo.b32 %%r1, 0;\nret;\n}\n' >"$WORK/bad.ptx"

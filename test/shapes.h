@@ -207,6 +207,11 @@ inline std::vector<ConvProblem> conv_shapes(bool ordinary = !reduced_list()) {
                     .stride_w = 4,
                     .pad_h = 2,
                     .pad_w = 1});
+    // Winograd on a CPU: tiles at the seams of many small images; padding wider than half a filter
+    list.push_back(
+        {.n = 23, .h = 3, .w = 4, .c = 19, .k = 37, .r = 3, .s = 3, .pad_h = 1, .pad_w = 1});
+    list.push_back(
+        {.n = 3, .h = 8, .w = 6, .c = 17, .k = 40, .r = 5, .s = 5, .pad_h = 4, .pad_w = 0});
     return list;
 }
 

@@ -10,6 +10,8 @@
 #include "host/cuda/stream.h"
 #include "kernels/common/machine.h"
 #include "kernels/conv/wgmma_tiles.h"
+#include "kernels/product_plan.h"
+#include "test/hopper.h"
 #include "test/operands.h"
 #include "test/seeds.h"
 #include "test/shapes.h"
@@ -150,9 +152,9 @@ TEST_CASE("conv: wgmma plans for the SMs that there are") {
     using namespace conv_wgmma;
     // 132 tiles of 128 x 128 in pairs: one wave of 66 clusters on 132 SMs, two of 57 on 114 (an
     // H100 PCIe) and of 39 on 78 (an H20).
-    const Extents e{.rows = 128 * 132, .cols = 128, .groups = 1, .steps = 10};
-    const auto clocks = [&](int sms) { return plan_with({128, 128}, 0, e, sms).clocks; };
-    CHECK(plan_with({128, 128}, 0, e, 132).waves == 1);
+    const Extents e{.rows = 128 * 132, .cols = 128, .groups = 1, .steps = 7};
+    const auto clocks = [&](int sms) { return plan_with({128, 128}, {}, e, sms).clocks; };
+    CHECK(plan_with({128, 128}, {}, e, 132).waves == 1);
     CHECK(clocks(114) == doctest::Approx(2 * clocks(132)));
     CHECK(clocks(78) == doctest::Approx(2 * clocks(132)));
     CHECK(clocks(1) > clocks(78));  // one SM has no room for a pair, and none is divided by
@@ -169,6 +171,7 @@ TEST_CASE("conv: wgmma plans for the SMs that there are") {
 }
 
 TEST_CASE("conv: wgmma, every tile") {
+    if (!needs_hopper("wgmma")) return;
     std::vector<ConvProblem> problems = {
         // Boxes of 16, 32 and 64 channels, the widest tiles too; groups; tiles that end within an
         // image, and past the last filter. dgrad's boxes are of filters.
@@ -262,6 +265,145 @@ TEST_CASE("conv: wgmma, every tile") {
     CHECK(wgrad.idle.empty());
 }
 
+TEST_CASE("conv: wgmma, a last wave cut along k") {
+    const ConvProblem plain{.dtype = DType::bf16};
+    const auto with = [&](int n, int h, int w, int c, int k, int r, int s, int groups) {
+        ConvProblem p = plain;
+        p.n = n, p.h = h, p.w = w, p.c = c, p.k = k, p.r = r, p.s = s, p.groups = groups;
+        p.pad_h = r / 2, p.pad_w = s / 2;
+        return p;
+    };
+    // Of 25 and 18 stages, and of 9: parts that are longer than the pipeline and shorter ones;
+    // boxes of 64, 32 and 16 channels; groups; a pair's second block without a tile.
+    std::vector<ConvProblem> problems = {
+        with(2, 13, 14, 64, 144, 5, 5, 1), with(3, 9, 11, 384, 192, 3, 3, 3),
+        with(2, 15, 10, 96, 128, 3, 2, 1), with(1, 18, 16, 240, 80, 3, 1, 1)};
+    if (reduced_list()) problems.resize(2);
+    int cut = 0,
+        across = 0;  // launches with a tail; with one whose clusters have parts of two units
+    const auto check_tail = [&](const conv_wgmma::TilePlan& plan) {
+        cut += plan.tail.units > 0;
+        across += plan.tail.remainder_steps > 0 &&
+                  plan.tail.remainder_steps % plan.tail.remainder_share != 0;
+    };
+    for (const ConvProblem& p : problems) {
+        const Operands o(p);
+        ConvProblem backward = p;
+        backward.drelu = true;
+        const reference::Sums dx =
+            reference::conv_dgrad(backward, o.dy.exact, o.w.exact, o.x.exact);
+        const conv_wgmma::TileChoice split{.tail = conv_wgmma::TailChoice::split};
+        for (int sms : {1, 4, 6, 10, 14, 34}) {
+            INFO(text_of(p) << ", " << sms << " SMs");
+            const PlanGuard machine(sms);
+            const ConvFprop& fprop = variant(conv_fprop_variants(), "wgmma_split_sm90");
+            if (fprop.refuses(p).empty()) {
+                check_tail(
+                    choose_tile(conv_wgmma::kFpropTiles, conv_wgmma::fprop_extents(p), sms, split));
+                check_fprop(fprop, p, o);
+            }
+            const ConvDgrad& dgrad = variant(conv_dgrad_variants(), "wgmma_split_sm90");
+            if (dgrad.refuses(backward).empty()) {
+                check_tail(choose_tile(conv_wgmma::kDgradTiles, conv_wgmma::dgrad_extents(backward),
+                                       sms, split));
+                check_dgrad(dgrad, backward, o, dx);
+            }
+        }
+    }
+    CHECK(cut > (reduced_list() ? 10 : 20));
+    CHECK(across > 2);
+}
+
+TEST_CASE("conv: wgmma, which last waves are cut") {
+    using namespace conv_wgmma;
+    const auto plan = [](int rows, int cols, int steps, TileChoice only = {}) {
+        return plan_with({128, 256}, only,
+                         {.rows = int64_t(rows) * 256, .cols = cols, .groups = 1, .steps = steps},
+                         132);
+    };
+    // 11 waves and 3 units, conv2 of AlexNet at batch 256: cut into parts of a few stages.
+    const TilePlan conv2 = plan(729, 256, 38);
+    CHECK(conv2.whole() == 726);
+    CHECK(conv2.tail.units == 3);
+    CHECK(conv2.tail.longest() <= 6);
+    const TileChoice whole{.tail = TailChoice::whole}, split{.tail = TailChoice::split};
+    CHECK(conv2.clocks < 0.95 * plan(729, 256, 38, whole).clocks);
+    CHECK(plan(729, 256, 38, whole).tail.units == 0);
+    CHECK(plan(729, 256, 38, whole).workspace() == 0);
+    // A part is written and read again for each of its tiles.
+    CHECK(conv2.workspace() ==
+          size_t(3) * conv2.tail.max_partials() * 2 * 128 * 256 * sizeof(float));
+    // A wave that is nearly full would gain less than that costs; short products, too.
+    CHECK(plan(66 * 4 - 2, 256, 38).tail.units == 0);
+    CHECK(plan(66 * 4 - 2, 256, 38, split).tail.units == 64);
+    CHECK(plan(66 + 3, 256, 4).tail.units == 0);
+    // A full one has none, nor has one stage anything to cut.
+    CHECK(plan(66 * 4, 256, 38, split).tail.units == 0);
+    CHECK(plan(66 + 3, 256, 1, split).tail.units == 0);
+    // All of its stages are somebody's.
+    for (const int rows : {67, 80, 98, 103, 131})
+        for (const int steps : {2, 9, 54}) {
+            const StreamKPlan t = plan(rows, 256, steps, split).tail;
+            CAPTURE(rows);
+            CAPTURE(steps);
+            if (ceil_div((rows - 66) * steps, 66) == steps) {  // nothing would be gained
+                CHECK(t.units == 0);
+                continue;
+            }
+            CHECK(t.units == rows - 66);
+            CHECK(t.clusters <= 66);
+            CHECK(t.longest() * 66 >= t.units * steps);
+            CHECK(t.longest() < steps);
+        }
+}
+
+TEST_CASE("conv: wgmma, consumers one behind the other") {
+    // It is a matter of time alone: the same bits as with both at the same stage, in products of
+    // more stages than the pipeline has, of as many, and of fewer, one block having several tiles.
+    for (const int taps : {1, 2, 3, 5}) {
+        ConvProblem p{.n = 4,
+                      .h = 12,
+                      .w = 12,
+                      .c = 128,
+                      .k = 64,
+                      .r = taps,
+                      .s = 3,
+                      .pad_h = taps / 2,
+                      .pad_w = 1,
+                      .dtype = DType::bf16};
+        const Operands o(p);
+        const PlanGuard machine(2);
+        const auto bits = [&](const auto& v, const void* from, size_t count) {
+            Stream stream(0);
+            DeviceBuffer<std::byte> workspace(0, v.workspace_bytes(p), "workspace");
+            DeviceBuffer<bf16> out(0, count, "out");
+            poison(out);
+            if constexpr (requires { v.launch(p, ConvFpropArgs{}); })
+                v.launch(p, {from, o.w.data(), o.bias.data(), out.data(), workspace.data(),
+                             stream.get()});
+            else
+                v.launch(p, {from, o.w.data(), out.data(), workspace.data(), stream.get()});
+            stream.synchronize();
+            return out.download();
+        };
+        const auto same = [&](const auto& table, const char* one, const char* other,
+                              const void* from, size_t count) {
+            const auto a = bits(variant(table, one), from, count),
+                       b = bits(variant(table, other), from, count);
+            INFO(text_of(p) << ": " << std::string(one));
+            CHECK(std::memcmp(a.data(), b.data(), count * sizeof(bf16)) == 0);
+        };
+        CHECK(conv_wgmma_plan(wt::ConvPass::fprop, p).lag == (taps < 2 ? 0 : 2));
+        CHECK(conv_wgmma_plan(wt::ConvPass::fprop, p, {.level = true}).lag == 0);
+        CHECK(conv_views_plan(p).lag > 0);
+        same(conv_fprop_variants(), "wgmma_sm90", "wgmma_level_sm90", o.x.data(), p.y_count());
+        if (taps == 2) continue;  // dy would be of other extents
+        same(conv_dgrad_variants(), "wgmma_sm90", "wgmma_level_sm90", o.dy.data(), p.x_count());
+        same(conv_dgrad_variants(), "views_wgmma_sm90", "views_level_wgmma_sm90", o.dy.data(),
+             p.x_count());
+    }
+}
+
 TEST_CASE("conv: wgmma, a fixed tile is refused where it is of no use") {
     const auto why = [](const char* name, const ConvProblem& p) {
         return variant(conv_fprop_variants(), name).refuses(p);
@@ -282,11 +424,17 @@ TEST_CASE("conv: wgmma, a fixed tile is refused where it is of no use") {
     CHECK(why("wgmma_single_sm90", p) == "");
     p.h = 11, p.w = 11;
     CHECK(why("wgmma_single_sm90", p) == "one tile of rows: no blocks would share");
+    CHECK(why("wgmma_split_sm90", p) == "");
+    ConvProblem short_product = p;
+    short_product.r = short_product.s = 1, short_product.pad_h = short_product.pad_w = 0;
+    CHECK(why("wgmma_split_sm90", short_product) ==
+          "no last wave to cut: it is full, or its tiles are of one stage");
     p.dtype = DType::f32;
     CHECK(why("wgmma_256x64_sm90", p) == "bf16 only");
 }
 
 TEST_CASE("conv: wgmma, dgrad by views") {
+    if (!needs_hopper("wgmma")) return;
     const ConvProblem plain{.dtype = DType::bf16};
     const auto with = [&](int n, int h, int w, int c, int k, int r, int s, int pad_h, int pad_w,
                           int groups, bool drelu) {
@@ -345,6 +493,7 @@ TEST_CASE("conv: wgmma, dgrad by views") {
 }
 
 TEST_CASE("conv: wgmma, folded first layers") {
+    if (!needs_hopper("wgmma")) return;
     const ConvProblem first{.n = 2,
                             .c = 3,
                             .stride_h = 4,

@@ -208,6 +208,108 @@ TEST_CASE("loader: batches do not depend on threads or depth") {
     CHECK(one[0] != one[5]);
 }
 
+// Images whose every pixel tells where it is.
+struct Places : Dataset {
+    bool straight;  // crops are read from where the pixels are
+    mutable std::vector<int64_t> wanted;
+    mutable std::atomic<int64_t> whole{0};
+    explicit Places(bool straight_) : straight(straight_) {
+        height = 9, width = 8, channels = 3;
+        classes.assign(10, "x");
+    }
+    static uint8_t pixel(int64_t i, int y, int x, int ch) {
+        return uint8_t(i * 31 + y * 64 + x * 5 + ch);
+    }
+    int64_t size() const override { return 50; }
+    int label(int64_t i) const override { return int(i % 10); }
+    bool load(int64_t i, uint8_t* out) const override {
+        ++whole;
+        if (i == 20) return false;
+        for (int y = 0; y < height; ++y)
+            for (int x = 0; x < width; ++x)
+                for (int ch = 0; ch < 3; ++ch) *out++ = pixel(i, y, x, ch);
+        return true;
+    }
+    bool load_crop(int64_t i, int y0, int x0, int side, uint8_t* out) const override {
+        if (!straight) return Dataset::load_crop(i, y0, x0, side, out);
+        if (i == 20) return false;
+        std::vector<uint8_t> image(size_t(height) * width * 3);
+        for (size_t at = 0; at < image.size(); ++at)
+            image[at] = pixel(i, int(at / 3) / width, int(at / 3) % width, int(at % 3));
+        copy_crop(image.data(), y0, x0, side, out);
+        return true;
+    }
+    void will_load(int64_t i) const override { wanted.push_back(i); }
+};
+
+TEST_CASE("loader: crops alone are the crops of the whole images") {
+    for (const bool straight : {false, true})
+        for (const bool evaluation : {false, true}) {
+            const Places data(straight);
+            LoaderOptions o = options(7);
+            o.out = 5;
+            o.evaluation = evaluation;
+            o.mode = evaluation ? AugmentMode::none : AugmentMode::full;
+            o.shuffle = !evaluation;
+            Loader whole(data, o);
+            o.crops = true;
+            Loader crops(data, o);
+            for (int b = 0; b < 12; ++b) {
+                Batch &w = whole.next(), &c = crops.next();
+                for (int r = 0; r < 7; ++r) {
+                    const AugmentParams p = w.params[r], q = c.params[r];
+                    CHECK(c.labels[r] == w.labels[r]);
+                    CHECK((q.y0 == 0 && q.x0 == 0 && q.mirror == p.mirror));
+                    CHECK(std::equal(p.noise, p.noise + 3, q.noise));
+                    bool same = true;
+                    for (int y = 0; y < 5; ++y)
+                        for (int x = 0; x < 15; ++x)
+                            same = same && c.images[(r * 5 + y) * 15 + x] ==
+                                               w.images[((r * 9 + p.y0 + y) * 8 + p.x0) * 3 + x];
+                    CHECK(same);
+                }
+                whole.release(w);
+                crops.release(c);
+            }
+        }
+}
+
+TEST_CASE("loader: reading begins some batches ahead, in the shuffled order") {
+    const Places data(true);
+    LoaderOptions o = options(10);
+    o.out = 5, o.depth = 2;
+    std::vector<int64_t> order;
+    for (int64_t i = 0; i < 100; ++i)
+        order.push_back(shuffled(o.seed, uint64_t(i / 50), i % 50, 50));
+    {
+        Loader loader(data, o);
+        for (int b = 0; b < 3; ++b) loader.release(loader.next());
+    }
+    // Batches 0 to 2 were filled, so that of 3 and more is told too, each image once and in order.
+    REQUIRE(data.wanted.size() >= 50);
+    CHECK(data.wanted.size() % 10 == 0);
+    CHECK(data.wanted.size() <= 80);
+    CHECK(std::equal(data.wanted.begin(), data.wanted.end(), order.begin()));
+}
+
+TEST_CASE("loader: an epoch of steps of several batches drops what is no whole step") {
+    const Numbered data(50);
+    LoaderOptions o = options(4);
+    o.batches_per_step = 3;  // 12 images: 4 steps of an epoch, and 2 images are left
+    Loader loader(data, o);
+    CHECK(loader.steps_per_epoch() == 12);
+    CHECK(loader.dropped_per_epoch() == 2);
+    LoaderOptions large = options(12);
+    const auto wanted = take(data, large, 9), got = take(data, o, 27);
+    for (int step = 0; step < 9; ++step)
+        for (int part = 0; part < 3; ++part)
+            CHECK(std::equal(got[step * 3 + part].begin(), got[step * 3 + part].end(),
+                             wanted[step].begin() + part * 4));
+    o.batches_per_step = 13;
+    CHECK_THROWS_WITH_AS(Loader(data, o), doctest::Contains("13 batches of 4 images do not fit"),
+                         Error);
+}
+
 TEST_CASE("loader: two workers share the rows of the one-worker batch") {
     const Numbered d(103);
     LoaderOptions o = options(24);

@@ -250,6 +250,32 @@ TEST_CASE("net: kernel settings are parsed, and refused in words") {
                          "--kernels conv2.wgrad is given twice: tiled and naive", UsageError);
 }
 
+// Every step's rate against the formulas of host/train/schedule.h, written down again in fp64.
+TEST_CASE("schedule: every step of every policy, with and without warm-up") {
+    const int per_epoch = 7, epochs = 6, steps = per_epoch * epochs;
+    const double lr = 0.03, pi = 3.14159265358979323846;
+    const auto formula = [&](const std::string& policy, int i) {
+        const double t = i / static_cast<double>(steps);
+        const int epoch = i / per_epoch;
+        if (policy == "linear") return lr - lr * t;
+        if (policy == "cosine") return 0.5 * lr * (1 + std::cos(pi * t));
+        if (policy == "exponential:0.7") return lr * std::exp(epoch * std::log(0.7));
+        if (policy == "step:2,5") return lr / (epoch < 2 ? 1 : epoch < 5 ? 10 : 100);
+        return lr;
+    };
+    for (const char* policy :
+         {"constant", "linear", "cosine", "exponential:0.7", "step:2,5", "plateau"})
+        for (const double warmup : {0.0, 0.5, 2.0}) {
+            const Schedule s(policy, lr, per_epoch, steps, warmup);
+            const int rising = static_cast<int>(std::lround(warmup * per_epoch));
+            for (int i = 0; i < steps; ++i) {
+                INFO(policy << ", warm-up of " << rising << " steps, step " << i);
+                const double factor = i < rising ? (i + 1.0) / rising : 1;
+                CHECK(s.rate(i) == doctest::Approx(factor * formula(policy, i)).epsilon(1e-12));
+            }
+        }
+}
+
 TEST_CASE("schedule: policies") {
     for (const char* bad : {"cosin", "exponential:", "exponential:1", "exponential:0.5x"})
         CHECK_THROWS_AS(Schedule(bad, 1, 1, 1), UsageError);

@@ -214,6 +214,22 @@ TEST_CASE("overlap: several workers' buckets are posted when they are whole") {
                     }
 }
 
+TEST_CASE("overlap: micro-steps that add up to one step are ordered too") {
+    for (const char* net : {"tiny", "mini", "owt"})
+        for (const int workers : {1, 2, 3})
+            for (const FcScheme scheme : {FcScheme::a, FcScheme::b, FcScheme::c, FcScheme::dp})
+                for (const OverlapChoice& choice : kChoices) {
+                    WorkerConfig c = config_of(net, workers, choice);
+                    c.scheme = scheme, c.accumulate = 3;
+                    const Layout l(c);
+                    INFO(net << " " << text_of(l.overlap) << ", " << workers << " workers, "
+                             << std::string(name_of(scheme)));
+                    CHECK(race(l, l.earlier_steps[0]) == "");
+                    CHECK(race(l, l.earlier_steps[1]) == "");
+                    CHECK(race(l, l.training_steps) == "");
+                }
+}
+
 TEST_CASE("overlap: events order all that touches the same place, and none is too many") {
     for (const std::string& net :
          {std::string("tiny"), std::string("tiny2"), std::string("mini"), std::string("cifar"),

@@ -37,6 +37,36 @@ TEST_CASE("parallel: two workers on one device, tanh, bf16" * doctest::test_suit
     check_equal(low, run(low, 1), low_one, 3e-2);
 }
 
+TEST_CASE("parallel: the gradient of the trunk's dropout in the product above it") {
+    // A ReLU below the dropout, as "tiny" has it. Naming the dropout's kernel keeps it apart.
+    const auto launches = [](const std::string& kernels, int workers) {
+        WorkerConfig c;
+        c.net = tiny_net({});
+        c.batch = 4, c.workers = workers;
+        c.kernels = KernelSettings::parse(kernels);
+        c.kernels.fuse = Fuse::on;
+        int count = 0;
+        for (const Step& s : Layout(c).training_steps)
+            if (const auto* l = std::get_if<Launch>(&s.action))
+                count += l->name == "drop3.backward";
+        return count;
+    };
+    CHECK(launches("own", 1) == 0);
+    CHECK(launches("own,drop3.forward=naive", 1) == 1);
+    CHECK(launches("own", 2) >= 1);  // the gradients of both are summed first
+    for (const DType dtype : {DType::f32, DType::bf16})
+        for (const int microbatches : {0, 2}) {
+            Job job{.net = "tiny", .global_batch = 4, .dtype = dtype, .kernels = "own"};
+            job.fuse = Fuse::on;
+            job.microbatches = microbatches;
+            const Outcome together = run(job, 3);
+            job.kernels = "own,drop3.forward=naive";
+            const Outcome apart = run(job, 3);
+            CHECK(together.weights == apart.weights);  // the scale, 2, rounds nothing
+            CHECK(together.losses == apart.losses);
+        }
+}
+
 TEST_CASE("parallel: runs of one configuration are bit-equal") {
     const Job job{.net = "mini", .workers = 2, .global_batch = 4};
     const Outcome a = run(job, 3), b = run(job, 3);

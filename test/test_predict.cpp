@@ -62,6 +62,24 @@ TEST_CASE("predict: convolutions on wgmma, by hand") {
     // Nobody has counted: no epilogue's instructions, no fence.
     CHECK(conv_us(wide, nullptr, conv2) < conv_us(wide, &plain, conv2));
 
+    // Two stages behind the other, a consumer multiplies half of these while that one is at its
+    // epilogue: 0.7 us of each epilogue but the last. Of an epilogue no more than all of it.
+    ProductPlan behind = wide;
+    behind.lag = 2;
+    CHECK(conv_us(wide, &plain, conv2) - conv_us(behind, &plain, conv2) ==
+          doctest::Approx(11 * 0.70).epsilon(0.01));
+    behind.lag = 40;
+    CHECK(conv_us(wide, &plain, conv2) - conv_us(behind, &plain, conv2) ==
+          doctest::Approx(11 * 1.66).epsilon(0.01));
+
+    // The last wave's 3 units cut into 57 parts of 2 stages: 36 stages less, 25.2 us, and the last
+    // epilogue, 1.66; 14.9 MB of parts are written (2.7 us) and in 2 us added up, behind a gap of
+    // 1; 0.17 us of the parts' last instructions are in that.
+    ProductPlan cut = wide;
+    cut.tail = 3, cut.longest = 2, cut.partial_tiles = 114;
+    CHECK(conv_us(wide, &plain, conv2) - conv_us(cut, &plain, conv2) ==
+          doctest::Approx(25.2 + 1.66 - 2.7 - 2 - 1).epsilon(0.02));
+
     // 4 waves of 54 stages; 256x128 wants 1152 clocks of shared memory for 1024 of the tensor cores
     // (176 by hand, where 6 % stood for that).
     const ProductPlan tall{

@@ -97,17 +97,51 @@ TEST_CASE("softmax: every variant against fp64") {
     }
 }
 
+TEST_CASE("softmax: smoothed labels against fp64") {
+    for (DType t : {DType::f32, DType::bf16})
+        for (const float smoothing : {0.1f, 0.5f, 0.99f})
+            for (const auto& [rows, classes] : {std::pair(40, 10), std::pair(5, 1), std::pair(7, 2),
+                                                std::pair(9, 1000), std::pair(3, 2500)}) {
+                auto p = problem(rows, classes, t, classes % 5, classes % 3);
+                p.smoothing = smoothing;
+                INFO("smoothing ", smoothing);
+                auto labels = random_labels(rows, classes);
+                if (rows > 5) labels[4] = -1;
+                check(p, rounded(random_values(size_t(rows) * classes, 38, -6, 6), DType::f32),
+                      labels);
+            }
+}
+
+// Of two classes, by hand: logits (ln 3, 0), so 3/4 and 1/4; label 0 smoothed by 0.2 is (0.9, 0.1).
+TEST_CASE("softmax: the loss of smoothed labels is what the definition says") {
+    auto p = problem(1, 2);
+    p.smoothing = 0.2f, p.scale = 1;
+    each_variant("softmax", softmax_variants(), p, [&](const Softmax& v) {
+        const Result r = run(v, p, {std::log(3.0), 0}, {0});
+        CHECK(r.stats.loss_sum ==
+              doctest::Approx(-0.9 * std::log(0.75) - 0.1 * std::log(0.25)).epsilon(1e-6));
+        CHECK(r.dlogits[0] == doctest::Approx(0.75 - 0.9).epsilon(1e-5));
+        CHECK(r.dlogits[1] == doctest::Approx(0.25 - 0.1).epsilon(1e-5));
+        CHECK(r.stats.top1 == 1);
+        const SoftmaxStats bad = run(v, p, {1, 2}, {2}).stats;  // no class
+        CHECK(std::isnan(bad.loss_sum));
+    });
+}
+
 TEST_CASE("softmax: extreme logits") {
-    const int classes = 50;
-    const auto p = problem(4, classes);
-    std::vector<double> z(4 * classes);
-    for (int j = 0; j < classes; ++j) {
-        z[j] = j == 7 ? 1e4 : -1e4;            // certain and right
-        z[classes + j] = j == 8 ? 1e4 : -1e4;  // certain and wrong: loss 2e4
-        z[2 * classes + j] = -1e4;             // all equal
-        z[3 * classes + j] = 1e4 + (j % 2 ? 1 : 0);
+    for (const float smoothing : {0.f, 0.1f}) {
+        const int classes = 50;
+        auto p = problem(4, classes);
+        p.smoothing = smoothing;
+        std::vector<double> z(4 * classes);
+        for (int j = 0; j < classes; ++j) {
+            z[j] = j == 7 ? 1e4 : -1e4;            // certain and right
+            z[classes + j] = j == 8 ? 1e4 : -1e4;  // certain and wrong: loss 2e4
+            z[2 * classes + j] = -1e4;             // all equal
+            z[3 * classes + j] = 1e4 + (j % 2 ? 1 : 0);
+        }
+        check(p, z, {7, 7, 3, 1});
     }
-    check(p, z, {7, 7, 3, 1});
 }
 
 TEST_CASE("softmax: a running maximum that rises late, and from -inf") {

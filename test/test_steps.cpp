@@ -2,6 +2,7 @@
 // and the list is what bin/summary --steps prints.
 #include <doctest/doctest.h>
 
+#include <algorithm>
 #include <set>
 
 #include "host/net/spec.h"
@@ -20,6 +21,9 @@ std::string fault(const Layout& l, const StepList& steps) {
     for (size_t b = 0; b < buffers.size(); ++b)
         if (buffers[b].use == Use::weights || buffers[b].use == Use::input)
             written.insert(static_cast<int>(b));
+    // The first micro-step begins the sums, and the others find them.
+    if (&steps != &l.earlier_steps[0])
+        for (const GradientSum& s : l.sums) written.insert(s.sum.buffer);
     for (const Step& s : steps) {
         if (const auto* launch = std::get_if<Launch>(&s.action)) {
             for (const BufferRef& p : launch->reads)
@@ -90,6 +94,70 @@ TEST_CASE("steps: nothing is read before it is written, for every network and sc
                     }
 }
 
+// Of the batches that add up to one update only the last one's list exchanges gradients and
+// updates, whatever is fused.
+TEST_CASE("steps: micro-steps before the last neither update nor exchange gradients") {
+    for (const std::string& net : net_names())
+        for (const FcScheme scheme : {FcScheme::a, FcScheme::b, FcScheme::c, FcScheme::dp})
+            for (const int workers : {1, 2})
+                for (const Fuse fuse : {Fuse::automatic, Fuse::on})
+                    for (const OverlapChoice& overlap :
+                         {OverlapChoice::none(), OverlapChoice::all()}) {
+                        WorkerConfig c;
+                        c.net = make_net(net, {});
+                        c.workers = workers;
+                        c.batch = 4;
+                        c.scheme = scheme;
+                        c.kernels.fuse = fuse;
+                        c.overlap = overlap;
+                        c.accumulate = 3;
+                        const Layout l(c);
+                        INFO(net << ", scheme " << name_of(scheme) << ", " << workers
+                                 << " workers");
+                        int updates = 0;
+                        for (const MicroStep part :
+                             {MicroStep::first, MicroStep::middle, MicroStep::last}) {
+                            const StepList& steps = l.training_list(part);
+                            REQUIRE_FALSE(steps.empty());
+                            CHECK(fault(l, steps) == "");
+                            size_t added = 0;
+                            for (const Step& s : steps) {
+                                const auto* launch = std::get_if<Launch>(&s.action);
+                                const auto* post = std::get_if<Post>(&s.action);
+                                const bool earlier = part != MicroStep::last;
+                                if (launch && launch->operation == "sgd") {
+                                    CHECK_FALSE(earlier);
+                                    ++updates;
+                                }
+                                if (launch && launch->operation == "gemm")
+                                    CHECK(launch->problem.find("sgd") == std::string::npos);
+                                if (launch && launch->name.ends_with(".accumulate")) ++added;
+                                if (post && earlier)
+                                    CHECK(std::ranges::count(l.ids.grads, post->transfer) == 0);
+                            }
+                            CHECK(added == (part == MicroStep::first ? 0 : l.sums.size()));
+                        }
+                        CHECK(updates > 0);
+                        // Every element that is trained is in one sum.
+                        int64_t summed = 0, trained = 0;
+                        for (const GradientSum& s : l.sums) summed += s.add.problem.cols;
+                        for (size_t i = 0; i < l.params.size(); ++i)
+                            trained += l.rows[i].count * l.columns[i].count;
+                        CHECK(summed >= trained);
+                    }
+    WorkerConfig c;
+    c.net = make_net("mini", {});
+    c.batch = 4;
+    CHECK(Layout(c).sums.empty());
+    CHECK(Layout(c).earlier_steps[0].empty());
+    c.accumulate = 2;
+    CHECK(Layout(c).earlier_steps[1].empty());  // a first and a last, and none between
+    c.workers = 2, c.scheme = FcScheme::b, c.per_microbatch = true;
+    CHECK_THROWS_WITH_AS(Layout{c},
+                         doctest::Contains("--fc-update per-pass updates in every pass of a batch"),
+                         UsageError);
+}
+
 TEST_CASE("steps: a launch that comes too early is found") {
     WorkerConfig c;
     c.net = make_net("mini", {});
@@ -115,6 +183,11 @@ TEST_CASE("steps: bin/summary prints them") {
     for (const char* part : {"trunk forward\n", "head backward, microbatch 1\n", "conv_wgrad=",
                              "post flat.0", "collect flat.1", "wait for joined", "-> input   ("})
         CHECK_MESSAGE(r.out.find(part) != std::string::npos, part);
+    const Result parts = run(s, program("summary") + " mini --steps --batch 4 --accumulate 3");
+    for (const char* part : {"the first of 3 batches\n", "each between of 3 batches\n",
+                             "the last of 3 batches\n", "fc8.accumulate "})
+        CHECK_MESSAGE(parts.out.find(part) != std::string::npos, part);
+    CHECK(parts.out.find("update.sgd") > parts.out.find("the last of 3"));
     const Result sm90 = run(s, program("summary") + " alexnet --steps --precision bf16 --sm 90");
     CHECK(sm90.out.find("gemm=wgmma_sm90") != std::string::npos);
     check_one_line(run(s, program("summary") + " mini --steps --fc-scheme e"), 2, "e");

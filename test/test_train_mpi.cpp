@@ -107,6 +107,17 @@ TEST_CASE(
     }
 }
 
+TEST_CASE("train with mpirun: batches that add up to a step do so in processes too") {
+    const TempDir s;
+    const std::string flags =
+        "--steps 2 --accumulate 3 --fc-scheme b --overlap on --graph on --out ";
+    REQUIRE(run(s, train_own(flags + "threads --gpus 0,1")).status == 0);
+    const Result r = run(s, mpirun(2) + train_own(flags + "mpi --comm mpi"));
+    INFO(r.out << r.err);
+    REQUIRE(r.status == 0);
+    CHECK(same_tensors(s / "threads/checkpoint.safetensors", s / "mpi/checkpoint.safetensors"));
+}
+
 TEST_CASE(
     "train with mpirun: a rank that is killed, or stops, ends the other with one line, and the run goes on bit for bit") {
     const TempDir s;

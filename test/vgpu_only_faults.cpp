@@ -65,6 +65,21 @@ TEST_CASE("architecture: programs say at their start that nothing was built for 
     CHECK(run(s, "VGPU_CAPABILITY=12.0 " + train + "0,1 --overwrite").status == 0);
 }
 
+TEST_CASE(
+    "architecture: a virtual GPU older than 9.0 is planned for as one, and refuses Hopper's") {
+    const TempDir s;
+    const std::string older = "VGPU_CAPABILITY=8.6 ",
+                      train = program("train") +
+                              " --net mini --data synthetic:10 --batch 4 --steps 1 --gpus 0 "
+                              "--precision bf16 --out run --kernels own";
+    check_one_line(run(s, older + train + ",conv2.fprop=wgmma_sm90"), 2,
+                   "needs compute capability 9.0");
+    CHECK(run(s, older + train + ",conv2.fprop=mma_sm80").status == 0);
+    // By preference, not by name: a GPU's tensor cores, where a CPU does better without.
+    const std::string log = slurp(s / "run/metrics.jsonl");
+    CHECK(log.find("\"conv3.fprop\":\"mma_sm80\"") != std::string::npos);
+}
+
 TEST_CASE("architecture: without the check the first kernel fails as CUDA's would") {
     const TempDir s;
     const Result r = run(s, "VGPU_CAPABILITY=9.0,7.5 " + program("unit") +

@@ -12,6 +12,7 @@
 #include "host/net/problem_text.h"
 #include "host/parallel/layout.h"
 #include "host/vgpu/runtime/runtime.h"
+#include "kernels/conv/winograd_plan.h"
 #include "kernels/gemm/wgmma_plan.h"
 #include "kernels/product_plan.h"
 
@@ -19,22 +20,29 @@ using namespace wt;
 
 namespace {
 
-// The first kernel that `launch` puts on a stream, which does not run.
+// The kernels that `launch` puts on a stream, which do not run.
 template <class F>
-vgpu::Grid first_grid(F&& launch) {
+std::vector<vgpu::Grid> grids(F&& launch) {
     const Stream stream(0);
     WT_CUDA(cudaStreamBeginCapture(stream.get(), cudaStreamCaptureModeThreadLocal));
     launch(stream.get());
     cudaGraph_t graph = nullptr;
     WT_CUDA(cudaStreamEndCapture(stream.get(), &graph));
-    cudaGraphNode_t node = nullptr;
-    size_t one = 1;
-    WT_CUDA(cudaGraphGetNodes(graph, &node, &one));
-    vgpu::Grid grid;
-    for (const auto& n : {reinterpret_cast<vgpu::Node*>(node)})
-        grid = std::get<vgpu::Kernel>(n->work).grid;
+    size_t count = 0;
+    WT_CUDA(cudaGraphGetNodes(graph, nullptr, &count));
+    std::vector<cudaGraphNode_t> nodes(count);
+    WT_CUDA(cudaGraphGetNodes(graph, nodes.data(), &count));
+    std::vector<vgpu::Grid> all;
+    for (const cudaGraphNode_t node : nodes)
+        if (const auto* kernel =
+                std::get_if<vgpu::Kernel>(&reinterpret_cast<vgpu::Node*>(node)->work))
+            all.push_back(kernel->grid);
     WT_CUDA(cudaGraphDestroy(graph));
-    return grid;
+    return all;
+}
+template <class F>
+vgpu::Grid first_grid(F&& launch) {
+    return grids(launch).at(0);
 }
 
 template <class Problem, class Args, class Point>
@@ -54,7 +62,7 @@ void check_grids(Table<Problem, Args> table, const std::string& text, Point&& po
         });
         CHECK(int64_t(grid.grid.x) * grid.grid.y * grid.grid.z == plan.blocks);
         const std::string variant_name = name;
-        if (variant_name.find("wgmma") != std::string::npos && plan.longest == 0)
+        if (variant_name.find("wgmma") != std::string::npos && (plan.longest == 0 || plan.tail > 0))
             CHECK(static_cast<int>(grid.cluster.x) ==
                   plan.multicast * (std::string(Args::operation) == "gemm" ? plan.splits : 1));
     }
@@ -87,6 +95,32 @@ void check_words(Table<Problem, Args> table, const char* name, const Launch& l, 
     }
 }
 
+// The products of Winograd's planes are one of several kernels of each part of the tiles. All parts
+// but the last are as large.
+template <class Problem, class Args>
+void check_winograd(Table<Problem, Args> table, ConvPass pass, const std::string& text, Args args) {
+    const auto problem = problem_of<Problem>(text);
+    const int64_t before = conv_winograd::part_bytes;
+    conv_winograd::part_bytes = conv_winograd::kPartBytesOfGpu;
+    const WinogradPlan plan = conv_winograd_plan(pass, problem);
+    CAPTURE(text);
+    int launches = 0, products = 0;
+    for (const vgpu::Grid& grid : grids([&](cudaStream_t s) {
+             args.stream = s;
+             find(table, "winograd")->launch(problem, args);
+         })) {
+        ++launches;
+        // Transforms have a flat grid.
+        if (static_cast<int>(grid.grid.z) != plan.edge * plan.edge * problem.groups) continue;
+        if (++products < plan.parts || plan.parts == 1)
+            CHECK(int64_t(grid.grid.x) * grid.grid.y * grid.grid.z == plan.products.blocks);
+    }
+    CHECK(products == plan.parts);
+    CHECK(launches ==
+          (pass == ConvPass::wgrad ? 3 * plan.parts + 1 + 2 * problem.bias : 3 * plan.parts + 1));
+    conv_winograd::part_bytes = before;
+}
+
 void check_step(const std::string& net, int batch, DType dtype) {
     WorkerConfig c;
     c.net = make_net(net, {});
@@ -116,6 +150,14 @@ void check_step(const std::string& net, int batch, DType dtype) {
                                    conv_wgmma_plan(pass, problem, {.bm = 256, .bn = 128}));
                 plans.emplace_back("wgmma_single_sm90",
                                    conv_wgmma_plan(pass, problem, {.multicast = 1}));
+                if (pass != ConvPass::wgrad) {
+                    plans.emplace_back("wgmma_whole_sm90",
+                                       conv_wgmma_plan(pass, problem, {.whole = true}));
+                    plans.emplace_back("wgmma_split_sm90",
+                                       conv_wgmma_plan(pass, problem, {.split = true}));
+                    plans.emplace_back("wgmma_level_sm90",
+                                       conv_wgmma_plan(pass, problem, {.level = true}));
+                }
                 plans.emplace_back("mma_sm80", conv_blocks_plan(pass, problem, true));
                 if (pass == ConvPass::dgrad) {
                     const ProductPlan views = conv_views_plan(problem);
@@ -214,4 +256,23 @@ TEST_CASE("product plans: the grids of launches") {
             check_step(net, batch, DType::bf16);
             check_step(net, batch, DType::f32);
         }
+}
+
+TEST_CASE("product plans: the products of Winograd's planes") {
+    DeviceBuffer<std::byte> bytes(0, 1 << 20, "an address");
+    void* p = bytes.data();
+    auto* f = reinterpret_cast<float*>(p);
+    for (const char* problem :
+         {"n=256,h=27,c=96,k=256,r=5,pad=2", "n=128,h=13,c=384,k=384,r=3,pad=1",
+          "n=5,h=13,c=384,k=256,r=3,pad=1,groups=2", "n=300,h=30,c=24,k=40,r=5,pad=1,bias=0"}) {
+        check_winograd(
+            conv_fprop_variants(), ConvPass::fprop, problem,
+            ConvFpropArgs{.x = p, .w = p, .bias = f, .y = p, .workspace = p, .stream = nullptr});
+        check_winograd(
+            conv_dgrad_variants(), ConvPass::dgrad, problem,
+            ConvDgradArgs{.dy = p, .w = p, .dx = p, .workspace = p, .stream = nullptr, .x = p});
+        check_winograd(
+            conv_wgrad_variants(), ConvPass::wgrad, problem,
+            ConvWgradArgs{.x = p, .dy = p, .dw = f, .db = f, .workspace = p, .stream = nullptr});
+    }
 }

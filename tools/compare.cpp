@@ -14,6 +14,7 @@
 #include <cuda_profiler_api.h>
 #endif
 
+#include "host/bench/counters.h"
 #include "host/bench/predicted.h"
 #include "host/bench/report.h"
 #include "host/cuda/architecture.h"
@@ -37,7 +38,7 @@ struct Flags {
                     json, html, predict, measured = "profiling/results";
     int batch = 0, device = 0, sms = 0;
     double seconds = default_patience().seconds;
-    bool check_only = false, profile = false, list = false;
+    bool check_only = false, profile = false, list = false, counters = false;
 };
 
 // "a,b" into its names. Throws UsageError where one of them is empty.
@@ -74,6 +75,18 @@ void check_predict(const Flags& f, const std::vector<std::string>& given) {
         if (flag == "measured" && !std::filesystem::is_directory(f.measured))
             throw Error(f.measured + " is no folder: give one that has make gpu-report's folders");
     }
+}
+
+// Counting is a run of another kind, and only some programs can.
+void check_counters(const Flags& f, const std::vector<std::string>& given) {
+    static const std::vector<std::string> others = {"seconds", "sort",    "check-only",
+                                                    "list",    "profile", "predict"};
+    if (!f.counters) return;
+    for (const std::string& flag : given)
+        if (std::find(others.begin(), others.end(), flag) != others.end())
+            throw UsageError("--" + flag +
+                             " is of another kind of run than --counters: leave one of them away");
+    if (const std::string why = why_no_counters(); !why.empty()) throw UsageError(why);
 }
 
 Flags parse(int argc, char** argv) {
@@ -115,6 +128,10 @@ Flags parse(int argc, char** argv) {
     app.add_flag(
         "--profile", f.profile,
         "runs one variant of each problem, marked for a profiler, and nothing else (profiling/ncu.sh)");
+    app.add_flag("--counters", f.counters,
+                 "counts what each variant does instead of timing it: instructions, sectors, "
+                 "wavefronts, TMA, with the worst lines (programs of make PTX=1; --batch 1 unless "
+                 "given)");
     app.add_option("--predict", f.predict,
                    "runs nothing: prints how long the own variants should take on this GPU, and by "
                    "what they are bound")
@@ -125,6 +142,8 @@ Flags parse(int argc, char** argv) {
         ->check(not_empty());
     app.parse(argc, argv);
     check_predict(f, app.given());
+    check_counters(f, app.given());
+    if (f.batch == 0 && f.counters) f.batch = 1;
     if (f.batch == 0) f.batch = kAutomaticUsesBaselines && f.predict.empty() ? 8 : 128;
     if (f.predict.empty() && f.device >= device_count())
         throw UsageError("--device " + std::to_string(f.device) + ": there are " +
@@ -289,6 +308,42 @@ void predict(const Flags& f) {
     if (!f.json.empty()) atomic_write_file(f.json, json_text(all.json, 1) + "\n");
 }
 
+// Counts every case, and prints it at once.
+void count_and_show(const Flags& f, const std::vector<BenchCase>& cases, Settings settings) {
+    const bool automatic = f.variants == "auto";
+    std::vector<CountedCase> all;
+    Json problems = Json::array();
+    show(counters_heading());
+    for (const BenchCase& bench_case : cases) {
+        if (automatic) settings.variants = {bench_case.variants[bench_case.automatic].name};
+        NowRunning now(bench_case);
+        all.push_back(
+            count_case(bench_case, settings, f.precision,
+                       [&](const std::string& variant) { now.begins("counting", variant); }));
+        now.clear();
+        show(to_text(all.back()));
+        problems.push_back(to_json(all.back()));
+    }
+    const bool of_net = f.problem.empty();
+    if (!f.json.empty())
+        atomic_write_file(f.json, json_text({{"counters", true},
+                                             {"device", device_name(f.device)},
+                                             {"net", of_net ? Json(f.net) : Json(nullptr)},
+                                             {"batch", of_net ? Json(f.batch) : Json(nullptr)},
+                                             {"precision", f.precision},
+                                             {"problems", problems}},
+                                            1) +
+                                      "\n");
+    if (!f.html.empty())
+        atomic_write_file(f.html, counters_page(all, "Counters of kernels, " + f.precision));
+    std::string failed;
+    for (const CountedCase& c : all)
+        for (const CountedVariant& v : c.variants)
+            if (v.failed)
+                failed += (failed.empty() ? "" : ", ") + c.bench_case->name + "=" + v.variant;
+    if (!failed.empty()) throw Error("these could not be counted: " + failed);
+}
+
 int run(int argc, char** argv) {
     const Flags f = parse(argc, argv);
     if (!f.predict.empty()) return predict(f), 0;
@@ -307,6 +362,13 @@ int run(int argc, char** argv) {
     if (f.profile) {
         const SmLimit limit(f.sms);
         for (const BenchCase& bench_case : cases) profile(bench_case, settings.variants, f.device);
+        return 0;
+    }
+    if (f.counters) {
+        try_output("--json", f.json);
+        try_output("--html", f.html);
+        const SmLimit limit(f.sms);
+        count_and_show(f, cases, settings);
         return 0;
     }
     if (kernels_look_for_races() && !f.check_only)

@@ -86,7 +86,7 @@ std::string print_file(const std::string& path, NetOptions& options) {
 
 struct StepFlags {
     bool steps = false;
-    int batch = 128, workers = 1, sm = -1;
+    int batch = 128, workers = 1, sm = -1, accumulate = 1;
     FcScheme scheme = FcScheme::a;
     Precision precision = Precision::fp32;
     std::string kernels = "auto", overlap = "auto", predict, json, measured = "profiling/results";
@@ -105,8 +105,11 @@ void print_steps(const NetSpec& net, const StepFlags& f) {
     c.tf32 = f.precision == Precision::tf32;
     c.kernels = KernelSettings::parse(f.kernels);
     c.overlap = OverlapChoice::parse(f.overlap);
+    c.accumulate = f.accumulate;
     if (!f.predict.empty()) {
         const model::Gpu gpu = model::gpu_of(f.predict);
+        if (f.accumulate > 1)
+            throw UsageError("--predict is of a step of one batch: leave --accumulate away");
         if (f.workers > 1)
             throw UsageError("--predict is of one worker: bin/scaling predicts several");
         if (f.sm >= 0 && f.sm != kPredictedSm)
@@ -123,7 +126,17 @@ void print_steps(const NetSpec& net, const StepFlags& f) {
         return;
     }
     const Layout layout(c);
-    std::printf("%s", step_text(layout, layout.training_steps).c_str());
+    if (f.accumulate == 1) {
+        std::printf("%s", step_text(layout, layout.training_steps).c_str());
+        return;
+    }
+    const auto print = [&](const std::string& which, MicroStep part) {
+        std::printf("%s of %d batches\n%s\n", which.c_str(), f.accumulate,
+                    step_text(layout, layout.training_list(part)).c_str());
+    };
+    print("the first", MicroStep::first);
+    if (f.accumulate > 2) print("each between", MicroStep::middle);
+    print("the last", MicroStep::last);
 }
 
 int run(int argc, char** argv) {
@@ -144,6 +157,9 @@ int run(int argc, char** argv) {
         "--steps", f.steps,
         "prints a training step instead: what worker 0 puts on its streams, in order; the flags below are of that");
     app.add_option("--batch", f.batch, "images a worker")->check(between(1, 1 << 20));
+    app.add_option("--accumulate", f.accumulate,
+                   "batches that add up to a step; prints the first, one between and the last")
+        ->check(between(1, 4096));
     app.add_option("--workers", f.workers, "how many share a step")->check(between(1, kMaxRanks));
     app.add_choice("--fc-scheme", f.scheme, kFcSchemes, "fc scheme", "as in bin/train");
     app.add_choice("--precision", f.precision, kPrecisions, "precision",

@@ -17,6 +17,7 @@
 #include "host/train/origin.h"
 #include "host/train/atomic_file.h"
 #include "host/train/predictions.h"
+#include "host/train/recipes.h"
 #include "host/train/schedule.h"
 #include "host/train/torchvision_names.h"
 #include "host/train/trainer.h"
@@ -74,7 +75,7 @@ std::optional<std::vector<float>> parse_rgb(const std::string& flag, const std::
 struct Flags {
     TrainOptions o;
     TeamOptions team;
-    std::string gpus, mean, std_dev, init, resume, init_except, freeze = "none";
+    std::string gpus, mean, std_dev, init, resume, init_except, freeze = "none", recipe;
     std::pair<std::string, std::string> export_to;  // format, file
     std::vector<std::string> given;                 // names without dashes
     bool has(const char* name) const {
@@ -94,7 +95,14 @@ void declare(CommandLine& app, Flags& f) {
         "fashion-mnist[:DIR], mnist:DIR, cifar10:DIR, folder:DIR, synthetic[:CLASSES[:IMAGES]]");
     app.add_option("--gpus", f.gpus, "one worker per entry: 0,1; 0,0 puts two workers on one GPU")
         ->by_default("0,1, or 0,0 where there is one");
-    app.add_option("--batch", o.batch, "images per worker and step")->check(between(1, 1 << 20));
+    app.add_option("--recipe", f.recipe,
+                   "a file of flags, which those beside it overrule: " + recipe_names_text() +
+                       " (data/recipes), or a path")
+        ->by_default("none");
+    app.add_option("--batch", o.batch, "images per worker at a time")->check(between(1, 1 << 20));
+    app.add_option("--accumulate", o.accumulate,
+                   "batches whose gradients add up to one step, with the mean over all of them")
+        ->check(between(1, 4096));
     app.add_choice(
         "--fc-scheme", o.fc_scheme, kFcSchemes, "fc scheme",
         "how the fully connected layers get their batch (arXiv 1404.5997): a gathers everybody's, b one worker's in each of K passes, "
@@ -136,6 +144,9 @@ void declare(CommandLine& app, Flags& f) {
     app.add_option("--warmup", o.warmup,
                    "epochs over which the rate rises to what the policy says, linearly")
         ->check(between(0, 1e6));
+    app.add_option("--label-smoothing", o.label_smoothing,
+                   "share of a label that is spread over all classes, in training alone")
+        ->check(between(0, 0.99));
     app.add_option("--momentum", o.momentum)->check(between(0, 1));
     app.add_option("--weight-decay", o.weight_decay)->check(between(0, 1));
     app.add_option("--dropout", o.net_options.dropout, "probability of zeroing")
@@ -275,6 +286,43 @@ Flags parse(const std::vector<std::string>& arguments) {
         throw UsageError("--freeze " + f.freeze + ": these are all the layers of " + o.net +
                          ", and nothing is left to train");
     return f;
+}
+
+// The flags of the recipe that --recipe names, and behind them the others, which win: what goes
+// into a checkpoint does not need the recipe's file again.
+std::vector<std::string> with_recipe(const std::vector<std::string>& typed) {
+    std::string name;
+    std::vector<std::string> others;
+    bool resumes = false, named = false;
+    for (size_t i = 0; i < typed.size(); ++i) {
+        const std::string flag = typed[i].substr(0, typed[i].find('='));
+        resumes = resumes || flag == "--resume";
+        if (flag != "--recipe") {
+            others.push_back(typed[i]);
+            continue;
+        }
+        named = true;
+        if (flag != typed[i])
+            name = typed[i].substr(flag.size() + 1);
+        else if (++i < typed.size())
+            name = typed[i];
+        else
+            return typed;  // the parser says that a name is missing
+    }
+    if (!named) return typed;
+    if (resumes)
+        throw UsageError("--recipe " + name +
+                         " begins a run, and --resume goes on with one by its own flags: leave one "
+                         "away");
+    const RecipeFile recipe = read_recipe(name);
+    try {
+        parse(recipe.flags);
+    } catch (const UsageError& e) {
+        throw UsageError("recipe " + recipe.path + ": " + e.what());
+    }
+    std::vector<std::string> all = recipe.flags;
+    all.insert(all.end(), others.begin(), others.end());
+    return all;
 }
 
 std::string text_of(const std::vector<std::string>& arguments) {
@@ -533,7 +581,9 @@ int own_gpu(const Team& team, const std::string& gpus, const std::string& comm) 
     return all[team.local_rank() % all.size()];
 }
 
-int train(const std::vector<std::string>& given, Flags f, Team* team, bool explain_next) {
+// `typed`: as the command line has them; `given`: with its recipe's.
+int train(const std::vector<std::string>& typed, const std::vector<std::string>& given, Flags f,
+          Team* team, bool explain_next) {
     if (f.has("export")) return export_weights(f);
     const bool elsewhere = goes_on_elsewhere(f, team);
     check_flags(f, elsewhere);
@@ -557,15 +607,16 @@ int train(const std::vector<std::string>& given, Flags f, Team* team, bool expla
         take_over(f, given, std::move(from), use, elsewhere);
     }
     TrainOptions& o = f.o;
-    o.command = "bin/train" + shell_text(given);
+    o.command = "bin/train" + shell_text(typed);
     if (team) team->same("command line", text_of(o.arguments));
     o.gpus = team ? std::vector<int>{own_gpu(*team, f.gpus, o.comm)} : parse_gpus(f.gpus);
     check_architecture(o.gpus);
     const int workers = team ? team->ranks() : static_cast<int>(o.gpus.size());
     if (o.resume && !o.eval_only &&
         !f.has("batch"))  // another number of workers shares the same batch
-        if (const int64_t all = o.origin->position->global_batch; all % workers == 0)
-            o.batch = static_cast<int>(all / workers);
+        if (const int64_t all = o.origin->position->global_batch, each = workers * o.accumulate;
+            all % each == 0)
+            o.batch = static_cast<int>(all / each);
     if (o.origin) compare(f, use, workers);
     const int status = run_training(o, team);
     if (status == 0 && explain_next)
@@ -586,10 +637,12 @@ std::vector<std::string> spelled_out(std::vector<std::string> arguments) {
 }
 
 int run(int argc, char** argv) {
-    const std::vector<std::string> arguments = spelled_out({argv + 1, argv + argc});
+    const std::vector<std::string> typed = spelled_out({argv + 1, argv + argc});
+    std::vector<std::string> arguments;
     Flags f;
     std::unique_ptr<Team> team;
     try {
+        arguments = with_recipe(typed);
         f = parse(arguments);
         if (f.o.comm == "threads" && launched_ranks() > 1)
             throw UsageError(
@@ -604,11 +657,11 @@ int run(int argc, char** argv) {
     }
     // The default run, as `make run` has it too.
     const bool plain = arguments.empty() || arguments == std::vector<std::string>{"--overwrite"};
-    if (!team) return train(arguments, f, nullptr, plain);
+    if (!team) return train(typed, arguments, f, nullptr, plain);
     std::string why;
     int status = 1;
     try {
-        return train(arguments, f, team.get(), false);
+        return train(typed, arguments, f, team.get(), false);
     } catch (const UsageError& e) {
         why = e.what(), status = 2;
     } catch (const std::exception& e) {

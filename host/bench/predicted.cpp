@@ -67,7 +67,7 @@ Predicted predicted(const PredictWish& wish, const std::vector<BenchCase>& cases
         for (size_t i = 0; i < c.variants.size(); ++i) {
             const BenchCase::Entry& v = c.variants[i];
             const Prediction p = model::predict(gpu, c.op, v.name, c.whole_problem);
-            floor_us = p.floor_us;
+            floor_us = std::max(floor_us, p.floor_us);  // Winograd's has its own, lower one
             const bool wanted = wish.automatic ? i == c.automatic
                                                : wish.variants.empty() ||
                                                      std::ranges::find(wish.variants, v.name) !=

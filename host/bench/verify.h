@@ -13,8 +13,10 @@
 // alone is looked at.
 //
 // k is 2 where rounding dominates that every variant does alike: of the result to bf16, of operands
-// to tf32. In fp32 it is 32. Legal ways to add differ by that much: Winograd's transforms lose a
-// factor of about 10, tensor cores cut off what they do not keep where the plain variant rounds.
+// to tf32. Of the latter Winograd's transforms make `growth` times as much, of which they are
+// allowed twice (kernels/conv/winograd.h). In fp32 k is 32. Legal ways to add differ by that much:
+// Winograd's transforms lose a factor of 2 to 10, tensor cores cut off what they do not keep where
+// the plain variant rounds.
 // And it is small enough: the plain error of n products is about 2^-25 sqrt(n) of the result, and a
 // variant that forgets one product in each is off by 1 / sqrt(n), which is 2^25 / n times as much:
 // 43 for the longest sums there are (conv1's filters at batch 256).
@@ -54,6 +56,7 @@ private:
 
     std::unique_ptr<Prepared> ready_;
     std::vector<Result> results_;
+    std::vector<double> growth_;  // of each variant: see above
     std::string plain_is_wrong_;
 };
 

@@ -2,6 +2,10 @@
 
 #include <cstdio>
 
+#ifdef VGPU
+#include "host/vgpu/runtime/faults.h"
+#endif
+
 namespace wt {
 
 int device_count() {
@@ -19,9 +23,10 @@ std::string device_name(int device) {
     return prop.name;
 }
 
-int device_sm([[maybe_unused]] int device) {
+int device_sm(int device) {
 #ifdef VGPU
-    return 0;
+    const int sm = vgpu::compute_capability(device);
+    return sm < 90 ? sm : 0;
 #else
     int major = 0, minor = 0;
     WT_CUDA(cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, device));

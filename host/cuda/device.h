@@ -31,7 +31,10 @@ private:
 
 int device_count();                   // 0 where there is none
 std::string device_name(int device);  // "NVIDIA H200", "virtual GPU 0"
-int device_sm(int device);            // 90 for compute capability 9.0; 0 for a virtual GPU
+// 90 for compute capability 9.0. 0 for a virtual GPU, which runs the code of all architectures and
+// is planned for as a CPU; but one that is told to be older than 9.0 (VGPU_CAPABILITY) is planned
+// for as the GPU that it stands for, and refuses what that one lacks.
+int device_sm(int device);
 size_t device_free_bytes(int device);
 
 // Lets every listed device read and write every other's memory, where the hardware can. Returns

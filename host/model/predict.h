@@ -50,7 +50,7 @@ void finish_stream(const Gpu& g, Prediction& p);
 // `only`: of a row with a fixed tile.
 void conv_wgmma(const Gpu& g, ConvPass pass, const ConvProblem& problem, FixedTile only,
                 Prediction& p);
-void conv_views(const Gpu& g, const ConvProblem& problem, bool swizzled, Prediction& p);
+void conv_views(const Gpu& g, const ConvProblem& problem, bool swizzled, bool level, Prediction& p);
 void conv_views(const Gpu& g, const ProductPlan& plan, bool swizzled, const IssueSlots* slots,
                 const ConvProblem& problem, Prediction& p);
 // The same of a plan and of a kernel (null: nobody has counted its instructions).
@@ -63,6 +63,12 @@ void gemm_wgmma(const Gpu& g, const GemmProblem& problem, FixedTile only, Predic
 // Products of 128 x 128 tiles or smaller, two blocks an SM, by mma.sync or by fp32 lanes.
 void conv_blocks(const Gpu& g, ConvPass pass, const ConvProblem& problem, bool mma, Prediction& p);
 void gemm_blocks(const Gpu& g, const GemmProblem& problem, bool mma, Prediction& p);
+// The same of a plan. `result_bytes`: of all of C, as the partial sums store it.
+void add_blocks(const Gpu& g, const ProductPlan& plan, const IssueSlots* slots, DType dtype,
+                bool mma, double result_bytes, Prediction& p);
+// By Winograd's transforms, the products on fp32 lanes or by mma.sync.
+void conv_winograd(const Gpu& g, ConvPass pass, const ConvProblem& problem, bool mma,
+                   Prediction& p);
 void lrn_pool_fused(const Gpu& g, const LrnPoolProblem& problem, bool forward, Prediction& p);
 
 }  // namespace wt::model

@@ -23,7 +23,8 @@ std::string numbers(const char* form, int a, int b) {
     return text;
 }
 
-// `result_bytes`: of all of C, as the partial sums store it.
+}  // namespace
+
 void add_blocks(const Gpu& g, const ProductPlan& plan, const IssueSlots* slots, DType dtype,
                 bool mma, double result_bytes, Prediction& p) {
     const double clock = mma ? g.feed_ghz : g.stream_ghz,
@@ -68,8 +69,6 @@ void add_blocks(const Gpu& g, const ProductPlan& plan, const IssueSlots* slots, 
                   plan.at_once / static_cast<int>(g.sms));
     p.plan += waves;
 }
-
-}  // namespace
 
 void conv_blocks(const Gpu& g, ConvPass pass, const ConvProblem& problem, bool mma, Prediction& p) {
     static const char* passes[] = {"fprop", "dgrad", "wgrad"};

@@ -47,6 +47,14 @@ double epilogue_us(const Gpu& g, const IssueSlots* slots) {
     return us_of(issued + g.unit_clocks, g.issue_ghz);
 }
 
+// Of an epilogue between two tiles, us: what is hidden where one consumer is `lag` stages behind
+// the other. While the one is at its epilogue, the other multiplies its half of as many stages, at
+// the tensor cores' whole rate. (Alone at its epilogue, a warp of the one also has the scheduler to
+// itself: not counted.)
+double hidden_us(const Gpu& g, const ProductPlan& plan, const Stage& s, const IssueSlots* slots) {
+    return std::min(epilogue_us(g, slots), plan.lag / 2.0 * s.tensor);
+}
+
 // Adds `stages` stages on the SM that has most of them.
 void add_stages(Prediction& p, const Stage& s, double stages) {
     p.tensor += stages * s.tensor;
@@ -55,6 +63,17 @@ void add_stages(Prediction& p, const Stage& s, double stages) {
     p.issue += stages * s.issue;
     p.fence += stages * s.fence;
     p.us += stages * (s.whole + s.fence);
+}
+
+// What follows where tiles are summed in parts of fp32, us: they are written, and a second kernel,
+// there when this one ends, reads and adds them up while it moves `moved` bytes of its own.
+// `issue`: of the first kernel's last instructions.
+void add_parts(const Gpu& g, const ProductPlan& plan, double issue, double moved, Prediction& p) {
+    const double parts = 4.0 * plan.partial_tiles * plan.bm * plan.bn,
+                 l2 = g.l2_bytes * g.sms * g.feed_ghz * 1e9;
+    p.epilogue += std::max(issue, parts / g.l2_writes * 1e6) +
+                  std::max(g.small_us, parts / l2 * 1e6 + memory_us(g, moved));
+    p.launch += g.early_us;
 }
 
 // The last wave's idle SMs, of all of them.
@@ -104,12 +123,24 @@ void conv_wgmma(const Gpu& g, const ProductPlan& plan, const IssueSlots* slots,
     p.plan = tile_text(plan);
     p.launch = g.launch_us + g.fill_us;
     p.memory = memory_us(g, problem.bytes());
-    if (plan.longest == 0) {
-        const double waves = static_cast<double>(ceil_div(plan.units, plan.at_once));
-        add_stages(p, stage, waves * plan.steps);
-        add_idle(p, plan, stage);
-        p.epilogue = waves * epilogue_us(g, slots);
-        p.plan += wave_text(plan);
+    if (plan.longest == 0 || plan.tail > 0) {
+        // Whole waves, and of the last one, if it is cut, the parts that its busiest cluster has.
+        const double waves = static_cast<double>(ceil_div(plan.units - plan.tail, plan.at_once));
+        add_stages(p, stage, waves * plan.steps + plan.longest);
+        p.epilogue =
+            waves * epilogue_us(g, slots) -
+            std::max(0.0, waves - (plan.tail > 0 ? 0 : 1)) * hidden_us(g, plan, stage, slots);
+        if (plan.tail > 0) {
+            // A result's 16 bytes of a row are half a sector.
+            const double results = 2.0 * plan.tail * plan.multicast * plan.bm * plan.bn;
+            add_parts(g, plan, us_of(g.unit_clocks, g.issue_ghz),
+                      results * (2 * g.memory / g.l2_writes + problem.drelu), p);
+            p.plan += format(", %d waves and %d tiles in %d parts", static_cast<int>(waves),
+                             plan.tail * plan.multicast, plan.partial_tiles);
+        } else {
+            add_idle(p, plan, stage);
+            p.plan += wave_text(plan);
+        }
     } else {
         Stage shared_out = stage;
         const int64_t m = ceil_div(int64_t(problem.r) * problem.s * problem.cg(), plan.bm);
@@ -124,22 +155,17 @@ void conv_wgmma(const Gpu& g, const ProductPlan& plan, const IssueSlots* slots,
         add_stages(p, shared_out, plan.longest);
         p.plan += format(", %d stages a cluster of %.1f", plan.longest,
                          double(plan.units) * plan.steps / plan.at_once);
-        // All tiles are partial sums: whole lines, which a second kernel, there when this one ends,
-        // adds up and puts where w has them.
-        const double partials = 4.0 * plan.partial_tiles * plan.bm * plan.bn,
-                     l2 = g.l2_bytes * g.sms * g.feed_ghz * 1e9;
-        p.epilogue =
-            std::max(epilogue_us(g, slots), partials / g.l2_writes * 1e6) +
-            std::max(g.small_us, partials / l2 * 1e6 + memory_us(g, 4.0 * problem.w_count()));
-        p.launch += g.early_us;
+        // All tiles are partial sums, which the second kernel puts where w has them.
+        add_parts(g, plan, epilogue_us(g, slots), 4.0 * problem.w_count(), p);
     }
     p.us = std::max(p.us, p.memory) + p.epilogue + p.launch;
 }
 
 // dgrad by views (kernels/conv/dgrad_views.h): a stage's w, and its share of dy, which is copied
 // once for all taps. The last wave may be of half the height.
-void conv_views(const Gpu& g, const ConvProblem& problem, bool swizzled, Prediction& p) {
-    const ProductPlan plan = conv_views_plan(problem);
+void conv_views(const Gpu& g, const ConvProblem& problem, bool swizzled, bool level,
+                Prediction& p) {
+    const ProductPlan plan = conv_views_plan(problem, level);
     const IssueSlots* slots =
         issue_of("conv/dgrad_views_wgmma_sm90",
                  {format("DyViews<%s>, %d>", swizzled ? "true" : "false", plan.bn)});
@@ -169,7 +195,8 @@ void conv_views(const Gpu& g, const ProductPlan& plan, bool swizzled, const Issu
     const int whole = plan.units - plan.halved;
     const double waves = static_cast<double>(ceil_div(whole, plan.at_once));
     add_stages(p, full, waves * plan.steps);
-    p.epilogue = waves * epilogue_us(g, slots);
+    p.epilogue = waves * epilogue_us(g, slots) -
+                 std::max(0.0, waves - (plan.halved > 0 ? 0 : 1)) * hidden_us(g, plan, full, slots);
     if (plan.halved > 0) {
         add_stages(p, half, plan.steps);
         p.epilogue += epilogue_us(g, slots) / 2;
@@ -211,6 +238,7 @@ void gemm_wgmma(const Gpu& g, const ProductPlan& plan, const IssueSlots* slots,
     p.memory = memory_us(g, problem.bytes());
     add_stages(p, stage, waves * plan.steps);
     add_idle(p, plan, stage);
+    if (plan.blocks < g.sms) p.blocks = plan.blocks;
     if (!problem.sgd) {  // there the consumers take turns: one multiplies while the other updates
         const double sums =
             4.0 * plan.bm * plan.bn * (plan.splits - 1) / plan.splits / g.cluster_bytes;

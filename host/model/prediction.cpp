@@ -57,8 +57,8 @@ bool stream(const Gpu& g, Prediction& p, double bytes, const IssueSlots* slots, 
     return true;
 }
 
-// The tile that a row's name fixes: "wgmma_128x256_sm90", "wgmma_single_sm90"; of "wgmma_sm90",
-// what the planner finds cheapest. False: another row.
+// What a row's name fixes: "wgmma_128x256_sm90", "wgmma_single_sm90"; of "wgmma_sm90", what the
+// planner finds cheapest. False: another row.
 bool fixed_tile(const std::string& variant, FixedTile& only) {
     only = {};
     int end = 0;
@@ -67,6 +67,10 @@ bool fixed_tile(const std::string& variant, FixedTile& only) {
         only.multicast = 1;
         return true;
     }
+    only.whole = variant == "wgmma_whole_sm90";
+    only.split = variant == "wgmma_split_sm90";
+    only.level = variant == "wgmma_level_sm90";
+    if (only.whole || only.split || only.level) return true;
     return std::sscanf(variant.c_str(), "wgmma_%dx%d_sm90%n", &only.bm, &only.bn, &end) == 2 &&
            end == static_cast<int>(variant.size());
 }
@@ -77,12 +81,16 @@ bool conv(const Gpu& g, ConvPass pass, const std::string& variant, const ConvPro
     if (fixed_tile(variant, only))
         conv_wgmma(g, pass, c, only, p);
     else if (pass == ConvPass::dgrad &&
-             (is(variant, "views_wgmma_sm90") || is(variant, "views_swizzled_wgmma_sm90")))
-        conv_views(g, c, is(variant, "views_swizzled_wgmma_sm90"), p);
+             (is(variant, "views_wgmma_sm90") || is(variant, "views_swizzled_wgmma_sm90") ||
+              is(variant, "views_level_wgmma_sm90")))
+        conv_views(g, c, is(variant, "views_swizzled_wgmma_sm90"),
+                   is(variant, "views_level_wgmma_sm90"), p);
     else if (is(variant, "folded_wgmma_sm90") && pass != ConvPass::dgrad)
         first_layer_wgmma(g, pass, c, p);
     else if (is(variant, "mma_sm80") || is(variant, "tiled"))
         conv_blocks(g, pass, c, is(variant, "mma_sm80"), p);
+    else if (is(variant, "winograd") || is(variant, "winograd_mma_sm80"))
+        conv_winograd(g, pass, c, is(variant, "winograd_mma_sm80"), p);
     else
         return false;
     return true;

@@ -30,6 +30,7 @@ struct Prediction {
     double idle = 0;  // of `us`, what the last wave's idle SMs would have been worth to all of them
     // "tensor", "issue", "shared", "L2", "HBM", "launch": the largest of them; or "fence"
     std::string bound;
+    int blocks = 0;    // of a product's grid that leaves SMs free; 0: it takes all, or who knows
     std::string plan;  // "128x256 in pairs, 11.05 of 12 waves"; "" : nothing to say
 };
 

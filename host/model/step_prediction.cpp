@@ -32,7 +32,7 @@ SideBySide::Work work_of(const Gpu& g, const Launch& l, const Prediction& p) {
                                     bytes_us * all / (sms * g.sm_memory)}) +
                           p.epilogue + p.launch;
     return {.us = p.us,
-            .sms = l.sms,
+            .sms = l.sms > 0 ? l.sms : p.blocks,
             .memory = std::min(bytes_us, p.us),
             .on_sms = std::min(on_sms, p.us),
             .stays = l.variant.find("wgmma") != std::string::npos,

@@ -44,4 +44,11 @@ struct Bucket {
     Bound<SgdProblem, SgdArgs> update;
 };
 
+// Where the gradients of a step's earlier micro-steps add up (MicroStep).
+struct GradientSum {
+    BufferRef gradients, sum;              // of the same elements, fp32
+    Bound<ReduceProblem, ReduceArgs> add;  // of both
+    std::string name;                      // of that launch
+};
+
 }  // namespace wt

@@ -61,6 +61,10 @@ struct WorkerConfig {
     bool per_microbatch = false;
     // Of the head; 0: as the scheme has it. One worker with several is the tests' reference.
     int microbatches = 0;
+    // Batches whose gradients add up to one update: as many passes over the network, the
+    // micro-steps of a step (MicroStep, step.h).
+    int accumulate = 1;
+    float label_smoothing = 0;                 // of training (kernels/softmax/problem.h)
     float conv_lr_scale = 1, fc_lr_scale = 1;  // times the rate of the step
     size_t bucket_bytes = 2 << 20;  // gradients summed together; less is not worth a transfer
     bool packed = false;            // Exchange::packed

@@ -31,6 +31,9 @@
 
 namespace wt {
 
+// An evaluation, and the parts of a training step (MicroStep).
+inline constexpr int kStepKinds = 5;
+
 class GraphSegments {
 public:
     explicit GraphSegments(bool on) : on_(on) {}
@@ -38,10 +41,10 @@ public:
     // A step begins whose segments come in the same order as in others of its kind and slot. The
     // first step of a kind runs as it is: libraries make handles and plans, and allocate, which a
     // capture forbids. An eager step runs as it is too.
-    void begin(bool training, int slot, bool eager = false) {
-        eager_ = !on_ || !warm_[training] || eager;
-        warm_[training] = true;
-        graphs_ = &of_kind_[training][slot];
+    void begin(int kind, int slot, bool eager = false) {
+        eager_ = !on_ || !warm_[kind] || eager;
+        warm_[kind] = true;
+        graphs_ = &of_kind_[kind][slot];
         next_ = 0;
     }
 
@@ -70,8 +73,8 @@ private:
         ~Capturing() { flag = false; }
     };
     bool on_, eager_ = true, capturing_ = false;
-    bool warm_[2] = {};
-    std::vector<Graph> of_kind_[2][2];  // by training and slot
+    bool warm_[kStepKinds] = {};
+    std::vector<Graph> of_kind_[kStepKinds][2];  // by kind and slot
     std::vector<Graph>* graphs_ = nullptr;
     size_t next_ = 0;
 };

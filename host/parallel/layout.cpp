@@ -12,6 +12,11 @@ Layout::Layout(const WorkerConfig& c) : config(c) {
     if (config.split == FcSplit::alternate && config.scheme == FcScheme::dp)
         throw UsageError(
             "--fc-split alternate: --fc-scheme dp splits no layer: give a, b or c, or leave --fc-split out");
+    if (config.accumulate < 1) throw Error("a step has one micro-step or more");
+    if (config.accumulate > 1 && config.per_microbatch)
+        throw UsageError(
+            "--fc-update per-pass updates in every pass of a batch, and --accumulate " +
+            std::to_string(config.accumulate) + " once in as many batches: leave one away");
     if (config.workers == 1 && config.scheme == FcScheme::dp) config.scheme = FcScheme::a;
     if (config.batch % (config.workers == 1 ? config.microbatch_count() : 1))
         throw Error("a batch must divide into its passes");
@@ -24,11 +29,11 @@ Layout::Layout(const WorkerConfig& c) : config(c) {
     plan_head();
     plan_input();
     if (config.training) plan_update();
+    if (config.training && config.accumulate > 1) plan_sums();
     if (config.training) plan_fc_update();
     if (config.training) check_names();
     if (config.workers > 1) plan_transfers();
-    if (config.training) training_steps = StepPlanner(*this, true).plan();
-    evaluation_steps = StepPlanner(*this, false).plan();
+    plan_steps();
     plan_workspaces();
 }
 
@@ -246,15 +251,17 @@ void Layout::plan_input() {
         loss_rows =
             plan.add("loss of rows", Use::activations, config.head_rows() * sizeof(SoftmaxRow));
     // Gradients are means over the samples that one update of the fully connected layers is for.
-    const float scale =
-        1.f / static_cast<float>(config.per_microbatch ? config.microbatch_rows() : config.rows());
+    const int64_t samples =
+        config.per_microbatch ? config.microbatch_rows() : config.rows() * config.accumulate;
+    const float scale = 1.f / static_cast<float>(samples);
     softmax = bind("loss.softmax", softmax_variants(),
                    SoftmaxProblem{.rows = static_cast<int>(config.microbatch_rows()),
                                   .classes = net.classes(),
                                   .ld_logits = net.classes(),
                                   .ld_dlogits = net.classes(),
                                   .dtype = config.dtype,
-                                  .scale = scale});
+                                  .scale = scale,
+                                  .smoothing = config.label_smoothing});
 }
 
 void Layout::bind_update(Bound<SgdProblem, SgdArgs>& bound, const std::vector<Update>& list) {
@@ -279,6 +286,42 @@ void Layout::plan_update() {
     }
     bind_update(update, updates);
     bind_update(microbatch_update, microbatch_updates);
+}
+
+// The first micro-step's gradients are made where the sums are, so that nothing is set to 0.
+void Layout::plan_sums() {
+    const auto add = [&](const std::string& name, BufferRef gradients, int64_t count) {
+        sums.push_back({.gradients = gradients,
+                        .sum = plan.add(name + " gradient sum", Use::gradients, count * 4),
+                        .add = bind(name + ".accumulate", exchange_reduce_variants(),
+                                    ReduceProblem{.sources = 2,
+                                                  .rows = 1,
+                                                  .cols = count,
+                                                  .ld_src = count,
+                                                  .ld_dst = count,
+                                                  .dtype = DType::f32}),
+                        .name = name + ".accumulate"});
+    };
+    for (const HeadOp& op : head)
+        if (op.sharded && op.trained)
+            add(op.layer->name, op.grad, op.units.count * (op.inputs.count + 1));
+    for (const Bucket& b : buckets)
+        if (b.trained) add(b.name, b.grads, b.count);
+}
+
+const GradientSum& Layout::sum_of(BufferRef gradient) const {
+    for (const GradientSum& s : sums)
+        if (s.gradients.buffer == gradient.buffer) return s;
+    throw Error("a gradient that no sum is of");
+}
+
+void Layout::plan_steps() {
+    evaluation_steps = StepPlanner(*this).plan();
+    if (!config.training) return;
+    const int n = config.accumulate;
+    training_steps = StepPlanner(*this, micro_step_of(n - 1, n)).plan();
+    if (n > 1) earlier_steps[0] = StepPlanner(*this, MicroStep::first).plan();
+    if (n > 2) earlier_steps[1] = StepPlanner(*this, MicroStep::middle).plan();
 }
 
 size_t memory_needed(const WorkerConfig& config) { return Layout(config).plan.total(); }

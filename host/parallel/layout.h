@@ -72,6 +72,7 @@ struct Layout {
     std::vector<Bucket> buckets;
     // What is updated at the end of a step and of each microbatch, besides buckets.
     std::vector<Update> updates, microbatch_updates;
+    std::vector<GradientSum> sums;  // of all trained parameters; none where a step is one batch
 
     std::vector<std::vector<RowBlock>> blocks_of;  // each rank's samples
     const std::vector<RowBlock>& blocks() const { return blocks_of[config.rank]; }
@@ -114,7 +115,13 @@ struct Layout {
 
     // What a worker puts on its streams, in order (step.h), and the fusions that were looked at for
     // it.
-    StepList training_steps, evaluation_steps;
+    // `training_steps` updates: it is the whole step, or the last micro-step. `earlier_steps` are
+    // the first micro-step and the middle ones; empty where there are none.
+    StepList training_steps, earlier_steps[2], evaluation_steps;
+    const StepList& training_list(MicroStep part) const {
+        if (part == MicroStep::whole || part == MicroStep::last) return training_steps;
+        return earlier_steps[part == MicroStep::middle];
+    }
     std::vector<Fusion> fusions;
 
     // LAYER.OP and the variant that runs it, in the order of planning.
@@ -130,6 +137,7 @@ struct Layout {
     bool goes_back(int layer) const { return config.training && layer > bottom; }
     Shard segment(const Bucket& b, int rank) const;
     BufferRef gradient_of(int param) const;  // in its bucket
+    const GradientSum& sum_of(BufferRef gradient) const;
     // A parameter in memory order, from every worker's own elements one after the other.
     std::vector<float> whole(int param, std::vector<float> by_worker) const;
     size_t element_size() const { return size_of(config.dtype); }
@@ -144,6 +152,8 @@ private:
     void plan_sharded(int param);
     void plan_input();
     void plan_update();
+    void plan_sums();
+    void plan_steps();
     void bind_update(Bound<SgdProblem, SgdArgs>& bound, const std::vector<Update>& list);
     void check_names() const;
 
@@ -185,6 +195,7 @@ private:
     void plan_input_gradient(HeadOp& op, HeadOp* below);
     void plan_output_gradient(HeadOp& op, const HeadOp& above);
     void plan_dgrad(HeadOp& op, HeadOp* below);
+    TrunkOp* dropout_below_head();
     void plan_wgrad(HeadOp& op);
     void alias_trunk_gradient();
     void plan_trunk_reduce();

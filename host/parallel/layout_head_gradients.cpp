@@ -127,7 +127,32 @@ void Layout::plan_dgrad(HeadOp& op, HeadOp* below) {
             if (below->has_dropout) op.mask_scale = 1 / (1 - p);
         }
     }
+    TrunkOp* const dropped = below ? nullptr : dropout_below_head();
+    if (dropped && op.needs_dx && !config.kernels.names(dropped->name_forward)) {
+        GemmProblem masked = d;
+        masked.drelu = true;
+        if (fuses(op.name_dgrad + "+drelu", op.name_dgrad, gemm_variants(), masked,
+                  Part{op.name_dgrad, gemm_variants(), d},
+                  Part{dropped->name_dgrad, dropout_variants(), dropped->drop.problem})) {
+            d = masked;
+            dropped->fused_away_backward = true;
+            op.mask_scale = 1 / (1 - dropped->drop.problem.p);
+        }
+    }
     if (op.needs_dx) op.dgrad = bind(op.name_dgrad, gemm_variants(), d);
+}
+
+// The trunk's last layer, if it is a dropout whose gradient is that of its output, scaled, where
+// the output is above 0: where it kept a 0, what is below, a ReLU or the pooling of one, lets no
+// gradient through. Null too where several workers sum their gradients first.
+TrunkOp* Layout::dropout_below_head() {
+    const int last = static_cast<int>(trunk.size()) - 1;
+    if (config.head_workers() > 1 || last < 2 || bottom >= last) return nullptr;
+    TrunkOp& drop = trunk[last];
+    if (drop.layer->kind != LayerKind::dropout || drop.dx.buffer != drop.dy.buffer) return nullptr;
+    const int below = trunk[last - 1].layer->kind == LayerKind::pool ? last - 2 : last - 1;
+    const Layer& l = *trunk[below].layer;
+    return l.kind == LayerKind::activation && l.act == Activation::relu ? &drop : nullptr;
 }
 
 // The gradient of the layer's weights, or their update at once. It is computed once over all
@@ -148,11 +173,13 @@ void Layout::plan_wgrad(HeadOp& op) {
                         .bias = true,
                         .tf32 = config.tf32,
                         .aligned = op.dy.on_16_bytes() && op.x.on_16_bytes()};
-    // Nobody else has gradients of a shard, so the product that makes them can use them up.
+    // Nobody else has gradients of a shard, so the product that makes them can use them up, unless
+    // those of other batches are to be added.
     GemmProblem updating = w;
     updating.sgd = true;
     const bool updates =
-        op.sharded && !config.keep_gradients && !config.kernels.names("update.sgd") &&
+        op.sharded && config.accumulate == 1 && !config.keep_gradients &&
+        !config.kernels.names("update.sgd") &&
         fuses(op.name_wgrad + "+sgd", op.name_wgrad, gemm_variants(), updating,
               Part{op.name_wgrad, gemm_variants(), w},
               Part{"update.sgd", sgd_variants(), SgdProblem{1, units * inputs}, name + ".update"});

@@ -8,24 +8,40 @@
 #include "host/cuda/device.h"
 #include "host/parallel/layout.h"
 #include "kernels/common/machine.h"
+#include "kernels/common/sm_limit.h"
+#include "kernels/product_plan.h"
 
 namespace wt {
 
 namespace {
 
 // The prediction: rates of an H100 or H200. None of them was measured with these kernels.
-constexpr double kFlops = 600e12;   // of bf16 products, a second
+constexpr double kFlops = 600e12;   // of bf16 products that no planner counts the clocks of
 constexpr double kMemory = 3.7e12;  // bytes a second
-constexpr double kMargin = 1.1;     // of the update's time: the trunk leaves it SMs for so long
+constexpr double kGap = 4e-6;       // seconds between two kernels' work
+constexpr double kMargin = 1.05;    // of the update's time: the trunk leaves it SMs for so long
 
-// SMs that the update may get, of which the best by the prediction is taken. More are done sooner,
-// and leave the convolutions fewer: what is right depends on how long these take.
-constexpr int kFcSms[] = {14, 20, 28, 40};
+// SMs that the update may get, in pairs, of which the best by the prediction is taken. More are
+// done sooner, and leave the convolutions fewer: what is right depends on how long these take, and
+// on how they fill the SMs that are left.
+constexpr int kFewestFcSms = 8, kMostFcSms = 48;
 
 struct FcUpdate {
     int sms = -1;
     double end = 0;
 };
+
+// Seconds of a convolution's pass on `sms` SMs, of `all`.
+template <class Args>
+double product_seconds(const Bound<ConvProblem, Args>& op, ConvPass pass, int sms, int all) {
+    const SmLimit limit(sms < all ? sms : 0);
+    const std::string name = op.variant->name;
+    if (op.variant->sm == 90 && name == "wgmma_sm90")
+        return conv_wgmma_seconds(pass, op.problem) + kGap;
+    if (op.variant->sm == 90 && name == "views_wgmma_sm90")
+        return conv_views_seconds(op.problem) + kGap;
+    return op.problem.flops() / kFlops * all / sms + kGap;
+}
 
 // What the lowest layer's update hides of the exchange of the trunk's gradient, where it stays.
 constexpr double kExchange = 20e-6;
@@ -69,9 +85,9 @@ void Layout::plan_fc_update() {
     if (asked >= 0 || config.architecture() == 0)
         chosen.end = update_beside_trunk(chosen.sms, bytes, false);
     else
-        for (const int sms : kFcSms) {
-            const double end = sms < all ? update_beside_trunk(sms, bytes, false) : chosen.end;
-            if (sms < all && (chosen.sms < 0 || end < chosen.end)) chosen = {sms, end};
+        for (int sms = kFewestFcSms; sms <= kMostFcSms && sms < all; sms += 2) {
+            const double end = update_beside_trunk(sms, bytes, false);
+            if (chosen.sms < 0 || end < chosen.end) chosen = {sms, end};
         }
     // Against the trunk first and then the update, which alone has all of the memory's rate.
     fc_gain = update_beside_trunk(0, 0, false) + bytes / kMemory - chosen.end;
@@ -91,22 +107,21 @@ void Layout::plan_fc_update() {
 // other SMs: `limit` plans them so.
 double Layout::update_beside_trunk(int sms, double bytes, bool limit) {
     const int all = planned_sms();
-    const double update = bytes / (sms ? std::min(kMemory, sms * kMemoryOfSm) : kMemory);
+    const double update = bytes / (sms ? std::min(kMemory, sms * kMemoryOfSm) : kMemory) + kGap;
     double t = 0;
     for (int i = static_cast<int>(trunk.size()) - 1; i >= bottom; --i) {
         TrunkOp& op = trunk[i];
-        if (op.pool_back) t += bytes_of<PoolBackwardArgs>(op.pool_back.problem) / kMemory;
+        if (op.pool_back) t += bytes_of<PoolBackwardArgs>(op.pool_back.problem) / kMemory + kGap;
         if (op.lrn_pool_back)
-            t += bytes_of<LrnPoolBackwardArgs>(op.lrn_pool_back.problem) / kMemory;
+            t += bytes_of<LrnPoolBackwardArgs>(op.lrn_pool_back.problem) / kMemory + kGap;
         if (op.layer->kind != LayerKind::conv) continue;
-        const double product = op.fprop.problem.flops() / kFlops;
-        const auto product_at = [&](int& planned) {
+        const auto product = [&](auto& bound, ConvPass pass) {
             const bool beside = sms > 0 && t < kMargin * update;
-            if (beside && limit) planned = all - sms;
-            t += beside ? product * all / (all - sms) : product;
+            if (beside && limit) bound.sms = all - sms;
+            t += product_seconds(bound, pass, beside ? all - sms : all, all);
         };
-        if (op.trained) product_at(op.wgrad.sms);
-        if (op.needs_dx) product_at(op.dgrad.sms);
+        if (op.trained) product(op.wgrad, ConvPass::wgrad);
+        if (op.needs_dx) product(op.dgrad, ConvPass::dgrad);
     }
     return std::max(t, update);
 }
@@ -114,7 +129,8 @@ double Layout::update_beside_trunk(int sms, double bytes, bool limit) {
 // Every stream has a workspace, as large as the launch there that needs most.
 void Layout::plan_workspaces() {
     size_t bytes[kStreams] = {};
-    for (const StepList* steps : {&training_steps, &evaluation_steps})
+    for (const StepList* steps :
+         {&training_steps, &earlier_steps[0], &earlier_steps[1], &evaluation_steps})
         for (const Step& s : *steps)
             if (const auto* l = std::get_if<Launch>(&s.action)) {
                 size_t& most = bytes[static_cast<int>(s.stream)];

@@ -28,6 +28,18 @@ struct Normalisation {
     float inv_std[3] = {1, 1, 1};
 };
 
+// Which part of a training step a list is. A step is one pass over the network, or, where
+// WorkerConfig::accumulate batches add up to one update, that many micro-steps:
+//   whole   the step is one batch: gradients, exchange, update
+//   first   gradients, which begin the sums (Layout::sums); no exchange of them, no update
+//   middle  gradients, which are added to the sums
+//   last    gradients and sums together; exchange, update
+enum class MicroStep : uint8_t { whole, first, middle, last };
+constexpr MicroStep micro_step_of(int number, int of) {
+    if (of == 1) return MicroStep::whole;
+    return number == 0 ? MicroStep::first : number + 1 == of ? MicroStep::last : MicroStep::middle;
+}
+
 // What changes from step to step, or is set between steps.
 struct StepInputs {
     int slot = 0;                   // which of the two buffers of the input (Layout::images)

@@ -12,6 +12,9 @@
 //     segment of the gradients, updates what lies in it, and copies what the others have updated
 //   update of the fully connected shard
 //
+// Of the micro-steps that add up to one update (MicroStep) only the last sums over the workers and
+// updates; the others add their gradients up where they are.
+//
 // steps.cpp has the order, steps_trunk.cpp, steps_head.cpp and steps_buckets.cpp its parts.
 #pragma once
 
@@ -56,7 +59,8 @@ private:
 
 class StepPlanner {
 public:
-    StepPlanner(const Layout& layout, bool training);
+    explicit StepPlanner(const Layout& layout);  // of an evaluation
+    StepPlanner(const Layout& layout, MicroStep part);
     StepList plan();
 
     // A layer's operation, one way: forward from x to y, backward from dy, and x or y, to dx.
@@ -84,6 +88,10 @@ private:
     void read_stats();
     bool stats_to_host() const { return workers_ == 1 || shared_; }
     void update(const Bound<SgdProblem, SgdArgs>& sgd, const std::vector<Update>& list);
+    bool updates() const { return part_ == MicroStep::whole || part_ == MicroStep::last; }
+    BufferRef gradient(BufferRef of) const;
+    void add_up(BufferRef gradients);
+    void add_up_buckets();
 
     // ---- steps_trunk.cpp
     void trunk_forward();
@@ -176,6 +184,7 @@ private:
     const Layout& layout_;
     const WorkerConfig& config_;
     const bool training_, shared_;  // shared: several workers share the head
+    const MicroStep part_;          // of training
     const int rank_, workers_;
     StepList steps_;
     Stage stage_ = Stage::input;

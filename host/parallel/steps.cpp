@@ -23,11 +23,21 @@ void MemoryCopy::run(cudaStream_t stream) const {
                                   cudaMemcpyDefault, stream));
 }
 
-StepPlanner::StepPlanner(const Layout& layout, bool training)
+StepPlanner::StepPlanner(const Layout& layout)
     : layout_(layout),
       config_(layout.config),
-      training_(training),
+      training_(false),
       shared_(layout.config.head_workers() > 1),
+      part_(MicroStep::whole),
+      rank_(layout.config.rank),
+      workers_(layout.config.workers) {}
+
+StepPlanner::StepPlanner(const Layout& layout, MicroStep part)
+    : layout_(layout),
+      config_(layout.config),
+      training_(true),
+      shared_(layout.config.head_workers() > 1),
+      part_(part),
       rank_(layout.config.rank),
       workers_(layout.config.workers) {}
 
@@ -61,9 +71,10 @@ StepList StepPlanner::plan() {
     if (workers_ > 1 && !shared_) gather_stats();
     stage_ = Stage::trunk_backward;
     if (training_) trunk_backward();
+    if (training_) add_up_buckets();
     stage_ = Stage::update;
     if (updating_beside_) put(Await{Events::fc_updated, "fc updated"});
-    if (training_) update(layout_.update, layout_.updates);
+    if (training_ && updates()) update(layout_.update, layout_.updates);
     if (!stats_to_host()) read_stats();
     if (workers_ > 1) {
         stream_ = StreamName::exchange;
@@ -72,6 +83,32 @@ StepList StepPlanner::plan() {
         put(Await{Events::joined, "joined"});
     }
     return std::move(steps_);
+}
+
+// Where this micro-step leaves a gradient.
+BufferRef StepPlanner::gradient(BufferRef of) const {
+    if (!of || part_ != MicroStep::first) return of;
+    return layout_.sum_of(of).sum.plus(of.offset);
+}
+
+// Adds the gradients of the micro-steps before to those of this one: in the sums, or, in the last,
+// where they are exchanged and used up.
+void StepPlanner::add_up(BufferRef gradients) {
+    if (part_ != MicroStep::middle && part_ != MicroStep::last) return;
+    const GradientSum& s = layout_.sum_of(gradients);
+    launch(s.name, s.add, [&s, last = part_ == MicroStep::last](Operands& o) {
+        ReduceArgs a{.src = {}, .dst = o.out(last ? s.gradients : s.sum), .stream = nullptr};
+        a.src[0] = o.in(s.sum);
+        a.src[1] = o.in(s.gradients);
+        return a;
+    });
+}
+
+// Those buckets that were not added up when they were posted.
+void StepPlanner::add_up_buckets() {
+    if (workers_ > 1 && updates()) return;
+    for (const Bucket& b : layout_.buckets)
+        if (b.trained) add_up(b.grads);
 }
 
 // The batch has been put on its way to the device (Worker::copy_batch).

@@ -5,12 +5,13 @@
 namespace wt {
 
 // The gradients of parameter `weight` and its bias are computed. If they are the last of a bucket,
-// it is posted.
+// it is posted, with those of the micro-steps before.
 void StepPlanner::bucket_ready(int weight) {
-    if (workers_ == 1) return;
+    if (workers_ == 1 || !updates()) return;
     finish_buckets();
     for (size_t b = 0; b < layout_.buckets.size(); ++b)
         if (layout_.buckets[b].weights.back() == weight) {
+            add_up(layout_.buckets[b].grads);
             put(Post{layout_.ids.grads[b], layout_.buckets[b].grads});
             posted_.push_back(static_cast<int>(b));
         }

@@ -193,10 +193,15 @@ void StepPlanner::loss() {
     const BufferRef logits = rows(l.head.back().y, classes, 4),
                     dlogits = rows(l.dlogits, classes, l.element_size());
     const size_t first_label = l.first_row(microbatch_) * sizeof(int);
-    const BufferRef results = training_ && l.loss_rows
+    // Several workers' micro-steps before the last end in a graph that has its own wgrads, and so
+    // does not wait for what was put on their stream before it.
+    const bool beside = training_ && (workers_ == 1 || updates());
+    const BufferRef results = beside && l.loss_rows
                                   ? l.loss_rows.plus(l.first_row(microbatch_) * sizeof(SoftmaxRow))
                                   : BufferRef{};
-    launch("loss.softmax", l.softmax,
+    auto softmax = l.softmax;
+    if (!training_) softmax.problem.smoothing = 0;  // what is evaluated is compared with others
+    launch("loss.softmax", softmax,
            [=, &l, training = training_, to_host = stats_to_host()](Operands& o) {
                const BufferRef labels = l.labels_stay() ? l.labels[o.inputs().slot] : l.all_labels;
                SoftmaxArgs a{.logits = o.in<float>(logits),
@@ -251,7 +256,7 @@ void StepPlanner::head_backward() {
     const Layout& l = layout_;
     stage_ = Stage::head_backward;
     const bool last = microbatch_ + 1 == config_.microbatch_count(),
-               updates = config_.per_microbatch || last;
+               makes_gradients = config_.per_microbatch || last;
     for (int i = static_cast<int>(l.head.size()) - 1; i >= 0; --i) {
         const HeadOp& op = l.head[i];
         const int partials = shared_ ? l.ids.down[i][microbatch_] : -1;
@@ -259,9 +264,9 @@ void StepPlanner::head_backward() {
         if (partials >= 0)
             put(Post{partials, rows(op.row_parallel ? l.head[i - 1].dy : op.dx, op.layer->x.count(),
                                     l.element_size())});
-        if (updates && op.trained && op.update_beside && last)
+        if (makes_gradients && op.trained && op.update_beside && last)
             beside_.push_back(&op);
-        else if (updates && op.trained)
+        else if (makes_gradients && op.trained)
             fc_wgrad(op);
         if (i == 0 || !op.needs_dx) update_beside();
         if (partials >= 0) pass_down(i);  // behind the weight gradient
@@ -271,7 +276,7 @@ void StepPlanner::head_backward() {
         }
         if (!op.needs_dx) break;  // nothing below is trained
     }
-    if (!updating_beside_) update(l.microbatch_update, l.microbatch_updates);
+    if (!updating_beside_ && updates()) update(l.microbatch_update, l.microbatch_updates);
 }
 
 // The updates that go beside the trunk's backward pass, once no product of this step reads these
@@ -354,16 +359,17 @@ void StepPlanner::fc_wgrad(const HeadOp& op) {
     const int first = config_.per_microbatch ? microbatch_ : 0;
     launch(op.name_wgrad, op.wgrad,
            [&op, &l, dy = rows(op.dy, op.ld_dy, es, first),
-            x = rows(op.x, op.layer->x.count(), es, first)](Operands& o) {
+            x = rows(op.x, op.layer->x.count(), es, first), dw = gradient(op.grad),
+            db = gradient(op.grad_bias)](Operands& o) {
                GemmArgs a{.a = o.in(dy),
                           .b = o.in(x),
                           .bias = nullptr,
                           .c = nullptr,
-                          .bias_grad = o.out<float>(op.grad_bias),
+                          .bias_grad = o.out<float>(db),
                           .workspace = nullptr,
                           .stream = nullptr};
                if (!op.wgrad.problem.sgd) {
-                   a.c = o.out(op.grad);
+                   a.c = o.out(dw);
                    return a;
                }
                const Layout::Storage& st = l.storage[op.weight];
@@ -375,6 +381,7 @@ void StepPlanner::fc_wgrad(const HeadOp& op) {
                a.lr_scale = l.config.fc_lr_scale;
                return a;
            });
+    if (op.sharded) add_up(op.grad);
 }
 
 // Adds up everybody's partial sums of what is read here: own columns of the layer below, or own

@@ -136,9 +136,10 @@ void StepPlanner::before_writing(BufferRef gradient) {
     }
 }
 
-// One worker's update is behind all of them. Several workers' buckets are posted on their stream.
+// One worker's update is behind all of them, and so are the sums of micro-steps. Several workers'
+// buckets are posted on their stream.
 void StepPlanner::join_wgrads() {
-    if (workers_ > 1 || reading_.empty()) return;
+    if ((workers_ > 1 && updates()) || reading_.empty()) return;
     const auto [buffer, weight] = reading_.back();
     put(Await{Events::gradient_read(buffer), "gradient read", weight});
     reading_.clear();
@@ -158,14 +159,15 @@ void StepPlanner::conv_dgrad(const TrunkOp& op) {
 }
 
 void StepPlanner::conv_wgrad(const TrunkOp& op) {
-    launch(op.name_wgrad, op.wgrad, [&op, &l = layout_](Operands& o) {
-        return ConvWgradArgs{.x = o.in(l.x_of(op, o.inputs().slot)),
-                             .dy = o.in(op.dy),
-                             .dw = o.out<float>(op.grad),
-                             .db = op.wgrad.problem.bias ? o.out<float>(op.grad_bias) : nullptr,
-                             .workspace = nullptr,
-                             .stream = nullptr};
-    });
+    launch(op.name_wgrad, op.wgrad,
+           [&op, &l = layout_, dw = gradient(op.grad), db = gradient(op.grad_bias)](Operands& o) {
+               return ConvWgradArgs{.x = o.in(l.x_of(op, o.inputs().slot)),
+                                    .dy = o.in(op.dy),
+                                    .dw = o.out<float>(dw),
+                                    .db = op.wgrad.problem.bias ? o.out<float>(db) : nullptr,
+                                    .workspace = nullptr,
+                                    .stream = nullptr};
+           });
 }
 
 void StepPlanner::trunk_layer_backward(const TrunkOp& op) {
@@ -175,16 +177,18 @@ void StepPlanner::trunk_layer_backward(const TrunkOp& op) {
     switch (op.layer->kind) {
         case LayerKind::pool:
             if (op.lrn_pool_back)
-                launch(name, op.lrn_pool_back, [&op, &p = op.lrn_pool_back.problem](Operands& o) {
-                    return LrnPoolBackwardArgs{.x = p.lrn ? o.in(op.x) : nullptr,
-                                               .y = !p.lrn && p.relu ? o.in(op.y) : nullptr,
-                                               .dy = o.in(op.dy),
-                                               .argmax = o.in<uint8_t>(op.argmax),
-                                               .dx = o.out(op.dx),
-                                               .db = p.bias ? o.out<float>(op.grad_bias) : nullptr,
-                                               .workspace = nullptr,
-                                               .stream = nullptr};
-                });
+                launch(
+                    name, op.lrn_pool_back,
+                    [&op, &p = op.lrn_pool_back.problem, db = gradient(op.grad_bias)](Operands& o) {
+                        return LrnPoolBackwardArgs{.x = p.lrn ? o.in(op.x) : nullptr,
+                                                   .y = !p.lrn && p.relu ? o.in(op.y) : nullptr,
+                                                   .dy = o.in(op.dy),
+                                                   .argmax = o.in<uint8_t>(op.argmax),
+                                                   .dx = o.out(op.dx),
+                                                   .db = p.bias ? o.out<float>(db) : nullptr,
+                                                   .workspace = nullptr,
+                                                   .stream = nullptr};
+                    });
             else
                 launch(name, op.pool_back, [&op](Operands& o) {
                     return PoolBackwardArgs{.dy = o.in(op.dy),

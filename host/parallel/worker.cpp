@@ -19,8 +19,7 @@ Worker::Worker(const WorkerConfig& config, std::unique_ptr<Exchange> exchange)
         buffers_.emplace_back(device, e.bytes, e.what.c_str());
     for (Stream& s : streams_) s = Stream(device);
     for (Event& e : finished_) e = Event(device);
-    segments_[0] = segments_of(layout_.evaluation_steps);
-    segments_[1] = segments_of(layout_.training_steps);
+    for (int kind = 0; kind < kStepKinds; ++kind) segments_[kind] = segments_of(steps_of(kind));
     for (int e = 0; e < Events::count(config.microbatch_count()); ++e) events_.emplace_back(device);
     views_.resize(layout_.transfers.size());
     stats_ = PinnedBuffer<SoftmaxStats>(2 * layout_.stats_count);
@@ -75,33 +74,43 @@ private:
     StreamName stream_ = StreamName::compute;
 };
 
-long Worker::train(const HostBatch& batch, const StepState& state) { return submit(batch, &state); }
+// Kinds of lists: 0 is the evaluation's, the others are those of the parts of a training step.
+static constexpr int kEvaluation = 0;
+static int kind_of(MicroStep part) { return 1 + static_cast<int>(part); }
 
-long Worker::evaluate(const HostBatch& batch) { return submit(batch, nullptr); }
+const StepList& Worker::steps_of(int kind) const {
+    if (kind == kEvaluation) return layout_.evaluation_steps;
+    return layout_.training_list(static_cast<MicroStep>(kind - 1));
+}
+
+long Worker::train(const HostBatch& batch, const StepState& state, int micro) {
+    return submit(batch, &state, kind_of(micro_step_of(micro, layout_.config.accumulate)));
+}
+
+long Worker::evaluate(const HostBatch& batch) { return submit(batch, nullptr, kEvaluation); }
 
 // `state`: of a training step; null: an evaluation.
-long Worker::submit(const HostBatch& batch, const StepState* state) {
+long Worker::submit(const HostBatch& batch, const StepState* state, int kind) {
     const int slot = submitted_ % 2;
-    const bool training = state != nullptr;
     const Timeline::Recording on(timeline_);
     copy_batch(batch, state, slot);
     const int finished = layout_.ids.finished;
     const cudaStream_t compute = stream(StreamName::compute).get();
     if (finished >= 0 && submitted_ > 0) exchange_->collect(finished, compute);
-    graph_segments_.begin(training, slot, timeline_ != nullptr);
+    graph_segments_.begin(kind, slot, timeline_ != nullptr);
     StepOperands operands(*this, {.slot = slot,
                                   .stats = &stats_[slot * layout_.stats_count],
                                   .normalisation = normalisation_,
                                   .weight_decay = weight_decay_});
-    run(training, operands);
+    run(kind, operands);
     if (finished >= 0) exchange_->post(finished, nullptr, compute);
     finished_[slot].record(compute);
     return submitted_++;
 }
 
-void Worker::run(bool training, StepOperands& operands) {
-    const StepList& steps = training ? layout_.training_steps : layout_.evaluation_steps;
-    for (const StepSegment& segment : segments_[training]) {
+void Worker::run(int kind, StepOperands& operands) {
+    const StepList& steps = steps_of(kind);
+    for (const StepSegment& segment : segments_[kind]) {
         const std::span<const Step> part(&steps[segment.begin], segment.end - segment.begin);
         if (segment.graph)
             graph_segments_.run(stream(part[0].stream), [&] { run(part, operands); });

@@ -75,7 +75,9 @@ public:
 
     // Submits a training step, or an evaluation of the batch. `ticket` numbers the submissions; at
     // most two may be under way. The batch must stay as it is until wait(ticket).
-    long train(const HostBatch& batch, const StepState& state);
+    // `micro`: of the WorkerConfig::accumulate batches of a step, which one this is; they come in
+    // order, the last one updates, and an evaluation may not be among them. Each is a submission.
+    long train(const HostBatch& batch, const StepState& state, int micro = 0);
     long evaluate(const HostBatch& batch);
     // Waits for it; loss and counts over the whole batch (the same on every rank).
     SoftmaxStats wait(long ticket);
@@ -92,9 +94,10 @@ private:
     std::vector<float> read_values(BufferRef from, int64_t n, bool always_fp32) const;
 
     class StepOperands;
-    long submit(const HostBatch& batch, const StepState* state);
+    long submit(const HostBatch& batch, const StepState* state, int kind);
     void copy_batch(const HostBatch& batch, const StepState* state, int slot);
-    void run(bool training, StepOperands& operands);
+    void run(int kind, StepOperands& operands);
+    const StepList& steps_of(int kind) const;
     void run(std::span<const Step> steps, StepOperands& operands);
     void act(const Step& step);
     Stream& stream(StreamName name) { return streams_[static_cast<int>(name)]; }
@@ -103,12 +106,12 @@ private:
     std::unique_ptr<Exchange> exchange_;
     int rank_;
     std::vector<DeviceBuffer<std::byte>> buffers_;
-    Stream streams_[kStreams];                  // by StreamName
-    Event finished_[2];                         // by slot of the input
-    std::vector<StepSegment> segments_[2];      // of the evaluation's and the training's steps
-    std::vector<Event> events_;                 // by number (Events)
-    std::vector<std::vector<PeerView>> views_;  // of each transfer, as collected last
-    PinnedBuffer<SoftmaxStats> stats_;          // stats_count of each slot
+    Stream streams_[kStreams];                       // by StreamName
+    Event finished_[2];                              // by slot of the input
+    std::vector<StepSegment> segments_[kStepKinds];  // of each kind's list
+    std::vector<Event> events_;                      // by number (Events)
+    std::vector<std::vector<PeerView>> views_;       // of each transfer, as collected last
+    PinnedBuffer<SoftmaxStats> stats_;               // stats_count of each slot
     PinnedBuffer<StepState> states_;
     Normalisation normalisation_;
     float weight_decay_ = 0;

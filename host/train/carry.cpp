@@ -22,7 +22,8 @@ const std::vector<SettingRule>& setting_rules() {
         {"--data", notice, free, free},
         {"--seed", same, own, same},  // synthetic images depend on it
         {"--augment", notice, own, own},
-        {"--batch", same, own, own},  // times workers
+        {"--batch", same, own, own},  // times workers, times what adds up
+        {"--accumulate", notice, own, own},
         {"workers", notice, own, own},
         {"--precision", notice, own, notice},
         {"--kernels", notice, own, own},
@@ -35,6 +36,7 @@ const std::vector<SettingRule>& setting_rules() {
         {"--lr", notice, own, own},
         {"--lr-policy", notice, own, own},
         {"--warmup", notice, own, own},
+        {"--label-smoothing", notice, own, own},
         {"--check-replicas", free, own, own},
         {"--momentum", notice, own, own},
         {"--weight-decay", notice, own, own},

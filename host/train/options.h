@@ -76,6 +76,7 @@ struct TrainOptions {
     std::string data;       // KIND[:ARGUMENT]
     std::vector<int> gpus;  // one worker per entry; in a job this process's
     int batch = 0;          // per worker
+    int accumulate = 1;     // batches that add up to one step
     FcScheme fc_scheme = FcScheme::a;
     FcSplit fc_split = FcSplit::columns;
     bool fc_per_pass = false;
@@ -92,6 +93,7 @@ struct TrainOptions {
     double lr = 0, momentum = 0, weight_decay = 0;
     std::string lr_policy;       // Schedule
     double warmup = 0;           // epochs
+    float label_smoothing = 0;   // of training, 0 to 1 (kernels/softmax/problem.h)
     int64_t check_replicas = 0;  // steps between comparisons of the workers' weights; 0: none
     int64_t watch = 0;           // steps between looks at the weights' updates; 0: none
     Init init = Init::paper;

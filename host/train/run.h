@@ -53,14 +53,20 @@ public:
     int evaluate_only();
 
 private:
-    struct Submitted {
+    // A pass over the network that may not be over.
+    struct UnderWay {
         long ticket = 0;
+        std::vector<Batch*> batches;  // by worker
+    };
+    // A step, and the last of its passes: of those before, the counts are taken.
+    struct Submitted {
         int64_t step = 0;
         double lr = 0;
         double waited = 0;        // seconds for its input, while the devices had nothing to do
         Clock::time_point began;  // its submission
-        std::vector<Batch*> batches;
-        explicit operator bool() const { return !batches.empty(); }
+        SoftmaxStats counts{};
+        std::vector<UnderWay> passes;
+        explicit operator bool() const { return began != Clock::time_point{}; }
     };
     void claim_folder();
     void begin_folder();
@@ -73,8 +79,9 @@ private:
     void fill_weights();
     void announce();
     std::vector<std::unique_ptr<Loader>> loaders(const Dataset& data, bool evaluation);
-    Submitted submit(int64_t step, double rate);
+    Submitted submit(int64_t step, double rate, Submitted& before);
     SoftmaxStats wait_for(Submitted& s);
+    void take_counts(Submitted& s);
     void finish(Submitted& s, const Submitted* next = nullptr);
     std::optional<Evaluation> evaluate();
     void log_evaluation(const Evaluation& e);
@@ -124,6 +131,9 @@ private:
     bool first() const { return !team_ || team_->rank() == 0; }
     int first_rank() const { return team_ ? team_->rank() : 0; }  // of the workers here
     int workers() const { return team_ ? team_->ranks() : static_cast<int>(o_.gpus.size()); }
+    int64_t pass_batch() const { return int64_t(o_.batch) * workers(); }  // all workers' images
+    // Several views of an image need all of it.
+    bool staged_crops() const { return !(o_.eval_only && o_.views > 1); }
     void announce_links();
     void advise();
     // passes over the training images so far
@@ -144,7 +154,8 @@ private:
     std::unique_ptr<MetricsLog> log_;
     std::unique_ptr<Progress> progress_;
     int64_t step_ = 0;  // steps done
-    int64_t total_steps_ = 0, steps_per_epoch_ = 1, global_batch_ = 0;
+    int64_t total_steps_ = 0, steps_per_epoch_ = 1;
+    int64_t global_batch_ = 0;   // images of a step: of --accumulate passes
     double seconds_before_ = 0;  // of training, before this start
     Clock::time_point start_, last_step_;
     double smooth_loss_ = 0;                 // over some 50 steps

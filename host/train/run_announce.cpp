@@ -120,16 +120,22 @@ void Run::announce() {
         std::printf("overlap %s: beside other work of a step\n", text_of(overlap).c_str());
     std::printf(
         "batch   %d a worker, %lld in all; rate %g (%s), momentum %g, weight decay %g, %s, kernels %s, seed %llu\n",
-        o_.batch, static_cast<long long>(global_batch_), o_.lr, o_.lr_policy.c_str(), o_.momentum,
+        o_.batch, static_cast<long long>(pass_batch()), o_.lr, o_.lr_policy.c_str(), o_.momentum,
         o_.weight_decay, name_in(kPrecisions, o_.precision), o_.kernels.c_str(),
         static_cast<unsigned long long>(o_.seed));
+    if (o_.accumulate > 1)
+        std::printf("steps   the gradients of %d batches add up to one: %lld images a step\n",
+                    o_.accumulate, static_cast<long long>(global_batch_));
+    if (o_.label_smoothing > 0)
+        std::printf("labels  smoothed by %g in training, whose loss counts that\n",
+                    o_.label_smoothing);
     const WorkerConfig& c = configs_[0];
-    if (c.workers > 1) {
-        const int64_t fc = c.per_microbatch ? c.microbatch_rows() : c.rows();
+    if (c.workers > 1 || c.accumulate > 1) {
+        const int64_t fc = c.per_microbatch ? c.microbatch_rows() : global_batch_;
         std::printf(
             "layers  conv: batch %lld, rate %g; fc: batch %lld, rate %g (scheme %s%s, %s, --lr-scale %s)\n",
-            static_cast<long long>(c.rows()), o_.lr * c.conv_lr_scale, static_cast<long long>(fc),
-            o_.lr * c.fc_lr_scale, name_of(c.scheme),
+            static_cast<long long>(global_batch_), o_.lr * c.conv_lr_scale,
+            static_cast<long long>(fc), o_.lr * c.fc_lr_scale, name_of(c.scheme),
             c.split == FcSplit::alternate ? " alternate" : "",
             c.microbatch_count() == 1 ? "one pass"
             : c.per_microbatch        ? "updated in every pass"

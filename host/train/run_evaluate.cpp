@@ -147,7 +147,7 @@ std::vector<int> Run::labels_of(const std::vector<Batch*>& batches) const {
     for (const Batch* b : batches)
         by_worker.insert(by_worker.end(), b->labels, b->labels + b->count);
     if (team_) by_worker = team_->gather(by_worker);
-    std::vector<int> labels(static_cast<size_t>(global_batch_), -1);
+    std::vector<int> labels(static_cast<size_t>(pass_batch()), -1);
     auto next = by_worker.begin();
     for (int r = 0; r < workers() && next != by_worker.end(); ++r)
         for (const int row : batch_rows(configs_[0], r))
@@ -163,7 +163,7 @@ Run::Counts Run::count_scores(const std::vector<Batch*>& batches, const std::vec
     if (!first()) return counts;
     const auto classes = static_cast<size_t>(net_.classes());
     const int64_t first = batches[0]->first,
-                  end = std::min(first + global_batch_, data_.held_out->size());
+                  end = std::min(first + pass_batch(), data_.held_out->size());
     for (int64_t i = first; i < end; ++i) {
         const auto row = static_cast<size_t>(i - first);
         const float* s = &scores[row * classes];

@@ -57,7 +57,8 @@ std::string Run::find_not_finite() {
     step_ = known_.step;
     train_loaders_ = loaders(*data_.train, false);
     for (size_t i = 0; i < known_.rates.size(); ++i) {
-        Submitted s = submit(known_.step + static_cast<int64_t>(i), known_.rates[i]);
+        Submitted none;
+        Submitted s = submit(known_.step + static_cast<int64_t>(i), known_.rates[i], none);
         const bool good_loss = std::isfinite(wait_for(s).loss_sum);
         const std::string weight = first_bad_weight(*group_);
         if (good_loss && weight.empty()) continue;

@@ -31,7 +31,7 @@ std::string short_text(double v) {
 }  // namespace
 
 Run::Run(const TrainOptions& options, Team* team) : o_(options), team_(team) {
-    global_batch_ = int64_t(o_.batch) * workers();
+    global_batch_ = pass_batch() * o_.accumulate;
     if (!o_.timeline.empty() && first()) check_timeline_paths(o_.timeline);
     advise();
     claim_folder();
@@ -54,7 +54,7 @@ void Run::go_on_from(const Position& p) {
     if (p.global_batch != global_batch_)
         throw Error(o_.origin->path + " was made with " + std::to_string(p.global_batch) +
                     " images a step, this run has " + std::to_string(global_batch_) +
-                    ": give a --batch that makes batch x workers the same");
+                    ": give a --batch that makes batch x workers x accumulate the same");
     step_ = p.step;
     if (!fork()) saved_at_ = p.step;
     advise();
@@ -162,14 +162,16 @@ void Run::configure() {
         c.kernels.fuse = o_.fuse;
         if (o_.graph != GraphUse::automatic) c.graph = o_.graph == GraphUse::on;
         c.overlap = OverlapChoice::parse(o_.overlap);
-        c.image_h = data_.any().height;
-        c.image_w = data_.any().width;
+        c.image_h = staged_crops() ? net_.input.h : data_.any().height;
+        c.image_w = staged_crops() ? net_.input.w : data_.any().width;
         c.image_c = data_.any().channels;
         c.training = !o_.eval_only;
         if (c.training) c.frozen = o_.freeze;
         c.scheme = o_.fc_scheme;
         c.split = o_.fc_split;
         c.per_microbatch = o_.fc_per_pass && c.microbatch_count() > 1;
+        c.accumulate = o_.accumulate;
+        c.label_smoothing = o_.label_smoothing;
         const auto scale = [&](int64_t images) {
             const double k = double(images) / o_.batch;
             switch (o_.lr_scale) {
@@ -179,8 +181,8 @@ void Run::configure() {
             }
             return 1.f;
         };
-        c.conv_lr_scale = scale(c.rows());
-        c.fc_lr_scale = scale(c.per_microbatch ? c.microbatch_rows() : c.rows());
+        c.conv_lr_scale = scale(global_batch_);
+        c.fc_lr_scale = scale(c.per_microbatch ? c.microbatch_rows() : global_batch_);
         configs_.push_back(c);
     }
 }
@@ -233,16 +235,18 @@ std::vector<std::unique_ptr<Loader>> Run::loaders(const Dataset& data, bool eval
     for (size_t r = 0; r < o_.gpus.size(); ++r) {
         LoaderOptions l;
         l.batch = o_.batch;
-        l.global_batch = static_cast<int>(global_batch_);
+        l.global_batch = static_cast<int>(pass_batch());
+        if (!evaluation) l.batches_per_step = o_.accumulate;
         l.rows = batch_rows(configs_[r], configs_[r].rank);
         l.shuffle = !evaluation;
         l.seed = o_.seed;
         l.mode = evaluation ? AugmentMode::none : o_.augment;
         l.out = net_.input.h;
+        l.crops = staged_crops();
         std::copy(&data_.pca[0][0], &data_.pca[0][0] + 9, &l.pca[0][0]);
         l.threads = o_.loader_threads;
         l.depth = 4;
-        l.start_step = evaluation ? 0 : step_;
+        l.start_step = evaluation ? 0 : step_ * o_.accumulate;
         l.evaluation = evaluation;
         l.unit_of = match_.unit_of;
         all.push_back(std::make_unique<Loader>(data, l));

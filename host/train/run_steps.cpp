@@ -21,36 +21,60 @@ double Run::input_waits() const {
     return seconds;
 }
 
-Run::Submitted Run::submit(int64_t step, double rate) {
+// Two passes over the network may be under way (Worker::train): the devices have the next one when
+// the host waits for one. `before`: the step before, or none.
+Run::Submitted Run::submit(int64_t step, double rate, Submitted& before) {
     Submitted s;
     s.step = step;
     s.lr = rate;
-    const double before = input_waits();
-    for (auto& l : train_loaders_) s.batches.push_back(&l->next());
-    s.waited = input_waits() - before;
-    const StepState state{o_.seed, static_cast<uint64_t>(step), static_cast<float>(s.lr),
-                          static_cast<float>(o_.momentum)};
-    std::vector<long> tickets(s.batches.size());
-    s.began = Clock::now();
-    group_->run([&](Worker& w) {
-        const int r = w.layout().config.rank - first_rank();
-        const Batch& b = *s.batches[r];
-        tickets[r] = w.train({b.images, b.params, b.labels}, state);
-    });
-    s.ticket = tickets[0];
+    StepState state{.seed = o_.seed,
+                    .step = static_cast<uint64_t>(step),
+                    .lr = static_cast<float>(s.lr),
+                    .momentum = static_cast<float>(o_.momentum)};
+    for (int pass = 0; pass < o_.accumulate; ++pass) {
+        // Without input they have nothing to do anyhow: the wait for it begins when they are done.
+        const size_t most = pass > 0 && !input_ready() ? 0 : 1;
+        while (before.passes.size() + s.passes.size() > most)
+            take_counts(before.passes.empty() ? s : before);
+        UnderWay now;
+        const double waited = input_waits();
+        for (auto& l : train_loaders_) now.batches.push_back(&l->next());
+        s.waited += input_waits() - waited;
+        if (pass == 0) s.began = Clock::now();
+        state.row0 = pass * pass_batch();
+        std::vector<long> tickets(now.batches.size());
+        group_->run([&](Worker& w) {
+            const int r = w.layout().config.rank - first_rank();
+            const Batch& b = *now.batches[r];
+            tickets[r] = w.train({b.images, b.params, b.labels}, state, pass);
+        });
+        now.ticket = tickets[0];
+        s.passes.push_back(std::move(now));
+    }
     return s;
 }
 
-SoftmaxStats Run::wait_for(Submitted& s) {
-    SoftmaxStats stats{};
+// Of the first pass that is under way, once it is over.
+void Run::take_counts(Submitted& s) {
+    const UnderWay pass = std::move(s.passes.front());
+    s.passes.erase(s.passes.begin());
+    SoftmaxStats counts{};
     for (int r = 0; r < group_->workers(); ++r) {
-        const SoftmaxStats mine = group_->worker(r).wait(s.ticket);
-        if (r == 0) stats = mine;
-        train_loaders_[r]->release(*s.batches[r]);
+        const SoftmaxStats mine = group_->worker(r).wait(pass.ticket);
+        if (r == 0) counts = mine;
+        train_loaders_[r]->release(*pass.batches[r]);
     }
-    s.batches.clear();
+    s.counts.loss_sum += counts.loss_sum;
+    s.counts.rows += counts.rows;
+    s.counts.top1 += counts.top1;
+    s.counts.top5 += counts.top5;
+}
+
+SoftmaxStats Run::wait_for(Submitted& s) {
+    while (!s.passes.empty()) take_counts(s);
+    s.began = {};  // nothing is submitted
     step_ = s.step + 1;
-    return stats;
+    return s.counts;
 }
 
 // `next`: the step that has been submitted meanwhile.
@@ -261,7 +285,7 @@ void Run::run_steps() {
             last_step_ = Clock::now();  // copying is no part of the step's time
         }
         known_.rates.push_back(schedule_.rate(next));
-        Submitted now = submit(next, known_.rates.back());
+        Submitted now = submit(next, known_.rates.back(), pending);
         if (timeline) show(*timeline, next);
         // the device has the next step while the host looks at this one
         if (pending) finish(pending, &now);

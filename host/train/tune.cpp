@@ -24,7 +24,11 @@ const char* kernels_id() { return WT_KERNELS_ID; }
 // "virtual GPU 0" and "virtual GPU 1" are one kind.
 std::string kind_of(int device) {
     const std::string name = device_name(device);
-    return device_sm(device) ? name : name.substr(0, name.find_last_not_of("0123456789 ") + 1);
+#ifdef VGPU
+    return name.substr(0, name.find_last_not_of("0123456789 ") + 1);
+#else
+    return name;
+#endif
 }
 
 // Takes what the text has; `path` is where it comes from.

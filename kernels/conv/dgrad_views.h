@@ -138,6 +138,10 @@ inline double views_step_clocks(const ConvProblem& p, int width, int rows) {
     return std::max({tensor, shared, l2});
 }
 
+// Stages of the filters by which consumer 1 is behind consumer 0 (kernels/tile/wgmma_tile.h): half
+// of those that there are, so that 2 us are left for copies that are under way.
+constexpr int views_lag(int width) { return width <= 96 ? 4 : 2; }
+
 // The clocks of the whole kernel, stores as im2col's tiles have them (plan_with).
 inline double views_clocks(const ConvProblem& p, int width) {
     const ViewsSchedule s(p, width);
@@ -145,8 +149,10 @@ inline double views_clocks(const ConvProblem& p, int width) {
     const auto wave = [&](int rows) {
         return steps * views_step_clocks(p, width, rows) + wgmma_clocks::epilogue(rows, width);
     };
-    return double(ceil_div(s.whole, s.clusters)) * wave(kTileRows) +
-           (s.halved ? wave(kTileRows / 2) : 0);
+    const double waves = double(ceil_div(s.whole, s.clusters)),
+                 hidden = hidden_clocks({kTileRows, width}, views_lag(width));
+    return waves * wave(kTileRows) + (s.halved ? wave(kTileRows / 2) : 0) -
+           (waves - (s.halved ? 0 : 1)) * hidden;
 }
 
 // The width of the cheapest tile.

@@ -14,6 +14,7 @@ struct ViewsShape {
     int channels, all_channels;  // of a group; of an image
     int filters;                 // of a group, a multiple of 64
     ViewsSchedule schedule;
+    int lag;        // stages of filters by which consumer 1 is behind
     const bf16* x;  // null: no gradient of a ReLU
     bf16* dx;
 };

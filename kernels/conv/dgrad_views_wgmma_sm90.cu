@@ -24,6 +24,7 @@ struct ViewsStorage {
                          kRowBytes = RowStore<BN>::kBytes, kDyStages = 2,
                          kStages = stages_beside(W::kBytes,
                                                  kDyStages*Dy::kBytes + kRowBlocks * kRowBytes);
+    static_assert(views_lag(BN) <= kStages / 2);
     alignas(1024) uint8_t dy[kDyStages][Dy::kBytes];
     alignas(1024) uint8_t w[kStages][W::kBytes];
     alignas(16) uint8_t rows[kRowBlocks][kRowBytes];
@@ -114,6 +115,8 @@ __device__ __forceinline__ void compute_item(Storage& shared, const ViewsShape& 
     float acc[kAcross ? 1 : kHeight][kAcross ? kHeight * 32 : BN / 2];
     int w_before = 0, dy_before = 0;  // the stages whose products may still be under way
     const int taps = v.positions.taps(), steps = v.filters / kDepth * taps;
+    const Lag lag(steps >= Storage::kStages ? v.lag : 0, warpgroup);
+    lag.begin();
     uint64_t view = 0;
     for (int step = 0, tap = 0, s = 0; step < steps; ++step) {
         if (tap == 0) {
@@ -130,6 +133,7 @@ __device__ __forceinline__ void compute_item(Storage& shared, const ViewsShape& 
             ptx::wgmma_bf16_tile<BN, false, true, ViewSteps<Dy, W, kHeight>>(acc, view, filters,
                                                                              step > 0);
         ptx::wgmma_commit();
+        lag.issued(step);
         ptx::wgmma_wait<1>();
         if (step > 0) {
             w.consumer_release(w_before);
@@ -214,7 +218,7 @@ __global__ void __launch_bounds__(384, 1) dgrad_views_kernel(const __grid_consta
 }
 
 template <bool kSwizzled, int BN>
-void launch_width(const ConvProblem& p, const ConvDgradArgs& a) {
+void launch_width(const ConvProblem& p, const ConvDgradArgs& a, bool level) {
     using Storage = ViewsStorage<DyViews<kSwizzled>, BN>;
     using W = typename Storage::W;
     static_assert(Storage::kStages >= 2 && sizeof(Storage) <= kSharedPerBlock);
@@ -235,6 +239,7 @@ void launch_width(const ConvProblem& p, const ConvDgradArgs& a) {
                        .all_channels = p.c,
                        .filters = p.kg(),
                        .schedule = ViewsSchedule(p, BN),
+                       .lag = level ? 0 : views_lag(BN),
                        .x = p.drelu ? static_cast<const bf16*>(a.x) : nullptr,
                        .dx = static_cast<bf16*>(a.dx)};
     const CUtensorMap dy = im2col_map(DType::bf16, a.dy,
@@ -263,12 +268,12 @@ void launch_width(const ConvProblem& p, const ConvDgradArgs& a) {
            dgrad_views_kernel<Storage>, dy, w, v);
 }
 
-template <bool kSwizzled>
+template <bool kSwizzled, bool kLevel = false>
 void launch_views(const ConvProblem& p, const ConvDgradArgs& a) {
     const int width = views_width(p);
-    if (width == 64) return launch_width<kSwizzled, 64>(p, a);
-    if (width == 96) return launch_width<kSwizzled, 96>(p, a);
-    launch_width<kSwizzled, 128>(p, a);
+    if (width == 64) return launch_width<kSwizzled, 64>(p, a, kLevel);
+    if (width == 96) return launch_width<kSwizzled, 96>(p, a, kLevel);
+    launch_width<kSwizzled, 128>(p, a, kLevel);
 }
 
 }  // namespace
@@ -279,6 +284,12 @@ extern const ConvDgrad dgrad = {.name = "views_wgmma_sm90",
                                 .launch = launch_views<false>,
                                 .sm = 90,
                                 .suits = suits_views};
+// Both consumers at the same stage.
+extern const ConvDgrad dgrad_level = {.name = "views_level_wgmma_sm90",
+                                      .refuses = refuses_views,
+                                      .workspace = nullptr,
+                                      .launch = launch_views<false, true>,
+                                      .sm = 90};
 extern const ConvDgrad dgrad_swizzled = {.name = "views_swizzled_wgmma_sm90",
                                          .refuses = refuses_views,
                                          .workspace = nullptr,

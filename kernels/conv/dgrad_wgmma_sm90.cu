@@ -11,10 +11,11 @@
 //
 // Tiles by the model of kernels/conv/wgmma_tiles.h, 132 SMs:
 //
-//   layer                  k         batch 128                             batch 256
-//   alexnet conv2    25 x 256   256x96:  365 x 1, 2.8 waves of 3      729 x 1, 5.5 of 6
-//   alexnet conv3     9 x 384   128x128: 169 x 2, 2.6 of 3         128x256: 338 x 1, 2.6 of 3
-//   alexnet conv4, 5  9 x 384, 256   256x128: 85 x 3, 1.95 of 2       169 x 3, 3.9 of 4
+//   layer                  k         batch 256
+//   alexnet conv2    25 x 256   256x96:  729 x 1, 5 waves and 35 pairs, cut along k
+//   alexnet conv3     9 x 384   128x256: 338 x 1, 2 waves and 37 pairs, cut along k
+//   alexnet conv4     9 x 384   128x192: 338 x 2, 5 waves and 8 pairs, cut along k
+//   alexnet conv5     9 x 256   256x128: 169 x 3, 3.9 of 4
 //
 // conv2 is bound by L2: each byte of dy serves 96 columns only, which asks for 50 bytes a clock of
 // each SM at the full tensor rate; at 40 that is 0.8 of it. Predicted, not measured.
@@ -22,7 +23,7 @@
 // scheduler: about 1,100 clocks, predicted.
 #include <array>
 
-#include "kernels/conv/wgmma_common.h"
+#include "kernels/conv/wgmma_tail.h"
 
 namespace wt::conv_wgmma {
 
@@ -33,7 +34,7 @@ struct DgradShape {
     int pixels;                  // of dx
     int channels, all_channels;  // of a group; of an image
     int filters;                 // of all groups
-    TileSchedule schedule;
+    WorkSchedule work;
     const bf16* x;  // null: no gradient of a ReLU
 };
 
@@ -72,14 +73,14 @@ __device__ __forceinline__ void producer(SharedStorage<Tile>& shared, const CUte
     using A = typename Tile::A;
     using B = typename Tile::B;
     PipelineProducer<Tile::kStages> pipeline{shared.pipeline};
-    const int multicast = v.schedule.multicast,
+    const int multicast = v.work.tiles.multicast,
               rank = multicast > 1 ? blockIdx.x % kMaxMulticast : 0;
     const int last_tap = v.window.r * v.window.s - 1;
 
-    for_each_unit(v.schedule, [&](const WorkUnit& unit) {
+    for_each_work(v.work, [&](const ConvWork& unit) {
         const Pixel corner = v.window.corner(unit.m * Tile::BM);
         const int channel = unit.n * Tile::BN;
-        BoxCursor box;
+        BoxCursor box = BoxCursor::at(v.window, unit.first * A::kBoxes, A::kAcross);
         for (int step = 0; step < unit.steps; ++step) {
             // Wait until the stage is free.
             typename Tile::Stage& stage = shared.stages[pipeline.stage()];
@@ -115,12 +116,12 @@ __device__ __forceinline__ void consumer(SharedStorage<Tile>& shared, const CUte
     using Store = TileStore<Tile>;
     constexpr int kBoxes = Tile::kHeight * Store::kChunks;
     const int warp = threadIdx.x / 32 - 4, lane = threadIdx.x % 32;
-    PipelineConsumer<Tile::kStages> pipeline{shared.pipeline, v.schedule.multicast};
+    PipelineConsumer<Tile::kStages> pipeline{shared.pipeline, v.work.tiles.multicast};
     Store store{shared.boxes[warp]};
     Mask<Store::kAcross> next_mask;
     if (!v.x) next_mask.fill();
 
-    for_each_unit<true>(v.schedule, [&](const WorkUnit& unit) {
+    for_each_work<true>(v.work, [&](const ConvWork& unit) {
         const int warp_row = unit.m * Tile::BM + Tile::row_of(warpgroup, 0) + warp % 4 * kStoreRows,
                   column = unit.n * Tile::BN;
         const int thread_row = warp_row + lane / 4, thread_column = column + lane % 4 * 2;
@@ -136,8 +137,9 @@ __device__ __forceinline__ void consumer(SharedStorage<Tile>& shared, const CUte
 
         // Wait for stages, multiply them.
         typename Tile::Accumulators acc;
-        multiply<Tile>(shared.stages, pipeline, warpgroup, unit.steps, acc);
-        if (unit.m >= v.schedule.tiles_m) return;  // the second of a pair, behind the last tile
+        multiply<Tile>(shared.stages, pipeline, warpgroup, unit.steps, acc, v.work.lag);
+        if (unit.m >= v.work.tiles.tiles_m) return;  // the second of a pair, behind the last tile
+        if (unit.part >= 0) return store_part<Tile>(v.work, unit, warpgroup, acc);
 
         // Epilogue, on the way to dx, box by box; the next box's mask is loaded meanwhile.
         unroll<kBoxes>([&](auto box) {
@@ -158,7 +160,7 @@ __global__ void __launch_bounds__(Tile::kThreads, 1)
     dgrad_kernel(const __grid_constant__ CUtensorMap dy, const __grid_constant__ CUtensorMap w,
                  const __grid_constant__ CUtensorMap dx, const __grid_constant__ DgradShape v) {
     SharedStorage<Tile>& shared = shared_storage<SharedStorage<Tile>>();
-    const int cluster_size = v.schedule.cluster_size();
+    const int cluster_size = v.work.tiles.cluster_size();
     // Prefetch the descriptors, initialise the barriers, wait for the kernel before this one.
     begin_block(cluster_size, [&] {
         ptx::prefetch_tensor_map(dy);
@@ -178,6 +180,18 @@ __global__ void __launch_bounds__(Tile::kThreads, 1)
     end_block(cluster_size);
 }
 
+// What the tail has of dx.
+__global__ void __launch_bounds__(kAddThreads)
+    dgrad_tail_kernel(const __grid_constant__ TailShape t, const bf16* x, bf16* dx) {
+    ptx::griddep_wait();
+    add_tail(t, [&](int64_t offset, int, const Vec<2>& sum) {
+        const uint32_t mask =
+            x ? ptx::greater_bf16x2(*reinterpret_cast<const uint32_t*>(x + offset), 0)
+              : 0xffffffffu;
+        *reinterpret_cast<uint32_t*>(dx + offset) = pack_bf16(sum) & mask;
+    });
+}
+
 std::string refuses_dgrad(const ConvProblem& p, TileChoice only) {
     if (p.stride_h != 1 || p.stride_w != 1)
         return "strides of 1 only: a strided layer's gradient is no convolution of dy";
@@ -186,8 +200,7 @@ std::string refuses_dgrad(const ConvProblem& p, TileChoice only) {
     if (p.cg() % 8)
         return "the channels of a group must be a multiple of 8: rows of whole 16 bytes";
     if (std::string why = refuses_any(p); !why.empty()) return why;
-    const Extents e = dgrad_extents(p);
-    return refuses_choice(only, e.rows, e.cols);
+    return refuses_choice(only, kDgradTiles, dgrad_extents(p));
 }
 
 template <int BM, int BN, int kBox>
@@ -196,30 +209,36 @@ void launch_tile(const ConvProblem& p, const ConvDgradArgs& a, const TilePlan& p
     using B = SharedOperand<BN, kDepth, Major::mn, 2 * store_columns(BN)>;
     using Tile = StoredTile<A, B>;
     const Extents e = dgrad_extents(p);
-    const DgradShape v{.window = {.rows = p.h,
-                                  .cols = p.w,
-                                  .stride_h = 1,
-                                  .stride_w = 1,
-                                  .lower_h = p.pad_h - (p.r - 1),
-                                  .lower_w = p.pad_w - (p.s - 1),
-                                  .r = p.r,
-                                  .s = p.s,
-                                  .channels = p.kg(),
-                                  .all_channels = p.k},
-                       .pixels = static_cast<int>(e.rows),
-                       .channels = p.cg(),
-                       .all_channels = p.c,
-                       .filters = p.k,
-                       .schedule = schedule_of(plan, e),
-                       .x = p.drelu ? static_cast<const bf16*>(a.x) : nullptr};
+    DgradShape v{.window = {.rows = p.h,
+                            .cols = p.w,
+                            .stride_h = 1,
+                            .stride_w = 1,
+                            .lower_h = p.pad_h - (p.r - 1),
+                            .lower_w = p.pad_w - (p.s - 1),
+                            .r = p.r,
+                            .s = p.s,
+                            .channels = p.kg(),
+                            .all_channels = p.k},
+                 .pixels = static_cast<int>(e.rows),
+                 .channels = p.cg(),
+                 .all_channels = p.c,
+                 .filters = p.k,
+                 .work = work_of(plan, e, a.workspace),
+                 .x = p.drelu ? static_cast<const bf16*>(a.x) : nullptr};
     const uint64_t cg = p.cg(), taps = uint64_t(p.r) * p.s;
-    launch("conv_dgrad.wgmma_sm90",
-           persistent_shape(v.schedule, Tile::kThreads, sizeof(SharedStorage<Tile>), a.stream,
-                            reinterpret_cast<const void*>(dgrad_kernel<Tile>)),
-           dgrad_kernel<Tile>, patches_map(a.dy, p.n, p.p(), p.q(), v.window, kBox, BM),
+    const LaunchShape shape =
+        persistent_shape(v.work, Tile::kThreads, sizeof(SharedStorage<Tile>), a.stream,
+                         reinterpret_cast<const void*>(dgrad_kernel<Tile>));
+    launch("conv_dgrad.wgmma_sm90", shape, dgrad_kernel<Tile>,
+           patches_map(a.dy, p.n, p.p(), p.q(), v.window, kBox, BM),
            tiled_map(DType::bf16, a.w, {cg, taps, uint64_t(p.k)}, {cg * 2, cg * taps * 2},
                      {B::kAcross, 1, kBox}, B::kSpan),
            store_map(a.dx, e.rows, p.cg(), p.groups, BN), v);
+    if (!v.work.tail.units) return;
+    const TailShape tail{
+        .work = v.work, .tile = plan.tile, .rows = v.pixels, .columns = p.cg(), .pitch = p.c};
+    launch("conv_dgrad.wgmma_sm90 tail", tail_launch(tail, a.stream), dgrad_tail_kernel, tail, v.x,
+           static_cast<bf16*>(a.dx));
 }
 
 template <int kBox>
@@ -239,26 +258,34 @@ void launch_dgrad(const ConvProblem& p, const ConvDgradArgs& a, TileChoice only)
     launch_box<16>(p, a, plan);  // no network here has such a layer
 }
 
-template <int BM, int BN, int kMulticast = 0>
+template <TileChoice kOnly>
 ConvDgrad row(const char* name) {
-    static constexpr TileChoice kOnly{{BM, BN}, kMulticast};
     return {
         .name = name,
         .refuses = [](const ConvProblem& p) { return refuses_dgrad(p, kOnly); },
-        .workspace = nullptr,
+        .workspace =
+            [](const ConvProblem& p) {
+                return choose_tile(kDgradTiles, dgrad_extents(p), planned_sms(), kOnly).workspace();
+            },
         .launch = [](const ConvProblem& p, const ConvDgradArgs& a) { launch_dgrad(p, a, kOnly); },
         .sm = 90};
 }
 
 }  // namespace
 
-extern const ConvDgrad dgrad = row<0, 0>("wgmma_sm90");
+extern const ConvDgrad dgrad = row<TileChoice{}>("wgmma_sm90");
 
-// The same with a tile of kDgradTiles, or without pairs.
-extern const std::array<ConvDgrad, 7> dgrad_fixed{
-    row<128, 256>("wgmma_128x256_sm90"), row<256, 128>("wgmma_256x128_sm90"),
-    row<128, 192>("wgmma_128x192_sm90"), row<128, 128>("wgmma_128x128_sm90"),
-    row<256, 96>("wgmma_256x96_sm90"),   row<256, 64>("wgmma_256x64_sm90"),
-    row<0, 0, 1>("wgmma_single_sm90")};
+// The same with a tile of kDgradTiles, and as TileChoice has it.
+extern const std::array<ConvDgrad, 10> dgrad_fixed{
+    row<TileChoice{.tile = {128, 256}}>("wgmma_128x256_sm90"),
+    row<TileChoice{.tile = {256, 128}}>("wgmma_256x128_sm90"),
+    row<TileChoice{.tile = {128, 192}}>("wgmma_128x192_sm90"),
+    row<TileChoice{.tile = {128, 128}}>("wgmma_128x128_sm90"),
+    row<TileChoice{.tile = {256, 96}}>("wgmma_256x96_sm90"),
+    row<TileChoice{.tile = {256, 64}}>("wgmma_256x64_sm90"),
+    row<TileChoice{.multicast = 1}>("wgmma_single_sm90"),
+    row<TileChoice{.tail = TailChoice::whole}>("wgmma_whole_sm90"),
+    row<TileChoice{.tail = TailChoice::split}>("wgmma_split_sm90"),
+    row<TileChoice{.level = true}>("wgmma_level_sm90")};
 
 }  // namespace wt::conv_wgmma

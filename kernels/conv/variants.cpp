@@ -1,7 +1,9 @@
 // The variants of convolution, and how gladly each is taken.
 //
 // On real GPUs: Hopper's tensor cores before Ampere's before plain threads, and for the first
-// layer's 3 channels its own kernels before the general ones.
+// layer's 3 channels its own kernels before the general ones. In fp32, where there are no tensor
+// cores, Winograd before plain threads, where it pays: predicted for an H200, batch 256, conv2 1.6
+// ms instead of 6.1, conv4 1.4 instead of 3.1 (`bin/compare --predict h200`).
 //
 // On virtual GPUs a wgmma is emulated as one dense loop, an mma.sync as many short ones behind
 // ldmatrix. bf16, AlexNet at batch 8, GFLOP/s on two cores of a Xeon, `bin/compare OP --net alexnet
@@ -14,6 +16,8 @@
 //
 // So wgmma_sm90 comes before tiled there, and mma_sm80 is never taken unless it is named. Of the
 // first layer conv1_direct takes 138 and 104 ms (fprop, wgrad), folded_wgmma_sm90 190 and 189.
+//
+// In fp32 winograd_cpu comes before all there: README.md, "Convolutions on a CPU".
 #include <array>
 #include <vector>
 
@@ -44,18 +48,30 @@ namespace conv_wgmma {
 extern const ConvFprop fprop;
 extern const ConvDgrad dgrad;
 extern const ConvWgrad wgrad;
-extern const std::array<ConvFprop, 6> fprop_fixed;
-extern const std::array<ConvDgrad, 7> dgrad_fixed;
+extern const std::array<ConvFprop, 9> fprop_fixed;
+extern const std::array<ConvDgrad, 10> dgrad_fixed;
 extern const std::array<ConvWgrad, 6> wgrad_fixed;
 }  // namespace conv_wgmma
 namespace conv1_wgmma {
 extern const ConvFprop fprop;
 extern const ConvWgrad wgrad;
 }  // namespace conv1_wgmma
+namespace conv_winograd {
+extern const ConvFprop fprop, fprop_mma;
+extern const ConvDgrad dgrad, dgrad_mma;
+extern const ConvWgrad wgrad, wgrad_mma;
+}  // namespace conv_winograd
 namespace conv_views {
-extern const ConvDgrad dgrad, dgrad_swizzled;
+extern const ConvDgrad dgrad, dgrad_level, dgrad_swizzled;
 }  // namespace conv_views
 
+#ifdef VGPU
+namespace conv_winograd_cpu {
+extern const ConvFprop fprop, fprop_avx2;
+extern const ConvDgrad dgrad, dgrad_avx2;
+extern const ConvWgrad wgrad, wgrad_avx2;
+}  // namespace conv_winograd_cpu
+#endif
 #ifdef WT_ONEDNN
 namespace conv_onednn {
 extern const ConvFprop fprop;
@@ -101,6 +117,8 @@ Table<ConvProblem, ConvFpropArgs> conv_fprop_variants() {
             preferred(conv_cudnn::fprop, {.gpu = 1}),
 #endif
             preferred(conv_tiled::fprop, {.gpu = 2, .cpu = 1}),
+            preferred(conv_winograd::fprop, {.gpu = 3, .cpu = 3}),
+            conv_winograd::fprop_mma,  // tf32: more error than mma_sm80's
             preferred(conv1_direct::fprop, {.gpu = 3, .cpu = 4}),
             preferred(conv_mma::fprop, {.gpu = 4}),
             preferred(conv_wgmma::fprop, {.gpu = 5, .cpu = 2}),
@@ -109,6 +127,10 @@ Table<ConvProblem, ConvFpropArgs> conv_fprop_variants() {
             preferred(conv_onednn::fprop, {.cpu = 5}),
             preferred(conv_winograd_onednn::fprop, {.cpu = 6}),
             preferred(conv_fold_onednn::fprop, {.cpu = 7}),
+#endif
+#ifdef VGPU
+            preferred(conv_winograd_cpu::fprop, {.cpu = 8}),
+            conv_winograd_cpu::fprop_avx2,  // what winograd_cpu is without AVX-512
 #endif
         },
         conv_wgmma::fprop_fixed);
@@ -123,13 +145,20 @@ Table<ConvProblem, ConvDgradArgs> conv_dgrad_variants() {
             preferred(conv_cudnn::dgrad, {.gpu = 1}),
 #endif
             preferred(conv_tiled::dgrad, {.gpu = 2, .cpu = 1}),
+            preferred(conv_winograd::dgrad, {.gpu = 3, .cpu = 3}),
+            conv_winograd::dgrad_mma,  // tf32: more error than mma_sm80's
             preferred(conv_mma::dgrad, {.gpu = 4}),
             preferred(conv_wgmma::dgrad, {.gpu = 5, .cpu = 2}),
             preferred(conv_views::dgrad, {.gpu = 6}),  // where it suits: few channels
+            conv_views::dgrad_level,
             conv_views::dgrad_swizzled,
 #ifdef WT_ONEDNN
             preferred(conv_onednn::dgrad, {.cpu = 5}),
             preferred(conv_winograd_onednn::dgrad, {.cpu = 6}),
+#endif
+#ifdef VGPU
+            preferred(conv_winograd_cpu::dgrad, {.cpu = 8}),
+            conv_winograd_cpu::dgrad_avx2,  // what winograd_cpu is without AVX-512
 #endif
         },
         conv_wgmma::dgrad_fixed);
@@ -144,6 +173,8 @@ Table<ConvProblem, ConvWgradArgs> conv_wgrad_variants() {
             preferred(conv_cudnn::wgrad, {.gpu = 1}),
 #endif
             preferred(conv_tiled::wgrad, {.gpu = 2, .cpu = 1}),
+            preferred(conv_winograd::wgrad, {.gpu = 3, .cpu = 3}),
+            conv_winograd::wgrad_mma,  // tf32: more error than mma_sm80's
             preferred(conv1_direct::wgrad, {.gpu = 3, .cpu = 4}),
             preferred(conv_mma::wgrad, {.gpu = 4}),
             preferred(conv_wgmma::wgrad, {.gpu = 5, .cpu = 2}),
@@ -152,6 +183,10 @@ Table<ConvProblem, ConvWgradArgs> conv_wgrad_variants() {
             preferred(conv_onednn::wgrad, {.cpu = 5}),
             preferred(conv_winograd_onednn::wgrad, {.cpu = 6}),
             preferred(conv_fold_onednn::wgrad, {.cpu = 7}),
+#endif
+#ifdef VGPU
+            preferred(conv_winograd_cpu::wgrad, {.cpu = 8}),
+            conv_winograd_cpu::wgrad_avx2,  // what winograd_cpu is without AVX-512
 #endif
         },
         conv_wgmma::wgrad_fixed);

@@ -45,21 +45,6 @@ inline TileSchedule schedule_of(const TilePlan& plan, const Extents& e) {
     return s;
 }
 
-// The launch of a persistent kernel with one block an SM, unless there are fewer units of work.
-inline LaunchShape persistent_shape(const TileSchedule& s, unsigned threads, size_t shared,
-                                    cudaStream_t stream, const void* kernel) {
-    const int cluster_size = s.cluster_size();
-    LaunchShape shape{.grid = {},
-                      .block = dim3(threads),
-                      .stream = stream,
-                      .shared = shared,
-                      .cluster = unsigned(cluster_size),
-                      .pdl = true};
-    const int clusters = std::max(1, clusters_at_once(shape, kernel));
-    shape.grid = dim3(unsigned(std::min(s.units(), clusters) * cluster_size));
-    return shape;
-}
-
 // ---- patches ------------------------------------------------------------------------------------
 
 // The positions that im2col gathers from images, and the taps at each.
@@ -151,7 +136,7 @@ constexpr int store_columns(int bn) { return bn % 64 == 0 ? 64 : 32; }
 
 // How many stages fit beside `other_bytes`, 1 KB being left for barriers and alignment.
 constexpr int stages_beside(int stage_bytes, int other_bytes) {
-    return std::min(8, (kSharedPerBlock - 1024 - other_bytes) / stage_bytes);
+    return std::min(kMostStages, (kSharedPerBlock - 1024 - other_bytes) / stage_bytes);
 }
 // The store's boxes: two for each of 8 consumer warps.
 constexpr int store_bytes(int bn) { return 8 * 2 * kStoreRows * store_columns(bn) * 2; }

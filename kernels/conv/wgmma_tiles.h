@@ -4,13 +4,19 @@
 #include <algorithm>
 #include <string>
 
+#include "kernels/common/machine.h"
 #include "kernels/conv/problem.h"
 #include "kernels/launch.h"
+#include "kernels/tile/stream_k.h"
 #include "kernels/tile/wgmma_clocks.h"
 
 namespace wt::conv_wgmma {
 
-constexpr int kDepth = 64;  // k of a stage
+constexpr int kDepth = 64;      // k of a stage
+constexpr int kMostStages = 8;  // of a pipeline
+// Stages by which the second consumer of a tile is behind the first (kernels/tile/wgmma_tile.h): as
+// many again are left of four for copies that are under way, 1.4 us of the largest tiles.
+constexpr int kLagStages = 2;
 
 // ---- what fits ----------------------------------------------------------------------------------
 
@@ -61,11 +67,17 @@ inline constexpr TileSize kDgradTiles[] = {{128, 256}, {256, 128}, {128, 192},
 inline constexpr TileSize kWgradTiles[] = {
     {128, 256}, {128, 192}, {256, 128}, {128, 128}, {256, 64}};
 
+// A last wave of tiles that leaves clusters idle, where fprop and dgrad may cut it along k
+// (wgmma_tail.h): as the model finds cheaper, never, or always.
+enum class TailChoice { model, whole, split };
+
 // The tile and the blocks that share B, as a row of the table fixes them; 0: what the model finds
 // cheapest.
 struct TileChoice {
     TileSize tile{0, 0};
     int multicast = 0;  // 1: none share; else pairs do where there are two tiles along m
+    TailChoice tail = TailChoice::model;
+    bool level = false;  // fprop, dgrad: both consumers at the same stage
 };
 
 // A product of rows x cols in each of `groups`, `steps` stages deep.
@@ -95,6 +107,14 @@ struct TilePlan {
     int64_t units = 0, waves = 0;  // clusters' work; turns of all clusters at once
     double filled = 0;             // of all the waves' places
     double clocks = 0;
+    StreamKPlan tail = {};  // of the last wave's units; none: it is as the others
+    int lag = 0;            // stages by which consumer 1 is behind
+
+    int whole() const { return static_cast<int>(units) - tail.units; }
+    // Bytes of the tail's partial sums; the blocks of a cluster have a tile each.
+    size_t workspace() const {
+        return sizeof(float) * tail.units * tail.max_partials() * multicast * tile.bm * tile.bn;
+    }
 };
 
 // The clocks that one SM takes for a stage of a tile. From shared memory wgmma reads 64 rows of A
@@ -107,16 +127,59 @@ inline double stage_clocks(TileSize t, int multicast) {
     return std::max({tensor, shared, l2});
 }
 
-// Waves of as many tiles as there are SMs, times the stages and the epilogue of one tile.
-inline TilePlan plan_with(TileSize t, int multicast, const Extents& e, int sms) {
+// Of an epilogue between two tiles: what the other consumer's products hide.
+inline double hidden_clocks(TileSize t, int lag) {
+    const double tensor = double(t.bm) * t.bn * kDepth / wgmma_clocks::kMultiplyAdds;
+    return std::min(wgmma_clocks::epilogue(t.bm, t.bn), lag / 2.0 * tensor);
+}
+
+// What a tail of so many units takes, cut into parts for `clusters` of them: its busiest cluster's
+// stages, and the parts' sums.
+inline double tail_clocks(const StreamKPlan& tail, TileSize t, int multicast, int sms) {
+    return tail.longest() * stage_clocks(t, multicast) +
+           wgmma_clocks::parts(4.0 * t.bm * t.bn * tail.all_partials() * multicast, sms);
+}
+
+// The cheapest way to cut a tail of `units` units, of those that give each cluster few stages.
+inline StreamKPlan cheapest_tail(int units, int steps, int clusters, TileSize t, int multicast,
+                                 int sms) {
+    StreamKPlan best;
+    double least = 0;
+    const int64_t all = int64_t(units) * steps, fewest = ceil_div(all, clusters);
+    for (int64_t most = fewest; most <= 4 * fewest && most < steps; most += fewest) {
+        const StreamKPlan tail(units, steps, static_cast<int>(ceil_div(all, most)));
+        const double cost = tail_clocks(tail, t, multicast, sms);
+        if (best.units && cost >= least) continue;
+        least = cost;
+        best = tail;
+    }
+    return best;
+}
+
+// Waves of as many tiles as there are SMs, times the stages and the epilogue of one tile; of the
+// last, if it is cut, the parts of one.
+inline TilePlan plan_with(TileSize t, const TileChoice& only, const Extents& e, int sms) {
     const int64_t m = ceil_div(e.rows, t.bm);
-    TilePlan plan{.tile = t, .multicast = m > 1 && multicast != 1 ? kMostSharers : 1};
+    TilePlan plan{.tile = t,
+                  .multicast = m > 1 && only.multicast != 1 ? kMostSharers : 1,
+                  .lag = only.level || e.steps < kMostStages ? 0 : kLagStages};
     const int clusters = std::max(1, sms / plan.multicast);
     plan.units = ceil_div(m, plan.multicast) * ceil_div(e.cols, t.bn) * e.groups;
     plan.waves = ceil_div(plan.units, clusters);
     plan.filled = double(plan.units) / double(plan.waves * clusters);
-    plan.clocks = double(plan.waves) * (double(e.steps) * stage_clocks(t, plan.multicast) +
-                                        wgmma_clocks::epilogue(t.bm, t.bn));
+    const double products = double(e.steps) * stage_clocks(t, plan.multicast),
+                 epilogue = wgmma_clocks::epilogue(t.bm, t.bn), hidden = hidden_clocks(t, plan.lag);
+    plan.clocks = double(plan.waves) * (products + epilogue) - double(plan.waves - 1) * hidden;
+    const int last = static_cast<int>(plan.units % clusters);
+    if (only.tail == TailChoice::whole || last == 0) return plan;
+    const StreamKPlan tail =
+        cheapest_tail(last, static_cast<int>(e.steps), clusters, t, plan.multicast, sms);
+    if (!tail.units) return plan;
+    const double cut = double(plan.waves - 1) * (products + epilogue - hidden) +
+                       tail_clocks(tail, t, plan.multicast, sms);
+    if (only.tail == TailChoice::model && cut >= plan.clocks) return plan;
+    plan.tail = tail;
+    plan.clocks = cut;
     return plan;
 }
 
@@ -127,7 +190,7 @@ TilePlan choose_tile(const TileSize (&candidates)[N], const Extents& e, int sms,
     TilePlan best;
     for (const TileSize& t : candidates) {
         if (only.tile.bm && t != only.tile) continue;
-        const TilePlan plan = plan_with(t, only.multicast, e, sms);
+        const TilePlan plan = plan_with(t, only, e, sms);
         if (!best.units || plan.clocks < best.clocks) best = plan;
     }
     return best;
@@ -172,6 +235,13 @@ inline std::string refuses_choice(TileChoice only, int64_t rows, int64_t cols) {
         return std::to_string(cols) + " columns fill half of its tile or less";
     if (only.multicast == 1 && rows <= 128) return "one tile of rows: no blocks would share";
     return "";
+}
+// The same of fprop and dgrad.
+template <size_t N>
+std::string refuses_choice(TileChoice only, const TileSize (&tiles)[N], const Extents& e) {
+    if (only.tail == TailChoice::split && !choose_tile(tiles, e, planned_sms(), only).tail.units)
+        return "no last wave to cut: it is full, or its tiles are of one stage";
+    return refuses_choice(only, e.rows, e.cols);
 }
 
 }  // namespace wt::conv_wgmma

@@ -2,8 +2,7 @@
 // which, where they lie, how they get there, and the kernel that adds them up.
 #pragma once
 
-#include "kernels/conv/wgmma_common.h"
-#include "kernels/tile/stream_k.h"
+#include "kernels/conv/wgmma_tail.h"
 
 namespace wt::conv_wgmma {
 
@@ -95,29 +94,19 @@ struct DySums {
     }
 };
 
-// Stores a consumer's sums of a tile: of each 64 rows and 8 columns a thread's four accumulators,
-// side by side. A last tile may have no rows there.
+// Stores a consumer's sums of a tile. A last tile may have no rows there.
 template <class Tile>
 __device__ __forceinline__ void store_partial(const WgradShape& v, const WorkTile& tile,
                                               int warpgroup,
                                               const typename Tile::Accumulators& acc) {
-    constexpr int kQuads = Tile::BN / 8 * 128;  // of 64 rows
     const int t = (tile.group * v.tiles_n + tile.n) * v.tiles_m + tile.m;
-    float* to = v.partials + v.partial_at(t, tile.partial) +
-                (warpgroup * Tile::kHeight * kQuads + threadIdx.x % 128) * 4;
-    unroll<Tile::kHeight>([&](auto h) {
-        if (tile.m * Tile::BM + Tile::row_of(warpgroup, h) >= v.rows) return;
-        unroll<Tile::BN / 8>([&](auto j) {
-            Vec<4> quad;
-            unroll<4>([&](auto i) { quad.set(i, acc[h][4 * j + i]); });
-            store(to + (h * kQuads + j * 128) * 4, quad);
-        });
-    });
+    store_quads<Tile>(v.partials + v.partial_at(t, tile.partial), warpgroup,
+                      v.rows - tile.m * Tile::BM, acc);
 }
 
 // ---- the second kernel --------------------------------------------------------------------------
 
-constexpr int kAddThreads = 256, kAddWarps = kAddThreads / 32;
+constexpr int kAddWarps = kAddThreads / 32;
 struct AddStorage {
     float sum[kAddWarps][32];
 };
@@ -128,9 +117,8 @@ __device__ __forceinline__ void add_products(const WgradShape& v, int t, int par
     const int column = t / v.tiles_m, m = t - column * v.tiles_m, group = column / v.tiles_n,
               n = column - group * v.tiles_n;
     const int quad = part * kAddThreads + static_cast<int>(threadIdx.x);
-    const int rows = quad / (16 * v.tile.bn), thread = quad % 128, lane = thread % 32;
-    const int row = m * v.tile.bm + rows * 64 + thread / 32 * 16 + lane / 4,
-              filter = n * v.tile.bn + (quad / 128 - rows * (v.tile.bn / 8)) * 8 + lane % 4 * 2;
+    const QuadCoord at(quad, v.tile.bn);
+    const int row = m * v.tile.bm + at.row, filter = n * v.tile.bn + at.column;
     if (row >= v.rows || filter >= v.filters) return;  // rows come in sixteens, filters in eights
     const int count = v.plan.partials(v.unit_of(group, n, m));
     const float* from = v.partials + v.partial_at(t, 0) + quad * 4;

@@ -12,9 +12,9 @@ __global__ void dropout_naive_kernel(DropoutProblem p, const T* x, T* y, const S
     const int64_t e = int64_t(blockIdx.x) * blockDim.x + threadIdx.x;
     if (e >= p.count()) return;
     const int64_t row = e / p.cols, col = e % p.cols, whole_col = col0 + col;
-    const PhiloxCounter words =
-        philox4x32_10(dropout_counter(whole_col / kDropoutGroup, row0 + row, state->step),
-                      dropout_key(state->seed, layer));
+    const PhiloxCounter words = philox4x32_10(
+        dropout_counter(whole_col / kDropoutGroup, state->row0 + row0 + row, state->step),
+        dropout_key(state->seed, layer));
     const bool keep =
         dropout_half_word(words, static_cast<int>(whole_col % kDropoutGroup)) >= threshold;
     y[row * p.ld_y + col] = from_float<T>(keep ? to_float(x[row * p.ld_x + col]) / (1 - p.p) : 0.f);

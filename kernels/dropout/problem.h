@@ -1,12 +1,12 @@
 // Dropout (Krizhevsky et al. 2012, section 4.2), scaled at training time so that nothing changes at
 // test time:
 //   y[i,j] = keep(i,j) ? x[i,j] / (1 - p) : 0
-// keep is a pure function of (seed, step, layer, row0 + i, col0 + j) through Philox4x32-10, so the
+// keep is a pure function of (seed, step, layer, row, column) through Philox4x32-10, so the
 // mask does not depend on how many GPUs share the batch or the columns, and backward is the same
 // operation on dy.
 //
-// Definition of the draw, which every variant must reproduce bit for bit. With R = row0 + i, J =
-// col0 + j:
+// Definition of the draw, which every variant must reproduce bit for bit. With R =
+// state.row0 + row0 + i, J = col0 + j:
 //   counter = (J / 8, R, low 32 bits of step, high 32 bits of step)
 //   key     = (low 32 bits of seed ^ layer * 0x9E3779B9, high 32 bits of seed)
 //   u = 16-bit half number J % 8 of the four output words (low half of word 0 first)

@@ -55,6 +55,7 @@ __global__ void dropout_vec_kernel(RowPieces s, int64_t ld_x, int64_t ld_y, bool
     ptx::griddep_wait();
     ptx::griddep_launch_dependents();
     const uint64_t step = state->step;
+    row0 += state->row0;
     const PhiloxKey key = dropout_key(state->seed, layer);
     const int64_t first = blockIdx.x * s.piece, end = min(first + s.piece, s.groups);
     for (int64_t row = blockIdx.y; row < s.rows; row += gridDim.y)

@@ -46,9 +46,10 @@ __device__ __forceinline__ uint32_t keep_bits(const Epilogue<Out>& e, int row, i
     uint32_t bits = 0;
     for (int part = 0; part == 0 || (part == 1 && shift + N > kDropoutGroup);
          ++part) {  // a shard may begin within a group
-        const PhiloxCounter words = philox4x32_10(
-            dropout_counter(first / kDropoutGroup + part, e.row0 + row, e.state->step),
-            dropout_key(e.state->seed, e.layer));
+        const PhiloxCounter words =
+            philox4x32_10(dropout_counter(first / kDropoutGroup + part,
+                                          e.state->row0 + e.row0 + row, e.state->step),
+                          dropout_key(e.state->seed, e.layer));
         unroll<kDropoutGroup>([&](auto i) {
             bits |= uint32_t(dropout_half_word(words, i) >= e.threshold)
                     << (part * kDropoutGroup + i);

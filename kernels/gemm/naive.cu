@@ -30,9 +30,9 @@ __global__ void gemm_kernel(GemmProblem p, GemmArgs g, uint32_t threshold) {
     if (p.relu && sum < 0) sum = 0;
     if (p.dropout > 0) {
         const int64_t col = g.col0 + n;
-        const PhiloxCounter words =
-            philox4x32_10(dropout_counter(col / kDropoutGroup, g.row0 + m, g.state->step),
-                          dropout_key(g.state->seed, g.layer));
+        const PhiloxCounter words = philox4x32_10(
+            dropout_counter(col / kDropoutGroup, g.state->row0 + g.row0 + m, g.state->step),
+            dropout_key(g.state->seed, g.layer));
         const bool keep =
             dropout_half_word(words, static_cast<int>(col % kDropoutGroup)) >= threshold;
         sum = keep ? sum / (1 - p.dropout) : 0.0f;

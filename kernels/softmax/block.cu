@@ -13,12 +13,12 @@ namespace {
 constexpr int kThreads = 128;
 
 struct SumRank {
-    float sum;
+    float sum, apart;  // apart: from the label's logit, all others; with smoothing alone
     int rank;
 };
 struct AddSumRank {
     __device__ SumRank operator()(const SumRank& a, const SumRank& b) const {
-        return {a.sum + b.sum, a.rank + b.rank};
+        return {a.sum + b.sum, a.apart + b.apart, a.rank + b.rank};
     }
 };
 struct Greater {
@@ -64,22 +64,25 @@ __global__ void __launch_bounds__(kThreads)
 
     // A label that is no class makes the loss NaN, which stops the training that fed it.
     const float chosen = label >= 0 && label < p.classes ? z[label] : NAN;
-    SumRank part{0, 0};
+    SumRank part{0, 0, 0};
     for (int j = thread; j < p.classes; j += kThreads) {
         part.sum += __expf(z[j] - top);
         part.rank += z[j] > chosen || (z[j] == chosen && j < label);
+        if (p.smoothing > 0) part.apart += z[j] - chosen;
     }
     part = ReduceSumRank(shared.sum_rank).Reduce(part, AddSumRank());
     if (thread == 0) {
         shared.sum = part.sum;
-        const float loss = logf(part.sum) - (chosen - top);
+        float loss = logf(part.sum) - (chosen - top);
+        if (p.smoothing > 0) loss -= p.everywhere() * part.apart;
         results[row] = {loss, loss == loss ? part.rank : INT_MAX};
     }
     if (!dz) return;
     __syncthreads();
-    const float factor = p.scale / shared.sum;
+    const float factor = p.scale / shared.sum, rest = p.scale * p.everywhere(),
+                right = p.scale * (p.at_label() + p.everywhere());
     for (int j = thread; j < p.classes; j += kThreads)
-        dz[j] = from_float<T>(factor * __expf(z[j] - top) - (j == label ? p.scale : 0.f));
+        dz[j] = from_float<T>(factor * __expf(z[j] - top) - (j == label ? right : rest));
 }
 
 void run(const SoftmaxProblem& p, const SoftmaxArgs& a) {

@@ -30,6 +30,7 @@ const ProblemFields& fields_of(const SoftmaxProblem&) {
                   "elements from a row of logits to the next; 0: no gap")
                 .if_not_given(),
             field("ld_dlogits", &P::ld_dlogits, 0, kMostExtent, "of their gradient").if_not_given(),
+            field("smoothing", &P::smoothing, 0, 0.99, "of labels"),
             dtype_field("dtype", &P::dtype, "of the gradient").by_precision(),
         });
     return all;

@@ -26,15 +26,21 @@ __global__ void softmax_naive_kernel(SoftmaxProblem p, const float* logits, cons
     for (int j = 1; j < p.classes; ++j) top = fmaxf(top, z[j]);  // skips NaNs; the sum meets them
     float sum = 0;
     for (int j = 0; j < p.classes; ++j) sum += expf(z[j] - top);
+    const float rest = p.everywhere(), right = p.at_label() + p.everywhere();
     if (dz)
         for (int j = 0; j < p.classes; ++j)
-            dz[j] = from_float<T>(p.scale * (expf(z[j] - top) / sum - (j == label ? 1.f : 0.f)));
+            dz[j] = from_float<T>(p.scale * (expf(z[j] - top) / sum - (j == label ? right : rest)));
 
     // A label that is no class makes the loss NaN, which stops the training that fed it.
     const float chosen = label >= 0 && label < p.classes ? z[label] : NAN;
     int rank = 0;
     for (int j = 0; j < p.classes; ++j) rank += z[j] > chosen || (z[j] == chosen && j < label);
-    const float loss = logf(sum) - (chosen - top);
+    float loss = logf(sum) - (chosen - top);
+    if (p.smoothing > 0) {
+        float apart = 0;  // from the label's logit, all others
+        for (int j = 0; j < p.classes; ++j) apart += z[j] - chosen;
+        loss -= p.everywhere() * apart;
+    }
     results[row] = {loss, loss == loss ? rank : INT_MAX};
 }
 

@@ -46,28 +46,38 @@ __global__ void softmax_row_kernel(SoftmaxProblem p, const float* logits, const 
         lane_sum[l] += __expf(v - top);
         lane_rank[l] += int(v > chosen) | (int(v == chosen) & int(j + l < label));
     }
-    float sum = 0;
+    float sum = 0, apart = 0;  // apart: from the label's logit, all others
     int rank = 0;
     for (int l = 0; l < kLanes; ++l) sum += lane_sum[l], rank += lane_rank[l];
+    if (p.smoothing > 0) {
+        float lane_apart[kLanes] = {};
+        for (int j = 0; j < whole; j += kLanes) WT_LANES
+        for (int l = 0; l < kLanes; ++l) lane_apart[l] += z[j + l] - chosen;
+        for (int l = 0; l < kLanes; ++l) apart += lane_apart[l];
+        for (int j = whole; j < p.classes; ++j) apart += z[j] - chosen;
+    }
     for (int j = whole; j < p.classes; ++j) {
         sum += __expf(z[j] - top);
         rank += z[j] > chosen || (z[j] == chosen && j < label);
     }
-    const float loss = logf(sum) - (chosen - top);
+    float loss = logf(sum) - (chosen - top);
+    if (p.smoothing > 0) loss -= p.everywhere() * apart;
     results[row] = {loss, loss == loss ? rank : INT_MAX};
 
     if (!dz) return;
-    const float factor = p.scale / sum;
+    const float factor = p.scale / sum, rest = p.scale * p.everywhere(),
+                right = p.scale * (p.at_label() + p.everywhere());
     for (int j = 0; j < whole; j += kLanes) {
         float d[kLanes];
         WT_LANES
-        for (int l = 0; l < kLanes; ++l) d[l] = factor * __expf(z[j + l] - top);
+        for (int l = 0; l < kLanes; ++l) d[l] = factor * __expf(z[j + l] - top) - rest;
         WT_LANES
         for (int l = 0; l < kLanes; ++l) dz[j + l] = from_float<T>(d[l]);
     }
-    for (int j = whole; j < p.classes; ++j) dz[j] = from_float<T>(factor * __expf(z[j] - top));
+    for (int j = whole; j < p.classes; ++j)
+        dz[j] = from_float<T>(factor * __expf(z[j] - top) - rest);
     if (label >= 0 && label < p.classes)
-        dz[label] = from_float<T>(factor * __expf(chosen - top) - p.scale);
+        dz[label] = from_float<T>(factor * __expf(chosen - top) - right);
 }
 
 void run(const SoftmaxProblem& p, const SoftmaxArgs& a) {

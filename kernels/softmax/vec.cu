@@ -60,7 +60,8 @@ __global__ void __launch_bounds__(32 * kWarps)
 
     // A label that is no class makes the loss NaN, which stops the training that fed it.
     const float chosen = label >= 0 && label < p.classes ? z[label] : NAN;
-    float top = -INFINITY, sum = 0, v[kFragments][kGroup];
+    // apart: from the label's logit, all others; with smoothing alone
+    float top = -INFINITY, sum = 0, apart = 0, v[kFragments][kGroup];
     int rank = 0;
     for (int first = 0; first < p.classes; first += kPiece) {
         load_piece(z, first + own, p.classes, aligned_z, v);
@@ -83,16 +84,25 @@ __global__ void __launch_bounds__(32 * kWarps)
                 rank += int(v[h][e] > chosen) | (int(v[h][e] == chosen) & int(j < label));
             }
         });
+        if (p.smoothing > 0)
+            unroll<kFragments>([&](auto h) {
+                const int left = p.classes - (first + own + h * 32 * kGroup);
+#pragma unroll
+                for (int e = 0; e < kGroup; ++e) apart += e < left ? v[h][e] - chosen : 0.f;
+            });
     }
     sum = over_warp(sum, [](float a, float b) { return a + b; });
     rank = over_warp(rank, [](int a, int b) { return a + b; });
+    if (p.smoothing > 0) apart = over_warp(apart, [](float a, float b) { return a + b; });
     if (lane == 0) {
-        const float loss = logf(sum) - (chosen - top);
+        float loss = logf(sum) - (chosen - top);
+        if (p.smoothing > 0) loss -= p.everywhere() * apart;
         results[row] = {loss, loss == loss ? rank : INT_MAX};
     }
 
     if (!dz) return;
-    const float factor = p.scale / sum;
+    const float factor = p.scale / sum, rest = p.scale * p.everywhere(),
+                right = p.scale * (p.at_label() + p.everywhere());
     for (int first = 0; first < p.classes; first += kPiece) {
         if (p.classes > kPiece) load_piece(z, first + own, p.classes, aligned_z, v);
         unroll<kFragments>([&](auto h) {
@@ -100,7 +110,7 @@ __global__ void __launch_bounds__(32 * kWarps)
             float d[kGroup];
             WT_LANES
             for (int e = 0; e < kGroup; ++e)
-                d[e] = factor * __expf(v[h][e] - top) - (at + e == label ? p.scale : 0.f);
+                d[e] = factor * __expf(v[h][e] - top) - (at + e == label ? right : rest);
             store_pack<kGroup>(dz + at, p.classes - at, aligned_dz, d);
         });
     }

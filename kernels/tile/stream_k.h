@@ -53,7 +53,7 @@ struct StreamKPlan {
     }
 
     // Clusters below this number may have a range; the others have remainders.
-    __host__ __device__ int range_clusters() const { return clusters / units * units; }
+    __host__ __device__ int range_clusters() const { return units ? clusters / units * units : 0; }
     // The first cluster, counted from range_clusters(), that has a part of unit u's remainder.
     __host__ __device__ int first_remainder_cluster(int u) const {
         return u * remainder_steps / remainder_share;
@@ -64,6 +64,16 @@ struct StreamKPlan {
         const int last = ((u + 1) * remainder_steps - 1) / remainder_share;
         return full_ranges + last - first_remainder_cluster(u) + 1;
     }
+    // The steps of the busiest cluster.
+    int longest() const {
+        return std::max(full_ranges > 0 ? range_steps : 0,
+                        remainder_steps > 0 ? remainder_share : 0);
+    }
+    int all_partials() const {
+        int all = 0;
+        for (int u = 0; u < units; ++u) all += partials(u);
+        return all;
+    }
     int max_partials() const {
         int most = 1;
         for (int u = 0; u < units; ++u) most = std::max(most, partials(u));
@@ -72,28 +82,46 @@ struct StreamKPlan {
 
     // The loop over the ranges of a cluster, the same in every role: calls f(range) for each.
     template <class F>
-    __device__ __forceinline__ void for_each_range(int cluster, F&& f) const {
-        const int remainder_cluster = cluster - range_clusters();
-        const bool ranged = remainder_cluster < 0;
-        // A cluster with a range turns once, if there is one for it. The others go through steps of
-        // the row of remainders.
-        int at = ranged ? 0 : remainder_cluster * remainder_share;
-        const int end = ranged ? cluster < full_ranges * units
-                               : min(at + remainder_share, units * remainder_steps);
-        while (at < end) {
-            const int unit = ranged ? cluster % units : at / remainder_steps;
-            const int range = cluster / units, from = at - unit * remainder_steps;
-            StreamKRange r;
-            r.unit = unit;
-            r.partial =
-                ranged ? range : full_ranges + remainder_cluster - first_remainder_cluster(unit);
-            r.first = ranged ? range * range_steps : full_ranges * range_steps + from;
-            r.steps = ranged ? min(range_steps, unit_steps - r.first)
-                             : min(end - at, remainder_steps - from);
-            f(r);
-            at += ranged ? 1 : r.steps;
-        }
+    __device__ __forceinline__ void for_each_range(int cluster, F&& f) const;
+};
+
+// Goes through the ranges of a cluster; one that is not among the plan's has none.
+struct StreamKCursor {
+    const StreamKPlan& plan;
+    int cluster, remainder_cluster;
+    bool ranged;
+    // A cluster with a range turns once, if there is one for it. The others go through steps of the
+    // row of remainders.
+    int at, end;
+
+    __device__ __forceinline__ StreamKCursor(const StreamKPlan& p, int c)
+        : plan(p), cluster(c), remainder_cluster(c - p.range_clusters()) {
+        ranged = remainder_cluster < 0;
+        at = ranged ? 0 : remainder_cluster * p.remainder_share;
+        end = ranged ? c < p.full_ranges * p.units
+                     : min(at + p.remainder_share, p.units * p.remainder_steps);
+    }
+    // Whether there is another, and it.
+    __device__ __forceinline__ bool next(StreamKRange& r) {
+        if (at >= end) return false;
+        const int unit = ranged ? cluster % plan.units : at / plan.remainder_steps;
+        const int range = cluster / plan.units, from = at - unit * plan.remainder_steps;
+        r.unit = unit;
+        r.partial = ranged
+                        ? range
+                        : plan.full_ranges + remainder_cluster - plan.first_remainder_cluster(unit);
+        r.first = ranged ? range * plan.range_steps : plan.full_ranges * plan.range_steps + from;
+        r.steps = ranged ? min(plan.range_steps, plan.unit_steps - r.first)
+                         : min(end - at, plan.remainder_steps - from);
+        at += ranged ? 1 : r.steps;
+        return true;
     }
 };
+
+template <class F>
+__device__ __forceinline__ void StreamKPlan::for_each_range(int cluster, F&& f) const {
+    StreamKCursor cursor(*this, cluster);
+    for (StreamKRange r; cursor.next(r);) f(r);
+}
 
 }  // namespace wt

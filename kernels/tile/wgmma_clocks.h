@@ -4,6 +4,7 @@
 
 namespace wt::wgmma_clocks {
 
+inline constexpr double kHertz = 1.461e9;      // at 2048 multiply-adds, 790 TFLOP/s of 132 SMs
 inline constexpr double kMultiplyAdds = 2048;  // bf16, of the tensor cores, in a clock
 inline constexpr double kSharedBytes = 128;    // read from shared memory in a clock
 // From L2, in a clock, when every SM asks; a published matrix product without multicast got 37.
@@ -19,6 +20,19 @@ inline constexpr double kEpilogueOfAnyTile = 500;
 
 inline double epilogue(int bm, int bn) {
     return kEpilogueOfAnyTile + (kEpilogue - kEpilogueOfAnyTile) * bm * bn / (128.0 * 256);
+}
+
+// Where a tile is summed in parts: an SM's share of what L2 takes (5.5 TB/s at 1.46 GHz).
+inline constexpr double kL2Written = 28;
+// A second kernel that adds the parts up: the gap before it, whose blocks are there by then (1 us),
+// and the least that it takes, a trip to memory and back (2 us), at 1.46 GHz.
+inline constexpr double kSecondKernelGap = 1460, kSecondKernel = 2920;
+
+// Parts of so many bytes of all SMs, `sms` of them: written, read and added up.
+inline double parts(double bytes, int sms) {
+    const double reads = bytes / (kL2Bytes * sms);
+    return bytes / (kL2Written * sms) + kSecondKernelGap +
+           (reads > kSecondKernel ? reads : kSecondKernel);
 }
 
 }  // namespace wt::wgmma_clocks

@@ -25,6 +25,7 @@
 // = 3 boxes of 16.
 #pragma once
 
+#include <concepts>
 #include <cstring>
 
 #include "kernels/common/vec.h"
@@ -174,7 +175,12 @@ __device__ __forceinline__ int warp_index() {
 }
 
 // Numbers of named barriers (0 is __syncthreads); consumer 0 or 1 is added to the first two.
-enum NamedBarrier : uint32_t { kBarrierWarpgroup = 1, kBarrierTurn = 3, kBarrierConsumers = 5 };
+enum NamedBarrier : uint32_t {
+    kBarrierWarpgroup = 1,
+    kBarrierTurn = 3,
+    kBarrierConsumers = 5,
+    kBarrierLag = 6
+};
 
 // A barrier of the 128 threads of warpgroup 1 + `consumer`.
 __device__ __forceinline__ void sync_warpgroup(int consumer) {
@@ -196,18 +202,49 @@ __device__ __forceinline__ void await_turn(int consumer) {
     ptx::bar_sync(kBarrierTurn + consumer, 256);
 }
 
+// Of two consumers that share tiles, consumer 1 begins each tile `lag` stages behind consumer 0.
+// When consumer 0 is done with a tile's products, consumer 1 has the tensor cores to itself for its
+// last stages; and as long again has consumer 0, at the next tile, while consumer 1 is at its
+// epilogue. So an epilogue costs the tensor cores less by what one consumer multiplies in `lag`
+// stages: half of what both do. (At the same time, both would be in their epilogues at the same
+// time.) Stages are held `lag` longer, so the copies are that much less ahead.
+//
+// Consumer 0 arrives when it has issued the products of stage lag - 1, which consumer 1 awaits: one
+// named barrier, used again for each tile. It must not arrive for the next tile before that. It
+// does not in tiles of at least kStages stages: stage lag - 1 of the next tile lies where stage lag
+// - 1 + steps - kStages of this one did, which consumer 1 has released. A shorter tile has no lag.
+class Lag {
+public:
+    // 0: none.
+    __device__ __forceinline__ Lag(int lag, int consumer)
+        : awaits_(lag > 0 && consumer == 1), last_(lag > 0 && consumer == 0 ? lag - 1 : -1) {}
+    // Before the first stage of a tile.
+    __device__ __forceinline__ void begin() const {
+        if (awaits_) ptx::bar_sync(kBarrierLag, 256);
+    }
+    // When the products of stage `step` are issued.
+    __device__ __forceinline__ void issued(int step) const {
+        if (step == last_) ptx::bar_arrive(kBarrierLag, 256);
+    }
+
+private:
+    bool awaits_;
+    int last_;  // stage after which consumer 0 arrives; -1: none
+};
+
 // ---- the loop over k ----------------------------------------------------------------------------
 
 // acc = A B of `steps` stages (at least 1) for one of the tile's consumers. `meanwhile(stage)` runs
 // beside the products of each stage, before it is released: it may read the stage with ordinary
-// loads (and then ends with __syncwarp).
+// loads (and then ends with __syncwarp). Both consumers have the same `lag` (Lag).
 template <class Tile, class F>
-__device__ __forceinline__ void multiply(const typename Tile::Stage* stages,
-                                         PipelineConsumer<Tile::kStages>& pipeline, int consumer,
-                                         int steps, typename Tile::Accumulators& acc,
-                                         F&& meanwhile) {
+requires std::invocable<F, int> __device__ __forceinline__ void multiply(
+    const typename Tile::Stage* stages, PipelineConsumer<Tile::kStages>& pipeline, int consumer,
+    int steps, typename Tile::Accumulators& acc, F&& meanwhile, int lag = 0) {
     using A = typename Tile::A;
     using B = typename Tile::B;
+    const Lag behind(steps >= Tile::kStages ? lag : 0, consumer);
+    behind.begin();
     int before = 0;  // the stage whose products may still be under way
     for (int step = 0; step < steps; ++step) {
         pipeline.consumer_wait();
@@ -218,6 +255,7 @@ __device__ __forceinline__ void multiply(const typename Tile::Stage* stages,
         ptx::wgmma_bf16_tile<Tile::BN, A::kMajor == Major::mn, B::kMajor == Major::mn,
                              typename Tile::Steps>(acc, a, b, step > 0);
         ptx::wgmma_commit();
+        behind.issued(step);
         meanwhile(pipeline.stage());
         ptx::wgmma_wait<1>();
         if (step > 0) pipeline.consumer_release(before);
@@ -231,8 +269,9 @@ __device__ __forceinline__ void multiply(const typename Tile::Stage* stages,
 template <class Tile>
 __device__ __forceinline__ void multiply(const typename Tile::Stage* stages,
                                          PipelineConsumer<Tile::kStages>& pipeline, int consumer,
-                                         int steps, typename Tile::Accumulators& acc) {
-    multiply<Tile>(stages, pipeline, consumer, steps, acc, [](int) {});
+                                         int steps, typename Tile::Accumulators& acc, int lag = 0) {
+    multiply<Tile>(
+        stages, pipeline, consumer, steps, acc, [](int) {}, lag);
 }
 
 // Calls copy(to, box, down) for each box of an operand that block `rank` of `multicast` (1 or 2)

@@ -6,7 +6,7 @@ one batch of random images, cross-entropy, dropout on. Prints images/s: the medi
 
 On a GPU the fastest known way is the default (channels_last, bf16 autocast, torch.compile max-autotune, the whole
 step in one CUDA graph); on a CPU, eager fp32. Each can be chosen; --best tries the ways that have been fastest
-somewhere and takes the fastest here. With --rounds and --between it takes turns with another program, so that a GPU
+somewhere (on a CPU: eager and compiled, each with both layouts) and takes the fastest here. With --rounds and --between it takes turns with another program, so that a GPU
 that slows down does so for both: compiled once, its steps are timed after each run of the other.
 """
 import argparse
@@ -22,8 +22,8 @@ try:
     import torch
     import nets
 except ImportError as e:
-    sys.exit(f"torch_alexnet.py: {e}: install PyTorch (Debian: apt install python3-torch libopenblas0-pthread, "
-             f"then run with /usr/bin/python3)")
+    sys.exit(f"torch_alexnet.py: {e}: install PyTorch (python3 -m venv DIR; DIR/bin/pip install torch), "
+             f"then run with DIR/bin/python")
 
 
 def arguments():
@@ -40,7 +40,7 @@ def arguments():
     p.add_argument("--compile", choices=["off", "default", "max-autotune"])
     p.add_argument("--graph", choices=["on", "off"], help="the whole step in one CUDA graph")
     p.add_argument("--sgd", choices=["foreach", "fused"], default="foreach")
-    p.add_argument("--best", action="store_true", help="try several ways, time the fastest (on a GPU)")
+    p.add_argument("--best", action="store_true", help="try several ways, time the fastest")
     p.add_argument("--budget", type=float, default=120, help="seconds after which --best tries no other way")
     p.add_argument("--rounds", type=int, default=1, help="how often the steps are timed")
     p.add_argument("--between", metavar="COMMAND", help="run by the shell before each round, with ROUND=1, 2, ...")
@@ -144,41 +144,44 @@ def measure(a, step):
     return seconds, float(loss)
 
 
-# Compiling and fusing the update win on some sizes and lose on others.
-WAYS = [("off", "foreach"), ("max-autotune", "foreach"), ("max-autotune", "fused"), ("default", "foreach"), ("off", "fused")]
+# Compiling and fusing the update win on some sizes and lose on others; so do layouts on a CPU.
+GPU_WAYS = [dict(compile=c, sgd=s, graph="on") for c, s in (("off", "foreach"), ("max-autotune", "foreach"),
+            ("max-autotune", "fused"), ("default", "foreach"), ("off", "fused"))]
+CPU_WAYS = [dict(compile=c, layout=l) for c in ("off", "default") for l in ("nhwc", "nchw")]
 
 
 def choose_best(a):
     """Sets a's way to the fastest here; returns its step. Says on standard error what each way took."""
     begin, best = time.monotonic(), None
-    for compiled, sgd in WAYS:
+    for way in CPU_WAYS if a.device == "cpu" else GPU_WAYS:
+        text = " ".join(f"{k}={v}" for k, v in way.items())
         if best and time.monotonic() - begin > a.budget:
-            print(f"compile={compiled} sgd={sgd}: not tried, {a.budget:g} s are over", file=sys.stderr)
+            print(f"{text}: not tried, {a.budget:g} s are over", file=sys.stderr)
             continue
-        if compiled != "off" and not hasattr(torch, "compile"):
+        if way["compile"] != "off" and not hasattr(torch, "compile"):
             continue
-        a.compile, a.sgd, a.graph = compiled, sgd, "on"
+        vars(a).update(way)
         try:
             step = warmed_up(a)
             ms = 1e3 * statistics.median(measure(a, step)[0])
         except Exception as e:  # of whatever kind: another way may do
-            print(f"compile={compiled} sgd={sgd}: {type(e).__name__}: {str(e).splitlines()[:1]}", file=sys.stderr)
+            print(f"{text}: {type(e).__name__}: {str(e).splitlines()[:1]}", file=sys.stderr)
             continue
-        print(f"compile={compiled} sgd={sgd}: {ms:.3f} ms", file=sys.stderr)
+        print(f"{text}: {ms:.3f} ms", file=sys.stderr)
         if not best or ms < best[0]:
-            best = (ms, compiled, sgd, step)
+            best = (ms, way, step)
         del step
     if not best:
         sys.exit("torch_alexnet.py: no way of running this network worked")
-    _, a.compile, a.sgd, step = best
-    return step
+    vars(a).update(best[1])
+    return best[2]
 
 
 def main():
     a = arguments()
     # Not PyTorch's own default, which follows OMP_NUM_THREADS.
     torch.set_num_threads(a.threads or len(os.sched_getaffinity(0)))
-    step = choose_best(a) if a.best and a.device != "cpu" else warmed_up(a)
+    step = choose_best(a) if a.best else warmed_up(a)
     seconds = []
     for r in range(1, a.rounds + 1):
         if a.between:
@@ -193,6 +196,7 @@ def main():
     how = f"{a.layout} {a.precision} compile={a.compile} graph={a.graph} sgd={a.sgd}"
     r = {"net": a.net, "batch": a.batch, "images_per_s": a.batch / median, "median_s": median, "min_s": min(seconds),
          "max_s": max(seconds), "steps": len(seconds), "seconds": seconds, "loss": loss, "device": where, "mode": how,
+         "flags": f"--layout {a.layout} --precision {a.precision} --compile {a.compile} --graph {a.graph} --sgd {a.sgd}",
          "torch": torch.__version__}
     if a.json:
         print(json.dumps(r))

@@ -13,7 +13,7 @@ inline uint32_t dropout_draw(const StepState& state, uint32_t layer, int64_t row
     const uint32_t seed_low = static_cast<uint32_t>(state.seed & 0xFFFFFFFFu);
     const uint32_t seed_high = static_cast<uint32_t>(state.seed >> 32);
     const PhiloxCounter out =
-        philox4x32_10({{static_cast<uint32_t>(col / 8), static_cast<uint32_t>(row),
+        philox4x32_10({{static_cast<uint32_t>(col / 8), static_cast<uint32_t>(state.row0 + row),
                         static_cast<uint32_t>(state.step & 0xFFFFFFFFu),
                         static_cast<uint32_t>(state.step >> 32)}},
                       {{seed_low ^ (layer * 0x9E3779B9u), seed_high}});

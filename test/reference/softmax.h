@@ -27,14 +27,22 @@ inline SoftmaxResult softmax(const SoftmaxProblem& p, const std::vector<double>&
         for (int j = 0; j < p.classes; ++j)
             top = std::fmax(top, z[j]), nan = nan || std::isnan(z[j]);
         for (int j = 0; j < p.classes; ++j) sum += std::exp(z[j] - top);
-        for (int j = 0; j < p.classes; ++j)
-            r.dlogits[size_t(i) * p.classes + j] =
-                p.scale * (std::exp(z[j] - top) / sum - (j == labels[i]));
+        const double smoothing = p.smoothing;
+        double wanted = 0, wanted_magnitude = 0;  // the sum of q_j z_j, less the maximum
+        for (int j = 0; j < p.classes; ++j) {
+            const double q = (1 - smoothing) * (j == labels[i]) + smoothing / p.classes;
+            r.dlogits[size_t(i) * p.classes + j] = p.scale * (std::exp(z[j] - top) / sum - q);
+            if (q == 0) continue;  // of a logit of -inf
+            wanted += q * (z[j] - top);
+            wanted_magnitude += q * std::abs(z[j] - top);
+        }
         int rank = 0;
         for (int j = 0; j < p.classes; ++j)
             rank += z[j] > z[labels[i]] || (z[j] == z[labels[i]] && j < labels[i]);
-        r.stats.loss_sum += std::log(sum) - (z[labels[i]] - top);
-        r.loss_magnitude += std::log(sum) + std::abs(z[labels[i]] - top);
+        r.stats.loss_sum += std::log(sum) - wanted;
+        // With smoothing the kernels' terms are differences from the label's logit.
+        const double from_label = smoothing > 0 ? std::abs(z[labels[i]] - top) : 0;
+        r.loss_magnitude += std::log(sum) + wanted_magnitude + from_label;
         r.stats.rows += 1;
         r.stats.top1 += !nan && rank == 0;
         r.stats.top5 += !nan && rank < 5;

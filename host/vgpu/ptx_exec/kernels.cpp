@@ -1,11 +1,13 @@
 #include "host/vgpu/ptx_exec/kernels.h"
 
+#include <atomic>
 #include <cstdio>
 #include <deque>
 #include <unordered_map>
 #include <vector>
 
 #include "host/vgpu/exec/core.h"
+#include "host/vgpu/ptx_exec/counted.h"
 #include "host/vgpu/ptx_exec/run.h"
 
 namespace vgpu::ptx_exec {
@@ -16,6 +18,12 @@ std::unordered_map<std::string, const Kernel*>& by_name() {
     static auto* all = new std::unordered_map<std::string, const Kernel*>;
     return *all;
 }
+
+std::unordered_map<std::string, const CountedKernel*>& counted_by_name() {
+    static auto* all = new std::unordered_map<std::string, const CountedKernel*>;
+    return *all;
+}
+std::atomic<bool> counting_now{false};
 
 std::string in_hex(uint64_t v) {
     char s[24];
@@ -51,6 +59,11 @@ Found match(const void* host_function, const Signature& host) {
     signatures->push_back(ptx);
     signatures->back().parameters = parameters->back().data();
     found.signature = &signatures->back();
+    if (const CountedKernel* counts = counted_kernel(kernel->name)) {
+        signatures->push_back(*found.signature);
+        signatures->back().loop = counts->loop;
+        found.counting = &signatures->back();
+    }
     found.bound = kernel->bound;
     return found;
 }
@@ -61,6 +74,19 @@ void add(const Kernel* kernels, size_t count) {
     // A template's instance may be in the PTX of several files: all say the same.
     for (size_t i = 0; i < count; ++i) by_name().try_emplace(kernels[i].name, kernels + i);
 }
+
+void add_counted(const CountedKernel* const* kernels, size_t count) {
+    for (size_t i = 0; i < count; ++i) counted_by_name().try_emplace(kernels[i]->name, kernels[i]);
+}
+
+const CountedKernel* counted_kernel(const std::string& mangled_name) {
+    const auto it = counted_by_name().find(mangled_name);
+    return it == counted_by_name().end() ? nullptr : it->second;
+}
+
+bool can_count() { return !counted_by_name().empty(); }
+bool counting() { return counting_now.load(std::memory_order_relaxed); }
+void set_counting(bool on) { counting_now = on; }
 
 bool present() { return !by_name().empty(); }
 

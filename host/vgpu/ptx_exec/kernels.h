@@ -25,6 +25,7 @@ bool present();
 
 struct Found {
     const Signature* signature = nullptr;
+    const Signature* counting = nullptr;  // the same of the kernel that counts; null: there is none
     unsigned bound = 0;
     std::string why;  // in one line, when there is no signature
 };

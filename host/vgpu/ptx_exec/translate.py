@@ -2,6 +2,7 @@
 """Translates PTX, as nvcc writes it, to C++ that runs on virtual GPUs.
 
     translate.py kernels.ptx kernels.cpp      one C++ function for each kernel
+    translate.py --count kernels.ptx kernels.cpp    functions that count what they do (count.py)
     translate.py --check kernels.ptx ...      only reads and checks
 
 Every kernel becomes a function of one CUDA thread, and registers itself under its mangled name
@@ -16,6 +17,7 @@ import os
 import re
 import sys
 
+import count
 import forms
 import parse
 from parse import PtxError, Register, Symbol
@@ -77,7 +79,7 @@ def data_of(a):
     return f'alignas({a.align}) const unsigned char {a.name}[{a.size}] = {{{values}}};'
 
 
-def translate_kernel(k, module, out):
+def translate_kernel(k, module, out, counting=None):
     symbols = {p.name: (f'reinterpret_cast<uint64_t>(args + {p.offset})', 'param')
                for p in k.parameters}
     local = []
@@ -97,9 +99,12 @@ def translate_kernel(k, module, out):
     arrays = accumulators(k, e)
     labels = {s.label for s in k.statements if s.label}
     body, place = [], None
-    for s in k.statements:
+    for i, s in enumerate(k.statements):
         if s.label:
             body.append(f'{cpp_label(s.label)}:;')
+        if counting:
+            body.append(counting.entry(i))
+        if s.label:
             continue
         try:
             if s.opcode in ('bra', 'bra.uni'):
@@ -109,6 +114,8 @@ def translate_kernel(k, module, out):
                 text = f'goto {cpp_label(s.operands[0].name)};'
             else:
                 text = forms.emit(e, s)
+                if counting:
+                    text = counting.access(e, s, i) + text
         except forms.FormError as error:
             raise PtxError(s.line, s.text, str(error)) from None
         if s.predicate is not None:
@@ -135,6 +142,8 @@ def translate_kernel(k, module, out):
             by_type.setdefault(r.type, []).append(r.name)
     for t, names in by_type.items():
         out.append(f'{forms.CPP[t]} ' + ', '.join(f'{n} = 0' for n in names) + ';')
+    if counting:
+        out += counting.flow.declarations() + [f'Counted counted(counted_{counting.kernel});']
     out += body
     out.append('}')
 
@@ -143,27 +152,39 @@ def cpp_label(name):
     return 'L_' + re.sub(r'\W', '_', name)
 
 
-def translate(text, path, relative):
+def translate(text, path, relative, counts=False):
     module = parse.Parser(text, relative).parse()
     out = [f'// Translated from {path} by host/vgpu/ptx_exec/translate.py.',
            '#include "host/vgpu/ptx_exec/run.h"', '', 'namespace vgpu::ptx_exec {', 'namespace {', '']
+    if counts:
+        out[2:2] = ['#include "host/vgpu/ptx_exec/counted.h"']
     for a in module.arrays:
         if a.space == 'const' and a.values:
             out.append(data_of(a))
     table = []
     for i, k in enumerate(module.kernels):
-        translate_kernel(k, module, out)
+        counting = count.Counting(k, i) if counts else None
+        if counting:
+            out.append(f'extern const CountedKernel counted_{i};')
+        translate_kernel(k, module, out, counting)
         out.append(f'#line {i + 1} "{path}"')
         name = anonymous(k.name)
         out.append(f'void loop_{i}(const void*, const void* args) {{\n'
                    f'    while (next_thread()) ptx_{name}(static_cast<const char*>(args));\n}}')
+        if counting:
+            out += counting.tables(name)
+            table.append(f'    &counted_{i},')
+            continue
         end = max([p.offset + p.size for p in k.parameters], default=0)
         align = max([8] + [p.align for p in k.parameters])
         rows = ''.join(f'{{{p.offset}, {p.size}, false}}, ' for p in k.parameters)
         out.append(f'constexpr Parameter parameters_{i}[] = {{{rows}{{}}}};')
         table.append(f'    {{"{name}", "{path}", {k.line}, {k.bound}, '
                      f'{{&loop_{i}, parameters_{i}, {len(k.parameters)}, {end}, {align}}}}},')
-    if table:
+    if table and counts:
+        out += ['const CountedKernel* const kernels[] = {'] + table + ['};',
+                'const bool added = (add_counted(kernels, std::size(kernels)), true);']
+    elif table:
         out += ['const Kernel kernels[] = {'] + table + ['};',
                 'const bool added = (add(kernels, std::size(kernels)), true);']
     out += ['', '}  // namespace', '}  // namespace vgpu::ptx_exec', '']
@@ -173,6 +194,7 @@ def translate(text, path, relative):
 def main():
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     p.add_argument('--check', action='store_true')
+    p.add_argument('--count', action='store_true')
     p.add_argument('files', nargs='+')
     args = p.parse_args()
     if not args.check and len(args.files) != 2:
@@ -186,7 +208,7 @@ def main():
         try:
             with open(path, encoding='utf-8') as f:
                 text = f.read()
-            code, module = translate(text, path, relative)
+            code, module = translate(text, path, relative, args.count)
         except OSError as error:
             sys.exit(f'{path}: {error.strerror}')
         except PtxError as error:

@@ -3,6 +3,7 @@
 #include <climits>
 #include <cstring>
 
+#include "host/vgpu/ptx_exec/counted.h"
 #include "host/vgpu/ptx_exec/kernels.h"
 #include "host/vgpu/runtime/faults.h"
 #include "host/vgpu/runtime/limits.h"
@@ -115,7 +116,10 @@ cudaError_t find_ptx(const cudaLaunchConfig_t& c, const void* kernel, const Sign
                        symbol_name(kernel) + ": blocks of " + std::to_string(threads) +
                            " threads, and it is compiled for at most " +
                            std::to_string(found.bound) + " (__launch_bounds__)");
-    signature = found.signature;
+    if (ptx_exec::counting() && !found.counting)
+        return explain(cudaErrorInvalidDeviceFunction,
+                       symbol_name(kernel) + ": this program has no kernel of it that counts");
+    signature = ptx_exec::counting() ? found.counting : found.signature;
     return cudaSuccess;
 }
 

@@ -1,12 +1,9 @@
 // What a build with RACES=1 finds: each kernel here is right until one thing is left out. In other
-// builds the kernels tell of nothing, and there is nothing to test.
-#include <doctest/doctest.h>
-
+// builds the kernels tell of nothing, and there is nothing to test. With PTX=1 the kernels are what
+// nvcc makes of them.
 #include <string>
 #include <vector>
 
-#include "host/cuda/buffer.h"
-#include "host/vgpu/diagnosis/races.h"
 #include "kernels/common/dtype.h"
 #include "kernels/launch.h"
 #include "kernels/ptx/cluster.h"
@@ -16,40 +13,11 @@
 #include "kernels/ptx/tma.h"
 #include "kernels/ptx/warp.h"
 #include "kernels/ptx/wgmma.h"
-#include "kernels/tile/tensor_map.h"
-#include "test/vgpu_run.h"
 
-namespace {
+// With a name: nvcc leaves out kernels that nothing else in the file can call.
+namespace races {
 
 using namespace wt;
-using test::has;
-using test::run;
-using test::Shape;
-
-bool wanted() {
-    if (!vgpu::Races::wanted()) MESSAGE("not built with RACES=1");
-    return vgpu::Races::wanted();
-}
-
-// Under every seed: nothing where `part` is null, else a failure that says it.
-template <int kCode = 719>
-void expect(const Shape& shape, auto kernel, auto out, int left, const char* part,
-            const char* part2 = "", const char* part3 = "") {
-    Shape s = shape;
-    for (s.seed = 0; s.seed < 4; ++s.seed) {
-        const vgpu::GridFailure f = run(s, kernel, out, left);
-        CAPTURE(left);
-        CAPTURE(s.seed);
-        if (!part) {
-            CHECK_MESSAGE(f.code == 0, f.message);
-            continue;
-        }
-        CHECK_MESSAGE(f.code == kCode, f.message);
-        CHECK_MESSAGE(has(f.message, part), f.message);
-        CHECK_MESSAGE(has(f.message, part2), f.message);
-        CHECK_MESSAGE(has(f.message, part3), f.message);
-    }
-}
 
 struct Memory {
     alignas(1024) int data[2][256];
@@ -57,8 +25,6 @@ struct Memory {
     ptx::Mbarrier full, empty;
 };
 constexpr size_t kBytes = sizeof(Memory);
-constexpr const char *kShared = "race (shared memory", *kGlobal = "race (global memory",
-                     *kNothing = "nothing orders the two", *kFence = "no fence.proxy.async";
 
 // ---- barriers -----------------------------------------------------------------------------------
 
@@ -210,6 +176,10 @@ __global__ void overlapping(int* out, int left) {
 __global__ void outside(int* out, int left) {
     Memory& s = shared_storage<Memory>();
     const int t = static_cast<int>(threadIdx.x);
+    if (left == 4) {  // not outside, but not on 8 bytes
+        if (t < 16) *reinterpret_cast<int2*>(out + 2 * t + (t == 9)) = {1, 2};
+        return;
+    }
     reinterpret_cast<int*>(&s)[t + (left == 1 && t == 63 ? static_cast<int>(kBytes / 4) - 63 : 0)] =
         t;
     out[t + (left == 2 && t == 63)] = t;
@@ -377,6 +347,52 @@ __global__ void matrices(int* out, int left) {
     out[t] = static_cast<int>(r[0]);
 }
 
+}  // namespace races
+
+#ifdef VGPU
+#include <doctest/doctest.h>
+
+#include "host/cuda/buffer.h"
+#include "host/vgpu/diagnosis/races.h"
+#include "host/vgpu/ptx_exec/kernels.h"
+#include "kernels/tile/tensor_map.h"
+#include "test/vgpu_run.h"
+
+namespace {
+
+using namespace races;
+using test::has;
+using test::run;
+using test::Shape;
+
+bool wanted() {
+    if (!vgpu::Races::wanted()) MESSAGE("not built with RACES=1");
+    return vgpu::Races::wanted();
+}
+
+// Under every seed: nothing where `part` is null, else a failure that says it.
+template <int kCode = 719>
+void expect(const Shape& shape, auto kernel, auto out, int left, const char* part,
+            const char* part2 = "", const char* part3 = "") {
+    Shape s = shape;
+    for (s.seed = 0; s.seed < 4; ++s.seed) {
+        const vgpu::GridFailure f = run(s, kernel, out, left);
+        CAPTURE(left);
+        CAPTURE(s.seed);
+        if (!part) {
+            CHECK_MESSAGE(f.code == 0, f.message);
+            continue;
+        }
+        CHECK_MESSAGE(f.code == kCode, f.message);
+        CHECK_MESSAGE(has(f.message, part), f.message);
+        CHECK_MESSAGE(has(f.message, part2), f.message);
+        CHECK_MESSAGE(has(f.message, part3), f.message);
+    }
+}
+
+constexpr const char *kShared = "race (shared memory", *kGlobal = "race (global memory",
+                     *kNothing = "nothing orders the two", *kFence = "no fence.proxy.async";
+
 }  // namespace
 
 TEST_SUITE_BEGIN("kernels");  // what `make test RACES=1` runs
@@ -387,7 +403,7 @@ TEST_CASE("races: barriers order what lies before and behind them") {
     const Shape two_warps{1, 64, kBytes}, four_warps{1, 128, kBytes};
     expect(four_warps, blocks_barrier, out, 0, nullptr);
     expect(four_warps, blocks_barrier, out, 1, kShared, kNothing);
-    expect(four_warps, blocks_barrier, out, 2, kShared, kNothing, "vgpu_only_races.cu:");
+    expect(four_warps, blocks_barrier, out, 2, kShared, kNothing, "vgpu_only_races_sm90.cu:");
     expect(two_warps, warps_barrier, out, 0, nullptr);
     expect(two_warps, warps_barrier, out, 1, kShared, kNothing);
     expect(two_warps, warps_barrier, out, 2, kShared, kNothing);
@@ -424,20 +440,37 @@ TEST_CASE(
     expect({4, 64}, overlapping, out.data(), 0, nullptr);
 }
 
+// PTX says which memory an access means, and of how many bytes it is.
+TEST_CASE("PTX: accesses outside shared memory, and that are not aligned") {
+    if (!vgpu::ptx_exec::present()) {
+        MESSAGE("not built with PTX=1");
+        return;
+    }
+    DeviceBuffer<int> out(0, 64);
+    const Shape shape{1, 64, kBytes};
+    expect(shape, outside, out.data(), 0, nullptr);
+    expect<700>(shape, outside, out.data(), 1,
+                "thread (63,0,0): access outside shared memory at test/vgpu_only_races_sm90.cu:",
+                "4 bytes at 0xc00 of 3072");
+    expect<716>(shape, outside, out.data(), 4,
+                "thread (9,0,0): misaligned access at test/vgpu_only_races_sm90.cu:", "8 bytes at");
+}
+
 TEST_CASE("races: accesses outside shared memory and allocations, to the byte") {
     if (!wanted()) return;
     DeviceBuffer<int> out(0, 64);
     const Shape shape{1, 64, kBytes};
     expect(shape, outside, out.data(), 0, nullptr);
-    expect<700>(
-        shape, outside, out.data(), 1,
-        "out of bounds: this thread writes at test/vgpu_only_races.cu:", "of shared memory");
+    if (!vgpu::ptx_exec::present())
+        expect<700>(shape, outside, out.data(), 1,
+                    "out of bounds: this thread writes at test/vgpu_only_races_sm90.cu:",
+                    "of shared memory");
     expect<700>(shape, outside, out.data(), 2,
-                "out of bounds: this thread writes at test/vgpu_only_races.cu:",
+                "out of bounds: this thread writes at test/vgpu_only_races_sm90.cu:",
                 "pass the end of an allocation of 256 bytes");
-    expect<700>(
-        shape, outside, out.data(), 3,
-        "out of bounds: this thread reads at test/vgpu_only_races.cu:", "in no live allocation");
+    expect<700>(shape, outside, out.data(), 3,
+                "out of bounds: this thread reads at test/vgpu_only_races_sm90.cu:",
+                "in no live allocation");
 }
 
 TEST_CASE("races: shared memory that nobody has written") {
@@ -447,10 +480,10 @@ TEST_CASE("races: shared memory that nobody has written") {
     expect(shape, uninitialised, out.data(), 0, nullptr);
     expect(
         shape, uninitialised, out.data(), 1,
-        "uninitialised (shared memory, offset 0x14): this thread reads at test/vgpu_only_races.cu:");
+        "uninitialised (shared memory, offset 0x14): this thread reads at test/vgpu_only_races_sm90.cu:");
     expect(
         shape, uninitialised, out.data(), 2,
-        "uninitialised (shared memory, offset 0x414): an asynchronous operation of this thread reads at test/vgpu_only_races.cu:");
+        "uninitialised (shared memory, offset 0x414): an asynchronous operation of this thread reads at test/vgpu_only_races_sm90.cu:");
 }
 
 TEST_CASE("races: global memory before griddep_wait, in a kernel that may start early") {
@@ -460,7 +493,7 @@ TEST_CASE("races: global memory before griddep_wait, in a kernel that may start 
     expect(shape, early, out.data(), 1, nullptr);
     shape.dependent = true;
     expect(shape, early, out.data(), 0, nullptr);
-    expect(shape, early, out.data(), 1, "before griddep_wait", "vgpu_only_races.cu:");
+    expect(shape, early, out.data(), 1, "before griddep_wait", "vgpu_only_races_sm90.cu:");
 }
 
 TEST_CASE("races: TMA sees ordinary stores only behind a fence, and reads until it is waited for") {
@@ -468,7 +501,7 @@ TEST_CASE("races: TMA sees ordinary stores only behind a fence, and reads until 
     DeviceBuffer<int> out(0, 384);
     const Shape shape{1, 128, kBytes};
     expect(shape, store_tile, out.data(), 0, nullptr);
-    expect(shape, store_tile, out.data(), 1, kFence, "vgpu_only_races.cu:");
+    expect(shape, store_tile, out.data(), 1, kFence, "vgpu_only_races_sm90.cu:");
     expect(shape, store_tile, out.data(), 2, kFence);
     expect(shape, store_tile, out.data(), 3, kShared, "an asynchronous operation reads");
     expect(shape, store_tile, out.data(), 4, "shared memory", "asynchronous operation");
@@ -530,3 +563,4 @@ TEST_CASE("races: ldmatrix and stmatrix are accesses of the lanes whose rows the
 }
 
 TEST_SUITE_END();
+#endif  // VGPU

@@ -1,0 +1,67 @@
+// A chart that a script describes (bin/report --chart).
+#include "host/report/chart_file.h"
+
+#include <cmath>
+
+#include "host/json.h"
+#include "test/program.h"
+
+using namespace wt;
+using namespace wt::test;
+
+namespace {
+
+size_t count(const std::string& text, const std::string& part) {
+    size_t n = 0;
+    for (size_t at = text.find(part); at != text.npos; at = text.find(part, at + 1)) ++n;
+    return n;
+}
+
+bool has(const std::string& text, const std::string& part) { return count(text, part) > 0; }
+
+}  // namespace
+
+TEST_CASE("report --chart: a described chart is drawn with its key, and nothing else is taken") {
+    const TempDir t;
+    const std::string file = t / "chart.json", out = t / "chart.svg";
+    spit(file, R"({"title": "error, %", "x": "epochs", "marks": [[2, "lr 0.1"]],
+        "series": [{"name": "with <LRN>", "points": [[1, 60.5], [2, 40], [3, null]], "dots": true},
+                   {"name": "without", "points": [[1, 70], [2, 55]], "colour": 4, "dashed": true}]})");
+    CHECK(run(t, program("report") + " --chart " + file + " --out " + out).status == 0);
+    const std::string svg = slurp(out);
+    CHECK(has(svg, "with &lt;LRN&gt;: 60.5 at 1"));
+    CHECK(has(svg, ">without</text>"));
+    CHECK(has(svg, "lr 0.1"));
+    CHECK(has(svg, "var(--s4);stroke-width:3;stroke-dasharray"));
+    CHECK(count(svg, "<svg ") == 2);
+    CHECK(count(svg, "</svg>") == 2);
+
+    const draw::Chart chart = parse_chart(slurp(file), "it");
+    REQUIRE(chart.series.size() == 2);
+    CHECK(chart.series[0].colour == 0);
+    CHECK(std::isnan(chart.series[0].points[2].second));
+
+    const char* broken[] = {"",
+                            "[]",
+                            "{}",
+                            R"({"series": []})",
+                            R"({"series": [1]})",
+                            R"({"series": [{"points": [[1]]}]})",
+                            R"({"series": [{"points": [[1, "2"]]}]})",
+                            R"({"series": [{"points": [[1, null]]}]})",
+                            R"({"series": [{"points": [[1, 2]], "colour": -1}]})",
+                            R"({"series": [{"points": [[1, 2]]}], "title": 5})",
+                            R"({"series": [{"points": [[1, 2]]}], "marks": [[1, 2]]})"};
+    for (const char* text : broken) {
+        CAPTURE(text);
+        spit(file, text);
+        check_one_line(run(t, program("report") + " --chart " + file + " --out " + out), 1,
+                       "describes no chart");
+    }
+    CHECK(slurp(out) == svg);
+    check_one_line(run(t, program("report") + " --chart " + file), 2, "--out FILE.svg");
+    check_one_line(run(t, program("report") + " --chart " + file + " " + t.path()), 2,
+                   "drawn alone");
+    check_one_line(run(t, program("report") + " --chart " + (t / "none") + " --out " + out), 1,
+                   "none");
+}
