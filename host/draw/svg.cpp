@@ -114,7 +114,9 @@ void Svg::text(double x, double y, const std::string& text, const std::string& c
     if (anchor != Anchor::start)
         body_ += anchor == Anchor::middle ? " text-anchor='middle'" : " text-anchor='end'";
     if (!classes.empty()) body_ += attribute("class", classes);
-    body_ += ">" + escaped(text) + "</text>\n";
+    body_ += '>';
+    body_ += escaped(text);
+    body_ += "</text>\n";
 }
 
 std::string Svg::around(const std::string& attributes, const std::string& inside) const {
