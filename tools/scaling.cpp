@@ -97,7 +97,7 @@ std::string plot(const std::string& title, const std::vector<Point>& points, dou
                   .log2_x = true,
                   .top = 1.2,
                   .shares = true,
-                  .key = true};
+                  .key = draw::Key::right};
     for (size_t i = 0; i < std::size(kWays); ++i) {
         draw::Series line{.name = kWays[i].name,
                           .points = {},

@@ -44,6 +44,7 @@ std::vector<std::pair<double, double>> thinned(const std::vector<std::pair<doubl
 namespace {
 
 constexpr double kLeft = 52, kRight = 14, kKey = 112, kTop = 26, kBottom = 36;
+constexpr double kKeyLine = 18, kKeyColumn = 230, kKeyGap = 8;  // of a key above
 
 std::string short_number(double v) {
     const double a = std::abs(v);
@@ -56,7 +57,10 @@ std::string short_number(double v) {
 class Canvas {
 public:
     explicit Canvas(const Chart& c)
-        : c_(c), svg_(c.width, c.height, c.title), right_(c.width - (c.key ? kKey : kRight)) {
+        : c_(c),
+          above_(c.key == Key::above ? kKeyLine * ((named(c) + 1) / 2) + kKeyGap : 0),
+          svg_(c.width, c.height + above_, c.title),
+          right_(c.width - (c.key == Key::right ? kKey : kRight)) {
         for (const Series& s : c.series)
             for (const auto& [x, y] : s.points) {
                 if (!std::isfinite(x) || !std::isfinite(y)) continue;
@@ -72,14 +76,14 @@ public:
     bool empty() const { return empty_; }
 
     const Svg& draw() {
-        svg_.text(4, 14, c_.title);
+        svg_.text(4, above_ + 14, c_.title);
         draw_axes();
         for (const auto& [x, word] : c_.marks) {
-            svg_.line(at_x(x), kTop, at_x(x), at_y(0), "axis dashed");
-            svg_.text(at_x(x) - 3, kTop + 10, word, "muted", Svg::Anchor::end);
+            svg_.line(at_x(x), above_ + kTop, at_x(x), at_y(0), "axis dashed");
+            svg_.text(at_x(x) - 3, above_ + kTop + 10, word, "muted", Svg::Anchor::end);
         }
         for (const Series& line : c_.series) draw(line);
-        if (c_.key) draw_key();
+        draw_key();
         return svg_;
     }
 
@@ -92,7 +96,8 @@ private:
         return kLeft + (right_ - kLeft) * share;
     }
     double at_y(double y) const {
-        return c_.height - kBottom - (c_.height - kBottom - kTop) * std::min(y, high_y_) / high_y_;
+        const double high = c_.height - kBottom - kTop;
+        return above_ + kTop + high - high * std::min(y, high_y_) / high_y_;
     }
     std::string y_text(double v) const {
         return c_.shares ? number(100 * v, 3) + "%" : short_number(v);
@@ -111,7 +116,7 @@ private:
         }
         for (const double v : x_ticks())
             svg_.text(at_x(v), at_y(0) + 16, short_number(v), "muted", Svg::Anchor::middle);
-        svg_.text(right_, c_.height - 4, c_.x_name, "muted", Svg::Anchor::end);
+        svg_.text(right_, above_ + c_.height - 4, c_.x_name, "muted", Svg::Anchor::end);
     }
     static std::string class_of(const Series& s) {
         return series_class(s.colour) + (s.dashed ? " dashed" : "");
@@ -129,16 +134,27 @@ private:
                 svg_.circle(path[i].first, path[i].second, 3, series_class(s.colour),
                             s.name + ": " + number(y, 5) + " at " + short_number(x));
     }
+    static int named(const Chart& c) {
+        int n = 0;
+        for (const Series& s : c.series) n += !s.name.empty();
+        return n;
+    }
     void draw_key() {
-        double y = kTop + 8;
+        if (c_.key == Key::none) return;
+        int place = 0;
         for (const Series& s : c_.series) {
-            svg_.path({{right_ + 10, y - 4}, {right_ + 28, y - 4}}, class_of(s));
-            svg_.text(right_ + 33, y, s.name, "muted");
-            y += 18;
+            if (s.name.empty()) continue;
+            const bool over = c_.key == Key::above;
+            const double x = over ? 4 + place % 2 * kKeyColumn : right_ + 10,
+                         y = over ? kKeyLine * (1 + place / 2) : kTop + 8 + kKeyLine * place;
+            svg_.path({{x, y - 4}, {x + 18, y - 4}}, class_of(s));
+            svg_.text(x + 23, y, s.name, "muted");
+            ++place;
         }
     }
 
     const Chart& c_;
+    const double above_;  // height of the key over the chart
     Svg svg_;
     bool empty_ = true;
     double right_, low_x_ = 1, high_x_ = 1, high_y_ = 1;

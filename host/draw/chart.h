@@ -15,6 +15,10 @@ struct Series {
     bool dashed = false;
 };
 
+// Where the names of the series stand, each with its line: nowhere, on the right, or over the
+// chart, which is the higher for them (two in a row). Series without a name have none.
+enum class Key { none, right, above };
+
 struct Chart {
     std::string title, x_name;
     std::vector<Series> series;
@@ -23,7 +27,7 @@ struct Chart {
     bool log2_x = false;  // x by powers of two, from the least to the largest, each x a tick
     double top = 0;       // of the y axis, what is higher is cut; 0: what the points need
     bool shares = false;  // y is a share: 0.2 is written as 20%
-    bool key = false;     // names beside the lines, on the right
+    Key key = Key::none;
 };
 
 // "" where no series has a point. The y axis begins at 0; so does the x axis.

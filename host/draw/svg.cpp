@@ -114,19 +114,22 @@ void Svg::text(double x, double y, const std::string& text, const std::string& c
     if (anchor != Anchor::start)
         body_ += anchor == Anchor::middle ? " text-anchor='middle'" : " text-anchor='end'";
     if (!classes.empty()) body_ += attribute("class", classes);
-    body_ += ">" + escaped(text) + "</text>\n";
+    body_ += '>';
+    body_ += escaped(text);
+    body_ += "</text>\n";
 }
 
 std::string Svg::around(const std::string& attributes, const std::string& inside) const {
-    return "<svg xmlns='http://www.w3.org/2000/svg' viewBox='0 0 " + pixels(width_) + " " +
-           pixels(height_) + "' role='img' aria-label='" + escaped(label_) + "'" + attributes +
-           ">\n" + inside + body_ + "</svg>\n";
+    return std::string("<svg") + attributes + " viewBox='0 0 " + pixels(width_) + " " +
+           pixels(height_) + "' role='img' aria-label='" + escaped(label_) + "'>\n" + inside +
+           body_ + "</svg>\n";
 }
 
 std::string Svg::inline_text() const { return around("", ""); }
 
 std::string Svg::file_text(const std::vector<Fill>& fills) const {
-    return around(attribute("width", width_) + attribute("height", height_),
+    return around(" xmlns='http://www.w3.org/2000/svg'" + attribute("width", width_) +
+                      attribute("height", height_),
                   file_style(fills) + "<rect class='ground' width='100%' height='100%'/>\n");
 }
 

@@ -4,7 +4,6 @@
 #include <limits>
 
 #include "host/cuda/check.h"
-#include "host/draw/page.h"
 #include "host/json.h"
 
 namespace wt {
@@ -74,28 +73,9 @@ draw::Chart parse_chart(const std::string& text, const std::string& what) {
 }
 
 std::string keyed_chart_file(const draw::Chart& chart) {
-    constexpr double kLine = 18, kColumn = 230;
-    std::string key;
-    int named = 0;
-    for (const draw::Series& s : chart.series) {
-        if (s.name.empty()) continue;
-        const double x = named % 2 * kColumn, y = kLine * (1 + named / 2);
-        ++named;
-        key += "<path d='M" + draw::fixed(x, 0) + " " + draw::fixed(y - 4, 0) +
-               " h18' style='fill:none;stroke:var(--s" + std::to_string(s.colour % 8) +
-               ");stroke-width:3" + (s.dashed ? ";stroke-dasharray:5 3" : "") + "'/><text x='" +
-               draw::fixed(x + 24, 0) + "' y='" + draw::fixed(y, 0) + "'>" + draw::escaped(s.name) +
-               "</text>\n";
-    }
-    const double above = kLine * ((named + 1) / 2) + 8;
-    // The chart keeps its own size, in a picture that is higher by the key.
-    std::string inside = draw::line_chart_file(chart);
-    inside.insert(inside.find("<svg ") + 5, "y='" + draw::fixed(above, 0) + "' width='" +
-                                                draw::fixed(chart.width, 0) + "' height='" +
-                                                draw::fixed(chart.height, 0) + "' ");
-    return "<svg xmlns='http://www.w3.org/2000/svg' viewBox='0 0 " + draw::fixed(chart.width, 0) +
-           " " + draw::fixed(above + chart.height, 0) + "' role='img' aria-label='" +
-           draw::escaped(chart.title) + "'>\n" + key + inside + "</svg>\n";
+    draw::Chart keyed = chart;
+    keyed.key = draw::Key::above;
+    return draw::line_chart_file(keyed);
 }
 
 }  // namespace wt
