@@ -266,7 +266,7 @@ ifneq ($(PTX),)
   ifeq ($(RACES),)
     counted_objects = $(patsubst %.ptx.o,%.counted.o,$(call ptx_objects,$(1)))
     COMPARE_COUNTED := $(call counted_objects,$(LIB_SRC))
-    TEST_COUNTED    := $(call counted_objects,test/test_counters.cu kernels/conv/fprop_wgmma_sm90.cu)
+    TEST_COUNTED    := $(call counted_objects,test/test_counters_sm90.cu kernels/conv/fprop_wgmma_sm90.cu)
   endif
 endif
 # What bin/train alone does not need, so that `make run` need not wait for it.

@@ -177,7 +177,7 @@ TEST_CASE("counters: sectors of a copy") {
     check_units(k.of(Access::load_global), 2, 20, 20);
     CHECK(k.of(Access::load_global).lanes == 40);
     CHECK(k.lines.size() == 2);
-    CHECK(k.lines[0].file == "test/test_counters.cu");
+    CHECK(k.lines[0].file == "test/test_counters_sm90.cu");
 }
 
 TEST_CASE("counters: wavefronts of shared memory") {
