@@ -21,7 +21,8 @@
 #   PREFIX=DIR         where libraries were unpacked   default: build/deps
 #   SAN=1              AddressSanitizer and UBSan for all but the kernels (vgpu)
 #   RACES=1            for the kernels: races, missing fences, bounds, and UBSan (vgpu)
-#   PTX=1              kernels as nvcc compiles them, their PTX translated to C++ (vgpu, needs nvcc); PTX_ARCH=80|90
+#   PTX=1              kernels as nvcc compiles them, their PTX translated to C++ (vgpu, needs nvcc); PTX_ARCH=80|90;
+#                      bin/compare --counters then counts what they do
 #   BUILD=DIR          where objects go                default: build
 #   NO_MPI=1           without MPI, even where it is (bin/train --comm mpi is then refused)
 #   NO_TURBO=1         without libjpeg-turbo, even where it is (stb_image then decodes JPEG too)
