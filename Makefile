@@ -23,7 +23,8 @@
 #   PREFIX=DIR         where libraries were unpacked   default: build/deps
 #   SAN=1              AddressSanitizer and UBSan for all but the kernels (vgpu)
 #   RACES=1            for the kernels: races, missing fences, bounds, and UBSan (vgpu)
-#   PTX=1              kernels as nvcc compiles them, their PTX translated to C++ (vgpu, needs nvcc); PTX_ARCH=80|90|80+90
+#   PTX=1              kernels as nvcc compiles them, their PTX translated to C++ (vgpu, needs nvcc); PTX_ARCH=80|90|80+90;
+#                      bin/compare --counters then counts what they do
 #                      KEEP_PTX=DIR of TARGET=cuda keeps the PTX that it makes; PTX_FROM=DIR takes it from there
 #   BUILD=DIR          where objects go                default: build
 #   NO_MPI=1           without MPI, even where it is (bin/train --comm mpi is then refused)
@@ -285,7 +286,7 @@ ifneq ($(PTX),)
   ifeq ($(RACES),)
     counted_objects = $(patsubst %.ptx.o,%.counted.o,$(call ptx_objects,$(1)))
     COMPARE_COUNTED := $(call counted_objects,$(LIB_SRC))
-    TEST_COUNTED    := $(call counted_objects,test/test_counters.cu kernels/conv/fprop_wgmma_sm90.cu)
+    TEST_COUNTED    := $(call counted_objects,test/test_counters_sm90.cu kernels/conv/fprop_wgmma_sm90.cu)
   endif
 endif
 # What bin/train alone does not need, so that `make run` need not wait for it.

@@ -25,6 +25,7 @@
 #include "host/net/spec.h"
 #include "host/train/atomic_file.h"
 #include "kernels/build_kind.h"
+#include "kernels/common/machine.h"
 #include "kernels/common/sm_limit.h"
 #include "tools/common_cli.h"
 
@@ -35,7 +36,7 @@ using namespace wt::bench;
 
 struct Flags {
     std::string op, net = "alexnet", layer, problem, precision = "fp32", variants, sort = "table",
-                    json, html, predict, measured = "profiling/results";
+                    json, html, predict, counted, measured = "profiling/results";
     int batch = 0, device = 0, sms = 0;
     double seconds = default_patience().seconds;
     bool check_only = false, profile = false, list = false, counters = false;
@@ -72,6 +73,8 @@ void check_predict(const Flags& f, const std::vector<std::string>& given) {
         if (!f.predict.empty() && std::find(of_runs.begin(), of_runs.end(), flag) != of_runs.end())
             throw UsageError("--" + flag +
                              " is of a run, and --predict runs nothing: leave it away");
+        if (flag == "counted" && f.predict.empty())
+            throw UsageError("--counted is of a prediction: give --predict too");
         if (flag == "measured" && !std::filesystem::is_directory(f.measured))
             throw Error(f.measured + " is no folder: give one that has make gpu-report's folders");
     }
@@ -139,6 +142,10 @@ Flags parse(int argc, char** argv) {
     app.add_option(
            "--measured", f.measured,
            "with --predict: a folder of folders that make gpu-report wrote, to print beside")
+        ->check(not_empty());
+    app.add_option("--counted", f.counted,
+                   "with --predict: a file that --counters --json wrote, whose L2 and shared "
+                   "memory take the place of estimates")
         ->check(not_empty());
     app.parse(argc, argv);
     check_predict(f, app.given());
@@ -297,7 +304,8 @@ void predict(const Flags& f) {
                      .variants = {},
                      .automatic = f.variants == "auto",
                      .step = of_net && f.op.empty() && f.layer.empty(),
-                     .measured = f.measured};
+                     .measured = f.measured,
+                     .counted = f.counted};
     if (!f.variants.empty() && !wish.automatic) {
         wish.variants = split(f.variants);
         check_variants(wish.variants, cases);
@@ -331,6 +339,7 @@ void count_and_show(const Flags& f, const std::vector<BenchCase>& cases, Setting
                                              {"net", of_net ? Json(f.net) : Json(nullptr)},
                                              {"batch", of_net ? Json(f.batch) : Json(nullptr)},
                                              {"precision", f.precision},
+                                             {"sms", planned_sms()},
                                              {"problems", problems}},
                                             1) +
                                       "\n");

@@ -26,9 +26,15 @@ std::string instructions_text(const CountedKernel& k) {
     std::string s = count_text(k.instructions) + " of warps, " +
                     count_text(k.instructions / std::max(k.warps, 1.0)) +
                     format(" a warp, %.1f of 32 lanes: ", k.lanes);
-    for (size_t i = 0; i < k.classes.size(); ++i)
-        s += (i ? ", " : "") + k.classes[i].first +
-             format(" %.3g %%", 100 * k.classes[i].second / std::max(k.instructions, 1.0));
+    double rest = 0;
+    for (const auto& [name, count] : k.classes) {
+        const double percent = 100 * count / std::max(k.instructions, 1.0);
+        if (percent < 1)
+            rest += percent;
+        else
+            s += name + format(" %.3g%%, ", percent);
+    }
+    s += format("others %.2g%%", rest);
     return s;
 }
 
@@ -83,6 +89,21 @@ std::string head(const CountedCase& c) {
     std::string s = b.op + " " + b.name + ", " + c.precision;
     if (b.flops > 0) s += format(", %.4g GFLOP", b.flops / 1e9);
     return s + format(", %.4g MB", b.bytes / 1e6);
+}
+
+// At blanks, in lines of so many characters that begin under the first.
+std::string wrapped(const std::string& text, size_t width, size_t indent) {
+    std::string s;
+    for (size_t at = 0; at < text.size();) {
+        size_t end = text.size();
+        if (end - at > width)
+            if (const size_t blank = text.rfind(' ', at + width);
+                blank != std::string::npos && blank > at)
+                end = blank;
+        s += (at ? std::string(indent, ' ') : "") + text.substr(at, end - at) + "\n";
+        at = end + 1;
+    }
+    return s;
 }
 
 // Every variant in a line, to compare by.
@@ -176,7 +197,7 @@ std::string to_text(const CountedCase& c) {
         for (const CountedKernel& k : v.kernels) {
             s += "\n  " + v.variant + ": " + k.name + ", " + k.shape + "\n";
             for (const auto& [name, text] : rows_of(k, c.bench_case->flops))
-                s += format("    %-21s", name.c_str()) + text + "\n";
+                s += format("    %-21s", name.c_str()) + wrapped(text, 95, 25);
         }
     return s;
 }

@@ -3,12 +3,14 @@
 #include <algorithm>
 #include <cstdio>
 
+#include "host/model/counted_results.h"
 #include "host/model/step_prediction.h"
 
 namespace wt::bench {
 
 namespace {
 
+using model::CountedResults;
 using model::MeasuredResults;
 using model::Prediction;
 
@@ -42,6 +44,7 @@ std::string row(const BenchCase::Entry& v, const Prediction& p, double seen, boo
     if (measured)
         s += seen > 0 ? format(" %9.1f %6.2f", seen, seen / p.us) : format(" %9s %6s", "-", "-");
     s += "  " + p.plan;
+    if (p.counted) s += p.plan.empty() ? "counted" : "; counted";
     if (!p.issue_known) s += p.plan.empty() ? "issue: not known" : "; issue: not known";
     return s + "\n";
 }
@@ -51,6 +54,9 @@ std::string row(const BenchCase::Entry& v, const Prediction& p, double seen, boo
 Predicted predicted(const PredictWish& wish, const std::vector<BenchCase>& cases) {
     const model::Gpu gpu = model::gpu_of(wish.gpu);
     const MeasuredResults measured = MeasuredResults::read(wish.measured, gpu.name);
+    const CountedResults counted =
+        wish.counted.empty() ? CountedResults{} : CountedResults::read(wish.counted, gpu);
+    int taken = 0;
     const std::string& precision = name_of(wish.precision);
     Predicted out{.text = model::heading(gpu, measured) +
                           "us; rest: epilogues, fences, gap and fill of the pipeline\n",
@@ -66,13 +72,17 @@ Predicted predicted(const PredictWish& wish, const std::vector<BenchCase>& cases
         double floor_us = 0;
         for (size_t i = 0; i < c.variants.size(); ++i) {
             const BenchCase::Entry& v = c.variants[i];
-            const Prediction p = model::predict(gpu, c.op, v.name, c.whole_problem);
+            Prediction p = model::predict(gpu, c.op, v.name, c.whole_problem);
             floor_us = std::max(floor_us, p.floor_us);  // Winograd's has its own, lower one
             const bool wanted = wish.automatic ? i == c.automatic
                                                : wish.variants.empty() ||
                                                      std::ranges::find(wish.variants, v.name) !=
                                                          wish.variants.end();
             if (v.baseline || !wanted) continue;
+            if (const auto counts = counted.of(c.op, c.whole_problem, v.name); counts && p.known) {
+                model::take(gpu, *counts, p);
+                ++taken;
+            }
             const double seen = measured.kernel_us(c.op, c.whole_problem, precision, v.name);
             rows += row(v, p, seen, !measured.empty());
             Json j{{"variant", v.name}};
@@ -94,6 +104,11 @@ Predicted predicted(const PredictWish& wish, const std::vector<BenchCase>& cases
                             {"variants", variants}});
     }
     out.json["problems"] = problems;
+    if (!wish.counted.empty())
+        out.text += "\ncounted: of " + std::to_string(taken) +
+                    (taken == 1 ? " variant" : " variants") +
+                    ", L2 and shared memory are those of the counters in " + wish.counted +
+                    (taken ? "" : ", which are of other problems (--batch, --precision)") + "\n";
     if (wish.step) {
         const Layout layout(model::step_config(wish.net, wish.batch, precision));
         const model::StepPrediction step = model::predict_step(gpu, layout);

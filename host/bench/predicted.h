@@ -22,6 +22,7 @@ struct PredictWish {
     bool automatic = false;             // only what training would run
     bool step = false;                  // the sum of the network's step, too
     std::string measured;               // folder of make gpu-report's folders; need not be there
+    std::string counted;                // file of bin/compare --counters; empty: none
 };
 
 struct Predicted {

@@ -44,6 +44,9 @@ private:
     int before_;
 };
 
+// The largest of its resources is its bound; or the launch, where nothing else is as long.
+void name_bound(Prediction& p);
+
 // A kernel that moves memory: the longest of its resources, and the gap.
 void finish_stream(const Gpu& g, Prediction& p);
 

@@ -253,18 +253,6 @@ bool model_of(const Gpu& g, const std::string& op, const std::string& variant,
     return false;
 }
 
-// The largest of the resources; or the launch, where nothing else is as long.
-void name_bound(Prediction& p) {
-    const std::pair<const char*, double> resources[] = {{"tensor", p.tensor}, {"issue", p.issue},
-                                                        {"shared", p.shared}, {"L2", p.l2},
-                                                        {"HBM", p.memory},    {"launch", p.launch}};
-    double most = 0;
-    for (const auto& [name, us] : resources)
-        if (us > most) p.bound = name, most = us;
-    // A stage that waits for its fence waits for nothing else.
-    if (p.fence > 0.1 * p.us) p.bound = "fence";
-}
-
 double floor_of(const Gpu& g, const std::string& op, const std::string& text) {
     double us = -1;
     for_each_operation([&]<class P, class A>(Table<P, A> (*)()) {
@@ -283,6 +271,17 @@ double floor_of(const Gpu& g, const std::string& op, const std::string& text) {
 }
 
 }  // namespace
+
+void name_bound(Prediction& p) {
+    const std::pair<const char*, double> resources[] = {{"tensor", p.tensor}, {"issue", p.issue},
+                                                        {"shared", p.shared}, {"L2", p.l2},
+                                                        {"HBM", p.memory},    {"launch", p.launch}};
+    double most = 0;
+    for (const auto& [name, us] : resources)
+        if (us > most) p.bound = name, most = us;
+    // A stage that waits for its fence waits for nothing else.
+    if (p.fence > 0.1 * p.us) p.bound = "fence";
+}
 
 Prediction predict(const Gpu& gpu, const std::string& operation, const std::string& variant,
                    const std::string& problem, int sms) {

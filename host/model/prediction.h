@@ -25,6 +25,7 @@ struct Prediction {
     // What each would need if the others took no time.
     double tensor = 0, issue = 0, shared = 0, l2 = 0, memory = 0;
     bool issue_known = true;
+    bool counted = false;  // shared and l2 are of counters (counted_results.h)
     // Parts of `us` beside those: epilogues of tiles, fences in the loop, gap and fill.
     double epilogue = 0, fence = 0, launch = 0;
     double idle = 0;  // of `us`, what the last wave's idle SMs would have been worth to all of them

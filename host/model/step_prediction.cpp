@@ -171,6 +171,7 @@ Json to_json(const Prediction& p, double measured_us) {
            {"fence_us", p.fence},
            {"idle_us", p.idle},
            {"launch_us", p.launch}};
+    if (p.counted) j["counted"] = true;
     if (measured_us > 0) {
         j["measured_us"] = measured_us;
         j["measured_of_predicted"] = measured_us / p.us;
