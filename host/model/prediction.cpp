@@ -159,7 +159,9 @@ bool model_of(const Gpu& g, const std::string& op, const std::string& variant,
     if (op == "gemm") {
         const auto c = problem_of<GemmProblem>(text);
         FixedTile only;
-        if (fixed_tile(variant, only))
+        const bool wgmma = fixed_tile(variant, only);
+        if (only.whole || only.split || only.level) return false;  // rows of convolutions
+        if (wgmma)
             gemm_wgmma(g, c, only, p);
         else if (is(variant, "mma_sm80") || is(variant, "tiled"))
             gemm_blocks(g, c, is(variant, "mma_sm80"), p);
