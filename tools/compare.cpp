@@ -170,13 +170,22 @@ Flags parse(int argc, char** argv) {
     return f;
 }
 
+// What variants are chosen for where nothing is timed: the GPU that is predicted, or the one that a
+// virtual GPU stands for.
+Architecture asked_for(const Flags& f) {
+    if (!f.predict.empty()) return kPredictedArchitecture;
+    int major = 0, minor = 0;
+    WT_CUDA(cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, f.device));
+    WT_CUDA(cudaDeviceGetAttribute(&minor, cudaDevAttrComputeCapabilityMinor, f.device));
+    return Architecture{10 * major + minor};
+}
+
 std::vector<BenchCase> cases_of(const Flags& f) {
     const Precision precision = precision_of(f.precision);
-    if (!f.predict.empty()) {
-        if (!f.problem.empty())
-            return {problem_case(f.op, f.problem, precision, kPredictedArchitecture)};
-        return select(network_cases(f.net, f.batch, precision, kPredictedArchitecture), f.op,
-                      f.layer);
+    if (!f.predict.empty() || f.counters) {
+        const Architecture architecture = asked_for(f);
+        if (!f.problem.empty()) return {problem_case(f.op, f.problem, precision, architecture)};
+        return select(network_cases(f.net, f.batch, precision, architecture), f.op, f.layer);
     }
     if (!f.problem.empty()) return {problem_case(f.op, f.problem, precision, f.device)};
     return select(network_cases(f.net, f.batch, precision, f.device), f.op, f.layer);
