@@ -170,13 +170,22 @@ Flags parse(int argc, char** argv) {
     return f;
 }
 
+// What variants are chosen for where nothing is timed: the GPU that is predicted, or the one that a
+// virtual GPU stands for.
+Architecture asked_for(const Flags& f) {
+    if (!f.predict.empty()) return kPredictedArchitecture;
+    int major = 0, minor = 0;
+    WT_CUDA(cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, f.device));
+    WT_CUDA(cudaDeviceGetAttribute(&minor, cudaDevAttrComputeCapabilityMinor, f.device));
+    return Architecture{10 * major + minor};
+}
+
 std::vector<BenchCase> cases_of(const Flags& f) {
     const Precision precision = precision_of(f.precision);
-    if (!f.predict.empty()) {
-        if (!f.problem.empty())
-            return {problem_case(f.op, f.problem, precision, kPredictedArchitecture)};
-        return select(network_cases(f.net, f.batch, precision, kPredictedArchitecture), f.op,
-                      f.layer);
+    if (!f.predict.empty() || f.counters) {
+        const Architecture architecture = asked_for(f);
+        if (!f.problem.empty()) return {problem_case(f.op, f.problem, precision, architecture)};
+        return select(network_cases(f.net, f.batch, precision, architecture), f.op, f.layer);
     }
     if (!f.problem.empty()) return {problem_case(f.op, f.problem, precision, f.device)};
     return select(network_cases(f.net, f.batch, precision, f.device), f.op, f.layer);
@@ -316,11 +325,21 @@ void predict(const Flags& f) {
     if (!f.json.empty()) atomic_write_file(f.json, json_text(all.json, 1) + "\n");
 }
 
-// Counts every case, and prints it at once.
+// Counts every case, and prints it at once; the file is written anew each time, so that whoever
+// stops it keeps what there is.
 void count_and_show(const Flags& f, const std::vector<BenchCase>& cases, Settings settings) {
-    const bool automatic = f.variants == "auto";
+    const bool automatic = f.variants == "auto", of_net = f.problem.empty();
     std::vector<CountedCase> all;
-    Json problems = Json::array();
+    Json report{{"counters", true},
+                {"device", device_name(f.device)},
+                {"net", of_net ? Json(f.net) : Json(nullptr)},
+                {"batch", of_net ? Json(f.batch) : Json(nullptr)},
+                {"precision", f.precision},
+                {"sms", planned_sms()},
+                {"complete", false},
+                {"problems", Json::array()}};
+    const auto write_json = [&] { atomic_write_file(f.json, json_text(report, 1) + "\n"); };
+    std::string failed;
     show(counters_heading());
     for (const BenchCase& bench_case : cases) {
         if (automatic) settings.variants = {bench_case.variants[bench_case.automatic].name};
@@ -330,26 +349,16 @@ void count_and_show(const Flags& f, const std::vector<BenchCase>& cases, Setting
                        [&](const std::string& variant) { now.begins("counting", variant); }));
         now.clear();
         show(to_text(all.back()));
-        problems.push_back(to_json(all.back()));
+        report["problems"].push_back(to_json(all.back()));
+        if (!f.json.empty() && replaces_file(f.json)) write_json();
+        for (const CountedVariant& v : all.back().variants)
+            if (v.failed)
+                failed += (failed.empty() ? "" : ", ") + bench_case.name + "=" + v.variant;
     }
-    const bool of_net = f.problem.empty();
-    if (!f.json.empty())
-        atomic_write_file(f.json, json_text({{"counters", true},
-                                             {"device", device_name(f.device)},
-                                             {"net", of_net ? Json(f.net) : Json(nullptr)},
-                                             {"batch", of_net ? Json(f.batch) : Json(nullptr)},
-                                             {"precision", f.precision},
-                                             {"sms", planned_sms()},
-                                             {"problems", problems}},
-                                            1) +
-                                      "\n");
+    report["complete"] = true;
+    if (!f.json.empty()) write_json();
     if (!f.html.empty())
         atomic_write_file(f.html, counters_page(all, "Counters of kernels, " + f.precision));
-    std::string failed;
-    for (const CountedCase& c : all)
-        for (const CountedVariant& v : c.variants)
-            if (v.failed)
-                failed += (failed.empty() ? "" : ", ") + c.bench_case->name + "=" + v.variant;
     if (!failed.empty()) throw Error("these could not be counted: " + failed);
 }
 
