@@ -12,7 +12,7 @@ This page is made by `make claims` (or `make claim-NAME`, which measures one) fr
     make claims DATA=cifar10:DIR                    # CIFAR-10's binary version; without DATA it is fetched
     make claim-lrn DATA=folder:DIR                  # or images in DIR/train/<class>/* and DIR/test/<class>/*
     make claim-dropout FULL=1 IMAGENET=records:DIR  # the paper's size, on GPUs; CIFAR-10's claims take DATA
-    make claims JOBS=1                              # runs at once; default: one a core
+    make claims CLAIMS="--jobs 1"                   # runs at once; default: one a core
 
 On a CPU the size is reduced: a part of CIFAR-10 and a small network, so a claim that does not hold below does not hold *at
 that size*. A difference counts when it is more than twice its standard error over the seeds; `+-` is the standard error of a
