@@ -3,6 +3,7 @@
 // bin/train is (WT_PLAIN_TRAIN).
 #include <doctest/doctest.h>
 
+#include <algorithm>
 #include <cmath>
 #include <cstdlib>
 #include <filesystem>
@@ -26,9 +27,11 @@ struct Training {
     int workers, batch, steps;
     const char* precision;
     const char* variant;  // of every product that can be; "": the fastest of ours
-    // How far gradients may be off, as a share of their norm. A rounding is 1e-7, or 4e-3 of bf16,
-    // and what grows is the flip of a unit to the other side of its ReLU. A wrong operand is
-    // of order 1.
+    // How far gradients may be off, as a share of their norm. A rounding is 1e-7 in fp32, and what
+    // grows is the flip of a unit to the other side of its ReLU. In bf16 a sum that differs by 1e-7
+    // may be rounded to the other neighbour, and then every layer above is: in networks as large as
+    // alexnet that moves the lowest gradients by 0.1 (as much as another kernel of the same sums
+    // does in either program). A wrong operand is of order 1.
     double tolerance;
 };
 
@@ -44,6 +47,7 @@ std::string kernels_of(const Training& t) {
     return list;
 }
 
+constexpr double kFp32 = 5e-3, kBf16 = 0.2, kLoss = 1e-2;
 constexpr int kClasses = 16;  // tensor cores want a multiple of 8
 
 // One image of noise of each class to train on and a single held-out one: made-up data sets have
@@ -132,7 +136,7 @@ void compare(const Training& t, const std::string& plain) {
                              (*t.variant ? ", " : "") + t.variant;
     MESSAGE(what << ": losses off by " << loss << ", gradients by " << worst << " (" << of << "); "
                  << same << " of " << want.names().size() << " tensors have the same bits");
-    CHECK(loss <= t.tolerance);
+    CHECK(loss <= std::min(t.tolerance, kLoss));
     CHECK(worst <= t.tolerance);
     CHECK(same < want.names().size());  // two programs, not one twice
 }
@@ -158,16 +162,16 @@ TEST_CASE("PTX training: small networks agree with g++'s, every scheme, one and 
             for (const char* scheme : {"a", "b", "c"}) {
                 if (workers == 1 && *scheme != 'a') continue;  // the same steps
                 if (races_wanted() && (workers == 1 || *scheme != 'b')) continue;
-                compare({net, scheme, workers, 4, 2, "fp32", "", 1e-3}, plain);
-                compare({net, scheme, workers, 4, 2, "bf16", tensor_cores, 1e-2}, plain);
+                compare({net, scheme, workers, 4, 2, "fp32", "", kFp32}, plain);
+                compare({net, scheme, workers, 4, 2, "bf16", tensor_cores, kBf16}, plain);
             }
-    if (!races_wanted()) compare({"mini", "b", 2, 4, 2, "bf16", "mma_sm80", 1e-2}, plain);
+    if (!races_wanted()) compare({"mini", "b", 2, 4, 2, "bf16", "mma_sm80", kBf16}, plain);
 }
 
 TEST_CASE("PTX training: alexnet's step on tensor cores agrees with g++'s") {
     const std::string plain = plain_program();
     if (plain.empty() || races_wanted()) return;
-    compare({"alexnet", "a", 1, 2, 1, "bf16", is_hopper() ? "wgmma_sm90" : "mma_sm80", 1e-2},
+    compare({"alexnet", "a", 1, 2, 1, "bf16", is_hopper() ? "wgmma_sm90" : "mma_sm80", kBf16},
             plain);
 }
 
