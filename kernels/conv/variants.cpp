@@ -154,8 +154,7 @@ Table<ConvProblem, ConvDgradArgs> conv_dgrad_variants() {
             preferred(conv_mma::dgrad, {.gpu = 4}),
             preferred(conv_wgmma::dgrad, {.gpu = 5, .cpu = 2}),
             preferred(conv_views::dgrad, {.gpu = 6}),  // where it suits: few channels
-            conv_views::dgrad_level,
-            conv_views::dgrad_swizzled,
+            conv_views::dgrad_level, conv_views::dgrad_swizzled,
 #ifdef WT_ONEDNN
             preferred(conv_onednn::dgrad, {.cpu = 5}),
             preferred(conv_winograd_onednn::dgrad, {.cpu = 6}),
