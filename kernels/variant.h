@@ -52,8 +52,8 @@ struct Variant {
     // Puts the work on args.stream. Throws wt::Error when the launch is refused.
     void (*launch)(const Problem&, const Args&);
     bool baseline = false;  // a vendor library's: cuDNN, cuBLAS, oneDNN
-    // C++ for a CPU's own vectors: on virtual GPUs only, and not for `own`, which means kernels that
-    // a GPU would run too
+    // C++ for a CPU's own vectors: on virtual GPUs only, and not for `own`, which means kernels
+    // that a GPU would run too
     bool cpu = false;
     int sm = 0;  // needs exactly this architecture family (90: sm_90a); 0: any
     // Whether the preference holds for this problem, by a prediction; null: for all that fit.
