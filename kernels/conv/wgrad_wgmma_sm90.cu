@@ -133,7 +133,12 @@ __device__ __forceinline__ void consumer(WgradStorage<Tile>& shared, const Wgrad
         if (!has_tile) {  // read the stages for dy, if at all
             for (int step = 0; step < tile.steps; ++step, pipeline.advance()) {
                 pipeline.consumer_wait();
-                if (adds) sums.add(shared.stages[pipeline.stage()].b, 0, 1);
+                // One lane arrives for its warp, so all must have seen the phase end: products or
+                // sums would order them.
+                if (adds)
+                    sums.add(shared.stages[pipeline.stage()].b, 0, 1);
+                else
+                    __syncwarp();
                 pipeline.consumer_release(pipeline.stage());
             }
             if (adds) store_sums();
