@@ -87,14 +87,20 @@ def gpu_rows(r):
     return rows
 
 
-def cpu_rows(r):
+def torch_version(r):
+    """(2, 15) of the newest PyTorch that a result was compared with; (0,) of none."""
+    return max((tuple(int(n) for n in s["torch"].split(".")[:2]) for s in r.steps if s.get("torch")), default=(0,))
+
+
+def cpu_rows(r, newest):
+    """Comparisons with a PyTorch that is older than the newest of all results are left out."""
     rows = []
-    for net in ("alexnet", "alexnet2012", "owt"):
+    for net in ("alexnet", "alexnet2012", "owt") if torch_version(r) == newest else ():
         for batch in sorted({s["batch"] for s in r.steps if s["net"] == net}):
-            images, ratio = r.ratio(net, batch, "fp32")
-            if images:
-                torch = next(s.get("torch", "") for s in r.steps if s["who"] == "PyTorch" and s["net"] == net)
-                rows.append((f"`{net}`, batch {batch}, against PyTorch {'.'.join(torch.split('.')[:2])}", r.machine.get("command", ""), f"{images:.1f} images/s, {ratio:.2f} times"))
+            for precision in ("fp32", "bf16"):
+                images, ratio = r.ratio(net, batch, precision)
+                if images:
+                    rows.append((f"`{net}`, batch {batch}, {precision}, against PyTorch {'.'.join(map(str, newest))}", r.machine.get("command", ""), f"{images:.1f} images/s, {ratio:.2f} times"))
     return rows + [(f["what"], f["command"], f["figure"]) for f in r.figures]
 
 
@@ -114,9 +120,10 @@ def text(results, link, short):
     if short and not gpus:
         table = [f"No GPU has run this yet: `make gpu-report` measures what [profiling/results]({link}README.md) lists."]
     out = [BEGIN, ""] + table
+    newest = max((torch_version(r) for r in results if r.machine.get("cpu")), default=(0,))
     for r in (r for r in results if r.machine.get("cpu")):
         out += ["", f"On {r.machine['processor']} ([CPU times]({link}{r.name}/summary.md)):", "", "| what | command | figure |", "|---|---|---|"]
-        out += [f"| {what} | `{command}` | {figure} |" for what, command, figure in cpu_rows(r)]
+        out += [f"| {what} | `{command}` | {figure} |" for what, command, figure in cpu_rows(r, newest)]
     return "\n".join(out + ["", END])
 
 

@@ -43,6 +43,10 @@ static std::string refuses(const ConvProblem& p) {
     return {};
 }
 
+// Where an image lies in its batch decides its tiles, so results change with the batch by their
+// rounding, which the other variants' do not. Smaller batches have not been timed and are theirs.
+static bool suits(const ConvProblem& p) { return p.n >= 32; }
+
 static std::string refuses_fprop(const ConvProblem& p) {
     return p.drelu ? "no gradient of ReLU in the epilogue" : refuses(p);
 }
@@ -89,7 +93,8 @@ static constexpr ConvFprop fprop_of(const char* name) {
         .workspace = [](const ConvProblem& p) { return Forward::fprop(p, leaves()).workspace(); },
         .launch = [](const ConvProblem& p,
                      const ConvFpropArgs& a) { launch_fprop(p, a, leaves()); },
-        .cpu = true};
+        .cpu = true,
+        .suits = suits};
 }
 template <const Leaves& (*leaves)()>
 static constexpr ConvDgrad dgrad_of(const char* name) {
@@ -99,7 +104,8 @@ static constexpr ConvDgrad dgrad_of(const char* name) {
         .workspace = [](const ConvProblem& p) { return Forward::dgrad(p, leaves()).workspace(); },
         .launch = [](const ConvProblem& p,
                      const ConvDgradArgs& a) { launch_dgrad(p, a, leaves()); },
-        .cpu = true};
+        .cpu = true,
+        .suits = suits};
 }
 template <const Leaves& (*leaves)()>
 static constexpr ConvWgrad wgrad_of(const char* name) {
@@ -108,7 +114,8 @@ static constexpr ConvWgrad wgrad_of(const char* name) {
             .workspace = [](const ConvProblem& p) { return Gradient(p, leaves()).workspace(); },
             .launch = [](const ConvProblem& p,
                          const ConvWgradArgs& a) { launch_wgrad(p, a, leaves()); },
-            .cpu = true};
+            .cpu = true,
+            .suits = suits};
 }
 
 extern const ConvFprop fprop = fprop_of<best_leaves>("winograd_cpu");
