@@ -68,6 +68,7 @@ TEST_CASE("pairs: a setting that was given, and the same flag later") {
                                                       {"--seed", "6"},
                                                       {"--augment", "crop"},
                                                       {"--batch", "1"},
+                                                      {"--accumulate", "2"},
                                                       {"workers", "--gpus 0,0 --batch 1"},
                                                       {"--precision", "fp32"},
                                                       {"--kernels", "auto"},
@@ -80,6 +81,7 @@ TEST_CASE("pairs: a setting that was given, and the same flag later") {
                                                       {"--lr", "0.004"},
                                                       {"--lr-policy", "linear"},
                                                       {"--warmup", "1"},
+                                                      {"--label-smoothing", "0.1"},
                                                       {"--check-replicas", "2"},
                                                       {"--momentum", "0.7"},
                                                       {"--weight-decay", "0.002"},
@@ -121,7 +123,8 @@ TEST_CASE("pairs: a setting that was given, and the same flag later") {
                     check_one_line(r, 2, "--init he");
                 else
                     check_one_line(r, 2, "--eval-only needs weights");
-            } else if (flag == "--batch" && c.use == WeightsUse::resume) {
+            } else if ((flag == "--batch" || flag == "--accumulate") &&
+                       c.use == WeightsUse::resume) {
                 check_one_line(r, 1, "images a step");
             } else if (what == Rule::same) {
                 check_one_line(r, 1, file + " was made with " + flag + " ");

@@ -121,19 +121,19 @@ Table<ConvProblem, ConvFpropArgs> conv_fprop_variants() {
             preferred(conv_cudnn::fprop, {.gpu = 1}),
 #endif
             preferred(conv_tiled::fprop, {.gpu = 2, .cpu = 1}),
-            preferred(conv_winograd::fprop, {.gpu = 3, .cpu = 3}),
+            preferred(conv_winograd::fprop, {.gpu = 3, .cpu = 4}),
             conv_winograd::fprop_mma,  // tf32: more error than mma_sm80's
-            preferred(conv1_direct::fprop, {.gpu = 3, .cpu = 4}),
-            preferred(conv_mma::fprop, {.gpu = 4}),
-            preferred(conv_wgmma::fprop, {.gpu = 5, .cpu = 2}),
-            preferred(conv1_wgmma::fprop, {.gpu = 6, .cpu = 3}),
+            preferred(conv1_direct::fprop, {.gpu = 4, .cpu = 5}),
+            preferred(conv_mma::fprop, {.gpu = 5}),
+            preferred(conv_wgmma::fprop, {.gpu = 6, .cpu = 2}),
+            preferred(conv1_wgmma::fprop, {.gpu = 7, .cpu = 3}),
 #ifdef WT_ONEDNN
-            preferred(conv_onednn::fprop, {.cpu = 5}),
-            preferred(conv_winograd_onednn::fprop, {.cpu = 6}),
-            preferred(conv_fold_onednn::fprop, {.cpu = 7}),
+            preferred(conv_onednn::fprop, {.cpu = 6}),
+            preferred(conv_winograd_onednn::fprop, {.cpu = 7}),
+            preferred(conv_fold_onednn::fprop, {.cpu = 8}),
 #endif
 #ifdef VGPU
-            preferred(conv_winograd_cpu::fprop, {.cpu = 8}),
+            preferred(conv_winograd_cpu::fprop, {.cpu = 9}),
             conv_winograd_cpu::fprop_avx2,  // what winograd_cpu is without AVX-512
 #endif
         },
@@ -156,11 +156,11 @@ Table<ConvProblem, ConvDgradArgs> conv_dgrad_variants() {
             preferred(conv_views::dgrad, {.gpu = 6}),  // where it suits: few channels
             conv_views::dgrad_level, conv_views::dgrad_swizzled,
 #ifdef WT_ONEDNN
-            preferred(conv_onednn::dgrad, {.cpu = 5}),
-            preferred(conv_winograd_onednn::dgrad, {.cpu = 6}),
+            preferred(conv_onednn::dgrad, {.cpu = 6}),
+            preferred(conv_winograd_onednn::dgrad, {.cpu = 7}),
 #endif
 #ifdef VGPU
-            preferred(conv_winograd_cpu::dgrad, {.cpu = 8}),
+            preferred(conv_winograd_cpu::dgrad, {.cpu = 9}),
             conv_winograd_cpu::dgrad_avx2,  // what winograd_cpu is without AVX-512
 #endif
         },
@@ -176,19 +176,19 @@ Table<ConvProblem, ConvWgradArgs> conv_wgrad_variants() {
             preferred(conv_cudnn::wgrad, {.gpu = 1}),
 #endif
             preferred(conv_tiled::wgrad, {.gpu = 2, .cpu = 1}),
-            preferred(conv_winograd::wgrad, {.gpu = 3, .cpu = 3}),
+            preferred(conv_winograd::wgrad, {.gpu = 3, .cpu = 4}),
             conv_winograd::wgrad_mma,  // tf32: more error than mma_sm80's
-            preferred(conv1_direct::wgrad, {.gpu = 3, .cpu = 4}),
-            preferred(conv_mma::wgrad, {.gpu = 4}),
-            preferred(conv_wgmma::wgrad, {.gpu = 5, .cpu = 2}),
-            preferred(conv1_wgmma::wgrad, {.gpu = 6, .cpu = 3}),
+            preferred(conv1_direct::wgrad, {.gpu = 4, .cpu = 5}),
+            preferred(conv_mma::wgrad, {.gpu = 5}),
+            preferred(conv_wgmma::wgrad, {.gpu = 6, .cpu = 2}),
+            preferred(conv1_wgmma::wgrad, {.gpu = 7, .cpu = 3}),
 #ifdef WT_ONEDNN
-            preferred(conv_onednn::wgrad, {.cpu = 5}),
-            preferred(conv_winograd_onednn::wgrad, {.cpu = 6}),
-            preferred(conv_fold_onednn::wgrad, {.cpu = 7}),
+            preferred(conv_onednn::wgrad, {.cpu = 6}),
+            preferred(conv_winograd_onednn::wgrad, {.cpu = 7}),
+            preferred(conv_fold_onednn::wgrad, {.cpu = 8}),
 #endif
 #ifdef VGPU
-            preferred(conv_winograd_cpu::wgrad, {.cpu = 8}),
+            preferred(conv_winograd_cpu::wgrad, {.cpu = 9}),
             conv_winograd_cpu::wgrad_avx2,  // what winograd_cpu is without AVX-512
 #endif
         },
