@@ -123,8 +123,7 @@ TEST_CASE("pairs: a setting that was given, and the same flag later") {
                     check_one_line(r, 2, "--init he");
                 else
                     check_one_line(r, 2, "--eval-only needs weights");
-            } else if ((flag == "--batch" || flag == "--accumulate") &&
-                       c.use == WeightsUse::resume) {
+            } else if (flag == "--batch" && c.use == WeightsUse::resume) {
                 check_one_line(r, 1, "images a step");
             } else if (what == Rule::same) {
                 check_one_line(r, 1, file + " was made with " + flag + " ");
