@@ -6,6 +6,7 @@
 #include <atomic>
 #include <cmath>
 #include <map>
+#include <mutex>
 #include <set>
 #include <thread>
 
@@ -211,6 +212,7 @@ TEST_CASE("loader: batches do not depend on threads or depth") {
 // Images whose every pixel tells where it is.
 struct Places : Dataset {
     bool straight;  // crops are read from where the pixels are
+    mutable std::mutex mutex;
     mutable std::vector<int64_t> wanted;
     mutable std::atomic<int64_t> whole{0};
     explicit Places(bool straight_) : straight(straight_) {
@@ -239,7 +241,10 @@ struct Places : Dataset {
         copy_crop(image.data(), y0, x0, side, out);
         return true;
     }
-    void will_load(int64_t i) const override { wanted.push_back(i); }
+    void will_load(int64_t i) const override {
+        const std::lock_guard lock(mutex);  // several loaders have one set
+        wanted.push_back(i);
+    }
 };
 
 TEST_CASE("loader: crops alone are the crops of the whole images") {
