@@ -10,6 +10,7 @@
 // register.
 #pragma once
 
+#include "kernels/conv/winograd_apply.h"
 #include "kernels/conv/winograd_plan.h"
 #include "kernels/tile/epilogue.h"
 

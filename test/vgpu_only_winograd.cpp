@@ -7,7 +7,7 @@
 
 #include "host/cuda/stream.h"
 #include "kernels/conv/problem.h"
-#include "kernels/conv/winograd.h"
+#include "kernels/conv/winograd_apply.h"
 #include "kernels/conv/winograd_plan.h"
 #include "test/operands.h"
 
