@@ -180,7 +180,9 @@ TEST_CASE("stop: an evaluation cut short counts for nothing, and is done when th
     };
     REQUIRE(run(s, command("whole")).status == 0);
     const auto stop = [&](const std::string& line, int after) {
-        const Result r = disturbed(s, line, steps("r", after), "sleep 0.3; kill -TERM $pid");
+        // The log may have the step of before: the program itself must be up.
+        const Result r = disturbed(s, line, steps("r", after) + " && grep -q ^batch out.txt",
+                                   "sleep 0.3; kill -TERM $pid");
         INFO(r.out << r.err);
         CHECK(r.status == 143);
         CHECK(has(r.out, "interrupted at step " + std::to_string(after) +
