@@ -13,20 +13,21 @@
 #include "kernels/conv/winograd_apply.h"
 #include "kernels/conv/winograd_plan.h"
 #include "kernels/tile/epilogue.h"
+#ifdef VGPU
+#include "host/vgpu/ptx_exec/kernels.h"
+#endif
 
 namespace wt::conv_winograd {
 
-#ifdef VGPU
-inline constexpr int kVector = 8;
-#else
-inline constexpr int kVector = 1;
-#endif
+inline constexpr int kVector = 8;  // on virtual GPUs, whose threads are a CPU's vectors; else 1
 
 // Calls f.operator()<V>() with the channels of a thread, for groups of so many.
 template <class F>
 void by_vector(int channels, F&& f) {
-    if constexpr (kVector > 1)
-        if (channels % kVector == 0) return f.template operator()<kVector>();
+#ifdef VGPU  // what nvcc compiled has a GPU's form alone
+    if (channels % kVector == 0 && !vgpu::ptx_exec::present())
+        return f.template operator()<kVector>();
+#endif
     f.template operator()<1>();
 }
 
