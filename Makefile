@@ -266,7 +266,7 @@ TEST_SRC := $(filter-out $(if $(MPI_HEADER),,%_mpi.cpp),$(wildcard test/*.cpp te
 ifeq ($(TARGET),cuda)
   TEST_SRC := $(filter-out test/vgpu_only_%,$(TEST_SRC))
 endif
-TOOLS := $(patsubst tools/%.cpp,%,$(filter-out tools/common_%.cpp $(if $(filter cuda,$(TARGET)),tools/vgpu.cpp),$(wildcard tools/*.cpp)))
+TOOLS := $(patsubst tools/%.cpp,%,$(filter-out tools/common_%.cpp tools/train_%.cpp $(if $(filter cuda,$(TARGET)),tools/vgpu.cpp),$(wildcard tools/*.cpp)))
 COMMON_SRC := $(wildcard tools/common_*.cpp)
 
 objects     = $(patsubst %.cu,$(CU_OUT)/%.o,$(filter %.cu,$(1))) $(patsubst %.cpp,$(HOST_OUT)/%.o,$(filter %.cpp,$(1)))
@@ -274,7 +274,9 @@ KERNEL_OBJ := $(patsubst %.cu,$(KERNEL_OUT)/%.o,$(filter %.cu,$(LIB_SRC)))
 LIB_OBJ    := $(KERNEL_OBJ) $(call objects,$(filter-out %.cu,$(LIB_SRC)))
 TEST_OBJ   := $(call objects,$(TEST_SRC))
 COMMON_OBJ := $(call objects,$(COMMON_SRC))
-TOOL_OBJ   := $(TOOLS:%=$(HOST_OUT)/tools/%.o)
+TRAIN_SRC  := $(wildcard tools/train*.cpp)
+TRAIN_MAIN := $(call objects,$(TRAIN_SRC))
+TOOL_OBJ   := $(sort $(TOOLS:%=$(HOST_OUT)/tools/%.o) $(TRAIN_MAIN))
 PROGRAMS   := $(addprefix $(OUT)/bin/,$(TOOLS))
 ifneq ($(PTX),)
   # Files of sm_90 alone have no code for sm_80.
@@ -294,7 +296,7 @@ TRAIN_OBJ  := $(filter-out $(addprefix $(HOST_OUT)/host/,model/% bench/predicted
                 bench/counters.o bench/counters_text.o $(addprefix vgpu/ptx_exec/,count_warps.o counted.o counters.o)),$(LIB_OBJ))
 
 # Sources by how they are compiled (see OPT above), and by which of the C++ library's headers they find precompiled.
-ALL_SRC      := $(LIB_SRC) $(TEST_SRC) $(COMMON_SRC) $(TOOLS:%=tools/%.cpp)
+ALL_SRC      := $(LIB_SRC) $(TEST_SRC) $(COMMON_SRC) $(TRAIN_SRC) $(filter-out tools/train.cpp,$(TOOLS:%=tools/%.cpp))
 SRC_test     := $(filter test/%,$(ALL_SRC))
 SRC_emulated := $(filter kernels/%_sm90.cu kernels/%mma_sm80.cu kernels/lrn_pool/%_fused.cu kernels/lrn/%_shuffle.cu,$(ALL_SRC))
 SRC_host     := $(filter-out host/bench/ops/% host/bench/verify.cpp host/net/params.cpp,$(filter host/json.cpp host/build_kind.cpp tools/% \
@@ -483,8 +485,8 @@ kernel-objects: $(KERNEL_OBJ)
 $(OUT)/bin/unit: $(TEST_OBJ) $(LIB_OBJ) $(COMMON_OBJ) $(TEST_COUNTED) $(LINKED)
 	@echo "  link $@"
 	$(Q)$(LINK) $(LDFLAGS) $(filter %.o,$^) $(JPEG_LIBS) $(LDLIBS) -o $@
-$(OUT)/bin/train: $(HOST_OUT)/tools/train.o $(TRAIN_OBJ) $(COMMON_OBJ) $(LINKED)
-$(PLAIN_TRAIN): $(HOST_OUT)/tools/train.o $(filter-out %.ptx.o,$(TRAIN_OBJ)) $(COMMON_OBJ)
+$(OUT)/bin/train: $(TRAIN_MAIN) $(TRAIN_OBJ) $(COMMON_OBJ) $(LINKED)
+$(PLAIN_TRAIN): $(TRAIN_MAIN) $(filter-out %.ptx.o,$(TRAIN_OBJ)) $(COMMON_OBJ)
 $(filter-out %/train,$(PROGRAMS)): $(OUT)/bin/%: $(HOST_OUT)/tools/%.o $(LIB_OBJ) $(COMMON_OBJ) $(LINKED)
 $(OUT)/bin/compare: $(COMPARE_COUNTED)
 $(PROGRAMS) $(PLAIN_TRAIN):

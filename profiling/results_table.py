@@ -121,7 +121,7 @@ def text(results, link, short):
         table = [f"No GPU has run this yet: `make gpu-report` measures what [profiling/results]({link}README.md) lists."]
     out = [BEGIN, ""] + table
     newest = max((torch_version(r) for r in results if r.machine.get("cpu")), default=(0,))
-    for r in (r for r in results if r.machine.get("cpu")):
+    for r in (r for r in results if r.machine.get("cpu") and cpu_rows(r, newest)):
         out += ["", f"On {r.machine['processor']} ([CPU times]({link}{r.name}/summary.md)):", "", "| what | command | figure |", "|---|---|---|"]
         out += [f"| {what} | `{command}` | {figure} |" for what, command, figure in cpu_rows(r, newest)]
     return "\n".join(out + ["", END])

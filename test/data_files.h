@@ -13,6 +13,7 @@
 #include <doctest/doctest.h>
 
 #include "test/temp_dir.h"
+#include "test/text.h"
 
 namespace wt::test {
 
@@ -114,10 +115,6 @@ std::string message(F&& f) {
         return std::string("another exception: ") + e.what();
     }
     return "no exception";
-}
-
-inline bool has(const std::string& text, const std::string& part) {
-    return text.find(part) != text.npos;
 }
 
 }  // namespace wt::test

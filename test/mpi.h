@@ -4,6 +4,7 @@
 
 #include "test/device_data.h"
 #include "test/program.h"
+#include "test/text.h"
 
 namespace wt::test {
 
@@ -17,12 +18,6 @@ inline std::string mpirun(int ranks) {
 // This program under mpirun, running one test case that the ordinary run skips.
 inline std::string case_under_mpirun(int ranks, const std::string& name) {
     return mpirun(ranks) + program("unit") + " --no-skip -tc='" + name + "'";
-}
-
-inline int count(const std::string& text, const std::string& part) {
-    int n = 0;
-    for (size_t at = text.find(part); at != std::string::npos; at = text.find(part, at + 1)) ++n;
-    return n;
 }
 
 }  // namespace wt::test

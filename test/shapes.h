@@ -233,7 +233,7 @@ bool same_without_tf32(const Variant& v, Problem p, size_t i) {
 }
 
 // A row with a fixed tile (kFixedPlan) is the same kernels as the row whose plan it is, which sees
-// all problems; it sees every seventh, each of these rows others. test_conv_wgmma.cpp and
+// all problems; it sees every seventh, each of these rows others. test_conv_wgmma.cu and
 // test_gemm_wgmma.cu have problems for every tile.
 template <class Variant>
 bool out_of_turn(const Variant& v, size_t row, size_t i) {

@@ -5,21 +5,10 @@
 
 #include "host/json.h"
 #include "test/program.h"
+#include "test/text.h"
 
 using namespace wt;
 using namespace wt::test;
-
-namespace {
-
-size_t count(const std::string& text, const std::string& part) {
-    size_t n = 0;
-    for (size_t at = text.find(part); at != text.npos; at = text.find(part, at + 1)) ++n;
-    return n;
-}
-
-bool has(const std::string& text, const std::string& part) { return count(text, part) > 0; }
-
-}  // namespace
 
 TEST_CASE("report --chart: a described chart is drawn with its key, and nothing else is taken") {
     const TempDir t;

@@ -14,6 +14,14 @@ using namespace wt::bench;
 namespace {
 
 CountedKernel kernel() {
+    const CountedAccess stores{.what = "shared stores",
+                               .unit = "wavefronts",
+                               .requests = 4,
+                               .lanes = 128,
+                               .units = 12,
+                               .least = 4,
+                               .bytes = 512,
+                               .rows = 0};
     return {.name = "multiply",
             .shape = "2 blocks of 64 threads",
             .blocks = 2,
@@ -37,14 +45,7 @@ CountedKernel kernel() {
                           .least = 20,
                           .bytes = 640,
                           .rows = 0},
-                         {.what = "shared stores",
-                          .unit = "wavefronts",
-                          .requests = 4,
-                          .lanes = 128,
-                          .units = 12,
-                          .least = 4,
-                          .bytes = 512,
-                          .rows = 0},
+                         stores,
                          {.what = "TMA loads",
                           .unit = "sectors",
                           .requests = 2,
@@ -58,15 +59,7 @@ CountedKernel kernel() {
                         .warps = 8,
                         .flops = 524288,
                         .shared_bytes = 12288}},
-            .worst = {{.place = "kernels/a.cu:7",
-                       .access = {.what = "shared stores",
-                                  .unit = "wavefronts",
-                                  .requests = 4,
-                                  .lanes = 128,
-                                  .units = 12,
-                                  .least = 4,
-                                  .bytes = 512,
-                                  .rows = 0}}}};
+            .worst = {{.place = "kernels/a.cu:7", .access = stores}}};
 }
 
 bool says(const std::string& text, const std::string& part) {

@@ -4,6 +4,7 @@
 #include "host/train/metrics.h"
 #include "host/train/progress.h"
 #include "test/temp_dir.h"
+#include "test/text.h"
 
 #include <doctest/doctest.h>
 
@@ -14,6 +15,7 @@
 using wt::MetricsLog;
 using wt::Progress;
 using wt::ProgressState;
+using wt::test::count;
 using wt::test::message_of;
 using wt::test::slurp;
 using wt::test::spit;
@@ -32,13 +34,6 @@ std::string written(F f) {
     for (int c; (c = std::fgetc(file)) != EOF;) s += static_cast<char>(c);
     std::fclose(file);
     return s;
-}
-
-size_t count(const std::string& s, const std::string& part) {
-    size_t n = 0;
-    for (size_t at = s.find(part); at != std::string::npos; at = s.find(part, at + part.size()))
-        ++n;
-    return n;
 }
 
 const ProgressState kState = {1, 3, 120, 480, 0.81234, 0.01, 512.3, 42};

@@ -14,12 +14,6 @@ using namespace wt::test;
 
 namespace {
 
-size_t count(const std::string& text, const std::string& part) {
-    size_t n = 0;
-    for (size_t at = text.find(part); at != text.npos; at = text.find(part, at + 1)) ++n;
-    return n;
-}
-
 // No address that a browser would load, no script, and every tag closed.
 void check_alone(const std::string& page) {
     std::string text = page;

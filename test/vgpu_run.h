@@ -9,6 +9,7 @@
 #include "host/vgpu/exec/grid.h"
 #include "host/vgpu/ptx_exec/kernels.h"
 #include "host/vgpu/runtime/runtime.h"
+#include "test/text.h"
 #include "vgpu/device.h"
 #include "vgpu/launch.h"
 
@@ -51,10 +52,6 @@ vgpu::GridFailure run(const Shape& shape, void (*kernel)(Params...), Args... arg
         g.loop = found.signature->loop;
     }
     return vgpu::run_grid(g, shape.seed);
-}
-
-inline bool has(const std::string& text, const char* part) {
-    return text.find(part) != std::string::npos;
 }
 
 }  // namespace wt::test

@@ -1,5 +1,5 @@
 // The transforms of the convolutions by Winograd (winograd_plan.h) as kernels: a thread has one
-// tile (or filter) of kVector channels, in registers.
+// tile (or filter) of one channel or several (by_vector), in registers.
 //
 //   to_planes    from images or filters to planes: tile or filter `item` of group g, channel c, is
 //                element [plane, g, item, c] of the result
@@ -19,14 +19,14 @@
 
 namespace wt::conv_winograd {
 
-inline constexpr int kVector = 8;  // on virtual GPUs, whose threads are a CPU's vectors; else 1
-
-// Calls f.operator()<V>() with the channels of a thread, for groups of so many.
+// Calls f.operator()<V>() with the channels of a thread, for groups of so many: one on a GPU, 8 on
+// a virtual one, whose thread then is a CPU's vector.
 template <class F>
 void by_vector(int channels, F&& f) {
 #ifdef VGPU  // what nvcc compiled has a GPU's form alone
-    if (channels % kVector == 0 && !vgpu::ptx_exec::present())
-        return f.template operator()<kVector>();
+    if (channels % 8 == 0 && !vgpu::ptx_exec::present()) return f.template operator()<8>();
+#else
+    (void)channels;
 #endif
     f.template operator()<1>();
 }

@@ -1,4 +1,5 @@
 """CIFAR-10 for the claims: found or fetched, and the part of it that a reduced size trains on."""
+
 import os
 import shutil
 import subprocess
@@ -35,6 +36,7 @@ def reduced(kind, folder, train, test, into):
                 return f.read() == made_from
         except OSError:
             return False
+
     if not is_there():
         # Aside first: another claim may be making the same at this moment.
         os.makedirs(os.path.dirname(into), exist_ok=True)
@@ -66,7 +68,9 @@ def of_folder(folder, wanted, into):
         if len(classes) != CLASSES:
             raise Failure(f"{source} has {len(classes)} classes, and CIFAR-10 has {CLASSES}: {HINT}")
         for c in classes:
-            files = sorted(f for f in os.listdir(os.path.join(source, c)) if f.lower().endswith((".jpg", ".jpeg", ".png")))
+            files = sorted(
+                f for f in os.listdir(os.path.join(source, c)) if f.lower().endswith((".jpg", ".jpeg", ".png"))
+            )
             if len(files) < n:
                 raise Failure(f"{source}/{c} has {len(files)} images, and {n} are wanted")
             os.makedirs(os.path.join(into, split, c))
@@ -90,9 +94,9 @@ def of_binary(folder, wanted, into):
             for at in range(0, len(data) - RECORD + 1, RECORD):
                 seen[data[at]] += 1
                 if seen[data[at]] <= n:
-                    kept.append(data[at:at + RECORD])
+                    kept.append(data[at : at + RECORD])
         if len(kept) != CLASSES * n:
             raise Failure(f"{folder} has too few images for {n} of each class in {split}")
         for i, name in enumerate(names):
             with open(os.path.join(into, name), "wb") as f:
-                f.write(b"".join(kept[i::len(names)]))
+                f.write(b"".join(kept[i :: len(names)]))

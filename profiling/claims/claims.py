@@ -9,6 +9,7 @@ it compares, ends in one line, and writes NAME.json and NAME.svg beside this fil
 the size is reduced; --full is the paper's, for GPUs. Runs lie under runs/claims: one that was stopped goes on, one that is there
 with the same flags is taken as it is, and `rm -r runs/claims/NAME` begins anew.
 """
+
 import argparse
 import datetime
 import json
@@ -54,14 +55,18 @@ class Context:
             return "read"
         if self.full and self.claim.imagenet:
             if not o.imagenet:
-                raise Failure(f"claim {self.claim.name} at the paper's size needs ImageNet: give IMAGENET=records:DIR or "
-                              "IMAGENET=folder:DIR (data/imagenet.md)")
+                raise Failure(
+                    f"claim {self.claim.name} at the paper's size needs ImageNet: give IMAGENET=records:DIR or "
+                    "IMAGENET=folder:DIR (data/imagenet.md)"
+                )
             return o.imagenet
         kind, folder = cifar10.find(o.data, os.path.join(o.runs, "cifar10"))
         if self.full:
             return f"{kind}:{folder}"
         into = os.path.join(os.path.abspath(o.runs), f"data-{self.size['train']}-{self.size['test']}")
-        return cifar10.reduced(kind, folder, self.size["train"] // cifar10.CLASSES, self.size["test"] // cifar10.CLASSES, into)
+        return cifar10.reduced(
+            kind, folder, self.size["train"] // cifar10.CLASSES, self.size["test"] // cifar10.CLASSES, into
+        )
 
     def compare(self, arms, common, until=None):
         """Trains each arm (name: flags) with each seed. Returns the logs: name: [one a seed]."""
@@ -69,31 +74,44 @@ class Context:
         flags = ["--data", self.data(), *common, "--epochs", str(self.size["epochs"]), *shlex.split(self.options.train)]
         if not self.full:
             flags += ["--batch", str(self.size["batch"]), "--save-every", "1000000"]
-        wanted = [(f"{arm}-{seed}", [*flags, *own, "--seed", str(seed)], until) for seed in seeds for arm, own in arms.items()]
+        wanted = [
+            (f"{arm}-{seed}", [*flags, *own, "--seed", str(seed)], until) for seed in seeds for arm, own in arms.items()
+        ]
         logs = self.trainer.all(wanted)
-        return {arm: logs[i::len(arms)] for i, arm in enumerate(arms)}
+        return {arm: logs[i :: len(arms)] for i, arm in enumerate(arms)}
 
     def size_text(self):
         s = self.size
         if not s:
             return "as it is"
-        seeds = f"{s['seeds']} seed" + ("s" if s["seeds"] > 1 else "") + (f", {self.options.train}" if self.options.train else "")
+        seeds = (
+            f"{s['seeds']} seed"
+            + ("s" if s["seeds"] > 1 else "")
+            + (f", {self.options.train}" if self.options.train else "")
+        )
         if self.full:
             return f"the paper's size, {s['epochs']} epochs, {seeds}"
-        return (f"reduced: {s['net']}, {s['train']:,} training and {s['test']:,} test images of CIFAR-10, batch {s['batch']} a worker, "
-                f"at most {s['epochs']} epochs, {seeds}")
+        return (
+            f"reduced: {s['net']}, {s['train']:,} training and {s['test']:,} test images of CIFAR-10, batch {s['batch']} a worker, "
+            f"at most {s['epochs']} epochs, {seeds}"
+        )
 
 
 def machine(full):
     """The first GPU's name, "" where there is none; or the CPU's."""
     if full:
         try:
-            found = subprocess.run(["nvidia-smi", "--query-gpu=name", "--format=csv,noheader"], capture_output=True, text=True)
+            found = subprocess.run(
+                ["nvidia-smi", "--query-gpu=name", "--format=csv,noheader"], capture_output=True, text=True
+            )
         except OSError:
             return ""
         return found.stdout.strip().split("\n")[0] if found.returncode == 0 else ""
     with open("/proc/cpuinfo") as f:
-        return next((line.split(":")[1].strip() for line in f if line.startswith("model name")), "a CPU") + ", virtual GPUs"
+        return (
+            next((line.split(":")[1].strip() for line in f if line.startswith("model name")), "a CPU")
+            + ", virtual GPUs"
+        )
 
 
 def measure(claim, o):
@@ -101,16 +119,28 @@ def measure(claim, o):
     print(f"claim-{claim.name}: {claim.says}", flush=True)
     found = claim.measure(context)
     result = {
-        "claim": claim.says, "source": claim.source, "measured": found.measured, "held": found.held, "note": found.note,
-        "size": context.size_text(), "full": o.full, "machine": machine(o.full), "date": f"{datetime.date.today():%Y-%m-%d}",
-        "cpu_seconds": round(context.trainer.cpu_seconds), "method": found.method,
+        "claim": claim.says,
+        "source": claim.source,
+        "measured": found.measured,
+        "held": found.held,
+        "note": found.note,
+        "size": context.size_text(),
+        "full": o.full,
+        "machine": machine(o.full),
+        "date": f"{datetime.date.today():%Y-%m-%d}",
+        "cpu_seconds": round(context.trainer.cpu_seconds),
+        "method": found.method,
     }
     os.makedirs(o.results, exist_ok=True)
     chart = os.path.join(context.root, "chart.json")
     os.makedirs(context.root, exist_ok=True)
     write_json(chart, found.chart)
-    drawn = subprocess.run([context.program("report"), "--chart", chart, "--out", f"{o.results}/{claim.name}.svg"],
-                           stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    drawn = subprocess.run(
+        [context.program("report"), "--chart", chart, "--out", f"{o.results}/{claim.name}.svg"],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
     if drawn.returncode:
         raise Failure(drawn.stderr.strip().split("\n")[-1])
     write_json(f"{o.results}/{claim.name}.json", result)
@@ -130,14 +160,20 @@ def main():
     parser.add_argument("--data", default="", help="CIFAR-10: cifar10:DIR or folder:DIR; fetched where it is not given")
     parser.add_argument("--imagenet", default="", help="records:DIR or folder:DIR, for --full")
     parser.add_argument("--full", action="store_true", help="the paper's size, on a GPU")
-    parser.add_argument("--train", default="", metavar="FLAGS", help="further flags of bin/train for every run: \"--precision bf16\"")
+    parser.add_argument(
+        "--train", default="", metavar="FLAGS", help='further flags of bin/train for every run: "--precision bf16"'
+    )
     parser.add_argument("--bin", default="bin", help="where the programs are")
     parser.add_argument("--runs", default="runs/claims", help="where runs go")
     parser.add_argument("--results", default="profiling/claims", help="where the results and the page go")
-    parser.add_argument("--jobs", type=int, default=len(os.sched_getaffinity(0)), help="runs at once on virtual GPUs (one a core)")
+    parser.add_argument(
+        "--jobs", type=int, default=len(os.sched_getaffinity(0)), help="runs at once on virtual GPUs (one a core)"
+    )
     parser.add_argument("--seeds", type=int, default=0, help="so many seeds, in place of the claim's own")
     parser.add_argument("--read", action="store_true", help="trains nothing: judges the runs that are there")
-    parser.add_argument("--page", action="store_true", help="writes the page of the results that are there, and nothing else")
+    parser.add_argument(
+        "--page", action="store_true", help="writes the page of the results that are there, and nothing else"
+    )
     parser.add_argument("--list", action="store_true", help="prints the names")
     o = parser.parse_args()
     if o.list:
@@ -159,7 +195,9 @@ def main():
         if not os.access(os.path.join(o.bin, program), os.X_OK):
             raise Failure(f"there is no {o.bin}/{program}: run make first")
     if o.full and not o.read and not machine(True):
-        raise Failure("the paper's size needs a GPU, and nvidia-smi shows none: leave FULL=1 away for a reduced size on a CPU")
+        raise Failure(
+            "the paper's size needs a GPU, and nvidia-smi shows none: leave FULL=1 away for a reduced size on a CPU"
+        )
     failed = []
     for claim in CLAIMS:
         if claim.name not in o.names and "all" not in o.names:

@@ -1,4 +1,5 @@
 """The page of all claims, README.md, from the results beside it."""
+
 import json
 import os
 
@@ -31,6 +32,7 @@ def line(name, result):
 
 def read(folder):
     from measures import CLAIMS
+
     results = {}
     for claim in CLAIMS:
         path = os.path.join(folder, claim.name + ".json")
@@ -50,8 +52,18 @@ def write(folder):
     rows = ["| claim | the paper says | measured here | |", "|---|---|---|---|"]
     parts = []
     for name, r in results.items():
-        rows.append(f"| [`{name}`](#{name}) | {r['claim']} ({r['source']}) | {r['measured']} | **{verdict(r)}**{': ' + r['note'] if r['note'] else ''} |")
-        part = [f"## {name}", "", f"![{name}]({name}.svg)", "", r["method"], "", f"Size: {r['size']}. {r['machine']}, {r['date']}"]
+        rows.append(
+            f"| [`{name}`](#{name}) | {r['claim']} ({r['source']}) | {r['measured']} | **{verdict(r)}**{': ' + r['note'] if r['note'] else ''} |"
+        )
+        part = [
+            f"## {name}",
+            "",
+            f"![{name}]({name}.svg)",
+            "",
+            r["method"],
+            "",
+            f"Size: {r['size']}. {r['machine']}, {r['date']}",
+        ]
         part[-1] += f", {r['cpu_seconds']} CPU seconds." if r["cpu_seconds"] else "."
         parts.append("\n".join(part))
     if missing:

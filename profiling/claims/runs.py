@@ -1,4 +1,5 @@
 """Runs of bin/train that a claim compares: started, gone on with, or taken as they are; and what their logs say."""
+
 import collections
 import concurrent.futures
 import contextlib
@@ -52,7 +53,11 @@ class Log:
         before = None
         for epoch, mean in self.training_curve():
             if mean <= error:
-                return epoch if before is None else before[0] + (before[1] - error) / (before[1] - mean) * (epoch - before[0])
+                return (
+                    epoch
+                    if before is None
+                    else before[0] + (before[1] - error) / (before[1] - mean) * (epoch - before[0])
+                )
             before = (epoch, mean)
         return None
 
@@ -67,7 +72,14 @@ class Trainer:
     """Trains into folders under `root`, so many runs at once. `read`: trains nothing, takes what is there."""
 
     def __init__(self, program, root, jobs, environment, read=False, say=print):
-        self.program, self.root, self.jobs, self.environment, self.read, self.say = program, root, jobs, environment, read, say
+        self.program, self.root, self.jobs, self.environment, self.read, self.say = (
+            program,
+            root,
+            jobs,
+            environment,
+            read,
+            say,
+        )
         self.cpu_seconds, self.stopping = 0.0, False
 
     def all(self, wanted):
@@ -128,7 +140,9 @@ class Trainer:
         """Returns what it used, and what went wrong or "". A run that `until` ends gets SIGINT, after which it leaves a checkpoint and exits with 130."""
         errors = os.path.join(folder, "errors.txt")
         with open(errors, "w") as err, open(os.path.join(folder, "output.txt"), "w") as out:
-            process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=out, stderr=err, env={**os.environ, **self.environment})
+            process = subprocess.Popen(
+                command, stdin=subprocess.DEVNULL, stdout=out, stderr=err, env={**os.environ, **self.environment}
+            )
             ended, look_at = False, 0.0
             while True:
                 pid, status, usage = os.wait4(process.pid, os.WNOHANG)

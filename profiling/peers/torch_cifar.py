@@ -12,6 +12,7 @@ two differ by less than that noise.
 
 Needs torch and numpy, and records that bin/pack has made of CIFAR-10.
 """
+
 import argparse
 import json
 import math
@@ -139,8 +140,8 @@ def evaluate(net, pixels, images, labels):
     loss = wrong = 0
     with torch.no_grad():
         for i in range(0, len(labels), 500):
-            y = torch.from_numpy(labels[i:i + 500])
-            logits = net(pixels.centre(np.asarray(images[i:i + 500])))
+            y = torch.from_numpy(labels[i : i + 500])
+            logits = net(pixels.centre(np.asarray(images[i : i + 500])))
             loss += float(torch.nn.functional.cross_entropy(logits, y, reduction="sum"))
             wrong += int((logits.argmax(1) != y).sum())
     return loss / len(labels), 100 * wrong / len(labels)
@@ -160,8 +161,11 @@ def torch_curve(a, seed):
     lr, batch = float(f["--lr"]), int(f["--batch"])
     weights = [p for p in net.parameters() if p.dim() > 1]
     biases = [p for p in net.parameters() if p.dim() == 1]
-    sgd = torch.optim.SGD([{"params": weights, "weight_decay": float(f["--weight-decay"])},
-                           {"params": biases, "weight_decay": 0}], lr=lr, momentum=float(f["--momentum"]))
+    sgd = torch.optim.SGD(
+        [{"params": weights, "weight_decay": float(f["--weight-decay"])}, {"params": biases, "weight_decay": 0}],
+        lr=lr,
+        momentum=float(f["--momentum"]),
+    )
     loss_of = torch.nn.CrossEntropyLoss(label_smoothing=float(f.get("--label-smoothing", 0)))
     per_epoch = len(labels) // batch
     curve = []
@@ -170,7 +174,7 @@ def torch_curve(a, seed):
         for i in range(per_epoch):
             for group in sgd.param_groups:
                 group["lr"] = rate_of(f["--lr-policy"], lr, epoch * per_epoch + i, a.epochs * per_epoch, per_epoch)
-            which = order[i * batch:(i + 1) * batch]
+            which = order[i * batch : (i + 1) * batch]
             loss = loss_of(net(pixels.random(images[which], rng)), torch.from_numpy(labels[which]))
             sgd.zero_grad(set_to_none=True)
             loss.backward()
@@ -184,14 +188,30 @@ def torch_curve(a, seed):
 def train_curve(a, seed):
     """The same from the log of a run of bin/train."""
     with tempfile.TemporaryDirectory() as out:
-        command = [a.train, "--data", a.data, "--gpus", "0", "--epochs", str(a.epochs), "--seed", str(seed),
-                   "--out", os.path.join(out, "run")]
+        command = [
+            a.train,
+            "--data",
+            a.data,
+            "--gpus",
+            "0",
+            "--epochs",
+            str(a.epochs),
+            "--seed",
+            str(seed),
+            "--out",
+            os.path.join(out, "run"),
+        ]
         for flag, value in a.flags.items():
             if flag not in ("--epochs", "--data"):
                 command += [flag, value]
         threads = str(a.threads)
-        done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-                              env=dict(os.environ, VGPU_THREADS=threads, OMP_NUM_THREADS=threads))
+        done = subprocess.run(
+            command,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            env=dict(os.environ, VGPU_THREADS=threads, OMP_NUM_THREADS=threads),
+        )
         if done.returncode:
             last = (done.stdout.strip().splitlines() or ["no word"])[-1]
             sys.exit(f"torch_cifar.py: {shlex.join(command)}: exit {done.returncode}: {last}")
@@ -206,7 +226,9 @@ def train_curve(a, seed):
 
 
 def cpu_seconds():
-    return sum(u.ru_utime + u.ru_stime for u in map(resource.getrusage, (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)))
+    return sum(
+        u.ru_utime + u.ru_stime for u in map(resource.getrusage, (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
+    )
 
 
 def main():
@@ -232,10 +254,14 @@ def compare(a):
             begin = cpu_seconds()
             curves[side].append(curve(a, seed))
             seconds[side] += cpu_seconds() - begin
-    print(f"cifar, {len(split(a.folder, 'train')[1])} training images, {a.epochs} epochs, seeds {','.join(map(str, a.seeds))}; "
-          + " ".join(f"{k} {v}" for k, v in a.flags.items() if k != "--epochs"))
-    print(f"PyTorch {torch.__version__}, {a.threads} threads; CPU seconds: "
-          + ", ".join(f"{s} {t:.0f}" for s, t in seconds.items()))
+    print(
+        f"cifar, {len(split(a.folder, 'train')[1])} training images, {a.epochs} epochs, seeds {','.join(map(str, a.seeds))}; "
+        + " ".join(f"{k} {v}" for k, v in a.flags.items() if k != "--epochs")
+    )
+    print(
+        f"PyTorch {torch.__version__}, {a.threads} threads; CPU seconds: "
+        + ", ".join(f"{s} {t:.0f}" for s, t in seconds.items())
+    )
     print("epoch  by         training loss     held-out loss     held-out top-1 error")
     for epoch in range(a.epochs):
         for side in sides:
@@ -247,8 +273,18 @@ def compare(a):
             print(f"{epoch + 1:5}  {side:9}  {cells[0]:16}  {cells[1]:16}  {cells[2]} %")
     if a.json:
         with open(a.json, "w") as f:
-            json.dump({"torch": torch.__version__, "seeds": a.seeds, "epochs": a.epochs, "flags": a.flags,
-                       "cpu_seconds": seconds, "curves": curves}, f, indent=1)
+            json.dump(
+                {
+                    "torch": torch.__version__,
+                    "seeds": a.seeds,
+                    "epochs": a.epochs,
+                    "flags": a.flags,
+                    "cpu_seconds": seconds,
+                    "curves": curves,
+                },
+                f,
+                indent=1,
+            )
             f.write("\n")
 
 

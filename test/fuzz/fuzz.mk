@@ -16,7 +16,7 @@ FUZZ_RUNTIME := $(wildcard $(shell $(FUZZ_CXX) -print-resource-dir 2>/dev/null)/
 
 FUZZ_SRC := $(filter data/%,$(LIB_SRC)) host/json.cpp host/cuda/regular_file.cpp host/train/checkpoint.cpp \
             host/train/safetensors.cpp host/train/schedule.cpp host/net/kernel_settings.cpp host/bench/registry.cpp \
-            tools/common_cli.cpp test/fuzz/filled_memory.cpp
+            tools/common_cli.cpp tools/train_flags.cpp test/fuzz/filled_memory.cpp
 FUZZ_OBJ := $(FUZZ_SRC:%.cpp=$(FUZZ_OUT)/%.o)
 # Not what is compiled anew.
 FUZZ_REST := $(filter-out $(FUZZ_SRC:%.cpp=$(HOST_OUT)/%.o),$(LIB_OBJ))
