@@ -14,7 +14,7 @@
 #   make fuzz          every reader of files and flags with random input, SECONDS=20 each; needs clang's libFuzzer (test/fuzz/README.md)
 #   make format        the C++ sources as .clang-format says, which CI checks; needs clang-format 14
 #   make decode-rate FILES="a.jpg ..."  images/s a core of each decoder
-#   make loader-rate DATA=records:DIR   images/s a core that the loader gives, beside memcpy
+#   make loader-rate DATA=records:DIR   images/s a core that the loader gives, beside memcpy; COLD=1 from the disk
 #   make clean
 #   make help          these lines
 #
@@ -500,7 +500,7 @@ $(PROGRAMS) $(PLAIN_TRAIN):
 decode-rate: $(OUT)/bin/decode_rate
 	$(Q)$(OUT)/bin/decode_rate $(FILES)
 loader-rate: $(OUT)/bin/loader_rate
-	$(Q)$(OUT)/bin/loader_rate $(DATA)
+	$(Q)$(OUT)/bin/loader_rate $(DATA) $(if $(COLD),--cold)
 ifneq ($(PTX),)
 # How fast PTX runs, and, with the same kernels made to count, how many instructions that is.
 RATE_OBJ := $(HOST_OUT)/profiling/ptx_rate.o $(LIB_OBJ)
