@@ -8,8 +8,11 @@
 
 #include "host/parallel/waits.h"
 #include "test/parallel_job.h"
+#include "test/seeds.h"
 
 using namespace wt;
+using wt::test::SeedGuard;
+using wt::test::seeds;
 
 namespace {
 
@@ -159,6 +162,25 @@ TEST_CASE("schemes: graphs, bf16, one device for all, and the host's memory betw
         CHECK(worst_off(run(low, 1), one) <= 5e-2);
     }
 }
+
+#ifdef VGPU
+// Copies through the host's memory are complete at their own posts, in whatever order they run.
+TEST_CASE("schemes: through the host's memory, any legal order of unordered work" *
+          doctest::test_suite("kernels")) {
+    for (const Way& way : kWays) {
+        Job job = job_of(way, 2, 2);
+        const Outcome want = run(job, 2);
+        job.packed = true;
+        for (const uint64_t seed : seeds(6)) {
+            INFO(way.text() << ", VGPU_SEED=" << seed);
+            const SeedGuard guard(seed);
+            const Outcome got = run(job, 2);
+            CHECK((got.weights == want.weights));
+            CHECK((got.losses == want.losses));
+        }
+    }
+}
+#endif
 
 TEST_CASE("schemes: eight workers, shards and segments of different size" *
           doctest::test_suite("kernels")) {

@@ -55,7 +55,8 @@ struct Transfer {
     // nothing moves; whoever collects goes on when everybody's post is complete
     bool barrier = false;
     // Transfers of one group, other than -1, are posted in a row on one stream: who has waited for
-    // one post of a rank on a stream need not wait for another there.
+    // one post of a rank on a stream need not wait for another there, where blocks are read in
+    // place: all of them are complete before the first post.
     int group = -1;
 
     Transfer() = default;

@@ -73,9 +73,10 @@ std::vector<PeerView> PeerExchange::collect(int t, cudaStream_t stream) {
             wait_until(lock, [&] { return e.posted >= want; });
             block = e.block;
         }
-        const bool known = from == rank_
-                               ? posted_on_[t] == stream
-                               : transfer.group >= 0 && waited_[transfer.group][from] == want;
+        // Parts that are packed are complete at their own post, not at the first one of the group.
+        const bool known = from == rank_ ? posted_on_[t] == stream
+                                         : !packed() && transfer.group >= 0 &&
+                                               waited_[transfer.group][from] == want;
         if (!known)
             wait_for(stream, e.done,
                      {.rank = rank_, .what = transfer.name.c_str(), .number = t, .from = from});
