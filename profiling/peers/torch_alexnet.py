@@ -2,7 +2,7 @@
 """How fast PyTorch trains the project's networks: forward, backward and SGD (momentum 0.9, weight decay 5e-4) on
 one batch of random images, cross-entropy, dropout on. Prints images/s: the median over the steps.
 
-    /usr/bin/python3 profiling/peers/torch_alexnet.py --net alexnet --batch 128 --steps 5 --threads 2
+    python3 profiling/peers/torch_alexnet.py --net alexnet --batch 128 --steps 5 --threads 2
 
 On a GPU the fastest known way is the default (channels_last, bf16 autocast, torch.compile max-autotune, the whole
 step in one CUDA graph); on a CPU, eager fp32. Each can be chosen; --best tries the ways that have been fastest

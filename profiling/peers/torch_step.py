@@ -3,7 +3,7 @@
 The loss must agree within 1e-5 relative, and the gradient of every parameter, taken from the difference of the
 weights before and after, within 1e-3 relative in norm. Exits 1 when one does not.
 
-    /usr/bin/python3 profiling/peers/torch_step.py --net alexnet --images 8 --train "--kernels own" --train ""
+    python3 profiling/peers/torch_step.py --net alexnet --images 8 --train "--kernels own" --train ""
 
 makes DIR/w.safetensors and DIR/data/train/CLASS/N.png, runs bin/train once for each --train (its further flags) and
 compares each. --prepare stops before bin/train and prints its command; --check RUN compares a run made by hand.
@@ -27,8 +27,7 @@ try:
     import torch
     import nets
 except ImportError as e:
-    sys.exit(f"torch_step.py: {e}: install PyTorch (Debian: apt install python3-torch libopenblas0-pthread, "
-             f"then run with /usr/bin/python3)")
+    sys.exit(f"torch_step.py: {e}: install PyTorch (pip install torch numpy) and run with that python3")
 
 SIDE = 256  # of the images: stored as they are, so that no resampling comes between
 LOSS_TOLERANCE = 1e-5
