@@ -86,7 +86,7 @@ TEST_CASE("input layout: training does not depend on it" * doctest::test_suite("
     };
     std::vector<Net> nets = {{"mini", 3, 2, false}, {"mini", 3, 2, true}};
     if (!test::races_wanted() && !test::kSanitized)
-        nets.insert(nets.end(), {{"alexnet", 1, 1, false}, {"owt", 1, 1, false}});
+        nets.push_back({"owt", 1, 1, false});  // alexnet's first layer has no padding: the less
     for (const Net& n : nets) {
         INFO(std::string(n.name) << std::string(n.tanh ? ", tanh" : ""));
         Job job{.net = n.name,
