@@ -181,9 +181,11 @@ TEST_CASE(
               std::string::npos);
         CHECK(count(r.err, "train: ") == 0);
         const int step = std::stoi(step_of(s / "r/checkpoint.safetensors"));
-        CHECK(run(s, mpirun(2) + program("train") + " --comm mpi --resume r --steps " +
-                         std::to_string(step + 1))
-                  .status == 0);
+        // One is gone on with where a rank was told and one where mpirun was: these take seconds.
+        if (way == "kill -TERM $rank1" || way == "kill -TERM $pid")
+            CHECK(run(s, mpirun(2) + program("train") + " --comm mpi --resume r --steps " +
+                             std::to_string(step + 1))
+                      .status == 0);
         fs::remove_all(s / "r");
     }
 }
