@@ -1,5 +1,5 @@
 // Made by profiling/issue_slots.py, which says what the numbers are: do not edit.
-// Kernels of d59dea7, compiled for sm_90 by nvcc V13.0.88.
+// Kernels of 3bfbf00 (conv_pool: a698267), compiled for sm_90 by nvcc V13.0.88.
 // clang-format off
 #pragma once
 
