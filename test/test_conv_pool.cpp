@@ -2,6 +2,7 @@
 // two operations apart, and that the way back needs nothing but its argmax.
 #include <doctest/doctest.h>
 
+#include "host/bench/network_cases.h"
 #include "host/net/problem_text.h"
 #include "kernels/conv_pool/plan.h"
 #include "test/close.h"
@@ -256,18 +257,21 @@ TEST_CASE("conv_pool: bands fill the machine") {
 
 TEST_CASE("conv_pool: training with it leaves the weights that the two operations leave") {
     if (races_wanted() || kSanitized || !needs_hopper("folded_wgmma_sm90")) return;
-    const auto trained = [](const char* kernels) {
+    // Two steps, so that it reads either slot of the input where that is made a step ahead.
+    const auto trained = [](const char* kernels, const OverlapChoice& overlap) {
         return run(Job{.net = "owt",
                        .global_batch = 2,
                        .dtype = DType::bf16,
                        .kernels = kernels,
                        .options = {.classes = 10},
-                       .fuse = Fuse::on},
-                   1);
+                       .fuse = Fuse::on,
+                       .overlap = overlap},
+                   2);
     };
     // The same products, in the same order.
-    const Outcome fused = trained("conv1.wgrad=folded_wgmma_sm90"),
-                  parts = trained("conv1.fprop=folded_wgmma_sm90,conv1.wgrad=folded_wgmma_sm90");
+    const Outcome fused = trained("conv1.wgrad=folded_wgmma_sm90", OverlapChoice::all()),
+                  parts = trained("conv1.fprop=folded_wgmma_sm90,conv1.wgrad=folded_wgmma_sm90",
+                                  OverlapChoice::none());
     CHECK(fused.losses == parts.losses);
     CHECK(fused.weights == parts.weights);
     CHECK(fused.gradients == parts.gradients);
@@ -302,6 +306,9 @@ TEST_CASE("conv_pool: who takes it") {
     };
     CHECK(automatic("auto") == taken + back + taken);
     CHECK(automatic("conv1.fprop=folded_wgmma_sm90") == apart + back + apart);
+    // As the test above trains with it, on virtual GPUs too.
+    CHECK(first_steps("owt", "conv1.wgrad=folded_wgmma_sm90", Fuse::on, device_sm(0))
+              .starts_with(taken));
     CHECK(automatic("pool1.forward=once").starts_with(apart));
     // The ReLU's own gradient would need the convolution's result.
     CHECK(automatic("relu1.backward=vec8").find(taken) == std::string::npos);
@@ -309,6 +316,14 @@ TEST_CASE("conv_pool: who takes it") {
     CHECK(first_steps("owt", "auto", Fuse::automatic, 80).find("conv1.fprop+pool1") ==
           std::string::npos);
     CHECK(first_steps("owt", "auto", Fuse::automatic, 90, {"conv1", "conv2"}) == taken + taken);
+    // bin/compare holds it against its parts.
+    const std::vector<bench::BenchCase> cases =
+        bench::network_cases("owt", 2, bench::Precision::bf16, bench::Architecture{90});
+    const auto is_it = [](const bench::BenchCase& c) { return c.name == "conv1.fprop+pool1"; };
+    const auto found = std::find_if(cases.begin(), cases.end(), is_it);
+    REQUIRE(found != cases.end());
+    CHECK(found->parts == std::vector<std::string>{"conv1.fprop+planes", "pool1.forward"});
+    CHECK(found->variants[found->automatic].name == "folded_wgmma_sm90");
     for (const char* net : {"alexnet", "mini"})  // normalization is between
         CHECK(first_steps(net, "auto", Fuse::on, 90).find("conv1.fprop+pool1") ==
               std::string::npos);
