@@ -8,7 +8,8 @@
 // filters, the columns 2 t and 2 t + 1 of every 8: of the upper row outputs 2 q and 2 q + 1 of the
 // window q = 4 j + t, of the lower one 2 q - 1 and 2 q. What a window lacks, the thread of the next
 // one has: one shuffle for each row. Filters lie in shared memory such that a thread's two are
-// neighbours (fold_weights_into_planes), and it stores what it has: a warp 32 bytes of a pixel.
+// neighbours (fold_weights_into_planes), and it stores what it has: a warp 32 bytes of a pixel, and
+// 16 of argmax, half a sector, whose other half is another warp's.
 //
 // A number is kept as a key, its bf16 above a code that falls with its place in the window
 // (kernels/lrn_pool/key.h): a maximum of keys is a maximum with its place. ReLU is the maximum with
@@ -80,7 +81,8 @@ __device__ __forceinline__ void each_band(const Shape& v, int warpgroup, F&& f) 
 }
 
 // One thread for each warpgroup copies its positions, turn after turn, as many ahead as there are
-// stages. The first one's copies the filters before.
+// stages. The first one's copies the filters before. Of an image's last turn the fourth row is the
+// next image's or what planes have behind the last; no output that is asked for reads it.
 __device__ __forceinline__ void producer(SharedStorage& shared, const bf16* x, const bf16* w,
                                          const Shape& v, int warpgroup) {
     if (warpgroup == 0) {
