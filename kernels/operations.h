@@ -5,6 +5,7 @@
 #include "kernels/activation/problem.h"
 #include "kernels/augment/problem.h"
 #include "kernels/conv/problem.h"
+#include "kernels/conv_pool/problem.h"
 #include "kernels/dropout/problem.h"
 #include "kernels/exchange/problem.h"
 #include "kernels/gemm/problem.h"
@@ -23,6 +24,7 @@ void for_each_operation(Visitor&& visit) {
     visit(conv_fprop_variants);
     visit(conv_dgrad_variants);
     visit(conv_wgrad_variants);
+    visit(conv_pool_forward_variants);
     visit(activation_forward_variants);
     visit(activation_backward_variants);
     visit(lrn_forward_variants);

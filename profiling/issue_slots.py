@@ -34,7 +34,7 @@ TABLE = "host/model/issue_slots_table.h"
 OBJECTS = ["activation/vec8", "augment/fold", "augment/pixels8", "augment/rows", "conv/dgrad_mma_sm80", "conv/dgrad_tiled",
            "conv/dgrad_views_wgmma_sm90", "conv/dgrad_wgmma_sm90", "conv/dgrad_winograd", "conv/first_layer_fprop_wgmma_sm90", "conv/first_layer_wgrad_wgmma_sm90",
            "conv/fprop_mma_sm80", "conv/fprop_tiled", "conv/fprop_wgmma_sm90", "conv/fprop_winograd", "conv/wgrad_mma_sm80", "conv/wgrad_tiled",
-           "conv/wgrad_wgmma_sm90", "conv/wgrad_winograd", "conv/winograd_products", "conv/winograd_products_mma_sm80", "dropout/vec", "exchange/copy_vec8", "exchange/reduce_vec8", "gemm/mma_sm80", "gemm/tiled",
+           "conv/wgrad_wgmma_sm90", "conv/wgrad_winograd", "conv_pool/folded_wgmma_sm90", "conv/winograd_products", "conv/winograd_products_mma_sm80", "dropout/vec", "exchange/copy_vec8", "exchange/reduce_vec8", "gemm/mma_sm80", "gemm/tiled",
            "gemm/wgmma_sgd_sm90", "gemm/wgmma_sm90", "lrn/backward_shuffle", "lrn/backward_vec8", "lrn/forward_shuffle",
            "lrn/forward_vec8", "lrn_pool/backward_fused", "lrn_pool/forward_fused", "pool/backward_vec8", "pool/forward_vec8",
            "sgd/multi", "softmax/vec"]

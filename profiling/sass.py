@@ -230,7 +230,7 @@ def complaints_of(path, kernels):
     bad, base = [], os.path.basename(path)
     if base.endswith("_sm90.o"):
         mine = [k for (arch, _), k in kernels.items() if arch == "sm_90a"]
-        planes = "first_layer_fprop" in path
+        planes = "first_layer_fprop" in path or os.sep + "conv_pool" + os.sep in path
         fed = [k for k in mine if k.count["HGMMA"] and k.count["UBLKCP" if planes else "UTMALDG"]]
         if not mine:
             bad.append("has no code for sm_90a")

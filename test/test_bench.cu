@@ -459,6 +459,7 @@ TEST_CASE("bench: every operation is verified as bin/compare does it") {
         {"conv_fprop", "n=2 h=9 c=8 k=16 r=3 pad=1 relu=1"},
         {"conv_dgrad", "n=2 h=9 c=8 k=16 r=3 pad=1"},
         {"conv_wgrad", "n=2 h=9 c=8 k=16 r=3 pad=1"},
+        {"conv_pool_forward", "n=2 h=13 c=8 k=16 r=3 stride=1 pad=1"},
         {"activation_forward", "rows=3 cols=100 kind=tanh"},
         {"activation_backward", "rows=3 cols=100"},
         {"lrn_forward", "pixels=50 c=24"},

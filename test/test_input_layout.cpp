@@ -35,7 +35,9 @@ std::string layout_of(const char* net, int sm, DType dtype, bool tf32 = false,
     }
     // Tells which kernels run.
     const std::string stored = written.planes ? "planes" : written.fold > 1 ? "folded" : "plain";
-    return stored + " " + l.augment.variant->name + " " + l.trunk[0].fprop.variant->name +
+    const TrunkOp &conv = l.trunk[0], &pool = l.trunk[2];
+    return stored + " " + l.augment.variant->name + " " +
+           (conv.fprop ? conv.fprop.variant->name : pool.conv_pool.variant->name) +
            (l.trunk[0].wgrad ? std::string(" ") + l.trunk[0].wgrad.variant->name : "");
 }
 

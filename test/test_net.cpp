@@ -180,6 +180,7 @@ TEST_CASE("net: no two variants of a table have the same name or the same prefer
     check_table(conv_fprop_variants());
     check_table(conv_dgrad_variants());
     check_table(conv_wgrad_variants());
+    check_table(conv_pool_forward_variants());
     check_table(gemm_variants());
     check_table(lrn_forward_variants());
     check_table(lrn_backward_variants());

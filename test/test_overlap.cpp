@@ -238,6 +238,7 @@ TEST_CASE("overlap: events order all that touches the same place, and none is to
             for (const Fuse fuse : {Fuse::on, Fuse::off})
                 for (const int microbatches : {1, 2}) {
                     WorkerConfig c = config_of(net, 1, choice);
+                    if (net == "owt") c.dtype = DType::bf16;  // and conv1 with pool1 in one
                     c.kernels.fuse = fuse;
                     c.microbatches = microbatches;
                     c.per_microbatch = microbatches > 1;

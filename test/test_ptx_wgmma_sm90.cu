@@ -423,10 +423,11 @@ TEST_CASE("ptx: wgmma bf16 of n = 16, 32, 48, every major-ness and swizzle") {
     check_width<32>();
     check_width<48>();
 }
-TEST_CASE("ptx: wgmma bf16 of n = 64, 96, 128, every major-ness and swizzle") {
+TEST_CASE("ptx: wgmma bf16 of n = 64, 96, 112, 128, every major-ness and swizzle") {
     if (too_old()) return;
     check_width<64>();
     check_width<96>();
+    check_width<112>();
     check_width<128>();
 }
 TEST_CASE("ptx: wgmma bf16 of n = 160, 192, 256, every major-ness and swizzle") {

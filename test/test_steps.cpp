@@ -74,6 +74,7 @@ TEST_CASE("steps: nothing is read before it is written, for every network and sc
                         c.scheme = scheme;
                         c.split = split;
                         c.kernels.fuse = fuse;
+                        if (workers != 2) c.dtype = DType::bf16;  // owt's conv1 with pool1 in one
                         const Layout l(c);
                         INFO(net << ", scheme " << name_of(scheme) << ", " << workers
                                  << " workers");

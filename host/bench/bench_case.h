@@ -65,6 +65,9 @@ struct BenchCase {
 inline double largest_tensor(const ConvProblem& p) {
     return double(std::max({p.x_count(), p.y_count(), p.w_count()}));
 }
+inline double largest_tensor(const ConvPoolProblem& p) {
+    return double(std::max({p.x_count(), p.y_count(), p.w_count()}));
+}
 inline double largest_tensor(const GemmProblem& p) {
     const double a = double(p.layout == GemmLayout::tn ? p.k : p.m) * p.lda,
                  b = double(p.layout == GemmLayout::nt ? p.n : p.k) * p.ldb;
@@ -81,6 +84,9 @@ double largest_tensor(const P&) {
 // a plain variant can be waited for.
 inline constexpr double kFarElements = 2147483648.0, kPatientFlops = 4e11;
 inline ConvProblem small(ConvProblem p, int samples) { return p.n = std::min(p.n, samples), p; }
+inline ConvPoolProblem small(ConvPoolProblem p, int samples) {
+    return p.n = std::min(p.n, samples), p;
+}
 inline GemmProblem small(GemmProblem p, int samples) {
     int& batch = p.layout == GemmLayout::tn ? p.k : p.m;
     return batch = std::min(batch, samples), p;

@@ -1,5 +1,5 @@
 // Made by profiling/issue_slots.py, which says what the numbers are: do not edit.
-// Kernels of 3bfbf00, compiled for sm_90 by nvcc V13.0.88.
+// Kernels of 3bfbf00 (conv_pool: a698267), compiled for sm_90 by nvcc V13.0.88.
 // clang-format off
 #pragma once
 
@@ -169,6 +169,7 @@ inline constexpr IssueSlots kIssueSlots[] = {
     {"conv/winograd_products_mma_sm80", "conv_winograd::winograd_mma_kernel<mma::Tile<float, 64, 64, 2, 2>, (GemmLayout)0>", 1344, 182, 16, 0, 0, 0, 0},
     {"conv/winograd_products_mma_sm80", "conv_winograd::winograd_mma_kernel<mma::Tile<float, 64, 64, 2, 2>, (GemmLayout)1>", 1376, 210, 16, 0, 0, 0, 0},
     {"conv/winograd_products_mma_sm80", "conv_winograd::winograd_mma_kernel<mma::Tile<float, 64, 64, 2, 2>, (GemmLayout)2>", 1392, 237, 16, 0, 0, 0, 0},
+    {"conv_pool/folded_wgmma_sm90", "conv_pool_wgmma::conv_pool_kernel", 904, 32, 3, 345, 56, 0, 0},
     {"dropout/vec", "dropout_vec::dropout_vec_kernel<__nv_bfloat16, 16>", 832, 253, 0, 505, 0, 0, 2},
     {"dropout/vec", "dropout_vec::dropout_vec_kernel<__nv_bfloat16, 1>", 432, 342, 0, 33, 0, 0, 2},
     {"dropout/vec", "dropout_vec::dropout_vec_kernel<float, 16>", 792, 215, 0, 505, 0, 0, 4},

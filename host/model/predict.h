@@ -62,6 +62,7 @@ void conv_wgmma(const Gpu& g, const ProductPlan& plan, const IssueSlots* slots,
 void gemm_wgmma(const Gpu& g, const ProductPlan& plan, const IssueSlots* slots,
                 const GemmProblem& problem, Prediction& p);
 void first_layer_wgmma(const Gpu& g, ConvPass pass, const ConvProblem& problem, Prediction& p);
+void conv_pool_wgmma(const Gpu& g, const ConvPoolProblem& problem, Prediction& p);
 void gemm_wgmma(const Gpu& g, const GemmProblem& problem, FixedTile only, Prediction& p);
 // Products of 128 x 128 tiles or smaller, two blocks an SM, by mma.sync or by fp32 lanes.
 void conv_blocks(const Gpu& g, ConvPass pass, const ConvProblem& problem, bool mma, Prediction& p);

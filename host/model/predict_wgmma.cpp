@@ -11,6 +11,7 @@
 
 #include "host/model/issue_slots_table.h"
 #include "host/model/predict.h"
+#include "kernels/conv_pool/plan.h"
 
 namespace wt::model {
 
@@ -302,6 +303,40 @@ void first_layer_wgmma(const Gpu& g, ConvPass pass, const ConvProblem& problem, 
                      partials / (g.l2_bytes * g.sms * g.feed_ghz * 1e9) * 1e6;
         p.launch = g.launch_us + g.early_us + g.fill_us;
     }
+    p.us = std::max(p.us, p.memory) + p.epilogue + p.launch;
+}
+
+// The first layer with its pooling: kernels/conv_pool/folded_wgmma_sm90.cu.
+void conv_pool_wgmma(const Gpu& g, const ConvPoolProblem& problem, Prediction& p) {
+    constexpr int kFilters = 64, kPlanes = 6, kTaps = 9, kProducts = 3 * kTaps;
+    const ConvProblem conv = problem.conv();
+    const ConvPoolPlan plan = conv_pool_plan(problem, planned_sms());
+    const IssueSlots* slots = issue_of("conv_pool/folded_wgmma_sm90", {"conv_pool_kernel"});
+    // A turn is two rows of outputs, whose taps read four rows of positions.
+    const double columns = conv.fold_w() + conv.q(), copied = kPlanes * 16.0 * 4 * conv.fold_w(),
+                 filters = kPlanes * 16.0 * kTaps * kFilters;
+    const auto from_l2 = [&](double bytes) { return us_of(bytes / g.l2_bytes, g.feed_ghz); };
+    // Each of 4 warps shuffles once for 8 columns and each of two filters: 128 bytes.
+    const double shuffled = 4 * 2 * columns / 8 * 128;
+    Stage s{};
+    s.tensor = us_of(kProducts * kFilters * columns * 16 / g.tensor_macs, g.tensor_ghz);
+    s.shared = us_of((kProducts * (kFilters + columns) * 32 + copied + shuffled) / g.shared_bytes,
+                     g.feed_ghz);
+    s.l2 = from_l2(copied);
+    // One warpgroup pools and the other multiplies: a warp of either on each scheduler.
+    s.issue = slots ? us_of((slots->unit + kTaps * slots->loop) / g.issue_share, g.issue_ghz) : 0;
+    s.whole = std::max({s.tensor, s.shared, s.l2, s.issue});
+    p.issue_known = slots;
+    p.memory = memory_us(g, problem.bytes());
+    add_stages(p, s, plan.turns);
+    p.plan = format("%d bands an image, %d turns", plan.bands, plan.turns);
+    if (plan.blocks < g.sms) p.blocks = plan.blocks;
+    // All filters come before the first product. What is done with the sums of the last turn, and
+    // of those that are alone on their SM, nothing hides.
+    const double pooled =
+        us_of((slots ? slots->unit / g.issue_share : 0) + g.unit_clocks, g.issue_ghz);
+    p.epilogue = from_l2(filters) + std::max(1.0, plan.alone) * pooled;
+    p.launch = g.launch_us + g.early_us + g.fill_us;
     p.us = std::max(p.us, p.memory) + p.epilogue + p.launch;
 }
 

@@ -156,6 +156,11 @@ bool model_of(const Gpu& g, const std::string& op, const std::string& variant,
         if (op == names[static_cast<int>(pass)])
             return conv(g, pass, variant, problem_of<ConvProblem>(text), p);
     }
+    if (op == "conv_pool_forward") {
+        if (!is(variant, "folded_wgmma_sm90")) return false;
+        conv_pool_wgmma(g, problem_of<ConvPoolProblem>(text), p);
+        return true;
+    }
     if (op == "gemm") {
         const auto c = problem_of<GemmProblem>(text);
         FixedTile only;

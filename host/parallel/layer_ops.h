@@ -13,6 +13,7 @@
 #include "host/parallel/memory_plan.h"
 #include "kernels/activation/problem.h"
 #include "kernels/conv/problem.h"
+#include "kernels/conv_pool/problem.h"
 #include "kernels/dropout/problem.h"
 #include "kernels/exchange/problem.h"
 #include "kernels/gemm/problem.h"
@@ -33,6 +34,7 @@ struct TrunkOp {
     std::string name_forward, name_dgrad, name_wgrad;  // ranges: "conv2.fprop", "norm1.forward"
     BufferRef x, y, dx, dy, argmax;
     int weight = -1;             // conv: index of its parameter; the bias follows
+    int conv_weight = -1;        // pool that does the convolution below it: the index of its weight
     BufferRef grad, grad_bias;   // conv: dW, db, fp32; fused pool: the convolution's db
     uint32_t dropout_layer = 0;  // keys the mask
     // Another layer's operation does this one's work, so there is nothing to run.
@@ -45,8 +47,10 @@ struct TrunkOp {
     Bound<ConvProblem, ConvWgradArgs> wgrad;
     Bound<PoolProblem, PoolForwardArgs> pool;
     Bound<PoolProblem, PoolBackwardArgs> pool_back;
-    // These run instead of pool and the lrn before it, and of pool_back and what is below it.
+    // These run instead of pool and the lrn before it, of pool and the convolution with ReLU before
+    // it, and of pool_back and what is below it.
     Bound<LrnPoolProblem, LrnPoolForwardArgs> lrn_pool;
+    Bound<ConvPoolProblem, ConvPoolForwardArgs> conv_pool;
     Bound<LrnPoolProblem, LrnPoolBackwardArgs> lrn_pool_back;
     ActivationProblem act;
     Bound<DropoutProblem, DropoutArgs> drop;

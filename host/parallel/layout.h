@@ -173,6 +173,7 @@ private:
     void plan_trunk_gradients();
     ConvProblem conv_problem(const Layer& l) const;
     void choose_input_layout(ConvProblem& first);
+    std::optional<ConvProblem> as_planes(const ConvProblem& first) const;
     bool reads(const ConvProblem& stored, const std::string& name);
     AugmentProblem augment_problem(const ConvProblem& first) const;
     std::optional<LrnPoolProblem> fused_pool(int i) const {
@@ -180,6 +181,10 @@ private:
     }
     std::optional<LrnPoolProblem> find_fused_pool(int i);
     std::string fused_forward_name(int pool) const, fused_backward_name(int pool) const;
+    void find_conv_pool(const ConvProblem& stored);
+    std::string conv_pool_name() const;
+    // Whether the pooling at index i of the network does the convolution and the ReLU below it.
+    bool does_conv(int i) const { return conv_pool_ && i == 2; }
 
     // ---- layout_head.cpp. `act` and `drop` are the layers that follow, or null.
     void plan_head();
@@ -211,6 +216,7 @@ private:
     void plan_bucket_transfers(const Bucket& b);
 
     std::vector<std::optional<LrnPoolProblem>> fused_pools_;  // by layer of the trunk
+    std::optional<ConvPoolProblem> conv_pool_;                // of the first three layers
 
     // Whether `fused` is to do the work of the parts; `name` is how bin/compare calls it.
     template <class Problem, class Args, class... Parts>

@@ -88,6 +88,56 @@ std::optional<LrnPoolProblem> Layout::find_fused_pool(int i) {
     return both ? std::optional(p) : std::nullopt;
 }
 
+// The first convolution with its ReLU and the pooling behind it as one operation, whose result
+// between goes through no memory, of images that are stored as `stored` says. Only where the way
+// back needs nothing of that result: pooling's gradient with the ReLU's, of the argmax alone.
+void Layout::find_conv_pool(const ConvProblem& stored) {
+    const NetSpec& net = config.net;
+    const KernelSettings& k = config.kernels;
+    constexpr int kRelu = 1, kPool = 2;
+    if (net.first_fc() <= kPool || net.layers[0].kind != LayerKind::conv ||
+        !is_relu(net.layers[kRelu]) || net.layers[kPool].kind != LayerKind::pool)
+        return;
+    const Layer &l = net.layers[0], &pool = net.layers[kPool];
+    if (pool.pad || l.groups > 1) return;
+    const std::string fprop = l.name + ".fprop", forward = pool.name + ".forward",
+                      name = conv_pool_name();
+    // A variant that is named for a part asks for that part.
+    for (const std::string& part : {fprop, net.layers[kRelu].name + ".forward", forward})
+        if (k.names(part)) return;
+    if (goes_back(kPool) && k.fuse != Fuse::off && !fused_pool(kPool)) return;
+    const ConvPoolProblem p{.n = config.batch,
+                            .h = l.x.h,
+                            .w = l.x.w,
+                            .c = l.x.c,
+                            .k = l.out,
+                            .r = l.size,
+                            .s = l.size,
+                            .stride = l.stride,
+                            .pad = l.pad,
+                            .window = pool.size,
+                            .window_stride = pool.stride,
+                            .fold = stored.fold,
+                            .planes = stored.planes,
+                            .dtype = config.dtype,
+                            .tf32 = config.tf32};
+    const int sm = config.architecture();
+    if (!k.names(name) &&
+        choose(conv_pool_forward_variants(), p, k.choice, sm).preference.on(sm) <= 0)
+        return;  // the plain one multiplies more than it saves
+    ConvProblem conv = stored;
+    conv.relu = true;
+    const std::string layout = stored.planes ? "+planes" : stored.fold > 1 ? "+folded" : "";
+    if (fuses(name, name, conv_pool_forward_variants(), p,
+              Part{fprop, conv_fprop_variants(), conv, fprop + layout},
+              Part{forward, pool_forward_variants(), p.pool()}))
+        conv_pool_ = p;
+}
+
+std::string Layout::conv_pool_name() const {
+    return config.net.layers[0].name + ".fprop+" + config.net.layers[2].name;
+}
+
 std::string Layout::fused_forward_name(int pool) const {
     return config.net.layers[pool - 1].name + ".forward+" + config.net.layers[pool].name;
 }
@@ -124,15 +174,24 @@ ConvProblem Layout::conv_problem(const Layer& l) const {
 void Layout::choose_input_layout(ConvProblem& first) {
     const Layer& l = config.net.layers[0];
     if (l.kind != LayerKind::conv || l.stride == 1) return;
-    ConvProblem folded = first, planes = first;
-    planes.fold = folded.fold = l.stride;
-    planes.planes = true;
-    // Positions of a plane are 16 bytes in bf16 only.
-    if (config.dtype == DType::bf16 && l.stride * l.stride * l.x.c % kPlaneChannels == 0 &&
-        reads(planes, "planes"))
-        first = planes;
+    ConvProblem folded = first;
+    folded.fold = l.stride;
+    if (const auto planes = as_planes(first); planes && reads(*planes, "planes"))
+        first = *planes;
     else if (reads(folded, "folded"))
         first = folded;
+}
+
+// The first convolution of images stored as planes, whose positions are 16 bytes in bf16 only.
+std::optional<ConvProblem> Layout::as_planes(const ConvProblem& first) const {
+    const Layer& l = config.net.layers[0];
+    if (l.kind != LayerKind::conv || l.stride == 1 || config.dtype != DType::bf16 ||
+        l.stride * l.stride * l.x.c % kPlaneChannels)
+        return {};
+    ConvProblem planes = first;
+    planes.fold = l.stride;
+    planes.planes = true;
+    return planes;
 }
 
 // Whether the augmentation can store the first convolution's input so, and that one and its
@@ -209,6 +268,10 @@ void Layout::plan_trunk() {
     if (!overlap.input) input[1] = input[0];
 
     for (int i = 0; i < end; ++i) fused_pools_.push_back(find_fused_pool(i));
+    // bin/compare asks with --fuse off what could be fused, and then of planes.
+    find_conv_pool(config.kernels.fuse == Fuse::off
+                       ? as_planes(first).value_or(conv_problem(net.layers[0]))
+                       : first);
 
     // the last layer that is not in place: writes this worker's rows of `flat`
     int last_writer = -1;
@@ -225,8 +288,9 @@ void Layout::plan_trunk() {
         op.x = x;
         op.name_forward = l.name + ".forward";
         op.name_dgrad = l.name + ".backward";
-        const bool taken_along = l.kind == LayerKind::lrn &&
-                                 fused_pool(i + 1);  // by the pooling after it: has no output
+        // by the pooling after it: has no output
+        const bool taken_along = (l.kind == LayerKind::lrn && fused_pool(i + 1)) ||
+                                 (l.kind == LayerKind::conv && does_conv(i + 2));
         op.y = in_place(l) || taken_along ? x
                : i == last_writer         ? trunk_y
                                   : plan.add(l.name, Use::activations, b * l.y.count() * es);
@@ -317,7 +381,9 @@ void Layout::plan_conv(TrunkOp& op, int i, int& param) {
     }
     ConvProblem f = p;
     f.relu = i + 1 < end && is_relu(net.layers[i + 1]);
-    op.fprop = bind(op.name_forward, conv_fprop_variants(), f);
+    op.fused_away_forward = does_conv(i + 2);
+    op.fprop.problem = f;
+    if (!op.fused_away_forward) op.fprop = bind(op.name_forward, conv_fprop_variants(), f);
     if (!config.training) return;
     if (op.needs_dx) {
         ConvProblem d = p;
@@ -353,7 +419,11 @@ void Layout::plan_pool(TrunkOp& op, int i) {
     op.argmax = plan.add(l.name + " argmax", Use::activations, p.y_count());
     op.pool.problem = op.pool_back.problem = p;
     const auto fused = fused_pool(i);
-    if (fused && fused->lrn)
+    if (does_conv(i)) {
+        op.conv_weight = trunk[i - 2].weight;
+        op.conv_pool =
+            bind(op.name_forward = conv_pool_name(), conv_pool_forward_variants(), *conv_pool_);
+    } else if (fused && fused->lrn)
         op.lrn_pool =
             bind(op.name_forward = fused_forward_name(i), lrn_pool_forward_variants(), *fused);
     else
@@ -363,8 +433,10 @@ void Layout::plan_pool(TrunkOp& op, int i) {
         op.pool_back = bind(op.name_dgrad, pool_backward_variants(), p);
         return;
     }
+    LrnPoolProblem back = *fused;
+    if (does_conv(i)) back.relu = false;  // argmax says which windows the ReLU has closed
     op.lrn_pool_back =
-        bind(op.name_dgrad = fused_backward_name(i), lrn_pool_backward_variants(), *fused);
+        bind(op.name_dgrad = fused_backward_name(i), lrn_pool_backward_variants(), back);
     const int relu = i - 1 - fused->lrn;
     if (fused->relu) trunk[relu].fused_away_backward = true;
     if (fused->bias) op.grad_bias = trunk[relu - 1].grad_bias;

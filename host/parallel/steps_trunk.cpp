@@ -27,7 +27,19 @@ void StepPlanner::trunk_layer_forward(const TrunkOp& op) {
                    });
             break;
         case LayerKind::pool:
-            if (op.lrn_pool)
+            if (op.conv_pool)
+                launch(name, op.conv_pool,
+                       [&op, &l = layout_, w = weight(op.conv_weight),
+                        bias = weight(op.conv_weight + 1)](Operands& o) {
+                           return ConvPoolForwardArgs{.x = o.in(l.x_of(op, o.inputs().slot)),
+                                                      .w = o.in(w),
+                                                      .bias = o.in<float>(bias),
+                                                      .y = o.out(op.y),
+                                                      .argmax = o.out<uint8_t>(op.argmax),
+                                                      .workspace = nullptr,
+                                                      .stream = nullptr};
+                       });
+            else if (op.lrn_pool)
                 launch(name, op.lrn_pool, [&op](Operands& o) {
                     return LrnPoolForwardArgs{.x = o.in(op.x),
                                               .y = o.out(op.y),

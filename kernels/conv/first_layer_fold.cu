@@ -42,10 +42,12 @@ __global__ void fold_kernel(Filters v, const T* w, T* folded) {
 // A thread writes the 8 channels of a plane of one filter. It is on the way of every step, so
 // blocks of 4 x 4 pixels of 3 channels are constants here: dividing by variables would take most of
 // the time.
-__global__ void fold_into_planes_kernel(Filters v, int width, const bf16* w, bf16* planes) {
+__global__ void fold_into_planes_kernel(Filters v, int width, bool pairs, const bf16* w,
+                                        bf16* planes) {
     ptx::griddep_wait();
     constexpr int kFold = 4, kChannels = 3, kPlanes = kFold * kFold * kChannels / kPlaneChannels;
-    const int i = blockIdx.x * blockDim.x + threadIdx.x, plane = i / width, filter = i % width;
+    const int i = blockIdx.x * blockDim.x + threadIdx.x, plane = i / width, at = i % width;
+    const int filter = pairs ? at / 16 * 16 + at % 8 * 2 + at / 8 % 2 : at;
     const int tap = plane / kPlanes, row = tap / v.columns(), column = tap - row * v.columns();
     if (plane >= v.taps() / kPlaneChannels) return;
     float out[kPlaneChannels];
@@ -82,7 +84,7 @@ void fold_weights(const ConvProblem& p, const void* w, void* folded, cudaStream_
 }
 
 void fold_weights_into_planes(const ConvProblem& p, const void* w, void* planes, int width,
-                              cudaStream_t stream) {
+                              cudaStream_t stream, bool pairs) {
     const Filters v = filters(p);
     const int threads = v.taps() / kPlaneChannels * width;
     launch("fold_weights_into_planes",
@@ -90,7 +92,7 @@ void fold_weights_into_planes(const ConvProblem& p, const void* w, void* planes,
                        .block = dim3(128),
                        .stream = stream,
                        .pdl = true},
-           fold_into_planes_kernel, v, width, static_cast<const bf16*>(w),
+           fold_into_planes_kernel, v, width, pairs, static_cast<const bf16*>(w),
            static_cast<bf16*>(planes));
 }
 

@@ -22,8 +22,10 @@ void fold_weights(const ConvProblem& p, const void* w, void* folded, cudaStream_
 // [plane][filter][8], plane 6 t + i being channels 8 i to 8 i + 7 of tap t of blocks. As many
 // filters as `width`: zeros behind the last. bf16, on 16 bytes. It starts while the kernel before
 // it still runs (PDL).
+// `pairs`: of every 16 filters the even ones come first, then the odd ones: where they are rows of
+// wgmma's D, a thread's two rows are then neighbours.
 void fold_weights_into_planes(const ConvProblem& p, const void* w, void* planes, int width,
-                              cudaStream_t stream);
+                              cudaStream_t stream, bool pairs = false);
 // The gradients of the folded filters to those of the filters.
 void unfold_weight_gradients(const ConvProblem& p, const float* folded, float* dw,
                              cudaStream_t stream);

@@ -1,4 +1,5 @@
-// What the two Hopper kernels of the first layer share, which read folded input as planes. Folded
+// What the Hopper kernels of the first layer share (first_layer_*_wgmma_sm90.cu, and
+// kernels/conv_pool's), which read folded input as planes. Folded
 // by 4 (kernels/conv/problem.h), AlexNet's 11x11/4 convolution of 3 channels is one of 3 x 3 taps,
 // stride 1, over 57 x 57 positions of 48 channels: k = 432 for 363.
 //

@@ -39,8 +39,8 @@ struct PoolKey<bf16, kSigned> {
         *reinterpret_cast<uint4*>(y) = make_uint4(word[0], word[1], word[2], word[3]);
     }
 
-private:
-    // v rounded to bf16 above the code. On a GPU one conversion of a pair, whose lower number is
+    // v rounded to bf16 above the code: the key, but that -0 comes before +0 and, signed, numbers
+    // below 0 in the wrong order. On a GPU one conversion of a pair, whose lower number is
     // the one with the code's bits, a subnormal: a lone v would be converted at a quarter of the
     // rate, where it competes with the square roots.
     __device__ __forceinline__ static int packed(float v, int code) {

@@ -14,7 +14,8 @@
 //
 // x is the output of the convolution (bias and ReLU applied). With lrn = false there is no
 // normalization: forward is max pooling, and backward asks y instead of x: a window's maximum is
-// above 0 exactly when the pixel it chose is, and y has a quarter of the elements. A variant may
+// above 0 exactly when the pixel it chose is, and y has a quarter of the elements. (Behind
+// kernels/conv_pool, whose argmax says so itself, it is asked with relu = false.) A variant may
 // take the maximum before or after lrn(x) is rounded to the storage type: y is the same, but of
 // numbers that round to one the second may be chosen. db may sum dx before or after too.
 #pragma once

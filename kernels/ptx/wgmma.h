@@ -156,6 +156,14 @@ __device__ __forceinline__ void wgmma_bf16(float (&d)[N / 2], uint64_t a, uint64
             : WT_D8(0), WT_D8(8), WT_D8(16), WT_D8(24), WT_D8(32), WT_D8(40)
             : "l"(a), "l"(b), "r"(static_cast<int>(accumulate)), "n"(int(TransposeA)),
               "n"(int(TransposeB)));
+    } else if constexpr (N == 112) {
+        asm volatile(
+            "{\n.reg .pred p;\nsetp.ne.b32 p, %58, 0;\n"
+            "wgmma.mma_async.sync.aligned.m64n112k16.f32.bf16.bf16 {" WT_R0 WT_R8 WT_R16 WT_R24
+                WT_R32 WT_R40 WT_R48 "}, %56, %57, p, 1, 1, %59, %60;\n}\n"
+            : WT_D8(0), WT_D8(8), WT_D8(16), WT_D8(24), WT_D8(32), WT_D8(40), WT_D8(48)
+            : "l"(a), "l"(b), "r"(static_cast<int>(accumulate)), "n"(int(TransposeA)),
+              "n"(int(TransposeB)));
     } else if constexpr (N == 128) {
         asm volatile(
             "{\n.reg .pred p;\nsetp.ne.b32 p, %66, 0;\n"

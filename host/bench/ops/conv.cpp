@@ -5,9 +5,7 @@
 
 namespace wt::bench {
 
-namespace {
-
-// The layer's stored input. Folded input has its padding in memory, and that is zero.
+// Folded input has its padding in memory, and that is zero.
 Input conv_x(const ConvProblem& p, Operands& o) {
     const Input x = o.matrix(p.x_count(), p.dtype);
     if (p.fold > 1)
@@ -27,8 +25,6 @@ Input conv_x(const ConvProblem& p, Operands& o) {
         });
     return x;
 }
-
-}  // namespace
 
 void set_pointers(const ConvProblem& p, ConvFpropArgs& a, Operands& o) {
     const Input x = conv_x(p, o), w = o.matrix(p.w_count(), p.dtype),

@@ -34,6 +34,9 @@ int64_t off(const P& p) {
 // something.
 constexpr float kLrnHigh = 40;
 
+// A convolution's stored input (ops/conv.cpp).
+Input conv_x(const ConvProblem& p, Operands& o);
+
 // For every window of a pooling one of its elements inside the image, in no order.
 std::vector<uint8_t> some_argmax(const PoolProblem& p);
 
