@@ -449,7 +449,7 @@ $(1): private USE_PCH := -include $(4)/pch/$(2).h
 $(1): $(4)/pch/$(2).h.gch
 $(4)/pch/$(2).h.gch: private LEVEL := $(3)
 $(4)/pch/$(2).h.gch: private RACE := $(5)
-$(4)/pch/$(2).h.gch: $(if $(filter host test,$(2)),$(2),kernels)/precompiled.h $(CU_STAMP) $(HOST_STAMP)
+$(4)/pch/$(2).h.gch: $(if $(filter host test,$(2)),$(2),kernels)/precompiled.h $(4)/flags
 	@mkdir -p $$(@D)
 	$$(call say,h    $$< for $(2))
 	@cp $$< $(4)/pch/$(2).h
