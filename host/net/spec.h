@@ -32,6 +32,7 @@ struct Layer {
     Activation act = Activation::relu;                       // activation
     Shape x, y;                                              // inferred input and output
 
+    bool is_relu() const { return kind == LayerKind::activation && act == Activation::relu; }
     int64_t weights() const;     // elements, without biases
     int64_t parameters() const;  // with biases
     int64_t macs() const;        // multiply-adds of one forward pass of one sample

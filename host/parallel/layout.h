@@ -176,6 +176,8 @@ private:
     std::optional<ConvProblem> as_planes(const ConvProblem& first) const;
     bool reads(const ConvProblem& stored, const std::string& name);
     AugmentProblem augment_problem(const ConvProblem& first) const;
+
+    // ---- layout_fused_pools.cpp
     std::optional<LrnPoolProblem> fused_pool(int i) const {
         return i < static_cast<int>(fused_pools_.size()) ? fused_pools_[i] : std::nullopt;
     }
