@@ -266,6 +266,7 @@ TEST_CASE("conv: wgmma, every tile") {
 }
 
 TEST_CASE("conv: wgmma, a last wave cut along k") {
+    if (!needs_hopper("wgmma")) return;
     const ConvProblem plain{.dtype = DType::bf16};
     const auto with = [&](int n, int h, int w, int c, int k, int r, int s, int groups) {
         ConvProblem p = plain;
@@ -358,6 +359,7 @@ TEST_CASE("conv: wgmma, which last waves are cut") {
 }
 
 TEST_CASE("conv: wgmma, consumers one behind the other") {
+    if (!needs_hopper("wgmma")) return;
     // It is a matter of time alone: the same bits as with both at the same stage, in products of
     // more stages than the pipeline has, of as many, and of fewer, one block having several tiles.
     for (const int taps : {1, 2, 3, 5}) {
