@@ -7,38 +7,61 @@
 //   kLanes         floats of a vector
 //   kRows, kCols   products: rows and vectors of a tile of sums that stays in registers
 //
-// Points 0, +-1, +-2, +-1/2 and infinity. Pairs of +-p share their even and their odd terms, which
-// halves the multiplications of a transform.
+// Points 0, +-1, +-2, +-1/2 and infinity; for tiles of 10 those of winograd.h. Pairs of +-p share
+// their even and their odd terms, which halves the multiplications of a transform.
 
 typedef float V __attribute__((vector_size(kLanes * 4), aligned(4), may_alias));
+typedef uint32_t U __attribute__((vector_size(kLanes * 4)));
+typedef uint16_t H __attribute__((vector_size(kLanes * 2), aligned(2), may_alias));
+typedef uint16_t Bits __attribute__((may_alias));  // of a bf16
 
 #define WT_INLINE __attribute__((always_inline)) static inline
 
 WT_INLINE V load(const float* p) { return *reinterpret_cast<const V*>(p); }
 WT_INLINE void store(float* p, V v) { *reinterpret_cast<V*>(p) = v; }
+// bf16 is the upper half of a float.
+WT_INLINE V load(const bf16* p) {
+    return (V)(__builtin_convertvector(*reinterpret_cast<const H*>(p), U) << 16);
+}
+// To nearest even; a NaN becomes 0x7fff, as __float2bfloat16's.
+WT_INLINE H round_to_bf16(V v) {
+    const U u = (U)v, nearest = (u + 0x7fffu + (u >> 16 & 1u)) >> 16;
+    const U bits = (u & 0x7fffffffu) > 0x7f800000u ? nearest * 0u + 0x7fffu : nearest;
+    return __builtin_convertvector(bits, H);
+}
+WT_INLINE void store(bf16* p, V v) { *reinterpret_cast<H*>(p) = round_to_bf16(v); }
 // The first `n` lanes, zeros behind them.
 WT_INLINE V load_some(const float* p, int n) {
     V v = {};
     for (int i = 0; i < n; ++i) v[i] = p[i];
     return v;
 }
+WT_INLINE V load_some(const bf16* p, int n) {
+    U u = {};
+    for (int i = 0; i < n; ++i) u[i] = reinterpret_cast<const Bits*>(p)[i];
+    return (V)(u << 16);
+}
 WT_INLINE void store_some(float* p, V v, int n) {
     for (int i = 0; i < n; ++i) p[i] = v[i];
 }
-template <bool whole>
-WT_INLINE V load_lanes(const float* p, int n) {
+WT_INLINE void store_some(bf16* p, V v, int n) {
+    const H h = round_to_bf16(v);
+    for (int i = 0; i < n; ++i) reinterpret_cast<Bits*>(p)[i] = h[i];
+}
+template <bool whole, class T>
+WT_INLINE V load_lanes(const T* p, int n) {
     if constexpr (whole) return load(p);
     return load_some(p, n);
 }
-template <bool whole>
-WT_INLINE void store_lanes(float* p, V v, int n) {
+template <bool whole, class T>
+WT_INLINE void store_lanes(T* p, V v, int n) {
     if constexpr (whole)
         store(p, v);
     else
         store_some(p, v, n);
 }
 
-// ---- one dimension ------------------------------------------------------------------------------
+// ---- one dimension, 8 points --------------------------------------------------------------------
 
 // B^T: 8 pixels to 8 points.
 WT_INLINE void input_1d(const V (&x)[8], V (&y)[8]) {
@@ -101,78 +124,144 @@ WT_INLINE void output_1d(const V (&m)[8], V (&y)[N]) {
     y[N - 1] += m[7];
 }
 
-// ---- two dimensions -----------------------------------------------------------------------------
+// ---- one dimension, by the matrices of winograd.h ----------------------------------------------
 
-// N x N vectors, of pixels or taps, to 8 x 8 points `stride` floats apart. transform: N to 8.
-template <int N, bool whole, class Transform>
-WT_INLINE void to_points(const float* const* in, int c, int lanes, float* out, int64_t stride,
-                         Transform transform) {
-    V columns[8][N];  // after the transform down the columns
-    for (int j = 0; j < N; ++j) {
-        V x[N], y[8];
-#pragma GCC unroll 8
-        for (int i = 0; i < N; ++i) x[i] = load_lanes<whole>(in[i * N + j] + c, lanes);
-        transform(x, y);
-#pragma GCC unroll 8
-        for (int i = 0; i < 8; ++i) columns[i][j] = y[i];
+// The sum of matrix[J][k] x[k] over k = K, K + 2, ...; terms with 0 are left out.
+template <class M, int J, int K, int N>
+constexpr bool has_terms() {
+    for (int k = K; k < N; k += 2)
+        if (M::matrix.v[J][k] != 0) return true;
+    return false;
+}
+template <class M, int J, int K, int N>
+WT_INLINE V terms(const V (&x)[N]) {
+    constexpr float factor = float(M::matrix.v[J][K]);
+    if constexpr (!has_terms<M, J, K + 2, N>())
+        return factor * x[K];
+    else if constexpr (factor == 0)
+        return terms<M, J, K + 2>(x);
+    else
+        return factor * x[K] + terms<M, J, K + 2>(x);
+}
+
+// B^T or G: x to points, which are 0, pairs of +-p, and infinity.
+template <class M, int J = 1, int N, int S>
+WT_INLINE void points_1d(const V (&x)[N], V (&y)[S]) {
+    if constexpr (J == 1) {
+        y[0] = terms<M, 0, 0>(x);
+        y[S - 1] = terms<M, S - 1, (N - 1) % 2>(x);
     }
-    for (int i = 0; i < 8; ++i) {
-        V x[N], y[8];
-#pragma GCC unroll 8
-        for (int j = 0; j < N; ++j) x[j] = columns[i][j];
-        transform(x, y);
-#pragma GCC unroll 8
-        for (int j = 0; j < 8; ++j) store(out + (i * 8 + j) * stride + c, y[j]);
+    if constexpr (J < S - 1) {
+        const V even = terms<M, J, 0>(x), odd = terms<M, J, 1>(x);
+        y[J] = even + odd;
+        y[J + 1] = even - odd;
+        points_1d<M, J + 2>(x, y);
     }
 }
 
-template <int N, class Transform>
-WT_INLINE void all_to_points(const float* const* in, int channels, float* out, int64_t stride,
+// A^T: points to results.
+template <class M, int I = 0, int S, int N>
+WT_INLINE void results_1d(const V (&even)[S], const V (&odd)[S], V (&y)[N]) {
+    if constexpr (I < N) {
+        y[I] = I % 2 ? terms<M, I, 1>(odd) : terms<M, I, 1>(even);
+        if constexpr (I == 0) y[0] += even[0];
+        results_1d<M, I + 1>(even, odd, y);
+    }
+}
+template <class M, int S, int N>
+WT_INLINE void from_points_1d(const V (&m)[S], V (&y)[N]) {
+    V even[S], odd[S];  // of a pair at its first point's place
+    even[0] = odd[0] = m[0];
+    even[S - 1] = odd[S - 1] = m[S - 1];
+#pragma GCC unroll 10
+    for (int j = 1; j < S - 1; j += 2) {
+        even[j] = m[j] + m[j + 1];
+        odd[j] = m[j] - m[j + 1];
+    }
+    results_1d<M>(even, odd, y);
+}
+
+// ---- two dimensions -----------------------------------------------------------------------------
+
+// N x N vectors, of pixels or taps, to S x S points `stride` floats apart. transform: N to S.
+template <int S, int N, bool whole, class T, class Transform>
+WT_INLINE void to_points(const T* const* in, int c, int lanes, float* out, int64_t stride,
+                         Transform transform) {
+    V columns[S][N];  // after the transform down the columns
+    for (int j = 0; j < N; ++j) {
+        V x[N], y[S];
+#pragma GCC unroll 10
+        for (int i = 0; i < N; ++i) x[i] = load_lanes<whole>(in[i * N + j] + c, lanes);
+        transform(x, y);
+#pragma GCC unroll 10
+        for (int i = 0; i < S; ++i) columns[i][j] = y[i];
+    }
+    for (int i = 0; i < S; ++i) {
+        V x[N], y[S];
+#pragma GCC unroll 10
+        for (int j = 0; j < N; ++j) x[j] = columns[i][j];
+        transform(x, y);
+#pragma GCC unroll 10
+        for (int j = 0; j < S; ++j) store(out + (i * S + j) * stride + c, y[j]);
+    }
+}
+
+template <int S, int N, class T, class Transform>
+WT_INLINE void all_to_points(const T* const* in, int channels, float* out, int64_t stride,
                              Transform transform) {
     int c = 0;
     for (; c + kLanes <= channels; c += kLanes)
-        to_points<N, true>(in, c, kLanes, out, stride, transform);
-    if (c < channels) to_points<N, false>(in, c, channels - c, out, stride, transform);
+        to_points<S, N, true>(in, c, kLanes, out, stride, transform);
+    if (c < channels) to_points<S, N, false>(in, c, channels - c, out, stride, transform);
 }
 
-static void input(const float* const* pixels, int channels, float* out, int64_t stride) {
-    all_to_points<8>(pixels, channels, out, stride,
-                     [](const V(&x)[8], V(&y)[8]) WT_ALWAYS { input_1d(x, y); });
+template <class T>
+static void input(const T* const* pixels, int channels, float* out, int64_t stride) {
+    all_to_points<8, 8>(pixels, channels, out, stride,
+                        [](const V(&x)[8], V(&y)[8]) WT_ALWAYS { input_1d(x, y); });
 }
 
-template <int N>
-static void taps(const float* const* in, int channels, float* out, int64_t stride) {
-    all_to_points<N>(in, channels, out, stride,
-                     [](const V(&x)[N], V(&y)[8]) WT_ALWAYS { taps_1d<N>(x, y); });
+template <class T, int N>
+static void taps(const T* const* in, int channels, float* out, int64_t stride) {
+    all_to_points<8, N>(in, channels, out, stride,
+                        [](const V(&x)[N], V(&y)[8]) WT_ALWAYS { taps_1d<N>(x, y); });
 }
 
-// 8 x 8 points to N x N results.
-template <int N>
-WT_INLINE void from_points(const float* m, int64_t stride, V (&result)[N][N]) {
-    V columns[N][8];
-    for (int j = 0; j < 8; ++j) {
-        V x[8], y[N];
-#pragma GCC unroll 8
-        for (int i = 0; i < 8; ++i) x[i] = load(m + (i * 8 + j) * stride);
-        output_1d<N>(x, y);
-#pragma GCC unroll 8
+// By a matrix, B^T or G: N to S.
+template <class M, class T>
+static void by_matrix(const T* const* in, int channels, float* out, int64_t stride) {
+    constexpr int S = decltype(M::matrix)::kRows, N = decltype(M::matrix)::kCols;
+    all_to_points<S, N>(in, channels, out, stride,
+                        [](const V(&x)[N], V(&y)[S]) WT_ALWAYS { points_1d<M>(x, y); });
+}
+
+// S x S points to N x N results.
+template <int S, int N, class Transform>
+WT_INLINE void from_points(const float* m, int64_t stride, V (&result)[N][N], Transform transform) {
+    V columns[N][S];
+    for (int j = 0; j < S; ++j) {
+        V x[S], y[N];
+#pragma GCC unroll 10
+        for (int i = 0; i < S; ++i) x[i] = load(m + (i * S + j) * stride);
+        transform(x, y);
+#pragma GCC unroll 10
         for (int i = 0; i < N; ++i) columns[i][j] = y[i];
     }
     for (int i = 0; i < N; ++i) {
-        V x[8], y[N];
-#pragma GCC unroll 8
-        for (int j = 0; j < 8; ++j) x[j] = columns[i][j];
-        output_1d<N>(x, y);
-#pragma GCC unroll 8
+        V x[S], y[N];
+#pragma GCC unroll 10
+        for (int j = 0; j < S; ++j) x[j] = columns[i][j];
+        transform(x, y);
+#pragma GCC unroll 10
         for (int j = 0; j < N; ++j) result[i][j] = y[j];
     }
 }
 
-template <int N, bool whole>
-WT_INLINE void output_lanes(const float* m, int64_t stride, int c, int lanes, const Epilogue& e,
-                            float* const* pixels) {
+template <int S, int N, bool whole, class T, class Transform>
+WT_INLINE void output_lanes(const float* m, int64_t stride, int c, int lanes, const Epilogue<T>& e,
+                            T* const* pixels, Transform transform) {
     V result[N][N];
-    from_points<N>(m + c, stride, result);
+    from_points<S>(m + c, stride, result, transform);
     const V bias = e.bias ? load_lanes<whole>(e.bias + c, lanes) : V{};
     for (int i = 0; i < N * N; ++i) {
         if (!pixels[i]) continue;
@@ -184,13 +273,29 @@ WT_INLINE void output_lanes(const float* m, int64_t stride, int c, int lanes, co
     }
 }
 
-template <int N>
-static void output(const float* m, int64_t stride, int channels, const Epilogue& e,
-                   float* const* pixels) {
+template <int S, int N, class T, class Transform>
+WT_INLINE void all_output(const float* m, int64_t stride, int channels, const Epilogue<T>& e,
+                          T* const* pixels, Transform transform) {
     int c = 0;
     for (; c + kLanes <= channels; c += kLanes)
-        output_lanes<N, true>(m, stride, c, kLanes, e, pixels);
-    if (c < channels) output_lanes<N, false>(m, stride, c, channels - c, e, pixels);
+        output_lanes<S, N, true>(m, stride, c, kLanes, e, pixels, transform);
+    if (c < channels) output_lanes<S, N, false>(m, stride, c, channels - c, e, pixels, transform);
+}
+
+template <class T, int N>
+static void output(const float* m, int64_t stride, int channels, const Epilogue<T>& e,
+                   T* const* pixels) {
+    all_output<8, N>(m, stride, channels, e, pixels,
+                     [](const V(&x)[8], V(&y)[N]) WT_ALWAYS { output_1d<N>(x, y); });
+}
+
+// By a matrix, A^T: S to N.
+template <class M, class T>
+static void output_by_matrix(const float* m, int64_t stride, int channels, const Epilogue<T>& e,
+                             T* const* pixels) {
+    constexpr int N = decltype(M::matrix)::kRows, S = decltype(M::matrix)::kCols;
+    all_output<S, N>(m, stride, channels, e, pixels,
+                     [](const V(&x)[S], V(&y)[N]) WT_ALWAYS { from_points_1d<M>(x, y); });
 }
 
 // ---- products -----------------------------------------------------------------------------------
@@ -270,16 +375,42 @@ static void product(const Product& p) {
     }
 }
 
+// F(M x M, R x R) in tiles of 8.
+template <class T, int M, int R>
+constexpr Transforms<T> of_8() {
+    return {.side = 8,
+            .taps = R,
+            .one_scale = 4.5f * 4.5f,
+            .one = 9,
+            .input = input<T>,
+            .filters = taps<float, R>,
+            .output = output<T, M>,
+            .gradient = taps<T, M>,
+            .of_filters = output<float, R>};
+}
+
+// The same by winograd.h's matrices.
+template <class T, int M, int R>
+constexpr Transforms<T> of_matrices() {
+    using F = winograd::Winograd<M, R>;
+    using Gradient = winograd::Winograd<R, M>;
+    int one = 0;  // the point's place among winograd.h's
+    while (winograd::Points<F::kTile>::p[one] != 1) ++one;
+    const double factor = Gradient::G::matrix.v[one][0];
+    return {.side = F::kTile,
+            .taps = R,
+            .one_scale = float(1 / (factor * factor)),
+            .one = one * (F::kTile + 1),
+            .input = by_matrix<typename F::BT, T>,
+            .filters = by_matrix<typename F::G, float>,
+            .output = output_by_matrix<typename F::AT, T>,
+            .gradient = by_matrix<typename Gradient::G, T>,
+            .of_filters = output_by_matrix<typename Gradient::AT, float>};
+}
+
 static const Leaves leaves = {
     .panel = kCols * kLanes,
-    .input = input,
-    .taps3 = taps<3>,
-    .taps4 = taps<4>,
-    .taps5 = taps<5>,
-    .taps6 = taps<6>,
-    .output3 = output<3>,
-    .output4 = output<4>,
-    .output5 = output<5>,
-    .output6 = output<6>,
+    .f32 = {of_8<float, 6, 3>(), of_8<float, 4, 5>()},
+    .b16 = {of_8<bf16, 6, 3>(), of_matrices<bf16, 6, 5>()},
     .product = product,
 };
