@@ -31,6 +31,11 @@ namespace gemm_wgmma {
 extern const Gemm gemm;
 extern const std::array<Gemm, 6> gemm_fixed;
 }  // namespace gemm_wgmma
+#ifdef VGPU
+namespace gemm_sgd_bf16_cpu {
+extern const Gemm gemm;
+}
+#endif
 #ifdef WT_ONEDNN
 namespace gemm_onednn {
 extern const Gemm gemm;
@@ -55,6 +60,9 @@ Table<GemmProblem, GemmArgs> gemm_variants() {
             preferred(gemm_wgmma::gemm, {.gpu = 4, .cpu = 1}),
 #ifdef WT_ONEDNN
             preferred(gemm_onednn::gemm, {.cpu = 3}),
+#endif
+#ifdef VGPU
+            preferred(gemm_sgd_bf16_cpu::gemm, {.cpu = 4}),
 #endif
         };
         // With a fixed tile: what --kernels tune and bin/compare try beside the model's choice.
