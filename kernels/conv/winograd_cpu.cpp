@@ -4,12 +4,13 @@
 //
 // bf16 is read and written; in between, at the points, is fp32. Products of bf16 there would be
 // twice as fast, but each rounding would count `growth` times: F(2x2, 3x3), which has the least
-// (1.7), saves no more than F(6x6, 3x3) does in fp32 (2.25 x 2 against 5.1), and F(4x4, 3x3) would
-// be 7 times as far off as a direct sum of bf16, wgrad, whose results are fp32, 1000 times.
+// (1.7), saves no more than F(6x6, 3x3) does in fp32 (2.25 x 2 against 5.1), and of F(4x4, 3x3) dx
+// and y would be 7 times as far off as a direct sum's, which are rounded once, and dw, which are
+// not rounded, thousands of times.
 //
-// But since bf16's own rounding is 2^-9, larger tiles may lose more of fp32's 2^-24: F(6x6, 5x5)
-// multiplies 9 times less. Of its errors fprop's and dgrad's drown in the rounding of what is
-// stored, and wgrad's in those that x and dy have already.
+// But since bf16's own rounding is 2^-9, tiles may lose more of fp32's 2^-24: F(8x8, 3x3) and
+// F(6x6, 5x5) multiply 5.8 and 9 times less. What they lose drowns in the rounding of y and dx, and
+// of dw in that which x and dy have undergone.
 #include "kernels/conv/winograd.h"
 #include "kernels/conv/winograd_passes_cpu.h"
 #ifdef WT_ONEDNN
@@ -24,6 +25,7 @@ using namespace wt::winograd_cpu;
 static_assert(winograd::growth<6, 3>() < 30 && winograd::growth<3, 6>() < 30);
 static_assert(winograd::growth<4, 5>() < 30 && winograd::growth<5, 4>() < 30);
 // Of bf16 storage, whose rounding is 2^15 times fp32's: a hundredth of it.
+static_assert(winograd::growth<8, 3>() < 330 && winograd::growth<3, 8>() < 330);
 static_assert(winograd::growth<6, 5>() < 330 && winograd::growth<5, 6>() < 330);
 
 static bool has_avx2() { return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma"); }

@@ -81,7 +81,7 @@ const Leaves& avx2_leaves();
 const Leaves& avx512_leaves();
 
 // Points of a tile in one direction: those of the transforms above. F(6x6, 3x3) and F(4x4, 5x5),
-// and F(6x6, 5x5) where results are rounded to bf16 (winograd_cpu.cpp tells why not elsewhere).
-constexpr int side_of(DType t, int taps) { return t == DType::bf16 && taps == 5 ? 10 : 8; }
+// and where results are rounded to bf16 F(8x8, 3x3) and F(6x6, 5x5); winograd_cpu.cpp tells why.
+constexpr int side_of(DType t) { return t == DType::bf16 ? 10 : 8; }
 
 }  // namespace wt::winograd_cpu

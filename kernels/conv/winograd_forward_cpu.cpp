@@ -11,7 +11,7 @@ namespace wt::winograd_cpu {
 
 // Bytes of a block's tiles at the points, before and after the products, and of the filters there
 // from which on a block is every core's business. A block is written once and read once, and the
-// filters, up to 37 MB, are read once a block: large ones want large blocks, which all cores share;
+// filters, up to 59 MB, are read once a block: large ones want large blocks, which all cores share;
 // small ones want a block of its own for each core, which its second cache holds. conv2 of alexnet
 // and of owt, whose filters have 5 to 10 MB, AVX-512, batch 128, ms of a core: shared blocks 306
 // (fp32) and 211, and 130 and 123; own ones of 1 MB 257 and 219, 137 and 98; of 2 MB 240 and 193,
@@ -20,7 +20,7 @@ static constexpr int64_t kSharedBlock = 16 << 20, kOwnBlock = 2 << 20, kSharedFi
 static constexpr int kColumns = 128;  // of a product, at the most: what a thread takes at once
 
 Tiles tiles_of(const ConvProblem& p) {
-    const int tile = side_of(p.dtype, p.r) + 1 - p.r;
+    const int tile = side_of(p.dtype) + 1 - p.r;
     Tiles t{.n = p.n,
             .down = {.in = p.h, .out = p.p(), .pad = p.pad_h, .tile = tile},
             .across = {.in = p.w, .out = p.q(), .pad = p.pad_w, .tile = tile}};

@@ -215,14 +215,13 @@ WT_INLINE void all_to_points(const T* const* in, int channels, float* out, int64
     if (c < channels) to_points<S, N, false>(in, c, channels - c, out, stride, transform);
 }
 
-template <class T>
-static void input(const T* const* pixels, int channels, float* out, int64_t stride) {
+static void input(const float* const* pixels, int channels, float* out, int64_t stride) {
     all_to_points<8, 8>(pixels, channels, out, stride,
                         [](const V(&x)[8], V(&y)[8]) WT_ALWAYS { input_1d(x, y); });
 }
 
-template <class T, int N>
-static void taps(const T* const* in, int channels, float* out, int64_t stride) {
+template <int N>
+static void taps(const float* const* in, int channels, float* out, int64_t stride) {
     all_to_points<8, N>(in, channels, out, stride,
                         [](const V(&x)[N], V(&y)[8]) WT_ALWAYS { taps_1d<N>(x, y); });
 }
@@ -282,9 +281,9 @@ WT_INLINE void all_output(const float* m, int64_t stride, int channels, const Ep
     if (c < channels) output_lanes<S, N, false>(m, stride, c, channels - c, e, pixels, transform);
 }
 
-template <class T, int N>
-static void output(const float* m, int64_t stride, int channels, const Epilogue<T>& e,
-                   T* const* pixels) {
+template <int N>
+static void output(const float* m, int64_t stride, int channels, const Epilogue<float>& e,
+                   float* const* pixels) {
     all_output<8, N>(m, stride, channels, e, pixels,
                      [](const V(&x)[8], V(&y)[N]) WT_ALWAYS { output_1d<N>(x, y); });
 }
@@ -376,17 +375,17 @@ static void product(const Product& p) {
 }
 
 // F(M x M, R x R) in tiles of 8.
-template <class T, int M, int R>
-constexpr Transforms<T> of_8() {
+template <int M, int R>
+constexpr Transforms<float> of_8() {
     return {.side = 8,
             .taps = R,
             .one_scale = 4.5f * 4.5f,
             .one = 9,
-            .input = input<T>,
-            .filters = taps<float, R>,
-            .output = output<T, M>,
-            .gradient = taps<T, M>,
-            .of_filters = output<float, R>};
+            .input = input,
+            .filters = taps<R>,
+            .output = output<M>,
+            .gradient = taps<M>,
+            .of_filters = output<R>};
 }
 
 // The same by winograd.h's matrices.
@@ -410,7 +409,7 @@ constexpr Transforms<T> of_matrices() {
 
 static const Leaves leaves = {
     .panel = kCols * kLanes,
-    .f32 = {of_8<float, 6, 3>(), of_8<float, 4, 5>()},
-    .b16 = {of_8<bf16, 6, 3>(), of_matrices<bf16, 6, 5>()},
+    .f32 = {of_8<6, 3>(), of_8<4, 5>()},
+    .b16 = {of_matrices<bf16, 8, 3>(), of_matrices<bf16, 6, 5>()},
     .product = product,
 };

@@ -1,6 +1,7 @@
 // The passes of Winograd's convolution on a CPU, of square filters of 3 or 5 taps: F(6x6, 3x3) and
-// F(4x4, 5x5), in bf16 F(6x6, 5x5). winograd.h has the mathematics and the error. fprop and wgrad
-// also of strided problems that are such convolutions when they are folded (winograd_fold_cpu.h).
+// F(4x4, 5x5), in bf16 F(8x8, 3x3) and F(6x6, 5x5). winograd.h has the mathematics and the error.
+// fprop and wgrad also of strided problems that are such convolutions when they are folded
+// (winograd_fold_cpu.h).
 // T is how activations (and the filters that are read) are stored; all sums are fp32.
 //
 // The tiles of a batch (winograd_tiles_cpu.h) go through memory in blocks: a block's pixels are
