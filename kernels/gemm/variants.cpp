@@ -10,7 +10,8 @@
 //     128          102   69    101      43    68    152
 //
 // A step has all three: tiled comes first there. mma_sm80 (616, 727, 1440) is never taken unless it
-// is named.
+// is named. sgd_bf16_cpu, which is wgrad and the update in one, comes before oneDNN's wgrad and the
+// update apart: README.md, "The rest of a step on a CPU".
 #include <array>
 #include <vector>
 
