@@ -4,7 +4,7 @@
 // Points 0, +-1, +-2, +-1/2 and infinity; for tiles of 10 those of winograd.h. Pairs of +-p share
 // their even and their odd terms, which halves the multiplications of a transform.
 
-#include "kernels/conv/winograd_vectors_cpu.h"
+#include "kernels/common/vectors_cpu.h"
 
 // ---- one dimension, 8 points --------------------------------------------------------------------
 

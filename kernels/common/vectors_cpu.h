@@ -1,5 +1,8 @@
-// A CPU's vectors of floats, from fp32 and bf16 in memory and back: part of winograd_leaves_cpu.h,
-// which says how it is compiled.
+// A CPU's vectors of floats, from fp32 and bf16 in memory and back.
+//
+// No include guard: a file that is compiled for an instruction set (`#pragma GCC target`) includes
+// it in a namespace of its own, behind kLanes, the floats of a vector, so that all of it is inlined
+// there. <immintrin.h> and kernels/common/dtype.h come before.
 
 typedef float V __attribute__((vector_size(kLanes * 4), aligned(4), may_alias));
 typedef uint32_t U __attribute__((vector_size(kLanes * 4)));
@@ -10,15 +13,21 @@ typedef uint16_t Bits __attribute__((may_alias));  // of a bf16
 
 WT_INLINE V load(const float* p) { return *reinterpret_cast<const V*>(p); }
 WT_INLINE void store(float* p, V v) { *reinterpret_cast<V*>(p) = v; }
-// bf16 is the upper half of a float.
+// bf16 is the upper half of a float. By an intrinsic: of a conversion of 16 lanes g++ makes
+// two halves and puts them together. (With a mask, since those without one make g++ 12 warn.)
+template <int lanes = kLanes>
 WT_INLINE V load(const bf16* p) {
-    return (V)(__builtin_convertvector(*reinterpret_cast<const H*>(p), U) << 16);
+    if constexpr (lanes == 16) {
+        const __m256i half = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p));
+        return (V)((U)_mm512_maskz_cvtepu16_epi32(0xffff, half) << 16);
+    } else {
+        return (V)(__builtin_convertvector(*reinterpret_cast<const H*>(p), U) << 16);
+    }
 }
 // To nearest even; a NaN becomes 0x7fff, as __float2bfloat16's.
 WT_INLINE H round_to_bf16(V v) {
     const U u = (U)v, nearest = (u + 0x7fffu + (u >> 16 & 1u)) >> 16;
-    const U bits = (u & 0x7fffffffu) > 0x7f800000u ? nearest * 0u + 0x7fffu : nearest;
-    return __builtin_convertvector(bits, H);
+    return __builtin_convertvector(v == v ? nearest : U{} + 0x7fffu, H);
 }
 WT_INLINE void store(bf16* p, V v) { *reinterpret_cast<H*>(p) = round_to_bf16(v); }
 // The first `n` lanes, zeros behind them.
