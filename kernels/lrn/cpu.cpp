@@ -144,8 +144,12 @@ void launch_backward(const LrnProblem& p, const LrnBackwardArgs& a) {
 
 extern const LrnForward forward_variant;
 extern const LrnBackward backward_variant;
-const LrnForward forward_variant{
-    .name = "cpu", .refuses = refuses, .workspace = nullptr, .launch = launch_forward, .cpu = true};
+const LrnForward forward_variant{.name = "cpu",
+                                 .refuses = refuses,
+                                 .workspace = nullptr,
+                                 .launch = launch_forward,
+                                 .cpu = true,
+                                 .suits = forward_suits};
 const LrnBackward backward_variant{.name = "cpu",
                                    .refuses = refuses,
                                    .workspace = nullptr,
