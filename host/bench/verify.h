@@ -22,9 +22,9 @@
 // 43 for the longest sums there are (conv1's filters at batch 256).
 //
 // Of the gradient of filters, which is fp32 where x and dy are bf16 too, `winograd_cpu` is allowed
-// 8 k: its larger tiles of bf16 (kernels/conv/winograd_cpu.cpp) leave errors of 3e-5 in norm. That x
-// and dy were rounded to bf16 has put every product off by 1.4e-3 before, and one product forgotten
-// in conv1's sums at batch 256 is 1.1e-3.
+// 8 k: its larger tiles of bf16 (kernels/conv/winograd_cpu.cpp) leave errors of 3e-5 in norm. That
+// x and dy were rounded to bf16 has put every product off by 1.4e-3 before, and one product
+// forgotten in conv1's sums at batch 256 is 1.1e-3.
 #pragma once
 
 #include <string>

@@ -1,6 +1,6 @@
-// Convolution by Winograd in plain C++ for a CPU, for virtual GPUs: 3x3 and 5x5 filters of stride 1,
-// and strided first layers that are such filters when they are folded. F(6x6, 3x3) and F(4x4, 5x5)
-// multiply 5.1 and 6.3 times less than direct sums, less the tiles' edges.
+// Convolution by Winograd in plain C++ for a CPU, for virtual GPUs: 3x3 and 5x5 filters of stride
+// 1, and strided first layers that are such filters when they are folded. F(6x6, 3x3) and F(4x4,
+// 5x5) multiply 5.1 and 6.3 times less than direct sums, less the tiles' edges.
 //
 // bf16 is read and written; in between, at the points, is fp32. Products of bf16 there would be
 // twice as fast, but each rounding would count `growth` times: F(2x2, 3x3), which has the least

@@ -36,8 +36,8 @@ Table<PoolProblem, PoolForwardArgs> pool_forward_variants() {
     static const PoolForward table[] = {
         pool_forward_naive::variant,
 #ifdef WT_ONEDNN
-        // The fastest (alexnet's pool1, bf16, batch 128: 7 ms of a core, `cpu` 9, `vec8` 20), but it
-        // loses NaNs: a net that diverges should show it.
+        // The fastest (alexnet's pool1, bf16, batch 128: 7 ms of a core, `cpu` 9, `vec8` 20), but
+        // it loses NaNs: a net that diverges should show it.
         preferred(pool_onednn::forward_variant, {.cpu = 2}),
 #endif
         preferred(pool_forward_vec8::variant, {.gpu = 1, .cpu = 3}),
