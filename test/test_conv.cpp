@@ -81,6 +81,10 @@ double error_growth(const Variant<ConvProblem, Args>& v, const ConvProblem& p) {
     if (!std::string(v.name).starts_with("winograd")) return 1;
     constexpr bool kWgrad = std::is_same_v<Args, ConvWgradArgs>;
     if (v.cpu) {  // strided first layers are 3x3 when they are folded
+        if (p.dtype == DType::bf16 && p.r == 5)
+            return kWgrad ? winograd::corner_growth<5, 6>() : winograd::corner_growth<6, 5>();
+        if (p.dtype == DType::bf16)
+            return kWgrad ? winograd::corner_growth<3, 8>() : winograd::corner_growth<8, 3>();
         if (p.r == 5)
             return kWgrad ? winograd::corner_growth<5, 4>() : winograd::corner_growth<4, 5>();
         return kWgrad ? winograd::corner_growth<3, 6>() : winograd::corner_growth<6, 3>();

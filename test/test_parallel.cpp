@@ -218,9 +218,18 @@ TEST_CASE("parallel: which operations are fused") {
 #ifdef WT_ONEDNN
     c.kernels = KernelSettings::parse("auto");
     const Layout l(c);
-    CHECK(variant_of(l, "norm1.forward") == "onednn");
+    CHECK(variant_of(l, "norm1.forward+pool1") == "");
+    CHECK(variant_of(l, "norm1.forward") != "");
     CHECK(variant_of(l, "fc6.wgrad") == "onednn");
     CHECK((l.head[0].grad && l.updates.size() == l.params.size()));
+    // A fused product that is written for CPUs comes before oneDNN's and the update apart.
+    c.dtype = DType::bf16;
+    if (find(gemm_variants(), "sgd_bf16_cpu")
+            ->refuses({.layout = GemmLayout::tn, .dtype = DType::bf16, .sgd = true}) == "") {
+        const Layout low(c);
+        CHECK(variant_of(low, "fc6.wgrad") == "sgd_bf16_cpu");
+        CHECK((low.head[0].wgrad.problem.sgd && low.updates.size() < low.params.size()));
+    }
 #endif
 }
 

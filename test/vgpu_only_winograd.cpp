@@ -40,6 +40,10 @@ void for_each_size(F&& f) {
     f.template operator()<5, 4>();
     f.template operator()<6, 3>();
     f.template operator()<3, 6>();
+    f.template operator()<6, 5>();
+    f.template operator()<5, 6>();
+    f.template operator()<8, 3>();
+    f.template operator()<3, 8>();
 }
 
 }  // namespace

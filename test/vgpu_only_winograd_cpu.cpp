@@ -21,8 +21,10 @@ std::vector<ConvProblem> shapes() {
         {.n = 1, .h = 1, .w = 2, .r = 3, .s = 3, .pad_h = 1, .pad_w = 1},
         {.n = 7, .h = 13, .w = 13, .r = 3, .s = 3, .pad_h = 1, .pad_w = 1},
         {.n = 40, .h = 3, .w = 4, .r = 3, .s = 3, .pad_h = 2, .pad_w = 0},
+        {.n = 40, .h = 3, .w = 4, .r = 3, .s = 3, .pad_h = 2, .pad_w = 0, .dtype = DType::bf16},
         {.n = 128, .h = 13, .w = 13, .r = 3, .s = 3, .pad_h = 1, .pad_w = 1},
         {.n = 5, .h = 17, .w = 9, .r = 5, .s = 5, .pad_h = 4, .pad_w = 1},
+        {.n = 5, .h = 17, .w = 9, .r = 5, .s = 5, .pad_h = 4, .pad_w = 1, .dtype = DType::bf16},
         {.n = 3, .h = 39, .w = 35, .c = 3, .r = 11, .s = 11, .stride_h = 4, .stride_w = 4},
     };
 }
@@ -57,49 +59,85 @@ std::vector<double> both_ways(const Matrix& m, const std::vector<double>& x) {
 constexpr int kChannels = 37;  // whole vectors and a rest, of 8 lanes and of 16
 constexpr int kPitch = 48;
 
-float value(int pixel, int channel) { return std::sin(float(pixel * 131 + channel * 17)); }
+// As T stores it.
+template <class T>
+T value(int pixel, int channel) {
+    return from_float<T>(std::sin(float(pixel * 131 + channel * 17)));
+}
 
-// A transform of N x N values to points, by CPU vectors and by the matrices. Points of the matrices
-// come in another order and scale: what both compute of one convolution is compared.
-template <int M, int R>
-void check_convolution(const Leaves& leaves) {
+// `pixels` x `pixels` values of kChannels from `first` on, and pointers to them.
+template <class T>
+struct Values {
+    int count;
+    std::vector<T> all;
+    std::vector<const T*> at;
+    Values(int side, int first) : count(side * side), all(count * kPitch), at(count) {
+        for (int i = 0; i < count; ++i) {
+            at[i] = &all[i * kPitch];
+            for (int c = 0; c < kChannels; ++c) all[i * kPitch + c] = value<T>(first + i, c);
+        }
+    }
+    std::vector<double> of(int channel) const {
+        std::vector<double> v(count);
+        for (int i = 0; i < count; ++i) v[i] = to_float(all[i * kPitch + channel]);
+        return v;
+    }
+};
+
+// F(M x M, R x R) of values stored as X and W into results stored as Y, by the CPU's vectors and by
+// the matrices, whose points come in another order and scale in tiles of 8: what both compute of
+// one convolution is compared. Y's rounding and `allowed` are what they may differ by.
+template <int M, int R, class X, class W, class Y>
+void check_convolution(ToPoints<X> input, ToPoints<W> taps, FromPoints<Y> output, double allowed) {
     CAPTURE(M);
     CAPTURE(R);
-    using winograd::matrices;
-    constexpr auto w = matrices<M, R>();
-    std::vector<float> x(64 * kPitch), taps(R * R * kPitch), points(64 * kPitch),
-        filter(64 * kPitch), y(M * M * kPitch);
-    std::vector<const float*> x_at(64), taps_at(R * R);
-    std::vector<float*> y_at(M * M);
-    for (int i = 0; i < 64; ++i) {
-        x_at[i] = &x[i * kPitch];
-        for (int c = 0; c < kChannels; ++c) x[i * kPitch + c] = value(i, c);
-    }
-    for (int i = 0; i < R * R; ++i) {
-        taps_at[i] = &taps[i * kPitch];
-        for (int c = 0; c < kChannels; ++c) taps[i * kPitch + c] = value(i + 64, c);
-    }
+    constexpr int kPoints = (M + R - 1) * (M + R - 1);
+    constexpr auto w = winograd::matrices<M, R>();
+    const Values<X> x(M + R - 1, 0);
+    const Values<W> filter(R, kPoints);
+    std::vector<float> points(kPoints * kPitch), filter_points(kPoints * kPitch);
+    std::vector<Y> y(M * M * kPitch);
+    std::vector<Y*> y_at(M * M);
     for (int i = 0; i < M * M; ++i) y_at[i] = &y[i * kPitch];
-    leaves.input(x_at.data(), kChannels, points.data(), kPitch);
-    leaves.taps(R)(taps_at.data(), kChannels, filter.data(), kPitch);
-    for (size_t i = 0; i < points.size(); ++i) points[i] *= filter[i];
-    leaves.output(M)(points.data(), kPitch, kChannels, {}, y_at.data());
+    input(x.at.data(), kChannels, points.data(), kPitch);
+    taps(filter.at.data(), kChannels, filter_points.data(), kPitch);
+    for (size_t i = 0; i < points.size(); ++i) points[i] *= filter_points[i];
+    output(points.data(), kPitch, kChannels, {}, y_at.data());
+    const double rounding = std::is_same_v<Y, bf16> ? 1.0 / 256 : 0;
     double worst = 0;
     for (int c = 0; c < kChannels; ++c) {
-        std::vector<double> xs(64), ws(R * R);
-        for (int i = 0; i < 64; ++i) xs[i] = x[i * kPitch + c];
-        for (int i = 0; i < R * R; ++i) ws[i] = taps[i * kPitch + c];
-        auto product = both_ways(w.bt, xs);
-        const auto u = both_ways(w.g, ws);
-        for (int i = 0; i < 64; ++i) product[i] *= u[i];
+        auto product = both_ways(w.bt, x.of(c));
+        const auto u = both_ways(w.g, filter.of(c));
+        for (int i = 0; i < kPoints; ++i) product[i] *= u[i];
         const auto want = both_ways(w.at, product);
         for (int i = 0; i < M * M; ++i)
-            worst = std::max(worst, std::abs(want[i] - y[i * kPitch + c]));
+            worst = std::max(worst, std::abs(want[i] - to_float(y[i * kPitch + c])) /
+                                        (allowed + rounding * std::abs(want[i])));
     }
     CHECK(worst > 0);
-    CHECK(worst < 2e-4);
+    CHECK(worst < 1);
     for (int i = 0; i < M * M; ++i)
-        for (int c = kChannels; c < kPitch; ++c) CHECK(y[i * kPitch + c] == 0);
+        for (int c = kChannels; c < kPitch; ++c) CHECK(to_float(y[i * kPitch + c]) == 0);
+}
+
+// All five transforms of activations stored as T, in the two convolutions that they are for.
+template <int M, int R, class T>
+void check_transforms(const Leaves& leaves, double allowed) {
+    const Transforms<T>& t = leaves.of<T>(R);
+    REQUIRE(t.side == side_of(dtype_of<T>));
+    REQUIRE(t.side == M + R - 1);
+    REQUIRE(t.taps == R);
+    check_convolution<M, R>(t.input, t.filters, t.output, allowed);
+    check_convolution<R, M>(t.input, t.gradient, t.of_filters, allowed);  // wgrad's
+    // A tile's sum, which is what db is made of.
+    const Values<T> dy(M, 7);
+    std::vector<float> points(t.side * t.side * kPitch);
+    t.gradient(dy.at.data(), kChannels, points.data(), kPitch);
+    for (int c = 0; c < kChannels; ++c) {
+        double sum = 0;
+        for (const double v : dy.of(c)) sum += v;
+        CHECK(points[t.one * kPitch + c] * t.one_scale == doctest::Approx(sum).epsilon(1e-4));
+    }
 }
 
 }  // namespace
@@ -111,7 +149,7 @@ TEST_CASE("winograd on a CPU: tiles have every result once, and read its pixels"
         CAPTURE(p.h);
         CAPTURE(p.n);
         const int m = tiles.down.tile;
-        REQUIRE(m == 9 - p.r);
+        REQUIRE(m == side_of(p.dtype) + 1 - p.r);
         struct At {
             int image, row, col;
             bool operator==(const At&) const = default;
@@ -119,8 +157,8 @@ TEST_CASE("winograd on a CPU: tiles have every result once, and read its pixels"
         std::vector<int> seen(p.n * p.p() * p.q());
         bool right = true;
         for (int64_t t = 0; t < tiles.count(); ++t) {
-            At read[kSide][kSide];
-            tiles.each(t, true, kSide, [&](int i, int j, int image, int row, int col) {
+            At read[kMostSide][kMostSide];
+            tiles.each(t, true, side_of(p.dtype), [&](int i, int j, int image, int row, int col) {
                 read[i][j] = {image, row, col};
             });
             tiles.each(t, false, m, [&](int i, int j, int image, int row, int col) {
@@ -154,9 +192,10 @@ TEST_CASE("winograd on a CPU: the transforms are those of the matrices") {
     if (all.empty()) MESSAGE("this CPU has neither AVX2 nor AVX-512: nothing is checked");
     for (const Leaves* leaves : all) {
         CAPTURE(leaves->panel);
-        check_convolution<6, 3>(*leaves);
-        check_convolution<4, 5>(*leaves);
-        check_convolution<3, 6>(*leaves);  // wgrad's
-        check_convolution<5, 4>(*leaves);
+        check_transforms<6, 3, float>(*leaves, 2e-4);
+        check_transforms<4, 5, float>(*leaves, 2e-4);
+        // of sums of up to 64 products of 1 at the most
+        check_transforms<8, 3, bf16>(*leaves, 2e-3);
+        check_transforms<6, 5, bf16>(*leaves, 2e-3);
     }
 }

@@ -71,8 +71,11 @@ bool fits(int device, size_t bytes) {
     return bytes < (size_t(256) << 20) || bytes < device_free_bytes(device) / 2;
 }
 
-// What a variant makes of its operands' rounding to tf32, as a multiple of a direct sum's.
+// What a variant makes of its operands' rounding to tf32, as a multiple of a direct sum's; or may
+// lose beyond other variants.
 double growth_of(const BenchCase& c, const std::string& variant) {
+    if (c.op == "conv_wgrad" && c.dtype == DType::bf16 && variant.starts_with("winograd_cpu"))
+        return kLargeTilesRatio;
     if (!c.tf32 || variant != "winograd_mma_sm80") return 1;
     return problem_of<ConvProblem>(c.whole_problem).r == 3 ? winograd::growth<4, 3>()
                                                            : winograd::growth<4, 5>();

@@ -93,8 +93,8 @@ struct KernelSettings {
     // Whether an operation should compute `fused`, which does the work of all parts. Automatic:
     // when that was measured to take no longer than they do together. Where not all of that was
     // measured: when its variant is preferred no less than that of a part from the same table, and
-    // no part would be a vendor's unless the fused one is. So on virtual GPUs what oneDNN computes
-    // stays apart.
+    // no part would be a vendor's or one that is written for CPUs unless the fused one is either.
+    // So on virtual GPUs what these compute stays apart where only a GPU's kernels would fuse it.
     template <class Problem, class Args, class... Parts>
     bool fuses(const std::string& layer_op, Table<Problem, Args> table, const Problem& fused,
                int sm, const Parts&... parts) const {
@@ -108,7 +108,8 @@ struct KernelSettings {
             if (!p.variant) return;
             if constexpr (std::is_same_v<decltype(p), const Pick<Problem, Args>>)
                 worse |= f.variant->preference.on(sm) < p.variant->preference.on(sm);
-            worse |= p.variant->baseline && !f.variant->baseline;
+            worse |=
+                (p.variant->baseline || p.variant->cpu) && !f.variant->baseline && !f.variant->cpu;
             known &= p.ms > 0;
             together += p.ms;
         };

@@ -15,6 +15,11 @@ extern const Augment variant;
 namespace augment_fold {
 extern const Augment variant;
 }
+#ifdef VGPU
+namespace augment_fold_cpu {
+extern const Augment variant;
+}
+#endif
 
 Table<AugmentProblem, AugmentArgs> augment_variants() {
     static const Augment table[] = {
@@ -23,8 +28,11 @@ Table<AugmentProblem, AugmentArgs> augment_variants() {
         // of `pixels8`, whose loads and stores the compiler makes vectors of.
         preferred(augment_pixels8::variant, {.gpu = 1, .cpu = 2}),
         preferred(augment_rows::variant, {.gpu = 2, .cpu = 1}),
-        // The only fast one that writes folded images, and nothing else.
+        // Write folded images, and nothing else.
         preferred(augment_fold::variant, {.gpu = 3, .cpu = 3}),
+#ifdef VGPU
+        preferred(augment_fold_cpu::variant, {.cpu = 4}),
+#endif
     };
     return table;
 }

@@ -21,7 +21,7 @@
 // --batch 32 --profile --variants ...` on one core: conv2 tiled 3.5, winograd 1.0, onednn 0.75;
 // conv4 2.0, 0.96, 0.39. So winograd comes before tiled for `own`, where it suits, and behind
 // oneDNN's.
-// winograd_cpu comes before all in fp32: README.md, "Convolutions on a CPU".
+// winograd_cpu comes before all: README.md, "Convolutions on a CPU".
 #include <array>
 #include <vector>
 

@@ -30,8 +30,9 @@
 // Points: those with the least growth among symmetric sets of eighths and sixteenths. In pairs +-p
 // a transform needs half the multiplications (even and odd parts), and in short binary fractions
 // B^T and A^T are exact in fp32. For 6 points +-5/8 and +-3/2 have 4.8 where the usual +-1 and +-2
-// have 10.8; for 8, +-1/2, +-1 and +-2 are the best. Scaling a row by a power of two changes no
-// error.
+// have 10.8; for 8, +-1/2, +-1 and +-2 are the best; for 10 these are the best with 1 among them,
+// where a tile's plain sum is (152 for F(6x6, 5x5); 102 without). Scaling a row by a power of two
+// changes no error.
 #pragma once
 
 namespace wt::winograd {
@@ -56,6 +57,10 @@ struct Points<6> {
 template <>
 struct Points<8> {
     static constexpr double p[] = {0, 0.5, -0.5, 1, -1, 2, -2};
+};
+template <>
+struct Points<10> {
+    static constexpr double p[] = {0, 0.375, -0.375, 1, -1, 1.25, -1.25, 2.5, -2.5};
 };
 
 template <int M, int R>

@@ -1,4 +1,7 @@
 // Winograd's transforms and products in AVX2: 16 registers of 8 floats, 12 of them sums.
+#include <immintrin.h>
+
+#include "kernels/conv/winograd.h"
 #include "kernels/conv/winograd_cpu.h"
 
 #define WT_ALWAYS __attribute__((always_inline))

@@ -1,4 +1,7 @@
 // Winograd's transforms and products in AVX-512: 32 registers of 16 floats, 24 of them sums.
+#include <immintrin.h>
+
+#include "kernels/conv/winograd.h"
 #include "kernels/conv/winograd_cpu.h"
 
 #define WT_ALWAYS __attribute__((always_inline))

@@ -30,21 +30,22 @@ inline ConvProblem unstrided(ConvProblem p) {
 }
 
 // The block (row, col) of an image of the strided problem, zeros outside it.
-inline void gather_block(const ConvProblem& p, const float* image, int row, int col, float* to) {
+template <class T>
+void gather_block(const ConvProblem& p, const T* image, int row, int col, T* to) {
     const int left = col * p.stride_w - p.pad_w, run = p.stride_w * p.c;
     const int from = std::clamp(-left, 0, p.stride_w);
     const int until = std::clamp(p.w - left, from, p.stride_w);
     for (int i = 0; i < p.stride_h; ++i, to += run) {
         const int y = row * p.stride_h - p.pad_h + i;
         const bool inside = y >= 0 && y < p.h;
-        const float* in = image + (int64_t(inside ? y : 0) * p.w + left) * p.c;
+        const T* in = image + (int64_t(inside ? y : 0) * p.w + left) * p.c;
         if (inside && until - from == p.stride_w && run == 12) {
-            std::memcpy(to, in, 12 * sizeof(float));  // AlexNet's: three moves, not a call
+            std::memcpy(to, in, 12 * sizeof(T));  // AlexNet's: three moves, not a call
             continue;
         }
-        std::memset(to, 0, run * sizeof(float));
+        std::memset(to, 0, run * sizeof(T));  // zeros in either type
         if (inside && until > from)
-            std::memcpy(to + from * p.c, in + from * p.c, (until - from) * p.c * sizeof(float));
+            std::memcpy(to + from * p.c, in + from * p.c, (until - from) * p.c * sizeof(T));
     }
 }
 

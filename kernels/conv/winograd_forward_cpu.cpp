@@ -11,13 +11,16 @@ namespace wt::winograd_cpu {
 
 // Bytes of a block's tiles at the points, before and after the products, and of the filters there
 // from which on a block is every core's business. A block is written once and read once, and the
-// filters, up to 25 MB, are read once a block: large ones want large blocks, which all cores share;
-// small ones want a block of its own for each core, which its second cache holds.
-static constexpr int64_t kSharedBlock = 16 << 20, kOwnBlock = 1 << 20, kSharedFilters = 4 << 20;
+// filters, up to 59 MB, are read once a block: large ones want large blocks, which all cores share;
+// small ones want a block of its own for each core, which its second cache holds. conv2 of alexnet
+// and of owt, whose filters have 5 to 10 MB, AVX-512, batch 128, ms of a core: shared blocks 306
+// (fp32) and 211, and 130 and 123; own ones of 1 MB 257 and 219, 137 and 98; of 2 MB 240 and 193,
+// 123 and 86.
+static constexpr int64_t kSharedBlock = 16 << 20, kOwnBlock = 2 << 20, kSharedFilters = 12 << 20;
 static constexpr int kColumns = 128;  // of a product, at the most: what a thread takes at once
 
 Tiles tiles_of(const ConvProblem& p) {
-    const int tile = kSide + 1 - p.r;
+    const int tile = side_of(p.dtype) + 1 - p.r;
     Tiles t{.n = p.n,
             .down = {.in = p.h, .out = p.p(), .pad = p.pad_h, .tile = tile},
             .across = {.in = p.w, .out = p.q(), .pad = p.pad_w, .tile = tile}};
@@ -34,61 +37,51 @@ static ConvProblem reversed(ConvProblem p) {
     return p;
 }
 
-void read_pixels(const Tiles& tiles, int64_t tile, const float* x, const ConvProblem& strided,
-                 int channels, const float* zeros, float* scratch, const float** pixels) {
-    const bool gathers = is_strided(strided) && strided.fold == 1;
-    const int64_t image_size = gathers ? int64_t(strided.h) * strided.w * strided.c
-                                       : int64_t(tiles.down.in) * tiles.across.in * channels;
-    tiles.each(tile, true, kSide, [&](int i, int j, int image, int row, int col) {
-        const float*& pixel = pixels[i * kSide + j];
-        const float* first = x + image * image_size;
-        if (image < 0) {
-            pixel = zeros;
-        } else if (gathers) {
-            float* block = scratch + (i * kSide + j) * channels;
-            gather_block(strided, first, row, col, block);
-            pixel = block;
-        } else {
-            pixel = first + (int64_t(row) * tiles.across.in + col) * channels;
-        }
-    });
-}
-
-Forward::Forward(const ConvProblem& strided, const ConvProblem& p, const Leaves& leaves,
-                 bool turned)
+template <class T>
+Forward<T>::Forward(const ConvProblem& strided, const ConvProblem& p, const Leaves& leaves,
+                    bool turned)
     : leaves_(leaves),
       strided_(strided),
       tiles_(tiles_of(p)),
       turned_(turned),
       groups_(p.groups),
       taps_(p.r),
+      transforms_(leaves.of<T>(p.r)),
+      points_(transforms_.side * transforms_.side),
       in_(p.cg()),
       out_(p.kg()),
       in_pitch_(int(padded(in_))),
       out_pitch_(int(padded(out_))),
       panels_(int(ceil_div(out_, leaves.panel))),
-      shared_(int64_t(sizeof(float)) * kPoints * in_ * out_ > kSharedFilters),
+      shared_(int64_t(sizeof(float)) * points_ * in_ * out_ > kSharedFilters),
       block_(tiles_of_a_block(tiles_.count(), shared_ ? kSharedBlock : kOwnBlock,
-                              groups_ * (in_pitch_ + out_pitch_))) {}
+                              int64_t(points_) * groups_ * (in_pitch_ + out_pitch_))) {}
 
-Forward Forward::fprop(const ConvProblem& p, const Leaves& l) {
+template <class T>
+Forward<T> Forward<T>::fprop(const ConvProblem& p, const Leaves& l) {
     return {p, unstrided(p), l, false};
 }
-Forward Forward::dgrad(const ConvProblem& p, const Leaves& l) {
+template <class T>
+Forward<T> Forward<T>::dgrad(const ConvProblem& p, const Leaves& l) {
     const ConvProblem r = reversed(p);
     return {r, r, l, true};
 }
 
-int64_t Forward::filter_plane() const { return int64_t(panels_) * in_ * leaves_.panel + 2 * kLine; }
+template <class T>
+int64_t Forward<T>::filter_plane() const {
+    return int64_t(panels_) * in_ * leaves_.panel + 2 * kLine;
+}
 
-size_t Forward::workspace() const {
+template <class T>
+size_t Forward<T>::workspace() const {
     return sizeof(float) *
-           (padded(groups_ * in_) + padded(folded_filters()) + groups_ * kPoints * filter_plane() +
+           (padded(groups_ * in_) + padded(folded_filters()) + groups_ * points_ * filter_plane() +
             (shared_ ? 1 : vgpu::core_count()) * buffer());
 }
 
 // One panel of one group's filters: of each input channel `panel` filters at the points.
-void Forward::transform_filters(const float* w, int task, float* to) const {
+template <class T>
+void Forward<T>::transform_filters(const T* w, int task, float* to) const {
     const int group = task / panels_, panel = task % panels_, width = leaves_.panel;
     const int first = panel * width, filters = std::min(width, out_ - first), taps = taps_ * taps_;
     constexpr int kChannels = 16;  // at a time: a line of w
@@ -97,40 +90,42 @@ void Forward::transform_filters(const float* w, int task, float* to) const {
         const int channels = std::min(kChannels, in_ - c0);
         for (int t = 0; t < taps; ++t) {
             if (turned_) {  // w is k, tap, c: here k is read and c comes out
-                for (int c = 0; c < channels; ++c)
-                    std::memcpy(held[c][taps - 1 - t],
-                                w + ((int64_t(group) * in_ + c0 + c) * taps + t) * out_ + first,
-                                filters * sizeof(float));
+                for (int c = 0; c < channels; ++c) {
+                    const T* line = w + ((int64_t(group) * in_ + c0 + c) * taps + t) * out_ + first;
+                    for (int k = 0; k < filters; ++k) held[c][taps - 1 - t][k] = to_float(line[k]);
+                }
                 continue;
             }
             for (int k = 0; k < filters; ++k) {
-                const float* line = w + ((int64_t(group) * out_ + first + k) * taps + t) * in_ + c0;
-                for (int c = 0; c < channels; ++c) held[c][t][k] = line[c];
+                const T* line = w + ((int64_t(group) * out_ + first + k) * taps + t) * in_ + c0;
+                for (int c = 0; c < channels; ++c) held[c][t][k] = to_float(line[c]);
             }
         }
         for (int c = 0; c < channels; ++c) {
             const float* in[25];
             for (int t = 0; t < taps; ++t) in[t] = held[c][t];
             float* points =
-                to + group * kPoints * filter_plane() + (int64_t(panel) * in_ + c0 + c) * width;
-            leaves_.taps(taps_)(in, width, points, filter_plane());
+                to + group * points_ * filter_plane() + (int64_t(panel) * in_ + c0 + c) * width;
+            transforms_.filters(in, width, points, filter_plane());
         }
     }
 }
 
-void Forward::transform_input(const float* in, const float* zeros, int64_t tile, float* to) const {
-    const float* pixels[kPoints];
-    alignas(64) float blocks[kPoints * kMostFolded];
-    read_pixels(tiles_, tile, in, strided_, groups_ * in_, zeros, blocks, pixels);
+template <class T>
+void Forward<T>::transform_input(const T* in, const T* zeros, int64_t tile, float* to) const {
+    const T* pixels[kMostPoints];
+    alignas(64) T blocks[kMostPoints * kMostFolded];
+    read_pixels(tiles_, tile, transforms_.side, in, strided_, groups_ * in_, zeros, blocks, pixels);
     for (int g = 0; g < groups_; ++g) {
-        leaves_.input(pixels, in_, to + g * kPoints * in_plane(), in_plane());
-        for (const float*& p : pixels) p += in_;
+        transforms_.input(pixels, in_, to + g * points_ * in_plane(), in_plane());
+        for (int i = 0; i < points_; ++i) pixels[i] += in_;
     }
 }
 
-void Forward::transform_output(const float* from, int64_t tile, const Operands& o) const {
-    float* pixels[kPoints];
-    const int channels = groups_ * out_, side = tiles_.down.tile;
+template <class T>
+void Forward<T>::transform_output(const float* from, int64_t tile, const Operands& o) const {
+    T* pixels[kMostPoints];
+    const int channels = groups_ * out_, side = transforms_.tile();
     tiles_.each(tile, false, side, [&](int i, int j, int image, int row, int col) {
         pixels[i * side + j] =
             image < 0
@@ -138,17 +133,18 @@ void Forward::transform_output(const float* from, int64_t tile, const Operands& 
                 : o.out + ((int64_t(image) * tiles_.down.out + row) * tiles_.across.out + col) *
                               channels;
     });
-    Epilogue e{.bias = o.bias, .relu = o.relu, .results = o.out, .mask = o.mask};
+    Epilogue<T> e{.bias = o.bias, .relu = o.relu, .results = o.out, .mask = o.mask};
     for (int g = 0; g < groups_; ++g) {
-        leaves_.output(side)(from + g * kPoints * out_plane(), out_plane(), out_, e, pixels);
-        for (float*& p : pixels)
-            if (p) p += out_;
+        transforms_.output(from + g * points_ * out_plane(), out_plane(), out_, e, pixels);
+        for (int i = 0; i < side * side; ++i)
+            if (pixels[i]) pixels[i] += out_;
         if (e.bias) e.bias += out_;
     }
 }
 
 // Columns `part` of the product at one point of one group.
-void Forward::multiply(int task, int rows, const float* filters, float* buffer) const {
+template <class T>
+void Forward<T>::multiply(int task, int rows, const float* filters, float* buffer) const {
     const int parts = int(ceil_div(out_, kColumns)), col = task % parts * kColumns;
     const int64_t plane = task / parts;
     leaves_.product({.rows = rows,
@@ -158,34 +154,37 @@ void Forward::multiply(int task, int rows, const float* filters, float* buffer) 
                      .a_row = in_pitch_,
                      .b = filters + plane * filter_plane() + int64_t(col) * in_,
                      .b_row = 0,
-                     .out = buffer + groups_ * kPoints * in_plane() + plane * out_plane() + col,
+                     .out = buffer + groups_ * points_ * in_plane() + plane * out_plane() + col,
                      .out_row = out_pitch_,
                      .add = false,
                      .across = false});
 }
 
-void Forward::run(const Operands& o, void* workspace) const {
-    float* zeros = static_cast<float*>(workspace);
-    float* folded = zeros + padded(groups_ * in_);
-    float* filters = folded + padded(folded_filters());
-    float* buffers = filters + groups_ * kPoints * filter_plane();
-    std::fill_n(zeros, padded(groups_ * in_), 0.f);
-    const float* w = o.filters;
+template <class T>
+void Forward<T>::run(const Operands& o, void* workspace) const {
+    // zeros and folded filters are of T, and have as much room as if they were floats
+    T* zeros = static_cast<T*>(workspace);
+    float* behind_zeros = static_cast<float*>(workspace) + padded(groups_ * in_);
+    T* folded = reinterpret_cast<T*>(behind_zeros);
+    float* filters = behind_zeros + padded(folded_filters());
+    float* buffers = filters + groups_ * points_ * filter_plane();
+    std::fill_n(zeros, padded(groups_ * in_), from_float<T>(0));
+    const T* w = o.filters;
     if (is_strided(strided_)) {
-        std::fill_n(folded, folded_filters(), 0.f);
+        std::fill_n(folded, folded_filters(), from_float<T>(0));
         each_run(strided_, [&](int64_t from, int64_t to) {
             std::copy_n(o.filters + from, strided_.c, folded + to);
         });
         w = folded;
     }
     const int64_t count = tiles_.count();
-    const int products = int(groups_ * kPoints * ceil_div(out_, kColumns));
+    const int products = int(groups_ * points_ * ceil_div(out_, kColumns));
     const auto rows_of = [&](int64_t first) { return int(std::min(block_, count - first)); };
     const auto read = [&](int64_t first, int i, float* buffer) {
         transform_input(o.in, zeros, first + i, buffer + int64_t(i) * in_pitch_);
     };
     const auto write = [&](int64_t first, int i, const float* buffer) {
-        const float* out = buffer + groups_ * kPoints * in_plane();
+        const float* out = buffer + groups_ * points_ * in_plane();
         transform_output(out + int64_t(i) * out_pitch_, first + i, o);
     };
 #pragma omp parallel num_threads(vgpu::core_count())
@@ -215,5 +214,8 @@ void Forward::run(const Operands& o, void* workspace) const {
         }
     }
 }
+
+template class Forward<float>;
+template class Forward<bf16>;
 
 }  // namespace wt::winograd_cpu

@@ -13,38 +13,43 @@ static constexpr int64_t kSmallGradient = 4 << 20;  // bytes of dw at the points
 // points is read and written once a block. Where the caches hold dw, they are to hold the block
 // too; a dw of up to 25 MB wants few blocks. AVX2, one core, owt at batch 64: conv1 takes 55 ms
 // with blocks of 2 MB, 61 of 4, 69 of 8; conv4 112 of 12 MB, 89 of 25, 84 of 64.
-static int64_t block_bytes(int64_t c, int64_t k) {
-    const int64_t dw = int64_t(sizeof(float)) * kPoints * c * k;
+static int64_t block_bytes(int64_t points, int64_t c, int64_t k) {
+    const int64_t dw = int64_t(sizeof(float)) * points * c * k;
     return dw <= kSmallGradient ? 2 << 20 : 64 << 20;
 }
 static constexpr int kDepth = 128;  // tiles of a product: a panel of them stays in the first cache
 static constexpr int kRows = 96;    // filters of a product: what a thread takes at once
 
-Gradient::Gradient(const ConvProblem& p, const Leaves& leaves)
+template <class T>
+Gradient<T>::Gradient(const ConvProblem& p, const Leaves& leaves)
     : leaves_(leaves),
       strided_(p),
       tiles_(tiles_of(unstrided(p))),
       groups_(p.groups),
       taps_(unstrided(p).r),
+      transforms_(leaves.of<T>(taps_)),
+      points_(transforms_.side * transforms_.side),
       c_(unstrided(p).cg()),
       k_(p.kg()),
       c_pitch_(int(padded(c_))),
       k_pitch_(int(padded(k_))),
-      block_(
-          tiles_of_a_block(tiles_.count(), block_bytes(c_, k_), groups_ * (c_pitch_ + k_pitch_))) {}
+      block_(tiles_of_a_block(tiles_.count(), block_bytes(points_, c_, k_),
+                              int64_t(points_) * groups_ * (c_pitch_ + k_pitch_))) {}
 
-size_t Gradient::workspace() const {
+template <class T>
+size_t Gradient<T>::workspace() const {
     return sizeof(float) * (padded(groups_ * std::max(c_, k_)) + padded(folded_filters()) +
-                            groups_ * kPoints * (x_plane() + dy_plane() + dw_plane()));
+                            groups_ * points_ * (x_plane() + dy_plane() + dw_plane()));
 }
 
-void Gradient::transform(const float* from, bool is_x, const float* zeros, int64_t tile,
-                         float* to) const {
-    const float* pixels[kPoints];
-    alignas(64) float blocks[kPoints * kMostFolded];
-    const int channels = is_x ? c_ : k_, side = is_x ? kSide : tiles_.down.tile;
+template <class T>
+void Gradient<T>::transform(const T* from, bool is_x, const T* zeros, int64_t tile,
+                            float* to) const {
+    const T* pixels[kMostPoints];
+    alignas(64) T blocks[kMostPoints * kMostFolded];
+    const int channels = is_x ? c_ : k_, side = is_x ? transforms_.side : transforms_.tile();
     if (is_x) {
-        read_pixels(tiles_, tile, from, strided_, groups_ * c_, zeros, blocks, pixels);
+        read_pixels(tiles_, tile, side, from, strided_, groups_ * c_, zeros, blocks, pixels);
     } else {
         const int rows = tiles_.down.out, cols = tiles_.across.out;
         tiles_.each(tile, false, side, [&](int i, int j, int image, int row, int col) {
@@ -53,28 +58,30 @@ void Gradient::transform(const float* from, bool is_x, const float* zeros, int64
                           : from + ((int64_t(image) * rows + row) * cols + col) * groups_ * k_;
         });
     }
-    const auto transform = is_x ? leaves_.input : leaves_.taps(side);
+    const auto transform = is_x ? transforms_.input : transforms_.gradient;
     const int64_t plane = is_x ? x_plane() : dy_plane();
     for (int g = 0; g < groups_; ++g) {
-        transform(pixels, channels, to + g * kPoints * plane, plane);
+        transform(pixels, channels, to + g * points_ * plane, plane);
         for (int i = 0; i < side * side; ++i) pixels[i] += channels;
     }
 }
 
-// The sums of a group's dy: at the point (1, 1) is a tile's sum, times the square of G's factor.
-void Gradient::add_bias(const float* dy, int rows, bool add, float* db) const {
+// The sums of a group's dy: at the point (1, 1) is a tile's sum, over the square of G's factor.
+template <class T>
+void Gradient<T>::add_bias(const float* dy, int rows, bool add, float* db) const {
     for (int k = 0; k < k_; ++k) db[k] = add ? db[k] : 0;
     for (int i = 0; i < rows; ++i)
-        for (int k = 0; k < k_; ++k) db[k] += kOneScale * dy[int64_t(i) * k_pitch_ + k];
+        for (int k = 0; k < k_; ++k) db[k] += transforms_.one_scale * dy[int64_t(i) * k_pitch_ + k];
 }
 
-void Gradient::run(const float* x, const float* dy, float* dw, float* db, void* workspace) const {
-    float* zeros = static_cast<float*>(workspace);
-    float* folded = zeros + padded(groups_ * std::max(c_, k_));
+template <class T>
+void Gradient<T>::run(const T* x, const T* dy, float* dw, float* db, void* workspace) const {
+    T* zeros = static_cast<T*>(workspace);  // with as much room as if they were floats
+    float* folded = static_cast<float*>(workspace) + padded(groups_ * std::max(c_, k_));
     float* xs = folded + padded(folded_filters());
-    float* dys = xs + groups_ * kPoints * x_plane();
-    float* dws = dys + groups_ * kPoints * dy_plane();
-    std::fill_n(zeros, padded(groups_ * std::max(c_, k_)), 0.f);
+    float* dys = xs + groups_ * points_ * x_plane();
+    float* dws = dys + groups_ * points_ * dy_plane();
+    std::fill_n(zeros, padded(groups_ * std::max(c_, k_)), from_float<T>(0));
     const int64_t count = tiles_.count();
     const int parts = int(ceil_div(k_, kRows)), taps = taps_ * taps_;
     float* sums = is_strided(strided_) ? folded : dw;
@@ -92,9 +99,10 @@ void Gradient::run(const float* x, const float* dy, float* dw, float* db, void* 
         if (db)
 #pragma omp for schedule(dynamic) nowait
             for (int g = 0; g < groups_; ++g)
-                add_bias(dys + (g * kPoints + kOne) * dy_plane(), tiles, first > 0, db + g * k_);
+                add_bias(dys + (g * points_ + transforms_.one) * dy_plane(), tiles, first > 0,
+                         db + g * k_);
 #pragma omp for schedule(dynamic)
-        for (int task = 0; task < groups_ * kPoints * parts; ++task) {
+        for (int task = 0; task < groups_ * points_ * parts; ++task) {
             const int64_t plane = task / parts;
             const int row = task % parts * kRows;
             for (int t = 0; t < tiles; t += kDepth)
@@ -115,8 +123,8 @@ void Gradient::run(const float* x, const float* dy, float* dw, float* db, void* 
     for (int filter = 0; filter < groups_ * k_; ++filter) {
         float* results[25];
         for (int t = 0; t < taps; ++t) results[t] = sums + (int64_t(filter) * taps + t) * c_;
-        leaves_.output(taps_)(
-            dws + filter / k_ * kPoints * dw_plane() + int64_t(filter % k_) * c_pitch_, dw_plane(),
+        transforms_.of_filters(
+            dws + filter / k_ * points_ * dw_plane() + int64_t(filter % k_) * c_pitch_, dw_plane(),
             c_, {}, results);
     }
     if (is_strided(strided_))
@@ -124,5 +132,8 @@ void Gradient::run(const float* x, const float* dy, float* dw, float* db, void* 
             std::copy_n(folded + from, strided_.c, dw + to);
         });
 }
+
+template class Gradient<float>;
+template class Gradient<bf16>;
 
 }  // namespace wt::winograd_cpu

@@ -1,197 +1,13 @@
 // Winograd's transforms and products on a CPU's vectors: what winograd_avx2_cpu.cpp and
 // winograd_avx512_cpu.cpp compile, each for its own vectors.
 //
-// No include guard, no include, and no call of a function from elsewhere: those two files name the
-// width and the instruction set first, and code that was compiled for another set would not be
-// inlined here. They define, in a namespace of their own:
+// No include guard, no include but of its own parts, and no call of a function from elsewhere:
+// those two files name the width and the instruction set first, and code that was compiled for
+// another set would not be inlined here. They define, in a namespace of their own:
 //   kLanes         floats of a vector
 //   kRows, kCols   products: rows and vectors of a tile of sums that stays in registers
-//
-// Points 0, +-1, +-2, +-1/2 and infinity. Pairs of +-p share their even and their odd terms, which
-// halves the multiplications of a transform.
 
-typedef float V __attribute__((vector_size(kLanes * 4), aligned(4), may_alias));
-
-#define WT_INLINE __attribute__((always_inline)) static inline
-
-WT_INLINE V load(const float* p) { return *reinterpret_cast<const V*>(p); }
-WT_INLINE void store(float* p, V v) { *reinterpret_cast<V*>(p) = v; }
-// The first `n` lanes, zeros behind them.
-WT_INLINE V load_some(const float* p, int n) {
-    V v = {};
-    for (int i = 0; i < n; ++i) v[i] = p[i];
-    return v;
-}
-WT_INLINE void store_some(float* p, V v, int n) {
-    for (int i = 0; i < n; ++i) p[i] = v[i];
-}
-template <bool whole>
-WT_INLINE V load_lanes(const float* p, int n) {
-    if constexpr (whole) return load(p);
-    return load_some(p, n);
-}
-template <bool whole>
-WT_INLINE void store_lanes(float* p, V v, int n) {
-    if constexpr (whole)
-        store(p, v);
-    else
-        store_some(p, v, n);
-}
-
-// ---- one dimension ------------------------------------------------------------------------------
-
-// B^T: 8 pixels to 8 points.
-WT_INLINE void input_1d(const V (&x)[8], V (&y)[8]) {
-    const V e1 = x[2] + x[6] - 4.25f * x[4], o1 = x[1] + x[5] - 4.25f * x[3];
-    const V e2 = 0.25f * x[2] + x[6] - 1.25f * x[4], o2 = 0.25f * x[1] + x[5] - 1.25f * x[3];
-    const V e3 = 4.f * x[2] + x[6] - 5.f * x[4], o3 = 4.f * x[1] + x[5] - 5.f * x[3];
-    y[0] = x[0] - x[6] + 5.25f * (x[4] - x[2]);
-    y[1] = e1 + o1;
-    y[2] = e1 - o1;
-    y[3] = e2 + 2.f * o2;
-    y[4] = e2 - 2.f * o2;
-    y[5] = e3 + 0.5f * o3;
-    y[6] = e3 - 0.5f * o3;
-    y[7] = x[7] - x[1] + 5.25f * (x[3] - x[5]);
-}
-
-// G: N taps to 8 points.
-template <int N>
-WT_INLINE void taps_1d(const V (&w)[N], V (&y)[8]) {
-    V e1 = w[0] + w[2], o1 = w[1];
-    V e2 = w[0] + 4.f * w[2], o2 = 2.f * w[1];
-    V e3 = w[0] + 0.25f * w[2], o3 = 0.5f * w[1];
-    if constexpr (N > 3) {
-        o1 += w[3];
-        o2 += 8.f * w[3];
-        o3 += 0.125f * w[3];
-    }
-    if constexpr (N > 4) {
-        e1 += w[4];
-        e2 += 16.f * w[4];
-        e3 += 0.0625f * w[4];
-    }
-    if constexpr (N > 5) {
-        o1 += w[5];
-        o2 += 32.f * w[5];
-        o3 += 0.03125f * w[5];
-    }
-    y[0] = w[0];
-    y[1] = (e1 + o1) * (-2.f / 9);
-    y[2] = (e1 - o1) * (-2.f / 9);
-    y[3] = (e2 + o2) * (1.f / 90);
-    y[4] = (e2 - o2) * (1.f / 90);
-    y[5] = (e3 + o3) * (32.f / 45);
-    y[6] = (e3 - o3) * (32.f / 45);
-    y[7] = w[N - 1];
-}
-
-// A^T: 8 points to N results.
-template <int N>
-WT_INLINE void output_1d(const V (&m)[8], V (&y)[N]) {
-    const V s1 = m[1] + m[2], d1 = m[1] - m[2];
-    const V s2 = m[3] + m[4], d2 = m[3] - m[4];
-    const V s3 = m[5] + m[6], d3 = m[5] - m[6];
-    y[0] = m[0] + s1 + s2 + s3;
-    y[1] = d1 + 2.f * d2 + 0.5f * d3;
-    y[2] = s1 + 4.f * s2 + 0.25f * s3;
-    if constexpr (N > 3) y[3] = d1 + 8.f * d2 + 0.125f * d3;
-    if constexpr (N > 4) y[4] = s1 + 16.f * s2 + 0.0625f * s3;
-    if constexpr (N > 5) y[5] = d1 + 32.f * d2 + 0.03125f * d3;
-    y[N - 1] += m[7];
-}
-
-// ---- two dimensions -----------------------------------------------------------------------------
-
-// N x N vectors, of pixels or taps, to 8 x 8 points `stride` floats apart. transform: N to 8.
-template <int N, bool whole, class Transform>
-WT_INLINE void to_points(const float* const* in, int c, int lanes, float* out, int64_t stride,
-                         Transform transform) {
-    V columns[8][N];  // after the transform down the columns
-    for (int j = 0; j < N; ++j) {
-        V x[N], y[8];
-#pragma GCC unroll 8
-        for (int i = 0; i < N; ++i) x[i] = load_lanes<whole>(in[i * N + j] + c, lanes);
-        transform(x, y);
-#pragma GCC unroll 8
-        for (int i = 0; i < 8; ++i) columns[i][j] = y[i];
-    }
-    for (int i = 0; i < 8; ++i) {
-        V x[N], y[8];
-#pragma GCC unroll 8
-        for (int j = 0; j < N; ++j) x[j] = columns[i][j];
-        transform(x, y);
-#pragma GCC unroll 8
-        for (int j = 0; j < 8; ++j) store(out + (i * 8 + j) * stride + c, y[j]);
-    }
-}
-
-template <int N, class Transform>
-WT_INLINE void all_to_points(const float* const* in, int channels, float* out, int64_t stride,
-                             Transform transform) {
-    int c = 0;
-    for (; c + kLanes <= channels; c += kLanes)
-        to_points<N, true>(in, c, kLanes, out, stride, transform);
-    if (c < channels) to_points<N, false>(in, c, channels - c, out, stride, transform);
-}
-
-static void input(const float* const* pixels, int channels, float* out, int64_t stride) {
-    all_to_points<8>(pixels, channels, out, stride,
-                     [](const V(&x)[8], V(&y)[8]) WT_ALWAYS { input_1d(x, y); });
-}
-
-template <int N>
-static void taps(const float* const* in, int channels, float* out, int64_t stride) {
-    all_to_points<N>(in, channels, out, stride,
-                     [](const V(&x)[N], V(&y)[8]) WT_ALWAYS { taps_1d<N>(x, y); });
-}
-
-// 8 x 8 points to N x N results.
-template <int N>
-WT_INLINE void from_points(const float* m, int64_t stride, V (&result)[N][N]) {
-    V columns[N][8];
-    for (int j = 0; j < 8; ++j) {
-        V x[8], y[N];
-#pragma GCC unroll 8
-        for (int i = 0; i < 8; ++i) x[i] = load(m + (i * 8 + j) * stride);
-        output_1d<N>(x, y);
-#pragma GCC unroll 8
-        for (int i = 0; i < N; ++i) columns[i][j] = y[i];
-    }
-    for (int i = 0; i < N; ++i) {
-        V x[8], y[N];
-#pragma GCC unroll 8
-        for (int j = 0; j < 8; ++j) x[j] = columns[i][j];
-        output_1d<N>(x, y);
-#pragma GCC unroll 8
-        for (int j = 0; j < N; ++j) result[i][j] = y[j];
-    }
-}
-
-template <int N, bool whole>
-WT_INLINE void output_lanes(const float* m, int64_t stride, int c, int lanes, const Epilogue& e,
-                            float* const* pixels) {
-    V result[N][N];
-    from_points<N>(m + c, stride, result);
-    const V bias = e.bias ? load_lanes<whole>(e.bias + c, lanes) : V{};
-    for (int i = 0; i < N * N; ++i) {
-        if (!pixels[i]) continue;
-        V v = result[i / N][i % N] + bias;
-        if (e.relu) v = v > 0.f ? v : V{};
-        if (e.mask)
-            v = load_lanes<whole>(e.mask + (pixels[i] - e.results) + c, lanes) > 0.f ? v : V{};
-        store_lanes<whole>(pixels[i] + c, v, lanes);
-    }
-}
-
-template <int N>
-static void output(const float* m, int64_t stride, int channels, const Epilogue& e,
-                   float* const* pixels) {
-    int c = 0;
-    for (; c + kLanes <= channels; c += kLanes)
-        output_lanes<N, true>(m, stride, c, kLanes, e, pixels);
-    if (c < channels) output_lanes<N, false>(m, stride, c, channels - c, e, pixels);
-}
+#include "kernels/conv/winograd_transforms_cpu.h"
 
 // ---- products -----------------------------------------------------------------------------------
 
@@ -270,16 +86,42 @@ static void product(const Product& p) {
     }
 }
 
+// F(M x M, R x R) in tiles of 8.
+template <int M, int R>
+constexpr Transforms<float> of_8() {
+    return {.side = 8,
+            .taps = R,
+            .one_scale = 4.5f * 4.5f,
+            .one = 9,
+            .input = input,
+            .filters = taps<R>,
+            .output = output<M>,
+            .gradient = taps<M>,
+            .of_filters = output<R>};
+}
+
+// The same by winograd.h's matrices.
+template <class T, int M, int R>
+constexpr Transforms<T> of_matrices() {
+    using F = winograd::Winograd<M, R>;
+    using Gradient = winograd::Winograd<R, M>;
+    int one = 0;  // the point's place among winograd.h's
+    while (winograd::Points<F::kTile>::p[one] != 1) ++one;
+    const double factor = Gradient::G::matrix.v[one][0];
+    return {.side = F::kTile,
+            .taps = R,
+            .one_scale = float(1 / (factor * factor)),
+            .one = one * (F::kTile + 1),
+            .input = by_matrix<typename F::BT, T>,
+            .filters = by_matrix<typename F::G, float>,
+            .output = output_by_matrix<typename F::AT, T>,
+            .gradient = by_matrix<typename Gradient::G, T>,
+            .of_filters = output_by_matrix<typename Gradient::AT, float>};
+}
+
 static const Leaves leaves = {
     .panel = kCols * kLanes,
-    .input = input,
-    .taps3 = taps<3>,
-    .taps4 = taps<4>,
-    .taps5 = taps<5>,
-    .taps6 = taps<6>,
-    .output3 = output<3>,
-    .output4 = output<4>,
-    .output5 = output<5>,
-    .output6 = output<6>,
+    .f32 = {of_8<6, 3>(), of_8<4, 5>()},
+    .b16 = {of_matrices<bf16, 8, 3>(), of_matrices<bf16, 6, 5>()},
     .product = product,
 };

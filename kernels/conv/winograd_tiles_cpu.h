@@ -59,7 +59,7 @@ struct Tiles {
     void each(int64_t t, bool read, int side, F&& f) const {
         const int x = int(t % across.tiles()), y = int(t / across.tiles() % down.tiles());
         const int first = int(t / across.tiles() / down.tiles()) * down.images * across.images;
-        Axis::Place rows[kSide], cols[kSide];
+        Axis::Place rows[kMostSide], cols[kMostSide];
         for (int i = 0; i < side; ++i) {
             rows[i] =
                 down.place(y * down.tile + i - (read ? down.pad : 0), read ? down.in : down.out);

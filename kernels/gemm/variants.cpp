@@ -10,7 +10,8 @@
 //     128          102   69    101      43    68    152
 //
 // A step has all three: tiled comes first there. mma_sm80 (616, 727, 1440) is never taken unless it
-// is named.
+// is named. sgd_bf16_cpu, which is wgrad and the update in one, comes before oneDNN's wgrad and the
+// update apart: README.md, "The rest of a step on a CPU".
 #include <array>
 #include <vector>
 
@@ -31,6 +32,11 @@ namespace gemm_wgmma {
 extern const Gemm gemm;
 extern const std::array<Gemm, 6> gemm_fixed;
 }  // namespace gemm_wgmma
+#ifdef VGPU
+namespace gemm_sgd_bf16_cpu {
+extern const Gemm gemm;
+}
+#endif
 #ifdef WT_ONEDNN
 namespace gemm_onednn {
 extern const Gemm gemm;
@@ -55,6 +61,9 @@ Table<GemmProblem, GemmArgs> gemm_variants() {
             preferred(gemm_wgmma::gemm, {.gpu = 4, .cpu = 1}),
 #ifdef WT_ONEDNN
             preferred(gemm_onednn::gemm, {.cpu = 3}),
+#endif
+#ifdef VGPU
+            preferred(gemm_sgd_bf16_cpu::gemm, {.cpu = 4}),
 #endif
         };
         // With a fixed tile: what --kernels tune and bin/compare try beside the model's choice.

@@ -1,6 +1,6 @@
 // LRN: the tables of variants. On real GPUs those that load an element once, 16 bytes a lane, come
-// first; on virtual ones `pixel`, one thread a pixel, whose loops over channels become vectors:
-// shuffles between lanes are switches between threads there.
+// first; on virtual ones `cpu`, and without AVX-512 `pixel`, one thread a pixel, whose loops over
+// channels become vectors: shuffles between lanes are switches between threads there.
 #include "kernels/lrn/problem.h"
 
 namespace wt {
@@ -29,6 +29,12 @@ extern const LrnBackward variant;
 namespace lrn_backward_pixel {
 extern const LrnBackward variant;
 }
+#ifdef VGPU
+namespace lrn_cpu {
+extern const LrnForward forward_variant;
+extern const LrnBackward backward_variant;
+}  // namespace lrn_cpu
+#endif
 #ifdef WT_ONEDNN
 namespace lrn_onednn {
 extern const LrnForward forward_variant;
@@ -54,6 +60,9 @@ Table<LrnProblem, LrnForwardArgs> lrn_forward_variants() {
 #ifdef WT_ONEDNN
         preferred(lrn_onednn::forward_variant, {.cpu = 5}),
 #endif
+#ifdef VGPU
+        preferred(lrn_cpu::forward_variant, {.cpu = 6}),
+#endif
     };
     return table;
 }
@@ -70,6 +79,9 @@ Table<LrnProblem, LrnBackwardArgs> lrn_backward_variants() {
         preferred(lrn_backward_pixel::variant, {.gpu = 2, .cpu = 4}),
         preferred(lrn_backward_vec8::variant, {.gpu = 3, .cpu = 3}),
         preferred(lrn_backward_shuffle::variant, {.gpu = 4, .cpu = 2}),
+#ifdef VGPU
+        preferred(lrn_cpu::backward_variant, {.cpu = 5}),
+#endif
     };
     return table;
 }
