@@ -9,8 +9,9 @@
 
 #include "kernels/activation/problem.h"
 #include "kernels/augment/problem.h"
+#include "kernels/common/dropout_draw.h"
 #include "kernels/conv/problem.h"
-#include "kernels/dropout/draw.h"
+#include "kernels/dropout/problem.h"
 #include "kernels/gemm/problem.h"
 #include "kernels/lrn/problem.h"
 #include "kernels/lrn_pool/problem.h"

@@ -21,6 +21,7 @@
 // those 128. Memory, x and y once, 229 MB: 53 us at 4.3 TB/s. Predicted, not measured.
 #include "kernels/conv/first_layer_fold.h"
 #include "kernels/conv/first_layer_wgmma.h"
+#include "kernels/ptx/ldmatrix.h"
 
 namespace wt::conv1_wgmma {
 

@@ -22,11 +22,15 @@
 // of L2. Predicted, not measured.
 #pragma once
 
-#include "kernels/conv/wgmma_common.h"
+#include <string>
+
+#include "kernels/common/machine.h"
+#include "kernels/common/planes.h"
+#include "kernels/conv/problem.h"
+#include "kernels/ptx/tma.h"
+#include "kernels/tile/wgmma_tile.h"
 
 namespace wt::conv1_wgmma {
-
-using namespace conv_wgmma;
 
 constexpr int kFold = 4, kChannels = 48, kPlanes = kChannels / kPlaneChannels;
 constexpr int kMostTaps = 9;

@@ -25,8 +25,11 @@
 // bytes a clock of shared memory; copies write 18, and 32 in the third block, which is the tightest
 // place if writes count against the same 128. Predicted, not measured.
 #include "kernels/conv/first_layer_wgmma.h"
+#include "kernels/conv/wgmma_common.h"
 
 namespace wt::conv1_wgmma {
+
+using conv_wgmma::patches_map, conv_wgmma::Window;
 
 namespace {
 

@@ -1,5 +1,6 @@
 // Dropout, one thread and one Philox call per element: seven of its eight half words go unused.
-#include "kernels/dropout/draw.h"
+#include "kernels/common/dropout_draw.h"
+#include "kernels/dropout/problem.h"
 #include "kernels/launch.h"
 
 namespace wt::dropout_naive {

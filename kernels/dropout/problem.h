@@ -15,6 +15,8 @@
 
 #include <cuda_runtime.h>
 
+#include <string>
+
 #include "kernels/common/dtype.h"
 #include "kernels/common/step_state.h"
 #include "kernels/variant.h"
@@ -46,5 +48,9 @@ const ProblemFields& fields_of(const DropoutProblem&);  // fields.cpp
 
 using Dropout = Variant<DropoutProblem, DropoutArgs>;
 Table<DropoutProblem, DropoutArgs> dropout_variants();
+
+inline std::string dropout_refuses(const DropoutProblem& p) {
+    return p.p >= 0 && p.p < 1 ? "" : "p must be at least 0 and less than 1";
+}
 
 }  // namespace wt

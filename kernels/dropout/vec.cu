@@ -4,9 +4,10 @@
 //           on a virtual GPU
 // Groups lie on multiples of 8 columns of the whole layer, so a shard that begins between two of
 // them has a part of a group at its ends.
+#include "kernels/common/dropout_draw.h"
 #include "kernels/common/pack.h"
 #include "kernels/common/stream.h"
-#include "kernels/dropout/draw.h"
+#include "kernels/dropout/problem.h"
 #include "kernels/ptx/griddep.h"
 
 namespace wt::dropout_vec {

@@ -2,7 +2,7 @@
 // products' epilogues do, dropout.
 #pragma once
 
-#include "kernels/dropout/draw.h"
+#include "kernels/common/dropout_draw.h"
 #include "kernels/gemm/problem.h"
 #include "kernels/tile/epilogue.h"
 

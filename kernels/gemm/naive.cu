@@ -1,6 +1,6 @@
 // Matrix products, as plain as it gets: one thread per element of C, the sum in the order of k,
 // then whatever the epilogue does to one element.
-#include "kernels/dropout/draw.h"
+#include "kernels/common/dropout_draw.h"
 #include "kernels/gemm/problem.h"
 #include "kernels/launch.h"
 

@@ -1,10 +1,10 @@
-// The draw that problem.h defines: counter, key and threshold.
+// The draw that kernels/dropout/problem.h defines, for its kernels and for products that drop in
+// their epilogue: counter, key and threshold.
 #pragma once
 
 #include <cmath>
 
 #include "kernels/common/philox.h"
-#include "kernels/dropout/problem.h"
 
 namespace wt {
 
@@ -30,10 +30,6 @@ __host__ __device__ inline uint32_t dropout_half_word(const PhiloxCounter& words
 // An element is kept when its half word is at least this.
 inline uint32_t dropout_threshold(float p) {
     return static_cast<uint32_t>(std::lround(p * 65536.0));
-}
-
-inline std::string dropout_refuses(const DropoutProblem& p) {
-    return p.p >= 0 && p.p < 1 ? "" : "p must be at least 0 and less than 1";
 }
 
 }  // namespace wt
