@@ -433,8 +433,8 @@ TEST_CASE("train: best.safetensors is of the smallest held-out error, in a run o
         std::snprintf(text, sizeof text, "top-1 error %.2f%%", best.second);
         CHECK(has(run(s, train_digits("--init whole/best.safetensors --eval-only")).out, text));
 
-        // In parts: stopped before the best, at it, and after it, where epochs end: a run that stops
-        // within one evaluates there, which the whole one does not.
+        // In parts: stopped before the best, at it, and after it, where epochs end: a run that
+        // stops within one evaluates there, which the whole one does not.
         const int at = best.first;
         REQUIRE(run(s, train_digits(every + "--steps 10 --out parts")).status == 0);
         for (const int end : std::set<int>{at, at + 10, 60})
