@@ -185,8 +185,10 @@ private:
     std::string fused_forward_name(int pool) const, fused_backward_name(int pool) const;
     void find_conv_pool(const ConvProblem& stored);
     std::string conv_pool_name() const;
-    // Whether the pooling at index i of the network does the convolution and the ReLU below it.
-    bool does_conv(int i) const { return conv_pool_ && i == 2; }
+    // Whether the pooling at index i of the network does the convolution and the ReLU below it: the
+    // one behind the first layer may.
+    static constexpr int kFirstPool = 2;
+    bool does_conv(int i) const { return conv_pool_ && i == kFirstPool; }
 
     // ---- layout_head.cpp. `act` and `drop` are the layers that follow, or null.
     void plan_head();

@@ -75,7 +75,7 @@ std::optional<LrnPoolProblem> Layout::find_fused_pool(int i) {
 void Layout::find_conv_pool(const ConvProblem& stored) {
     const NetSpec& net = config.net;
     const KernelSettings& k = config.kernels;
-    constexpr int kRelu = 1, kPool = 2;
+    constexpr int kPool = kFirstPool, kRelu = kPool - 1;
     if (net.first_fc() <= kPool || net.layers[0].kind != LayerKind::conv ||
         !net.layers[kRelu].is_relu() || net.layers[kPool].kind != LayerKind::pool)
         return;
@@ -116,7 +116,7 @@ void Layout::find_conv_pool(const ConvProblem& stored) {
 }
 
 std::string Layout::conv_pool_name() const {
-    return config.net.layers[0].name + ".fprop+" + config.net.layers[2].name;
+    return config.net.layers[0].name + ".fprop+" + config.net.layers[kFirstPool].name;
 }
 
 std::string Layout::fused_forward_name(int pool) const {

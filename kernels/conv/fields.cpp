@@ -1,5 +1,5 @@
 // The fields of a convolution's problem (kernels/fields.h).
-#include "kernels/conv/problem.h"
+#include "kernels/conv/fields.h"
 #include "kernels/fields.h"
 
 namespace wt {
@@ -12,6 +12,12 @@ std::string complete(void* problem) {
     if (!p.s) p.s = p.r;
     if (!p.stride_w) p.stride_w = p.stride_h;
     if (p.pad_w < 0) p.pad_w = p.pad_h;
+    return no_such_convolution(p);
+}
+
+}  // namespace
+
+std::string no_such_convolution(const ConvProblem& p) {
     if (p.c % p.groups || p.k % p.groups) return "groups must divide c and k";
     if (p.r > p.h + 2 * p.pad_h || p.s > p.w + 2 * p.pad_w)
         return "the filter must fit the padded image";
@@ -21,8 +27,6 @@ std::string complete(void* problem) {
         return "planes need fold, and fold * fold * c to be a multiple of 8";
     return "";
 }
-
-}  // namespace
 
 const ProblemFields& fields_of(const ConvProblem&) {
     using P = ConvProblem;

@@ -1,4 +1,5 @@
 // The fields of the problem of a convolution with pooling (kernels/fields.h).
+#include "kernels/conv/fields.h"
 #include "kernels/conv_pool/problem.h"
 #include "kernels/fields.h"
 
@@ -10,11 +11,7 @@ std::string complete(void* problem) {
     auto& p = *static_cast<ConvPoolProblem*>(problem);
     if (!p.w) p.w = p.h;
     if (!p.s) p.s = p.r;
-    if (p.r > p.h + 2 * p.pad || p.s > p.w + 2 * p.pad)
-        return "the filter must fit the padded image";
-    if (p.fold > 1 && p.fold != p.stride) return "fold must be 1 or the stride";
-    if (p.planes && (p.fold == 1 || p.fold * p.fold * p.c % kPlaneChannels))
-        return "planes need fold, and fold * fold * c to be a multiple of 8";
+    if (std::string why = no_such_convolution(p.conv()); !why.empty()) return why;
     return conv_pool_refuses(p);
 }
 
